@@ -1,0 +1,85 @@
+"""MindSpore-native cross-device federated learning: export, convert, simulate.
+
+The names below are the public interface; they are loaded when first used, so importing mindfl is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mindfl._version import __version__
+
+if TYPE_CHECKING:
+    from mindfl.client import DeviceClient
+    from mindfl.convert import convert_model
+    from mindfl.data import (
+        convert_dataset,
+        convert_images,
+        convert_leaf,
+        inspect_dataset,
+        make_synthetic,
+        open_dataset,
+    )
+    from mindfl.errors import MindflError
+    from mindfl.export import export_mindir
+    from mindfl.lite import LiteModel, Session
+    from mindfl.models import LeNet5
+    from mindfl.server import Coordinator
+    from mindfl.sim import FederatedLeNetJob, History, IterationRow, TrainingResult, weight_hash
+
+#: public name -> module that defines it
+_HOMES = {
+    "Coordinator": "mindfl.server",
+    "DeviceClient": "mindfl.client",
+    "FederatedLeNetJob": "mindfl.sim",
+    "History": "mindfl.sim",
+    "IterationRow": "mindfl.sim",
+    "LeNet5": "mindfl.models",
+    "LiteModel": "mindfl.lite",
+    "MindflError": "mindfl.errors",
+    "Session": "mindfl.lite",
+    "TrainingResult": "mindfl.sim",
+    "convert_dataset": "mindfl.data",
+    "convert_images": "mindfl.data",
+    "convert_leaf": "mindfl.data",
+    "convert_model": "mindfl.convert",
+    "export_mindir": "mindfl.export",
+    "inspect_dataset": "mindfl.data",
+    "make_synthetic": "mindfl.data",
+    "open_dataset": "mindfl.data",
+    "weight_hash": "mindfl.sim",
+}
+
+__all__ = [
+    "Coordinator",
+    "DeviceClient",
+    "FederatedLeNetJob",
+    "History",
+    "IterationRow",
+    "LeNet5",
+    "LiteModel",
+    "MindflError",
+    "Session",
+    "TrainingResult",
+    "__version__",
+    "convert_dataset",
+    "convert_images",
+    "convert_leaf",
+    "convert_model",
+    "export_mindir",
+    "inspect_dataset",
+    "make_synthetic",
+    "open_dataset",
+    "weight_hash",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,5 @@
+"""``python -m mindfl`` is the same as ``mindfl``."""
+
+from mindfl.cli import main
+
+main()

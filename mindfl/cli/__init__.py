@@ -1,0 +1,73 @@
+"""The command line. Each command lives in a module of its own, is imported only when it runs, and calls one library
+function."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+
+import click
+
+from mindfl._version import __version__
+from mindfl.errors import InterruptedRunError, MindflError, StorageError
+
+#: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
+COMMANDS = {
+    "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
+    "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
+    "doctor": ("mindfl.cli.doctor", "Say what this machine has, and what each missing thing would enable."),
+    "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
+    "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), f"{name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mindfl")
+def root() -> None:
+    """Cross-device federated learning with MindSpore: export, convert, simulate."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with a documented exit code (docs/errors.md); never shows a traceback for an
+    error that mindfl understands. SIGTERM ends a command as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        root.main(arguments, prog_name="mindfl", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MindflError as error:
+        _fail(error)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(InterruptedRunError("interrupted"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
+
+
+def _fail(error: MindflError) -> None:
+    click.echo(f"mindfl: error: {error.line()}", err=True)
+    sys.exit(error.exit_code)

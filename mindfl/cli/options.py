@@ -1,0 +1,27 @@
+"""Option helpers shared by the commands: tutorial spellings with a dashed twin, JSON output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Like :func:`click.option`, where every ``--with_underscores`` also works as ``--with-underscores``."""
+    names = list(declarations)
+    names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
+    attributes.setdefault("show_default", True)
+    return click.option(*names, **attributes)
+
+
+json_option = option("--json", "as_json", is_flag=True, show_default=False, help="Print the result as JSON.")
+
+
+def echo_json(value: Any) -> None:
+    """Print ``value`` as one indented JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -1,0 +1,167 @@
+"""Every error mindfl raises on purpose.
+
+    MindflError
+    ├── OptionError            an option or argument has no usable value
+    ├── InterruptedRunError    Ctrl-C or SIGTERM ended the run
+    ├── StorageError           a file or folder cannot be read or written (disk full, permission)
+    ├── ExportError            MindSpore could not train or export the network
+    ├── ConvertError           a MINDIR could not be turned into a .ms file
+    │   ├── MindirError        the MINDIR itself is missing, broken or holds something unsupported
+    │   ├── ConverterMissingError   no converter back end is available
+    │   ├── ConverterCrashedError   the converter was killed by a signal or hung
+    │   └── VerificationError  the converter's result is not the model that went in
+    ├── FetchError             the converter library could not be downloaded
+    ├── ModelFormatError       a .ms file is not readable or asks for an unknown operator
+    ├── DataError              a data set, user folder or image is unusable
+    ├── ProtocolError          a peer broke the federated protocol
+    └── SimulationError        a federated run cannot go on
+        └── ClientError        one client failed; names client and iteration
+
+Each class has a stable ``code`` (printed in brackets) and ``exit_code`` (docs/errors.md); each instance may carry a
+``hint``, one sentence saying what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import ClassVar
+
+
+class MindflError(Exception):
+    """Base of all errors of mindfl. ``str(error)`` is one line without the hint."""
+
+    code: ClassVar[str] = "E-GENERAL"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(" ".join(message.split()))
+        self.hint = " ".join(hint.split())
+
+    def line(self) -> str:
+        """Return the whole report as one line: message, hint and code."""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self}{hint} [{self.code}]"
+
+
+class OptionError(MindflError):
+    """An option or argument has no usable value."""
+
+    code = "E-OPTION"
+    exit_code = 2
+
+
+class InterruptedRunError(MindflError):
+    """Ctrl-C or SIGTERM ended the run; what was written is kept."""
+
+    code = "E-INTERRUPTED"
+    exit_code = 130
+
+
+class StorageError(MindflError):
+    """A file or folder cannot be read or written."""
+
+    code = "E-STORAGE"
+    exit_code = 3
+
+    @classmethod
+    def from_os_error(cls, error: OSError, action: str, path: str | os.PathLike[str]) -> StorageError:
+        """Say that ``action`` (such as "write") failed on ``path``, and what the operating system's reason means."""
+        hints = {
+            errno.ENOSPC: "the disk is full: free some space or choose another folder",
+            errno.EDQUOT: "the disk quota is used up: free some space or choose another folder",
+            errno.EACCES: "permission denied: choose a folder you may write to",
+            errno.EROFS: "the file system is read-only: choose another folder",
+            errno.ENOENT: "check the path",
+        }
+        reason = error.strerror or str(error)
+        return cls(f"cannot {action} {os.fspath(path)}: {reason}", hint=hints.get(error.errno or 0, ""))
+
+
+class ExportError(MindflError):
+    """MindSpore could not train or export the network."""
+
+    code = "E-EXPORT"
+    exit_code = 10
+
+
+class ConvertError(MindflError):
+    """A MINDIR could not be turned into a .ms file."""
+
+    code = "E-CONVERT"
+    exit_code = 20
+
+
+class MindirError(ConvertError):
+    """The MINDIR is missing, broken, or holds something the rewrite does not support."""
+
+    code = "E-MINDIR"
+    exit_code = 21
+
+
+class ConverterMissingError(ConvertError):
+    """No converter back end is available on this machine."""
+
+    code = "E-CONVERTER-MISSING"
+    exit_code = 22
+
+
+class ConverterCrashedError(ConvertError):
+    """The converter process was killed by a signal or did not end in time."""
+
+    code = "E-CONVERTER-CRASHED"
+    exit_code = 23
+
+
+class VerificationError(ConvertError):
+    """The converter reported success but its result is not the model that went in."""
+
+    code = "E-VERIFY"
+    exit_code = 24
+
+
+class FetchError(MindflError):
+    """The converter library could not be downloaded or does not have the pinned checksum."""
+
+    code = "E-FETCH"
+    exit_code = 25
+
+
+class ModelFormatError(MindflError):
+    """A .ms file is not readable, or asks for an operator the runtime does not have."""
+
+    code = "E-MODEL"
+    exit_code = 30
+
+
+class DataError(MindflError):
+    """A data set, a user's folder or an image is unusable."""
+
+    code = "E-DATA"
+    exit_code = 40
+
+
+class ProtocolError(MindflError):
+    """A peer broke the federated protocol."""
+
+    code = "E-PROTOCOL"
+    exit_code = 50
+
+
+class SimulationError(MindflError):
+    """A federated run cannot go on."""
+
+    code = "E-SIMULATION"
+    exit_code = 60
+
+
+class ClientError(SimulationError):
+    """One client failed. Carries the client's name and the iteration it happened in."""
+
+    code = "E-CLIENT"
+    exit_code = 61
+
+    def __init__(self, client: str, iteration: int, cause: str, *, hint: str = "") -> None:
+        super().__init__(f"client {client} failed in iteration {iteration}: {cause}", hint=hint)
+        self.client = client
+        self.iteration = iteration

@@ -1,0 +1,78 @@
+"""Writing files so that a crash, a full disk or Ctrl-C never leaves half of one behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mindfl.errors import StorageError
+
+PathLike = str | os.PathLike[str]
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloads and compiled kernels: ``MINDFL_CACHE``, else the user's cache folder."""
+    base = os.environ.get("MINDFL_CACHE")
+    if base:
+        return Path(base).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindfl"
+
+
+def make_dir(path: PathLike) -> Path:
+    """Create ``path`` and its parents if missing; raise :class:`StorageError` where that is impossible."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "create folder", folder) from None
+    return folder
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it replaces ``path``, on any error it is removed.
+
+    Creates missing parent folders. The file is flushed to disk before the rename, so ``path`` is either the old
+    content or the whole new one. Raises :class:`StorageError` for any ``OSError`` met on the way.
+    """
+    target = Path(path)
+    make_dir(target.parent)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", suffix=".tmp", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "write", target) from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def write_atomic(path: PathLike, content: bytes | str) -> None:
+    """Write ``content`` (text as UTF-8) to ``path`` through :func:`atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_file(path: PathLike) -> bytes:
+    """Return the bytes of ``path``; raise :class:`StorageError` naming it where that is impossible."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", path) from None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
