@@ -1,0 +1,116 @@
+"""The machine that runs instructions: one compiled loop, entered once per epoch, without the interpreter lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from mindfl.lite.kernels import layers, pointwise
+from mindfl.lite.kernels.opcodes import NUMBERS
+
+_CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
+_FOLD, _UNFOLD, _DENSE, _TRANSPOSE, _OUTER = (NUMBERS[n] for n in ("FOLD", "UNFOLD", "DENSE", "TRANSPOSE", "OUTER"))
+_BIAS, _BIAS_GRAD, _RELU, _RELU_GRAD = (NUMBERS[n] for n in ("BIAS", "BIAS_GRAD", "RELU", "RELU_GRAD"))
+_POOL, _POOL_GRAD, _POOL_GRAD_TILED = (NUMBERS[n] for n in ("POOL", "POOL_GRAD", "POOL_GRAD_TILED"))
+_LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
+_MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
+_MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
+#: features moved together per sample: one cache line
+_BLOCK = 16
+
+
+@njit(nogil=True)
+def _run(arena: Any, table: Any, code: Any) -> None:
+    for row in range(code.shape[0]):
+        i = code[row]
+        number = i[0]
+        if number == _CONV:
+            layers.conv(arena, table, i)
+        elif number == _CONV_INPUT_GRAD:
+            layers.conv_input_grad(arena, table, i)
+        elif number == _CONV_FILTER_GRAD:
+            layers.conv_filter_grad(arena, table, i)
+        elif number == _FOLD:
+            layers.fold(arena, table, i)
+        elif number == _UNFOLD:
+            layers.unfold(arena, table, i)
+        elif number == _DENSE:
+            layers.dense(arena, table, i)
+        elif number == _TRANSPOSE:
+            layers.transpose(arena, table, i)
+        elif number == _OUTER:
+            layers.outer(arena, table, i)
+        elif number == _BIAS:
+            pointwise.bias(arena, table, i)
+        elif number == _BIAS_GRAD:
+            pointwise.bias_grad(arena, table, i)
+        elif number == _RELU:
+            pointwise.relu(arena, table, i)
+        elif number == _RELU_GRAD:
+            pointwise.relu_grad(arena, table, i)
+        elif number == _POOL:
+            pointwise.pool(arena, table, i)
+        elif number == _POOL_GRAD:
+            pointwise.pool_grad(arena, table, i)
+        elif number == _POOL_GRAD_TILED:
+            pointwise.pool_grad_tiled(arena, table, i)
+        elif number == _GATHER:
+            pointwise.gather(arena, table, i)
+        elif number == _LOSS:
+            pointwise.loss(arena, table, i)
+        elif number == _LOSS_GRAD:
+            pointwise.loss_grad(arena, table, i)
+        elif number == _MULTIPLY:
+            pointwise.multiply(arena, table, i)
+        elif number == _ADD:
+            pointwise.add(arena, table, i)
+        elif number == _MOMENTUM:
+            pointwise.momentum(arena, table, i)
+        elif number == _SGD:
+            pointwise.sgd(arena, table, i)
+        elif number == _ADAM:
+            pointwise.adam(arena, table, i)
+        elif number == _COPY:
+            pointwise.copy(arena, table, i)
+
+
+@njit(nogil=True)
+def _load(arena: Any, images: Any, first: int, place: Any) -> None:
+    """Bring samples first, first + 1, ... (cyclically) into the batch-last input; lanes behind the batch stay 0."""
+    x, features, batch, lanes = place[0], place[1], place[2], place[3]
+    count = images.shape[0]
+    for start in range(0, features, _BLOCK):
+        stop = min(start + _BLOCK, features)
+        for n in range(batch):
+            sample = images[(first + n) % count]
+            for f in range(start, stop):
+                arena[x + f * lanes + n] = sample[f]
+
+
+@njit(nogil=True, cache=True)
+def train(arena: Any, table: Any, code: Any, images: Any, labels: Any, place: Any, losses: Any) -> None:
+    """Run ``losses.size`` training steps over float32 ``images`` (count, features) in order, cyclically.
+
+    ``place`` is (input offset, features, batch, lanes, offset of the loss).
+    """
+    batch = place[2]
+    for step in range(losses.size):
+        start = step * batch
+        _load(arena, images, start, place)
+        for n in range(batch):
+            table[n] = labels[(start + n) % labels.size]
+        _run(arena, table, code)
+        losses[step] = arena[place[4]]
+
+
+@njit(nogil=True, cache=True)
+def predict(arena: Any, table: Any, code: Any, images: Any, place: Any, logits: Any) -> None:
+    """Fill ``logits`` (count, classes) for all ``images``; ``place`` as in :func:`train`, the logits in last place."""
+    batch, lanes, out = place[2], place[3], place[4]
+    for start in range(0, images.shape[0], batch):
+        _load(arena, images, start, place)
+        _run(arena, table, code)
+        for n in range(min(batch, images.shape[0] - start)):
+            for c in range(logits.shape[1]):
+                logits[start + n, c] = arena[out + c * lanes + n]

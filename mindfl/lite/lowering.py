@@ -1,0 +1,331 @@
+"""One function per operator: what a node of the graph becomes in instructions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import product
+from types import MappingProxyType
+
+from mindfl.lite.kernels.tiles import VECTOR, ZERO
+from mindfl.lite.lowering_conv import lower_conv, lower_filter_grad, lower_input_grad
+from mindfl.lite.model import Node
+from mindfl.lite.plan import Plan, Value, mark_fused, need
+from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT, PAD_SAME, RELU
+
+Lowering = Callable[[Plan, Node], None]
+
+
+def _activation(plan: Plan, node: Node) -> None:
+    need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
+    x = plan.value(node.inputs[0])
+    y = plan.new_batch(x.dims)
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit("RELU", x=x.offset, y=y.offset, size=x.size * plan.lanes)
+
+
+def _activation_grad(plan: Plan, node: Node) -> None:
+    need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
+    dy, y = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    dx = plan.new_batch(dy.dims)
+    plan.values[node.outputs[0]] = dx
+    plan.builder.emit("RELU_GRAD", dy=dy.offset, y=y.offset, dx=dx.offset, size=dy.size * plan.lanes)
+
+
+def _matmul(plan: Plan, node: Node) -> None:
+    a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(len(a.dims) == 2 and len(b.dims) == 2, node, f"shapes {a.dims} and {b.dims}")
+    need(node.integer("activation") == NO_ACTIVATION and len(node.inputs) == 2, node, "a fused bias or activation")
+    if a.batched and not b.batched and not node.flag("transpose_a"):
+        _dense(plan, node, a, b)
+    elif a.batched and b.batched and node.flag("transpose_a") and not node.flag("transpose_b"):
+        _outer(plan, node, a, b)
+    else:
+        need(False, node, "operands in an order other than x*W, dy*W or dy^T*x")
+
+
+def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
+    fusion = plan.graph.fusion(node)
+    rows_first = node.flag("transpose_b")
+    rows, columns = weight.dims if rows_first else weight.dims[::-1]
+    need(x.dims[1] == columns, node, f"shapes {x.dims} and {weight.dims}")
+    y = plan.new_batch((plan.batch, rows))
+    plan.values[fusion.output] = y
+    mark_fused(plan, node, fusion.output)
+    plan.builder.emit(
+        "DENSE",
+        x=x.offset,
+        weight=weight.offset,
+        y=y.offset,
+        start=ZERO if fusion.bias is None else plan.value(fusion.bias).offset,
+        relu=fusion.relu,
+        row_step=columns if rows_first else 1,
+        column_step=1 if rows_first else rows,
+        x_table=plan.builder.entries(column * plan.lanes for column in range(columns)),
+        rows=rows,
+        columns=columns,
+        lanes=plan.lanes,
+    )
+
+
+def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
+    rows, columns = a.dims[1], b.dims[1]
+    b_lanes = -(-columns // VECTOR) * VECTOR
+    builder = plan.builder
+
+    def transposed() -> int:
+        place = builder.allocate(plan.batch * b_lanes)
+        builder.emit(
+            "TRANSPOSE", x=b.offset, y=place, rows=columns, columns=plan.batch, x_lanes=plan.lanes, y_lanes=b_lanes
+        )
+        return place
+
+    y = plan.new_parameter((rows, columns))
+    plan.values[node.outputs[0]] = y
+    builder.emit(
+        "OUTER",
+        a=a.offset,
+        b=plan.once(("transposed", node.inputs[1]), transposed),
+        y=y.offset,
+        tail=plan.once(("tail", rows), lambda: builder.allocate(rows * VECTOR)),
+        b_table=builder.entries(n * b_lanes for n in range(plan.batch)),
+        rows=rows,
+        columns=columns,
+        batch=plan.batch,
+        a_lanes=plan.lanes,
+        b_lanes=b_lanes,
+    )
+
+
+def _bias_add(plan: Plan, node: Node) -> None:
+    x, bias = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(x.batched and bias.size == x.dims[-1], node, f"a bias of {bias.size} for shape {x.dims}")
+    y = plan.new_batch(x.dims)
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit(
+        "BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=x.size, channels=x.dims[-1], lanes=plan.lanes
+    )
+
+
+def _bias_add_grad(plan: Plan, node: Node) -> None:
+    dy = plan.value(node.inputs[0])
+    y = plan.new_parameter((dy.dims[-1],))
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit(
+        "BIAS_GRAD",
+        dy=dy.offset,
+        y=y.offset,
+        rows=dy.size,
+        channels=dy.dims[-1],
+        lanes=plan.lanes,
+        batch=plan.batch,
+    )
+
+
+def _same_order(plan: Plan, node: Node) -> None:
+    """Flatten and Reshape keep the elements of a sample in order: no work, a new shape."""
+    x = plan.value(node.inputs[0])
+    dims = plan.tensor(node.outputs[0]).dims
+    need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
+    need(not x.batched or dims[0] == plan.batch, node, "a reshape across the batch")
+    plan.values[node.outputs[0]] = Value(x.offset, dims, x.batched)
+
+
+def _transpose(plan: Plan, node: Node) -> None:
+    x = plan.value(node.inputs[0])
+    order = plan.integers(node.inputs[1])
+    need(x.batched and sorted(order) == list(range(len(x.dims))), node, f"order {order} of shape {x.dims}")
+    need(order[0] == 0, node, "a transpose of the batch dimension")
+    dims = tuple(x.dims[axis] for axis in order)
+    steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
+    rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
+    y = plan.new_batch(dims)
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit(
+        "GATHER", x=x.offset, y=y.offset, rows=len(rows), rows_table=plan.builder.entries(rows), lanes=plan.lanes
+    )
+
+
+def _pool_geometry(plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int, ...]) -> dict[str, int]:
+    kernel, strides = node.integers("kernel_size"), node.integers("strides")
+    need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel}")
+    top = left = 0
+    if node.integer("pad_mode") == PAD_SAME:
+        top, left = (
+            max((out[axis + 1] - 1) * strides[axis] + kernel[axis] - dims[axis + 1], 0) // 2 for axis in (0, 1)
+        )
+    elif node.integer("pad_mode") == PAD_EXPLICIT:
+        pads = node.attributes.get("pad", ())
+        need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")
+    return {
+        "height": dims[1],
+        "width": dims[2],
+        "out_height": out[1],
+        "out_width": out[2],
+        "kernel_height": kernel[0],
+        "kernel_width": kernel[1],
+        "row_stride": strides[0],
+        "column_stride": strides[1],
+        "top": top,
+        "left": left,
+        "run": dims[3] * plan.lanes,
+    }
+
+
+def _pool(plan: Plan, node: Node) -> None:
+    need(node.integer("activation") == NO_ACTIVATION and not node.flag("global"), node, "a global or fused pooling")
+    x = plan.value(node.inputs[0])
+    y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit("POOL", x=x.offset, y=y.offset, **_pool_geometry(plan, node, x.dims, y.dims))
+
+
+def _pool_grad(plan: Plan, node: Node) -> None:
+    x, y, dy = (plan.value(tensor) for tensor in node.inputs)
+    follower = plan.graph.sole_consumer(node.outputs[0])
+    masked = (
+        follower is not None
+        and follower.op == "ActivationGrad"
+        and follower.integer("type") == RELU
+        and follower.inputs == (node.outputs[0], node.inputs[0])
+    )
+    if masked and follower is not None:
+        plan.done.add(follower.index)
+    geometry = _pool_geometry(plan, node, x.dims, y.dims)
+    tiled = _is_tiled(geometry)
+    dx = x if tiled and plan.is_last_use(x, node) else plan.new_batch(x.dims)
+    plan.values[follower.outputs[0] if masked and follower is not None else node.outputs[0]] = dx
+    if tiled:
+        kept = ("width", "out_height", "out_width", "kernel_height", "kernel_width", "run")
+        geometry = {name: geometry[name] for name in kept}
+    plan.builder.emit(
+        "POOL_GRAD_TILED" if tiled else "POOL_GRAD",
+        x=x.offset,
+        y=y.offset,
+        dy=dy.offset,
+        dx=dx.offset,
+        scratch=plan.builder.allocate(geometry["run"]),
+        relu=masked,
+        **geometry,
+    )
+
+
+def _is_tiled(geometry: Mapping[str, int]) -> bool:
+    """Whether the windows cover every position exactly once."""
+    return all(
+        geometry[stride] == geometry[kernel] and geometry[out] * geometry[kernel] == geometry[size]
+        for stride, kernel, out, size in (
+            ("row_stride", "kernel_height", "out_height", "height"),
+            ("column_stride", "kernel_width", "out_width", "width"),
+        )
+    )
+
+
+def _loss(plan: Plan, node: Node) -> None:
+    logits = plan.value(node.inputs[0])
+    need(node.inputs[1] in plan.graph.model.inputs, node, "labels that are not an input")
+    need(logits.batched and len(logits.dims) == 2, node, f"logits of shape {logits.dims}")
+    sizes = {"classes": logits.dims[1], "batch": plan.batch, "lanes": plan.lanes}
+    if node.flag("is_grad"):
+        dx = plan.new_batch(logits.dims)
+        plan.values[node.outputs[0]] = dx
+        plan.builder.emit("LOSS_GRAD", logits=logits.offset, dx=dx.offset, **sizes)
+    else:
+        loss = plan.new_parameter((1,))
+        plan.values[node.outputs[0]] = loss
+        plan.builder.emit("LOSS", logits=logits.offset, loss=loss.offset, **sizes)
+
+
+def _mul(plan: Plan, node: Node) -> None:
+    a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(node.integer("activation") == NO_ACTIVATION, node, "a fused activation")
+    need(not a.batched and not b.batched, node, "a product of batch tensors")
+    need(a.size == b.size or 1 in (a.size, b.size), node, f"shapes {a.dims} and {b.dims}")
+    y = plan.new_parameter(a.dims if a.size >= b.size else b.dims)
+    plan.values[node.outputs[0]] = y
+    plan.builder.emit("MULTIPLY", a=a.offset, b=b.offset, y=y.offset, size=y.size, a_step=a.size > 1, b_step=b.size > 1)
+
+
+def _add_n(plan: Plan, node: Node) -> None:
+    terms = [plan.value(tensor) for tensor in node.inputs]
+    first = terms[0]
+    need(len({(term.size, term.batched) for term in terms}) == 1 and len(terms) > 1, node, "terms of unequal shapes")
+    y = plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims)
+    plan.values[node.outputs[0]] = y
+    size = first.size * (plan.lanes if first.batched else 1)
+    total = first.offset
+    for term in terms[1:]:
+        plan.builder.emit("ADD", a=total, b=term.offset, y=y.offset, size=size)
+        total = y.offset
+
+
+def _assign(plan: Plan, node: Node) -> None:
+    variable, value = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(variable.size == value.size and node.inputs[0] in plan.graph.constants, node, "an unequal or computed target")
+    plan.builder.emit("COPY", x=value.offset, y=variable.offset, size=variable.size)
+
+
+def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:
+    """Return the offsets of an optimizer's inputs by name, after checking that the arrays have the weight's size."""
+    need(len(node.inputs) == len(names), node, f"{len(node.inputs)} inputs")
+    values = {name: plan.value(tensor) for name, tensor in zip(names, node.inputs, strict=True)}
+    arrays = ("weight", "gradient", "state", "first", "mean", "variance")
+    wrong = [name for name, value in values.items() if value.size != (count if name in arrays else 1)]
+    need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
+    return {name: value.offset for name, value in values.items()}
+
+
+def _optimizer(plan: Plan, node: Node) -> None:
+    instruction, names, reals = _OPTIMIZER_FORMS[node.op]
+    size = plan.value(node.inputs[0]).size
+    offsets = _offsets(plan, node, names, size)
+    for operand, attribute in reals.items():
+        offsets[operand] = plan.literal(node.real(attribute))
+    plan.builder.emit(instruction, size=size, nesterov=node.flag("nesterov"), **offsets)
+
+
+#: operator -> instruction, names of its inputs in order, operand -> attribute for the numbers it carries
+_OPTIMIZER_FORMS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = MappingProxyType(
+    {
+        "ApplyMomentum": ("MOMENTUM", ("weight", "state", "rate", "gradient", "momentum"), {"scale": "gradient_scale"}),
+        "SGD": (
+            "SGD",
+            ("weight", "gradient", "rate", "state", "momentum", "first"),
+            {"dampening": "dampening", "decay": "weight_decay"},
+        ),
+        "Adam": (
+            "ADAM",
+            (
+                *("weight", "mean", "variance", "beta1_power", "beta2_power"),
+                *("rate", "beta1", "beta2", "epsilon", "gradient"),
+            ),
+            {},
+        ),
+    }
+)
+
+#: operator -> lowering
+LOWERINGS: Mapping[str, Lowering] = MappingProxyType(
+    {
+        "Activation": _activation,
+        "ActivationGrad": _activation_grad,
+        "Adam": _optimizer,
+        "AddN": _add_n,
+        "ApplyMomentum": _optimizer,
+        "Assign": _assign,
+        "BiasAdd": _bias_add,
+        "BiasAddGrad": _bias_add_grad,
+        "Conv2DBackpropFilterFusion": lower_filter_grad,
+        "Conv2DBackpropInputFusion": lower_input_grad,
+        "Conv2DFusion": lower_conv,
+        "Flatten": _same_order,
+        "MatMulFusion": _matmul,
+        "MaxPoolFusion": _pool,
+        "MaxPoolGrad": _pool_grad,
+        "MulFusion": _mul,
+        "Reshape": _same_order,
+        "SGD": _optimizer,
+        "SparseSoftmaxCrossEntropyWithLogits": _loss,
+        "Transpose": _transpose,
+    }
+)

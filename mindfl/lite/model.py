@@ -1,0 +1,258 @@
+"""Decoding a MindSpore Lite ``.ms`` file into nodes, tensors and trainable parameters.
+
+The file is a FlatBuffer with identifier ``MSL2``. Reading is bounds-checked: a hostile or damaged file raises
+:class:`~mindfl.errors.ModelFormatError` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ModelFormatError
+from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.flatbuf import BrokenBufferError, Table
+from mindfl.lite.schema import OPERATORS, OPTIMIZERS, Value
+
+IDENTIFIER = b"MSL2"
+#: name parts by which the Lite trainer recognises the loss and the gradient part
+LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
+GRADIENT_NAME = "Gradients"
+DTYPES = {30: np.dtype("?"), 34: np.dtype("<i4"), 35: np.dtype("<i8"), 43: np.dtype("<f4")}
+FORMATS = {0: "NCHW", 1: "NHWC", 7: "KHWC"}
+_MAX_RANK = 8  # MindSpore Lite's own limit
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor. ``data`` is a read-only view of the file for constants and parameters, None for computed ones."""
+
+    index: int
+    name: str
+    dims: tuple[int, ...]
+    dtype: np.dtype[np.generic] | None
+    format: int
+    data: NDArray[np.generic] | None
+    position: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return math.prod(self.dims)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator call; ``inputs`` and ``outputs`` are tensor indices."""
+
+    index: int
+    name: str
+    op: str
+    attributes: Mapping[str, Value]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean attribute."""
+        return bool(self.attributes[name])
+
+    def integer(self, name: str) -> int:
+        """Return a whole-number attribute."""
+        value = self.attributes[name]
+        return int(value) if not isinstance(value, tuple) else 0
+
+    def real(self, name: str) -> float:
+        """Return a floating-point attribute."""
+        value = self.attributes[name]
+        return float(value) if not isinstance(value, tuple) else 0.0
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return a vector attribute."""
+        value = self.attributes[name]
+        return value if isinstance(value, tuple) else ()
+
+
+@dataclass(frozen=True)
+class LiteModel:
+    """A decoded ``.ms`` file.
+
+    ``tensors`` and ``nodes`` stand in file order; ``inputs`` and ``outputs`` are tensor indices. The image input is
+    NHWC and convolution weights are KHWC (out, height, width, in), as the converter writes them.
+    """
+
+    content: bytes = field(repr=False)
+    name: str
+    version: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    nodes: tuple[Node, ...] = field(repr=False)
+    tensors: tuple[Tensor, ...] = field(repr=False)
+
+    @staticmethod
+    def load(path: PathLike) -> LiteModel:
+        """Read a file. Raises :class:`StorageError` if unreadable, :class:`ModelFormatError` if it is no ``.ms``."""
+        content = read_file(path)
+        try:
+            return LiteModel.from_bytes(content)
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{path}: {error}", hint=error.hint) from None
+
+    @staticmethod
+    def from_bytes(content: bytes) -> LiteModel:
+        """Decode the bytes of a file. Raises :class:`ModelFormatError`."""
+        if len(content) < 8 or content[4:8] != IDENTIFIER:
+            what = "empty" if not content else "not a MindSpore Lite model (no MSL2 identifier)"
+            raise ModelFormatError(f"the file is {what}", hint="make one with: mindfl convert")
+        try:
+            return _decode(content)
+        except (BrokenBufferError, RecursionError, MemoryError) as error:
+            raise ModelFormatError(f"the file is damaged: {error}", hint="convert the MINDIR again") from None
+
+    @cached_property
+    def optimizer_nodes(self) -> tuple[Node, ...]:
+        """The nodes that update a parameter (Adam, ApplyMomentum, SGD)."""
+        return tuple(node for node in self.nodes if node.op in OPTIMIZERS)
+
+    @cached_property
+    def loss_nodes(self) -> tuple[Node, ...]:
+        """The forward nodes that compute the loss, recognised by name as the Lite trainer does."""
+        return tuple(
+            node
+            for node in self.nodes
+            if any(part in node.name for part in LOSS_NAMES) and GRADIENT_NAME not in node.name
+        )
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Trainable parameters (first input of each optimizer node) by name, in ascending order of name.
+
+        Raises :class:`ModelFormatError` where one is no float32 constant, or is not the only one of its name.
+        """
+        constants = Counter(tensor.name for tensor in self.tensors if tensor.data is not None)
+        found: dict[str, Tensor] = {}
+        for node in self.optimizer_nodes:
+            tensor = self.tensors[node.inputs[0]]
+            if tensor.data is None or tensor.dtype != np.float32:
+                raise ModelFormatError(f"node {node.name or node.index} ({node.op}) trains what is no float32 constant")
+            if tensor.name in found or constants[tensor.name] > 1:
+                raise ModelFormatError(f"the model trains several parameters named {tensor.name!r}, or one twice")
+            found[tensor.name] = tensor
+        return MappingProxyType({name: found[name] for name in sorted(found, key=str.encode)})
+
+    @cached_property
+    def weights(self) -> Mapping[str, NDArray[np.float32]]:
+        """The parameters' values in the file: read-only float32 views in the tensors' own shapes (KHWC)."""
+        return MappingProxyType(
+            {name: tensor.data.view("<f4") for name, tensor in self.parameters.items() if tensor.data is not None}
+        )
+
+    def check_operators(self) -> None:
+        """Raise :class:`ModelFormatError` naming the operators the runtime does not have, if any."""
+        unknown = sorted({node.op for node in self.nodes if node.op.startswith("operator#")})
+        if unknown:
+            raise ModelFormatError(f"the model uses {', '.join(unknown)}, which the runtime does not have")
+
+    def patched(self, values: Mapping[str, NDArray[np.float32]]) -> bytes:
+        """Return the file's bytes with the float32 constants named in ``values`` replaced, all else unchanged.
+
+        Raises :class:`ModelFormatError` for a name that is no constant of the file or a wrong number of elements.
+        """
+        by_name = {tensor.name: tensor for tensor in self.tensors if tensor.data is not None}
+        content = bytearray(self.content)
+        for name, value in values.items():
+            tensor = by_name.get(name)
+            if tensor is None or tensor.size != value.size or tensor.dtype != np.float32:
+                raise ModelFormatError(f"the model has no float32 constant {name} of {value.size} elements")
+            raw = np.ascontiguousarray(value, "<f4").tobytes()
+            content[tensor.position : tensor.position + len(raw)] = raw
+        return bytes(content)
+
+    def save(self, path: PathLike, values: Mapping[str, NDArray[np.float32]] | None = None) -> None:
+        """Write the file, with ``values`` replaced as in :meth:`patched`, atomically."""
+        write_atomic(path, self.patched(values or {}))
+
+    def summary(self) -> str:
+        """Return a readable listing of inputs, nodes and parameters."""
+        lines = [f"{self.name or 'model'} ({self.version}), {len(self.nodes)} nodes, {len(self.tensors)} tensors"]
+        for title, indices in (("input", self.inputs), ("output", self.outputs)):
+            lines += [f"  {title:<9} {_describe(self.tensors[index])}" for index in indices]
+        for node in self.nodes:
+            shapes = ", ".join(_shape(self.tensors[index]) for index in node.inputs)
+            results = ", ".join(_shape(self.tensors[index]) for index in node.outputs)
+            lines.append(f"  {node.index:>3} {node.op:<36} {shapes} -> {results}")
+        lines += [f"  parameter {_describe(tensor)}" for tensor in self.parameters.values()]
+        total = sum(tensor.size for tensor in self.parameters.values())
+        lines.append(f"  {total:,} trainable parameters, {len(self.content):,} bytes")
+        return "\n".join(lines)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.dims)) or "scalar"
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = tensor.dtype.name if tensor.dtype is not None else "unknown type"
+    return f"{tensor.name} {_shape(tensor)} {kind} {FORMATS.get(tensor.format, tensor.format)}"
+
+
+def _decode(content: bytes) -> LiteModel:
+    root = Table.root(content)
+    tensors = tuple(_tensor(index, table) for index, table in enumerate(root.tables(7)))
+    nodes = tuple(_node(index, table, len(tensors)) for index, table in enumerate(root.tables(6)))
+    return LiteModel(
+        content=content,
+        name=root.string(0),
+        version=root.string(1),
+        inputs=_indices(root, 3, len(tensors)),
+        outputs=_indices(root, 4, len(tensors)),
+        nodes=nodes,
+        tensors=tensors,
+    )
+
+
+def _indices(table: Table, slot: int, tensor_count: int) -> tuple[int, ...]:
+    vector = table.array(slot, "<u4")
+    indices = () if vector is None else tuple(int(item) for item in vector)
+    if any(index >= tensor_count for index in indices):
+        raise BrokenBufferError("a tensor index is out of range")
+    return indices
+
+
+def _node(index: int, table: Table, tensor_count: int) -> Node:
+    primitive = table.table(2)
+    tag = primitive.integer(0, "B") if primitive is not None else 0
+    operator = OPERATORS.get(tag)
+    node = Node(
+        index=index,
+        name=table.string(0),
+        op=operator.name if operator else f"operator#{tag}",
+        attributes=operator.read(primitive.table(1)) if operator and primitive else MappingProxyType({}),
+        inputs=_indices(table, 3, tensor_count),
+        outputs=_indices(table, 4, tensor_count),
+    )
+    if operator and (len(node.inputs) < operator.inputs or len(node.outputs) < operator.outputs):
+        ends = f"{len(node.inputs)} inputs and {len(node.outputs)} outputs"
+        raise BrokenBufferError(f"node {node.name or index} ({node.op}) has {ends} only")
+    return node
+
+
+def _tensor(index: int, table: Table) -> Tensor:
+    vector = table.array(2, "<i4")
+    dims = () if vector is None else tuple(int(item) for item in vector)
+    if len(dims) > _MAX_RANK or any(dim < 0 for dim in dims) or math.prod(dims) > 2**40:
+        raise BrokenBufferError(f"tensor {index} has impossible dims {dims[:_MAX_RANK]}")
+    dtype = DTYPES.get(table.integer(1))
+    raw = table.array(6, "u1")
+    data: NDArray[np.generic] | None = None
+    if raw is not None and raw.size and dtype is not None:
+        if raw.size != math.prod(dims) * dtype.itemsize:
+            raise BrokenBufferError(f"tensor {index} holds {raw.size} bytes, its dims {dims} ask for another number")
+        data = np.frombuffer(table.data, dtype, math.prod(dims), table.position(6)).reshape(dims)
+    return Tensor(index, table.string(9), dims, dtype, table.integer(3), data, table.position(6))

@@ -1,0 +1,294 @@
+"""From the graph of a ``.ms`` file to programs: order, fusion, and where each tensor lives.
+
+Every constant float tensor (weights, optimizer state, learning rate) has a place at the head of the arena, the same in
+each program of a model, so that a session can change programs without moving anything. Tensors that carry the batch lie
+batch-last (see :mod:`mindfl.lite.kernels.tiles`); parameters and their gradients lie as in the file.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ModelFormatError
+from mindfl.lite.model import LiteModel, Node, Tensor
+from mindfl.lite.program import ALIGNMENT, Builder, Place
+from mindfl.lite.schema import OPTIMIZERS, RELU
+
+LOSS_OP = "SparseSoftmaxCrossEntropyWithLogits"
+_BIAS_HOSTS = ("MatMulFusion", "Conv2DFusion")
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a tensor lives: ``dims`` include the batch where ``batched``."""
+
+    offset: int
+    dims: tuple[int, ...]
+    batched: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements: of one sample where batched."""
+        return math.prod(self.dims[1:] if self.batched else self.dims)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Compiled form of one task (training or prediction) of a model."""
+
+    code: NDArray[np.int64]
+    table: NDArray[np.int32]
+    place: Place
+    literals: Mapping[int, float]
+    end: int
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """What a layer node does besides its own work: add a bias, clamp at zero, and leave the result in ``output``."""
+
+    bias: int | None
+    relu: bool
+    output: int
+
+
+class Graph:
+    """A model with the relations that planning needs: producers, consumers, constants, loss and logits."""
+
+    def __init__(self, model: LiteModel) -> None:
+        model.check_operators()
+        self.model = model
+        self.producer = {out: node for node in model.nodes for out in node.outputs}
+        self.consumers: dict[int, list[Node]] = {}
+        for node in model.nodes:
+            for tensor in node.inputs:
+                self.consumers.setdefault(tensor, []).append(node)
+        self.constants = self._place_constants()
+
+    def _place_constants(self) -> Mapping[int, Value]:
+        offset = 0
+        places = {}
+        for tensor in self.model.tensors:
+            if tensor.data is not None and tensor.dtype == np.float32:
+                places[tensor.index] = Value(offset, tensor.dims, False)
+                offset += -(-max(tensor.size, 1) // ALIGNMENT) * ALIGNMENT
+        self.constants_size = offset
+        return places
+
+    @cached_property
+    def loss_node(self) -> Node | None:
+        """The forward loss, or None for an inference model."""
+        found = [node for node in self.model.nodes if node.op == LOSS_OP and not node.flag("is_grad")]
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def image(self) -> Tensor:
+        """The float input that carries the samples."""
+        found = [self.model.tensors[i] for i in self.model.inputs if self.model.tensors[i].dtype == np.float32]
+        if len(found) != 1 or not found[0].dims or found[0].dims[0] < 1:
+            raise ModelFormatError("the model must have one float32 input whose first dimension is the batch")
+        return found[0]
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The class scores: what the loss reads, or the only output of an inference model."""
+        if self.loss_node is not None:
+            return self.model.tensors[self.loss_node.inputs[0]]
+        if len(self.model.outputs) != 1:
+            raise ModelFormatError("the model has neither one loss nor one output")
+        return self.model.tensors[self.model.outputs[0]]
+
+    @cached_property
+    def equal_channels(self) -> bool:
+        """Whether the samples feed convolutions alone, so that equal channels may be folded into one."""
+        users = self.consumers.get(self.image.index, [])
+        places = {"Conv2DFusion": 0, "Conv2DBackpropFilterFusion": 1}
+        right = all(node.op in places and node.inputs[places[node.op]] == self.image.index for node in users)
+        return len(self.image.dims) == 4 and self.image.dims[3] > 1 and bool(users) and right
+
+    def sole_consumer(self, tensor: int) -> Node | None:
+        """Return the only reader of a tensor, or None."""
+        users = self.consumers.get(tensor, [])
+        return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
+
+    def fusion(self, node: Node) -> Fusion:
+        """Return what can be done together with a convolution or dense node: a following bias and ReLU."""
+        bias, relu, output = None, False, node.outputs[0]
+        follower = self.sole_consumer(output)
+        if follower is not None and follower.op == "BiasAdd" and follower.inputs[0] == output:
+            bias, output = follower.inputs[1], follower.outputs[0]
+            follower = self.sole_consumer(output)
+        if follower is not None and follower.op == "Activation" and follower.integer("type") == RELU:
+            relu, output = True, follower.outputs[0]
+        return Fusion(bias, relu, output)
+
+    def ordered(self, goals: Iterable[Node]) -> list[Node]:
+        """Return ``goals`` and all they need in dependency order, file order where free, state changes last.
+
+        A file may list an optimizer node before a gradient node that still reads the old weight; so optimizer and
+        Assign nodes run after everything else.
+        """
+        needed: dict[int, Node] = {}
+        waiting = list(goals)
+        while waiting:
+            node = waiting.pop()
+            if node.index not in needed:
+                needed[node.index] = node
+                waiting += [self.producer[i] for i in node.inputs if i in self.producer]
+        missing = {
+            index: {self.producer[i].index for i in node.inputs if i in self.producer} for index, node in needed.items()
+        }
+        ready = [(_changes_state(needed[index]), index) for index, sources in missing.items() if not sources]
+        heapq.heapify(ready)
+        order = []
+        while ready:
+            node = needed[heapq.heappop(ready)[1]]
+            order.append(node)
+            for index in {user.index for out in node.outputs for user in self.consumers.get(out, [])} & needed.keys():
+                missing[index].discard(node.index)
+                if not missing[index]:
+                    heapq.heappush(ready, (_changes_state(needed[index]), index))
+        if len(order) != len(needed):
+            raise ModelFormatError("the graph has a cycle")
+        return order
+
+
+def _changes_state(node: Node) -> bool:
+    return node.op in OPTIMIZERS or node.op == "Assign"
+
+
+class Plan:
+    """The state of one translation: which tensor is where, and the instructions so far. Lowering functions fill it."""
+
+    def __init__(self, graph: Graph, *, folded: bool, start: int) -> None:
+        self.graph = graph
+        self.folded = folded
+        self.builder = Builder(graph.image.dims[0], start)
+        self.literals: dict[int, float] = {}
+        self.values: dict[int, Value] = dict(graph.constants)
+        self.done: set[int] = set()
+        self.derived: dict[tuple[object, ...], int] = {}
+        dims = graph.image.dims
+        shape = (*dims[:3], 1) if folded else dims
+        self.values[graph.image.index] = self.new_batch(shape)
+
+    @property
+    def lanes(self) -> int:
+        """The batch rounded up to whole vectors."""
+        return self.builder.lanes
+
+    @property
+    def batch(self) -> int:
+        """The batch size fixed in the file."""
+        return self.builder.batch
+
+    def new_batch(self, dims: tuple[int, ...]) -> Value:
+        """Return a new value that carries the batch."""
+        if not dims or dims[0] != self.batch:
+            raise ModelFormatError(f"a tensor of shape {dims} does not carry the batch of {self.batch}")
+        return Value(self.builder.allocate_batch(math.prod(dims[1:])), dims, True)
+
+    def new_parameter(self, dims: tuple[int, ...]) -> Value:
+        """Return a new value that does not carry the batch."""
+        return Value(self.builder.allocate(max(math.prod(dims), 1)), dims, False)
+
+    def value(self, tensor: int) -> Value:
+        """Return where a tensor lives; it must have been computed or be a float constant."""
+        if tensor not in self.values:
+            raise ModelFormatError(f"tensor {self.graph.model.tensors[tensor].name} is used but never computed")
+        return self.values[tensor]
+
+    def tensor(self, index: int) -> Tensor:
+        """Return the file's description of a tensor."""
+        return self.graph.model.tensors[index]
+
+    def integers(self, index: int) -> tuple[int, ...]:
+        """Return the values of an int32 constant, such as a shape or a permutation."""
+        tensor = self.tensor(index)
+        if tensor.data is None or tensor.dtype != np.int32:
+            raise ModelFormatError(f"tensor {tensor.name} must be an int32 constant")
+        return tuple(int(item) for item in tensor.data.ravel())
+
+    def is_last_use(self, value: Value, node: Node) -> bool:
+        """Whether no node after ``node`` reads the memory of ``value``, so that its result may be put there."""
+        sharing = [tensor for tensor, other in self.values.items() if other.offset == value.offset]
+        readers = {reader.index for tensor in sharing for reader in self.graph.consumers.get(tensor, [])}
+        kept = {*self.graph.constants, *self.graph.model.inputs, *self.graph.model.outputs, self.graph.logits.index}
+        return not kept.intersection(sharing) and readers <= self.done | {node.index}
+
+    def once(self, key: tuple[object, ...], make: Callable[[], int]) -> int:
+        """Return what ``make`` made the first time this key was asked for: for copies that several nodes share."""
+        if key not in self.derived:
+            self.derived[key] = make()
+        return self.derived[key]
+
+    def literal(self, number: float) -> int:
+        """Return the offset of a number that an operator carries as an attribute."""
+        offset = self.builder.allocate(1)
+        self.literals[offset] = number
+        return offset
+
+    def program(self, result: int) -> Program:
+        """Return the finished program with ``result`` as the offset of its outcome."""
+        image = self.values[self.graph.image.index]
+        place = Place(image.offset, image.size, self.batch, self.lanes, result)
+        return Program(self.builder.code(), self.builder.table(), place, self.literals, self.builder.size)
+
+
+def need(condition: bool, node: Node, what: str) -> None:
+    """Raise :class:`ModelFormatError` saying that the node uses ``what``, unless the condition holds."""
+    if not condition:
+        raise ModelFormatError(f"node {node.name or node.index} ({node.op}) uses {what}, which the runtime does not do")
+
+
+def mark_fused(plan: Plan, node: Node, output: int) -> None:
+    """Remember that the nodes between ``node`` and the one that makes ``output`` are part of it."""
+    tensor = node.outputs[0]
+    while tensor != output:
+        follower = plan.graph.consumers[tensor][0]
+        plan.done.add(follower.index)
+        tensor = follower.outputs[0]
+
+
+def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
+    """Return the program of one training step with arena space from ``start`` on; its result is the loss.
+
+    Raises :class:`ModelFormatError` for a model without one loss node and optimizer nodes, or with something the
+    runtime does not do.
+    """
+    optimizers = graph.model.optimizer_nodes
+    if graph.loss_node is None or not optimizers:
+        raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
+    changes = [node for node in graph.model.nodes if node.op == "Assign"]
+    plan = _lowered(graph, [graph.loss_node, *optimizers, *changes], folded=folded, start=start)
+    return plan.program(plan.value(graph.loss_node.outputs[0]).offset)
+
+
+def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
+    """Return the program that computes the logits of one batch."""
+    source = graph.producer.get(graph.logits.index)
+    if source is None:
+        raise ModelFormatError("the model computes no logits")
+    plan = _lowered(graph, [source], folded=folded, start=start)
+    logits = plan.value(graph.logits.index)
+    if not logits.batched or len(logits.dims) != 2:
+        raise ModelFormatError(f"the logits have shape {logits.dims}, expected (batch, classes)")
+    return plan.program(logits.offset)
+
+
+def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
+    from mindfl.lite.lowering import LOWERINGS
+
+    plan = Plan(graph, folded=folded, start=start)
+    for node in graph.ordered(goals):
+        if node.index not in plan.done:
+            LOWERINGS[node.op](plan, node)
+            plan.done.add(node.index)
+    return plan

@@ -1,0 +1,80 @@
+"""A program for the kernel machine: code, constant table and places in the arena, built instruction by instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.lite.kernels.opcodes import NUMBERS, OPERANDS, ROW
+
+#: arena offsets are multiples of this many floats: one cache line
+ALIGNMENT = 16
+#: buffers are set this many floats apart, so that equal positions of two large buffers do not share their address bits
+#: below the page size: a load behind a store to "the same" place in another page stalls (4 KiB aliasing)
+STAGGER = 17 * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the machine finds a batch and leaves its result: arena offsets and sizes."""
+
+    x: int
+    features: int
+    batch: int
+    lanes: int
+    result: int
+
+    def row(self) -> NDArray[np.int64]:
+        """Return the operands as the machine takes them."""
+        return np.array([self.x, self.features, self.batch, self.lanes, self.result], np.int64)
+
+
+class Builder:
+    """Collects instructions, table entries and arena space.
+
+    The table begins with ``batch`` entries for the labels of the running batch.
+    """
+
+    def __init__(self, batch: int, reserved: int) -> None:
+        self.batch = batch
+        self.lanes = -(-batch // ALIGNMENT) * ALIGNMENT
+        self.size = reserved
+        self._table: list[int] = [0] * batch
+        self._known: dict[tuple[int, ...], int] = {}
+        self._rows: list[list[int]] = []
+
+    def allocate(self, count: int) -> int:
+        """Return the offset of ``count`` new floats."""
+        offset = self.size
+        self.size += -(-count // ALIGNMENT) * ALIGNMENT + STAGGER
+        return offset
+
+    def allocate_batch(self, features: int) -> int:
+        """Return the offset of a new batch-last buffer of ``features`` rows."""
+        return self.allocate(features * self.lanes)
+
+    def entries(self, values: Iterable[int]) -> int:
+        """Return the table offset of these values, adding them unless an equal run is there already."""
+        key = tuple(values)
+        if key not in self._known:
+            self._known[key] = len(self._table)
+            self._table += key
+        return self._known[key]
+
+    def emit(self, name: str, **operands: int) -> None:
+        """Append one instruction; the operands must be those of its table row."""
+        if set(operands) != set(OPERANDS[name]):
+            raise TypeError(f"{name} takes {OPERANDS[name]}, got {tuple(operands)}")
+        row = [NUMBERS[name], *(operands[key] for key in OPERANDS[name])]
+        self._rows.append(row + [0] * (ROW - len(row)))
+
+    def code(self) -> NDArray[np.int64]:
+        """Return the instructions emitted so far, one row each."""
+        return np.array(self._rows, np.int64).reshape(-1, ROW)
+
+    def table(self) -> NDArray[np.int32]:
+        """Return the table."""
+        return np.array(self._table, np.int32)

@@ -1,0 +1,241 @@
+"""Executing a ``.ms`` file: training steps, prediction, weights in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mindfl.errors import DataError, ModelFormatError
+from mindfl.files import PathLike
+from mindfl.lite.kernels import load_machine
+from mindfl.lite.model import LiteModel
+from mindfl.lite.plan import Graph, Program, plan_prediction, plan_training
+from mindfl.lite.schema import OPTIMIZERS
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs of one model for one form of input, with one arena for both."""
+
+    train: Program | None
+    predict: Program
+    arena_size: int
+
+    @classmethod
+    def of(cls, graph: Graph, *, folded: bool) -> Programs:
+        """Plan training (where the model has it) and prediction."""
+        train = None
+        start = graph.constants_size
+        if graph.model.optimizer_nodes:
+            train = plan_training(graph, folded=folded, start=start)
+            start = train.end
+        predict = plan_prediction(graph, folded=folded, start=start)
+        return cls(train, predict, predict.end)
+
+
+class Executable:
+    """A model planned once; any number of sessions (one per thread) run it."""
+
+    def __init__(self, model: LiteModel) -> None:
+        self.model = model
+        self.graph = Graph(model)
+        self._programs: dict[bool, Programs] = {}
+
+    def programs(self, *, folded: bool) -> Programs:
+        """Return the programs for samples with all channels (``folded=False``) or with one that stands for all."""
+        if folded not in self._programs:
+            self._programs[folded] = Programs.of(self.graph, folded=folded)
+        return self._programs[folded]
+
+    @cached_property
+    def learning_rates(self) -> tuple[int, ...]:
+        """Arena offsets of the learning-rate constants."""
+        indices = {node.inputs[OPTIMIZERS[node.op]] for node in self.model.optimizer_nodes}
+        return tuple(self.graph.constants[index].offset for index in sorted(indices & self.graph.constants.keys()))
+
+
+class Session:
+    """A running model. Holds one arena with weights, optimizer state and buffers; not to be shared between threads.
+
+    ``model`` is a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
+
+    Images are float32: ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are
+    equal. Labels are int32 ``(count,)``. Equal channels are detected and computed once: exact, since equal inputs have
+    equal gradients. Raises :class:`ModelFormatError` for a model the runtime cannot execute.
+    """
+
+    def __init__(self, model: LiteModel | Executable) -> None:
+        self.executable = model if isinstance(model, Executable) else Executable(model)
+        self.model = self.executable.model
+        self._machine = load_machine()
+        self._constants = self.executable.graph.constants
+        self._head = self.executable.graph.constants_size
+        self._arenas: dict[bool, Floats] = {}
+        self._tables: dict[int, NDArray[np.int32]] = {}
+        self._folded = self.executable.graph.equal_channels
+        self._arena = self._arena_for(self._folded)
+        self.reset()
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per step, fixed in the file."""
+        return self.executable.graph.image.dims[0]
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one sample, such as (32, 32, 3)."""
+        return self.executable.graph.image.dims[1:]
+
+    @property
+    def classes(self) -> int:
+        """Number of class scores."""
+        return self.executable.graph.logits.dims[-1]
+
+    def reset(self) -> None:
+        """Put weights and optimizer state back to what the file holds."""
+        for index, place in self._constants.items():
+            data = self.model.tensors[index].data
+            if data is not None:
+                self._view(index)[...] = data.reshape(place.dims)
+
+    def reset_optimizer(self) -> None:
+        """Put everything but the weights (optimizer state, learning rate) back to what the file holds."""
+        weights = self.get_weights()
+        self.reset()
+        self.set_weights(weights)
+
+    def get_weights(self) -> dict[str, Floats]:
+        """Return copies of the trainable parameters by name, in ascending order, shaped as in the file (KHWC)."""
+        return {name: self._view(tensor.index).copy() for name, tensor in self.model.parameters.items()}
+
+    def weight_views(self) -> dict[str, Floats]:
+        """Return flat read-only views of the parameters: valid until the next call that changes them."""
+        views = {}
+        for name, tensor in self.model.parameters.items():
+            view = self._view(tensor.index).reshape(-1)
+            view.flags.writeable = False
+            views[name] = view
+        return views
+
+    def set_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set parameters by name; arrays of any shape with the right number of elements.
+
+        Raises :class:`ModelFormatError` for an unknown name or a wrong size; nothing is changed then.
+        """
+        for name, value in weights.items():
+            tensor = self.model.parameters.get(name)
+            if tensor is None or tensor.size != value.size:
+                raise ModelFormatError(f"the model has no parameter {name} of {value.size} elements")
+        for name, value in weights.items():
+            view = self._view(self.model.parameters[name].index)
+            view[...] = value.reshape(view.shape)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate until the next reset. Raises :class:`ModelFormatError` where the model has none."""
+        if not self.executable.learning_rates:
+            raise ModelFormatError("the model has no learning rate constant")
+        for offset in self.executable.learning_rates:
+            self._arena[offset] = rate
+
+    def train_step(self, images: ArrayLike, labels: ArrayLike) -> float:
+        """Run one step on one batch (fewer samples are repeated cyclically) and return its mean loss."""
+        return float(self.train(images, labels, steps=1)[0])
+
+    def train(self, images: ArrayLike, labels: ArrayLike, *, steps: int | None = None) -> Floats:
+        """Run one pass over the samples in order, or ``steps`` steps, and return the mean loss of each step.
+
+        The last batch is filled by repeating samples from the first on. Raises :class:`DataError` for a wrong shape or
+        a label out of range, :class:`ModelFormatError` for a model without training part.
+        """
+        samples = self._prepare(images)
+        classes = self._checked_labels(labels, len(samples))
+        program = self._programs.train
+        if program is None:
+            raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
+        count = -(-len(samples) // self.batch_size) if steps is None else steps
+        losses = np.empty(count, np.float32)
+        place = program.place.row()
+        self._machine.train(self._arena, self._table(program), program.code, samples, classes, place, losses)
+        return losses
+
+    def predict(self, images: ArrayLike) -> Floats:
+        """Return the class scores (logits) of all images: float32 (count, classes)."""
+        samples = self._prepare(images)
+        program = self._programs.predict
+        logits = np.empty((len(samples), self.classes), np.float32)
+        place = program.place.row()
+        self._machine.predict(self._arena, self._table(program), program.code, samples, place, logits)
+        return logits
+
+    def save(self, path: PathLike) -> None:
+        """Write the ``.ms`` file with the present weights; optimizer state and the rest stay as in the file read."""
+        self.model.save(path, self.get_weights())
+
+    @property
+    def _programs(self) -> Programs:
+        return self.executable.programs(folded=self._folded)
+
+    def _arena_for(self, folded: bool) -> Floats:
+        if folded not in self._arenas:
+            programs = self.executable.programs(folded=folded)
+            arena = _aligned_zeros(programs.arena_size)
+            for program in (programs.train, programs.predict):
+                for offset, number in program.literals.items() if program is not None else ():
+                    arena[offset] = number
+            self._arenas[folded] = arena
+        return self._arenas[folded]
+
+    def _table(self, program: Program) -> NDArray[np.int32]:
+        """Return this session's own copy of a program's table: its head holds the labels of the running batch."""
+        return self._tables.setdefault(id(program), program.table.copy())
+
+    def _view(self, index: int) -> Floats:
+        place = self._constants[index]
+        return self._arena[place.offset : place.offset + place.size].reshape(place.dims)
+
+    def _use(self, folded: bool) -> None:
+        """Change between programs: weights and state move along."""
+        if folded != self._folded:
+            arena = self._arena_for(folded)
+            arena[: self._head] = self._arena[: self._head]
+            self._arena, self._folded = arena, folded
+
+    def _prepare(self, images: ArrayLike) -> Floats:
+        """Return samples as float32 (count, features) and choose the program that fits them."""
+        array = np.ascontiguousarray(images, np.float32)
+        shape = self.image_shape
+        if len(array) == 0:
+            raise DataError("there are no images")
+        if array.shape[1:] == shape:
+            folded = self.executable.graph.equal_channels and bool((array[..., :1] == array).all())
+            array = np.ascontiguousarray(array[..., 0]) if folded else array
+        elif array.shape[1:] == shape[:-1] and len(shape) == 3:
+            folded = self.executable.graph.equal_channels
+            array = array if folded else np.repeat(array[..., None], shape[-1], axis=-1)
+        else:
+            raise DataError(f"images have shape {array.shape[1:]}, the model takes {shape}")
+        self._use(folded)
+        return array.reshape(len(array), -1)
+
+    def _checked_labels(self, labels: ArrayLike, count: int) -> Labels:
+        array = np.ascontiguousarray(labels, np.int32)
+        if array.shape != (count,):
+            raise DataError(f"there are {count} images and labels of shape {array.shape}")
+        wrong = array[(array < 0) | (array >= self.classes)]
+        if wrong.size:
+            raise DataError(f"label {wrong[0]} is out of range: the model has classes 0 to {self.classes - 1}")
+        return array
+
+
+def _aligned_zeros(count: int) -> Floats:
+    """Return zeroed float32 memory that begins on a cache line."""
+    raw = np.zeros(count + 16, np.float32)
+    start = -(raw.ctypes.data // 4) % 16
+    return raw[start : start + count]
