@@ -1,0 +1,93 @@
+"""``mindfl convert``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+from mindfl.errors import MindflError, OptionError
+
+if TYPE_CHECKING:
+    from mindfl.convert import ConvertResult
+
+SUCCESS = "CONVERTER RESULT SUCCESS:0"
+FAILURE = "CONVERT RESULT FAILED:"
+
+
+@click.command("convert", short_help="Convert an exported MINDIR into an on-device training model (.ms).")
+@option("--modelFile", "--input", "model_file", help="MINDIR to convert.")
+@option("--outputFile", "--output", "output_file", help="File to write; .ms is appended, folders are created.")
+@option("--fmk", default="MINDIR", help="Format of the model; only MINDIR.")
+@option("--trainModel", "train", type=bool, default=True, help="Make a training model.")
+@option("--converter", help="converter_lite, its folder, or the unpacked MindSpore Lite tarball.")
+@option("--fetch", is_flag=True, help="Download the converter library into the cache; needs no model.")
+@option("--verbose", is_flag=True, help="Show the converter's log.")
+@json_option
+def convert_command(
+    model_file: str | None,
+    output_file: str | None,
+    fmk: str,
+    train: bool,
+    converter: str | None,
+    fetch: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Convert a MINDIR into an on-device training model with a real MindSpore Lite converter, and verify the result.
+
+    Converters, in this order: --converter; converter_lite on PATH; the library of the mindspore-lite==2.0.0 wheel,
+    which is downloaded once into MINDFL_CACHE (169 MB; MINDFL_OFFLINE=1 forbids it; MINDFL_CONVERTER_LIB names an
+    unpacked mindspore_lite/lib instead)."""
+    try:
+        if fetch:
+            _fetch(as_json)
+        if fetch and model_file is None:
+            return
+        result = _convert(model_file, output_file, fmk, train, converter)
+    except MindflError as error:
+        click.echo(f"{FAILURE} {error.line()}")
+        sys.exit(error.exit_code)
+    if verbose:
+        click.echo(result.log, err=True, nl=False)
+    if as_json:
+        echo_json(_description(result))
+    else:
+        click.echo(SUCCESS)
+
+
+def _fetch(as_json: bool) -> None:
+    from mindfl.convert import fetch_library
+
+    folder = fetch_library()
+    if as_json:
+        echo_json({"library": str(folder)})
+    else:
+        click.echo(f"converter library: {folder}")
+
+
+def _convert(
+    model_file: str | None, output_file: str | None, fmk: str, train: bool, converter: str | None
+) -> ConvertResult:
+    from mindfl.convert import convert_model
+
+    if fmk.upper() != "MINDIR":
+        raise OptionError(f"--fmk={fmk} is not supported", hint="use --fmk=MINDIR")
+    if not model_file or not output_file:
+        raise OptionError("--modelFile and --outputFile are needed", hint="see mindfl convert --help")
+    return convert_model(model_file, output_file, converter=converter, train=train)
+
+
+def _description(result: ConvertResult) -> dict[str, object]:
+    model = result.model
+    return {
+        "path": str(result.path),
+        "backend": result.backend,
+        "rewritten": result.rewritten,
+        "version": model.version,
+        "inputs": {model.tensors[index].name: model.tensors[index].dims for index in model.inputs},
+        "outputs": {model.tensors[index].name: model.tensors[index].dims for index in model.outputs},
+        "parameters": {name: tensor.dims for name, tensor in model.parameters.items()},
+    }

@@ -1,0 +1,9 @@
+"""Conversion of MINDIR files into MindSpore Lite training models with a real converter."""
+
+from __future__ import annotations
+
+from mindfl.convert.backends import installed_backend
+from mindfl.convert.converter import ConvertResult, convert_model
+from mindfl.convert.library import fetch_library
+
+__all__ = ["ConvertResult", "convert_model", "fetch_library", "installed_backend"]

@@ -1,0 +1,183 @@
+"""The programs that can turn a MINDIR into a ``.ms`` file, and the order in which they are looked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mindfl.convert import child
+from mindfl.convert.library import fetch_library, find_library, offline
+from mindfl.errors import ConverterCrashedError, ConverterMissingError, ConvertError
+from mindfl.files import PathLike
+
+PROGRAM = "converter_lite"
+TIME_LIMIT = 120.0  # seconds; a LeNet takes one
+
+#: where the program lies in a given folder: directly, or as in the unpacked MindSpore Lite tarball
+_PLACES = (PROGRAM, f"converter/{PROGRAM}", f"tools/converter/converter/{PROGRAM}")
+#: by this a stand-in that calls this package is recognised, which must not be called back
+_OWN_MARK = b"mindfl.cli"
+
+
+class Backend(Protocol):
+    """Something that converts ``model.mindir`` in a folder to ``model.ms`` beside it."""
+
+    @property
+    def name(self) -> str:
+        """How the back end is named to the user."""
+
+    @property
+    def takes_any_version(self) -> bool:
+        """Whether it may understand the MINDIR as MindSpore exported it."""
+
+    def run(self, folder: Path, train: bool) -> str:
+        """Convert and return the log. Raises :class:`ConvertError`, or :class:`ConverterCrashedError` where the process
+        was killed by a signal or did not end in time."""
+
+
+@dataclass(frozen=True)
+class ProgramBackend:
+    """A ``converter_lite`` of a MindSpore Lite release."""
+
+    program: Path
+    takes_any_version: bool = True
+
+    @property
+    def name(self) -> str:
+        return str(self.program)
+
+    def run(self, folder: Path, train: bool) -> str:
+        command = [str(self.program), "--fmk=MINDIR", f"--trainModel={str(train).lower()}"]
+        command += ["--modelFile=model.mindir", "--outputFile=model"]
+        libraries = [str(self.program.parent.parent / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+        return _run(command, folder, {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries))})
+
+
+@dataclass(frozen=True)
+class LibraryBackend:
+    """The converter library of the MindSpore Lite 2.0.0 wheel, driven in a process of its own."""
+
+    libraries: Path
+    takes_any_version: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"mindspore-lite 2.0.0 library in {self.libraries}"
+
+    def run(self, folder: Path, train: bool) -> str:
+        command = [sys.executable, "-I", "-S", child.__file__]
+        return _run([*command, str(self.libraries), "model.mindir", "model", str(int(train))], folder, {})
+
+
+def find_backend(converter: PathLike | None = None) -> Backend:
+    """Return the back end to use: ``converter`` if given, else ``converter_lite`` on PATH, else the library.
+
+    ``converter`` is the program, its folder, or the root of the unpacked MindSpore Lite tarball. The library is fetched
+    if it is not in the cache. Raises :class:`ConverterMissingError` where there is none, and the errors of
+    :func:`mindfl.convert.library.fetch_library`.
+    """
+    if converter is not None:
+        return ProgramBackend(_program_at(Path(converter)))
+    if (installed := installed_backend()) is not None:
+        return installed
+    if offline():
+        raise ConverterMissingError(
+            "no converter: none on PATH, the library is not in the cache, and MINDFL_OFFLINE is set",
+            hint="give --converter PATH, or run mindfl convert --fetch once with the network",
+        )
+    return LibraryBackend(fetch_library())
+
+
+def installed_backend() -> Backend | None:
+    """Return the back end that is on this machine already: ``converter_lite`` on PATH, else the fetched library."""
+    if (program := _program_on_path()) is not None:
+        return ProgramBackend(program)
+    libraries = find_library()
+    return LibraryBackend(libraries) if libraries is not None else None
+
+
+def _program_at(path: Path) -> Path:
+    places = [path / place for place in _PLACES] if path.is_dir() else [path]
+    for program in places:
+        if program.is_file():
+            if not os.access(program, os.X_OK):
+                raise ConverterMissingError(f"converter {program} is not executable", hint=f"chmod +x {program}")
+            return program.absolute()
+    what = f"holds no {PROGRAM}" if path.is_dir() else "does not exist"
+    raise ConverterMissingError(
+        f"converter {path} {what}", hint="name the program, its folder or the unpacked MindSpore Lite tarball"
+    )
+
+
+def _program_on_path() -> Path | None:
+    for folder in os.get_exec_path():
+        found = shutil.which(PROGRAM, path=folder)
+        if found is not None and not _is_own(Path(found)):
+            return Path(found).absolute()
+    return None
+
+
+def _is_own(program: Path) -> bool:
+    try:
+        with program.open("rb") as file:
+            return _OWN_MARK in file.read(4096)
+    except OSError:
+        return True
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    log = folder / "log"
+    with log.open("wb") as output:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ConverterMissingError(f"converter {command[0]} cannot be started: {error.strerror}") from None
+        try:
+            status = process.wait(TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise ConverterCrashedError(f"the converter did not end within {TIME_LIMIT:.0f} seconds") from None
+        finally:
+            _end(process)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if status < 0:
+        raise ConverterCrashedError(f"the converter was killed by {_signal_name(-status)}: {_reason(text)}")
+    if status == child.EXIT_NO_LIBRARY and command[0] == sys.executable:
+        raise ConverterMissingError(_reason(text), hint="the library needs Linux x86-64 with glibc")
+    if status or not (folder / "model.ms").is_file():
+        raise ConvertError(f"the converter refused the model (exit status {status}): {_reason(text)}")
+    return text
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _reason(log: str) -> str:
+    """Return the line of a converter's log that says most: what was thrown, the first error or the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
+    errors = [line.rpartition("] ")[2] for line in lines if "ERROR" in line]
+    return (thrown or errors or lines[-1:] or ["it gave no reason"])[0]

@@ -1,0 +1,106 @@
+"""Turning an exported MINDIR into an on-device training model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mindfl.convert.backends import Backend, find_backend
+from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
+from mindfl.convert.rewrite import rewrite
+from mindfl.convert.verify import verify
+from mindfl.errors import ConvertError, MindirError, OptionError, StorageError
+from mindfl.files import PathLike, make_dir, write_atomic
+from mindfl.lite.model import LiteModel
+
+_SUFFIX = ".ms"
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was converted: the file, the back end that did it, whether the MINDIR was rewritten first, the converter's
+    log, and the decoded and verified model."""
+
+    path: Path
+    backend: str
+    rewritten: bool
+    log: str = field(repr=False)
+    model: LiteModel = field(repr=False)
+
+
+def convert_model(
+    mindir_path: PathLike, output_path: PathLike, *, converter: PathLike | None = None, train: bool = True
+) -> ConvertResult:
+    """Convert ``mindir_path`` to ``output_path`` with a real MindSpore Lite converter, and verify the result.
+
+    Args:
+        mindir_path: MINDIR of version 1 to 3; with ``train`` it must hold an optimizer.
+        output_path: target; ``.ms`` is appended if missing, folders are created, an existing file is replaced.
+        converter: ``converter_lite``, its folder, or the unpacked MindSpore Lite tarball. Default: the one on PATH,
+            else the library of the ``mindspore-lite==2.0.0`` wheel, which is fetched on first use.
+        train: make a training model (False: a model for inference).
+
+    Returns the verified result. The image input of the ``.ms`` is NHWC and convolution weights are KHWC.
+
+    Raises:
+        MindirError: the MINDIR is missing, damaged, not a training graph, or holds something unsupported.
+        ConverterMissingError: there is no converter; FetchError: it could not be downloaded.
+        ConverterCrashedError, ConvertError: the converter was killed, hung, or refused the model.
+        VerificationError: its result is not the model that went in.
+        StorageError: the output cannot be written; nothing is left of it.
+    """
+    target = _with_suffix(output_path)
+    source = read_mindir(mindir_path)
+    if train and not optimizer_states(source):
+        raise MindirError(
+            f"{mindir_path} holds no optimizer, so it cannot train",
+            hint="export the TrainOneStepCell, or convert with --trainModel=false",
+        )
+    backend = find_backend(converter)
+    make_dir(target.parent)
+    failures: list[ConvertError] = []
+    for rewritten, model in _variants(source, backend, failures):
+        try:
+            content, log = _attempt(backend, model, train)
+            result = ConvertResult(target, backend.name, rewritten, log, verify(content, source, train=train))
+        except ConvertError as error:
+            failures.append(error)
+            continue
+        write_atomic(target, content)
+        return result
+    raise failures[-1]
+
+
+def _with_suffix(path: PathLike) -> Path:
+    target = Path(path)
+    if target.name and not target.name.endswith(_SUFFIX):
+        target = target.with_name(target.name + _SUFFIX)
+    if not target.name or target.is_dir():
+        raise OptionError(f"{str(target)!r} does not name an output file", hint="such as ms/lenet/lenet_train")
+    return target
+
+
+def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> Iterator[tuple[bool, Proto]]:
+    """Yield the MINDIRs to try: as exported, for a converter that may be new enough, then rewritten."""
+    if backend.takes_any_version:
+        yield False, source
+    try:
+        model = rewrite(source)
+    except MindirError as error:
+        failures.append(error)
+        return
+    if model is not source or not backend.takes_any_version:
+        yield model is not source, model
+
+
+def _attempt(backend: Backend, model: Proto, train: bool) -> tuple[bytes, str]:
+    # A folder of its own: converters stumble over spaces and other letters in paths, and leave read-only files.
+    try:
+        with tempfile.TemporaryDirectory(prefix="mindfl-convert-") as folder:
+            Path(folder, "model.mindir").write_bytes(model.SerializeToString())
+            log = backend.run(Path(folder), train)
+            return Path(folder, "model.ms").read_bytes(), log
+    except OSError as error:
+        raise StorageError.from_os_error(error, "use the temporary folder", tempfile.gettempdir()) from None

@@ -1,0 +1,61 @@
+"""Checking that a converted ``.ms`` file is the model that went into the converter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mindfl.convert.mindir import Proto, khwc, optimizer_states, parameters
+from mindfl.errors import ModelFormatError, VerificationError
+from mindfl.lite.model import LiteModel
+
+_HINT = "the converter does not fit this MINDIR; please report it with the output of --verbose"
+
+
+def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
+    """Decode ``content`` and compare it with the MINDIR ``source``; return the decoded model.
+
+    A training model must have one loss node and one optimizer node per trainable parameter; every parameter, and its
+    optimizer state, must hold the MINDIR's values, convolutions turned from KCHW to KHWC; no operator may be unknown
+    to the runtime. Raises :class:`VerificationError` naming the first difference.
+    """
+    try:
+        model = LiteModel.from_bytes(content)
+        model.check_operators()
+    except ModelFormatError as error:
+        raise VerificationError(f"the converted model cannot be used: {error}", hint=_HINT) from None
+    difference = next(_differences(model, source, train), None)
+    if difference is not None:
+        raise VerificationError(f"the converted model is not the one that was exported: {difference}", hint=_HINT)
+    return model
+
+
+def _differences(model: LiteModel, source: Proto, train: bool) -> Iterator[str]:
+    states = optimizer_states(source)
+    if train:
+        if len(model.loss_nodes) != 1:
+            yield f"it has {len(model.loss_nodes)} loss nodes instead of one"
+        if sorted(model.parameters) != sorted(states):
+            yield f"it trains {', '.join(model.parameters) or 'nothing'} instead of {', '.join(states)}"
+        if len(model.optimizer_nodes) != len(states):
+            yield f"it has {len(model.optimizer_nodes)} optimizer nodes for {len(states)} parameters"
+    yield from _value_differences(model, parameters(source), states)
+
+
+def _value_differences(
+    model: LiteModel, values: dict[str, NDArray[Any]], states: dict[str, tuple[str, ...]]
+) -> Iterator[str]:
+    constants = {tensor.name: tensor.data for tensor in model.tensors if tensor.data is not None}
+    state_names = {name for names in states.values() for name in names}
+    for name, value in values.items():
+        if name not in constants:
+            if name in states or name in state_names:
+                yield f"parameter {name} is missing"
+            continue
+        found, expected = constants[name], khwc(value)
+        if name not in state_names and found.shape != expected.shape:
+            yield f"parameter {name} has shape {found.shape} instead of {expected.shape}"
+        elif found.dtype != expected.dtype or found.tobytes() != expected.tobytes():
+            yield f"parameter {name} has other values"

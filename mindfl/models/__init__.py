@@ -1,0 +1,31 @@
+"""Networks for MindSpore. Importing this package is cheap; MindSpore is loaded when a network is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mindfl.models._mindspore import has_avx512, import_mindspore, interrupt_held_back
+from mindfl.models.initializers import INITIALIZERS
+from mindfl.models.registry import MODELS, ModelSpec, model_spec
+
+if TYPE_CHECKING:
+    from mindfl.models.lenet import LeNet5
+
+__all__ = [
+    "INITIALIZERS",
+    "MODELS",
+    "LeNet5",
+    "ModelSpec",
+    "has_avx512",
+    "import_mindspore",
+    "interrupt_held_back",
+    "model_spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LeNet5":
+        from mindfl.models.lenet import LeNet5
+
+        return LeNet5
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

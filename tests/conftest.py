@@ -1,0 +1,78 @@
+"""Fixtures that several packages' tests share: exported and converted models, made once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mindfl.convert import convert_model, fetch_library
+from mindfl.convert.library import find_library, offline
+from mindfl.export import export_mindir
+
+#: (optimizer, classes, channels, batch size) -> file
+ModelFactory = Callable[..., Path]
+
+
+def _made_once(make: ModelFactory) -> ModelFactory:
+    made = cache(make)
+
+    def model(
+        optimizer: str = "momentum", classes: int = 62, channels: int = 3, batch: int = 32, weight_decay: float = 0.0
+    ) -> Path:
+        return made(optimizer, classes, channels, batch, weight_decay)
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ModelFactory:
+    """Return a function that exports LeNet with MindSpore (seed 1); each combination is made once. Do not modify."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(optimizer: str, classes: int, channels: int, batch: int, weight_decay: float) -> Path:
+        return export_mindir(
+            folder / f"lenet_{optimizer}_{classes}_{channels}_{batch}_{weight_decay}",
+            optimizer=optimizer,
+            num_class=classes,
+            num_channel=channels,
+            batch_size=batch,
+            weight_decay=weight_decay,
+            learning_rate=0.001 if optimizer == "adam" else 0.01,
+            seed=1,
+        ).path
+
+    return _made_once(export)
+
+
+@pytest.fixture(scope="session")
+def converter_library() -> Path:
+    """Fetch the real converter library into the cache folder, or skip where downloads are forbidden."""
+    if offline() and find_library() is None:
+        pytest.skip("the converter library is not in the cache and MINDFL_OFFLINE is set")
+    return fetch_library()
+
+
+@pytest.fixture(scope="session")
+def converted(
+    exported: ModelFactory, converter_library: Path, tmp_path_factory: pytest.TempPathFactory
+) -> ModelFactory:
+    """Return a function that converts what ``exported`` makes; same arguments, made once each. Do not modify."""
+    folder = tmp_path_factory.mktemp("converted")
+
+    def convert(*variant: str | float) -> Path:
+        mindir = exported(*variant)
+        return convert_model(mindir, folder / mindir.stem).path
+
+    return _made_once(convert)
+
+
+@pytest.fixture(scope="session")
+def femnist() -> Path:
+    """Return the folder of real FEMNIST shards beside the repository, or skip."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "femnist"
+    if not folder.is_dir():
+        pytest.skip(f"no FEMNIST in {folder}")
+    return folder

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindfl.errors import OptionError
+from mindfl.models import INITIALIZERS, MODELS, LeNet5, interrupt_held_back, model_spec
+from mindfl.models._mindspore import has_avx512
+from mindfl.models.initializers import initializer
+
+
+def shapes(network: LeNet5) -> dict[str, tuple[int, ...]]:
+    return {parameter.name: tuple(parameter.shape) for parameter in network.trainable_params()}
+
+
+def run_python(code: str, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ONEDNN", "DNNL", "GLOG"))}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=clean | environment, check=True, capture_output=True, text=True).stdout
+
+
+def test_lenet_is_the_reference_network() -> None:
+    found = shapes(LeNet5())
+    assert found == {
+        "conv1.weight": (6, 3, 5, 5),
+        "conv2.weight": (16, 6, 5, 5),
+        "fc1.weight": (120, 400),
+        "fc1.bias": (120,),
+        "fc2.weight": (84, 120),
+        "fc2.bias": (84,),
+        "fc3.weight": (62, 84),
+        "fc3.bias": (62,),
+    }
+    assert sum(int(np.prod(shape)) for shape in found.values()) == 66_404
+
+
+def test_lenet_takes_other_classes_and_channels() -> None:
+    found = shapes(LeNet5(10, 1))
+    assert found["conv1.weight"] == (6, 1, 5, 5)
+    assert found["fc3.weight"] == (10, 84)
+
+
+def test_same_seed_same_weights() -> None:
+    first, second, other = (
+        [parameter.asnumpy() for parameter in LeNet5(seed=seed).trainable_params()] for seed in (3, 3, 4)
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize(("name", "deviation"), [("lecun", 400**-0.5), ("he", (2 / 400) ** 0.5)])
+def test_scaled_initialisers_follow_the_number_of_inputs(name: str, deviation: float) -> None:
+    draw = initializer(name, 0)
+    weight = draw((120, 400))
+    assert weight.dtype == np.float32
+    assert weight.std() == pytest.approx(deviation, rel=0.02)
+    assert not draw((120,)).any()
+
+
+def test_truncated_normal_is_the_reference() -> None:
+    weight = initializer("truncated_normal", 0)((120, 400))
+    assert np.abs(weight).max() <= 0.04 + 1e-7
+    assert weight.std() == pytest.approx(0.02 * 0.8796, rel=0.02)  # 0.8796: a normal cut off at two sigma
+
+
+@pytest.mark.parametrize("options", [{"num_class": 0}, {"num_channel": -1}, {"init": "zeros"}, {"seed": -1}])
+def test_unusable_options_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(OptionError):
+        LeNet5(**options)
+
+
+def test_registry() -> None:
+    spec = model_spec("lenet")
+    assert (spec.num_class, spec.num_channel, spec.input_shape(4, 1)) == (62, 3, (4, 1, 32, 32))
+    assert shapes(MODELS["lenet"].build(10, 1, init="he", seed=1))["fc3.bias"] == (10,)
+    with pytest.raises(OptionError, match="unknown model 'vgg'"):
+        model_spec("vgg")
+    assert "lecun" in INITIALIZERS
+
+
+def test_importing_the_package_does_not_load_mindspore() -> None:
+    code = "import sys, mindfl.models, mindfl.export, mindfl.convert; print('mindspore' in sys.modules)"
+    assert run_python(code).strip() == "False"
+
+
+STEP = """
+import numpy, os
+from mindfl.models import LeNet5, import_mindspore
+mindspore = import_mindspore()
+LeNet5()(mindspore.Tensor(numpy.zeros((1, 3, 32, 32), numpy.float32))).asnumpy()
+print("ISA", os.environ.get("ONEDNN_MAX_CPU_ISA"))
+"""
+
+
+@pytest.mark.skipif(not has_avx512(), reason="the CPU has no AVX-512")
+def test_onednn_is_held_to_avx2_where_the_cpu_has_avx512() -> None:
+    output = run_python(STEP, ONEDNN_VERBOSE="1")
+    assert "ISA AVX2" in output
+    assert "cpu,isa:Intel AVX2" in output
+    convolutions = [line for line in output.splitlines() if "exec,cpu,convolution" in line]
+    assert convolutions
+    assert not any("ref:any" in line for line in convolutions)
+
+
+@pytest.mark.skipif(not has_avx512(), reason="the CPU has no AVX-512")
+def test_the_users_onednn_setting_stays() -> None:
+    output = run_python(STEP, ONEDNN_VERBOSE="1", ONEDNN_MAX_CPU_ISA="SSE41")
+    assert "ISA SSE41" in output
+    assert "cpu,isa:Intel SSE4.1" in output
+
+
+def test_interrupt_is_held_back_to_the_end_of_the_block() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    reached = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt), interrupt_held_back():
+            signal.raise_signal(number)
+            reached.append(number)
+    assert reached == [signal.SIGINT, signal.SIGTERM]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_other_threads_may_use_the_block() -> None:
+    def use() -> bool:
+        with interrupt_held_back():
+            return True
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(use).result()
+
+
+def test_cpu_flags(tmp_path: Path) -> None:
+    flags = tmp_path / "cpuinfo"
+    assert not has_avx512(flags)
+    flags.write_text("flags : fpu avx2\n")
+    assert not has_avx512(flags)
+    flags.write_text("flags : fpu avx2 avx512f\n")
+    assert has_avx512(flags)
