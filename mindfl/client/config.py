@@ -1,0 +1,37 @@
+"""Settings of one device client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Who a client is and how patient it is.
+
+    ``name`` is used in errors. ``fl_id`` is what the server knows the client by: unique in the job (the reference uses
+    a random UUID per process). ``fl_name`` is the reference's client class. The file names go into the log only, their
+    folders masked as there.
+
+    Patience, in milliseconds: the model of the running iteration is asked for every ``poll_ms`` and given up after
+    ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It also
+    gives up at the second refusal in a row; here that is ``max_restarts`` + 1.
+
+    With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
+    next iteration starts with it); without, the client evaluates only when it starts, as the reference does, and
+    never the last model.
+    """
+
+    name: str
+    fl_id: str
+    fl_name: str = LENET_CLIENT
+    model_file: str = ""
+    train_data: str = ""
+    eval_data: str = ""
+    poll_ms: int = 200
+    poll_limit_ms: int = 1_800_000
+    longest_wait_ms: int = 1_800_000
+    max_restarts: int = 5
+    evaluate_aggregated: bool = True

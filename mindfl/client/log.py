@@ -1,0 +1,63 @@
+"""The file ``client.log`` of one device, in the two-line records of ``java.util.logging``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from mindfl.client.javatext import java_log_time
+from mindfl.errors import StorageError
+from mindfl.files import PathLike, make_dir
+
+PREFIX = "<FLClient> "
+_PACKAGE = "com.mindspore.flclient."
+
+
+class ClientLog:
+    """Collects records in memory and appends them to ``path`` on :meth:`flush`, so that thousands of clients do not
+    write line by line.
+
+    ``clock`` gives the local time of a record. ``brief`` leaves out the loss of every single batch. Nothing is
+    created before the first flush.
+    """
+
+    def __init__(self, path: PathLike, clock: Callable[[], datetime], *, brief: bool = False) -> None:
+        self.path = Path(path)
+        self.brief = brief
+        self._clock = clock
+        self._records: list[str] = []
+
+    def record(self, source: str, text: str, *, level: str = "INFO", prefix: str = PREFIX) -> None:
+        """Add one record. ``source`` is the reference's class below ``com.mindspore.flclient`` and its method."""
+        self._records.append(f"{java_log_time(self._clock())} {_PACKAGE}{source}\n{level}: {prefix}{text}\n")
+
+    def flush(self) -> None:
+        """Append the collected records to the file: all of them, or, where that fails, none.
+
+        Raises :class:`StorageError` naming the file.
+        """
+        if not self._records:
+            return
+        content = "".join(self._records).encode()
+        make_dir(self.path.parent)
+        try:
+            _append(self.path, content)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "write", self.path) from None
+        self._records.clear()
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        left = memoryview(content)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with suppress(OSError):
+                file.truncate(size)
+            raise

@@ -1,0 +1,107 @@
+"""Ways for a client's flow to reach a coordinator, and the loop that drives a flow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+from mindfl.client.flow import Flow, IterationDone, Send, Wait
+from mindfl.protocol import (
+    Request,
+    RequestUpdateModel,
+    Response,
+    ResponseFLJob,
+    ResponseGetModel,
+    weights_bytes,
+)
+
+ResultT = TypeVar("ResultT")
+
+
+class Handler(Protocol):
+    """Answers requests; :class:`mindfl.server.Coordinator` is one."""
+
+    def handle(self, request: Request, now_ms: int) -> Response:
+        """Answer one request, made at ``now_ms`` milliseconds since the epoch."""
+
+
+class Transport(Protocol):
+    """Carries a request to a coordinator and brings the response."""
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        """Return the response; raises :class:`mindfl.errors.ProtocolError` where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was exchanged so far. Bytes count the values of the weights in either direction, without framing."""
+
+    requests: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class InProcessTransport:
+    """Calls the coordinator directly; may be shared by all clients and threads of a process."""
+
+    def __init__(self, coordinator: Handler) -> None:
+        self._coordinator = coordinator
+        self._traffic = Traffic()
+        self._lock = threading.Lock()
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        """Return the coordinator's response."""
+        response = self._coordinator.handle(request, now_ms)
+        up = weights_bytes(request.feature_map) if isinstance(request, RequestUpdateModel) else 0
+        down = weights_bytes(response.feature_map) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
+        with self._lock:
+            seen = self._traffic
+            self._traffic = replace(
+                seen,
+                requests=seen.requests + 1,
+                bytes_up=seen.bytes_up + up,
+                bytes_down=seen.bytes_down + down,
+            )
+        return response
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was exchanged so far."""
+        return self._traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[ResultT]):
+    """A flow ended and returned this."""
+
+    result: ResultT
+
+
+def advance(
+    flow: Flow[ResultT], transport: Transport, now_ms: Callable[[], int]
+) -> Wait | IterationDone | Finished[ResultT]:
+    """Run ``flow``, exchanging messages over ``transport``, until it must wait, ends an iteration, or is finished.
+
+    Call it again to go on. Errors of the flow and the transport pass through.
+    """
+    try:
+        effect = next(flow)
+        while isinstance(effect, Send):
+            effect = flow.send(transport.send(effect.request, now_ms()))
+    except StopIteration as end:
+        return Finished(end.value)
+    return effect
+
+
+def run(
+    flow: Flow[ResultT], transport: Transport, now_ms: Callable[[], int], sleep_ms: Callable[[int], None]
+) -> ResultT:
+    """Run ``flow`` to its end, waiting with ``sleep_ms``, and return its result."""
+    while True:
+        step = advance(flow, transport, now_ms)
+        if isinstance(step, Finished):
+            return step.result
+        if isinstance(step, Wait):
+            sleep_ms(step.ms)

@@ -1,0 +1,70 @@
+"""The cross-device protocol of MindSpore Federated 0.1.0: messages, enumerations and texts. No sockets, no clocks."""
+
+from __future__ import annotations
+
+from mindfl.protocol import texts
+from mindfl.protocol.enums import (
+    AggregationType,
+    CompressType,
+    EarlyStopType,
+    Metric,
+    ResponseCode,
+    UnsupervisedEvalFlag,
+)
+from mindfl.protocol.messages import (
+    ENDPOINTS,
+    Aggregation,
+    CipherPublicParams,
+    CompressFeatureMap,
+    DPParams,
+    DSParams,
+    EarlyStop,
+    FLPlan,
+    PlainText,
+    PWParams,
+    Request,
+    RequestFLJob,
+    RequestGetModel,
+    RequestUpdateModel,
+    Response,
+    ResponseFLJob,
+    ResponseGetModel,
+    ResponseUpdateModel,
+    UnsupervisedEvalItem,
+    UnsupervisedEvalItems,
+)
+from mindfl.protocol.weights import FloatVector, Weights, split_weights, weights_bytes
+
+__all__ = [
+    "ENDPOINTS",
+    "Aggregation",
+    "AggregationType",
+    "CipherPublicParams",
+    "CompressFeatureMap",
+    "CompressType",
+    "DPParams",
+    "DSParams",
+    "EarlyStop",
+    "EarlyStopType",
+    "FLPlan",
+    "FloatVector",
+    "Metric",
+    "PWParams",
+    "PlainText",
+    "Request",
+    "RequestFLJob",
+    "RequestGetModel",
+    "RequestUpdateModel",
+    "Response",
+    "ResponseCode",
+    "ResponseFLJob",
+    "ResponseGetModel",
+    "ResponseUpdateModel",
+    "UnsupervisedEvalFlag",
+    "UnsupervisedEvalItem",
+    "UnsupervisedEvalItems",
+    "Weights",
+    "split_weights",
+    "texts",
+    "weights_bytes",
+]

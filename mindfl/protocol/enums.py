@@ -1,0 +1,59 @@
+"""Enumerations of the cross-device protocol of MindSpore Federated 0.1.0; values are those on the wire."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ResponseCode(IntEnum):
+    """Value of the ``retcode`` field (int32)."""
+
+    SUCCEED = 200
+    SUC_NOT_READY = 201
+    OUT_OF_TIME = 300
+    REQUEST_ERROR = 400
+    SYSTEM_ERROR = 500
+
+
+class AggregationType(IntEnum):
+    """How uploads become the next model (int8)."""
+
+    FED_AVG = 0
+    FED_PROX = 1
+    SCAFFOLD = 2
+    FED_NOVA = 3
+    QFFL = 4
+
+
+class Metric(IntEnum):
+    """Metric that a plan may ask for (int8)."""
+
+    ACCURACY = 0
+    PRECISION = 1
+    RECALL = 2
+    AUC = 3
+    F1 = 4
+    FBETA = 5
+
+
+class EarlyStopType(IntEnum):
+    """Criterion of :class:`mindfl.protocol.EarlyStop` (int8)."""
+
+    LOSS_DIFF = 0
+    LOSS_ABS = 1
+    WEIGHT_DIFF = 2
+
+
+class UnsupervisedEvalFlag(IntEnum):
+    """Whether the server evaluates clients without labels (int8)."""
+
+    EVAL_DISABLE = 0
+    EVAL_ENABLE = 1
+
+
+class CompressType(IntEnum):
+    """Form in which weights travel (int8)."""
+
+    NO_COMPRESS = 0
+    DIFF_SPARSE_QUANT = 1
+    QUANT = 2

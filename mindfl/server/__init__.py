@@ -1,0 +1,20 @@
+"""The coordinator of a federated job: state machine, exact aggregation, counters."""
+
+from __future__ import annotations
+
+from mindfl.server.aggregate import FeatureLayout, FedAvgSum
+from mindfl.server.config import ServerConfig
+from mindfl.server.coordinator import Coordinator, ServerState
+from mindfl.server.iteration import IterationRecord, Visits
+from mindfl.server.refusal import Refusal
+
+__all__ = [
+    "Coordinator",
+    "FeatureLayout",
+    "FedAvgSum",
+    "IterationRecord",
+    "Refusal",
+    "ServerConfig",
+    "ServerState",
+    "Visits",
+]

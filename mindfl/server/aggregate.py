@@ -1,0 +1,191 @@
+"""FedAvg whose result is bitwise independent of the order in which uploads arrive.
+
+Floating-point addition is not associative, so every uploaded value x is first written as two integers,
+
+    hi = rint(x * 2**10),    lo = rint((x - hi * 2**-10) * 2**56),
+
+and both are summed in int64, which is exact. A float32 with abs(x) >= 2**-33 is represented exactly, a smaller one to
+within 2**-57. With abs(x) < 2**36 (:data:`LIMIT`) and at most 2**17 - 1 uploads (:data:`MAX_UPLOADS`) neither sum can
+overflow. The average of one weight is evaluated in float64 as (hi * 2**-10 + lo * 2**-56) / n, with n the summed data
+size of the clients that uploaded it, and rounded once to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import OptionError, ProtocolError
+from mindfl.protocol import FloatVector, Weights, split_weights
+
+HIGH_SCALE = 2.0**10
+LOW_SCALE = 2.0**56
+LIMIT = 2.0**36
+MAX_UPLOADS = 2**17 - 1
+
+
+class FeatureFault(Enum):
+    """What is wrong with an uploaded feature map."""
+
+    EMPTY = "no weights"
+    UNKNOWN_NAME = "unknown weight name"
+    WRONG_SHAPE = "wrong length, dimension or type of a weight"
+    NOT_FINITE = "NaN, Inf or a value beyond 2**36"
+
+
+class FeatureLayout:
+    """Names and lengths of a model's weights, and where each lies in one flat vector.
+
+    ``names`` ascend in byte order, as on the wire (code point order and UTF-8 byte order are the same).
+    """
+
+    def __init__(self, lengths: Mapping[str, int]) -> None:
+        self.names = tuple(sorted(lengths))
+        self.slices: dict[str, slice] = {}
+        self.size = 0
+        for name in self.names:
+            self.slices[name] = slice(self.size, self.size + lengths[name])
+            self.size += lengths[name]
+
+    def flatten(self, weights: Weights) -> FloatVector:
+        """Return a new float32 vector of ``size`` values holding ``weights`` end to end."""
+        flat = np.empty(self.size, np.float32)
+        for name, part in self.slices.items():
+            flat[part] = weights[name]
+        return flat
+
+    def split(self, flat: FloatVector) -> Weights:
+        """Return read-only named views into ``flat``."""
+        return split_weights(flat, self.slices)
+
+    def fault(self, upload: Weights) -> FeatureFault | None:
+        """Return what makes names or shapes of ``upload`` unusable, if anything. A subset of the names is fine."""
+        if not upload:
+            return FeatureFault.EMPTY
+        for name, values in upload.items():
+            part = self.slices.get(name)
+            if part is None:
+                return FeatureFault.UNKNOWN_NAME
+            if values.dtype != np.float32 or values.shape != (part.stop - part.start,):
+                return FeatureFault.WRONG_SHAPE
+        return None
+
+
+class Contribution:
+    """One upload in integer form; also the scratch memory for the conversion, reused by later uploads."""
+
+    def __init__(self, layout: FeatureLayout) -> None:
+        self._layout = layout
+        self._exact = np.zeros(layout.size)
+        self._work = np.zeros(layout.size)
+        self.high = np.zeros(layout.size, np.int64)
+        self.low = np.zeros(layout.size, np.int64)
+        self.names: tuple[str, ...] = ()
+        self.fault: FeatureFault | None = None
+
+    def convert(self, upload: Weights) -> None:
+        """Take in ``upload``; afterwards ``fault`` is set, or ``high`` and ``low`` hold its values."""
+        self.fault = self._layout.fault(upload)
+        if self.fault:
+            return
+        self.names = tuple(upload)
+        if len(self.names) < len(self._layout.names):
+            self._exact.fill(0.0)
+        for name in self.names:
+            self._exact[self._layout.slices[name]] = upload[name]
+        # A NaN makes both comparisons false.
+        if not (self._exact.min() > -LIMIT and self._exact.max() < LIMIT):
+            self.fault = FeatureFault.NOT_FINITE
+            return
+        self._split()
+
+    def _split(self) -> None:
+        np.multiply(self._exact, HIGH_SCALE, out=self._work)
+        np.rint(self._work, out=self._work)
+        np.copyto(self.high, self._work, casting="unsafe")
+        self._work *= 1 / HIGH_SCALE
+        self._exact -= self._work
+        self._exact *= LOW_SCALE
+        np.rint(self._exact, out=self._exact)
+        np.copyto(self.low, self._exact, casting="unsafe")
+
+
+class FedAvgSum:
+    """Running sums of one iteration's uploads. Not locked: the caller serialises ``add``, ``merge`` and ``average``."""
+
+    def __init__(self, layout: FeatureLayout) -> None:
+        self.layout = layout
+        self._high = np.zeros(layout.size, np.int64)
+        self._low = np.zeros(layout.size, np.int64)
+        self._data_sizes = dict.fromkeys(layout.names, 0)
+        self._uploads = 0
+        self._free: list[Contribution] = []
+
+    @contextmanager
+    def convert(self, upload: Weights) -> Iterator[Contribution]:
+        """Yield ``upload`` in integer form; it is valid inside the context only. Safe to call from many threads."""
+        try:
+            contribution = self._free.pop()
+        except IndexError:
+            contribution = Contribution(self.layout)
+        try:
+            contribution.convert(upload)
+            yield contribution
+        finally:
+            self._free.append(contribution)
+
+    def add(self, contribution: Contribution, data_size: int) -> None:
+        """Add one faultless upload (weights already multiplied by ``data_size``, as clients do)."""
+        self._count(1)
+        self._high += contribution.high
+        self._low += contribution.low
+        for name in contribution.names:
+            self._data_sizes[name] += data_size
+
+    def merge(self, other: FedAvgSum) -> None:
+        """Add the sums of another worker on the same layout; the result is that of one worker seeing all uploads."""
+        self._count(other._uploads)
+        self._high += other._high
+        self._low += other._low
+        for name, data_size in other._data_sizes.items():
+            self._data_sizes[name] += data_size
+
+    def average(self, previous: Weights) -> Weights:
+        """Return the new model, read-only; a weight that nobody uploaded is taken from ``previous``."""
+        total: NDArray[np.float64] = np.multiply(self._high, 1 / HIGH_SCALE, dtype=np.float64)
+        total += np.multiply(self._low, 1 / LOW_SCALE, dtype=np.float64)
+        flat = np.empty(self.layout.size, np.float32)
+        for name, part in self.layout.slices.items():
+            data_size = self._data_sizes[name]
+            flat[part] = total[part] / data_size if data_size else previous[name]
+        return self.layout.split(flat)
+
+    def reset(self) -> None:
+        """Forget all uploads."""
+        self._high.fill(0)
+        self._low.fill(0)
+        self._data_sizes = dict.fromkeys(self.layout.names, 0)
+        self._uploads = 0
+
+    def _count(self, uploads: int) -> None:
+        if self._uploads + uploads > MAX_UPLOADS:
+            raise ProtocolError(f"more than {MAX_UPLOADS} uploads in one iteration cannot be summed exactly")
+        self._uploads += uploads
+
+
+def initial_model(weights: Mapping[str, NDArray[np.float32]]) -> tuple[FeatureLayout, Weights]:
+    """Return the layout of ``weights`` (float32, any shape) and a flat read-only copy of them.
+
+    Raises :class:`OptionError` where there are no weights, or one is empty, not float32 or not finite.
+    """
+    if not weights:
+        raise OptionError("the initial model has no weights")
+    for name, values in weights.items():
+        if values.dtype != np.float32 or values.size == 0 or not np.isfinite(values).all():
+            raise OptionError(f"initial weight {name} is not a non-empty, finite float32 array")
+    layout = FeatureLayout({name: values.size for name, values in weights.items()})
+    return layout, layout.split(layout.flatten({name: values.reshape(-1) for name, values in weights.items()}))

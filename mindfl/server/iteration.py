@@ -1,0 +1,149 @@
+"""The state of one iteration: who started, who uploaded, when its windows end, and what was counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mindfl.protocol import Weights, texts
+from mindfl.server.config import ServerConfig
+from mindfl.server.refusal import Refusal
+
+RETRY_MARGIN_MS = 1000
+"""A retry time lies at least this far ahead, so that it is still in the future when the client reads it."""
+
+
+@dataclass(slots=True)
+class Visits:
+    """Requests to one endpoint. A getModel answered "not ready" counts as rejected, as in the reference's metrics."""
+
+    accepted: int = 0
+    rejected: int = 0
+
+    @property
+    def total(self) -> int:
+        """All requests."""
+        return self.accepted + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a client said when it started."""
+
+    data_size: int
+    eval_data_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IterationRecord:
+    """What became of one iteration.
+
+    ``model`` is the model of this iteration (that of the iteration before where ``valid`` is False). ``loss`` is
+    sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
+    nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none).
+    """
+
+    iteration: int
+    valid: bool
+    reason: str
+    model: Weights
+    loss: float
+    accuracy: float
+    started: int
+    uploads: int
+    data_size: int
+    eval_data_size: int
+    start_ms: int | None
+    end_ms: int
+    visits: Mapping[str, Visits]
+    refusals: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class Iteration:
+    """An iteration in progress."""
+
+    number: int
+    started: dict[str, Device] = field(default_factory=dict)
+    uploaded: set[str] = field(default_factory=set)
+    first_start_ms: int | None = None
+    first_upload_ms: int | None = None
+    visits: dict[str, Visits] = field(
+        default_factory=lambda: {endpoint: Visits() for endpoint in ("startFLJob", "updateModel", "getModel")}
+    )
+    refusals: Counter[str] = field(default_factory=Counter)
+    _data_size: int = 0
+    _eval_data_size: int = 0
+    _losses: list[float] = field(default_factory=list)
+    _accuracies: list[float] = field(default_factory=list)
+
+    def start(self, fl_id: str, device: Device, now_ms: int) -> None:
+        """Note an accepted startFLJob."""
+        self.started[fl_id] = device
+        if self.first_start_ms is None:
+            self.first_start_ms = now_ms
+
+    def upload(self, fl_id: str, loss: float, accuracy: float, now_ms: int) -> Device:
+        """Note an accepted updateModel and return the device it came from."""
+        device = self.started[fl_id]
+        self.uploaded.add(fl_id)
+        if self.first_upload_ms is None:
+            self.first_upload_ms = now_ms
+        self._data_size += device.data_size
+        self._eval_data_size += device.eval_data_size
+        self._losses.append(loss * device.data_size)
+        self._accuracies.append(accuracy * device.eval_data_size)
+        return device
+
+    def accept(self, endpoint: str) -> None:
+        """Count an accepted request."""
+        self.visits[endpoint].accepted += 1
+
+    def refuse(self, endpoint: str, refusal: Refusal) -> None:
+        """Count a refused request."""
+        self.visits[endpoint].rejected += 1
+        self.refusals[refusal.label] += 1
+
+    def deadlines(self, config: ServerConfig) -> list[tuple[int, str]]:
+        """Return (time in ms, reason of the failure) of each window that is running now."""
+        running = []
+        if self.first_start_ms is not None:
+            if len(self.started) < config.start_fl_job_threshold:
+                running.append((self.first_start_ms + config.start_fl_job_time_window, texts.START_TIMEOUT))
+            running.append((self.first_start_ms + config.global_iteration_time_window, texts.GLOBAL_TIMEOUT))
+        if self.first_upload_ms is not None:
+            running.append((self.first_upload_ms + config.update_model_time_window, texts.UPDATE_TIMEOUT))
+        return running
+
+    def next_req_time(self, config: ServerConfig, now_ms: int, fl_id: str | None = None) -> int:
+        """Return when ``fl_id`` should ask startFLJob again, in ms and always ahead of ``now_ms``.
+
+        At once (plus a margin) if it may still join this iteration, else when the next one is certain to be open: the
+        earliest end among the windows that nothing but the end of the iteration can stop. A second refusal in a row
+        makes the reference's device give up, so an optimistic guess would cost a client.
+        """
+        joinable = fl_id is not None and fl_id not in self.started and len(self.started) < config.start_fl_job_threshold
+        ends = [end for end, reason in self.deadlines(config) if reason != texts.START_TIMEOUT and not joinable]
+        return max(min(ends, default=now_ms), now_ms) + RETRY_MARGIN_MS
+
+    def record(self, *, valid: bool, reason: str, model: Weights, now_ms: int) -> IterationRecord:
+        """Return the record of this iteration, ended at ``now_ms``."""
+        # fsum is exact, so the averages do not depend on the order of arrival either.
+        return IterationRecord(
+            iteration=self.number,
+            valid=valid,
+            reason=reason,
+            model=model,
+            loss=math.fsum(self._losses) / max(self._data_size, 1),
+            accuracy=math.fsum(self._accuracies) / max(self._eval_data_size, 1),
+            started=len(self.started),
+            uploads=len(self.uploaded),
+            data_size=self._data_size,
+            eval_data_size=self._eval_data_size,
+            start_ms=self.first_start_ms,
+            end_ms=now_ms,
+            visits=self.visits,
+            refusals=dict(self.refusals),
+        )

@@ -1,0 +1,43 @@
+"""Every way in which the coordinator says no, with the code and text it uses."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mindfl.protocol import ResponseCode, texts
+from mindfl.server.aggregate import FeatureFault
+
+
+class Refusal(Enum):
+    """A refusal: ``label`` (stable key of counters), ``retcode`` (None: the answer is bare text), ``text``."""
+
+    FINISHED = ("finished", None, texts.FINISHED)
+    START_SCHEMA = ("start_schema", None, texts.START_SCHEMA)
+    START_QUOTA_FULL = ("start_quota_full", ResponseCode.OUT_OF_TIME, texts.START_QUOTA_FULL)
+    DATA_SIZE_SMALL = ("data_size_small", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_SMALL)
+    DATA_SIZE_LARGE = ("data_size_large", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_LARGE)
+    START_DUPLICATE = ("start_duplicate", ResponseCode.OUT_OF_TIME, texts.START_DUPLICATE)
+    UPDATE_SCHEMA = ("update_schema", ResponseCode.REQUEST_ERROR, texts.UPDATE_SCHEMA)
+    UPDATE_NOT_FINITE = ("update_loss_or_accuracy_not_finite", ResponseCode.REQUEST_ERROR, texts.UPDATE_SCHEMA)
+    UPDATE_QUOTA_FULL = ("update_quota_full", ResponseCode.OUT_OF_TIME, texts.UPDATE_QUOTA_FULL)
+    UPDATE_NOT_STARTED = ("update_not_started", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_STARTED)
+    UPDATE_STALE = ("update_stale_iteration", ResponseCode.OUT_OF_TIME, texts.UPDATE_STALE)
+    WEIGHTS_EMPTY = ("weights_empty", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    WEIGHTS_UNKNOWN_NAME = ("weights_unknown_name", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    WEIGHTS_WRONG_SHAPE = ("weights_wrong_shape", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    WEIGHTS_NOT_FINITE = ("weights_not_finite", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    UPDATE_DUPLICATE = ("update_duplicate", ResponseCode.OUT_OF_TIME, texts.UPDATE_DUPLICATE)
+    MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
+
+    def __init__(self, label: str, retcode: ResponseCode | None, text: str) -> None:
+        self.label = label
+        self.retcode = retcode
+        self.text = text
+
+
+FAULT_REFUSALS = {
+    FeatureFault.EMPTY: Refusal.WEIGHTS_EMPTY,
+    FeatureFault.UNKNOWN_NAME: Refusal.WEIGHTS_UNKNOWN_NAME,
+    FeatureFault.WRONG_SHAPE: Refusal.WEIGHTS_WRONG_SHAPE,
+    FeatureFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
+}
