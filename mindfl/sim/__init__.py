@@ -1,0 +1,18 @@
+"""Simulation of a federated job."""
+
+from mindfl.sim.config import JobConfig
+from mindfl.sim.history import History, IterationRow
+from mindfl.sim.job import FederatedLeNetJob, Reporter
+from mindfl.sim.metrics import Accuracy
+from mindfl.sim.result import TrainingResult, weight_hash
+
+__all__ = [
+    "Accuracy",
+    "FederatedLeNetJob",
+    "History",
+    "IterationRow",
+    "JobConfig",
+    "Reporter",
+    "TrainingResult",
+    "weight_hash",
+]

@@ -1,0 +1,136 @@
+"""The files a job starts from: exported MINDIR, converted model, data set. Made once, and anew when settings change."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mindfl.data import Dataset, make_synthetic, open_dataset
+from mindfl.errors import OptionError, SimulationError, StorageError
+from mindfl.files import make_dir, read_file, write_atomic
+from mindfl.lite import LiteModel
+from mindfl.sim.config import JobConfig
+
+
+class Artefacts:
+    """Knows which file was made with which settings, through a JSON file beside each.
+
+    A file whose settings or content changed since is not trusted but made again.
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+
+    @property
+    def mindir(self) -> Path:
+        """The exported training graph."""
+        return self._config.models / f"{self._config.train_ms_name}.mindir"
+
+    @property
+    def model(self) -> Path:
+        """The converted model that every client starts from."""
+        return self._config.models / f"{self._config.train_ms_name}.ms"
+
+    def export(self) -> Path:
+        """Export the training graph unless the file is there already."""
+        config = self._config
+        settings = {
+            "model": config.model,
+            "batch_size": config.batch_size,
+            "optimizer": config.optimizer,
+            "learning_rate": config.rate,
+            "momentum": config.momentum,
+            "init": config.init,
+            "seed": config.seed,
+        }
+        if not _made_with(self.mindir, settings):
+            from mindfl.export import export_mindir
+
+            export_mindir(self.mindir, device_target=config.device_target, **settings)  # type: ignore[arg-type]
+            _remember(self.mindir, settings)
+        return self.mindir
+
+    def convert(self) -> Path:
+        """Convert the MINDIR unless the model is there already."""
+        settings = {"mindir": _digest(self.export())}
+        if not _made_with(self.model, settings):
+            from mindfl.convert import convert_model
+
+            convert_model(self.mindir, self.model, converter=self._config.converter)
+            _remember(self.model, settings)
+        return self.model
+
+    def starting_model(self) -> LiteModel:
+        """Return the model to start from: the user's own in ``train_model_path``, else exported and converted."""
+        config = self._config
+        if config.train_model_path is not None and not _note(self.model).exists():
+            for path in (self.model, config.client_model(0)):
+                if path.exists():
+                    return LiteModel.load(path)
+        return LiteModel.load(self.convert())
+
+    def dataset(self, *, progress: bool = True) -> Dataset:
+        """Open the data set, or draw a synthetic one where none was given."""
+        config = self._config
+        if config.train_dataset is not None:
+            return open_dataset(config.train_dataset)
+        name = f"synthetic_{config.client_num}_seed{config.seed}_{config.data_format}"
+        folder = config.work_dir / "data" / name
+        if not folder.is_dir():
+            make_synthetic(
+                folder, users=config.client_num, seed=config.seed, format=config.data_format, progress=progress
+            )
+        return open_dataset(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in ``folder``. Raises :class:`SimulationError` where one does already."""
+    path = make_dir(folder) / ".lock"
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError.from_os_error(error, "write", path) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SimulationError(
+                f"another run is working in {folder}", hint="wait for it, or choose another --work_dir"
+            ) from None
+        yield
+
+
+def check_model(model: LiteModel, config: JobConfig) -> None:
+    """Raise :class:`OptionError` where the model file does not fit the job's options."""
+    batch = next((model.tensors[i].dims[0] for i in model.inputs if len(model.tensors[i].dims) == 4), config.batch_size)
+    if batch != config.batch_size:
+        raise OptionError(
+            f"--batch_size is {config.batch_size}, but the model file was exported for {batch}",
+            hint=f"use --batch_size {batch}",
+        )
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _remember(path: Path, settings: Mapping[str, Any]) -> None:
+    write_atomic(_note(path), json.dumps({"settings": settings, "sha256": _digest(path)}, indent=2) + "\n")
+
+
+def _made_with(path: Path, settings: Mapping[str, Any]) -> bool:
+    try:
+        note = json.loads(_note(path).read_text())
+        return bool(note == {"settings": settings, "sha256": _digest(path)})
+    except (OSError, ValueError, StorageError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_file(path)).hexdigest()

@@ -1,0 +1,138 @@
+"""Everything that can be chosen about a federated job, checked in one place."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from mindfl.errors import OptionError
+
+EngineName = Literal["lite", "mindspore"]
+Task = Literal["train", "inference", "getModel"]
+DataForm = Literal["compact", "bin"]
+
+#: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
+LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
+#: up to this many clients each gets a model file of its own, as in the tutorial
+MODEL_FILES_LIMIT = 100
+
+
+def default_workers() -> int:
+    """Return one worker thread for each processor this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """Settings of a :class:`~mindfl.sim.FederatedLeNetJob`.
+
+    Args:
+        work_dir: folder for everything the job writes.
+        train_dataset: data set made by ``mindfl data``, or the tutorial's folders; None: a synthetic one is drawn.
+        train_model_path: folder of the model files; None: ``ms`` in the work folder.
+        train_ms_name: common part of their names: ``<name>.ms`` to start from, ``<name>{i}.ms`` of client i.
+        model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`.
+        client_num: clients; the data set's first ones in natural order of name.
+        clients_per_iteration: clients drawn for each iteration with the seed; None: all.
+        iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer.
+        server_num: servers of the job; the embedded one needs no more than one, so it changes nothing.
+        seed: of initial weights, synthetic data and the choice of clients.
+        workers: threads; None: one per processor. The result does not depend on it.
+        engine: ``lite`` executes the .ms file; ``mindspore`` trains the same network with MindSpore.
+        device_target: MindSpore's device for exporting and for the MindSpore engine.
+        converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
+        data_format: form of a synthetic data set.
+        per_client_models: write ``<name>{i}.ms`` for each client; None: up to 100 clients.
+
+    Raises :class:`OptionError` naming the argument without usable value.
+    """
+
+    work_dir: Path = field(default=Path("mindfl_work"))
+    train_dataset: Path | None = None
+    train_model_path: Path | None = None
+    train_ms_name: str = "lenet_train"
+    model: str = "lenet"
+    init: str = "lecun"
+    optimizer: str = "momentum"
+    momentum: float = 0.9
+    learning_rate: float | None = None
+    client_num: int = 50
+    clients_per_iteration: int | None = None
+    iterations: int = 20
+    epochs: int = 5
+    batch_size: int = 32
+    server_num: int = 1
+    seed: int = 0
+    workers: int | None = None
+    engine: EngineName = "lite"
+    device_target: str = "CPU"
+    converter: Path | None = None
+    data_format: DataForm = "compact"
+    per_client_models: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("work_dir", "train_dataset", "train_model_path", "converter"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Path(value).expanduser())
+        for name in ("client_num", "iterations", "epochs", "batch_size", "server_num"):
+            _check_whole(name, getattr(self, name), least=1)
+        _check_whole("seed", self.seed, least=0)
+        for name in ("clients_per_iteration", "workers"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), least=1)
+        if self.clients_per_iteration is not None and self.clients_per_iteration > self.client_num:
+            raise OptionError(f"clients_per_iteration is {self.clients_per_iteration}, above client_num")
+        if not self.train_ms_name or "/" in self.train_ms_name:
+            raise OptionError(f"train_ms_name must be a file name without folder, got {self.train_ms_name!r}")
+        _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
+        _check_choice("engine", self.engine, get_args(EngineName))
+        _check_choice("data_format", self.data_format, get_args(DataForm))
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise OptionError(f"learning_rate must be above 0, got {self.rate}")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def cohort(self) -> int:
+        """Clients per iteration."""
+        return self.client_num if self.clients_per_iteration is None else self.clients_per_iteration
+
+    @property
+    def threads(self) -> int:
+        """Worker threads."""
+        return self.workers or default_workers()
+
+    @property
+    def models(self) -> Path:
+        """Folder of the model files."""
+        return self.train_model_path or self.work_dir / "ms"
+
+    @property
+    def writes_client_models(self) -> bool:
+        """Whether each client gets a model file of its own."""
+        return self.client_num <= MODEL_FILES_LIMIT if self.per_client_models is None else self.per_client_models
+
+    def client_model(self, index: int) -> Path:
+        """Return the model file of client ``index``."""
+        return self.models / f"{self.train_ms_name}{index}.ms"
+
+    def client_log(self, index: int) -> Path:
+        """Return the log file of client ``index``."""
+        return self.work_dir / f"client_{index}" / "client.log"
+
+
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise OptionError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,122 @@
+"""What happened in each iteration: in memory, as JSON lines, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mindfl.errors import DataError, StorageError
+from mindfl.files import PathLike, make_dir, read_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationRow:
+    """One iteration. Accuracies are of its aggregated model, 0..1, NaN where no client has test data.
+
+    ``loss`` is the mean loss of the clients' last local epoch, weighted by their sample counts; ``samples`` are true
+    training samples; ``bytes_*`` count the values of the weights; ``steps`` are training steps of one batch;
+    ``seconds`` is wall time, evaluation included. ``accuracies`` maps each client that took part to its accuracy.
+    """
+
+    iteration: int
+    avg: float
+    top5: float
+    low5: float
+    loss: float
+    clients: int
+    samples: int
+    bytes_down: int
+    bytes_up: int
+    steps: int
+    steps_per_s: float
+    seconds: float
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+
+
+COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name != "accuracies")
+
+
+class History(Sequence[IterationRow]):
+    """The rows of a job, in order; reads and writes ``history.jsonl`` (complete) and ``history.csv`` (no clients)."""
+
+    def __init__(self, rows: Iterable[IterationRow] = ()) -> None:
+        self._rows = list(rows)
+
+    @classmethod
+    def load(cls, path: PathLike) -> History:
+        """Read a ``history.jsonl``; a last line that was cut off is left out. Raises :class:`DataError`."""
+        lines = read_file(path).decode(errors="replace").splitlines()
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                entry: dict[str, Any] = {
+                    key: math.nan if value is None else value for key, value in json.loads(line).items()
+                }
+                rows.append(IterationRow(**entry))
+            except (ValueError, TypeError, AttributeError):
+                if number == len(lines):
+                    break
+                raise DataError(f"line {number} of {path} is no history entry") from None
+        return cls(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[index]
+
+    def __iter__(self) -> Iterator[IterationRow]:
+        return iter(self._rows)
+
+    def append(self, row: IterationRow) -> None:
+        """Add a row in memory."""
+        self._rows.append(row)
+
+    def column(self, name: str) -> list[float]:
+        """Return one column, such as ``"avg"``."""
+        return [getattr(row, name) for row in self._rows]
+
+
+class HistoryFiles:
+    """Writes each row to ``history.jsonl`` and ``history.csv`` as it comes: a row is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.jsonl = folder / "history.jsonl"
+        self.csv = folder / "history.csv"
+
+    def begin(self) -> None:
+        """Start both files anew."""
+        make_dir(self.jsonl.parent)
+        _write(self.jsonl, "", mode="w")
+        _write(self.csv, ",".join(COLUMNS) + "\r\n", mode="w")
+
+    def append(self, row: IterationRow) -> None:
+        """Add a row to both files."""
+        entry = {key: None if value != value else value for key, value in asdict(row).items()}
+        _write(self.jsonl, json.dumps(entry, ensure_ascii=False) + "\n", mode="a")
+        line = io.StringIO()
+        csv.writer(line).writerow([getattr(row, name) for name in COLUMNS])
+        _write(self.csv, line.getvalue(), mode="a")
+
+
+def _write(path: Path, text: str, *, mode: str) -> None:
+    """Write ``text`` at once; where that fails the file is cut back to what it was."""
+    content = text.encode()
+    try:
+        with path.open(mode + "b", buffering=0) as file:
+            size = file.seek(0, io.SEEK_END)
+            try:
+                written = 0
+                while written < len(content):
+                    written += file.write(content[written:])
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise StorageError.from_os_error(error, "write", path) from None

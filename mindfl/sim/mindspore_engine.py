@@ -1,0 +1,153 @@
+"""The reference engine: the same training with MindSpore's own operators, on CPU, GPU or Ascend."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.client import EpochReport
+from mindfl.data import Split, UserData
+from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.export.optimizers import OptimizerSettings
+from mindfl.lite import LiteModel
+from mindfl.lite.plan import Graph
+from mindfl.models import import_mindspore, model_spec
+from mindfl.sim.engines import SimulatedTrainer, Weights, accuracy, mean_loss
+
+
+class MindSporeEngine:
+    """Trains a registered network; weights come and go in the layout of the ``.ms`` file (convolutions KHWC).
+
+    One thread at a time: MindSpore spreads each step over the processors itself. Raises :class:`OptionError` where the
+    network's parameters are not those of the ``.ms`` file.
+    """
+
+    max_workers: int | None = 1
+
+    def __init__(
+        self, model: LiteModel, *, name: str, optimizer: OptimizerSettings, batch_size: int, device_target: str
+    ) -> None:
+        mindspore = import_mindspore()
+        mindspore.set_device(device_target)
+        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+        self.model = model
+        self.batch_size = batch_size
+        self._tensor = mindspore.Tensor
+        spec = model_spec(name)
+        channels, classes = _sizes(model)
+        self._network = spec.build(classes, channels, init="truncated_normal", seed=0)
+        nn = mindspore.nn
+        loss = nn.WithLossCell(self._network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
+        self._optimizer = optimizer.build(self._network.trainable_params())
+        self._step = nn.TrainOneStepCell(loss, self._optimizer)
+        self._step.set_train()
+        self._parameters: Mapping[str, Any] = {p.name: p for p in self._network.trainable_params()}
+        if self._parameters.keys() != model.parameters.keys():
+            raise OptionError(f"model {name} has other parameters than the .ms file", hint="use --engine lite")
+        self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
+
+    def trainer(self, user: UserData, stop: threading.Event) -> SimulatedTrainer:
+        """Return a trainer of one client's data."""
+        return _MindSporeTrainer(self, user, stop)
+
+    def load(self, weights: Weights) -> None:
+        """Set the parameters, and the optimizer's state to its initial values."""
+        for parameter in self._step.get_parameters():
+            if parameter.name not in self._parameters:
+                parameter.set_data(self._tensor(self._state[parameter.name]))
+        for name, value in weights.items():
+            dims = self.model.parameters[name].dims
+            self._parameters[name].set_data(self._tensor(_outer_layout(value.reshape(dims))))
+
+    def set_rate(self, rate: float) -> None:
+        """Set the optimizer's learning rate."""
+        self._optimizer.learning_rate.set_data(self._tensor(np.float32(rate)))
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return the parameters flat, in the ``.ms`` layout."""
+        return {name: _file_layout(self._parameters[name].asnumpy()).reshape(-1) for name in self.model.parameters}
+
+    def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
+        """Run one training step on NHWC images and return the mean loss."""
+        return float(self._step(self._input(images), self._tensor(labels)).asnumpy())
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the class scores of one batch of NHWC images."""
+        scores: NDArray[np.float32] = self._network(self._input(images)).asnumpy()
+        return scores
+
+    def _input(self, images: NDArray[np.float32]) -> Any:
+        return self._tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+class _MindSporeTrainer:
+    def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
+        self._engine = engine
+        self._user = user
+        self._stop = stop
+        self.train_size = user.train.size
+        self.eval_size = user.test.size
+        self.batch_size = engine.batch_size
+        self.last_loss = math.nan
+
+    def load(self, weights: Weights) -> None:
+        self._engine.load(weights)
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        self._engine.set_rate(learning_rate)
+        images, labels = _samples(self._user.train)
+        self.last_loss = math.nan
+        for epoch in range(epochs):
+            losses = []
+            for batch in self._batches(len(labels)):
+                if self._stop.is_set():
+                    raise InterruptedRunError("interrupted")
+                losses.append(self._engine.step(images[batch], labels[batch]))
+            report(epoch, losses)
+            self.last_loss = mean_loss(np.array(losses, np.float32))
+        return self.last_loss
+
+    def evaluate(self) -> float:
+        return accuracy(self._logits(), _samples(self._user.test)[1])
+
+    def predict(self) -> NDArray[np.int_]:
+        labels: NDArray[np.int_] = self._logits().argmax(axis=1)
+        return labels
+
+    def weights(self) -> Weights:
+        return self._engine.weights()
+
+    def _logits(self) -> NDArray[np.float32]:
+        images, labels = _samples(self._user.test)
+        scores = np.concatenate([self._engine.logits(images[batch]) for batch in self._batches(len(labels))])
+        return scores[: len(labels)]
+
+    def _batches(self, count: int) -> NDArray[np.int_]:
+        """Return sample positions, one row a batch; the last is filled by repeating samples from the first on."""
+        steps = -(-count // self.batch_size)
+        return (np.arange(steps * self.batch_size) % count).reshape(steps, self.batch_size)
+
+
+def _samples(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    return split.images(), split.labels[: split.size]
+
+
+def _sizes(model: LiteModel) -> tuple[int, int]:
+    """Return (channels, classes) of the file."""
+    graph = Graph(model)
+    return graph.image.dims[-1], graph.logits.dims[-1]
+
+
+def _outer_layout(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """KHWC to MindSpore's KCHW; other shapes as they are."""
+    return np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else np.ascontiguousarray(value)
+
+
+def _file_layout(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """MindSpore's KCHW to KHWC; other shapes as they are."""
+    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else np.ascontiguousarray(value)
