@@ -1,0 +1,142 @@
+"""``mindfl data``: make, convert and inspect writer-partitioned data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+from mindfl.errors import DataError
+
+if TYPE_CHECKING:
+    from mindfl.data.inspect import Summary
+    from mindfl.data.writer import Report
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+input_option = option("--input", required=True, type=click.Path(), metavar="DIR", help="Folder to read.")
+output_option = option(
+    "--output", required=True, type=click.Path(), metavar="DIR", help="Folder to fill; missing or empty."
+)
+seed_option = option("--seed", default=0, type=click.IntRange(min=0), help="Seed of every random choice.")
+
+
+def form_options(*, default: str | None) -> Callable[[Command], Command]:
+    """Options that say how the data set is stored."""
+
+    def add(command: Command) -> Command:
+        command = option("--batch_size", default=32, type=click.IntRange(1, 4096), help="Batch size of bins.")(command)
+        kinds = click.Choice(["compact", "bin"])
+        text = "compact: grey bytes in three files; bin: the tutorial's folders of float32 .bin files (12x larger)."
+        return option("--format", default=default, required=default is None, type=kinds, help=text)(command)
+
+    return add
+
+
+@click.group("data")
+def data_command() -> None:
+    """Make, convert and inspect writer-partitioned data sets."""
+
+
+@data_command.command()
+@input_option
+@output_option
+@form_options(default="bin")
+@seed_option
+@json_option
+def leaf(input: str, output: str, format: str, batch_size: int, seed: int, as_json: bool) -> None:
+    """Convert LEAF's FEMNIST JSON: a folder with train/ and test/, or all_data/ (split 9:1 per writer)."""
+    from mindfl.data import convert_leaf
+
+    _tell(convert_leaf(input, output, format=format, seed=seed, batch_size=batch_size), as_json)
+
+
+@data_command.command()
+@input_option
+@output_option
+@form_options(default="bin")
+@json_option
+def images(input: str, output: str, format: str, batch_size: int, as_json: bool) -> None:
+    """Convert image folders: <user>/<train|test>/<label>/*.png or .jpg, labels 0..61 or a letter."""
+    from mindfl.data import convert_images
+
+    _tell(convert_images(input, output, format=format, batch_size=batch_size), as_json)
+
+
+@data_command.command()
+@output_option
+@option("--users", default=50, type=click.IntRange(1, 3500), help="Number of imaginary writers.")
+@form_options(default="compact")
+@seed_option
+@json_option
+def synthetic(output: str, users: int, format: str, batch_size: int, seed: int, as_json: bool) -> None:
+    """Draw a set of imaginary writers (62 classes, shaped like FEMNIST, but not FEMNIST)."""
+    from mindfl.data import make_synthetic
+
+    _tell(make_synthetic(output, users=users, seed=seed, format=format, batch_size=batch_size), as_json)
+
+
+@data_command.command()
+@input_option
+@output_option
+@form_options(default=None)
+@json_option
+def convert(input: str, output: str, format: str, batch_size: int, as_json: bool) -> None:
+    """Change the form of a data set; the training values stay bitwise the same."""
+    from mindfl.data import convert_dataset
+
+    _tell(convert_dataset(input, output, format=format, batch_size=batch_size), as_json)
+
+
+@data_command.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@option("--sheet", type=click.Path(), metavar="PNG", help="Contact sheet.  [default: ./NAME-sheet.png]")
+@json_option
+def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
+    """Print users, counts and classes of the data set in DIR, check every user, and write a contact sheet."""
+    from pathlib import Path
+
+    from mindfl.data import inspect_dataset
+
+    picture = sheet or f"{Path(folder).expanduser().resolve().name or 'data'}-sheet.png"
+    summary = inspect_dataset(folder, sheet=picture, progress=True)
+    if as_json:
+        echo_json({**asdict(summary), "sheet": picture})
+    else:
+        _print_summary(summary, picture)
+    _complain(summary.problems, f"{len(summary.problems)} of {summary.users + len(summary.problems)} users are broken")
+
+
+def _tell(report: Report, as_json: bool) -> None:
+    if as_json:
+        echo_json(asdict(report))
+    else:
+        click.echo(
+            f"{report.output}: {report.users} users, {report.train_samples} train and {report.test_samples} test "
+            f"samples, source {report.source}, format {report.format}"
+        )
+    _complain(report.problems, f"{len(report.problems)} problems: what they name was left out, the rest is written")
+
+
+def _complain(problems: list[str] | tuple[str, ...], conclusion: str) -> None:
+    for problem in problems:
+        click.echo(f"mindfl: left out: {problem}", err=True)
+    if problems:
+        raise DataError(conclusion)
+
+
+def _print_summary(summary: Summary, picture: str) -> None:
+    sizes = summary.samples_per_user
+    click.echo(f"data set          {summary.root}")
+    click.echo(f"form, source      {summary.kind}, {summary.source}")
+    click.echo(f"users             {summary.users}")
+    click.echo(f"samples           {summary.train_samples} train, {summary.test_samples} test")
+    click.echo(f"samples per user  min {sizes['min']}, median {sizes['median']:g}, max {sizes['max']}")
+    click.echo("samples per class")
+    most = max(summary.classes.values())
+    for letter, count in summary.classes.items():
+        click.echo(f"  {letter} {count:7} {'#' * round(40 * count / most)}".rstrip())
+    click.echo(f"contact sheet     {picture}")

@@ -1,0 +1,26 @@
+"""Writer-partitioned data sets: read, made from LEAF JSON, image folders or nothing, converted, inspected."""
+
+from __future__ import annotations
+
+from mindfl.data.convert import convert_dataset
+from mindfl.data.dataset import Dataset, Split, UserData, check_dataset, open_dataset
+from mindfl.data.images import convert_images
+from mindfl.data.inspect import Summary, inspect_dataset
+from mindfl.data.leaf import convert_leaf
+from mindfl.data.synthetic import make_synthetic
+from mindfl.data.writer import Report
+
+__all__ = [
+    "Dataset",
+    "Report",
+    "Split",
+    "Summary",
+    "UserData",
+    "check_dataset",
+    "convert_dataset",
+    "convert_images",
+    "convert_leaf",
+    "inspect_dataset",
+    "make_synthetic",
+    "open_dataset",
+]

@@ -1,0 +1,158 @@
+"""The tutorial's layout: a folder per user with ``<user>_bn_<batches>_<train|test>_<data|label>.bin``.
+
+Images are little-endian float32 NHWC, 32x32x3, in 0..1; labels little-endian int32 (MindSpore Federated 0.1.0, LeNet
+demo). Only whole batches are stored: here the last one is filled by repeating the user's samples from the first, and
+``manifest.json`` in each user folder holds the true counts. Folders without a manifest (the tutorial's own
+``3500_clients_bin``) are read with every stored sample as a true one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.data.jsonfile import read_json
+from mindfl.data.pixels import FloatFile, grey_to_float
+from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels
+from mindfl.errors import DataError
+
+MANIFEST = "manifest.json"
+_FORMAT = "mindfl-bin"
+_VERSION = 1
+_LABEL = np.dtype("<i4")
+_NAME = re.compile(r".+_bn_(?P<batches>[0-9]{1,9})_(?P<part>train|test)_(?P<what>data|label)\.bin", re.DOTALL)
+
+
+class BinSink:
+    """Writes users as bins of whole batches."""
+
+    def __init__(self, folder: Path, source: str, batch_size: int) -> None:
+        self._folder = folder
+        self._source = source
+        self._batch_size = batch_size
+
+    def add(self, name: str, train: Samples, test: Samples) -> None:
+        """Write one user's folder."""
+        folder = self._folder / name
+        folder.mkdir()
+        manifest: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "source": self._source, "user": name}
+        manifest["batch_size"] = self._batch_size
+        for part, samples in zip(PARTS, (train, test), strict=True):
+            size = len(samples.labels)
+            batches = -(-size // self._batch_size)
+            filled = samples.take(np.arange(batches * self._batch_size) % size)
+            stem = f"{name}_bn_{batches}_{part}"
+            (folder / f"{stem}_data.bin").write_bytes(grey_to_float(filled.grey).astype("<f4", copy=False).tobytes())
+            (folder / f"{stem}_label.bin").write_bytes(filled.labels.astype(_LABEL).tobytes())
+            manifest[part] = {"samples": size, "batches": batches}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def close(self, *, complete: bool) -> None:
+        """Nothing is open between users."""
+
+
+class BinDataset(Dataset):
+    """Reads the tutorial's layout; each user's folder is opened, and checked, when that user is asked for."""
+
+    kind = "bin"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._set_users([entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")])
+
+    @staticmethod
+    def recognises(root: Path) -> bool:
+        """Say whether some folder in ``root`` holds a bin."""
+        return any(True for _ in root.glob("[!.]*/*_bn_*.bin"))
+
+    @cached_property
+    def source(self) -> str:
+        """The first readable manifest's source; "unknown" where there is none."""
+        for name in self.users:
+            try:
+                manifest = _read_manifest(self.root / name, name)
+            except DataError:
+                continue
+            return str(manifest.get("source", "unknown"))
+        return "unknown"
+
+    def _open(self, name: str) -> UserData:
+        folder = self.root / name
+        manifest = _read_manifest(folder, name)
+        train, test = (_open_part(folder, name, part, manifest) for part in PARTS)
+        return UserData(name, train, test)
+
+
+def _read_manifest(folder: Path, user: str) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.exists():
+        return {}
+    manifest = read_json(path, f"user {user}")
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise DataError(f"user {user}: {path} is not a mindfl manifest", hint="delete it to use all stored samples")
+    if manifest.get("version") != _VERSION:
+        raise DataError(f"user {user}: {path} has version {manifest.get('version')!r}, this mindfl reads {_VERSION}")
+    return manifest
+
+
+def _open_part(folder: Path, user: str, part: str, manifest: dict[str, Any]) -> Split:
+    images, batches = _find(folder, user, part, "data")
+    labels_path, label_batches = _find(folder, user, part, "label")
+    size, rest = divmod(_file_size(images, user), FloatFile.image_bytes())
+    labels = _read_labels(labels_path, user)
+    if rest:
+        raise DataError(f"user {user}: {images} is not whole images of {FloatFile.image_bytes()} bytes (truncated?)")
+    if len(labels) != size:
+        raise DataError(f"user {user}: {images.name} has {size} images but {labels_path.name} has {len(labels)} labels")
+    if batches != label_batches or (size % batches if batches else size):
+        raise DataError(f"user {user}: {size} {part} samples do not make the {batches} batches of {images.name}")
+    true_size = _true_size(folder, user, part, manifest, size) if manifest else size
+    if not true_size:
+        raise DataError(f"user {user} has no {part} samples in {folder}")
+    return Split(check_labels(labels, user, labels_path), true_size, FloatFile(images, user))
+
+
+def _true_size(folder: Path, user: str, part: str, manifest: dict[str, Any], stored: int) -> int:
+    entry = manifest.get(part)
+    size = entry.get("samples") if isinstance(entry, dict) else None
+    batch_size = manifest.get("batch_size")
+    if not (type(size) is int and type(batch_size) is int and batch_size > 0):
+        raise DataError(f"user {user}: {folder / MANIFEST} does not say how many {part} samples there are")
+    if size < 0 or -(-size // batch_size) * batch_size != stored:
+        raise DataError(f"user {user}: {folder / MANIFEST} says {size} {part} samples, but {stored} are stored")
+    return size
+
+
+def _find(folder: Path, user: str, part: str, what: str) -> tuple[Path, int]:
+    try:
+        matches = [(path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    except OSError as error:
+        raise DataError(f"user {user}: cannot list {folder}: {error.strerror}") from None
+    found = [(path, int(match["batches"])) for path, match in matches if (match["part"], match["what"]) == (part, what)]
+    if len(found) != 1:
+        names = f"{user}_bn_<batches>_{part}_{what}.bin"
+        raise DataError(f"user {user}: {folder} has {len(found) or 'no'} files {names} where one is needed")
+    return found[0]
+
+
+def _file_size(path: Path, user: str) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"user {user}: cannot read {path}: {error.strerror}") from None
+
+
+def _read_labels(path: Path, user: str) -> NDArray[np.integer[Any]]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"user {user}: cannot read {path}: {error.strerror}") from None
+    if len(content) % _LABEL.itemsize:
+        raise DataError(f"user {user}: {path} is not whole int32 labels (truncated?)")
+    return np.frombuffer(content, _LABEL)

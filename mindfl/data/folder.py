@@ -1,0 +1,133 @@
+"""Filling an output folder all at once: everything is written to a hidden folder inside it and moved up at the end.
+
+Writing inside the output (not beside it) keeps to its file system and its permissions, so a mount point works too.
+While the entries are moved, the hidden folder is named ``.mindfl-moving-*`` and readers refuse the data set; a move
+that was cut short is completed by the next run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mindfl.errors import OptionError, StorageError
+from mindfl.files import PathLike, make_dir
+
+_STAGING = ".mindfl-staging-"
+_MOVING = ".mindfl-moving-"
+
+
+def local_path(path: PathLike) -> Path:
+    """Return ``path`` with ``~`` replaced by the home folder; raise :class:`OptionError` where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise OptionError(f"cannot use the path {os.fspath(path)}: {error}") from None
+
+
+def unfinished(folder: Path) -> bool:
+    """Say whether the move into ``folder`` was cut short (or is going on right now)."""
+    return any(folder.glob(f"{_MOVING}*"))
+
+
+@contextmanager
+def filled_folder(output: Path) -> Iterator[Path]:
+    """Yield a staging folder whose content appears in ``output`` on success and is deleted on any error.
+
+    Raises :class:`OptionError` where ``output`` is a file or not empty, and :class:`StorageError` for any ``OSError``.
+    """
+    created: list[Path] = []
+    try:
+        if output.exists() and not output.is_dir():
+            raise OptionError(f"the output {output} is a file", hint="name a folder")
+        created = _missing_parents(output)
+        make_dir(output)
+        with _locked(output):
+            _recover(output)
+            _require_empty(output)
+        with _locked_staging(output) as staging:
+            yield staging
+            with _locked(output):
+                _require_empty(output)
+                _move_up(staging.rename(staging.with_name(staging.name.replace(_STAGING, _MOVING))))
+    except OSError as error:
+        raise StorageError.from_os_error(error, "write", error.filename or output) from None
+    finally:
+        for folder in created:
+            with suppress(OSError):  # not empty: the normal case
+                folder.rmdir()
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _require_empty(output: Path) -> None:
+    if any(not entry.name.startswith(_STAGING) for entry in output.iterdir()):
+        raise OptionError(f"the output folder {output} is not empty", hint="choose another folder, or empty this one")
+
+
+@contextmanager
+def _locked_staging(output: Path) -> Iterator[Path]:
+    while True:
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=output))
+        lock = _lock(staging, wait=False)
+        if lock is not None and staging.exists():  # else another process took it for a leftover
+            break
+        if lock is not None:
+            os.close(lock)
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = _lock(folder, wait=True)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _move_up(staging: Path) -> None:
+    for entry in staging.iterdir():
+        entry.rename(staging.parent / entry.name)
+    staging.rmdir()
+
+
+def _recover(output: Path) -> None:
+    """Complete a move, and delete what an unfinished run left, where the process that did it is gone."""
+    for leftover in (*output.glob(f"{_STAGING}*"), *output.glob(f"{_MOVING}*")):
+        lock = _lock(leftover, wait=False)
+        if lock is None:
+            continue
+        try:
+            if leftover.name.startswith(_STAGING):
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                _move_up(leftover)
+        finally:
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """Lock ``folder`` and return the descriptor that holds the lock; None where it is gone or another has the lock."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

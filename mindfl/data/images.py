@@ -1,0 +1,108 @@
+"""The tutorial's image folders -> a data set: ``<user>/train/<label>/*.png`` and ``<user>/test/<label>/*.png``.
+
+MindSpore's documents name the label folders by class index, 0..61 (``3500_clients_img``). A single letter is also
+taken: with digits both mean the same, so no name has two meanings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mindfl.data.folder import local_path
+from mindfl.data.pixels import IMAGE_SIZE
+from mindfl.data.progress import progress_bar
+from mindfl.data.resize import enlarge
+from mindfl.data.samples import ALPHABET, CLASSES, PARTS, Samples, natural_key
+from mindfl.data.writer import Report, write_dataset
+from mindfl.errors import DataError
+from mindfl.files import PathLike
+
+_LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+#: The tutorial's images as LEAF gives them, and already resized ones.
+_SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
+_MODES = {"1", "L", "P", "RGB"}
+
+
+def convert_images(
+    input: PathLike,
+    output: PathLike,
+    *,
+    format: str = "bin",
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Report:
+    """Convert ``input/<user>/<train|test>/<label>/*.png|jpg`` to a data set in the new folder ``output``.
+
+    Images are 28 x 28 or 32 x 32; colours become grey. A broken user is left out and named in the report's
+    ``problems``. Raises :class:`DataError` where no user is usable, and what
+    :func:`~mindfl.data.writer.write_dataset` raises.
+    """
+    root = local_path(input)
+    users = _folders(root)
+    if not any((root / user / part).is_dir() for user in users for part in PARTS):
+        raise DataError(f"no image folders in {root}", hint="expected <user>/<train|test>/<label>/*.png")
+    with (
+        write_dataset(output, format=format, source="images", batch_size=batch_size) as writing,
+        progress_bar("reading images", len(users), "user", shown=progress) as bar,
+    ):
+        for user in users:
+            try:
+                train, test = (_read_part(root / user / part, user) for part in PARTS)
+                writing.writer.add(user, train, test)
+            except DataError as error:
+                writing.writer.skip(error)
+            bar.update()
+    return writing.report
+
+
+def _folders(root: Path) -> list[str]:
+    return [entry.name for entry in _entries(root) if entry.is_dir()]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [entry for entry in _entries(folder) if entry.suffix.lower() in _SUFFIXES]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror}") from None
+    return sorted(visible, key=lambda entry: natural_key(entry.name))
+
+
+def _read_part(folder: Path, user: str) -> Samples:
+    if not folder.is_dir():
+        raise DataError(f"user {user} has no folder {folder}")
+    images: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    for name in _folders(folder):
+        if name not in _LABELS:
+            raise DataError(f"user {user}: {folder / name} is not named by a class: 0..{CLASSES - 1} or a letter")
+        for path in _files(folder / name):
+            images.append(_read_image(path, user))
+            labels.append(_LABELS[name])
+    if not images:
+        raise DataError(f"user {user} has no images in {folder}")
+    return Samples(np.stack(images), np.array(labels))
+
+
+def _read_image(path: Path, user: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            if image.size not in _SIZES:
+                width, height = image.size
+                raise DataError(f"user {user}: {path} is {width}x{height}, not 28x28", hint="resize it first")
+            if image.mode not in _MODES:
+                raise DataError(f"user {user}: {path} has mode {image.mode}, not 8-bit grey or colour")
+            grey: NDArray[np.uint8] = np.asarray(image.convert("L"))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = "not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise DataError(f"user {user}: cannot read {path}: {reason}") from None
+    resized: NDArray[np.uint8] = enlarge(grey[None])[0]
+    return resized

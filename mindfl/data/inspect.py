@@ -1,0 +1,132 @@
+"""What is in a data set: counts, class histogram, broken users, and a picture to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from mindfl.data.dataset import open_dataset
+from mindfl.data.folder import local_path
+from mindfl.data.pixels import IMAGE_SIZE
+from mindfl.data.progress import progress_bar
+from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
+from mindfl.errors import DataError
+from mindfl.files import PathLike, atomic_path
+
+SHEET_USERS = 16
+SHEET_IMAGES = 24
+_ZOOM = 2
+_TITLE = 14
+_GAP = 2
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A data set in numbers; ``dataclasses.asdict`` of it is JSON-able.
+
+    ``classes`` maps each of the 62 characters to its samples in both parts. ``samples_per_user`` has keys min, median
+    and max, over both parts. ``problems`` has one line per broken user; counts leave broken users out.
+    """
+
+    root: str
+    kind: str
+    source: str
+    synthetic: bool
+    users: int
+    train_samples: int
+    test_samples: int
+    samples_per_user: dict[str, float]
+    classes: dict[str, int]
+    problems: list[str]
+
+
+def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
+    """Read all of the data set in ``path`` and count; write a contact sheet (PNG) to ``sheet`` if given.
+
+    The sheet has a row for each of the first 16 usable users. Raises :class:`DataError` where ``path`` holds no data
+    set or no usable user, and :class:`StorageError` where ``sheet`` cannot be written.
+    """
+    dataset = open_dataset(path)
+    problems: list[str] = []
+    totals: list[tuple[int, int]] = []
+    histogram = np.zeros(CLASSES, np.int64)
+    rows: list[Image.Image] = []
+    with progress_bar("inspecting", len(dataset), "user", shown=progress) as bar:
+        for user in _usable(dataset, problems):
+            bar.update()
+            totals.append((user.train.size, user.test.size))
+            for split in (user.train, user.test):
+                histogram += np.bincount(split.labels[: split.size], minlength=CLASSES)
+            if sheet is not None and len(rows) < SHEET_USERS:
+                rows.append(_row(user))
+    if not totals:
+        raise DataError(f"no usable user among {len(dataset)} in {path}: {problems[0] if problems else 'it is empty'}")
+    if sheet is not None:
+        _save(rows, local_path(sheet))
+    sizes = np.array(totals).sum(axis=1)
+    return Summary(
+        root=str(dataset.root),
+        kind=dataset.kind,
+        source=dataset.source,
+        synthetic=dataset.synthetic,
+        users=len(totals),
+        train_samples=sum(train for train, _ in totals),
+        test_samples=sum(test for _, test in totals),
+        samples_per_user={"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())},
+        classes={letter: int(count) for letter, count in zip(ALPHABET, histogram, strict=True)},
+        problems=problems,
+    )
+
+
+def _usable(dataset: Dataset, problems: list[str]) -> Iterator[UserData]:
+    for name in dataset.users:
+        try:
+            user = dataset.user(name)
+            for split in (user.train, user.test):
+                split.images()
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            yield user
+
+
+def _row(user: UserData) -> Image.Image:
+    step = IMAGE_SIZE * _ZOOM + _GAP
+    row = Image.new("L", (step * SHEET_IMAGES, _TITLE + step), 160)
+    labels = user.train.labels[: user.train.size]
+    chosen = _spread(labels)
+    letters = "".join(ALPHABET[labels[position]] for position in chosen)
+    title = f"{user.name}  ({user.train.size} + {user.test.size})  {letters}"
+    ImageDraw.Draw(row).text((4, 1), title.encode("ascii", "replace").decode(), fill=0)
+    for column, position in enumerate(chosen):
+        grey = np.rint(user.train.images(position, position + 1)[0].mean(axis=2) * 255).astype(np.uint8)
+        image = Image.fromarray(grey).resize((IMAGE_SIZE * _ZOOM,) * 2, Image.Resampling.NEAREST)
+        row.paste(image, (column * step, _TITLE))
+    return row
+
+
+def _spread(labels: NDArray[np.int32]) -> list[int]:
+    """Choose up to a row's samples so that as many classes as possible appear, in class order."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    occurrence = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    by_novelty = order[np.argsort(occurrence, kind="stable")]
+    classes = len(np.unique(labels))
+    if classes > SHEET_IMAGES:
+        by_novelty = by_novelty[np.linspace(0, classes - 1, SHEET_IMAGES).astype(np.intp)]
+    return [int(position) for position in sorted(by_novelty[:SHEET_IMAGES], key=lambda position: labels[position])]
+
+
+def _save(rows: list[Image.Image], path: Path) -> None:
+    sheet = Image.new("L", (rows[0].width, sum(row.height for row in rows)), 160)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, "PNG")

@@ -1,0 +1,209 @@
+"""LEAF's FEMNIST JSON -> a data set.
+
+LEAF (TalwalkarLab/leaf) writes shards ``{"users": [...], "num_samples": [...], "user_data": {user: {"x": [[784
+floats]], "y": [labels]}}}``, a user's train part in ``train/`` and its test part in ``test/``, or both together in
+``all_data/``. Paper is 1.0, ink towards 0.0; nothing is inverted.
+
+Shards are read user by user, and each part goes to a spill file as grey bytes: memory holds one user at a time.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.data.folder import local_path
+from mindfl.data.leafjson import open_shard, read_shard
+from mindfl.data.progress import progress_bar
+from mindfl.data.resize import enlarge
+from mindfl.data.samples import CLASSES, PARTS, Samples, check_name, natural_key
+from mindfl.data.spill import Spill
+from mindfl.data.writer import DatasetWriter, Report, random_generator, write_dataset
+from mindfl.errors import DataError
+from mindfl.files import PathLike
+
+_SIDE = 28
+_SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
+_KEYS = ("users", "num_samples", "user_data")
+
+
+def convert_leaf(
+    input: PathLike,
+    output: PathLike,
+    *,
+    format: str = "bin",
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Report:
+    """Convert the LEAF shards (``.json``, ``.json.gz``) in ``input`` to a data set in the new folder ``output``.
+
+    ``input`` holds ``train/`` and ``test/``; or ``all_data/``, or shards themselves, which are split 9:1 for each
+    writer by ``seed`` and the writer's name alone. Images are made 8-bit, resized bilinearly to 32 x 32 as the tutorial
+    does. A broken user is left out and named in the report's ``problems``; all others are converted. Raises
+    :class:`DataError` where no user is usable, and what :func:`~mindfl.data.writer.write_dataset` raises.
+    """
+    shards = _find_shards(local_path(input))
+    total = sum(path.stat().st_size for paths in shards.values() for path in paths)
+    with (
+        write_dataset(output, format=format, source="leaf", batch_size=batch_size) as writing,
+        Spill(writing.folder) as spill,
+    ):
+        collected = _Collected(spill)
+        with progress_bar("reading LEAF shards", total, "B", shown=progress) as bar:
+            for part, paths in shards.items():
+                for path in paths:
+                    collected.read(path, part, bar.update)
+        _write_users(collected, writing.writer, seed)
+    return writing.report
+
+
+def _find_shards(folder: Path) -> dict[str, list[Path]]:
+    """Return part ("train" and "test", or "all") -> its shards in natural order."""
+    parts = {part: _shards_in(folder / part) for part in PARTS}
+    if all(parts.values()):
+        return parts
+    for part in PARTS:
+        if parts[part]:
+            missing = "test" if part == "train" else "train"
+            raise DataError(f"{folder} has LEAF shards in {part}/ but none in {missing}/")
+    shards = _shards_in(folder / "all_data") or _shards_in(folder)
+    if not shards:
+        raise DataError(
+            f"no LEAF shards (.json or .json.gz) in {folder}",
+            hint="name the folder that holds train/ and test/, or all_data/; in LEAF it is data/femnist/data",
+        )
+    return {"all": shards}
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    try:
+        entries = list(folder.iterdir()) if folder.is_dir() else []
+        found = [path for path in entries if _SHARD.fullmatch(path.name) and path.is_file()]
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror}") from None
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+@dataclass
+class _Collected:
+    """What the shards held: part -> user -> its samples in the spill, and the users found broken."""
+
+    spill: Spill
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)
+    origin: dict[tuple[str, str], Path] = field(default_factory=dict)
+    broken: dict[str, DataError] = field(default_factory=dict)
+    problems: list[DataError] = field(default_factory=list)
+
+    def read(self, path: Path, part: str, advance: Callable[[int], object]) -> None:
+        """Take in one shard; a broken user or a broken rest of the file is noted, not raised."""
+        rest: dict[str, Any] = {}
+        counts: dict[str, int] = {}
+        try:
+            with open_shard(path, advance) as text:
+                for key, user, value in read_shard(text, path):
+                    if user is None:
+                        rest[key] = value
+                    else:
+                        counts[user] = self._add(path, part, user, value)
+            self._compare(path, rest, counts)
+        except DataError as error:
+            self.problems.append(error)
+
+    def _add(self, path: Path, part: str, user: str, value: object) -> int:
+        key = (part, user)
+        try:
+            check_name(user)
+            if key in self.origin:
+                raise DataError(f"user {user} appears twice ({self.origin[key]} and {path})")
+            self.origin[key] = path
+            samples = _decode(value, f"user {user} in {path}")
+        except DataError as error:
+            self.broken.setdefault(user, error)
+            return -1
+        self.parts.setdefault(part, {})[user] = self.spill.append(samples)
+        return len(samples.labels)
+
+    def _compare(self, path: Path, rest: dict[str, Any], counts: dict[str, int]) -> None:
+        missing = [key for key in _KEYS if key not in rest]
+        if missing:
+            raise DataError(f"{path} is not a LEAF shard: it has no {' and no '.join(map(repr, missing))}")
+        users, sizes = rest["users"], rest["num_samples"]
+        if not (isinstance(users, list) and isinstance(sizes, list) and len(users) == len(sizes)):
+            raise DataError(f"{path} has not one entry of num_samples for each of users")
+        for user, size in zip(map(str, users), sizes, strict=True):
+            stored = counts.get(user)
+            if stored is None:
+                self.broken.setdefault(user, DataError(f"user {user!r} is listed in {path} but has no data there"))
+            elif size != stored >= 0:
+                cause = f"has {stored} samples where num_samples says {size}"
+                self.broken.setdefault(user, DataError(f"user {user} in {path} {cause}"))
+
+    def names(self) -> list[str]:
+        """All users met, in natural order."""
+        met = {user for users in self.parts.values() for user in users} | set(self.broken)
+        return sorted(met, key=natural_key)
+
+
+def _write_users(collected: _Collected, writer: DatasetWriter, seed: int) -> None:
+    for problem in collected.problems:
+        writer.skip(problem)
+    for user in collected.names():
+        try:
+            if user in collected.broken:
+                raise collected.broken[user]
+            writer.add(user, *_train_and_test(collected, user, seed))
+        except DataError as error:
+            writer.skip(error)
+
+
+def _train_and_test(collected: _Collected, user: str, seed: int) -> tuple[Samples, Samples]:
+    parts = {part: collected.spill.read(users[user]) for part, users in collected.parts.items() if user in users}
+    if "all" in parts:
+        return parts["all"].split(random_generator(seed, zlib.crc32(user.encode("utf-8", "replace"))))
+    for part in PARTS:
+        if part not in parts:
+            hint = "was LEAF run with '-t user'? Use '-t sample', or convert all_data"
+            raise DataError(f"user {user} has no {part} samples", hint=hint)
+    return parts["train"], parts["test"]
+
+
+def _decode(value: object, owner: str) -> Samples:
+    """Turn one user's {"x": ..., "y": ...} into samples, or raise :class:`DataError`."""
+    if isinstance(value, ValueError):
+        raise DataError(f"{owner} is not valid JSON: {value}")
+    if not (isinstance(value, dict) and "x" in value and "y" in value):
+        raise DataError(f"{owner} has not both 'x' and 'y'")
+    images = _numbers(value["x"], 2, f"{owner}: x")
+    labels = _numbers(value["y"], 1, f"{owner}: y")
+    if len(images) != len(labels):
+        raise DataError(f"{owner} has {len(images)} images but {len(labels)} labels")
+    if images.size == 0:
+        raise DataError(f"{owner} has no samples")
+    if images.shape[1] != _SIDE * _SIDE:
+        raise DataError(f"{owner} has images of {images.shape[1]} values, not {_SIDE}x{_SIDE}")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise DataError(f"{owner} has pixels outside 0..1 (or NaN)")
+    if not (labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < CLASSES):
+        raise DataError(f"{owner} has a label that is not an integer in 0..{CLASSES - 1}")
+    grey = np.rint(images * 255).astype(np.uint8).reshape(-1, _SIDE, _SIDE)
+    return Samples(enlarge(grey), labels)
+
+
+def _numbers(value: object, dimensions: int, owner: str) -> NDArray[Any]:
+    try:
+        numbers = np.array(value)
+    except ValueError:  # rows of different lengths
+        numbers = np.array(None)
+    if numbers.ndim != dimensions and numbers.size:
+        raise DataError(f"{owner} is not {'a list' if dimensions == 1 else 'lists'} of numbers of equal length")
+    if numbers.size and numbers.dtype.kind not in "iuf":
+        raise DataError(f"{owner} holds something that is not a number")
+    return numbers

@@ -1,0 +1,115 @@
+"""Images as they lie in files. Both forms give bitwise the same float32 values: u / 255 for a grey byte u."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mindfl.errors import DataError
+
+#: The tutorial's network input: 32 x 32, three equal channels (MindSpore Federated's LeNet demo).
+IMAGE_SIZE = 32
+CHANNELS = 3
+#: Grey byte -> its float32 value in all three channels, (256, 3).
+_FLOATS = np.repeat((np.arange(256, dtype=np.float32) / np.float32(255))[:, None], CHANNELS, axis=1)
+
+
+def grey_to_float(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn uint8 (k, 32, 32) into C-contiguous float32 (k, 32, 32, 3), each byte u into float32(u) / float32(255)."""
+    return np.take(_FLOATS, grey, axis=0)
+
+
+def float_to_grey(images: NDArray[np.float32]) -> NDArray[np.uint8] | None:
+    """Undo :func:`grey_to_float`; None where ``images`` are not exactly 8-bit grey in three equal channels."""
+    grey = np.rint(images[..., 0] * np.float32(255)).astype(np.uint8)
+    return grey if np.array_equal(grey_to_float(grey), images) else None
+
+
+@dataclass(frozen=True)
+class PixelFile(ABC):
+    """A raw file of equal images belonging to ``user`` (named in errors); opened for each call only."""
+
+    path: Path
+    user: str
+    dtype: ClassVar[DTypeLike]
+    shape: ClassVar[tuple[int, ...]]
+
+    @classmethod
+    def image_bytes(cls) -> int:
+        """Return the bytes of one image."""
+        return int(np.prod(cls.shape)) * np.dtype(cls.dtype).itemsize
+
+    def map(self, first: int, count: int) -> NDArray[Any]:
+        """Memory-map images [first, first + count), read-only."""
+        shape = (count, *self.shape)
+        try:
+            return np.memmap(self.path, self.dtype, "r", first * self.image_bytes(), shape)
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error) from None
+
+    def raw(self, first: int, count: int) -> NDArray[Any]:
+        """Read images [first, first + count) as they are stored."""
+        values = count * int(np.prod(self.shape))
+        try:
+            stored: NDArray[Any] = np.fromfile(self.path, self.dtype, values, offset=first * self.image_bytes())
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if len(stored) != values:
+            raise self._unreadable("the file ends too early")
+        return stored.reshape(count, *self.shape)
+
+    @abstractmethod
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """Read images [first, first + count) as float32 (count, 32, 32, 3) in 0..1."""
+
+    @abstractmethod
+    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
+        """Read images [first, first + count) as uint8 (count, 32, 32)."""
+
+    def _unreadable(self, cause: object) -> DataError:
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or cause
+        return DataError(f"user {self.user}: cannot read images from {self.path}: {reason}")
+
+
+class GreyFile(PixelFile):
+    """uint8 (k, 32, 32): the compact form."""
+
+    dtype = np.uint8
+    shape = (IMAGE_SIZE, IMAGE_SIZE)
+
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """See :meth:`PixelFile.read`; every byte is a valid value."""
+        return grey_to_float(self.raw(first, count))
+
+    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
+        """See :meth:`PixelFile.read_grey`."""
+        return self.raw(first, count)
+
+
+class FloatFile(PixelFile):
+    """Little-endian float32 (k, 32, 32, 3), NHWC: the tutorial's bins."""
+
+    dtype = np.dtype("<f4")
+    shape = (IMAGE_SIZE, IMAGE_SIZE, CHANNELS)
+
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """See :meth:`PixelFile.read`; NaN and values outside 0..1 are refused here."""
+        images = self.raw(first, count).astype(np.float32, copy=False)
+        if images.size and not (images.min() >= 0 and images.max() <= 1):
+            raise DataError(f"user {self.user}: {self.path} holds NaN or values outside 0..1")
+        return images
+
+    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
+        """See :meth:`PixelFile.read_grey`; raises :class:`DataError` where the values are not n/255 in all channels."""
+        grey = float_to_grey(self.read(first, count))
+        if grey is None:
+            raise DataError(
+                f"user {self.user}: the images in {self.path} are not 8-bit grey (three equal channels of n/255)",
+                hint="only such images fit the compact form without loss",
+            )
+        return grey

@@ -1,0 +1,154 @@
+"""What a data set is made of: users, their train and test parts, and images read on demand."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.data.pixels import PixelFile
+from mindfl.errors import DataError
+
+#: FEMNIST's class order: label 0 is "0", 10 is "A", 36 is "a", 61 is "z".
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+CLASSES = len(ALPHABET)
+
+Form = Literal["bin", "compact"]
+FORMS: tuple[Form, ...] = ("compact", "bin")
+PARTS = ("train", "test")
+SYNTHETIC = "synthetic"
+#: Training share of a writer's samples where the split is ours (LEAF's ``--tf 0.9``).
+TRAIN_SHARE = 0.9
+
+
+class Samples(NamedTuple):
+    """Grey images uint8 (k, 32, 32) and their labels (k,)."""
+
+    grey: NDArray[np.uint8]
+    labels: NDArray[np.integer[Any]]
+
+    def take(self, chosen: NDArray[np.integer[Any]]) -> Samples:
+        """Return the samples at the positions ``chosen``."""
+        return Samples(self.grey[chosen], self.labels[chosen])
+
+    def split(self, rng: np.random.Generator) -> tuple[Samples, Samples]:
+        """Split at random into train and test, 9:1, each in the original order; at least one test sample."""
+        order = rng.permutation(len(self.labels))
+        train = min(int(TRAIN_SHARE * len(order)), len(order) - 1)
+        return self.take(np.sort(order[:train])), self.take(np.sort(order[train:]))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One user's train or test part. No file stays open, so thousands may be held at once.
+
+    ``labels`` is int32 (m,). ``size`` is the number of true samples; m > size where the stored last batch was filled
+    by repeating samples, and everything from ``size`` on is that filling. ``first`` is the position of the part's
+    first image in ``file``.
+    """
+
+    labels: NDArray[np.int32]
+    size: int
+    file: PixelFile
+    first: int = 0
+
+    @property
+    def pixels(self) -> NDArray[Any]:
+        """The stored images, memory-mapped read-only: uint8 (m, 32, 32) grey, or float32 (m, 32, 32, 3) for bins.
+
+        The file is open as long as the returned array lives.
+        """
+        return self.file.map(self.first, len(self.labels))
+
+    def images(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Return true samples [start, stop) as C-contiguous float32 (k, 32, 32, 3) in 0..1, slicing like a list.
+
+        Raises :class:`DataError` where the file was cut since it was opened or holds NaN or values outside 0..1.
+        """
+        chosen = range(self.size)[start:stop]
+        return self.file.read(self.first + chosen.start, len(chosen))
+
+    def grey(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
+        """Return true samples [start, stop) as uint8 (k, 32, 32); raise :class:`DataError` where that is not exact."""
+        chosen = range(self.size)[start:stop]
+        return self.file.read_grey(self.first + chosen.start, len(chosen))
+
+
+@dataclass(frozen=True)
+class UserData:
+    """One user (one writer, one simulated device); both parts hold at least one sample."""
+
+    name: str
+    train: Split
+    test: Split
+
+
+class Dataset(ABC):
+    """A writer-partitioned data set on disk. ``users`` is in natural order (f2 before f10)."""
+
+    kind: ClassVar[Form]
+    root: Path
+    users: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """Where the samples come from: "leaf", "images", "synthetic", or "unknown"."""
+
+    @property
+    def synthetic(self) -> bool:
+        """True where the samples were drawn by :func:`mindfl.data.make_synthetic`."""
+        return self.source == SYNTHETIC
+
+    def user(self, user: str | int) -> UserData:
+        """Open one user by name or position. Raises :class:`DataError` naming user, file and cause."""
+        if isinstance(user, str):
+            if user not in self._positions:
+                raise DataError(f"{self.root} has no user {user!r}", hint=f"it has {len(self)} users")
+            return self._open(user)
+        if not 0 <= user < len(self):
+            raise DataError(f"{self.root} has {len(self)} users, so none at position {user}")
+        return self._open(self.users[user])
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __iter__(self) -> Iterator[UserData]:
+        return (self._open(name) for name in self.users)
+
+    def _set_users(self, names: list[str]) -> None:
+        self.users = tuple(sorted(names, key=natural_key))
+        self._positions = {name: position for position, name in enumerate(self.users)}
+
+    @abstractmethod
+    def _open(self, name: str) -> UserData: ...
+
+
+def check_labels(labels: NDArray[np.integer[Any]], user: str, where: object) -> NDArray[np.int32]:
+    """Return ``labels`` as int32, or raise :class:`DataError` naming the first one outside 0..61."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+    if len(wrong):
+        at = int(wrong[0])
+        raise DataError(f"user {user}: label {labels[at]} of sample {at} in {where} is outside 0..{CLASSES - 1}")
+    return labels.astype(np.int32)
+
+
+def check_name(name: object) -> str:
+    """Return ``name`` if it can name a user's folder and files, else raise :class:`DataError`."""
+    safe = isinstance(name, str) and name.isprintable() and "/" not in name and not name.startswith(".")
+    if not (isinstance(name, str) and safe and 0 < len(name.encode()) <= 200):
+        raise DataError(f"user name {str(name)[:60]!r} cannot name a folder", hint="use 1 to 200 plain characters")
+    return name
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
+    """Sort key that puts f2 before f10 and still tells f01 from f1."""
+    pieces = re.split(r"([0-9]+)", name)
+    numbers = [piece.lstrip("0") if position % 2 else piece for position, piece in enumerate(pieces)]
+    return tuple((len(piece) if position % 2 else 0, piece) for position, piece in enumerate(numbers)), name

@@ -1,0 +1,136 @@
+"""Writing a data set in either form, user by user, so that memory does not grow with the number of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mindfl.data.bins import BinSink
+from mindfl.data.compact import CompactSink
+from mindfl.data.folder import filled_folder, local_path
+from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
+from mindfl.errors import DataError, OptionError
+from mindfl.files import PathLike
+
+#: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
+MAX_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written. ``problems`` has one line for each user or file that was left out."""
+
+    output: Path
+    format: Form
+    source: str
+    users: int
+    train_samples: int
+    test_samples: int
+    problems: tuple[str, ...]
+
+
+class Sink(Protocol):
+    """One form's way of storing users in a folder."""
+
+    def add(self, name: str, train: Samples, test: Samples) -> None:
+        """Store one user."""
+
+    def close(self, *, complete: bool) -> None:
+        """Finish the files; called exactly once, and with ``complete=False`` when they will be thrown away."""
+
+
+_SINKS: dict[str, Callable[[Path, str, int], Sink]] = {
+    "bin": BinSink,
+    "compact": lambda folder, source, _batch_size: CompactSink(folder, source),
+}
+
+
+class DatasetWriter:
+    """Checks and counts what goes into a :class:`Sink`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._names: set[str] = set()
+        self.train_samples = 0
+        self.test_samples = 0
+        self.problems: list[str] = []
+
+    @property
+    def users(self) -> int:
+        """Users stored so far."""
+        return len(self._names)
+
+    def add(self, name: object, train: Samples, test: Samples) -> None:
+        """Store one user; raise :class:`DataError` where its name, labels or number of samples are unusable."""
+        user = check_name(name)
+        if user in self._names:
+            raise DataError(f"user {user} appears twice")
+        for part, samples in (("train", train), ("test", test)):
+            if not len(samples.labels):
+                raise DataError(f"user {user} has no {part} samples", hint="each user needs at least one of both")
+            check_labels(samples.labels, user, f"the {part} part")
+        self._sink.add(user, train, test)
+        self._names.add(user)
+        self.train_samples += len(train.labels)
+        self.test_samples += len(test.labels)
+
+    def skip(self, problem: DataError) -> None:
+        """Note a user or file that is left out."""
+        self.problems.append(f"{problem} ({problem.hint})" if problem.hint else str(problem))
+
+
+def random_generator(seed: int, *stream: int) -> np.random.Generator:
+    """Return the generator of one user's ``stream``; raise :class:`OptionError` for a negative seed."""
+    if seed < 0:
+        raise OptionError(f"the seed must not be negative, but is {seed}")
+    return np.random.default_rng([seed, *stream])
+
+
+class Writing:
+    """A data set being written: add users through ``writer``; ``report`` is there when the ``with`` block is left."""
+
+    def __init__(self, writer: DatasetWriter, folder: Path) -> None:
+        self.writer = writer
+        self.folder = folder
+        self.report: Report
+
+
+@contextmanager
+def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int = 32) -> Iterator[Writing]:
+    """Write a data set to ``output``, which must be missing or empty; it appears whole or not at all.
+
+    ``format`` is "compact" or "bin"; ``batch_size`` matters for bins only. Raises :class:`OptionError` for an
+    unusable argument, :class:`DataError` when no user could be stored, :class:`StorageError` when writing fails.
+    """
+    if format not in FORMS:
+        raise OptionError(f"unknown format {format!r}", hint=f"choose one of {', '.join(FORMS)}")
+    if not 1 <= batch_size <= MAX_BATCH:
+        raise OptionError(f"the batch size is {batch_size}", hint=f"choose 1 to {MAX_BATCH}")
+    target = local_path(output).absolute()
+    with filled_folder(target) as folder:
+        sink = _SINKS[format](folder, source, batch_size)
+        writer = DatasetWriter(sink)
+        writing = Writing(writer, folder)
+        complete = False
+        try:
+            yield writing
+            if not writer.users:
+                first = f": {writer.problems[0]}" if writer.problems else ""
+                raise DataError(f"nothing to write, no usable user ({len(writer.problems)} problems){first}")
+            complete = True
+        finally:
+            sink.close(complete=complete)
+    writing.report = Report(
+        output=target,
+        format=format,
+        source=source,
+        users=writer.users,
+        train_samples=writer.train_samples,
+        test_samples=writer.test_samples,
+        problems=tuple(writer.problems),
+    )

@@ -1,0 +1,102 @@
+"""The tutorial's image folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindfl.data import convert_images, open_dataset
+from mindfl.errors import DataError
+
+
+def picture(path: Path, *, size: tuple[int, int] = (28, 28), mode: str = "L", value: int = 77) -> Path:
+    """Write an even image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).convert(mode).save(path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two users with two train images and one test image each."""
+    for user in ("u2", "u10"):
+        picture(tmp_path / "in" / user / "train" / "0" / "a.png", value=10)
+        picture(tmp_path / "in" / user / "train" / "61" / "b.PNG", value=20)
+        picture(tmp_path / "in" / user / "test" / "36" / "c.png", value=30)
+    return tmp_path / "in"
+
+
+def convert(folder: Path, **options: Any) -> Any:
+    """Convert into the folder beside the input."""
+    return convert_images(folder, folder.parent / "out", progress=False, **options)
+
+
+@pytest.mark.parametrize("format", ["bin", "compact"])
+def test_images_and_labels_are_taken_over(format: str, folders: Path) -> None:
+    report = convert(folders, format=format)
+    dataset = open_dataset(report.output)
+    train, test = dataset.user("u2").train, dataset.user("u2").test
+    assert dataset.users == ("u2", "u10") and dataset.source == "images" and report.problems == ()
+    assert train.labels[:2].tolist() == [0, 61] and test.labels[:1].tolist() == [36]
+    assert train.grey()[:, 5, 5].tolist() == [10, 20] and test.grey()[0, 31, 31] == 30
+
+
+def test_letters_name_classes_too(folders: Path) -> None:
+    for name in ("z", "Z", "7"):
+        picture(folders / "u2" / "train" / name / "x.png")
+    convert(folders)
+    labels = open_dataset(folders.parent / "out").user("u2").train.labels[:5]
+    assert sorted(labels.tolist()) == [0, 7, 35, 61, 61]
+
+
+def test_small_images_are_resized_and_large_ones_kept(folders: Path) -> None:
+    rng = np.random.default_rng(1)
+    grey = {size: rng.integers(0, 256, (size, size), np.uint8) for size in (28, 32)}
+    for size, image in grey.items():
+        Image.fromarray(image).save(folders / "u2" / "test" / "36" / f"d{size}.png")
+    convert(folders, format="compact")
+    resized = np.asarray(Image.fromarray(grey[28]).resize((32, 32), Image.Resampling.BILINEAR))
+    test = open_dataset(folders.parent / "out").user("u2").test.grey()
+    assert np.array_equal(test[1], resized) and np.array_equal(test[2], grey[32])
+
+
+def test_jpeg_and_colour_become_grey(folders: Path) -> None:
+    picture(folders / "u2" / "test" / "36" / "d.jpg", mode="RGB", value=90)
+    convert(folders, format="compact")
+    assert abs(int(open_dataset(folders.parent / "out").user("u2").test.grey()[1, 9, 9]) - 90) <= 1
+
+
+BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "size": (lambda user: picture(user / "train/0/x.png", size=(30, 28)), "is 30x28"),
+    "alpha": (lambda user: picture(user / "train/0/x.png", mode="LA"), "mode LA"),
+    "bytes": (lambda user: (user / "train/0/x.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish"), "x.png"),
+    "empty": (lambda user: (user / "train/0/x.png").touch(), "not a readable image"),
+    "cut": (lambda user: (user / "train/0/a.png").write_bytes((user / "train/0/a.png").read_bytes()[:45]), "a.png"),
+    "folder": (lambda user: (user / "train/0/x.png").mkdir(), "x.png"),
+    "label": (lambda user: picture(user / "train/62/x.png"), "not named by a class"),
+    "no test": (lambda user: (user / "test/36/c.png").unlink(), "has no images"),
+    "no part": (lambda user: (user / "test").rename(user / "tset"), "has no folder"),
+}
+
+
+@pytest.mark.parametrize("kind", BREAKAGES)
+def test_a_broken_user_is_named_and_the_others_are_kept(kind: str, folders: Path) -> None:
+    damage, message = BREAKAGES[kind]
+    damage(folders / "u2")
+    report = convert(folders)
+    assert report.users == 1 and len(report.problems) == 1
+    assert "user u2" in report.problems[0] and message in report.problems[0]
+    assert open_dataset(report.output).users == ("u10",)
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in" / "u" / "other").mkdir(parents=True)
+    for folder in (tmp_path / "in", tmp_path / "missing"):
+        with pytest.raises(DataError):
+            convert(folder)
+    assert not (tmp_path / "out").exists()
