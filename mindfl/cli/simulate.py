@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 class ProgressBar:
     """Shows stages as lines and training as a bar: iteration, clients done, loss, AVG, time left."""
 
-    def __init__(self, total: int, iterations: int, *, quiet: bool) -> None:
-        self._total = total
-        self._iterations = iterations
+    def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._iterations = 0
+        self._total = 0
         self._bar: Any = None
         self._avg = "-"
+
+    def expect(self, iterations: int, clients: int) -> None:
+        """Say how much is to come."""
+        self._iterations, self._total = iterations, iterations * clients
 
     def stage(self, text: str) -> None:
         if not self._quiet:
@@ -51,7 +55,7 @@ class ProgressBar:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, unit="client", disable=self._quiet, dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, unit="client", disable=self._quiet, dynamic_ncols=True, mininterval=0.5)
         return self._bar
 
 
@@ -92,15 +96,15 @@ def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> 
 
     Writes history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model files. The same
     seed gives bitwise the same weights for any number of workers."""
-    from mindfl.sim import FederatedLeNetJob, JobConfig
+    from mindfl.sim import FederatedLeNetJob
 
     if task not in _TASKS:
         raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
-    config = JobConfig(**settings)
-    bar = ProgressBar(config.cohort * config.iterations, config.iterations, quiet=quiet)
-    if config.server_num > 1:
-        bar.warning(f"--server_num {config.server_num}: the embedded server is one; the result is the same")
+    bar = ProgressBar(quiet=quiet)
     job = FederatedLeNetJob(reporter=bar, **settings)
+    bar.expect(job.config.iterations, job.config.cohort)
+    if job.config.server_num > 1:
+        bar.warning(f"--server_num {job.config.server_num}: the embedded server is one; the result is the same")
     try:
         _TASKS[task](job, as_json)
     finally:

@@ -41,6 +41,19 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConfig:
+    """Return the settings of client ``index``: known by its user's name, patient as long as the simulation runs."""
+    return ClientConfig(
+        name=user.name,
+        fl_id=user.name,
+        model_file=str(config.client_model(index)),
+        train_data=f"{user.name}_train",
+        eval_data=f"{user.name}_test",
+        poll_ms=1,
+        poll_limit_ms=NO_WINDOW,
+    )
+
+
 @dataclass(frozen=True)
 class Progress:
     """A client uploaded in ``iteration``, as the ``clients_done``-th; ``loss`` is the mean over those so far."""
@@ -61,15 +74,8 @@ class Participant:
         self.name = user.name
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
-        settings = ClientConfig(
-            name=user.name,
-            fl_id=user.name,
-            model_file=str(config.client_model(index)),
-            poll_ms=1,
-            poll_limit_ms=NO_WINDOW,
-        )
         self._trainer = engine.trainer(user, stop)
-        client = DeviceClient(settings, self._trainer, now_ms, log)
+        client = DeviceClient(client_settings(config, index, user), self._trainer, now_ms, log)
         self._flow: Flow[JobResult] = client.train()
         self.outcome: IterationOutcome | None = None
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client import ClientConfig, ClientLog, DeviceClient, InProcessTransport, run
+from mindfl.client import ClientLog, DeviceClient, InProcessTransport, run
 from mindfl.data import Dataset, UserData
-from mindfl.errors import DataError, OptionError, SimulationError, StorageError
+from mindfl.errors import DataError, SimulationError, StorageError
 from mindfl.files import make_dir, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.sim.artefacts import Artefacts, check_model, locked
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine
-from mindfl.sim.federation import Federation, Progress, now_ms
+from mindfl.sim.federation import Federation, Progress, client_settings, now_ms
 from mindfl.sim.history import History, HistoryFiles, IterationRow
 from mindfl.sim.result import TrainingResult
+
+
+#: seconds between two drawings of the accuracy figure during a run
+PICTURE_INTERVAL = 10.0
 
 
 class Reporter(Protocol):
@@ -70,10 +77,7 @@ class FederatedLeNetJob:
     """
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Any) -> None:
-        try:
-            self.config = JobConfig(**settings)
-        except TypeError as error:
-            raise OptionError(str(error).partition("() ")[2] or str(error)) from None
+        self.config = JobConfig(**settings)
         self._report: Reporter = reporter or Silent()
         self._artefacts = Artefacts(self.config)
 
@@ -163,6 +167,10 @@ class FederatedLeNetJob:
         """The file that holds the aggregated model after training."""
         return str(self.config.models / f"{self.config.train_ms_name}_trained.ms")
 
+    @property
+    def _picture(self) -> Path:
+        return self.config.work_dir / "accuracy.png"
+
     def _starting_model(self) -> LiteModel:
         self._report.stage("preparing the model")
         model = self._artefacts.starting_model()
@@ -233,15 +241,21 @@ class FederatedLeNetJob:
         self._report.stage(f"training {len(users)} clients")
 
         def result() -> TrainingResult:
-            title = f"LeNet, {self._data_name(dataset)}, {len(users)} clients"
+            data = "synthetic handwriting" if dataset.synthetic else f"{dataset.root.name} ({dataset.source})"
+            title = f"{self.config.model}, {data}, {len(users)} clients"
             return TrainingResult(title, self.config.iterations, history, federation.model)
 
         try:
             with closing(federation.rows()) as rows:
+                drawn = -PICTURE_INTERVAL
                 for row in rows:
                     files.append(row)
                     history.append(row)
                     self._report.row(row)
+                    # Drawn during the run, so that it can be watched, and so that Ctrl-C need not wait for matplotlib.
+                    if time.monotonic() - drawn >= PICTURE_INTERVAL:
+                        result().plot(self._picture)
+                        drawn = time.monotonic()
         except BaseException:
             # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
             with suppress(StorageError):
@@ -256,12 +270,8 @@ class FederatedLeNetJob:
         trained = model.patched(result.weights)
         write_atomic(self.trained_model_path, trained)
         self._write_client_models(trained)
-        result.plot(self.config.work_dir / "accuracy.png")
+        result.plot(self._picture)
         write_atomic(self.config.work_dir / "summary.txt", result.summary() + "\n")
-
-    @staticmethod
-    def _data_name(dataset: Dataset) -> str:
-        return "synthetic handwriting" if dataset.synthetic else dataset.root.name
 
     def _trained_model(self, index: int) -> LiteModel:
         own = self.config.client_model(index)
@@ -276,10 +286,15 @@ class FederatedLeNetJob:
 
     def _device(self, index: int, user: UserData, model: LiteModel) -> tuple[DeviceClient, Any]:
         """Return a client, with the model loaded, and its trainer."""
-        trainer = LiteEngine(model).trainer(user, threading.Event())
+        trainer = _engine_of(model.content).trainer(user, threading.Event())
         log = ClientLog(self.config.client_log(index), datetime.now)
-        settings = ClientConfig(name=user.name, fl_id=user.name, model_file=str(self.config.client_model(index)))
-        return DeviceClient(settings, trainer, now_ms, log), trainer
+        return DeviceClient(client_settings(self.config, index, user), trainer, now_ms, log), trainer
+
+
+@lru_cache(maxsize=1)
+def _engine_of(content: bytes) -> LiteEngine:
+    """Return an engine; clients one after the other mostly have the same model."""
+    return LiteEngine(LiteModel.from_bytes(content))
 
 
 def _never(ms: int) -> None:
