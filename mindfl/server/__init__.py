@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from mindfl.server.aggregate import FeatureLayout, FedAvgSum
+from mindfl.server.aggregate import FeatureLayout, FedAvgSum, PartialSum
 from mindfl.server.config import ServerConfig
-from mindfl.server.coordinator import Coordinator, ServerState
+from mindfl.server.coordinator import Coordinator, EdgeCoordinator, Part, ServerState
 from mindfl.server.iteration import IterationRecord, Visits
 from mindfl.server.refusal import Refusal
 
 __all__ = [
     "Coordinator",
+    "EdgeCoordinator",
     "FeatureLayout",
     "FedAvgSum",
     "IterationRecord",
+    "Part",
+    "PartialSum",
     "Refusal",
     "ServerConfig",
     "ServerState",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -114,6 +115,16 @@ class Contribution:
         np.copyto(self.low, self._exact, casting="unsafe")
 
 
+@dataclass(frozen=True, eq=False)
+class PartialSum:
+    """Sums over some of an iteration's uploads: both limbs int64 (size,), data sizes by weight name, upload count."""
+
+    high: NDArray[np.int64]
+    low: NDArray[np.int64]
+    data_sizes: Mapping[str, int]
+    uploads: int
+
+
 class FedAvgSum:
     """Running sums of one iteration's uploads. Not locked: the caller serialises ``add``, ``merge`` and ``average``."""
 
@@ -146,13 +157,17 @@ class FedAvgSum:
         for name in contribution.names:
             self._data_sizes[name] += data_size
 
-    def merge(self, other: FedAvgSum) -> None:
+    def merge(self, other: PartialSum) -> None:
         """Add the sums of another worker on the same layout; the result is that of one worker seeing all uploads."""
-        self._count(other._uploads)
-        self._high += other._high
-        self._low += other._low
-        for name, data_size in other._data_sizes.items():
+        self._count(other.uploads)
+        self._high += other.high
+        self._low += other.low
+        for name, data_size in other.data_sizes.items():
             self._data_sizes[name] += data_size
+
+    def partial(self) -> PartialSum:
+        """Return a copy of the sums, to be merged elsewhere."""
+        return PartialSum(self._high.copy(), self._low.copy(), dict(self._data_sizes), self._uploads)
 
     def average(self, previous: Weights) -> Weights:
         """Return the new model, read-only; a weight that nobody uploaded is taken from ``previous``."""

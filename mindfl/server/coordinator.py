@@ -11,11 +11,13 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     ENDPOINTS,
     PlainText,
@@ -31,9 +33,9 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.server.aggregate import Contribution, FedAvgSum, initial_model
+from mindfl.server.aggregate import Contribution, FedAvgSum, PartialSum, initial_model
 from mindfl.server.config import ServerConfig
-from mindfl.server.iteration import Device, Iteration, IterationRecord
+from mindfl.server.iteration import Device, Iteration, IterationRecord, Upload
 from mindfl.server.refusal import FAULT_REFUSALS, Refusal
 
 MODELS_KEPT = 3
@@ -50,6 +52,16 @@ class ServerState(Enum):
     RUNNING = "running"
     FINISHED = "finished"
     DISABLED = "disabled"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What the clients of an :class:`EdgeCoordinator` did in ``iteration``: sizes, reports and summed uploads."""
+
+    iteration: int
+    devices: Mapping[str, Device]
+    uploads: Mapping[str, Upload]
+    sums: PartialSum
 
 
 class Coordinator:
@@ -185,6 +197,32 @@ class Coordinator:
                 return self._refuse_update(request, refusal, now_ms)
             return self._accept_update(request, contribution, now_ms)
 
+    def absorb(self, part: Part, now_ms: int) -> None:
+        """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
+
+        Raises :class:`ProtocolError`, changing nothing, for another iteration than the running one and for a client
+        that has been counted already.
+        """
+        with self._lock:
+            self.tick(now_ms)
+            twice = part.devices.keys() & self._current.started.keys()
+            if self.state is not ServerState.RUNNING or part.iteration != self.iteration:
+                raise ProtocolError(f"a sum of iteration {part.iteration} came in iteration {self.iteration}")
+            if twice or len(self._current.started) + len(part.devices) > self.config.start_fl_job_threshold:
+                raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
+            self._sum.merge(part.sums)
+            for fl_id, device in part.devices.items():
+                upload = part.uploads[fl_id]
+                self._current.start(fl_id, device, now_ms)
+                self._current.upload(fl_id, upload.loss, upload.accuracy, now_ms)
+                self._current.accept("startFLJob")
+                self._current.accept("updateModel")
+            self._close_if_full(now_ms)
+
+    def _close_if_full(self, now_ms: int) -> None:
+        if len(self._current.uploaded) == self.config.update_quota:
+            self._close(now_ms, valid=True, reason=AGGREGATED)
+
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
@@ -208,8 +246,7 @@ class Coordinator:
         self._sum.add(contribution, device.data_size)
         self._current.accept("updateModel")
         time = self._next_req_time(now_ms, fl_id)
-        if len(self._current.uploaded) == self.config.update_quota:
-            self._close(now_ms, valid=True, reason=AGGREGATED)
+        self._close_if_full(now_ms)
         return ResponseUpdateModel(retcode=ResponseCode.SUCCEED, reason=texts.UPDATE_SUCCESS, next_req_time=time)
 
     def _refuse_update(self, request: RequestUpdateModel, refusal: Refusal, now_ms: int) -> Response:
@@ -260,3 +297,33 @@ class Coordinator:
         self._current = Iteration(ended.number + 1)
         if self._on_iteration_end:
             self._on_iteration_end(ended.record(valid=valid, reason=reason, model=model, now_ms=now_ms))
+
+
+class EdgeCoordinator(Coordinator):
+    """Answers part of a job's clients on another coordinator's behalf, for one iteration.
+
+    Uploads are summed here and wait to be taken; clients that ask for the model are told to wait until it is published.
+    ``config.start_fl_job_threshold`` is the number of clients of this part.
+    """
+
+    def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
+        super().__init__(config, model)
+        self._models = {iteration - 1: self._models[0]}
+        self._current = Iteration(iteration)
+
+    def part(self) -> Part:
+        """Return what the clients did so far, to be absorbed by the other coordinator."""
+        with self._lock:
+            current = self._current
+            devices = {fl_id: current.started[fl_id] for fl_id in current.uploaded}
+            return Part(current.number, devices, dict(current.uploaded), self._sum.partial())
+
+    def publish(self, model: Weights, now_ms: int) -> None:
+        """End the iteration with the model that the other coordinator made of it."""
+        with self._lock:
+            number = self.iteration
+            self._close(now_ms, valid=False, reason=AGGREGATED)
+            self._models[number] = model
+
+    def _close_if_full(self, now_ms: int) -> None:
+        """Nothing ends here before the model is published."""

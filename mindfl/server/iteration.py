@@ -36,6 +36,14 @@ class Device:
     eval_data_size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a client reported with its upload."""
+
+    loss: float
+    accuracy: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IterationRecord:
     """What became of one iteration.
@@ -67,17 +75,13 @@ class Iteration:
 
     number: int
     started: dict[str, Device] = field(default_factory=dict)
-    uploaded: set[str] = field(default_factory=set)
+    uploaded: dict[str, Upload] = field(default_factory=dict)
     first_start_ms: int | None = None
     first_upload_ms: int | None = None
     visits: dict[str, Visits] = field(
         default_factory=lambda: {endpoint: Visits() for endpoint in ("startFLJob", "updateModel", "getModel")}
     )
     refusals: Counter[str] = field(default_factory=Counter)
-    _data_size: int = 0
-    _eval_data_size: int = 0
-    _losses: list[float] = field(default_factory=list)
-    _accuracies: list[float] = field(default_factory=list)
 
     def start(self, fl_id: str, device: Device, now_ms: int) -> None:
         """Note an accepted startFLJob."""
@@ -88,13 +92,9 @@ class Iteration:
     def upload(self, fl_id: str, loss: float, accuracy: float, now_ms: int) -> Device:
         """Note an accepted updateModel and return the device it came from."""
         device = self.started[fl_id]
-        self.uploaded.add(fl_id)
+        self.uploaded[fl_id] = Upload(loss, accuracy)
         if self.first_upload_ms is None:
             self.first_upload_ms = now_ms
-        self._data_size += device.data_size
-        self._eval_data_size += device.eval_data_size
-        self._losses.append(loss * device.data_size)
-        self._accuracies.append(accuracy * device.eval_data_size)
         return device
 
     def accept(self, endpoint: str) -> None:
@@ -130,18 +130,22 @@ class Iteration:
 
     def record(self, *, valid: bool, reason: str, model: Weights, now_ms: int) -> IterationRecord:
         """Return the record of this iteration, ended at ``now_ms``."""
+        reports = [(self.started[fl_id], upload) for fl_id, upload in self.uploaded.items()]
+        data_size = sum(device.data_size for device, _ in reports)
+        eval_data_size = sum(device.eval_data_size for device, _ in reports)
         # fsum is exact, so the averages do not depend on the order of arrival either.
         return IterationRecord(
             iteration=self.number,
             valid=valid,
             reason=reason,
             model=model,
-            loss=math.fsum(self._losses) / max(self._data_size, 1),
-            accuracy=math.fsum(self._accuracies) / max(self._eval_data_size, 1),
+            loss=math.fsum(upload.loss * device.data_size for device, upload in reports) / max(data_size, 1),
+            accuracy=math.fsum(upload.accuracy * device.eval_data_size for device, upload in reports)
+            / max(eval_data_size, 1),
             started=len(self.started),
             uploads=len(self.uploaded),
-            data_size=self._data_size,
-            eval_data_size=self._eval_data_size,
+            data_size=data_size,
+            eval_data_size=eval_data_size,
             start_ms=self.first_start_ms,
             end_ms=now_ms,
             visits=self.visits,

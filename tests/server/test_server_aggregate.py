@@ -32,7 +32,7 @@ def summed(items):
 def merged(*parts):
     total = FedAvgSum(parts[0].layout)
     for part in parts:
-        total.merge(part)
+        total.merge(part.partial())
     return total
 
 
@@ -84,14 +84,14 @@ def test_headroom_at_the_largest_values_and_number_of_uploads():
     with one.convert({"w": np.array([largest], np.float32)}) as contribution:
         one.add(contribution, 1)
     # Doubling: 2**17 - 1 = 1 + 2 + 4 + ... + 2**16 uploads.
-    total.merge(one)
+    total.merge(one.partial())
     for _ in range(16):
         one = merged(one, one)
-        total.merge(one)
+        total.merge(one.partial())
 
     assert total.average({"w": np.zeros(1, np.float32)})["w"][0] == np.float32(largest)
     with pytest.raises(ProtocolError, match="131071"):
-        total.merge(one)
+        total.merge(one.partial())
 
 
 def test_a_weight_that_nobody_uploaded_stays():
