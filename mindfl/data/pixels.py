@@ -19,6 +19,10 @@ CHANNELS = 3
 _FLOATS = np.repeat((np.arange(256, dtype=np.float32) / np.float32(255))[:, None], CHANNELS, axis=1)
 
 
+#: Grey byte -> its float32 value.
+_PLANE = _FLOATS[:, 0].copy()
+
+
 def grey_to_float(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turn uint8 (k, 32, 32) into C-contiguous float32 (k, 32, 32, 3), each byte u into float32(u) / float32(255)."""
     return np.take(_FLOATS, grey, axis=0)
@@ -68,6 +72,10 @@ class PixelFile(ABC):
         """Read images [first, first + count) as float32 (count, 32, 32, 3) in 0..1."""
 
     @abstractmethod
+    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
+        """As :meth:`read`, but (count, 32, 32) where the channels of all these images are equal."""
+
+    @abstractmethod
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
         """Read images [first, first + count) as uint8 (count, 32, 32)."""
 
@@ -86,6 +94,10 @@ class GreyFile(PixelFile):
         """See :meth:`PixelFile.read`; every byte is a valid value."""
         return grey_to_float(self.raw(first, count))
 
+    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
+        """See :meth:`PixelFile.read_planes`."""
+        return np.take(_PLANE, self.raw(first, count))
+
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
         """See :meth:`PixelFile.read_grey`."""
         return self.raw(first, count)
@@ -103,6 +115,11 @@ class FloatFile(PixelFile):
         if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(f"user {self.user}: {self.path} holds NaN or values outside 0..1")
         return images
+
+    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
+        """See :meth:`PixelFile.read_planes`."""
+        images = self.read(first, count)
+        return images[..., 0].copy() if (images == images[..., :1]).all() else images
 
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
         """See :meth:`PixelFile.read_grey`; raises :class:`DataError` where the values are not n/255 in all channels."""

@@ -74,6 +74,10 @@ class Split:
         chosen = range(self.size)[start:stop]
         return self.file.read(self.first + chosen.start, len(chosen))
 
+    def planes(self) -> NDArray[np.float32]:
+        """Return all true samples as :meth:`images` does, but float32 (k, 32, 32) where all channels are equal."""
+        return self.file.read_planes(self.first, self.size)
+
     def grey(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
         """Return true samples [start, stop) as uint8 (k, 32, 32); raise :class:`DataError` where that is not exact."""
         chosen = range(self.size)[start:stop]
