@@ -3,6 +3,9 @@
 The layout rules are those of the FlatBuffers "internals" page: little endian, a root offset at byte 0, tables whose
 first int32 points *back* to a vtable, vectors and strings prefixed by a uint32 length. A buffer that breaks them raises
 :class:`BrokenBufferError`; nothing is ever read outside the buffer, and nothing is copied but strings.
+
+Offsets may also point to one place again and again, so that a small buffer could describe gigabytes. What is read is
+therefore counted against an allowance in proportion to the buffer's length, which no honest buffer uses up.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 _U16 = struct.Struct("<H")
 _I32 = struct.Struct("<i")
 _U32 = struct.Struct("<I")
+_TABLE_COST = 32  # bytes that a table takes at least: entry in a vector, vtable offset, a few fields
 
 
 class BrokenBufferError(ValueError):
@@ -29,6 +33,19 @@ def _unpack(code: struct.Struct, data: bytes, at: int) -> int:
     return value
 
 
+class Allowance:
+    """The number of bytes that may still be read from one buffer."""
+
+    def __init__(self, length: int) -> None:
+        self._left = 4 * length + 4096
+
+    def spend(self, count: int) -> None:
+        """Take ``count`` bytes from the allowance, or raise :class:`BrokenBufferError`."""
+        self._left -= count
+        if self._left < 0:
+            raise BrokenBufferError("its parts point to the same bytes over and over")
+
+
 @dataclass(frozen=True)
 class Table:
     """One table at ``start`` in ``data``; fields are addressed by slot number."""
@@ -37,20 +54,22 @@ class Table:
     start: int
     vtable: int
     slots: int
+    allowance: Allowance
 
     @classmethod
-    def at(cls, data: bytes, start: int) -> Table:
+    def at(cls, data: bytes, start: int, allowance: Allowance) -> Table:
         """Open the table that begins at byte ``start``."""
+        allowance.spend(_TABLE_COST)
         vtable = start - _unpack(_I32, data, start)
         size = _unpack(_U16, data, vtable)
         if size < 4 or size % 2 or vtable + size > len(data):
             raise BrokenBufferError(f"broken vtable at {vtable}")
-        return cls(data, start, vtable, (size - 4) // 2)
+        return cls(data, start, vtable, (size - 4) // 2, allowance)
 
     @classmethod
     def root(cls, data: bytes) -> Table:
         """Open the root table."""
-        return cls.at(data, _unpack(_U32, data, 0))
+        return cls.at(data, _unpack(_U32, data, 0), Allowance(len(data)))
 
     def _field(self, slot: int) -> int:
         """Return the position of a field's value, or 0 where the field is absent."""
@@ -81,7 +100,7 @@ class Table:
     def table(self, slot: int) -> Table | None:
         """Return a child table, or None where it is absent."""
         at = self._target(slot)
-        return Table.at(self.data, at) if at else None
+        return Table.at(self.data, at, self.allowance) if at else None
 
     def _vector(self, slot: int, item_size: int) -> tuple[int, int]:
         at = self._target(slot)
@@ -95,6 +114,7 @@ class Table:
     def string(self, slot: int) -> str:
         """Return a text; absent reads as empty."""
         at, count = self._vector(slot, 1)
+        self.allowance.spend(count)
         try:
             return self.data[at : at + count].decode()
         except UnicodeDecodeError:
@@ -104,6 +124,7 @@ class Table:
         """Return a vector of numbers as a read-only view, or None where it is absent."""
         item = np.dtype(dtype)
         at, count = self._vector(slot, item.itemsize)
+        self.allowance.spend(count * item.itemsize)
         return np.frombuffer(self.data, item, count, at) if at else None
 
     def position(self, slot: int) -> int:
@@ -114,4 +135,4 @@ class Table:
         """Return a vector of tables; absent reads as empty."""
         at, count = self._vector(slot, 4)
         items = range(at, at + 4 * count, 4)
-        return [Table.at(self.data, item + _unpack(_U32, self.data, item)) for item in items]
+        return [Table.at(self.data, item + _unpack(_U32, self.data, item), self.allowance) for item in items]

@@ -7,18 +7,26 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from types import MappingProxyType
 
-from mindfl.lite.kernels.tiles import VECTOR, ZERO
-from mindfl.lite.lowering_conv import lower_conv, lower_filter_grad, lower_input_grad
+import numpy as np
+
+from mindfl.lite.kernels.tiles import VECTOR
+from mindfl.lite.lowering_conv import (
+    first_sum,
+    lower_conv,
+    lower_filter_grad,
+    lower_input_grad,
+    window_positions,
+)
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Plan, Value, mark_fused, need
-from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT, PAD_SAME, RELU
+from mindfl.lite.schema import NO_ACTIVATION, RELU
 
 Lowering = Callable[[Plan, Node], None]
 
 
 def _activation(plan: Plan, node: Node) -> None:
     need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
-    x = plan.value(node.inputs[0])
+    x = plan.batched(node, 0)
     y = plan.new_batch(x.dims)
     plan.values[node.outputs[0]] = y
     plan.builder.emit("RELU", x=x.offset, y=y.offset, size=x.size * plan.lanes)
@@ -26,7 +34,8 @@ def _activation(plan: Plan, node: Node) -> None:
 
 def _activation_grad(plan: Plan, node: Node) -> None:
     need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
-    dy, y = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    dy, y = plan.batched(node, 0), plan.batched(node, 1)
+    need(dy.dims == y.dims, node, f"shapes {dy.dims} and {y.dims}")
     dx = plan.new_batch(dy.dims)
     plan.values[node.outputs[0]] = dx
     plan.builder.emit("RELU_GRAD", dy=dy.offset, y=y.offset, dx=dx.offset, size=dy.size * plan.lanes)
@@ -35,7 +44,6 @@ def _activation_grad(plan: Plan, node: Node) -> None:
 def _matmul(plan: Plan, node: Node) -> None:
     a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
     need(len(a.dims) == 2 and len(b.dims) == 2, node, f"shapes {a.dims} and {b.dims}")
-    need(node.integer("activation") == NO_ACTIVATION and len(node.inputs) == 2, node, "a fused bias or activation")
     if a.batched and not b.batched and not node.flag("transpose_a"):
         _dense(plan, node, a, b)
     elif a.batched and b.batched and node.flag("transpose_a") and not node.flag("transpose_b"):
@@ -57,7 +65,7 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
         x=x.offset,
         weight=weight.offset,
         y=y.offset,
-        start=ZERO if fusion.bias is None else plan.value(fusion.bias).offset,
+        start=first_sum(plan, node, fusion, rows),
         relu=fusion.relu,
         row_step=columns if rows_first else 1,
         column_step=1 if rows_first else rows,
@@ -69,6 +77,7 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
 
 
 def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
+    need(node.integer("activation") == NO_ACTIVATION and len(node.inputs) == 2, node, "a fused bias or activation")
     rows, columns = a.dims[1], b.dims[1]
     b_lanes = -(-columns // VECTOR) * VECTOR
     builder = plan.builder
@@ -98,8 +107,8 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
 
 
 def _bias_add(plan: Plan, node: Node) -> None:
-    x, bias = plan.value(node.inputs[0]), plan.value(node.inputs[1])
-    need(x.batched and bias.size == x.dims[-1], node, f"a bias of {bias.size} for shape {x.dims}")
+    x, bias = plan.batched(node, 0), plan.fixed(node, 1)
+    need(len(x.dims) > 1 and bias.size == x.dims[-1], node, f"a bias of {bias.size} for shape {x.dims}")
     y = plan.new_batch(x.dims)
     plan.values[node.outputs[0]] = y
     plan.builder.emit(
@@ -108,7 +117,8 @@ def _bias_add(plan: Plan, node: Node) -> None:
 
 
 def _bias_add_grad(plan: Plan, node: Node) -> None:
-    dy = plan.value(node.inputs[0])
+    dy = plan.batched(node, 0)
+    need(len(dy.dims) > 1, node, f"shape {dy.dims}")
     y = plan.new_parameter((dy.dims[-1],))
     plan.values[node.outputs[0]] = y
     plan.builder.emit(
@@ -127,20 +137,20 @@ def _same_order(plan: Plan, node: Node) -> None:
     x = plan.value(node.inputs[0])
     dims = plan.tensor(node.outputs[0]).dims
     need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
-    need(not x.batched or dims[0] == plan.batch, node, "a reshape across the batch")
+    need(not x.batched or dims[:1] == (plan.batch,), node, "a reshape across the batch")
     plan.values[node.outputs[0]] = Value(x.offset, dims, x.batched)
 
 
 def _transpose(plan: Plan, node: Node) -> None:
-    x = plan.value(node.inputs[0])
+    x = plan.batched(node, 0)
     order = plan.integers(node.inputs[1])
-    need(x.batched and sorted(order) == list(range(len(x.dims))), node, f"order {order} of shape {x.dims}")
+    need(sorted(order) == list(range(len(x.dims))), node, f"order {order[:8]} of shape {x.dims}")
     need(order[0] == 0, node, "a transpose of the batch dimension")
     dims = tuple(x.dims[axis] for axis in order)
-    steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
-    rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
     y = plan.new_batch(dims)
     plan.values[node.outputs[0]] = y
+    steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
+    rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
     plan.builder.emit(
         "GATHER", x=x.offset, y=y.offset, rows=len(rows), rows_table=plan.builder.entries(rows), lanes=plan.lanes
     )
@@ -148,15 +158,11 @@ def _transpose(plan: Plan, node: Node) -> None:
 
 def _pool_geometry(plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int, ...]) -> dict[str, int]:
     kernel, strides = node.integers("kernel_size"), node.integers("strides")
-    need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel}")
-    top = left = 0
-    if node.integer("pad_mode") == PAD_SAME:
-        top, left = (
-            max((out[axis + 1] - 1) * strides[axis] + kernel[axis] - dims[axis + 1], 0) // 2 for axis in (0, 1)
-        )
-    elif node.integer("pad_mode") == PAD_EXPLICIT:
-        pads = node.attributes.get("pad", ())
-        need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")
+    need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel[:8]}")
+    pads = node.attributes.get("pad", ())
+    need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")
+    (top, left), expected = window_positions(node, dims[1:3], kernel, strides, (0, 0, 0, 0))
+    need(out == (plan.batch, *expected, dims[3]), node, f"shapes {dims} and {out}")
     return {
         "height": dims[1],
         "width": dims[2],
@@ -174,14 +180,15 @@ def _pool_geometry(plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int
 
 def _pool(plan: Plan, node: Node) -> None:
     need(node.integer("activation") == NO_ACTIVATION and not node.flag("global"), node, "a global or fused pooling")
-    x = plan.value(node.inputs[0])
+    x = plan.batched(node, 0)
     y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
     plan.values[node.outputs[0]] = y
     plan.builder.emit("POOL", x=x.offset, y=y.offset, **_pool_geometry(plan, node, x.dims, y.dims))
 
 
 def _pool_grad(plan: Plan, node: Node) -> None:
-    x, y, dy = (plan.value(tensor) for tensor in node.inputs)
+    x, y, dy = (plan.batched(node, place) for place in range(3))
+    need(y.dims == dy.dims, node, f"shapes {y.dims} and {dy.dims}")
     follower = plan.graph.sole_consumer(node.outputs[0])
     masked = (
         follower is not None
@@ -222,9 +229,11 @@ def _is_tiled(geometry: Mapping[str, int]) -> bool:
 
 
 def _loss(plan: Plan, node: Node) -> None:
-    logits = plan.value(node.inputs[0])
-    need(node.inputs[1] in plan.graph.model.inputs, node, "labels that are not an input")
-    need(logits.batched and len(logits.dims) == 2, node, f"logits of shape {logits.dims}")
+    logits = plan.batched(node, 0)
+    labels = plan.tensor(node.inputs[1])
+    need(labels.index in plan.graph.model.inputs and labels.dtype == np.int32, node, "labels that are no int32 input")
+    need(labels.dims == (plan.batch,), node, f"labels of shape {labels.dims}")
+    need(logits.dims == (plan.batch, *plan.graph.logits.dims[-1:]), node, f"logits of shape {logits.dims}")
     sizes = {"classes": logits.dims[1], "batch": plan.batch, "lanes": plan.lanes}
     if node.flag("is_grad"):
         dx = plan.new_batch(logits.dims)
@@ -237,9 +246,8 @@ def _loss(plan: Plan, node: Node) -> None:
 
 
 def _mul(plan: Plan, node: Node) -> None:
-    a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    a, b = plan.fixed(node, 0), plan.fixed(node, 1)
     need(node.integer("activation") == NO_ACTIVATION, node, "a fused activation")
-    need(not a.batched and not b.batched, node, "a product of batch tensors")
     need(a.size == b.size or 1 in (a.size, b.size), node, f"shapes {a.dims} and {b.dims}")
     y = plan.new_parameter(a.dims if a.size >= b.size else b.dims)
     plan.values[node.outputs[0]] = y
@@ -249,7 +257,7 @@ def _mul(plan: Plan, node: Node) -> None:
 def _add_n(plan: Plan, node: Node) -> None:
     terms = [plan.value(tensor) for tensor in node.inputs]
     first = terms[0]
-    need(len({(term.size, term.batched) for term in terms}) == 1 and len(terms) > 1, node, "terms of unequal shapes")
+    need(len({(term.dims, term.batched) for term in terms}) == 1 and len(terms) > 1, node, "terms of unequal shapes")
     y = plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims)
     plan.values[node.outputs[0]] = y
     size = first.size * (plan.lanes if first.batched else 1)
@@ -260,7 +268,7 @@ def _add_n(plan: Plan, node: Node) -> None:
 
 
 def _assign(plan: Plan, node: Node) -> None:
-    variable, value = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    variable, value = plan.fixed(node, 0), plan.fixed(node, 1)
     need(variable.size == value.size and node.inputs[0] in plan.graph.constants, node, "an unequal or computed target")
     plan.builder.emit("COPY", x=value.offset, y=variable.offset, size=variable.size)
 
@@ -268,16 +276,18 @@ def _assign(plan: Plan, node: Node) -> None:
 def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:
     """Return the offsets of an optimizer's inputs by name, after checking that the arrays have the weight's size."""
     need(len(node.inputs) == len(names), node, f"{len(node.inputs)} inputs")
-    values = {name: plan.value(tensor) for name, tensor in zip(names, node.inputs, strict=True)}
-    arrays = ("weight", "gradient", "state", "first", "mean", "variance")
-    wrong = [name for name, value in values.items() if value.size != (count if name in arrays else 1)]
+    values = {name: plan.fixed(node, place) for place, name in enumerate(names)}
+    written = ("weight", "state", "first", "mean", "variance")
+    wrong = [name for name, value in values.items() if value.size != (count if name in (*written, "gradient") else 1)]
     need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
+    constant = dict(zip(names, (tensor in plan.graph.constants for tensor in node.inputs), strict=True))
+    need(all(constant[name] for name in names if name in written), node, "a computed state")
     return {name: value.offset for name, value in values.items()}
 
 
 def _optimizer(plan: Plan, node: Node) -> None:
     instruction, names, reals = _OPTIMIZER_FORMS[node.op]
-    size = plan.value(node.inputs[0]).size
+    size = plan.fixed(node, 0).size
     offsets = _offsets(plan, node, names, size)
     for operand, attribute in reals.items():
         offsets[operand] = plan.literal(node.real(attribute))

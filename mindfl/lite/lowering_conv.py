@@ -12,8 +12,8 @@ from itertools import product
 
 from mindfl.lite.kernels.tiles import VECTOR, ZERO
 from mindfl.lite.model import Node
-from mindfl.lite.plan import Plan, mark_fused, need
-from mindfl.lite.schema import NO_ACTIVATION, PAD_SAME, PAD_VALID
+from mindfl.lite.plan import Fusion, Plan, mark_fused, need
+from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT, PAD_SAME, PAD_VALID
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,53 @@ class Geometry:
         ]
 
 
+def window_positions(
+    node: Node, inner: tuple[int, ...], reach: tuple[int, ...], stride: tuple[int, ...], pads: tuple[int, ...]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the border above and left of an image, and how many windows fit down and across.
+
+    ``pads`` (top, bottom, left, right) count in the explicit mode only. Raises :class:`ModelFormatError` for a window
+    without size, which must not be larger than the image with its border.
+    """
+    mode = node.integer("pad_mode")
+    need(mode in (PAD_EXPLICIT, PAD_SAME, PAD_VALID), node, f"pad mode {mode}")
+    need(min(*reach, *stride) >= 1 and min(pads) >= 0, node, f"window {reach}, stride {stride} and padding {pads}")
+    before, count = [0, 0], [0, 0]
+    for axis, (size, length, step) in enumerate(zip(inner, reach, stride, strict=True)):
+        if mode == PAD_SAME:
+            count[axis] = -(-size // step)
+            before[axis] = max((count[axis] - 1) * step + length - size, 0) // 2
+        else:
+            first, last = pads[2 * axis : 2 * axis + 2] if mode == PAD_EXPLICIT else (0, 0)
+            before[axis] = first
+            count[axis] = (first + size + last - length) // step + 1
+    need(min(count) >= 1, node, f"window {reach} on an image of {inner}")
+    return (before[0], before[1]), (count[0], count[1])
+
+
+def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:
+    """Return where the sums of a layer begin: at the biases fused into it, one per channel, or at zero."""
+    if fusion.bias is None:
+        return ZERO
+    bias = plan.value(fusion.bias)
+    need(bias.size == channels and not bias.batched, node, f"a bias of {bias.size} for {channels} channels")
+    return bias.offset
+
+
 def _geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...]) -> Geometry:
     need(len(x_dims) == 4 and len(y_dims) == 4, node, f"shapes {x_dims} and {y_dims}")
-    need(node.integer("group") <= 1 and node.integer("activation") == NO_ACTIVATION, node, "groups or an activation")
+    need(node.integer("group") in (0, 1), node, f"{node.integer('group')} groups")
     kernel, stride, dilation = (node.integers(name)[-2:] for name in ("kernel_size", "stride", "dilation"))
     need(len(kernel) == len(stride) == len(dilation) == 2, node, "a window that is not two-dimensional")
-    reach = [dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1)]
+    need(min(*kernel, *dilation) >= 1, node, f"window {kernel} and dilation {dilation}")
+    explicit = node.integer("pad_mode") == PAD_EXPLICIT
+    pads = node.integers("pad_list") if explicit else (0, 0, 0, 0)
+    need(len(pads) == 4, node, f"{len(pads)} values of padding")
+    reach = tuple(dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1))
     inner, out = x_dims[1:3], y_dims[1:3]
+    before, expected = window_positions(node, inner, reach, stride, pads)
+    need(out == expected, node, f"shapes {x_dims} and {y_dims}")
     spans = [(out[axis] - 1) * stride[axis] + reach[axis] for axis in (0, 1)]
-    if node.integer("pad_mode") == PAD_VALID:
-        before = [0, 0]
-    elif node.integer("pad_mode") == PAD_SAME:
-        before = [max(spans[axis] - inner[axis], 0) // 2 for axis in (0, 1)]
-    else:
-        pads = node.integers("pad_list")
-        need(len(pads) == 4, node, f"padding {pads}")
-        before = [pads[0], pads[2]]
     height, width = (max(before[axis] + inner[axis], spans[axis]) for axis in (0, 1))
     return Geometry(
         kernel=(kernel[0], kernel[1]),
@@ -115,8 +146,8 @@ def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
         return x.offset
 
     def copied() -> int:
+        place = plan.builder.allocate_batch(geometry.height * geometry.width * geometry.channels)
         rows = geometry.border()
-        place = plan.builder.allocate_batch(len(rows))
         table = plan.builder.entries(rows)
         plan.builder.emit("GATHER", x=x.offset, y=place, rows=len(rows), rows_table=table, lanes=plan.lanes)
         return place
@@ -135,33 +166,38 @@ def _is_folded(plan: Plan, tensor: int) -> bool:
 
 def lower_conv(plan: Plan, node: Node) -> None:
     """y = relu?(conv(x, weight) + bias)."""
-    need(len(node.inputs) == 2, node, "a fused bias")
-    x, weight = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    x, weight = plan.batched(node, 0), plan.fixed(node, 1)
     fusion = plan.graph.fusion(node)
     y_dims = plan.tensor(node.outputs[0]).dims
     geometry = _geometry(node, x.dims, y_dims)
-    taps = geometry.taps()
-    kernels = weight.offset
-    if _is_folded(plan, node.inputs[0]):
-        kernels = plan.builder.allocate(y_dims[3] * len(taps))
-        sizes = {"rows": y_dims[3] * len(taps), "channels": weight.dims[3]}
-        plan.builder.emit("FOLD", weight=weight.offset, folded=kernels, **sizes)
-    else:
-        need(weight.dims == (y_dims[3], *geometry.kernel, geometry.channels), node, f"a weight of shape {weight.dims}")
+    folded = _is_folded(plan, node.inputs[0])
+    _check_weight(plan, node, weight.dims, geometry, folded)
     y = plan.new_batch(y_dims)
     plan.values[fusion.output] = y
     mark_fused(plan, node, fusion.output)
+    taps = geometry.taps()
+    kernels = weight.offset
+    if folded:
+        kernels = plan.builder.allocate(y_dims[3] * len(taps))
+        sizes = {"rows": y_dims[3] * len(taps), "channels": weight.dims[3]}
+        plan.builder.emit("FOLD", weight=weight.offset, folded=kernels, **sizes)
     plan.builder.emit(
         "CONV",
         x=_bordered(plan, node.inputs[0], geometry),
         weight=kernels,
         y=y.offset,
-        start=ZERO if fusion.bias is None else plan.value(fusion.bias).offset,
+        start=first_sum(plan, node, fusion, y_dims[3]),
         relu=fusion.relu,
         taps_table=_scaled(plan, taps),
         taps=len(taps),
         **_steps(plan, geometry),
     )
+
+
+def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
+    """Refuse a weight or its gradient that has not one value for each output channel and tap."""
+    channels = plan.graph.image.dims[3] if folded else geometry.channels
+    need(dims == (geometry.out[2], *geometry.kernel, channels), node, f"a weight of shape {dims}")
 
 
 def _steps(plan: Plan, geometry: Geometry) -> dict[str, int]:
@@ -177,13 +213,14 @@ def _steps(plan: Plan, geometry: Geometry) -> dict[str, int]:
 
 def lower_input_grad(plan: Plan, node: Node) -> None:
     """dx of a convolution."""
-    dy, weight = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
+    dy, weight = plan.batched(node, 0), plan.fixed(node, 1)
     dx = plan.new_batch(plan.tensor(node.outputs[0]).dims)
     plan.values[node.outputs[0]] = dx
     geometry = _geometry(node, dx.dims, dy.dims)
-    need(weight.dims == (dy.dims[3], *geometry.kernel, geometry.channels), node, f"a weight of shape {weight.dims}")
-    starts, length = geometry.runs()
+    _check_weight(plan, node, weight.dims, geometry, folded=False)
     features = geometry.height * geometry.width * geometry.channels
+    starts, length = geometry.runs()
     target = plan.builder.allocate_batch(features) if geometry.padded else dx.offset
     plan.builder.emit(
         "CONV_INPUT_GRAD",
@@ -205,16 +242,17 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
 
 def lower_filter_grad(plan: Plan, node: Node) -> None:
     """dw of a convolution; positions are listed once per vector of lanes."""
-    dy, x = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
+    dy, x = plan.batched(node, 0), plan.batched(node, 1)
     geometry = _geometry(node, x.dims, dy.dims)
+    folded = _is_folded(plan, node.inputs[1])
+    dims = plan.tensor(node.outputs[0]).dims
+    _check_weight(plan, node, dims, geometry, folded)
     taps = geometry.taps()
     channels = geometry.out[2]
-    dims = plan.tensor(node.outputs[0]).dims
     dw = plan.new_parameter(dims)
     plan.values[node.outputs[0]] = dw
-    folded = _is_folded(plan, node.inputs[1])
     target = plan.builder.allocate(channels * len(taps)) if folded else dw.offset
-    need(folded or dims == (channels, *geometry.kernel, geometry.channels), node, f"a gradient of shape {dims}")
     windows = geometry.windows()
     chunks = range(0, plan.lanes, VECTOR)
     entries = plan.builder.entries

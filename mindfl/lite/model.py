@@ -27,7 +27,7 @@ LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
 GRADIENT_NAME = "Gradients"
 DTYPES = {30: np.dtype("?"), 34: np.dtype("<i4"), 35: np.dtype("<i8"), 43: np.dtype("<f4")}
 FORMATS = {0: "NCHW", 1: "NHWC", 7: "KHWC"}
-_MAX_RANK = 8  # MindSpore Lite's own limit
+_MAX_RANK = 8  # far above what any operator takes
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class LiteModel:
         write_atomic(path, self.patched(values or {}))
 
     def summary(self) -> str:
-        """Return a readable listing of inputs, nodes and parameters."""
+        """Return a readable listing of inputs, outputs, nodes, tensors and parameters."""
         lines = [f"{self.name or 'model'} ({self.version}), {len(self.nodes)} nodes, {len(self.tensors)} tensors"]
         for title, indices in (("input", self.inputs), ("output", self.outputs)):
             lines += [f"  {title:<9} {_describe(self.tensors[index])}" for index in indices]
@@ -187,6 +187,9 @@ class LiteModel:
             shapes = ", ".join(_shape(self.tensors[index]) for index in node.inputs)
             results = ", ".join(_shape(self.tensors[index]) for index in node.outputs)
             lines.append(f"  {node.index:>3} {node.op:<36} {shapes} -> {results}")
+        for tensor in self.tensors:
+            kind = "computed" if tensor.data is None else "constant"
+            lines.append(f"  tensor {tensor.index:>3} {kind} {_describe(tensor)}")
         lines += [f"  parameter {_describe(tensor)}" for tensor in self.parameters.values()]
         total = sum(tensor.size for tensor in self.parameters.values())
         lines.append(f"  {total:,} trainable parameters, {len(self.content):,} bytes")

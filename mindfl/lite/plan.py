@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from mindfl.errors import ModelFormatError
 from mindfl.lite.model import LiteModel, Node, Tensor
 from mindfl.lite.program import ALIGNMENT, Builder, Place
-from mindfl.lite.schema import OPTIMIZERS, RELU
+from mindfl.lite.schema import NO_ACTIVATION, OPTIMIZERS, RELU
 
 LOSS_OP = "SparseSoftmaxCrossEntropyWithLogits"
-_BIAS_HOSTS = ("MatMulFusion", "Conv2DFusion")
+_LARGEST_BATCH = 2**16
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,13 @@ class Graph:
     def __init__(self, model: LiteModel) -> None:
         model.check_operators()
         self.model = model
-        self.producer = {out: node for node in model.nodes for out in node.outputs}
+        self.producer: dict[int, Node] = {}
+        for node in model.nodes:
+            for tensor in node.outputs:
+                if tensor in self.producer or tensor in model.inputs or model.tensors[tensor].data is not None:
+                    name = node.name or node.index
+                    raise ModelFormatError(f"node {name} ({node.op}) writes a tensor that has its value from elsewhere")
+                self.producer[tensor] = node
         self.consumers: dict[int, list[Node]] = {}
         for node in model.nodes:
             for tensor in node.inputs:
@@ -94,6 +100,8 @@ class Graph:
         found = [self.model.tensors[i] for i in self.model.inputs if self.model.tensors[i].dtype == np.float32]
         if len(found) != 1 or not found[0].dims or found[0].dims[0] < 1:
             raise ModelFormatError("the model must have one float32 input whose first dimension is the batch")
+        if found[0].dims[0] > _LARGEST_BATCH:
+            raise ModelFormatError(f"the batch of {found[0].dims[0]} is larger than {_LARGEST_BATCH}")
         return found[0]
 
     @cached_property
@@ -110,8 +118,9 @@ class Graph:
         """Whether the samples feed convolutions alone, so that equal channels may be folded into one."""
         users = self.consumers.get(self.image.index, [])
         places = {"Conv2DFusion": 0, "Conv2DBackpropFilterFusion": 1}
+        alone = len({node.index for node in users}) == len(users) > 0
         right = all(node.op in places and node.inputs[places[node.op]] == self.image.index for node in users)
-        return len(self.image.dims) == 4 and self.image.dims[3] > 1 and bool(users) and right
+        return len(self.image.dims) == 4 and self.image.dims[3] > 1 and alone and right
 
     def sole_consumer(self, tensor: int) -> Node | None:
         """Return the only reader of a tensor, or None."""
@@ -119,10 +128,14 @@ class Graph:
         return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
 
     def fusion(self, node: Node) -> Fusion:
-        """Return what can be done together with a convolution or dense node: a following bias and ReLU."""
-        bias, relu, output = None, False, node.outputs[0]
+        """Return what is done together with a convolution or dense node: a bias and ReLU of its own or behind it."""
+        need(len(node.inputs) <= 3 and node.integer("activation") in (NO_ACTIVATION, RELU), node, "a fused operator")
+        bias = node.inputs[2] if len(node.inputs) == 3 else None
+        relu, output = node.integer("activation") == RELU, node.outputs[0]
+        if relu:
+            return Fusion(bias, relu, output)
         follower = self.sole_consumer(output)
-        if follower is not None and follower.op == "BiasAdd" and follower.inputs[0] == output:
+        if bias is None and follower and follower.op == "BiasAdd" and follower.inputs[1] in self.constants:
             bias, output = follower.inputs[1], follower.outputs[0]
             follower = self.sole_consumer(output)
         if follower is not None and follower.op == "Activation" and follower.integer("type") == RELU:
@@ -191,19 +204,33 @@ class Plan:
 
     def new_batch(self, dims: tuple[int, ...]) -> Value:
         """Return a new value that carries the batch."""
-        if not dims or dims[0] != self.batch:
+        if not dims or dims[0] != self.batch or min(dims) < 1:
             raise ModelFormatError(f"a tensor of shape {dims} does not carry the batch of {self.batch}")
         return Value(self.builder.allocate_batch(math.prod(dims[1:])), dims, True)
 
     def new_parameter(self, dims: tuple[int, ...]) -> Value:
         """Return a new value that does not carry the batch."""
-        return Value(self.builder.allocate(max(math.prod(dims), 1)), dims, False)
+        if min(dims, default=1) < 1:
+            raise ModelFormatError(f"a tensor of shape {dims} is empty")
+        return Value(self.builder.allocate(math.prod(dims)), dims, False)
 
     def value(self, tensor: int) -> Value:
         """Return where a tensor lives; it must have been computed or be a float constant."""
         if tensor not in self.values:
             raise ModelFormatError(f"tensor {self.graph.model.tensors[tensor].name} is used but never computed")
         return self.values[tensor]
+
+    def batched(self, node: Node, place: int) -> Value:
+        """Return an input of a node that must carry the batch."""
+        value = self.value(node.inputs[place])
+        need(value.batched, node, f"an input {place} without the batch")
+        return value
+
+    def fixed(self, node: Node, place: int) -> Value:
+        """Return an input of a node that must not carry the batch."""
+        value = self.value(node.inputs[place])
+        need(not value.batched, node, f"an input {place} with the batch")
+        return value
 
     def tensor(self, index: int) -> Tensor:
         """Return the file's description of a tensor."""
@@ -235,10 +262,18 @@ class Plan:
         self.literals[offset] = number
         return offset
 
-    def program(self, result: int) -> Program:
-        """Return the finished program with ``result`` as the offset of its outcome."""
+    def check_shapes(self) -> None:
+        """Raise :class:`ModelFormatError` where a computed shape is not the one in the file."""
+        for index, value in self.values.items():
+            tensor = self.tensor(index)
+            alike = value.dims == tensor.dims or max(math.prod(value.dims), tensor.size) == 1
+            if not alike and tensor is not self.graph.image:
+                raise ModelFormatError(f"tensor {tensor.name} has shape {tensor.dims} but comes out as {value.dims}")
+
+    def program(self, result: int, classes: int = 0) -> Program:
+        """Return the finished program: its outcome lies at ``result``, ``classes`` per sample or one number (0)."""
         image = self.values[self.graph.image.index]
-        place = Place(image.offset, image.size, self.batch, self.lanes, result)
+        place = Place(image.offset, image.size, self.batch, self.lanes, result, classes)
         return Program(self.builder.code(), self.builder.table(), place, self.literals, self.builder.size)
 
 
@@ -264,7 +299,7 @@ def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
     runtime does not do.
     """
     optimizers = graph.model.optimizer_nodes
-    if graph.loss_node is None or not optimizers:
+    if graph.loss_node is None or not graph.model.parameters:
         raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
     changes = [node for node in graph.model.nodes if node.op == "Assign"]
     plan = _lowered(graph, [graph.loss_node, *optimizers, *changes], folded=folded, start=start)
@@ -280,7 +315,7 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
     logits = plan.value(graph.logits.index)
     if not logits.batched or len(logits.dims) != 2:
         raise ModelFormatError(f"the logits have shape {logits.dims}, expected (batch, classes)")
-    return plan.program(logits.offset)
+    return plan.program(logits.offset, logits.dims[1])
 
 
 def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
@@ -291,4 +326,5 @@ def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -
         if node.index not in plan.done:
             LOWERINGS[node.op](plan, node)
             plan.done.add(node.index)
+    plan.check_shapes()
     return plan

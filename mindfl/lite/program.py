@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.opcodes import NUMBERS, OPERANDS, ROW
 
 #: arena offsets are multiples of this many floats: one cache line
@@ -15,21 +16,27 @@ ALIGNMENT = 16
 #: buffers are set this many floats apart, so that equal positions of two large buffers do not share their address bits
 #: below the page size: a load behind a store to "the same" place in another page stalls (4 KiB aliasing)
 STAGGER = 17 * ALIGNMENT
+#: floats that a session may take (1 GiB): a bound for files that claim more than any phone could run
+ARENA_LIMIT = 2**28
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the machine finds a batch and leaves its result: arena offsets and sizes."""
+    """Where the machine finds a batch and leaves its result: arena offsets and sizes.
+
+    ``classes`` is the number of scores per sample, or 0 where the result is one number for the batch.
+    """
 
     x: int
     features: int
     batch: int
     lanes: int
     result: int
+    classes: int
 
     def row(self) -> NDArray[np.int64]:
         """Return the operands as the machine takes them."""
-        return np.array([self.x, self.features, self.batch, self.lanes, self.result], np.int64)
+        return np.array([self.x, self.features, self.batch, self.lanes, self.result, self.classes], np.int64)
 
 
 class Builder:
@@ -47,9 +54,11 @@ class Builder:
         self._rows: list[list[int]] = []
 
     def allocate(self, count: int) -> int:
-        """Return the offset of ``count`` new floats."""
+        """Return the offset of ``count`` new floats. Raises :class:`ModelFormatError` beyond :data:`ARENA_LIMIT`."""
         offset = self.size
         self.size += -(-count // ALIGNMENT) * ALIGNMENT + STAGGER
+        if self.size > ARENA_LIMIT:
+            raise ModelFormatError(f"the model needs more than {ARENA_LIMIT * 4 >> 30} GiB of memory")
         return offset
 
     def allocate_batch(self, features: int) -> int:

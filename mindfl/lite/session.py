@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,12 +49,24 @@ class Executable:
         self.model = model
         self.graph = Graph(model)
         self._programs: dict[bool, Programs] = {}
+        self._planning = threading.Lock()
 
     def programs(self, *, folded: bool) -> Programs:
         """Return the programs for samples with all channels (``folded=False``) or with one that stands for all."""
-        if folded not in self._programs:
-            self._programs[folded] = Programs.of(self.graph, folded=folded)
-        return self._programs[folded]
+        with self._planning:
+            if folded not in self._programs:
+                self._programs[folded] = Programs.of(self.graph, folded=folded)
+            return self._programs[folded]
+
+    @cached_property
+    def constants(self) -> Floats:
+        """The float constants of the file as they lie at the head of an arena."""
+        head = np.zeros(self.graph.constants_size, np.float32)
+        for index, place in self.graph.constants.items():
+            data = self.model.tensors[index].data
+            if data is not None:
+                head[place.offset : place.offset + place.size] = data.ravel()
+        return head
 
     @cached_property
     def learning_rates(self) -> tuple[int, ...]:
@@ -100,10 +114,7 @@ class Session:
 
     def reset(self) -> None:
         """Put weights and optimizer state back to what the file holds."""
-        for index, place in self._constants.items():
-            data = self.model.tensors[index].data
-            if data is not None:
-                self._view(index)[...] = data.reshape(place.dims)
+        self._arena[: self._head] = self.executable.constants
 
     def reset_optimizer(self) -> None:
         """Put everything but the weights (optimizer state, learning rate) back to what the file holds."""
@@ -160,23 +171,25 @@ class Session:
         if program is None:
             raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
         count = -(-len(samples) // self.batch_size) if steps is None else steps
-        losses = np.empty(count, np.float32)
-        place = program.place.row()
-        self._machine.train(self._arena, self._table(program), program.code, samples, classes, place, losses)
-        return losses
+        losses = np.empty((count, 1), np.float32)
+        self._execute(program, samples, classes, count, losses)
+        return losses[:, 0]
 
     def predict(self, images: ArrayLike) -> Floats:
         """Return the class scores (logits) of all images: float32 (count, classes)."""
         samples = self._prepare(images)
         program = self._programs.predict
         logits = np.empty((len(samples), self.classes), np.float32)
-        place = program.place.row()
-        self._machine.predict(self._arena, self._table(program), program.code, samples, place, logits)
+        self._execute(program, samples, np.zeros(1, np.int32), -(-len(samples) // self.batch_size), logits)
         return logits
 
     def save(self, path: PathLike) -> None:
         """Write the ``.ms`` file with the present weights; optimizer state and the rest stay as in the file read."""
         self.model.save(path, self.get_weights())
+
+    def _execute(self, program: Program, samples: Floats, labels: Labels, steps: int, results: Floats) -> None:
+        table, place = self._table(program), program.place.row()
+        self._machine(self._arena, table, program.code, samples, labels, place, steps, results)
 
     @property
     def _programs(self) -> Programs:
@@ -194,7 +207,9 @@ class Session:
 
     def _table(self, program: Program) -> NDArray[np.int32]:
         """Return this session's own copy of a program's table: its head holds the labels of the running batch."""
-        return self._tables.setdefault(id(program), program.table.copy())
+        if id(program) not in self._tables:
+            self._tables[id(program)] = program.table.copy()
+        return self._tables[id(program)]
 
     def _view(self, index: int) -> Floats:
         place = self._constants[index]
@@ -209,9 +224,12 @@ class Session:
 
     def _prepare(self, images: ArrayLike) -> Floats:
         """Return samples as float32 (count, features) and choose the program that fits them."""
-        array = np.ascontiguousarray(images, np.float32)
+        try:
+            array = _own(images, np.float32)
+        except (TypeError, ValueError):
+            raise DataError("the images are not an array of numbers") from None
         shape = self.image_shape
-        if len(array) == 0:
+        if array.size == 0:
             raise DataError("there are no images")
         if array.shape[1:] == shape:
             folded = self.executable.graph.equal_channels and bool((array[..., :1] == array).all())
@@ -225,13 +243,18 @@ class Session:
         return array.reshape(len(array), -1)
 
     def _checked_labels(self, labels: ArrayLike, count: int) -> Labels:
-        array = np.ascontiguousarray(labels, np.int32)
-        if array.shape != (count,):
-            raise DataError(f"there are {count} images and labels of shape {array.shape}")
+        array = np.asarray(labels)
+        if array.shape != (count,) or array.dtype.kind not in "iu":
+            raise DataError(f"there are {count} images, and labels of shape {array.shape} and type {array.dtype}")
         wrong = array[(array < 0) | (array >= self.classes)]
         if wrong.size:
             raise DataError(f"label {wrong[0]} is out of range: the model has classes 0 to {self.classes - 1}")
-        return array
+        return _own(array, np.int32)
+
+
+def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
+    """Return a contiguous, aligned, writable array: for any other the machine would be compiled anew."""
+    return np.require(values, dtype, ["C", "A", "W"])
 
 
 def _aligned_zeros(count: int) -> Floats:

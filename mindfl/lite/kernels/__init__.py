@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from mindfl.errors import StorageError
 from mindfl.files import cache_dir
 
-
-class Machine(NamedTuple):
-    """The two entries of the kernel machine; see :mod:`mindfl.lite.kernels.machine`."""
-
-    train: Callable[..., None]
-    predict: Callable[..., None]
-
+#: the entry of the kernel machine; see :func:`mindfl.lite.kernels.machine.execute`
+Machine = Callable[..., None]
 
 _loading = threading.Lock()
 
 
 def load_machine() -> Machine:
-    """Return the compiled machine, compiling it (about 20 s, once per machine and version) where no cache holds it."""
+    """Return the compiled machine, compiling it (some 15 s, once per machine and version) where no cache holds it."""
     with _loading:
         return _machine()
 
@@ -46,24 +44,26 @@ def _machine() -> Machine:
         from mindfl.lite.kernels import machine as compiled
     finally:
         numba.config.CACHE_DIR = before
-    loaded = Machine(compiled.train, compiled.predict)
-    _compile(loaded)
-    return loaded
+    _compile(compiled.execute)
+    execute: Machine = compiled.execute
+    return execute
 
 
-def _compile(loaded: Machine) -> None:
-    """Run both entries on an empty program, so that compiling never happens in a worker thread."""
-    floats, table = np.zeros(64, np.float32), np.zeros(1, np.int32)
-    code, place = np.zeros((0, _row()), np.int64), np.array([0, 1, 1, 16, 0], np.int64)
-    images, labels, one = np.zeros((1, 1), np.float32), np.zeros(1, np.int32), np.zeros(1, np.float32)
-    for entry, arguments in (
-        (loaded.train, (floats, table, code, images, labels, place, one)),
-        (loaded.predict, (floats, table, code, images, place, np.zeros((1, 1), np.float32))),
-    ):
-        try:
-            entry(*arguments)
-        except OSError:  # the compiled code could not be saved (disk full); it is loaded all the same
-            entry(*arguments)
+def _compile(execute: Machine) -> None:
+    """Run an empty program, so that compiling never happens in a worker thread."""
+    floats, table, labels = np.zeros(64, np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32)
+    code, place = np.zeros((0, _row()), np.int64), np.array([0, 1, 1, 16, 0, 0], np.int64)
+    images, results = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    arguments = (floats, table, code, images, labels, place, 1, results)
+    with suppress(Exception):
+        execute(*arguments)
+        return
+    # The cached code is damaged (power cut), or the new code could not be saved (disk full) but is loaded all the same.
+    shutil.rmtree(_folder(), ignore_errors=True)
+    with suppress(OSError):
+        execute(*arguments)
+        return
+    execute(*arguments)
 
 
 def _row() -> int:
@@ -91,7 +91,12 @@ def _writable_folder() -> str:
             return str(folder)
     except OSError:
         pass
-    return tempfile.mkdtemp(prefix="mindfl-kernels-")
+    try:
+        temporary = tempfile.mkdtemp(prefix="mindfl-kernels-")
+    except OSError as error:
+        raise StorageError.from_os_error(error, "keep compiled kernels in", folder) from None
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    return temporary
 
 
 __all__ = ["Machine", "is_cached", "load_machine"]

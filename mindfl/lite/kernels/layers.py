@@ -26,6 +26,8 @@ from mindfl.lite.kernels.tiles import (
 _WIDE = PRODUCT_VECTORS * VECTOR
 _TAPS = REDUCTION_TAPS
 _NO_FLOOR = np.float32(-np.inf)
+# Typed, not literal: numba would compile a function anew for each combination of literal arguments.
+_UNIT, _FRESH, _ONTO, _TAIL = np.int64(1), np.int64(ZERO), np.int64(ACCUMULATE), np.int64(VECTOR)
 
 
 def _product_rows(vectors: int) -> Any:
@@ -118,7 +120,7 @@ def conv(arena: Any, table: Any, i: Any) -> None:
             window = x + row * row_step + column * column_step
             out = y + (row * width + column) * channels * lanes
             _product(
-                arena, table, weight, taps, 1, window, taps_table, taps, out, lanes, channels, lanes, start, floor
+                arena, table, weight, taps, _UNIT, window, taps_table, taps, out, lanes, channels, lanes, start, floor
             )  # fmt: skip
 
 
@@ -144,8 +146,8 @@ def conv_input_grad(arena: Any, table: Any, i: Any) -> None:
             gradient = dy + (row * width + column) * channels * lanes
             for r in range(runs):
                 _product(
-                    arena, table, weight + r * run, 1, taps, gradient, channels_table, channels,
-                    window + table[rows_table + r], lanes, run, lanes, ACCUMULATE, _NO_FLOOR,
+                    arena, table, weight + r * run, _UNIT, taps, gradient, channels_table, channels,
+                    window + table[rows_table + r], lanes, run, lanes, _ONTO, _NO_FLOOR,
                 )  # fmt: skip
 
 
@@ -213,11 +215,11 @@ def outer(arena: Any, table: Any, i: Any) -> None:
     """y[row, column] = sum over the batch of a[row, n] * b[n, column]; the last, partial vector passes ``tail``."""
     a, b, y, tail, b_table, rows, columns, batch, a_lanes = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8], i[9]
     whole = columns - columns % VECTOR
-    _product(arena, table, a, a_lanes, 1, b, b_table, batch, y, columns, rows, whole, ZERO, _NO_FLOOR)
+    _product(arena, table, a, a_lanes, _UNIT, b, b_table, batch, y, columns, rows, whole, _FRESH, _NO_FLOOR)
     rest = columns - whole
     if rest:
         _product(
-            arena, table, a, a_lanes, 1, b + whole, b_table, batch, tail, VECTOR, rows, VECTOR, ZERO, _NO_FLOOR
+            arena, table, a, a_lanes, _UNIT, b + whole, b_table, batch, tail, _TAIL, rows, _TAIL, _FRESH, _NO_FLOOR
         )  # fmt: skip
         for row in range(rows):
             for column in range(rest):

@@ -1,4 +1,4 @@
-"""The machine that runs instructions: one compiled loop, entered once per epoch, without the interpreter lock."""
+"""The machine that runs instructions: one compiled loop, entered once per epoch and without the interpreter lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
 _BLOCK = 16
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")  # as a function of its own it would be optimised twice, 4 s each
 def _run(arena: Any, table: Any, code: Any) -> None:
     for row in range(code.shape[0]):
         i = code[row]
@@ -89,28 +89,23 @@ def _load(arena: Any, images: Any, first: int, place: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def train(arena: Any, table: Any, code: Any, images: Any, labels: Any, place: Any, losses: Any) -> None:
-    """Run ``losses.size`` training steps over float32 ``images`` (count, features) in order, cyclically.
+def execute(arena: Any, table: Any, code: Any, images: Any, labels: Any, place: Any, steps: int, results: Any) -> None:
+    """Run ``code`` on ``steps`` batches of float32 ``images`` (count, features), taken in order and cyclically.
 
-    ``place`` is (input offset, features, batch, lanes, offset of the loss).
+    ``place`` is (input offset, features, batch, lanes, offset of the result, classes). Where classes is 0 the result is
+    one number per step, for ``results`` (steps, 1); else it is that many scores per image, for ``results``
+    (count, classes). ``labels`` are int32 (count,), or at least one for code that reads none.
     """
-    batch = place[2]
-    for step in range(losses.size):
+    batch, lanes, out, classes = place[2], place[3], place[4], place[5]
+    for step in range(steps):
         start = step * batch
         _load(arena, images, start, place)
         for n in range(batch):
             table[n] = labels[(start + n) % labels.size]
         _run(arena, table, code)
-        losses[step] = arena[place[4]]
-
-
-@njit(nogil=True, cache=True)
-def predict(arena: Any, table: Any, code: Any, images: Any, place: Any, logits: Any) -> None:
-    """Fill ``logits`` (count, classes) for all ``images``; ``place`` as in :func:`train`, the logits in last place."""
-    batch, lanes, out = place[2], place[3], place[4]
-    for start in range(0, images.shape[0], batch):
-        _load(arena, images, start, place)
-        _run(arena, table, code)
-        for n in range(min(batch, images.shape[0] - start)):
-            for c in range(logits.shape[1]):
-                logits[start + n, c] = arena[out + c * lanes + n]
+        if classes == 0:
+            results[step, 0] = arena[out]
+        else:
+            for n in range(min(batch, results.shape[0] - start)):
+                for c in range(classes):
+                    results[start + n, c] = arena[out + c * lanes + n]

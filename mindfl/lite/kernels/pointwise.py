@@ -76,7 +76,9 @@ def pool(arena: Any, table: Any, i: Any) -> None:
             last_column = min(column * column_stride - left + kernel_width, width)
             out = y + (row * out_width + column) * run
             target = arena[out : out + run]
-            target[:] = arena[x + (first_row * width + first_column) * run :][:run]
+            corner = arena[x + (first_row * width + first_column) * run :][:run]
+            for n in range(run):
+                target[n] = corner[n]
             for r in range(first_row, last_row):
                 for c in range(first_column, last_column):
                     source = arena[x + (r * width + c) * run :][:run]
@@ -148,7 +150,9 @@ def gather(arena: Any, table: Any, i: Any) -> None:
         if source < 0:
             target[:] = _ZERO
         else:
-            target[:] = arena[x + source * lanes :][:lanes]
+            found = arena[x + source * lanes :][:lanes]
+            for lane in range(lanes):
+                target[lane] = found[lane]
 
 
 @njit(nogil=True)

@@ -1,0 +1,230 @@
+"""An independent check of planned programs: each access of an instruction lies in the buffer it was planned for.
+
+Compiled kernels check nothing, so a wrong plan would read or write foreign memory without a crash. Here the range of
+each operand is computed from what the kernel does with it, and compared with the buffers that were allocated.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindfl.lite import Executable, LiteModel
+from mindfl.lite.kernels.opcodes import OPERANDS
+from mindfl.lite.plan import Program
+from mindfl.lite.program import Builder
+
+VECTOR = 16
+Operands = dict[str, int]
+#: operand, first element relative to it, one past the last
+Range = tuple[str, int, int]
+
+
+@dataclass
+class _Table:
+    """The table of a program, with runs of entries by offset."""
+
+    values: np.ndarray
+
+    def run(self, start: int, count: int) -> np.ndarray:
+        assert count >= 1 and 0 <= start <= start + count <= len(self.values), "a table run outside the table"
+        return self.values[start : start + count].astype(np.int64)
+
+
+def _conv(o: Operands, t: _Table) -> Iterator[Range]:
+    taps = t.run(o["taps_table"], o["taps"])
+    last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
+    yield "x", int(taps.min()), last + int(taps.max()) + o["lanes"]
+    yield "weight", 0, o["channels"] * o["taps"]
+    yield "y", 0, o["height"] * o["width"] * o["channels"] * o["lanes"]
+    if o["start"] >= 0:
+        yield "start", 0, o["channels"]
+
+
+def _conv_input_grad(o: Operands, t: _Table) -> Iterator[Range]:
+    rows, channels = t.run(o["rows_table"], o["runs"]), t.run(o["channels_table"], o["channels"])
+    last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
+    positions = o["height"] * o["width"] - 1
+    yield "dy", int(channels.min()), positions * o["channels"] * o["lanes"] + int(channels.max()) + o["lanes"]
+    yield "weight", 0, o["channels"] * o["runs"] * o["run"]
+    yield "dx", 0, o["dx_size"]
+    assert last + int(rows.max()) + o["run"] * o["lanes"] <= o["dx_size"], "a window outside what is set to zero"
+
+
+def _conv_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
+    dy, x = t.run(o["dy_table"], o["positions"]), t.run(o["x_table"], o["positions"])
+    taps = t.run(o["taps_table"], o["taps"])
+    yield "dy", int(dy.min()), int(dy.max()) + (o["channels"] - 1) * o["lanes"] + VECTOR
+    yield "x", int(x.min() + taps.min()), int(x.max() + taps.max()) + VECTOR
+    yield "dw", 0, o["channels"] * o["taps"]
+
+
+def _dense(o: Operands, t: _Table) -> Iterator[Range]:
+    columns = t.run(o["x_table"], o["columns"])
+    yield "x", int(columns.min()), int(columns.max()) + o["lanes"]
+    yield "weight", 0, (o["rows"] - 1) * o["row_step"] + (o["columns"] - 1) * o["column_step"] + 1
+    yield "y", 0, o["rows"] * o["lanes"]
+    if o["start"] >= 0:
+        yield "start", 0, o["rows"]
+
+
+def _outer(o: Operands, t: _Table) -> Iterator[Range]:
+    lines = t.run(o["b_table"], o["batch"])
+    yield "a", 0, (o["rows"] - 1) * o["a_lanes"] + o["batch"]
+    yield "b", int(lines.min()), int(lines.max()) + -(-o["columns"] // VECTOR) * VECTOR
+    yield "y", 0, o["rows"] * o["columns"]
+    yield "tail", 0, o["rows"] * VECTOR
+
+
+def _gather(o: Operands, t: _Table) -> Iterator[Range]:
+    rows = t.run(o["rows_table"], o["rows"])
+    assert rows.min() >= -1
+    yield "x", 0, (int(rows.max()) + 1) * o["lanes"]
+    yield "y", 0, o["rows"] * o["lanes"]
+
+
+def _windows(o: Operands) -> None:
+    for out, stride, before, kernel, size in (
+        ("out_height", "row_stride", "top", "kernel_height", "height"),
+        ("out_width", "column_stride", "left", "kernel_width", "width"),
+    ):
+        assert o[before] < o[kernel] and (o[out] - 1) * o[stride] - o[before] < o[size], "a window outside the image"
+
+
+def _pool(o: Operands, t: _Table) -> Iterator[Range]:
+    _windows(o)
+    yield "x", 0, o["height"] * o["width"] * o["run"]
+    yield "y", 0, o["out_height"] * o["out_width"] * o["run"]
+
+
+def _pool_grad(o: Operands, t: _Table) -> Iterator[Range]:
+    yield from _pool(o, t)
+    yield "dy", 0, o["out_height"] * o["out_width"] * o["run"]
+    yield "dx", 0, o["height"] * o["width"] * o["run"]
+    yield "scratch", 0, o["run"]
+
+
+def _pool_grad_tiled(o: Operands, t: _Table) -> Iterator[Range]:
+    assert o["out_width"] * o["kernel_width"] == o["width"]
+    image = o["out_height"] * o["kernel_height"] * o["width"] * o["run"]
+    out = o["out_height"] * o["out_width"] * o["run"]
+    yield from (("x", 0, image), ("dx", 0, image), ("y", 0, out), ("dy", 0, out), ("scratch", 0, o["run"]))
+
+
+def _loss(o: Operands, t: _Table) -> Iterator[Range]:
+    t.run(0, o["batch"])
+    yield "logits", 0, o["classes"] * o["lanes"]
+    yield ("loss", 0, 1) if "loss" in o else ("dx", 0, o["classes"] * o["lanes"])
+
+
+def _multiply(o: Operands, t: _Table) -> Iterator[Range]:
+    yield "a", 0, (o["size"] - 1) * o["a_step"] + 1
+    yield "b", 0, (o["size"] - 1) * o["b_step"] + 1
+    yield "y", 0, o["size"]
+
+
+def _sized(arrays: str, numbers: str = "") -> Callable[[Operands, _Table], Iterator[Range]]:
+    def ranges(o: Operands, t: _Table) -> Iterator[Range]:
+        yield from ((name, 0, o["size"]) for name in arrays.split())
+        yield from ((name, 0, 1) for name in numbers.split())
+
+    return ranges
+
+
+def _of(**sizes: str) -> Callable[[Operands, _Table], Iterator[Range]]:
+    """Ranges that are products of other operands, such as ``x="rows lanes"``."""
+
+    def ranges(o: Operands, t: _Table) -> Iterator[Range]:
+        yield from ((name, 0, int(np.prod([o[factor] for factor in text.split()]))) for name, text in sizes.items())
+
+    return ranges
+
+
+RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
+    "CONV": _conv,
+    "CONV_INPUT_GRAD": _conv_input_grad,
+    "CONV_FILTER_GRAD": _conv_filter_grad,
+    "FOLD": _of(weight="rows channels", folded="rows"),
+    "UNFOLD": _of(weight="rows channels", folded="rows"),
+    "DENSE": _dense,
+    "TRANSPOSE": _of(x="rows x_lanes", y="columns y_lanes"),
+    "OUTER": _outer,
+    "BIAS": _of(x="rows lanes", y="rows lanes", bias="channels"),
+    "BIAS_GRAD": _of(dy="rows lanes", y="channels"),
+    "RELU": _sized("x y"),
+    "RELU_GRAD": _sized("dy y dx"),
+    "POOL": _pool,
+    "POOL_GRAD": _pool_grad,
+    "POOL_GRAD_TILED": _pool_grad_tiled,
+    "GATHER": _gather,
+    "LOSS": _loss,
+    "LOSS_GRAD": _loss,
+    "MULTIPLY": _multiply,
+    "ADD": _sized("a b y"),
+    "MOMENTUM": _sized("weight state gradient", "rate momentum scale"),
+    "SGD": _sized("weight gradient state first", "rate momentum dampening decay"),
+    "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
+    "COPY": _sized("x y"),
+}
+
+
+class Buffers:
+    """The arena space that was given out: starts in ascending order, and the ends that belong to them."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, int] = {}
+
+    def add(self, start: int, count: int) -> None:
+        self._ends[start] = start + count
+
+    def check(self, start: int, first: int, last: int) -> None:
+        """Fail unless elements ``first`` to ``last`` (exclusive) behind ``start`` lie in the buffer that holds it."""
+        starts = sorted(self._ends)
+        holder = starts[bisect.bisect_right(starts, start) - 1]
+        assert holder <= start + first <= start + last <= self._ends[holder], (start, first, last, self._ends[holder])
+
+
+def check_program(program: Program, buffers: Buffers, arena_size: int) -> None:
+    """Fail if an instruction of ``program`` touches anything outside the buffers of its operands."""
+    table = _Table(program.table)
+    assert program.end <= arena_size
+    names = list(OPERANDS)
+    for row in program.code.tolist():
+        operands = dict(zip(OPERANDS[names[row[0]]], row[1:], strict=False))
+        for name, first, last in RANGES[names[row[0]]](operands, table):
+            buffers.check(operands[name], first, last)
+    place = program.place
+    assert place.batch <= place.lanes
+    buffers.check(place.x, 0, place.features * place.lanes)
+
+
+def check_model(model: LiteModel) -> Executable:
+    """Plan every program of a model under watch, check each, and return the executable."""
+    executable = Executable(model)
+    for folded in {False, executable.graph.equal_channels}:
+        buffers = Buffers()
+        for value in executable.graph.constants.values():
+            buffers.add(value.offset, value.size)
+        original = Builder.allocate
+
+        def watched(self: Builder, count: int, buffers: Buffers = buffers, allocate: object = original) -> int:
+            offset = allocate(self, count)  # type: ignore[operator]
+            buffers.add(offset, count)
+            return int(offset)
+
+        Builder.allocate = watched  # type: ignore[method-assign]
+        try:
+            programs = executable.programs(folded=folded)
+        finally:
+            Builder.allocate = original  # type: ignore[method-assign]
+        for program in (programs.train, programs.predict):
+            if program is not None:
+                check_program(program, buffers, programs.arena_size)
+        classes = executable.graph.logits.dims[-1]
+        buffers.check(programs.predict.place.result, 0, classes * programs.predict.place.lanes)
+        if programs.train is not None:
+            buffers.check(programs.train.place.result, 0, 1)
+    return executable

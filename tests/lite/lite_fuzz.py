@@ -1,0 +1,160 @@
+"""Random changes to models. ``python lite_fuzz.py SEED COUNT FILE...`` runs changed models in a process of its own.
+
+Each changed model must be refused with mindfl's own error, or be executed; a crash ends the process with a signal.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lite_bounds import check_model
+from lite_handmade import Window, handmade
+from lite_writer import ModelText, NodeText, TensorText
+
+from mindfl.errors import MindflError
+from mindfl.lite import LiteModel, Session
+
+_NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 14, 16, 17, 28, 32, 33, 62, 63, -1, 2**15, 2**31 - 1)
+
+
+def small_models() -> list[ModelText]:
+    """Return handmade models that use every kind of layer."""
+    return [
+        handmade(Window((3, 3))),
+        handmade(Window((3, 2), (2, 1), (1, 2), 0, (0, 1, 2, 3)), Window((2, 2), (1, 1), (2, 2), 1)),
+        handmade(Window((4, 2), (2, 2), mode=1), pool=Window((2, 2), (2, 2))),
+        handmade(Window((2, 2)), Window((3, 3), mode=1), Window((3, 3), (2, 2), mode=1), batch=17),
+    ]
+
+
+def _input(model: ModelText, draw: random.Random) -> None:
+    node = draw.choice([node for node in model.nodes if node.inputs])
+    node.inputs[draw.randrange(len(node.inputs))] = draw.randrange(len(model.tensors))
+
+
+def _fewer_or_more_inputs(model: ModelText, draw: random.Random) -> None:
+    node = draw.choice(model.nodes)
+    node.inputs = [*node.inputs, *node.inputs][: draw.randrange(1 + 2 * len(node.inputs))]
+
+
+def _output(model: ModelText, draw: random.Random) -> None:
+    node = draw.choice(model.nodes)
+    node.outputs[draw.randrange(len(node.outputs))] = draw.randrange(len(model.tensors))
+
+
+def _dim(model: ModelText, draw: random.Random) -> None:
+    tensor = draw.choice([tensor for tensor in model.tensors if tensor.dims])
+    tensor.dims[draw.randrange(len(tensor.dims))] = draw.choice(_NUMBERS)
+    _refill(tensor)
+
+
+def _dims_everywhere(model: ModelText, draw: random.Random) -> None:
+    old, new = draw.choice((1, 2, 3, 4, 6, 16, 28)), draw.choice((1, 2, 3, 5, 8, 16, 62))
+    for tensor in model.tensors:
+        tensor.dims = [new if dim == old else dim for dim in tensor.dims]
+        _refill(tensor)
+
+
+def _refill(tensor: TensorText) -> None:
+    """Give a constant as many elements as its dims ask for, where that can be."""
+    if tensor.data is not None and min(tensor.dims, default=1) >= 0 and np.prod(tensor.dims, dtype=float) < 1e6:
+        tensor.data = np.resize(tensor.data, tensor.dims)
+
+
+def _order_of_dims(model: ModelText, draw: random.Random) -> None:
+    draw.shuffle(draw.choice(model.tensors).dims)
+
+
+def _attribute(model: ModelText, draw: random.Random) -> None:
+    node = draw.choice([node for node in model.nodes if node.attributes])
+    name = draw.choice(list(node.attributes))
+    value = node.attributes[name]
+    if isinstance(value, tuple):
+        values = [*value, draw.choice(_NUMBERS)][draw.randrange(2) :]
+        node.attributes[name] = tuple(draw.choice(_NUMBERS) if draw.random() < 0.4 else item for item in values)
+    else:
+        node.attributes[name] = type(value)(draw.randrange(4))
+
+
+def _operator(model: ModelText, draw: random.Random) -> None:
+    node, other = draw.choice(model.nodes), draw.choice(model.nodes)
+    node.op, node.attributes = other.op, dict(other.attributes)
+
+
+def _missing_node(model: ModelText, draw: random.Random) -> None:
+    if len(model.nodes) > 1:
+        model.nodes.remove(draw.choice(model.nodes))
+
+
+def _twin(model: ModelText, draw: random.Random) -> None:
+    node = draw.choice(model.nodes)
+    model.nodes.append(NodeText(node.op, [*node.inputs], [*node.outputs], dict(node.attributes), node.name))
+
+
+def _ends(model: ModelText, draw: random.Random) -> None:
+    ends = [draw.randrange(len(model.tensors)) for _ in range(draw.randrange(4))]
+    model.inputs, model.outputs = (ends, model.outputs) if draw.random() < 0.5 else (model.inputs, ends)
+
+
+def _whole_numbers(model: ModelText, draw: random.Random) -> None:
+    constants = [(tensor, np.array(tensor.data)) for tensor in model.tensors if tensor.data is not None]
+    whole = [(tensor, data) for tensor, data in constants if data.dtype == np.int32 and data.size]
+    if whole:
+        tensor, data = draw.choice(whole)
+        data.reshape(-1)[draw.randrange(data.size)] = draw.choice(_NUMBERS)
+        tensor.data = data
+
+
+_CHANGES: tuple[Callable[[ModelText, random.Random], None], ...] = (
+    *(_input,) * 4,
+    *(_dim,) * 4,
+    *(_attribute,) * 4,
+    *(_dims_everywhere, _order_of_dims, _fewer_or_more_inputs, _output, _operator),
+    *(_missing_node, _twin, _ends, _whole_numbers),
+)
+
+
+def changed(model: ModelText, draw: random.Random) -> bytes:
+    """Return the file of ``model`` with one to six random changes."""
+    model = model.copy()
+    for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
+        draw.choice(_CHANGES)(model, draw)
+    return model.write()
+
+
+def outcome(content: bytes) -> str:
+    """Decode, check and run a file in every way; return "executed" or the error's line."""
+    try:
+        model = LiteModel.from_bytes(content)
+        model.summary()
+        session = Session(check_model(model))
+        images: Any = np.random.default_rng(1).random((session.batch_size, *session.image_shape), np.float32)
+        labels = np.full(session.batch_size, session.classes - 1, np.int32)
+        session.predict(images)
+        if model.optimizer_nodes:
+            session.train_step(images, labels)
+            session.train_step(images[..., :1].repeat(images.shape[-1], -1), labels)
+            session.reset_optimizer()
+        model.patched(session.get_weights())
+    except MindflError as error:
+        assert "\n" not in error.line()
+        return error.line()
+    return "executed"
+
+
+def main(seed: int, count: int, files: list[str]) -> None:
+    """Run ``count`` changed models and print how many were executed and refused."""
+    draw = random.Random(seed)
+    models = small_models() + [ModelText.of(LiteModel.load(Path(file))) for file in files]
+    results = Counter(outcome(changed(draw.choice(models), draw)) == "executed" for _ in range(count))
+    print(f"executed {results[True]} refused {results[False]}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

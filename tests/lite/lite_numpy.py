@@ -1,0 +1,196 @@
+"""A slow executor of ``.ms`` graphs in plain numpy and float64: the meaning of each operator, without the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.lite import LiteModel, Node
+
+Array = NDArray[Any]
+SAME, VALID = 1, 2
+
+
+class NumpyModel:
+    """Values of one model's float constants, changed by :meth:`step` as training changes them."""
+
+    def __init__(self, model: LiteModel) -> None:
+        self.model = model
+        self._producers = {out: node for node in model.nodes for out in node.outputs}
+        self.constants = {
+            t.index: np.array(t.data, np.float64 if t.dtype == np.float32 else np.int64)
+            for t in model.tensors
+            if t.data is not None
+        }
+
+    def weights(self) -> dict[str, Array]:
+        return {name: self.constants[tensor.index] for name, tensor in self.model.parameters.items()}
+
+    def predict(self, images: Array) -> Array:
+        """Return the logits, for an inference model its output."""
+        goal = self.model.loss_nodes[0].inputs[0] if self.model.loss_nodes else self.model.outputs[0]
+        return self._evaluator(images, None)(goal)
+
+    def step(self, images: Array, labels: Array) -> float:
+        """Run one training step: all values are computed before any constant changes."""
+        evaluate = self._evaluator(images, labels)
+        loss = float(evaluate(self.model.loss_nodes[0].outputs[0])[0])
+        changing = [node for node in self.model.nodes if node.op in CHANGES]
+        arguments = [[evaluate(tensor) for tensor in node.inputs] for node in changing]
+        for node, values in zip(changing, arguments, strict=True):
+            CHANGES[node.op](node, values)
+        return loss
+
+    def _evaluator(self, images: Array, labels: Array | None) -> Callable[[int], Array]:
+        values: dict[int, Array] = dict(self.constants)
+        for index in self.model.inputs:
+            given = images if self.model.tensors[index].dtype == np.float32 else labels
+            values[index] = np.asarray(given)
+
+        def evaluate(tensor: int) -> Array:
+            if tensor not in values:
+                node = self._producers[tensor]
+                arguments = [evaluate(i) for i in node.inputs]
+                values[tensor] = OPERATORS[node.op](node, arguments, self.model.tensors[tensor].dims)
+            return values[tensor]
+
+        return evaluate
+
+
+def _windows(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool) -> tuple[list[list[int]], int, int]:
+    """Return the first row and column of each window (negative above the image), per axis, and the dilation."""
+    kernel = node.integers("kernel_size")
+    stride = node.integers("strides" if pool else "stride")[-2:]
+    dilation = (1, 1) if pool else node.integers("dilation")[-2:]
+    firsts = []
+    for axis in (0, 1):
+        before = 0
+        if node.integer("pad_mode") == SAME:
+            reach = dilation[axis] * (kernel[axis] - 1) + 1
+            before = max((out[axis] - 1) * stride[axis] + reach - inner[axis], 0) // 2
+        elif node.integer("pad_mode") != VALID and not pool:
+            before = node.integers("pad_list")[2 * axis]
+        firsts.append([position * stride[axis] - before for position in range(out[axis])])
+    return firsts, dilation[0], dilation[1]
+
+
+def _taps(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool = False) -> Any:
+    """Yield (output row, output column, tap row, tap column, image row, image column) for taps inside the image."""
+    (rows, columns), dr, dc = _windows(node, inner, out, pool)
+    kernel = node.integers("kernel_size")
+    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
+        for r, c in product(range(kernel[0]), range(kernel[1])):
+            y, x = row + r * dr, column + c * dc
+            if 0 <= y < inner[0] and 0 <= x < inner[1]:
+                yield i, j, r, c, y, x
+
+
+def _conv(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    result = np.zeros(dims)
+    for i, j, r, c, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
+        result[:, i, j] += a[0][:, y, x] @ a[1][:, r, c].T
+    result += a[2] if len(a) == 3 else 0
+    return np.maximum(result, 0) if node.integer("activation") else result
+
+
+def _conv_input_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    result = np.zeros(dims)
+    for i, j, r, c, y, x in _taps(node, dims[1:3], a[0].shape[1:3]):
+        result[:, y, x] += a[0][:, i, j] @ a[1][:, r, c]
+    return result
+
+
+def _conv_filter_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    result = np.zeros(dims)
+    for i, j, r, c, y, x in _taps(node, a[1].shape[1:3], a[0].shape[1:3]):
+        result[:, r, c] += a[0][:, i, j].T @ a[1][:, y, x]
+    return result
+
+
+def _pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    result = np.full(dims, -np.inf)
+    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3], pool=True):
+        result[:, i, j] = np.maximum(result[:, i, j], a[0][:, y, x])
+    return result
+
+
+def _pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    x, y, dy = a
+    result, given = np.zeros(dims), np.zeros(y.shape, bool)
+    for i, j, _, _, row, column in _taps(node, x.shape[1:3], y.shape[1:3], pool=True):
+        hit = (x[:, row, column] == y[:, i, j]) & ~given[:, i, j]
+        result[:, row, column] += np.where(hit, dy[:, i, j], 0)
+        given[:, i, j] |= hit
+    return result
+
+
+def _matmul(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    left = a[0].T if node.flag("transpose_a") else a[0]
+    result = left @ (a[1].T if node.flag("transpose_b") else a[1]) + (a[2] if len(a) == 3 else 0)
+    return np.maximum(result, 0) if node.integer("activation") else result
+
+
+def _loss(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    logits, labels = a
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    rows = np.arange(len(labels))
+    if node.flag("is_grad"):
+        gradient = np.exp(logs)
+        gradient[rows, labels] -= 1
+        return gradient / len(labels)
+    return np.array([-logs[rows, labels].mean()])
+
+
+def _momentum(node: Node, a: list[Array]) -> None:
+    weight, state, rate, gradient, factor = a
+    state[...] = state * factor + gradient.reshape(state.shape)
+    weight -= rate * state.reshape(weight.shape)
+
+
+def _sgd(node: Node, a: list[Array]) -> None:
+    weight, gradient, rate, state, factor, first = a
+    slope = gradient + weight * node.real("weight_decay")
+    if factor > 0:
+        later = state * factor + slope * (1 - node.real("dampening"))
+        state[...] = slope = np.where(first > 0, slope, later)
+        first[...] = 0
+    weight -= rate * slope
+
+
+def _adam(node: Node, a: list[Array]) -> None:
+    weight, mean, variance, power1, power2, rate, beta1, beta2, epsilon, gradient = a
+    mean += (gradient.reshape(mean.shape) - mean) * (1 - beta1)
+    variance += (gradient.reshape(mean.shape) ** 2 - variance) * (1 - beta2)
+    step = rate * np.sqrt(1 - power2) / (1 - power1) * mean / (np.sqrt(variance) + epsilon)
+    weight -= step.reshape(weight.shape)
+
+
+def _assign(node: Node, a: list[Array]) -> None:
+    a[0][...] = a[1].reshape(a[0].shape)
+
+
+CHANGES = {"ApplyMomentum": _momentum, "SGD": _sgd, "Adam": _adam, "Assign": _assign}
+
+OPERATORS: dict[str, Callable[[Node, list[Array], tuple[int, ...]], Array]] = {
+    "Activation": lambda node, a, dims: np.maximum(a[0], 0),
+    "ActivationGrad": lambda node, a, dims: np.where(a[1] > 0, a[0], 0),
+    "AddN": lambda node, a, dims: np.sum(a, axis=0),
+    "BiasAdd": lambda node, a, dims: a[0] + a[1],
+    "BiasAddGrad": lambda node, a, dims: a[0].sum(axis=tuple(range(a[0].ndim - 1))),
+    "Conv2DBackpropFilterFusion": _conv_filter_grad,
+    "Conv2DBackpropInputFusion": _conv_input_grad,
+    "Conv2DFusion": _conv,
+    "Flatten": lambda node, a, dims: a[0].reshape(dims),
+    "MatMulFusion": _matmul,
+    "MaxPoolFusion": _pool,
+    "MaxPoolGrad": _pool_grad,
+    "MulFusion": lambda node, a, dims: a[0] * a[1],
+    "Reshape": lambda node, a, dims: a[0].reshape(dims),
+    "SparseSoftmaxCrossEntropyWithLogits": _loss,
+    "Transpose": lambda node, a, dims: a[0].transpose(a[1]),
+}

@@ -1,0 +1,74 @@
+"""Where compiled kernels are kept. What is compiled is kept small here: a stand-in for the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mindfl.errors import StorageError
+from mindfl.lite import kernels
+
+
+class _Machine:
+    """A stand-in for the compiled entry: fails as told, call by call, then works."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("MINDFL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_folder_is_named_after_the_sources_and_made(cache: Path) -> None:
+    folder = Path(kernels._writable_folder())
+    assert folder.is_dir() and folder.parent == cache / "kernels"
+    assert not kernels.is_cached()
+    (folder / "machine.nbc").write_bytes(b"")
+    assert kernels.is_cached()
+
+
+def test_a_cache_that_cannot_be_written_gives_a_folder_for_this_process(cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+    folder = Path(kernels._writable_folder())
+    assert folder.is_dir() and cache not in folder.parents
+    assert not kernels.is_cached()
+
+
+def test_no_folder_at_all_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**options: str) -> str:
+        raise OSError(28, "No space left on device")
+
+    cache.write_text("a file where the folder should be")
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(StorageError, match="compiled kernels"):
+        kernels._writable_folder()
+
+
+def test_compiled_code_that_is_damaged_is_removed_and_made_anew(cache: Path) -> None:
+    folder = Path(kernels._writable_folder())
+    machine = _Machine(EOFError("Ran out of input"))
+    kernels._compile(machine)
+    assert machine.calls == 2 and not folder.exists()
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_compiled_code_that_cannot_be_saved_is_used_all_the_same(failures: int, cache: Path) -> None:
+    machine = _Machine(*[OSError(28, "No space left on device")] * failures)
+    kernels._compile(machine)
+    assert machine.calls == failures + 1
+
+
+def test_a_fault_of_the_code_itself_is_not_hidden(cache: Path) -> None:
+    with pytest.raises(TypeError):
+        kernels._compile(_Machine(TypeError(), TypeError()))

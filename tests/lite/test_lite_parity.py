@@ -1,0 +1,59 @@
+"""LeNet in the runtime against LeNet in MindSpore: the same weights and batches, 20 steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import MakePair
+from lite_reference import OPTIMIZERS, Reference, random_batch
+
+from mindfl.lite import Session
+from mindfl.models import model_spec
+
+STEPS = 20
+TOLERANCE = 1e-5
+
+
+def _lenet(classes: int, channels: int, seed: int = 1) -> Any:
+    return model_spec("lenet").build(classes, channels, init="lecun", seed=seed)
+
+
+def _assert_parity(session: Session, reference: Reference, steps: int = STEPS, *, equal_channels: bool = False) -> None:
+    losses = []
+    for step in range(steps):
+        images, labels = random_batch(session, step)
+        if equal_channels:
+            images = np.repeat(images[..., :1], images.shape[-1], axis=-1)
+        losses.append((session.train_step(images, labels), reference.step(images, labels)))
+    np.testing.assert_allclose(*zip(*losses, strict=True), atol=TOLERANCE, rtol=0)
+    expected = reference.weights()
+    assert sorted(expected) == list(session.get_weights())
+    for name, value in session.get_weights().items():
+        np.testing.assert_allclose(value, expected[name], atol=TOLERANCE, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_optimizer_trains_lenet_as_mindspore_does(optimizer: str, make_pair: MakePair) -> None:
+    _assert_parity(*make_pair(_lenet(62, 3), (32, 32, 3), 32, optimizer))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16, 33])
+def test_each_batch_size_trains_a_ten_class_grey_lenet_as_mindspore_does(batch: int, make_pair: MakePair) -> None:
+    _assert_parity(*make_pair(_lenet(10, 1), (32, 32, 1), batch))
+
+
+def test_equal_channels_train_as_in_mindspore_and_may_alternate_with_colour(make_pair: MakePair) -> None:
+    session, reference = make_pair(_lenet(62, 3), (32, 32, 3), 4)
+
+    _assert_parity(session, reference, 8, equal_channels=True)
+    _assert_parity(session, reference, 4)
+    _assert_parity(session, reference, 8, equal_channels=True)
+
+
+def test_logits_are_those_of_mindspore_for_any_number_of_images(make_pair: MakePair) -> None:
+    session, reference = make_pair(_lenet(62, 3), (32, 32, 3), 4)
+    for count in (1, 4, 6):
+        images = random_batch(session, count, count)[0]
+        np.testing.assert_allclose(session.predict(images), reference.predict(images), atol=1e-5, rtol=0)
