@@ -10,7 +10,9 @@ import pytest
 _README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(example, str(_README), "exec"), {})

@@ -24,9 +24,9 @@ def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
     try:
         model = LiteModel.from_bytes(content)
         model.check_operators()
+        difference = next(_differences(model, source, train), None)
     except ModelFormatError as error:
         raise VerificationError(f"the converted model cannot be used: {error}", hint=_HINT) from None
-    difference = next(_differences(model, source, train), None)
     if difference is not None:
         raise VerificationError(f"the converted model is not the one that was exported: {difference}", hint=_HINT)
     return model
