@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,23 +12,19 @@ from mindfl.errors import OptionError
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
-    from mindfl.sim.federation import Progress
+    from mindfl.sim.federation import Progress as ClientDone
     from mindfl.sim.history import IterationRow
 
 
-class ProgressBar:
-    """Shows stages as lines and training as a bar: iteration, clients done, loss, AVG, time left."""
+class Progress:
+    """Shows stages as lines and training as a bar; where standard error is no terminal, as a line per iteration."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, iterations: int, *, quiet: bool) -> None:
+        self._iterations = iterations
         self._quiet = quiet
-        self._iterations = 0
-        self._total = 0
+        self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._avg = "-"
-
-    def expect(self, iterations: int, clients: int) -> None:
-        """Say how much is to come."""
-        self._iterations, self._total = iterations, iterations * clients
 
     def stage(self, text: str) -> None:
         if not self._quiet:
@@ -36,27 +33,39 @@ class ProgressBar:
     def warning(self, text: str) -> None:
         click.echo(f"mindfl: warning: {text}", err=True)
 
-    def progress(self, progress: Progress) -> None:
-        bar = self._shown()
-        bar.set_description(f"iteration {progress.iteration}/{self._iterations}", refresh=False)
-        bar.set_postfix_str(f"loss {progress.loss:.3f}, AVG {self._avg}", refresh=False)
-        bar.update()
+    def progress(self, progress: ClientDone) -> None:
+        if self._quiet or not self._terminal:
+            return
+        text = self._text(progress.iteration, f"{progress.clients_done}/{progress.clients}", progress.loss)
+        if self._bar is None:
+            self._bar = _new_bar(self._iterations * progress.clients, text)
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.update()
 
     def row(self, row: IterationRow) -> None:
         self._avg = f"{row.avg:.3f}"
-        self._shown().set_postfix_str(f"loss {row.loss:.3f}, AVG {self._avg}")
+        text = self._text(row.iteration, row.clients, row.loss)
+        if self._bar is not None:
+            self._bar.set_description_str(text)
+        elif not self._terminal:
+            self.stage(f"{text}, {row.seconds:.1f} s")
+        if row.iteration == self._iterations:
+            self.close()
 
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
 
-    def _shown(self) -> Any:
-        if self._bar is None:
-            from tqdm import tqdm
+    def _text(self, iteration: int, clients: object, loss: float) -> str:
+        return f"iteration {iteration}/{self._iterations}, {clients} clients, loss {loss:.3f}, AVG {self._avg}"
 
-            self._bar = tqdm(total=self._total, unit="client", disable=self._quiet, dynamic_ncols=True, mininterval=0.5)
-        return self._bar
+
+def _new_bar(total: int, text: str) -> Any:
+    from tqdm import tqdm
+
+    form = "{desc} |{bar}| {remaining} left"
+    return tqdm(total=total, desc=text, bar_format=form, dynamic_ncols=True, mininterval=0.2)
 
 
 @click.command("simulate", short_help="Run the whole job: export, convert, data, federated training, report.")
@@ -79,6 +88,8 @@ class ProgressBar:
 @option("--workers", type=int, help="Threads; the result does not depend on it.  [default: one per processor]")
 @option("--engine", default="lite", help="lite (executes the .ms file) or mindspore (the reference).")
 @option("--device_target", default="CPU", help="MindSpore's device.")
+@option("--executor", default="local", help="local, or ray: spread the clients over a Ray cluster.")
+@option("--ray_address", help="Address of a running Ray cluster.  [default: the one Ray finds or starts]")
 @option("--converter", help="converter_lite to use.  [default: see `mindfl convert`]")
 @option("--data_format", default="compact", help="Form of a synthetic data set: compact or bin.")
 @option(
@@ -100,9 +111,8 @@ def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> 
 
     if task not in _TASKS:
         raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
-    bar = ProgressBar(quiet=quiet)
+    bar = Progress(settings["iterations"], quiet=quiet)
     job = FederatedLeNetJob(reporter=bar, **settings)
-    bar.expect(job.config.iterations, job.config.cohort)
     if job.config.server_num > 1:
         bar.warning(f"--server_num {job.config.server_num}: the embedded server is one; the result is the same")
     try:
@@ -114,13 +124,15 @@ def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> 
 def _train(job: FederatedLeNetJob, as_json: bool) -> None:
     result = job.run()
     if as_json:
-        echo_json(_description(result))
+        echo_json(_description(job, result))
     else:
         click.echo(result.summary())
-        click.echo(f"written to {job.config.work_dir}: accuracy.png, history.csv, history.jsonl, client_*/client.log")
+        click.echo(f"trained model {click.format_filename(job.trained_model_path)}")
+        folder = click.format_filename(job.config.work_dir)
+        click.echo(f"written to {folder}: accuracy.png, history.csv, history.jsonl, summary.txt, client_*/client.log")
 
 
-def _description(result: TrainingResult) -> dict[str, Any]:
+def _description(job: FederatedLeNetJob, result: TrainingResult) -> dict[str, Any]:
     last = result.history[-1]
     return {
         "title": result.title,
@@ -130,6 +142,8 @@ def _description(result: TrainingResult) -> dict[str, Any]:
         "low5": last.low5,
         "loss": last.loss,
         "weights_sha256": result.hash,
+        "trained_model": job.trained_model_path,
+        "work_dir": job.config.work_dir,
     }
 
 
@@ -139,7 +153,8 @@ def _inference(job: FederatedLeNetJob, as_json: bool) -> None:
         echo_json({name: labels.tolist() for name, labels in predicted.items()})
     else:
         total = sum(len(labels) for labels in predicted.values())
-        click.echo(f"predicted {total} samples of {len(predicted)} clients: {job.config.work_dir}/predictions.csv")
+        folder = click.format_filename(job.config.work_dir)
+        click.echo(f"predicted {total} samples of {len(predicted)} clients: {folder}/predictions.csv")
 
 
 def _get_model(job: FederatedLeNetJob, as_json: bool) -> None:

@@ -69,9 +69,12 @@ class Artefacts:
         """Return the model to start from: the user's own in ``train_model_path``, else exported and converted."""
         config = self._config
         if config.train_model_path is not None and not _note(self.model).exists():
-            for path in (self.model, config.client_model(0)):
-                if path.exists():
-                    return LiteModel.load(path)
+            first = config.client_model(0)
+            if not self.model.exists() and first.exists():
+                # Training overwrites the clients' files: without this copy the next run would start from its result.
+                write_atomic(self.model, LiteModel.load(first).content)
+            if self.model.exists():
+                return LiteModel.load(self.model)
         return LiteModel.load(self.convert())
 
     def dataset(self, *, progress: bool = True) -> Dataset:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
 
 EngineName = Literal["lite", "mindspore"]
-Task = Literal["train", "inference", "getModel"]
+ExecutorName = Literal["local", "ray"]
 DataForm = Literal["compact", "bin"]
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
@@ -33,7 +34,8 @@ class JobConfig:
         work_dir: folder for everything the job writes.
         train_dataset: data set made by ``mindfl data``, or the tutorial's folders; None: a synthetic one is drawn.
         train_model_path: folder of the model files; None: ``ms`` in the work folder.
-        train_ms_name: common part of their names: ``<name>.ms`` to start from, ``<name>{i}.ms`` of client i.
+        train_ms_name: common part of their names: ``<name>.ms`` to start from (made from ``<name>0.ms`` where only that
+            is there), ``<name>{i}.ms`` of client i, ``<name>_trained.ms`` the result.
         model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`.
         client_num: clients; the data set's first ones in natural order of name.
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
@@ -43,6 +45,9 @@ class JobConfig:
         workers: threads; None: one per processor. The result does not depend on it.
         engine: ``lite`` executes the .ms file; ``mindspore`` trains the same network with MindSpore.
         device_target: MindSpore's device for exporting and for the MindSpore engine.
+        executor: ``local`` runs all clients here; ``ray`` spreads them over a Ray cluster, with the same result. Data
+            set and work folder must have the same paths on every node; logs are written where a client runs.
+        ray_address: address of the cluster; None: the one Ray finds, else one is started here.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
         data_format: form of a synthetic data set.
         per_client_models: write ``<name>{i}.ms`` for each client; None: up to 100 clients.
@@ -69,6 +74,8 @@ class JobConfig:
     workers: int | None = None
     engine: EngineName = "lite"
     device_target: str = "CPU"
+    executor: ExecutorName = "local"
+    ray_address: str | None = None
     converter: Path | None = None
     data_format: DataForm = "compact"
     per_client_models: bool | None = None
@@ -77,7 +84,7 @@ class JobConfig:
         for name in ("work_dir", "train_dataset", "train_model_path", "converter"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, Path(value).expanduser())
+                object.__setattr__(self, name, local_path(value))
         for name in ("client_num", "iterations", "epochs", "batch_size", "server_num"):
             _check_whole(name, getattr(self, name), least=1)
         _check_whole("seed", self.seed, least=0)
@@ -86,13 +93,17 @@ class JobConfig:
                 _check_whole(name, getattr(self, name), least=1)
         if self.clients_per_iteration is not None and self.clients_per_iteration > self.client_num:
             raise OptionError(f"clients_per_iteration is {self.clients_per_iteration}, above client_num")
-        if not self.train_ms_name or "/" in self.train_ms_name:
-            raise OptionError(f"train_ms_name must be a file name without folder, got {self.train_ms_name!r}")
+        name = self.train_ms_name
+        if not name.isprintable() or not name or "/" in name or name.startswith("."):
+            raise OptionError(f"train_ms_name must be a plain file name without folder, got {name!r}")
         _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
         _check_choice("engine", self.engine, get_args(EngineName))
+        _check_choice("executor", self.executor, get_args(ExecutorName))
+        if self.executor == "ray" and self.engine != "lite":
+            raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
         _check_choice("data_format", self.data_format, get_args(DataForm))
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise OptionError(f"learning_rate must be above 0, got {self.rate}")
+        if not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
+            raise OptionError(f"learning_rate must be a finite number above 0, got {self.rate!r}")
 
     @property
     def rate(self) -> float:

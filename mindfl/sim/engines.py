@@ -90,7 +90,7 @@ class _LiteTrainer:
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         session = self._engine.session()
         session.set_learning_rate(learning_rate)
-        images, labels = self._user.train.images(), _labels(self._user.train)
+        images, labels = self._user.train.planes(), _labels(self._user.train)
         self.last_loss = math.nan
         for epoch in range(epochs):
             if self._stop.is_set():
@@ -111,7 +111,7 @@ class _LiteTrainer:
         return self._engine.session().weight_views()
 
     def _logits(self) -> NDArray[np.float32]:
-        return self._engine.session().predict(self._user.test.images())
+        return self._engine.session().predict(self._user.test.planes())
 
 
 def _labels(split: Split) -> NDArray[np.int32]:

@@ -51,7 +51,7 @@ class History(Sequence[IterationRow]):
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read a ``history.jsonl``; a last line that was cut off is left out. Raises :class:`DataError`."""
-        lines = read_file(path).decode(errors="replace").splitlines()
+        lines = read_file(path).decode(errors="replace").rstrip("\n").split("\n")
         rows = []
         for number, line in enumerate(lines, 1):
             try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -16,17 +19,20 @@ from numpy.typing import NDArray
 
 from mindfl.client import ClientLog, DeviceClient, InProcessTransport, run
 from mindfl.data import Dataset, UserData
-from mindfl.errors import DataError, SimulationError, StorageError
+from mindfl.data.samples import check_name
+from mindfl.errors import DataError, InterruptedRunError, SimulationError, StorageError
 from mindfl.files import make_dir, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.sim.artefacts import Artefacts, check_model, locked
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine
-from mindfl.sim.federation import Federation, Progress, client_settings, now_ms
+from mindfl.sim.executors import Executor, LocalExecutor
+from mindfl.sim.federation import Federation, Progress
 from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.plot import load_matplotlib
+from mindfl.sim.pool import ClientPool, client_settings, now_ms
 from mindfl.sim.result import TrainingResult
-
 
 #: seconds between two drawings of the accuracy figure during a run
 PICTURE_INTERVAL = 10.0
@@ -101,7 +107,7 @@ class FederatedLeNetJob:
 
         An empty list where the job has so many clients that they share one file (``per_client_models``).
         """
-        return self._write_client_models(self._starting_model().content)
+        return self._write_client_models(self._starting_model().content, self.config.client_num)
 
     def train(self) -> TrainingResult:
         """Run the federated iterations, writing logs, history, picture, summary and models into the work folder.
@@ -109,15 +115,17 @@ class FederatedLeNetJob:
         Raises :class:`ClientError` naming the client that failed, :class:`InterruptedRunError` after Ctrl-C; what was
         finished by then is kept, and written up, in both cases.
         """
-        with locked(self.config.work_dir):
-            model = self._starting_model()
-            dataset = self.prepare_data()
-            users = self._users(dataset)
-            engine = self._engine(model)
-            self._write_client_models(model.content)
-            for index in range(len(users)):
-                self._remove_old_log(index)
-            return self._federate(model, engine, dataset, users)
+        try:
+            with locked(self.config.work_dir):
+                model = self._starting_model()
+                dataset = self.prepare_data()
+                users = self._users(dataset)
+                engine = self._engine(model)
+                self._write_client_models(model.content, len(users))
+                self._remove_old_results(len(users))
+                return self._federate(model, engine, dataset, users)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("interrupted", hint="what was finished is kept") from None
 
     def run(self) -> TrainingResult:
         """Do everything: export, convert, data, clients, training."""
@@ -133,14 +141,16 @@ class FederatedLeNetJob:
             users = self._users(dataset)
             self._report.stage("predicting")
             predicted = {}
-            lines = ["client,user,sample,label,predicted"]
+            table = io.StringIO()
+            rows = csv.writer(table)
+            rows.writerow(["client", "user", "sample", "label", "predicted"])
             for index, name in enumerate(users):
                 user = dataset.user(name)
                 client, _ = self._device(index, user, self._trained_model(index))
                 predicted[name] = client.inference()
                 pairs = zip(user.test.labels[: user.test.size], predicted[name], strict=True)
-                lines += [f"{index},{name},{i},{label},{guess}" for i, (label, guess) in enumerate(pairs)]
-            write_atomic(self.config.work_dir / "predictions.csv", "\n".join(lines) + "\n")
+                rows.writerows([index, name, i, label, guess] for i, (label, guess) in enumerate(pairs))
+            write_atomic(self._predictions, table.getvalue())
             return predicted
 
     def get_model(self) -> dict[str, NDArray[np.float32]]:
@@ -152,7 +162,7 @@ class FederatedLeNetJob:
             dataset = self.prepare_data()
             users = self._users(dataset)
             source = self._latest_model()
-            settings = ServerConfig(fl_iteration_num=self.config.iterations, start_fl_job_threshold=self.config.cohort)
+            settings = ServerConfig(fl_iteration_num=self.config.iterations, start_fl_job_threshold=1)
             transport = InProcessTransport(Coordinator(settings, source.weights))
             self._report.stage("fetching the model")
             for index, name in enumerate(users):
@@ -170,6 +180,14 @@ class FederatedLeNetJob:
     @property
     def _picture(self) -> Path:
         return self.config.work_dir / "accuracy.png"
+
+    @property
+    def _summary(self) -> Path:
+        return self.config.work_dir / "summary.txt"
+
+    @property
+    def _predictions(self) -> Path:
+        return self.config.work_dir / "predictions.csv"
 
     def _starting_model(self) -> LiteModel:
         self._report.stage("preparing the model")
@@ -197,15 +215,15 @@ class FederatedLeNetJob:
         )
 
     def _users(self, dataset: Dataset) -> list[str]:
-        """Return the first ``client_num`` usable users; broken ones are named and passed over."""
+        """Return the first ``client_num`` usable users, read to the end; broken ones are named and passed over."""
         usable: list[str] = []
         broken: list[DataError] = []
         for name in dataset.users:
             if len(usable) == self.config.client_num:
                 break
             try:
-                user = dataset.user(name)
-                user.train.images(0, 1), user.test.images(0, 1)
+                user = dataset.user(check_name(name))
+                user.train.planes(), user.test.planes()
                 usable.append(name)
             except DataError as error:
                 broken.append(error)
@@ -218,30 +236,44 @@ class FederatedLeNetJob:
             )
         return usable
 
-    def _write_client_models(self, content: bytes) -> list[str]:
-        if not self.config.writes_client_models:
-            return []
-        paths = [self.config.client_model(index) for index in range(self.config.client_num)]
-        for path in paths:
+    def _write_client_models(self, content: bytes, clients: int) -> list[str]:
+        paths: list[str] = []
+        for index in range(clients if self.config.writes_client_models else 0):
+            path = self.config.client_model(index)
             write_atomic(path, content)
-        return [str(path) for path in paths]
+            paths.append(str(path))
+        return paths
 
-    def _remove_old_log(self, index: int) -> None:
-        path = self.config.client_log(index)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "remove", path) from None
+    def _remove_old_results(self, clients: int) -> None:
+        """Remove what an earlier run left and this one may not come to overwrite."""
+        results = [Path(self.trained_model_path), self._picture, self._summary, self._predictions]
+        for path in (*results, *map(self.config.client_log, range(clients))):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError.from_os_error(error, "remove", path) from None
 
     def _federate(self, model: LiteModel, engine: Engine, dataset: Dataset, users: Sequence[str]) -> TrainingResult:
+        load_matplotlib()  # so that Ctrl-C in the first iteration need not wait for it
         files = HistoryFiles(make_dir(self.config.work_dir))
         files.begin()
         history = History()
-        federation = Federation(self.config, engine, model.weights, dataset, users, self._report.progress)
+
+        def executor(coordinator: Coordinator) -> Executor:
+            if self.config.executor == "ray":
+                from mindfl.sim.ray_executor import NodeSetup, RayExecutor
+
+                config = replace(self.config, work_dir=self.config.work_dir.resolve())
+                setup = NodeSetup(config, model.content, str(dataset.root.resolve()), tuple(users))
+                return RayExecutor(coordinator, setup, self.config.ray_address)
+            return LocalExecutor(coordinator, ClientPool(self.config, engine, dataset, users))
+
+        federation = Federation(self.config, model.weights, len(users), executor, self._report.progress)
         self._report.stage(f"training {len(users)} clients")
 
         def result() -> TrainingResult:
-            data = "synthetic handwriting" if dataset.synthetic else f"{dataset.root.name} ({dataset.source})"
+            name = dataset.root.resolve().name.encode(errors="replace").decode()
+            data = "synthetic handwriting" if dataset.synthetic else f"{name} ({dataset.source})"
             title = f"{self.config.model}, {data}, {len(users)} clients"
             return TrainingResult(title, self.config.iterations, history, federation.model)
 
@@ -258,20 +290,20 @@ class FederatedLeNetJob:
                         drawn = time.monotonic()
         except BaseException:
             # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
-            with suppress(StorageError):
-                self._write_up(model, result())
+            with suppress(Exception):
+                self._write_up(model, result(), len(users))
             raise
-        self._write_up(model, result())
+        self._write_up(model, result(), len(users))
         return result()
 
-    def _write_up(self, model: LiteModel, result: TrainingResult) -> None:
+    def _write_up(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
+        write_atomic(self._summary, result.summary() + "\n")
         if not len(result.history):
             return
         trained = model.patched(result.weights)
         write_atomic(self.trained_model_path, trained)
-        self._write_client_models(trained)
+        self._write_client_models(trained, clients)
         result.plot(self._picture)
-        write_atomic(self.config.work_dir / "summary.txt", result.summary() + "\n")
 
     def _trained_model(self, index: int) -> LiteModel:
         own = self.config.client_model(index)

@@ -55,7 +55,7 @@ class TrainingResult:
             seconds = sum(self.history.column("seconds"))
             steps = sum(self.history.column("steps"))
             lines += [
-                f"{done} iterations of {last.clients} clients, {steps:,} steps in {seconds:.1f} s"
+                f"{done} iteration{'s' * (done > 1)} of {last.clients} clients, {steps:,} steps in {seconds:.1f} s"
                 f" ({steps / seconds if seconds else 0:,.0f} steps/s)",
                 f"AVG {last.avg:.4f}  TOP5 {last.top5:.4f}  LOW5 {last.low5:.4f}  loss {last.loss:.4f}"
                 f"  (after the first iteration: AVG {first.avg:.4f})",

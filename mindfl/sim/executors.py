@@ -1,0 +1,56 @@
+"""Where the simulated devices run: here, in threads, or spread over other machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from mindfl.client import InProcessTransport, Traffic
+from mindfl.server import Coordinator
+from mindfl.sim.pool import ClientPool, ClientResult
+
+#: is told how many more clients uploaded, and the mean loss of these
+Report = Callable[[int, float], None]
+
+
+class Executor(Protocol):
+    """Lets clients take part in an iteration of a coordinator."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What clients and coordinator exchanged so far."""
+
+    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
+        """Let the clients with these indices take part in the running iteration; return their results in order."""
+
+    def finish(self) -> None:
+        """Let the clients end their jobs after the last iteration."""
+
+    def close(self) -> None:
+        """End threads and other processes; safe at any time."""
+
+
+class LocalExecutor:
+    """Runs all clients in this process."""
+
+    def __init__(self, coordinator: Coordinator, pool: ClientPool) -> None:
+        self._pool = pool
+        self._transport = InProcessTransport(coordinator)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was exchanged so far."""
+        return self._transport.traffic
+
+    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
+        """Train, upload, fetch and evaluate."""
+        self._pool.advance(indices, self._transport, lambda loss: report(1, loss))
+        return self._pool.end_iteration(indices, self._transport)
+
+    def finish(self) -> None:
+        """Let every device end its job."""
+        self._pool.finish(self._transport)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.close()

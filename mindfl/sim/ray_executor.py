@@ -1,0 +1,240 @@
+"""Clients spread over a Ray cluster: one worker process per node, models broadcast once, sums instead of models back.
+
+Each iteration, every node trains its share of the clients under an :class:`~mindfl.server.EdgeCoordinator` with the
+same thread pool as a local run, and returns the exact sum of their uploads; the one coordinator absorbs the sums, each
+client once. So the weights are bitwise those of a local run, however the clients are spread. A node that is lost before
+its sum was absorbed has its share trained elsewhere; afterwards only the evaluation is done again.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mindfl.client import InProcessTransport, Traffic
+from mindfl.data import Dataset, open_dataset
+from mindfl.errors import OptionError, SimulationError
+from mindfl.lite import LiteModel
+from mindfl.server import Coordinator, EdgeCoordinator, Part
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import LiteEngine, Weights
+from mindfl.sim.executors import Report
+from mindfl.sim.pool import ClientPool, ClientResult, now_ms, server_settings
+
+Share = tuple[int, ...]
+#: seconds until a cluster's address counts as unreachable
+CONNECT_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class NodeSetup:
+    """What a node needs before its first iteration. Data set and work folder are paths that every node has."""
+
+    config: JobConfig
+    model: bytes
+    dataset: str
+    clients: tuple[str, ...]
+
+
+class Node:
+    """The part of the job on one node of the cluster; runs inside a Ray actor."""
+
+    def __init__(self, setup: NodeSetup, threads: int) -> None:
+        self._setup = setup
+        self._config = replace(setup.config, workers=threads)
+        self._edges: dict[Share, tuple[EdgeCoordinator, InProcessTransport]] = {}
+
+    # Made on first use and not by the constructor, whose errors would look like the loss of a node.
+    @cached_property
+    def _engine(self) -> LiteEngine:
+        return LiteEngine(LiteModel.from_bytes(self._setup.model))
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return open_dataset(self._setup.dataset)
+
+    @cached_property
+    def _pool(self) -> ClientPool:
+        return ClientPool(self._config, self._engine, self._dataset, self._setup.clients)
+
+    def train(self, iteration: int, model: Weights, share: Share) -> tuple[Part, float, Traffic]:
+        """Train and sum a share of the clients; return the sum, their mean loss, and the traffic."""
+        edge = EdgeCoordinator(server_settings(self._config, len(share)), model, iteration)
+        transport = InProcessTransport(edge)
+        losses: list[float] = []
+        self._pool.advance(share, transport, losses.append)
+        self._edges[share] = (edge, transport)
+        return edge.part(), float(np.mean(losses)), transport.traffic
+
+    def end(self, model: Weights, share: Share) -> tuple[list[ClientResult], Traffic]:
+        """Give the share's clients, trained here, the new model; return their results and the traffic of that."""
+        edge, transport = self._edges.pop(share)
+        before = transport.traffic
+        edge.publish(model, now_ms())
+        return self._pool.end_iteration(share, transport), _difference(transport.traffic, before)
+
+    def evaluate(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
+        """Evaluate the new model for clients that were trained on a node that is lost."""
+        results = []
+        for index in share:
+            name = self._setup.clients[index]
+            trainer = self._engine.trainer(self._dataset.user(name), threading.Event())
+            trainer.load(model)
+            accuracy = trainer.evaluate() if trainer.eval_size else None
+            steps = -(-trainer.train_size // trainer.batch_size) * self._config.epochs
+            results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy))
+        return results
+
+    def finish(self) -> None:
+        """End the clients' jobs."""
+        self._pool.close()
+
+
+class RayExecutor:
+    """Spreads the clients over the nodes of a Ray cluster.
+
+    ``address`` is that of a running cluster, or None for the one Ray finds or starts. Raises :class:`OptionError` where
+    Ray is not installed or the cluster cannot be reached.
+    """
+
+    def __init__(self, coordinator: Coordinator, setup: NodeSetup, address: str | None) -> None:
+        self._coordinator = coordinator
+        self._ray = _connected(address)
+        self._nodes: dict[str, Any] = {}
+        self._traffic = Traffic()
+        setup_ref = self._ray.put(setup)
+        for node in self._ray.nodes():
+            if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
+                self._nodes[node["NodeID"]] = self._start(node, setup_ref)
+        if not self._nodes:
+            raise SimulationError("the Ray cluster has no node with a processor")
+
+    @property
+    def traffic(self) -> Traffic:
+        """What clients and edge coordinators exchanged so far."""
+        return self._traffic
+
+    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
+        """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
+        model = self._ray.put(dict(self._coordinator.model))
+        parts: dict[Share, tuple[str, Part]] = {}
+        for share, node, (part, loss, traffic) in self._on_nodes(
+            self._shares(indices), lambda node, share: self._nodes[node].train.remote(iteration, model, share)
+        ):
+            self._coordinator.absorb(part, now_ms())
+            self._count(traffic)
+            parts[share] = (node, part)
+            report(len(share), loss)
+        return self._evaluated(indices, parts)
+
+    def finish(self) -> None:
+        """Let the clients end their jobs."""
+        for node in self._nodes.values():
+            self._ray.get(node.finish.remote())
+
+    def close(self) -> None:
+        """End the worker processes; the cluster goes on."""
+        for node in self._nodes.values():
+            self._ray.kill(node)
+        self._ray.shutdown()
+
+    def _start(self, node: Mapping[str, Any], setup: Any) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        threads = int(node["Resources"]["CPU"])
+        placed = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        actor = self._ray.remote(Node).options(num_cpus=threads, scheduling_strategy=placed, max_restarts=0)
+        return actor.remote(setup, threads)
+
+    def _evaluated(self, indices: Sequence[int], parts: Mapping[Share, tuple[str, Part]]) -> list[ClientResult]:
+        model = self._ray.put(dict(self._coordinator.model))
+
+        def ask(node: str, share: Share) -> Any:
+            home, part = parts[share]
+            worker = self._nodes[node]
+            return worker.end.remote(model, share) if node == home else worker.evaluate.remote(model, share, part)
+
+        found: dict[int, ClientResult] = {}
+        homes = {share: home for share, (home, _) in parts.items()}
+        for share, _, answer in self._on_nodes(homes, ask):
+            results, traffic = answer if isinstance(answer, tuple) else (answer, Traffic())
+            self._count(traffic)
+            found.update(zip(share, results, strict=True))
+        return [found[index] for index in indices]
+
+    def _shares(self, indices: Sequence[int]) -> dict[Share, str]:
+        """Split the clients evenly over the living nodes."""
+        nodes = list(self._nodes)
+        shares = {tuple(indices[first :: len(nodes)]): node for first, node in enumerate(nodes)}
+        return {share: node for share, node in shares.items() if share}
+
+    def _on_nodes(self, work: Mapping[Share, str], ask: Any) -> Iterable[tuple[Share, str, Any]]:
+        """Ask a node for each share, yield (share, node, answer) as they come; a lost node's share goes to another."""
+        pending: dict[Any, tuple[Share, str]] = {}
+
+        def send(share: Share, node: str) -> None:
+            pending[ask(self._living(node), share)] = (share, self._living(node))
+
+        for share, node in work.items():
+            send(share, node)
+        while pending:
+            (reference, *_), _ = self._ray.wait(list(pending), num_returns=1)
+            share, node = pending.pop(reference)
+            try:
+                answer = self._ray.get(reference)
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except self._ray.exceptions.RayError:
+                self._nodes.pop(node, None)
+                send(share, node)
+                continue
+            yield share, node, answer
+
+    def _living(self, node: str) -> str:
+        """Return ``node``, or another one where it is lost."""
+        if node in self._nodes:
+            return node
+        if not self._nodes:
+            raise SimulationError("all nodes of the Ray cluster are lost", hint="look at the cluster's own logs")
+        return next(iter(self._nodes))
+
+    def _count(self, more: Traffic) -> None:
+        seen = self._traffic
+        self._traffic = Traffic(
+            seen.requests + more.requests, seen.bytes_up + more.bytes_up, seen.bytes_down + more.bytes_down
+        )
+
+
+def _connected(address: str | None) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise OptionError("--executor ray needs the package ray", hint="pip install 'mindfl[ray]'") from None
+    try:
+        _knock(address)
+        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OptionError(
+            f"no Ray cluster at {address or 'the default address'}: {str(error).splitlines()[0]}",
+            hint="give --ray_address HOST:PORT of a running cluster, or leave it out",
+        ) from None
+    return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raise ``OSError`` where nothing listens at HOST:PORT: Ray itself would go on trying for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
+
+
+def _difference(after: Traffic, before: Traffic) -> Traffic:
+    return Traffic(
+        after.requests - before.requests, after.bytes_up - before.bytes_up, after.bytes_down - before.bytes_down
+    )

@@ -1,0 +1,109 @@
+"""Clients spread over a Ray cluster of two nodes on this machine: same weights, also when a node is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindfl.data import make_synthetic
+from mindfl.errors import DataError, OptionError
+from mindfl.sim import FederatedLeNetJob
+from mindfl.sim.job import Silent
+
+ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'mindfl[ray]')")
+
+CLIENTS = 5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ray") / "data"
+    make_synthetic(folder, users=CLIENTS, seed=3, progress=False)
+    return folder
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.second = made.add_node(num_cpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def local_hash(data: Path, work: Any) -> str:
+    return work("local", train_dataset=data).run().hash
+
+
+@pytest.fixture
+def work(tmp_path: Path, converted: Any) -> Any:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "lenet_train.ms").write_bytes(converted().read_bytes())
+
+    def job(name: str, **settings: Any) -> FederatedLeNetJob:
+        plan = {"client_num": CLIENTS, "iterations": 2, "epochs": 2, "per_client_models": False}
+        return FederatedLeNetJob(work_dir=tmp_path / name, train_model_path=models, **{**plan, **settings})
+
+    return job
+
+
+def test_two_nodes_give_the_weights_of_a_local_run(cluster: Any, data: Path, work: Any, local_hash: str) -> None:
+    result = work("ray", train_dataset=data, executor="ray", ray_address=cluster.address).run()
+    assert result.hash == local_hash
+    assert [len(row.accuracies) for row in result.history] == [CLIENTS, CLIENTS]
+
+
+def test_a_node_lost_in_mid_iteration_changes_nothing(cluster: Any, data: Path, work: Any, local_hash: str) -> None:
+    class KillsSecondNode(Silent):
+        """Ends a node as soon as one share of the first iteration is done."""
+
+        killed_at = 0
+
+        def progress(self, progress: Any) -> None:
+            if not self.killed_at:
+                self.killed_at = progress.clients_done
+                cluster.remove_node(cluster.second, allow_graceful=False)
+
+    reporter = KillsSecondNode()
+    job = work("lost", train_dataset=data, executor="ray", ray_address=cluster.address, reporter=reporter)
+    result = job.run()
+    assert 0 < reporter.killed_at < CLIENTS
+    assert result.hash == local_hash
+    assert [len(row.accuracies) for row in result.history] == [CLIENTS, CLIENTS]
+    assert [row.clients for row in result.history] == [CLIENTS, CLIENTS]
+
+
+def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
+    from mindfl.lite import LiteModel
+    from mindfl.server import Coordinator
+    from mindfl.sim.pool import server_settings
+    from mindfl.sim.ray_executor import NodeSetup, RayExecutor
+
+    job = work("broken", train_dataset=data)
+    model = LiteModel.load(job.config.models / "lenet_train.ms")
+    coordinator = Coordinator(server_settings(job.config, 1), model.weights)
+    setup = NodeSetup(job.config, model.content, str(tmp_path / "nowhere"), ("a",))
+    executor = RayExecutor(coordinator, setup, cluster.address)
+    try:
+        with pytest.raises(DataError, match="nowhere is not a folder"):
+            executor.run_iteration(1, [0], lambda clients, loss: None)
+    finally:
+        executor.close()
+
+
+def test_a_cluster_that_is_not_there_is_one_line(data: Path, work: Any) -> None:
+    job = work("none", train_dataset=data, executor="ray", ray_address="127.0.0.1:1")
+    with pytest.raises(OptionError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        job.run()
+
+
+def test_only_the_lite_engine_is_spread(work: Any) -> None:
+    with pytest.raises(OptionError, match="executor ray runs the engine lite only"):
+        work("engine", executor="ray", engine="mindspore")
