@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
+from mindfl.errors import MindflError
 from mindfl.files import cache_dir
 
 _NEEDED_DISK = 2 * 1024**3
@@ -29,60 +31,74 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything. Never raises; changes nothing and downloads nothing."""
-    return [look() for look in _CHECKS]
+    return [Finding(name, *_looked(check.look), check.enables) for name, check in _CHECKS.items()]
 
 
-def _python() -> Finding:
-    return Finding(
-        "Python", sys.version_info >= (3, 10), platform.python_version(), "mindfl needs Python 3.10 or newer"
-    )
+class _Check(NamedTuple):
+    look: Callable[[], tuple[bool, str]]
+    enables: str = ""
 
 
-def _mindspore() -> Finding:
+def _looked(look: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
     try:
-        return Finding("MindSpore", True, version("mindspore"))
+        return look()
+    except (OSError, RuntimeError, MindflError) as error:  # no home folder, a current folder that is gone, ...
+        return False, f"cannot be examined: {error}"
+
+
+def _python() -> tuple[bool, str]:
+    return sys.version_info >= (3, 10), f"{platform.python_version()} ({sys.executable})"
+
+
+def _mindspore() -> tuple[bool, str]:
+    try:
+        return True, version("mindspore")
     except PackageNotFoundError:
-        return Finding("MindSpore", False, "not installed", "exporting, and --engine mindspore: pip install mindspore")
+        return False, "not installed"
 
 
-def _cpu() -> Finding:
+def _cpu() -> tuple[bool, str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text().split()
+        flags = Path("/proc/cpuinfo").read_text(errors="replace").split()
     except OSError:
         flags = []
     known = [name for name in ("avx2", "fma", "avx512f") if name in flags]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = f"{platform.machine()}, {cores} usable cores, {' '.join(known) or 'no AVX2'}"
-    return Finding("Processor", "fma" in flags or platform.machine() == "aarch64", found, "the device runtime at speed")
+    return "fma" in flags or platform.machine() == "aarch64", found
 
 
-def _onednn() -> Finding:
+def _onednn() -> tuple[bool, str]:
     from mindfl.models import has_avx512
 
     chosen = os.environ.get("ONEDNN_MAX_CPU_ISA")
     if chosen is not None:
-        found = f"ONEDNN_MAX_CPU_ISA={chosen}, as the environment says"
-    elif has_avx512():
-        found = "ONEDNN_MAX_CPU_ISA=AVX2 is set before MindSpore starts: 12 times as fast on AVX-512 processors"
-    else:
-        found = "left as it is: no AVX-512"
-    return Finding("oneDNN", True, found)
+        return True, f"ONEDNN_MAX_CPU_ISA={chosen}, as the environment says"
+    if has_avx512():
+        return True, "ONEDNN_MAX_CPU_ISA=AVX2 is set before MindSpore starts: 12 times as fast on AVX-512 processors"
+    return True, "left as it is: no AVX-512"
 
 
-def _converter() -> Finding:
+def _converter() -> tuple[bool, str]:
     from mindfl.convert import installed_backend
 
     backend = installed_backend()
-    if backend is None:
-        return Finding("Converter", False, "not fetched yet", "mindfl convert: fetched on first use (169 MB)")
-    return Finding("Converter", True, backend.name)
+    return (False, "not fetched yet") if backend is None else (True, backend.name)
 
 
-def _program(name: str, command: str, enables: str) -> Callable[[], Finding]:
-    def look() -> Finding:
+def _kernels() -> tuple[bool, str]:
+    from mindfl.lite.kernels import is_cached
+
+    return (True, "cached") if is_cached() else (False, "none yet")
+
+
+def _program(command: str) -> Callable[[], tuple[bool, str]]:
+    def look() -> tuple[bool, str]:
         path = shutil.which(command)
-        found = _version_of(path) if path else ""
-        return Finding(name, bool(found), found or f"{command} is not on PATH", enables)
+        if path is None:
+            return False, f"{command} is not on PATH"
+        found = _version_of(path)
+        return bool(found), found or f"{path} does not start"
 
     return look
 
@@ -91,7 +107,7 @@ def _version_of(path: str) -> str:
     for option in ("--version", "-version"):
         try:
             done = subprocess.run([path, option], capture_output=True, text=True, timeout=20, check=False)
-        except (OSError, subprocess.TimeoutExpired):
+        except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
             return ""
         lines = (done.stdout or done.stderr).splitlines()
         if done.returncode == 0 and lines:
@@ -99,58 +115,39 @@ def _version_of(path: str) -> str:
     return ""
 
 
-def _old_pythons() -> Finding:
-    found = {f"3.{minor}": shutil.which(f"python3.{minor}") for minor in (7, 8, 9)}
-    root = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+def _old_pythons() -> tuple[bool, str]:
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    present = []
     for minor in (7, 8, 9):
-        candidates = sorted(root.glob(f"3.{minor}.*/bin/python")) if root.is_dir() else []
-        if candidates and _starts(candidates[-1]):
-            found[f"3.{minor}"] = str(candidates[-1])
-        elif not _starts(found[f"3.{minor}"]):
-            found[f"3.{minor}"] = None
-    present = [f"{name} ({path})" for name, path in found.items() if path]
-    return Finding(
-        "Python 3.7-3.9", bool(present), ", ".join(present) or "none", "the real MindSpore Federated 0.1.0 server"
-    )
+        candidates = [str(path) for path in sorted(root.glob(f"3.{minor}.*/bin/python"))[-1:]]
+        candidates += filter(None, [shutil.which(f"python3.{minor}")])
+        present += [f"3.{minor} ({path})" for path in candidates if _version_of(path)][:1]
+    return bool(present), ", ".join(present) or "none"
 
 
-def _starts(interpreter: str | Path | None) -> bool:
-    return bool(interpreter) and bool(_version_of(str(interpreter)))
+def _disk() -> tuple[bool, str]:
+    free = shutil.disk_usage(Path.cwd()).free
+    return free >= _NEEDED_DISK, f"{free / 1024**3:.1f} GiB free here"
 
 
-def _kernels() -> Finding:
-    from mindfl.lite.kernels import is_cached
-
-    cached = is_cached()
-    return Finding(
-        "Compiled kernels", cached, "cached" if cached else "none yet", "compiled on first use, half a minute"
-    )
-
-
-def _cache() -> Finding:
+def _cache() -> tuple[bool, str]:
     folder = cache_dir()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    writable = os.access(existing, os.W_OK)
-    return Finding("Cache folder", writable, str(folder), "keeping downloads and compiled kernels: set MINDFL_CACHE")
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        return False, f"{folder} cannot be written to"
+    return True, str(folder)
 
 
-def _disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free
-    return Finding(
-        "Disk", free >= _NEEDED_DISK, f"{free / 1024**3:.1f} GiB free here", "3,500 clients with model files (2 GiB)"
-    )
-
-
-_CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python,
-    _mindspore,
-    _cpu,
-    _onednn,
-    _converter,
-    _kernels,
-    _program("Java", "java", "the real Java clients of MindSpore Federated"),
-    _program("Redis", "redis-server", "the real MindSpore Federated server's shared state"),
-    _old_pythons,
-    _disk,
-    _cache,
-)
+_CHECKS = {
+    "Python": _Check(_python, "mindfl needs Python 3.10 or newer"),
+    "MindSpore": _Check(_mindspore, "exporting, and --engine mindspore: pip install mindspore"),
+    "Processor": _Check(_cpu, "the device runtime at speed"),
+    "oneDNN": _Check(_onednn),
+    "Converter": _Check(_converter, "mindfl convert: fetched on first use (169 MB)"),
+    "Compiled kernels": _Check(_kernels, "a quick start: compiled on first use, half a minute"),
+    "Java": _Check(_program("java"), "the real Java clients of MindSpore Federated"),
+    "Redis": _Check(_program("redis-server"), "the real MindSpore Federated server's shared state"),
+    "Python 3.7-3.9": _Check(_old_pythons, "the real MindSpore Federated 0.1.0 server"),
+    "Disk": _Check(_disk, "3,500 clients with model files (2 GiB)"),
+    "Cache folder": _Check(_cache, "keeping downloads and compiled kernels: set MINDFL_CACHE to a folder you own"),
+}

@@ -14,11 +14,17 @@ PathLike = str | os.PathLike[str]
 
 
 def cache_dir() -> Path:
-    """Return the folder for downloads and compiled kernels: ``MINDFL_CACHE``, else the user's cache folder."""
+    """Return the folder for downloads and compiled kernels: ``MINDFL_CACHE``, else the user's cache folder.
+
+    Raises :class:`StorageError` where there is no home folder to put it in.
+    """
     base = os.environ.get("MINDFL_CACHE")
-    if base:
-        return Path(base).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindfl"
+    try:
+        if base:
+            return Path(base).expanduser().absolute()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindfl"
+    except RuntimeError:
+        raise StorageError("there is no home folder for the cache", hint="set MINDFL_CACHE to a folder") from None
 
 
 def make_dir(path: PathLike) -> Path:

@@ -7,20 +7,27 @@ import importlib
 import os
 import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import click
 
 from mindfl._version import __version__
-from mindfl.errors import InterruptedRunError, MindflError, StorageError
+from mindfl.errors import InterruptedRunError, MindflError, OptionError, StorageError
 
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
 COMMANDS = {
+    "bench": ("mindfl.cli.bench", "Measure how fast this machine trains."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
     "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
     "doctor": ("mindfl.cli.doctor", "Say what this machine has, and what each missing thing would enable."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }
+
+
+#: what click raises for a bare command that needs a subcommand; before 8.2 it printed the help itself
+_BARE: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class LazyGroup(click.Group):
@@ -49,14 +56,15 @@ def root() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with a documented exit code (docs/errors.md); never shows a traceback for an
     error that mindfl understands. SIGTERM ends a command as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         root.main(arguments, prog_name="mindfl", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        _refuse(error)
     except MindflError as error:
         _fail(error)
     except (KeyboardInterrupt, click.Abort):
@@ -66,6 +74,29 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(141)
     except OSError as error:
         _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise ``KeyboardInterrupt``, and again a moment later where a destructor or a callback from C loses it.
+
+    From then on objects that were interrupted while they were made fail in their destructors: that is not shown.
+    """
+    sys.unraisablehook = _insist
+    raise KeyboardInterrupt
+
+
+def _insist(lost: sys.UnraisableHookArgs) -> None:
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+def _refuse(error: click.UsageError) -> None:
+    """Report what click says about the arguments as one line; a bare command that needs a subcommand shows its help."""
+    if isinstance(error, _BARE):
+        error.show()
+        sys.exit(error.exit_code)
+    hint = f"see {error.ctx.command_path} --help" if error.ctx else ""
+    _fail(OptionError(error.format_message().rstrip("."), hint=hint))
 
 
 def _fail(error: MindflError) -> None:

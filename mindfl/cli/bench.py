@@ -1,0 +1,52 @@
+"""``mindfl bench``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+
+if TYPE_CHECKING:
+    from mindfl.sim.bench import BenchResult
+
+
+@click.command("bench", short_help="Measure how fast this machine trains.")
+@option("--seconds", default=8.0, help="Length of each of the two measurements, about.")
+@option("--workers", type=int, help="Threads of the second measurement.  [default: one per processor]")
+@option("--work_dir", help="Folder that keeps model and data.  [default: bench in the cache folder]")
+@option("--quiet", is_flag=True, help="No progress.")
+@json_option
+def bench_command(seconds: float, workers: int | None, work_dir: str | None, quiet: bool, as_json: bool) -> None:
+    """Train LeNet federated on synthetic writers, with one worker and with one per processor, and print steps a second.
+
+    Takes less than a minute, once the model is converted and the device runtime compiled. What else the machine does
+    meanwhile slows it down."""
+    from mindfl.sim.bench import bench
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(f"mindfl: {text}", err=True)
+
+    result = bench(seconds=seconds, workers=workers, work_dir=work_dir, say=say)
+    if as_json:
+        echo_json(asdict(result))
+    else:
+        click.echo(_text(result))
+
+
+def _text(result: BenchResult) -> str:
+    lines = [
+        f"{result.processor}, {result.processors} usable processor{'s' if result.processors > 1 else ''}",
+        f"LeNet, batches of {result.batch_size}, {result.clients} synthetic clients, {result.epochs} local epochs",
+    ]
+    lines += [
+        f"{speed.workers:>4} worker{'s' if speed.workers > 1 else ' '}  {speed.steps_per_s:>9,.0f} steps/s"
+        f"  {speed.ms_per_step:.2f} ms a step and worker  (median of {speed.iterations} iterations)"
+        for speed in result.speeds
+    ]
+    if result.ratio is not None:
+        lines.append(f"ratio {result.ratio:.2f}")
+    return "\n".join(lines)

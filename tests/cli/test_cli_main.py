@@ -1,0 +1,171 @@
+"""What all commands have in common: help without heavy imports, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindfl.cli import COMMANDS
+
+HEAVY = ("mindspore", "numba", "llvmlite", "matplotlib", "PIL", "numpy", "tqdm")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mindfl",
+        *(f"from mindfl.cli import main; main({arguments})" for arguments in (["--help"], ["--version"])),
+    ],
+)
+def test_cheap_imports(python, code: str) -> None:
+    script = f"import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
+    outcome = python("-c", script)
+    assert outcome.code == 0
+    assert set(outcome.err.split()) & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_of_each_command_is_cheap(python, command: str) -> None:
+    script = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+        f"from mindfl.cli import main; main(['{command}', '--help'])"
+    )
+    outcome = python("-c", script)
+    assert outcome.code == 0 and "Usage: mindfl" in outcome.out
+    assert set(outcome.err.split()) & {"mindspore", "numba", "matplotlib"} == set()
+
+
+def test_help_lists_every_command(mindfl) -> None:
+    outcome = mindfl("--help")
+    for name, (_, text) in COMMANDS.items():
+        assert name in outcome.out and text.split()[0] in outcome.out
+    assert mindfl("-h") == outcome
+
+
+def test_module_is_the_command(python) -> None:
+    from mindfl import __version__
+
+    assert python("-m", "mindfl", "--version") == (0, f"mindfl, version {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["simul"], "No such command 'simul'"),
+        (["data", "simul"], "No such command 'simul'"),
+        (["simulate", "extra"], "unexpected extra argument"),
+        (["simulate", "--nonsense"], "No such option '--nonsense'"),
+        (["simulate", "--seed", "abc"], "'abc' is not a valid integer"),
+        (["simulate", "--learning_rate", "fast"], "'fast' is not a valid float"),
+        (["simulate", "--iterations"], "'--iterations' requires an argument"),
+        (["simulate", "--client_num", "0"], "client_num must be a whole number of at least 1, got 0"),
+        (["simulate", "--client_num", "1e3"], "'1e3' is not a valid integer"),
+        (["simulate", "--learning_rate", "nan"], "learning_rate must be a finite number above 0, got nan"),
+        (["simulate", "--task", "dance"], "task must be one of train, inference, getModel, got 'dance'"),
+        (["simulate", "--engine", "steam"], "engine must be one of lite, mindspore"),
+    ],
+)
+def test_wrong_usage_is_one_line(mindfl, tmp_path, monkeypatch, arguments: list[str], reason: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = mindfl(*arguments)
+    assert outcome.code == 2
+    assert reason in outcome.error() and outcome.error().endswith("[E-OPTION]")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_bare_group_shows_its_help(mindfl, arguments: list[str]) -> None:
+    outcome = mindfl(*arguments)
+    assert "Commands:" in outcome.out + outcome.err
+
+
+def test_reader_that_went_away() -> None:
+    command = f"{sys.executable} -m mindfl simulate --help | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout in ("U0\n", "U141\n")
+
+
+def test_standard_output_on_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mindfl", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_interrupt_that_a_destructor_loses_is_raised_again(python) -> None:
+    script = """
+import signal
+from mindfl.cli import main
+
+class Deaf:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+main(["--version"])
+deaf = Deaf()
+try:
+    del deaf
+    signal.pause()
+except KeyboardInterrupt:
+    print("heard")
+"""
+    outcome = python("-c", script)
+    assert outcome.out.splitlines()[-1] == "heard" and outcome.err == ""
+
+
+class TestDoctor:
+    NAMES = (
+        *("Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),
+        *("Java", "Redis", "Python 3.7-3.9", "Disk", "Cache folder"),
+    )
+
+    def test_json_has_every_check(self, mindfl) -> None:
+        outcome = mindfl("doctor", "--json")
+        findings = json.loads(outcome.out)
+        assert tuple(finding["name"] for finding in findings) == self.NAMES
+        for finding in findings:
+            assert finding["found"] and isinstance(finding["present"], bool)
+            assert finding["enables"] or finding["present"], "what is missing says what it would enable"
+
+    def test_text(self, mindfl) -> None:
+        outcome = mindfl("doctor")
+        assert outcome.code == 0 and outcome.err == ""
+        for line, name in zip(outcome.out.splitlines(), self.NAMES, strict=True):
+            assert line[:2] in ("ok", "--") and line[3:].strip().startswith(name)
+
+    def test_bare_environment(self, python, bare_environment) -> None:
+        outcome = python("-m", "mindfl", "doctor", "--json", env=bare_environment)
+        assert (outcome.code, outcome.err) == (0, "")
+        found = {finding["name"]: finding for finding in json.loads(outcome.out)}
+        assert found["Java"]["found"] == "java is not on PATH"
+        assert not found["Cache folder"]["present"] and "cannot be written" in found["Cache folder"]["found"]
+        assert not found["Converter"]["present"]
+
+    def test_no_home_folder_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from mindfl import doctor
+
+        def homeless() -> None:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(doctor.Path, "home", homeless)
+        for name in ("MINDFL_CACHE", "XDG_CACHE_HOME", "PYENV_ROOT"):
+            monkeypatch.delenv(name, raising=False)
+        found = {finding.name: finding for finding in doctor.examine()}
+        assert tuple(found) == self.NAMES
+        assert "no home folder" in found["Cache folder"].found
+
+    def test_current_folder_is_gone(self, python, tmp_path) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        script = f"import os; os.rmdir({str(gone)!r}); from mindfl.cli import main; main(['doctor', '--json'])"
+        outcome = python("-c", script, cwd=gone)
+        assert outcome.code == 0
+        found = {finding["name"]: finding for finding in json.loads(outcome.out)}
+        assert not found["Disk"]["present"]

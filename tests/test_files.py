@@ -1,0 +1,93 @@
+"""Atomic writing and the cache folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mindfl.errors import StorageError
+from mindfl.files import atomic_path, cache_dir, make_dir, read_file, write_atomic
+
+
+def test_writes_bytes_and_text_creating_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a b" / "手写" / "file"
+    write_atomic(path, "naïve\n")
+    assert read_file(path) == "naïve\n".encode()
+    write_atomic(path, b"\0\xff")
+    assert read_file(path) == b"\0\xff"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_content(tmp_path: Path, failure: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(failure), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise failure
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_os_error_on_the_way_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(StorageError, match=r"cannot write .*file: No space"), atomic_path(path):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "file", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "手" * 85])
+def test_longest_names(tmp_path: Path, name: str) -> None:
+    write_atomic(tmp_path / name, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write"):
+        write_atomic(tmp_path / "file", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match=r"cannot create folder"):
+        make_dir(tmp_path / "file" / "folder")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read .*missing: No such file") as caught:
+        read_file(tmp_path / "missing")
+    assert caught.value.hint == "check the path"
+
+
+class TestCacheFolder:
+    @pytest.fixture(autouse=True)
+    def clean(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("MINDFL_CACHE", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_order(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_dir() == tmp_path / ".cache" / "mindfl"
+        monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+        assert cache_dir() == Path("/xdg/mindfl")
+        monkeypatch.setenv("MINDFL_CACHE", "~/mine")
+        assert cache_dir() == tmp_path / "mine"
+
+    def test_no_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MINDFL_CACHE", "~no-such-user/cache")
+        with pytest.raises(StorageError, match=r"no home folder") as caught:
+            cache_dir()
+        assert "MINDFL_CACHE" in caught.value.hint

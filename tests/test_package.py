@@ -1,0 +1,38 @@
+"""The public interface."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import mindfl
+
+
+def test_names_are_sorted_few_and_those_of_the_lazy_table() -> None:
+    assert mindfl.__all__ == sorted(mindfl.__all__)
+    assert len(mindfl.__all__) <= 40
+    assert set(mindfl.__all__) == {*mindfl._HOMES, "__version__"}
+    assert set(mindfl.__all__) <= set(dir(mindfl))
+
+
+@pytest.mark.parametrize("name", mindfl.__all__)
+def test_every_name_is_there_and_documented(name: str) -> None:
+    value = getattr(mindfl, name)
+    if name in mindfl._HOMES:
+        assert value is getattr(importlib.import_module(mindfl._HOMES[name]), name)
+        assert value.__doc__
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="module 'mindfl' has no attribute 'nonsense'"):
+        mindfl.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "package", ["client", "convert", "data", "export", "lite", "models", "protocol", "server", "sim"]
+)
+def test_every_package_lists_names_it_has(package: str) -> None:
+    module = importlib.import_module(f"mindfl.{package}")
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
