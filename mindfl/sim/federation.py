@@ -14,9 +14,9 @@ from mindfl.server import Coordinator, IterationRecord
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.executors import Executor
-from mindfl.sim.history import IterationRow
+from mindfl.sim.history import ClientAccuracies, IterationRow
 from mindfl.sim.metrics import Accuracy
-from mindfl.sim.pool import server_settings
+from mindfl.sim.pool import ClientResult, server_settings
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Federation:
         self._clients = clients
         self._observer = observer
         self._record: IterationRecord | None = None
+        self._names: tuple[str, ...] = ()
         settings = server_settings(config, min(config.cohort, clients))
         self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note)
         self._make_executor = executor
@@ -88,7 +89,7 @@ class Federation:
             raise SimulationError(f"iteration {iteration} did not end though all its clients did")
         seconds = time.perf_counter() - begin
         after = executor.traffic
-        accuracies = {item.name: item.accuracy for item in results if item.accuracy is not None}
+        accuracies = self._accuracies(results)
         steps = sum(item.steps for item in results)
         return IterationRow(
             iteration=iteration,
@@ -103,6 +104,13 @@ class Federation:
             seconds=round(seconds, 3),
             accuracies=accuracies,
         )
+
+    def _accuracies(self, results: Sequence[ClientResult]) -> ClientAccuracies:
+        evaluated = [(item.name, item.accuracy) for item in results if item.accuracy is not None]
+        names = tuple(name for name, _ in evaluated)
+        if names != self._names:
+            self._names = names
+        return ClientAccuracies(self._names, [value for _, value in evaluated])
 
     def _chosen(self, iteration: int) -> Sequence[int]:
         """Return the clients of an iteration, in order: all, or a sample that depends on seed and iteration alone."""
