@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -72,46 +73,95 @@ class LiteEngine:
         return _LiteTrainer(self, user, stop)
 
 
-class _LiteTrainer:
-    def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
-        self._engine = engine
+class ClientTrainer(ABC):
+    """What trainers of all engines have in common: one client's data, the epochs, accuracy and labels."""
+
+    def __init__(self, batch_size: int, user: UserData, stop: threading.Event) -> None:
         self._user = user
         self._stop = stop
         self.train_size = user.train.size
         self.eval_size = user.test.size
-        self.batch_size = engine.batch_size
+        self.batch_size = batch_size
         self.last_loss = math.nan
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        """Train on all samples ``epochs`` times, in order; return the mean loss of the last epoch."""
+        self.set_rate(learning_rate)
+        images, labels = self.images(self._user.train), _labels(self._user.train)
+        self.last_loss = math.nan
+        for epoch in range(epochs):
+            self.check_stop()
+            losses = self.run_epoch(images, labels)
+            report(epoch, losses.tolist())
+            self.last_loss = mean_loss(losses)
+        return self.last_loss
+
+    def evaluate(self) -> float:
+        """Return the accuracy on the test data."""
+        return accuracy(self._test_scores(), _labels(self._user.test))
+
+    def predict(self) -> NDArray[np.int_]:
+        """Return the predicted labels of the test data."""
+        labels: NDArray[np.int_] = self._test_scores().argmax(axis=1)
+        return labels
+
+    def check_stop(self) -> None:
+        """Raise :class:`InterruptedRunError` once the run is to end."""
+        if self._stop.is_set():
+            raise InterruptedRunError("interrupted")
+
+    def _test_scores(self) -> NDArray[np.float32]:
+        return self.scores(self.images(self._user.test))
+
+    @abstractmethod
+    def load(self, weights: Weights) -> None:
+        """Take over ``weights``, with fresh optimizer state."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """Return the current weights, flat."""
+
+    @abstractmethod
+    def images(self, split: Split) -> NDArray[np.float32]:
+        """Return a part's true samples in the form the engine takes."""
+
+    @abstractmethod
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate."""
+
+    @abstractmethod
+    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Train once on all samples and return the loss of each batch."""
+
+    @abstractmethod
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the class scores of all images."""
+
+
+class _LiteTrainer(ClientTrainer):
+    def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
+        super().__init__(engine.batch_size, user, stop)
+        self._engine = engine
 
     def load(self, weights: Weights) -> None:
         session = self._engine.session()
         session.reset()
         session.set_weights(weights)
 
-    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
-        session = self._engine.session()
-        session.set_learning_rate(learning_rate)
-        images, labels = self._user.train.planes(), _labels(self._user.train)
-        self.last_loss = math.nan
-        for epoch in range(epochs):
-            if self._stop.is_set():
-                raise InterruptedRunError("interrupted")
-            losses = session.train(images, labels)
-            report(epoch, losses.tolist())
-            self.last_loss = mean_loss(losses)
-        return self.last_loss
-
-    def evaluate(self) -> float:
-        return accuracy(self._logits(), _labels(self._user.test))
-
-    def predict(self) -> NDArray[np.int_]:
-        labels: NDArray[np.int_] = self._logits().argmax(axis=1)
-        return labels
-
     def weights(self) -> Weights:
         return self._engine.session().weight_views()
 
-    def _logits(self) -> NDArray[np.float32]:
-        return self._engine.session().predict(self._user.test.planes())
+    def images(self, split: Split) -> NDArray[np.float32]:
+        return split.planes()
+
+    def set_rate(self, rate: float) -> None:
+        self._engine.session().set_learning_rate(rate)
+
+    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        return self._engine.session().train(images, labels)
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self._engine.session().predict(images)
 
 
 def _labels(split: Split) -> NDArray[np.int32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
-from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.errors import OptionError
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.lite import LiteModel
 from mindfl.lite.plan import Graph
 from mindfl.models import import_mindspore, model_spec
-from mindfl.sim.engines import SimulatedTrainer, Weights, accuracy, mean_loss
+from mindfl.sim.engines import ClientTrainer, SimulatedTrainer, Weights
 
 
 class MindSporeEngine:
@@ -85,56 +83,38 @@ class MindSporeEngine:
         return self._tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-class _MindSporeTrainer:
+class _MindSporeTrainer(ClientTrainer):
     def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
+        super().__init__(engine.batch_size, user, stop)
         self._engine = engine
-        self._user = user
-        self._stop = stop
-        self.train_size = user.train.size
-        self.eval_size = user.test.size
-        self.batch_size = engine.batch_size
-        self.last_loss = math.nan
 
     def load(self, weights: Weights) -> None:
         self._engine.load(weights)
 
-    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
-        self._engine.set_rate(learning_rate)
-        images, labels = _samples(self._user.train)
-        self.last_loss = math.nan
-        for epoch in range(epochs):
-            losses = []
-            for batch in self._batches(len(labels)):
-                if self._stop.is_set():
-                    raise InterruptedRunError("interrupted")
-                losses.append(self._engine.step(images[batch], labels[batch]))
-            report(epoch, losses)
-            self.last_loss = mean_loss(np.array(losses, np.float32))
-        return self.last_loss
-
-    def evaluate(self) -> float:
-        return accuracy(self._logits(), _samples(self._user.test)[1])
-
-    def predict(self) -> NDArray[np.int_]:
-        labels: NDArray[np.int_] = self._logits().argmax(axis=1)
-        return labels
-
     def weights(self) -> Weights:
         return self._engine.weights()
 
-    def _logits(self) -> NDArray[np.float32]:
-        images, labels = _samples(self._user.test)
-        scores = np.concatenate([self._engine.logits(images[batch]) for batch in self._batches(len(labels))])
-        return scores[: len(labels)]
+    def images(self, split: Split) -> NDArray[np.float32]:
+        return split.images()
+
+    def set_rate(self, rate: float) -> None:
+        self._engine.set_rate(rate)
+
+    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        losses = []
+        for batch in self._batches(len(labels)):
+            self.check_stop()
+            losses.append(self._engine.step(images[batch], labels[batch]))
+        return np.array(losses, np.float32)
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores = np.concatenate([self._engine.logits(images[batch]) for batch in self._batches(len(images))])
+        return scores[: len(images)]
 
     def _batches(self, count: int) -> NDArray[np.int_]:
         """Return sample positions, one row a batch; the last is filled by repeating samples from the first on."""
         steps = -(-count // self.batch_size)
         return (np.arange(steps * self.batch_size) % count).reshape(steps, self.batch_size)
-
-
-def _samples(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    return split.images(), split.labels[: split.size]
 
 
 def _sizes(model: LiteModel) -> tuple[int, int]:
