@@ -11,18 +11,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client import EpochReport, Trainer
+from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError
 from mindfl.lite import Executable, LiteModel, Session
 
 Weights = Mapping[str, NDArray[np.float32]]
-
-
-class SimulatedTrainer(Trainer, Protocol):
-    """A trainer that also tells the loss of its last epoch, for the progress display."""
-
-    last_loss: float
 
 
 class Engine(Protocol):
@@ -31,7 +25,7 @@ class Engine(Protocol):
     max_workers: int | None
     batch_size: int
 
-    def trainer(self, user: UserData, stop: threading.Event) -> SimulatedTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
 
 
@@ -56,7 +50,6 @@ class LiteEngine:
 
     def __init__(self, model: LiteModel) -> None:
         self.model = model
-        self.batch_size = 0
         self._executable = Executable(model)
         self._local = threading.local()
         self.batch_size = self.session().batch_size
@@ -68,13 +61,13 @@ class LiteEngine:
         session: Session = self._local.session
         return session
 
-    def trainer(self, user: UserData, stop: threading.Event) -> SimulatedTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
         """Return a trainer of one client's data."""
         return _LiteTrainer(self, user, stop)
 
 
 class ClientTrainer(ABC):
-    """What trainers of all engines have in common: one client's data, the epochs, accuracy and labels."""
+    """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch."""
 
     def __init__(self, batch_size: int, user: UserData, stop: threading.Event) -> None:
         self._user = user

@@ -15,7 +15,7 @@ from mindfl.export.optimizers import OptimizerSettings
 from mindfl.lite import LiteModel
 from mindfl.lite.plan import Graph
 from mindfl.models import import_mindspore, model_spec
-from mindfl.sim.engines import ClientTrainer, SimulatedTrainer, Weights
+from mindfl.sim.engines import ClientTrainer, Weights
 
 
 class MindSporeEngine:
@@ -49,7 +49,7 @@ class MindSporeEngine:
             raise OptionError(f"model {name} has other parameters than the .ms file", hint="use --engine lite")
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
 
-    def trainer(self, user: UserData, stop: threading.Event) -> SimulatedTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
         """Return a trainer of one client's data."""
         return _MindSporeTrainer(self, user, stop)
 
