@@ -4,14 +4,24 @@ The layout rules are those of the FlatBuffers "internals" page: little endian, a
 first int32 points *back* to a vtable, vectors and strings prefixed by a uint32 length. A buffer that breaks them raises
 :class:`BrokenBufferError`; nothing is ever read outside the buffer, and nothing is copied but strings.
 
-Offsets may also point to one place again and again, so that a small buffer could describe gigabytes. What is read is
-therefore counted against an allowance in proportion to the buffer's length, which no honest buffer uses up.
+What is read is checked as the structural ``Verifier`` of the FlatBuffers C++ library does: bounds, the alignment of
+tables, vtables, lengths and numbers (counted from the buffer's start), offsets that are not zero, texts that end in a
+zero byte, at most 1,000,000 tables. So a reader that reads every field of its schema refuses what a verifier would.
+Meant to differ:
+
+- Texts that are not UTF-8, and offsets of zero in a vector, are refused; in C++ they pass.
+- Numbers of 8 bytes need an alignment of 4 only: the converter of MindSpore Lite does not keep more.
+- No limit of 64 levels: a reader goes as deep as its schema.
+- Offsets may point to one place again and again, so that a small buffer could describe gigabytes. What is read is
+  counted against an allowance in proportion to the buffer's length, which no honest buffer uses up.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,25 +29,45 @@ from numpy.typing import DTypeLike, NDArray
 _U16 = struct.Struct("<H")
 _I32 = struct.Struct("<i")
 _U32 = struct.Struct("<I")
-_TABLE_COST = 32  # bytes that a table takes at least: entry in a vector, vtable offset, a few fields
+_NUMBERS = {code: struct.Struct("<" + code) for code in "?bBhHiIqQfd"}
+_ALIGNMENT = 4
+_MAX_TABLES = 1_000_000  # max_tables of the C++ verifier
+_PART_COST = 32  # a table, text or vector takes 8 bytes at least, an offset and a length, and the allowance is fourfold
 
 
 class BrokenBufferError(ValueError):
     """The bytes are not the FlatBuffer they claim to be."""
 
 
-def _unpack(code: struct.Struct, data: bytes, at: int) -> int:
+def _unpack(code: struct.Struct, data: bytes, at: int) -> Any:
     if at < 0 or at + code.size > len(data):
         raise BrokenBufferError(f"offset {at} lies outside the {len(data)} bytes")
-    value: int = code.unpack_from(data, at)[0]
-    return value
+    if at % min(code.size, _ALIGNMENT):
+        raise BrokenBufferError(f"what lies at {at} is not aligned")
+    return code.unpack_from(data, at)[0]
+
+
+def _follow(data: bytes, at: int) -> int:
+    """Return the place that the offset at ``at`` points to."""
+    offset: int = _unpack(_U32, data, at)
+    if not offset:
+        raise BrokenBufferError(f"the offset at {at} points to itself")
+    return at + offset
 
 
 class Allowance:
-    """The number of bytes that may still be read from one buffer."""
+    """The number of bytes, and of tables, that may still be read from one buffer."""
 
     def __init__(self, length: int) -> None:
         self._left = 4 * length + 4096
+        self._tables = _MAX_TABLES
+
+    def open_table(self) -> None:
+        """Take one table from the allowance, or raise :class:`BrokenBufferError`."""
+        self._tables -= 1
+        if self._tables < 0:
+            raise BrokenBufferError(f"it has more than {_MAX_TABLES} tables")
+        self.spend(_PART_COST)
 
     def spend(self, count: int) -> None:
         """Take ``count`` bytes from the allowance, or raise :class:`BrokenBufferError`."""
@@ -46,7 +76,7 @@ class Allowance:
             raise BrokenBufferError("its parts point to the same bytes over and over")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """One table at ``start`` in ``data``; fields are addressed by slot number."""
 
@@ -59,17 +89,17 @@ class Table:
     @classmethod
     def at(cls, data: bytes, start: int, allowance: Allowance) -> Table:
         """Open the table that begins at byte ``start``."""
-        allowance.spend(_TABLE_COST)
+        allowance.open_table()
         vtable = start - _unpack(_I32, data, start)
         size = _unpack(_U16, data, vtable)
-        if size < 4 or size % 2 or vtable + size > len(data):
+        if size % 2 or vtable + size > len(data):
             raise BrokenBufferError(f"broken vtable at {vtable}")
         return cls(data, start, vtable, (size - 4) // 2, allowance)
 
     @classmethod
     def root(cls, data: bytes) -> Table:
         """Open the root table."""
-        return cls.at(data, _unpack(_U32, data, 0), Allowance(len(data)))
+        return cls.at(data, _follow(data, 0), Allowance(len(data)))
 
     def _field(self, slot: int) -> int:
         """Return the position of a field's value, or 0 where the field is absent."""
@@ -78,15 +108,14 @@ class Table:
         offset = _unpack(_U16, self.data, self.vtable + 4 + 2 * slot)
         return self.start + offset if offset else 0
 
+    def has(self, slot: int) -> bool:
+        """Tell whether a field is there."""
+        return self._field(slot) != 0
+
     def scalar(self, slot: int, dtype: str, default: float) -> int | float | bool:
         """Return a number; ``dtype`` is a struct code such as ``"i"``, ``"f"``, ``"B"`` or ``"?"``."""
         at = self._field(slot)
-        if not at:
-            return default
-        code = struct.Struct("<" + dtype)
-        if at + code.size > len(self.data):
-            raise BrokenBufferError(f"a number at {at} lies outside the buffer")
-        value: int | float | bool = code.unpack_from(self.data, at)[0]
+        value: int | float | bool = _unpack(_NUMBERS[dtype], self.data, at) if at else default
         return value
 
     def integer(self, slot: int, dtype: str = "i", default: int = 0) -> int:
@@ -95,44 +124,60 @@ class Table:
 
     def _target(self, slot: int) -> int:
         at = self._field(slot)
-        return at + _unpack(_U32, self.data, at) if at else 0
+        return _follow(self.data, at) if at else 0
 
     def table(self, slot: int) -> Table | None:
         """Return a child table, or None where it is absent."""
         at = self._target(slot)
         return Table.at(self.data, at, self.allowance) if at else None
 
-    def _vector(self, slot: int, item_size: int) -> tuple[int, int]:
-        at = self._target(slot)
-        if not at:
-            return 0, 0
-        count = _unpack(_U32, self.data, at)
+    def _items(self, at: int, item_size: int) -> tuple[int, int]:
+        """Return the position of the first item, and the number of items, of the vector at ``at``."""
+        count: int = _unpack(_U32, self.data, at)
         if count * item_size > len(self.data) - at - 4:
             raise BrokenBufferError(f"a vector of {count} items at {at} runs over the end")
         return at + 4, count
 
-    def string(self, slot: int) -> str:
-        """Return a text; absent reads as empty."""
-        at, count = self._vector(slot, 1)
-        self.allowance.spend(count)
+    def _vector(self, slot: int, item_size: int) -> tuple[int, int]:
+        at = self._target(slot)
+        start, count = self._items(at, item_size) if at else (0, 0)
+        self.allowance.spend(_PART_COST + count * item_size)
+        return start, count
+
+    def _text(self, at: int) -> str:
+        start, count = self._items(at, 1)
+        self.allowance.spend(_PART_COST + count)
+        if start + count == len(self.data) or self.data[start + count]:
+            raise BrokenBufferError(f"the text at {at} has no zero byte at its end")
         try:
-            return self.data[at : at + count].decode()
+            return self.data[start : start + count].decode()
         except UnicodeDecodeError:
             raise BrokenBufferError(f"the text at {at} is not UTF-8") from None
+
+    def string(self, slot: int) -> str:
+        """Return a text; absent reads as empty."""
+        at = self._target(slot)
+        return self._text(at) if at else ""
+
+    def strings(self, slot: int) -> list[str]:
+        """Return a vector of texts; absent reads as empty."""
+        return [self._text(at) for at in self._targets(slot)]
 
     def array(self, slot: int, dtype: DTypeLike) -> NDArray[np.generic] | None:
         """Return a vector of numbers as a read-only view, or None where it is absent."""
         item = np.dtype(dtype)
         at, count = self._vector(slot, item.itemsize)
-        self.allowance.spend(count * item.itemsize)
         return np.frombuffer(self.data, item, count, at) if at else None
 
     def position(self, slot: int) -> int:
         """Return the byte position of a vector's first item, or 0 where it is absent."""
-        return self._vector(slot, 1)[0]
+        at = self._target(slot)
+        return self._items(at, 1)[0] if at else 0
 
-    def tables(self, slot: int) -> list[Table]:
-        """Return a vector of tables; absent reads as empty."""
+    def _targets(self, slot: int) -> Iterator[int]:
         at, count = self._vector(slot, 4)
-        items = range(at, at + 4 * count, 4)
-        return [Table.at(self.data, item + _unpack(_U32, self.data, item), self.allowance) for item in items]
+        return (_follow(self.data, item) for item in range(at, at + 4 * count, 4))
+
+    def tables(self, slot: int) -> Iterator[Table]:
+        """Iterate over a vector of tables; absent reads as empty."""
+        return (Table.at(self.data, at, self.allowance) for at in self._targets(slot))

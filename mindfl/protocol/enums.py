@@ -5,6 +5,19 @@ from __future__ import annotations
 from enum import IntEnum
 
 
+class Int8Enum(IntEnum):
+    """An enumeration stored as int8. A value that a newer peer knows and we do not becomes a member without a name."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Int8Enum | None:
+        if not isinstance(value, int) or not -128 <= value <= 127:
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        return member
+
+
 class ResponseCode(IntEnum):
     """Value of the ``retcode`` field (int32)."""
 
@@ -15,7 +28,7 @@ class ResponseCode(IntEnum):
     SYSTEM_ERROR = 500
 
 
-class AggregationType(IntEnum):
+class AggregationType(Int8Enum):
     """How uploads become the next model (int8)."""
 
     FED_AVG = 0
@@ -25,7 +38,7 @@ class AggregationType(IntEnum):
     QFFL = 4
 
 
-class Metric(IntEnum):
+class Metric(Int8Enum):
     """Metric that a plan may ask for (int8)."""
 
     ACCURACY = 0
@@ -36,7 +49,7 @@ class Metric(IntEnum):
     FBETA = 5
 
 
-class EarlyStopType(IntEnum):
+class EarlyStopType(Int8Enum):
     """Criterion of :class:`mindfl.protocol.EarlyStop` (int8)."""
 
     LOSS_DIFF = 0
@@ -44,14 +57,14 @@ class EarlyStopType(IntEnum):
     WEIGHT_DIFF = 2
 
 
-class UnsupervisedEvalFlag(IntEnum):
+class UnsupervisedEvalFlag(Int8Enum):
     """Whether the server evaluates clients without labels (int8)."""
 
     EVAL_DISABLE = 0
     EVAL_ENABLE = 1
 
 
-class CompressType(IntEnum):
+class CompressType(Int8Enum):
     """Form in which weights travel (int8)."""
 
     NO_COMPRESS = 0

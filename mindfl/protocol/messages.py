@@ -226,10 +226,3 @@ class PlainText:
 
 Request: TypeAlias = RequestFLJob | RequestUpdateModel | RequestGetModel
 Response: TypeAlias = ResponseFLJob | ResponseUpdateModel | ResponseGetModel | PlainText
-
-ENDPOINTS: dict[type[Request], str] = {
-    RequestFLJob: "startFLJob",
-    RequestUpdateModel: "updateModel",
-    RequestGetModel: "getModel",
-}
-"""Request type -> last part of the URL it is posted to."""

@@ -62,7 +62,7 @@ def test_what_the_flatbuffers_package_writes_is_read() -> None:
 def test_absent_fields_read_as_their_defaults() -> None:
     root = Table.root(_buffer())
     assert (root.string(5), root.scalar(5, "f", 2.5), root.integer(99, "b", 7)) == ("", 2.5, 7)
-    assert (root.table(5), root.array(5, "u1"), root.tables(99), root.position(5)) == (None, None, [], 0)
+    assert (root.table(5), root.array(5, "u1"), list(root.tables(99)), root.position(5)) == (None, None, [], 0)
 
 
 def test_every_truncation_is_refused() -> None:
@@ -99,7 +99,7 @@ def test_one_place_described_a_million_times_is_refused_soon(form: str) -> None:
     parts.append(struct.pack("<HHHH", 8, 12, 4, 8))  # vtable: two fields, at 4 and 8
     text_at = table_at + 12
     parts.append(struct.pack("<iiI", 8, 0, text_at - (table_at + 8)))
-    parts.append(struct.pack("<I", 100_000) + b"a" * 100_000)
+    parts.append(struct.pack("<I", 100_000) + b"a" * 100_000 + b"\0")
     content = b"".join(parts)
     root = Table.root(content)
     assert len(root.string(1)) == 100_000

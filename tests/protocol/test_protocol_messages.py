@@ -1,12 +1,13 @@
 """The dataclasses are the schema: field order is the FlatBuffers field index."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
 
 import mindfl.protocol as protocol
-from mindfl.protocol import ENDPOINTS, ResponseCode, split_weights, weights_bytes
+from mindfl.protocol import CompressType, ResponseCode, split_weights, weights_bytes
 
 # Tables of MindSpore Federated 0.1.0's schema.
 TABLES = {
@@ -29,6 +30,36 @@ TABLES = {
     "ResponseUpdateModel": "retcode reason feature_map next_req_time timestamp",
     "RequestGetModel": "fl_name iteration timestamp download_compress_types",
     "ResponseGetModel": "retcode reason iteration feature_map timestamp download_compress_type compress_feature_map",
+    "FeatureMapList": "feature_map",
+    "RequestAsyncUpdateModel": "fl_name fl_id iteration data_size feature_map",
+    "ResponseAsyncUpdateModel": "retcode reason iteration",
+    "RequestAsyncGetModel": "fl_name iteration",
+    "ResponseAsyncGetModel": "retcode reason iteration feature_map",
+    "RequestPushWeight": "iteration feature_map",
+    "ResponsePushWeight": "retcode reason iteration",
+    "RequestPullWeight": "iteration weight_names",
+    "ResponsePullWeight": "retcode reason iteration feature_map",
+    "RequestPushMetrics": "loss accuracy",
+    "ResponsePushMetrics": "retcode",
+    "ClientShare": "fl_id share index",
+    "ClientPublicKeys": "fl_id c_pk s_pk pw_iv pw_salt timestamp iteration signature certificate_chain",
+    "ClientListSign": "fl_id signature",
+    "RequestExchangeKeys": "fl_id c_pk s_pk iteration timestamp ind_iv pw_iv pw_salt signature certificate_chain",
+    "ResponseExchangeKeys": "retcode reason next_req_time iteration",
+    "GetExchangeKeys": "fl_id iteration timestamp signature",
+    "ReturnExchangeKeys": "retcode iteration remote_publickeys next_req_time",
+    "RequestShareSecrets": "fl_id encrypted_shares iteration timestamp signature",
+    "ResponseShareSecrets": "retcode reason next_req_time iteration",
+    "GetShareSecrets": "fl_id iteration timestamp signature",
+    "ReturnShareSecrets": "retcode iteration encrypted_shares next_req_time",
+    "GetClientList": "fl_id iteration timestamp signature",
+    "ReturnClientList": "retcode reason clients iteration next_req_time",
+    "SendClientListSign": "fl_id iteration timestamp signature req_signature",
+    "ResponseClientListSign": "retcode reason iteration next_req_time",
+    "RequestAllClientListSign": "fl_id iteration timestamp signature",
+    "ReturnAllClientListSign": "retcode reason client_list_sign iteration next_req_time",
+    "SendReconstructSecret": "fl_id reconstruct_secret_shares iteration timestamp signature",
+    "ReconstructSecret": "retcode reason iteration next_req_time",
 }
 
 
@@ -47,21 +78,33 @@ def test_absent_fields_read_as_the_schema_defaults(table):
         assert getattr(message, field.name) in (None, 0, False)
 
 
+def test_no_message_is_missing_here():
+    messages = {name for name in protocol.__all__ if dataclasses.is_dataclass(getattr(protocol, name))}
+
+    assert messages - {"PlainText"} == TABLES.keys()
+
+
 def test_messages_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.RequestFLJob(fl_id="a").fl_id = "b"
 
 
-def test_every_request_has_an_endpoint():
-    assert {request.__name__: endpoint for request, endpoint in ENDPOINTS.items()} == {
-        "RequestFLJob": "startFLJob",
-        "RequestUpdateModel": "updateModel",
-        "RequestGetModel": "getModel",
-    }
-
-
 def test_codes_are_those_on_the_wire():
     assert [int(code) for code in ResponseCode] == [200, 201, 300, 400, 500]
+
+
+@pytest.mark.parametrize("value", [-128, -1, 3, 77, 127])
+def test_unknown_values_of_an_enumeration_are_kept(value):
+    kept = CompressType(value)
+
+    assert (kept, kept.value, repr(kept)) == (value, value, f"<CompressType.UNKNOWN_{value}: {value}>")
+    assert kept != CompressType.QUANT and pickle.loads(pickle.dumps(kept)) == kept
+
+
+@pytest.mark.parametrize("value", [128, -129, "QUANT", 0.5])
+def test_what_is_no_int8_is_no_member_of_an_enumeration(value):
+    with pytest.raises(ValueError, match="is not a valid CompressType"):
+        CompressType(value)
 
 
 def test_split_weights_are_read_only_views_in_order():

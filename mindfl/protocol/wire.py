@@ -1,0 +1,80 @@
+"""The endpoints of the MindSpore Federated 0.1.0 server: what is posted to each and what it answers."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, overload
+
+from mindfl.protocol import hybrid, messages, secure, texts
+from mindfl.protocol.codec import decode, encode
+from mindfl.protocol.messages import PlainText, Request, Response
+
+AnyRequest: TypeAlias = Request | secure.SecureRequest | hybrid.HybridRequest
+AnyResponse: TypeAlias = Response | secure.SecureResponse | hybrid.HybridResponse
+
+REQUESTS: dict[str, type[AnyRequest]] = {
+    "startFLJob": messages.RequestFLJob,
+    "updateModel": messages.RequestUpdateModel,
+    "getModel": messages.RequestGetModel,
+    "exchangeKeys": secure.RequestExchangeKeys,
+    "getKeys": secure.GetExchangeKeys,
+    "shareSecrets": secure.RequestShareSecrets,
+    "getSecrets": secure.GetShareSecrets,
+    "getClientList": secure.GetClientList,
+    "pushListSign": secure.SendClientListSign,
+    "getListSign": secure.RequestAllClientListSign,
+    "reconstructSecrets": secure.SendReconstructSecret,
+    "pullWeight": hybrid.RequestPullWeight,
+    "pushWeight": hybrid.RequestPushWeight,
+    "pushMetrics": hybrid.RequestPushMetrics,
+}
+"""Last part of the URL -> type of the request posted to it."""
+
+ENDPOINTS: dict[type[AnyRequest], str] = {request: endpoint for endpoint, request in REQUESTS.items()}
+"""Request type -> last part of the URL it is posted to."""
+
+RESPONSES: dict[type[AnyRequest], type[AnyResponse]] = {
+    messages.RequestFLJob: messages.ResponseFLJob,
+    messages.RequestUpdateModel: messages.ResponseUpdateModel,
+    messages.RequestGetModel: messages.ResponseGetModel,
+    secure.RequestExchangeKeys: secure.ResponseExchangeKeys,
+    secure.GetExchangeKeys: secure.ReturnExchangeKeys,
+    secure.RequestShareSecrets: secure.ResponseShareSecrets,
+    secure.GetShareSecrets: secure.ReturnShareSecrets,
+    secure.GetClientList: secure.ReturnClientList,
+    secure.SendClientListSign: secure.ResponseClientListSign,
+    secure.RequestAllClientListSign: secure.ReturnAllClientListSign,
+    secure.SendReconstructSecret: secure.ReconstructSecret,
+    hybrid.RequestPullWeight: hybrid.ResponsePullWeight,
+    hybrid.RequestPushWeight: hybrid.ResponsePushWeight,
+    hybrid.RequestPushMetrics: hybrid.ResponsePushMetrics,
+}
+"""Request type -> type of the table that answers it."""
+
+LONGEST_PLAIN_TEXT = 512
+"""Longest body, in bytes, that a device of MindSpore Federated 0.1.0 searches for a plain text."""
+
+_PLAIN_TEXTS = tuple(text.encode() for text in (texts.SAFEMODE, texts.FINISHED, texts.NOT_READY, texts.START_SCHEMA))
+
+
+def encode_response(response: AnyResponse) -> bytes:
+    """Return the body of a response; raises :class:`~mindfl.errors.ProtocolError` as :func:`encode` does."""
+    return response.text.encode() if isinstance(response, PlainText) else encode(response)
+
+
+@overload
+def decode_response(data: bytes, request: type[Request]) -> Response: ...
+
+
+@overload
+def decode_response(data: bytes, request: type[AnyRequest]) -> AnyResponse: ...
+
+
+def decode_response(data: bytes, request: type[AnyRequest]) -> AnyResponse:
+    """Return the response that the body ``data`` holds, given the type of the request that it answers.
+
+    A short body that contains one of the known plain texts is a :class:`PlainText`, whatever surrounds the text. Raises
+    :class:`mindfl.flatbuf.BrokenBufferError` where the body is neither that nor the expected table.
+    """
+    if len(data) <= LONGEST_PLAIN_TEXT and any(text in data for text in _PLAIN_TEXTS):
+        return PlainText(data.decode(errors="replace"))
+    return decode(data, RESPONSES[request])
