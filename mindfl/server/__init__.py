@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mindfl.server.aggregate import FeatureLayout, FedAvgSum, PartialSum
 from mindfl.server.config import ServerConfig
-from mindfl.server.coordinator import Coordinator, EdgeCoordinator, Part, ServerState
-from mindfl.server.iteration import IterationRecord, Visits
+from mindfl.server.coordinator import Coordinator
+from mindfl.server.edge import EdgeCoordinator
+from mindfl.server.iteration import IterationRecord, Part, Visits
 from mindfl.server.refusal import Refusal
+from mindfl.server.state import JobState, ServerState
 
 __all__ = [
     "Coordinator",
@@ -14,6 +16,7 @@ __all__ = [
     "FeatureLayout",
     "FedAvgSum",
     "IterationRecord",
+    "JobState",
     "Part",
     "PartialSum",
     "Refusal",

@@ -3,6 +3,9 @@
 Codes, texts and the order of the checks are those of the MindSpore Federated 0.1.0 server. Differences, all for the
 better of the devices: an iteration closes the moment its last upload is accepted (not up to a second later), windows
 end to the millisecond, the safemode text is never sent, and a retry time is computed per answer and is in the future.
+
+Whatever changes the state is an event (:mod:`mindfl.server.events`). A coordinator first hands it to its log, if it has
+one, and then applies it: what the log cannot take does not happen, and replaying it gives the same coordinator again.
 """
 
 from __future__ import annotations
@@ -11,15 +14,14 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import ProtocolError
+from mindfl.errors import ProtocolError, StorageError
 from mindfl.protocol import (
     ENDPOINTS,
+    CompressType,
     PlainText,
     Request,
     RequestFLJob,
@@ -33,35 +35,31 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.server.aggregate import Contribution, FedAvgSum, PartialSum, initial_model
+from mindfl.server import events
+from mindfl.server.aggregate import Contribution, FedAvgSum, initial_model
 from mindfl.server.config import ServerConfig
-from mindfl.server.iteration import Device, Iteration, IterationRecord, Upload
+from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
+from mindfl.server.iteration import Device, Iteration, IterationRecord, Part
 from mindfl.server.refusal import FAULT_REFUSALS, Refusal
+from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState
 
 MODELS_KEPT = 3
 MAX_DATA_SIZE = 65535
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-AGGREGATED = "Weight aggregation finished! This iteration is valid. Proceed to next iteration."
-DISABLED = "Instance disabled! This iteration is invalid. Proceed to next iteration."
+STORAGE_RETRY_MS = 30_000
+"""A device refused for want of storage is sent away for this long at least; it gives up at a second refusal."""
+
+STORAGE_CHECK_MS = 1000
+"""An end of a window that could not be stored is tried again after this time."""
 
 
-class ServerState(Enum):
-    """What the job is doing."""
-
-    RUNNING = "running"
-    FINISHED = "finished"
-    DISABLED = "disabled"
+def _unchanged(job_ms: int) -> int:
+    return job_ms
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What the clients of an :class:`EdgeCoordinator` did in ``iteration``: sizes, reports and summed uploads."""
-
-    iteration: int
-    devices: Mapping[str, Device]
-    uploads: Mapping[str, Upload]
-    sums: PartialSum
+def _nothing() -> None:
+    """Append to no log."""
 
 
 class Coordinator:
@@ -69,8 +67,13 @@ class Coordinator:
 
     ``initial_weights`` maps names to float32 arrays of any shape; clients see them flat, in ascending byte order of
     the names. All methods may be called from several threads. ``on_iteration_end`` is called with each
-    :class:`IterationRecord` in order, with the coordinator locked: keep it short. Times are milliseconds since the
-    epoch. Raises :class:`OptionError` for unusable initial weights.
+    :class:`IterationRecord` in order, with the coordinator locked: keep it short. Raises :class:`OptionError` for
+    unusable initial weights.
+
+    Times are milliseconds since the epoch. ``now_ms`` should follow a monotonic clock; ``wall`` turns such a time into
+    what the devices' clocks show, for the times they are told (see :class:`mindfl.server.clock.Clock`). ``log`` is
+    given every event before it happens. ``state`` continues an earlier job with weights of the same layout, in which
+    case its settings and models count, not ``config`` and ``initial_weights``.
     """
 
     def __init__(
@@ -79,18 +82,28 @@ class Coordinator:
         initial_weights: Mapping[str, NDArray[np.float32]],
         *,
         on_iteration_end: Callable[[IterationRecord], None] | None = None,
+        log: EventLog | None = None,
+        wall: Callable[[int], int] = _unchanged,
+        state: JobState | None = None,
     ) -> None:
-        self.config = config
-        layout, model = initial_model(initial_weights)
-        self._plan = config.plan()
+        self.layout, model = initial_model(initial_weights)
         self._on_iteration_end = on_iteration_end
+        self._log = log
+        self._wall = wall
         self._lock = threading.RLock()
-        self._sum = FedAvgSum(layout)
-        self._models = {0: model}
-        self._current = Iteration(1)
+        self._sum = FedAvgSum(self.layout)
         self._earlier_refusals: Counter[str] = Counter()
-        self._filled: int | None = None
-        self._enabled = True
+        self._storage_retry_ms = 0
+        self._restore(state or JobState(config, "", 1, True, None, {0: model}))
+
+    def _restore(self, state: JobState) -> None:
+        self.config = state.config
+        self.instance = state.instance
+        self._plan = state.config.plan()
+        self._models = dict(state.models)
+        self._current = Iteration(state.iteration)
+        self._filled = state.filled
+        self._enabled = state.enabled
 
     @property
     def iteration(self) -> int:
@@ -116,29 +129,103 @@ class Coordinator:
         with self._lock:
             return self._earlier_refusals + self._current.refusals
 
+    def snapshot(self) -> JobState:
+        """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
+        with self._lock:
+            return JobState(self.config, self.instance, self.iteration, self._enabled, self._filled, dict(self._models))
+
     def next_deadline(self) -> int | None:
         """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
         with self._lock:
-            return min((end for end, _ in self._current.deadlines(self.config)), default=None)
+            end = min((end for end, _ in self._current.deadlines(self.config)), default=None)
+            return None if end is None else max(end, self._storage_retry_ms)
 
     def tick(self, now_ms: int) -> None:
         """Fail the current iteration if one of its windows has ended. Every request does this too."""
         with self._lock:
             end, reason = min(self._current.deadlines(self.config), default=(math.inf, ""))
-            if now_ms >= end:
-                self._close(now_ms, valid=False, reason=reason)
+            if now_ms < max(end, self._storage_retry_ms):
+                return
+            try:
+                self._commit(events.WindowEnded(now_ms, reason))
+            except StorageError:
+                self._storage_retry_ms = now_ms + STORAGE_CHECK_MS
 
     def disable(self, now_ms: int) -> None:
-        """Abandon the running iteration (its number is used up) and answer every request with the finished text."""
+        """Abandon the running iteration (its number is used up) and answer every request with the finished text.
+
+        Raises :class:`ProtocolError` with the reference's text where the job is finished or disabled already, and
+        :class:`StorageError` where the log cannot take it.
+        """
         with self._lock:
-            if self.state is ServerState.RUNNING:
-                self._close(now_ms, valid=False, reason=DISABLED)
-            self._enabled = False
+            self._check_switch("disabled", ServerState.DISABLED)
+            self._commit(events.Disabled(now_ms))
 
     def enable(self) -> None:
-        """Go on after :meth:`disable`."""
+        """Go on after :meth:`disable`. Raises as that does, also where the job is not disabled."""
         with self._lock:
-            self._enabled = True
+            self._check_switch("enabled", ServerState.RUNNING)
+            self._commit(events.Enabled())
+
+    def new_instance(self, config: ServerConfig, instance: str, now_ms: int) -> None:
+        """Begin again at iteration 1 with other settings, the latest model and the name ``instance``, enabled.
+
+        What the running iteration received is dropped without a record: its number comes again. Raises
+        :class:`StorageError` where the log cannot take it.
+        """
+        with self._lock:
+            self._commit(events.Renewed(now_ms, instance, config))
+
+    def resume(self, now_ms: int) -> None:
+        """Go on after a pause: the windows stand where they stood at the last start or upload."""
+        with self._lock:
+            self._commit(events.Resumed(now_ms))
+
+    def replay(self, event: Event) -> None:
+        """Let an event of a log happen again. Raises :class:`ProtocolError` where it cannot follow those before."""
+        with self._lock:
+            if isinstance(event, Uploaded):
+                if event.fl_id not in self._current.started:
+                    raise ProtocolError(f"an upload of {event.fl_id}, which did not start")
+                with self._sum.convert(event.weights) as contribution:
+                    self._count_upload(event, contribution)
+                self._close_if_full(event.now_ms)
+            else:
+                self._apply(event)
+
+    def _check_switch(self, done: str, already: ServerState) -> None:
+        if self.state is ServerState.FINISHED:
+            raise ProtocolError(COMPLETED.format(done=done))
+        if self.state is already:
+            raise ProtocolError(ALREADY.format(done=done))
+
+    def _prepare(self, event: Event) -> Callable[[], None]:
+        return self._log.prepare(event) if self._log else _nothing
+
+    def _commit(self, event: SmallEvent) -> None:
+        self._prepare(event)()
+        self._apply(event)
+
+    def _apply(self, event: SmallEvent) -> None:
+        match event:
+            case events.Started():
+                self._current.start(event.fl_id, event.device, event.now_ms)
+                self._current.accept("startFLJob")
+            case events.WindowEnded():
+                self._close(event.now_ms, valid=False, reason=event.reason)
+            case events.Disabled():
+                running = self.state is ServerState.RUNNING
+                self._enabled = False
+                if running:
+                    self._close(event.now_ms, valid=False, reason=DISABLED)
+            case events.Enabled():
+                self._enabled = True
+            case events.Renewed():
+                self._earlier_refusals += self._current.refusals
+                self._sum.reset()
+                self._restore(JobState(event.config, event.instance, 1, True, None, {0: self.model}))
+            case events.Resumed():
+                self._current.resume(event.now_ms)
 
     def handle(self, request: Request, now_ms: int) -> Response:
         """Answer one request."""
@@ -151,22 +238,23 @@ class Coordinator:
             return self._get_model(request, now_ms)
 
     def _start_fl_job(self, request: RequestFLJob, now_ms: int) -> Response:
-        refusal = self._start_refusal(request)
         fl_id = request.fl_id or ""
-        if refusal:
-            reason = self._refuse(request, refusal, fl_id=fl_id)
-            if refusal.retcode is None:
-                return PlainText(reason)
-        else:
-            reason = texts.START_SUCCESS
-            self._current.accept("startFLJob")
-            self._current.start(fl_id, Device(request.data_size, max(request.eval_data_size, 0)), now_ms)
+        refusal = self._start_refusal(request)
+        if not refusal:
+            try:
+                self._commit(events.Started(now_ms, fl_id, Device(request.data_size, max(request.eval_data_size, 0))))
+            except StorageError:
+                refusal = Refusal.NOT_STORED
+        time = self._next_req_time(now_ms, fl_id, refusal)
+        reason = self._refuse(request, refusal, fl_id=fl_id, time=time) if refusal else texts.START_SUCCESS
+        if refusal and refusal.retcode is None:
+            return PlainText(reason)
         return ResponseFLJob(
             retcode=refusal.retcode if refusal and refusal.retcode else ResponseCode.SUCCEED,
             reason=reason,
             iteration=self.iteration,
             is_selected=refusal is None,
-            next_req_time=self._next_req_time(now_ms, fl_id),
+            next_req_time=time,
             fl_plan_config=self._plan,
             feature_map=None if refusal else self.model,
         )
@@ -191,17 +279,24 @@ class Coordinator:
             if refusal:
                 return self._refuse_update(request, refusal, now_ms)
         # The conversion is the heavy part, so it runs unlocked. The iteration may end meanwhile: hence a second check.
-        with self._sum.convert(request.feature_map or {}) as contribution, self._lock:
-            refusal = self._update_refusal(request) or self._contribution_refusal(request, contribution)
-            if refusal:
-                return self._refuse_update(request, refusal, now_ms)
-            return self._accept_update(request, contribution, now_ms)
+        with self._sum.convert(request.feature_map or {}) as contribution:
+            event = Uploaded.of(request, now_ms)
+            append = _nothing if contribution.fault else self._prepare(event)
+            with self._lock:
+                refusal = self._update_refusal(request) or self._contribution_refusal(request, contribution)
+                if refusal:
+                    return self._refuse_update(request, refusal, now_ms)
+                try:
+                    append()
+                except StorageError:
+                    return self._refuse_update(request, Refusal.NOT_STORED, now_ms)
+                return self._accept_update(event, contribution)
 
     def absorb(self, part: Part, now_ms: int) -> None:
         """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
 
-        Raises :class:`ProtocolError`, changing nothing, for another iteration than the running one and for a client
-        that has been counted already.
+        Sums are not logged. Raises :class:`ProtocolError`, changing nothing, for another iteration than the running one
+        and for a client that has been counted already.
         """
         with self._lock:
             self.tick(now_ms)
@@ -212,9 +307,8 @@ class Coordinator:
                 raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
             self._sum.merge(part.sums)
             for fl_id, device in part.devices.items():
-                upload = part.uploads[fl_id]
                 self._current.start(fl_id, device, now_ms)
-                self._current.upload(fl_id, upload.loss, upload.accuracy, now_ms)
+                self._current.upload(fl_id, part.uploads[fl_id], now_ms)
                 self._current.accept("startFLJob")
                 self._current.accept("updateModel")
             self._close_if_full(now_ms)
@@ -226,7 +320,9 @@ class Coordinator:
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        if None in (request.fl_name, request.fl_id, request.timestamp) or request.feature_map is None:
+        if None in (request.fl_id, request.timestamp) or request.feature_map is None:
+            return Refusal.UPDATE_SCHEMA
+        if request.upload_compress_type != CompressType.NO_COMPRESS:  # not offered by this server
             return Refusal.UPDATE_SCHEMA
         if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):
             return Refusal.UPDATE_NOT_FINITE
@@ -240,17 +336,19 @@ class Coordinator:
             return FAULT_REFUSALS[contribution.fault]
         return Refusal.UPDATE_DUPLICATE if request.fl_id in self._current.uploaded else None
 
-    def _accept_update(self, request: RequestUpdateModel, contribution: Contribution, now_ms: int) -> Response:
-        fl_id = request.fl_id or ""
-        device = self._current.upload(fl_id, request.upload_loss, request.upload_accuracy, now_ms)
-        self._sum.add(contribution, device.data_size)
-        self._current.accept("updateModel")
-        time = self._next_req_time(now_ms, fl_id)
-        self._close_if_full(now_ms)
+    def _accept_update(self, event: Uploaded, contribution: Contribution) -> Response:
+        self._count_upload(event, contribution)
+        time = self._next_req_time(event.now_ms, event.fl_id)
+        self._close_if_full(event.now_ms)
         return ResponseUpdateModel(retcode=ResponseCode.SUCCEED, reason=texts.UPDATE_SUCCESS, next_req_time=time)
 
+    def _count_upload(self, event: Uploaded, contribution: Contribution) -> None:
+        device = self._current.upload(event.fl_id, event.upload, event.now_ms)
+        self._sum.add(contribution, device.data_size)
+        self._current.accept("updateModel")
+
     def _refuse_update(self, request: RequestUpdateModel, refusal: Refusal, now_ms: int) -> Response:
-        time = self._next_req_time(now_ms, request.fl_id)
+        time = self._next_req_time(now_ms, request.fl_id, refusal)
         reason = self._refuse(
             request, refusal, fl_id=request.fl_id, given=request.iteration, current=self.iteration, time=time
         )
@@ -283,8 +381,11 @@ class Coordinator:
         self._current.refuse(ENDPOINTS[type(request)], refusal)
         return refusal.text.format(**places)
 
-    def _next_req_time(self, now_ms: int, fl_id: str | None = None) -> str:
-        return str(self._current.next_req_time(self.config, now_ms, fl_id))
+    def _next_req_time(self, now_ms: int, fl_id: str | None = None, refusal: Refusal | None = None) -> str:
+        time = self._current.next_req_time(self.config, now_ms, fl_id)
+        if refusal is Refusal.NOT_STORED:
+            time = max(time, now_ms + STORAGE_RETRY_MS)
+        return str(self._wall(time))
 
     def _close(self, now_ms: int, *, valid: bool, reason: str) -> None:
         model = self._sum.average(self.model) if valid else self.model
@@ -296,34 +397,6 @@ class Coordinator:
         self._earlier_refusals += ended.refusals
         self._current = Iteration(ended.number + 1)
         if self._on_iteration_end:
-            self._on_iteration_end(ended.record(valid=valid, reason=reason, model=model, now_ms=now_ms))
-
-
-class EdgeCoordinator(Coordinator):
-    """Answers part of a job's clients on another coordinator's behalf, for one iteration.
-
-    Uploads are summed here and wait to be taken; clients that ask for the model are told to wait until it is published.
-    ``config.start_fl_job_threshold`` is the number of clients of this part.
-    """
-
-    def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
-        super().__init__(config, model)
-        self._models = {iteration - 1: self._models[0]}
-        self._current = Iteration(iteration)
-
-    def part(self) -> Part:
-        """Return what the clients did so far, to be absorbed by the other coordinator."""
-        with self._lock:
-            current = self._current
-            devices = {fl_id: current.started[fl_id] for fl_id in current.uploaded}
-            return Part(current.number, devices, dict(current.uploaded), self._sum.partial())
-
-    def publish(self, model: Weights, now_ms: int) -> None:
-        """End the iteration with the model that the other coordinator made of it."""
-        with self._lock:
-            number = self.iteration
-            self._close(now_ms, valid=False, reason=AGGREGATED)
-            self._models[number] = model
-
-    def _close_if_full(self, now_ms: int) -> None:
-        """Nothing ends here before the model is published."""
+            self._on_iteration_end(
+                ended.record(valid=valid, reason=reason, model=model, now_ms=now_ms, wall=self._wall)
+            )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mindfl.protocol import Weights, texts
+from mindfl.server.aggregate import PartialSum
 from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
 
@@ -44,13 +45,24 @@ class Upload:
     accuracy: float
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What the clients of an edge coordinator did in ``iteration``: sizes, reports and summed uploads."""
+
+    iteration: int
+    devices: Mapping[str, Device]
+    uploads: Mapping[str, Upload]
+    sums: PartialSum
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IterationRecord:
     """What became of one iteration.
 
     ``model`` is the model of this iteration (that of the iteration before where ``valid`` is False). ``loss`` is
     sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
-    nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none).
+    nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none), in wall time, as is
+    ``end_ms``; time during which the server was down is left out.
     """
 
     iteration: int
@@ -78,6 +90,7 @@ class Iteration:
     uploaded: dict[str, Upload] = field(default_factory=dict)
     first_start_ms: int | None = None
     first_upload_ms: int | None = None
+    last_ms: int = 0
     visits: dict[str, Visits] = field(
         default_factory=lambda: {endpoint: Visits() for endpoint in ("startFLJob", "updateModel", "getModel")}
     )
@@ -86,16 +99,27 @@ class Iteration:
     def start(self, fl_id: str, device: Device, now_ms: int) -> None:
         """Note an accepted startFLJob."""
         self.started[fl_id] = device
+        self.last_ms = now_ms
         if self.first_start_ms is None:
             self.first_start_ms = now_ms
 
-    def upload(self, fl_id: str, loss: float, accuracy: float, now_ms: int) -> Device:
+    def upload(self, fl_id: str, upload: Upload, now_ms: int) -> Device:
         """Note an accepted updateModel and return the device it came from."""
         device = self.started[fl_id]
-        self.uploaded[fl_id] = Upload(loss, accuracy)
+        self.uploaded[fl_id] = upload
+        self.last_ms = now_ms
         if self.first_upload_ms is None:
             self.first_upload_ms = now_ms
         return device
+
+    def resume(self, now_ms: int) -> None:
+        """Let the windows go on at ``now_ms`` where they stood at the last start or upload."""
+        pause = now_ms - self.last_ms
+        self.last_ms = now_ms
+        if self.first_start_ms is not None:
+            self.first_start_ms += pause
+        if self.first_upload_ms is not None:
+            self.first_upload_ms += pause
 
     def accept(self, endpoint: str) -> None:
         """Count an accepted request."""
@@ -128,8 +152,10 @@ class Iteration:
         ends = [end for end, reason in self.deadlines(config) if reason != texts.START_TIMEOUT and not joinable]
         return max(min(ends, default=now_ms), now_ms) + RETRY_MARGIN_MS
 
-    def record(self, *, valid: bool, reason: str, model: Weights, now_ms: int) -> IterationRecord:
-        """Return the record of this iteration, ended at ``now_ms``."""
+    def record(
+        self, *, valid: bool, reason: str, model: Weights, now_ms: int, wall: Callable[[int], int]
+    ) -> IterationRecord:
+        """Return the record of this iteration, ended at ``now_ms``; ``wall`` makes wall time of it."""
         reports = [(self.started[fl_id], upload) for fl_id, upload in self.uploaded.items()]
         data_size = sum(device.data_size for device, _ in reports)
         eval_data_size = sum(device.eval_data_size for device, _ in reports)
@@ -146,8 +172,8 @@ class Iteration:
             uploads=len(self.uploaded),
             data_size=data_size,
             eval_data_size=eval_data_size,
-            start_ms=self.first_start_ms,
-            end_ms=now_ms,
+            start_ms=None if self.first_start_ms is None else wall(self.first_start_ms),
+            end_ms=wall(now_ms),
             visits=self.visits,
             refusals=dict(self.refusals),
         )

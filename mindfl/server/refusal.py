@@ -7,6 +7,10 @@ from enum import Enum
 from mindfl.protocol import ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
 
+# Not a text of the reference, which keeps nothing: its devices log the reason and act on the code alone. With 300 they
+# come back (500 would end their job), and by then there may be room again.
+NOT_STORED = "The server cannot store the request, its disk may be full. Please retry later at time: {time}"
+
 
 class Refusal(Enum):
     """A refusal: ``label`` (stable key of counters), ``retcode`` (None: the answer is bare text), ``text``."""
@@ -27,6 +31,7 @@ class Refusal(Enum):
     WEIGHTS_WRONG_SHAPE = ("weights_wrong_shape", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_NOT_FINITE = ("weights_not_finite", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     UPDATE_DUPLICATE = ("update_duplicate", ResponseCode.OUT_OF_TIME, texts.UPDATE_DUPLICATE)
+    NOT_STORED = ("not_stored", ResponseCode.OUT_OF_TIME, NOT_STORED)
     MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
 
     def __init__(self, label: str, retcode: ResponseCode | None, text: str) -> None:

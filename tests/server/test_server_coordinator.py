@@ -3,12 +3,12 @@
 import random
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from mindfl.errors import OptionError
+from mindfl.errors import OptionError, ProtocolError, StorageError
 from mindfl.protocol import (
     CompressType,
     PlainText,
@@ -18,8 +18,11 @@ from mindfl.protocol import (
     ResponseFLJob,
     ResponseGetModel,
     ResponseUpdateModel,
+    UnsupervisedEvalItem,
+    UnsupervisedEvalItems,
 )
 from mindfl.server import Coordinator, ServerConfig, ServerState
+from mindfl.server.events import Uploaded
 
 T0 = 1_795_333_460_000
 CONFIG = ServerConfig(
@@ -217,7 +220,8 @@ UPDATE_REFUSALS = {
     "Inf weight": (update("x", feature_map={"conv.weight": ONE * np.inf}), 400, FEATURES, "weights_not_finite"),
     "huge weight": (update("x", feature_map={"conv.weight": ONE * 2**36}), 400, FEATURES, "weights_not_finite"),
     "no feature map": (update("x", feature_map=None), 400, SCHEMA, "update_schema"),
-    "no fl_name": (update("x", fl_name=None), 400, SCHEMA, "update_schema"),
+    "a compression not offered": (update("x", upload_compress_type=CompressType.DIFF_SPARSE_QUANT), 400, SCHEMA,
+                                  "update_schema"),
     "no fl_id": (update(None), 400, SCHEMA, "update_schema"),
     "no timestamp": (update("x", timestamp=None), 400, SCHEMA, "update_schema"),
     "NaN loss": (update("x", upload_loss=float("nan")), 400, SCHEMA, "update_loss_or_accuracy_not_finite"),
@@ -476,17 +480,215 @@ def test_disable_abandons_the_iteration_and_enable_goes_on():
     assert server.refusals == {"finished": 3}
 
 
-def test_disable_of_a_finished_job_closes_nothing():
+def test_what_cannot_be_switched_is_refused_in_the_words_of_the_reference():
     server, records = coordinator(fl_iteration_num=1, start_fl_job_threshold=1)
-    server.handle(start("a"), T0)
-    server.handle(update("a"), T0)
-
+    with pytest.raises(ProtocolError, match=r"^The instance has already been enabled\.$"):
+        server.enable()
     server.disable(T0)
-    assert server.handle(get(1), T0).text.startswith("The server's training job")
+    with pytest.raises(ProtocolError, match=r"^The instance has already been disabled\.$"):
+        server.disable(T0)
     server.enable()
 
-    assert (len(records), server.state) == (1, ServerState.FINISHED)
+    assert server.state is ServerState.FINISHED
+    with pytest.raises(ProtocolError, match=r"^The instance is completed and cannot be disabled\.$"):
+        server.disable(T0)
+    with pytest.raises(ProtocolError, match=r"^The instance is completed and cannot be enabled\.$"):
+        server.enable()
+    assert len(records) == 1
     assert server.handle(get(1), T0).retcode == 200
+
+
+def test_a_new_instance_begins_at_iteration_1_with_the_model_so_far():
+    server, records = coordinator(start_fl_job_threshold=1, fl_iteration_num=1)
+    server.handle(start("a"), T0)
+    server.handle(update("a", value=7.0), T0)
+    assert server.state is ServerState.FINISHED
+
+    server.new_instance(replace(CONFIG, client_epoch_num=9), "second", T0 + 10)
+
+    assert (server.state, server.iteration, server.instance) == (ServerState.RUNNING, 1, "second")
+    answer = server.handle(start("a"), T0 + 20)
+    assert (answer.iteration, answer.fl_plan_config.epochs, answer.feature_map["fc.weight"][0]) == (1, 9, 7.0)
+    assert server.handle(get(1), T0 + 20).retcode == 201
+    assert server.handle(get(0), T0 + 20).feature_map["fc.weight"][0] == 7.0
+    assert len(records) == 1
+
+
+def test_a_new_instance_forgets_the_running_iteration_and_enables():
+    server, records = started("a", "b")
+    server.handle(update("a", value=1000.0), T0)
+    server.disable(T0)
+    server.new_instance(replace(CONFIG, start_fl_job_threshold=1), "second", T0 + 10)
+    assert server.next_deadline() is None
+
+    late = server.handle(update("b", 1), T0 + 20)
+    server.handle(start("c"), T0 + 30)
+    server.handle(update("c", value=3.0), T0 + 30)
+
+    assert late.reason == "devices_meta for b is not set. Please retry later."
+    assert records[-1].valid
+    assert records[-1].model["fc.weight"].tolist() == [3.0] * 6
+
+
+def test_items_of_an_evaluation_without_labels_are_accepted_and_ignored():
+    plain, records = coordinator(start_fl_job_threshold=1)
+    items = UnsupervisedEvalItems(
+        eval_items=(
+            UnsupervisedEvalItem(eval_name="DirectClassifierResult", eval_data=np.full(62, np.nan, np.float32)),
+        )
+    )
+    plain.handle(start("a"), T0)
+
+    assert plain.handle(update("a", unsupervised_eval_items=items), T0).retcode == 200
+    assert (records[0].valid, records[0].loss) == (True, 0.5)
+
+
+class Shelf:
+    """A log that keeps events in a list, or refuses them while it is full."""
+
+    def __init__(self):
+        self.events = []
+        self.full = False
+
+    def prepare(self, event):
+        def append():
+            if self.full:
+                raise StorageError("no room")
+            self.events.append(event)
+
+        return append
+
+
+def logged(**changes):
+    shelf, records = Shelf(), []
+    server = Coordinator(replace(CONFIG, **changes), INITIAL, on_iteration_end=records.append, log=shelf)
+    return server, shelf, records
+
+
+def test_what_the_log_cannot_take_does_not_happen_and_devices_are_told_to_come_back():
+    server, shelf, records = logged()
+    server.handle(start("a"), T0)
+    shelf.full = True
+
+    refused_start = server.handle(start("b"), T0 + 1)
+    refused_update = server.handle(update("a"), T0 + 1)
+    for refused in (refused_start, refused_update):
+        assert refused.retcode == 300
+        assert int(refused.next_req_time) >= T0 + 1 + 30_000
+        assert refused.reason == (
+            "The server cannot store the request, its disk may be full. "
+            f"Please retry later at time: {refused.next_req_time}"
+        )
+    assert refused_start.fl_plan_config is not None
+    assert server.refusals == {"not_stored": 2}
+    for change in (lambda: server.disable(T0), lambda: server.new_instance(CONFIG, "x", T0)):
+        with pytest.raises(StorageError, match="no room"):
+            change()
+    shelf.full = False
+    server.handle(start("b"), T0 + 2)
+    for fl_id in "ab":
+        assert server.handle(update(fl_id, value=3.0), T0 + 2).retcode == 200
+
+    assert (records[0].uploads, records[0].model["fc.weight"].tolist()) == (2, [3.0] * 6)
+
+
+def test_a_window_whose_end_cannot_be_stored_ends_when_it_can():
+    server, shelf, records = logged()
+    server.handle(start("a"), T0)
+    shelf.full = True
+
+    server.tick(T0 + 3000)
+
+    assert (records, server.iteration) == ([], 1)
+    assert server.next_deadline() == T0 + 4000
+    shelf.full = False
+    server.tick(T0 + 3999)
+    assert records == []
+    server.tick(T0 + 4000)
+    assert [record.valid for record in records] == [False]
+
+
+def test_replaying_the_log_gives_the_same_coordinator():
+    server, shelf, records = logged(fl_iteration_num=9)
+    rng = np.random.default_rng(3)
+    now = T0
+    for step in range(1, 7):
+        for fl_id in "ab":
+            now += 7
+            server.handle(start(fl_id, int(rng.integers(1, 99))), now)
+            value = float(rng.normal())
+            server.handle(update(fl_id, server.iteration, value=value, upload_loss=value / 3), now + step * 900)
+        server.handle(start("a", 0), now)
+        if step == 3:
+            server.disable(now)
+            server.enable()
+        if step == 4:
+            server.new_instance(replace(CONFIG, fl_iteration_num=7), "second", now)
+    server.handle(start("c"), now)
+
+    again_records = []
+    again = Coordinator(replace(CONFIG, fl_iteration_num=9), INITIAL, on_iteration_end=again_records.append)
+    for event in shelf.events:
+        again.replay(event)
+
+    assert len(records) > 4
+
+    def seen(record):
+        model = {name: values.tobytes() for name, values in record.model.items()}
+        return {**{f.name: getattr(record, f.name) for f in fields(record)}, "model": model, "refusals": 0, "visits": 0}
+
+    assert list(map(seen, again_records)) == list(map(seen, records))
+    assert (again.iteration, again.state, again.instance) == (server.iteration, server.state, server.instance)
+    assert again.next_deadline() == server.next_deadline()
+
+
+def test_an_upload_without_a_start_cannot_be_replayed():
+    server, _ = coordinator()
+    with pytest.raises(ProtocolError, match="an upload of z, which did not start"):
+        server.replay(Uploaded.of(update("z"), T0))
+
+
+@pytest.mark.parametrize("step", [-600_000, 0, 600_000, 10**9])
+def test_a_pause_is_not_counted_in_the_windows(step):
+    server, records = started("a", "b")
+    server.handle(update("a"), T0 + 1000)
+
+    server.resume(T0 + 1000 + step)
+
+    assert server.next_deadline() == T0 + 1000 + step + 4000
+    server.tick(T0 + 1000 + step + 3999)
+    assert records == []
+    server.tick(T0 + 1000 + step + 4000)
+    assert [record.valid for record in records] == [False]
+
+
+def test_devices_are_told_wall_time_while_windows_follow_the_clock_of_the_job():
+    ahead = 600_000
+    records = []
+    server = Coordinator(CONFIG, INITIAL, on_iteration_end=records.append, wall=lambda job_ms: job_ms + ahead)
+    for fl_id in "ab":
+        assert int(server.handle(start(fl_id), T0).next_req_time) > T0 + ahead
+    refused = server.handle(start("c"), T0 + 100)
+
+    assert int(refused.next_req_time) == T0 + ahead + 6000 + 1000
+    assert int(server.handle(get(1), T0 + 100).timestamp) > T0 + ahead
+    assert server.next_deadline() == T0 + 6000
+    server.tick(T0 + 6000)
+    assert (records[0].start_ms, records[0].end_ms) == (T0 + ahead, T0 + ahead + 6000)
+
+
+def test_a_job_goes_on_from_a_snapshot_taken_at_the_end_of_an_iteration():
+    server, _ = coordinator(start_fl_job_threshold=1, fl_iteration_num=9)
+    for iteration in range(1, 5):
+        server.handle(start("a"), T0)
+        server.handle(update("a", iteration, value=float(iteration)), T0)
+
+    other = Coordinator(CONFIG, INITIAL, state=server.snapshot())
+
+    assert (other.iteration, other.config) == (5, server.config)
+    assert [other.handle(get(k), T0).feature_map["conv.weight"][0] for k in (2, 3, 4, 1)] == [2.0, 3.0, 4.0, 4.0]
+    late = other.handle(update("z", 4), T0)
+    assert late.reason == "Current amount for updateModel is enough. Please retry later."
 
 
 def test_order_of_clients_changes_neither_the_model_nor_the_averages():

@@ -1,0 +1,243 @@
+"""A job that survives the death of its server: what was acknowledged is on disk, and is counted once.
+
+Every event goes into a :class:`~mindfl.server.journal.Journal` before it happens. An answer says which position of the
+journal must be durable before it may be sent:
+
+- updateModel: that of the newest upload, this one included. So a 200 is never taken back, not even by a power loss.
+- startFLJob and getModel: that of the end of the last iteration, because they show its model. It is nearly always
+  durable already. The record of a startFLJob itself is written but not waited for: it survives the death of the
+  process. If power fails within the milliseconds before the next flush, the device's upload is refused with 300 and it
+  starts anew. An upload that was acknowledged is never without its start, which lies before it in the same journal.
+
+At the end of an iteration the journal begins a new file and a snapshot (settings, the last three models) is written in
+the background; then the files before are removed. So the disk holds the uploads of one iteration and a few models.
+``on_iteration_end`` is called before the snapshot is begun, and again for iterations that end while the journal is
+replayed: at least once for each, in order, with the same record but for the counts of refused requests.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import MindflError, StorageError
+from mindfl.files import PathLike
+from mindfl.protocol import Request, RequestUpdateModel, Response
+from mindfl.server.aggregate import FeatureLayout, initial_model
+from mindfl.server.clock import Clock
+from mindfl.server.config import ServerConfig
+from mindfl.server.coordinator import MODELS_KEPT, Coordinator
+from mindfl.server.events import Event, EventCodec, Started, Uploaded
+from mindfl.server.folder import StateFolder
+from mindfl.server.iteration import IterationRecord
+from mindfl.server.journal import Journal
+from mindfl.server.segment import Record
+from mindfl.server.snapshot import Origin, Snapshot, fingerprint, load
+from mindfl.server.state import JobState
+
+_logger = logging.getLogger(__name__)
+
+SNAPSHOT = "snapshot"
+
+
+class Answer(NamedTuple):
+    """A response that may be sent once ``position`` is durable (:meth:`DurableJob.durable`)."""
+
+    response: Response
+    position: int
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What was found in the state folder: events replayed, uploads among them, bytes of a torn end, seconds taken."""
+
+    events: int
+    uploads: int
+    cut: int
+    seconds: float
+
+
+class DurableJob:
+    """The job of ``config`` and ``initial_weights`` in the folder ``state_dir``: a new one, or the one that is there.
+
+    Pass what the job was begun with, also when it is to go on: another model or other settings are refused. ``clock``
+    is the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance.
+
+    Raises :class:`StorageError` where the folder cannot be used, is in use, is damaged, or holds another job;
+    :class:`OptionError` for unusable weights.
+    """
+
+    def __init__(
+        self,
+        state_dir: PathLike,
+        config: ServerConfig,
+        initial_weights: Mapping[str, NDArray[np.float32]],
+        *,
+        clock: Clock,
+        on_iteration_end: Callable[[IterationRecord], None] | None = None,
+        instance: str = "",
+    ) -> None:
+        begin = time.perf_counter()
+        self._on_iteration_end = on_iteration_end
+        self._saver = ThreadPoolExecutor(1, "snapshot")
+        self._log = _EventLog(initial_model(initial_weights)[0])
+        self._folder = StateFolder(state_dir)
+        try:
+            snapshot = self._first_snapshot(config, initial_weights, instance)
+            self._origin = snapshot.origin
+            self._newest = snapshot
+            self.coordinator = Coordinator(
+                config,
+                initial_weights,
+                on_iteration_end=self._iteration_ended,
+                log=self._log,
+                wall=clock.wall_ms,
+                state=snapshot.state,
+            )
+            self._journal = Journal(self._folder, snapshot.origin.job, snapshot.position, self._replay)
+            self._journal.drop_before(snapshot.position)
+            self._log.open(self._journal)
+            try:
+                # Some models more than now may be kept by then.
+                self._folder.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
+                self.coordinator.resume(clock.now_ms())
+            except BaseException:
+                self._journal.close()
+                raise
+        except BaseException:
+            self._folder.close()
+            raise
+        seconds = time.perf_counter() - begin
+        self.recovery = Recovery(self._log.replayed, self._log.uploads_replayed, self._journal.cut, seconds)
+
+    def handle(self, request: Request, now_ms: int) -> Answer:
+        """Answer one request; callable from several threads. The answer must wait for its position."""
+        response = self.coordinator.handle(request, now_ms)
+        # Read afterwards, so at least what the response depends on; later ones only make it wait a little longer.
+        return Answer(response, self._log.counted if isinstance(request, RequestUpdateModel) else self._log.settled)
+
+    def durable(self, position: int) -> Future[None] | None:
+        """Return None if all before ``position`` is on disk, else a future that is done when it is.
+
+        See :meth:`Journal.durable`: where it fails, answer nothing more and end the process.
+        """
+        return self._journal.durable(position)
+
+    @property
+    def settled(self) -> int:
+        """The position to wait for after :meth:`Coordinator.disable`, ``enable``, ``new_instance`` and ``tick``."""
+        return self._log.settled
+
+    def close(self) -> None:
+        """Bring everything to the disk and let others have the folder. No request may be under way."""
+        self._saver.shutdown()
+        self._journal.close()
+        self._folder.close()
+
+    def _first_snapshot(
+        self, config: ServerConfig, initial_weights: Mapping[str, NDArray[np.float32]], instance: str
+    ) -> Snapshot:
+        """Return the snapshot in the folder, after writing that of a new job where there is none."""
+        path = self._folder.file(SNAPSHOT)
+        layout, model = initial_model(initial_weights)
+        if path.exists():
+            return load(path, config, model, layout)
+        origin = Origin(os.urandom(16), config, fingerprint(model))
+        snapshot = Snapshot(origin, 0, JobState(config, instance, 1, True, None, {0: model}))
+        if any(self._folder.path.glob("journal-*")):
+            raise StorageError(
+                f"{path} is missing, though there is a journal", hint="restore it, or choose another state folder"
+            )
+        snapshot.save(path)
+        self._folder.sync()
+        return snapshot
+
+    def _replay(self, kind: int, payload: bytes) -> None:
+        self.coordinator.replay(self._log.decode(kind, payload))
+
+    def _iteration_ended(self, record: IterationRecord) -> None:
+        try:
+            if self._on_iteration_end:
+                self._on_iteration_end(record)
+        finally:
+            position = self._log.end_iteration()
+            if position is not None:
+                self._newest = Snapshot(self._origin, position, self.coordinator.snapshot())
+                self._saver.submit(self._save, self._newest)
+
+    def _save(self, snapshot: Snapshot) -> None:
+        if snapshot is not self._newest:
+            return
+        try:
+            self._store(snapshot)
+        except StorageError:
+            with self._folder.spending():
+                try:
+                    self._store(snapshot)
+                except StorageError as error:
+                    # The journal holds everything from the snapshot before on; the next one will make up for it.
+                    _logger.warning("%s", error.line())
+
+    def _store(self, snapshot: Snapshot) -> None:
+        snapshot.save(self._folder.file(SNAPSHOT))
+        self._folder.sync()
+        self._journal.drop_before(snapshot.position)
+
+
+class _EventLog:
+    """Between coordinator and journal: the bytes of events, and which positions answers depend on."""
+
+    def __init__(self, layout: FeatureLayout) -> None:
+        self.layout = layout
+        self.counted = self.settled = 0
+        self.replayed = self.uploads_replayed = 0
+        self._codec = EventCodec(layout)
+        self._journal: Journal | None = None
+
+    def open(self, journal: Journal) -> None:
+        """Append to ``journal`` from now on; what it holds has been replayed."""
+        self._journal = journal
+
+    def prepare(self, event: Event) -> Callable[[], None]:
+        journal = self._journal
+        if journal is None:
+            raise StorageError("the journal is not open")
+        record = Record.of(*self._codec.encode(event))
+        bulk = isinstance(event, Started | Uploaded)
+
+        def append() -> None:
+            position = journal.append(record, vital=not bulk)
+            if not isinstance(event, Started):
+                self.counted = position
+            if not bulk:
+                self.settled = position
+
+        return append
+
+    def decode(self, kind: int, payload: bytes) -> Event:
+        """Return an event of the journal, and count it."""
+        try:
+            event = self._codec.decode(kind, payload)
+        except (ValueError, LookupError, TypeError, struct.error, MindflError) as error:
+            raise StorageError(
+                f"the journal holds an event that this version of mindfl does not understand: {error}"
+            ) from error
+        self.replayed += 1
+        self.uploads_replayed += isinstance(event, Uploaded)
+        return event
+
+    def end_iteration(self) -> int | None:
+        """Let the journal begin a new file; return its position, or None while the journal is being replayed."""
+        if self._journal is None:
+            return None
+        self.settled = self.counted
+        return self._journal.rotate()

@@ -1,0 +1,184 @@
+"""What changes the state of a job, one dataclass per kind of change, and their form in a journal.
+
+The state of a coordinator is a function of these events and their order; whatever else a device asks for only reads.
+Numbers are little endian. Weights are stored as float32 in the order of the layout, preceded by one bit per weight
+that says whether the device sent it, so that an upload takes its own size and a few bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from mindfl.protocol import RequestUpdateModel, Weights
+from mindfl.server.aggregate import FeatureLayout
+from mindfl.server.config import ServerConfig
+from mindfl.server.iteration import Device, Upload
+
+Buffer: TypeAlias = bytes | memoryview
+
+_STARTED = struct.Struct("<qqqI")
+_UPLOADED = struct.Struct("<qddI")
+_TIME = struct.Struct("<q")
+_IDS = "surrogatepass"  # a client in the same process may have any str for an id
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A startFLJob was accepted."""
+
+    now_ms: int
+    fl_id: str
+    device: Device
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Uploaded:
+    """An updateModel was accepted; this closes the iteration where the quota is met."""
+
+    now_ms: int
+    fl_id: str
+    upload: Upload
+    weights: Weights
+
+    @classmethod
+    def of(cls, request: RequestUpdateModel, now_ms: int) -> Uploaded:
+        """Return the event of accepting ``request``."""
+        upload = Upload(request.upload_loss, request.upload_accuracy)
+        return cls(now_ms, request.fl_id or "", upload, request.feature_map or {})
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEnded:
+    """A window ended and failed the iteration."""
+
+    now_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """The job was disabled; the running iteration, if any, was abandoned."""
+
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Enabled:
+    """The job was enabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A new instance began: iteration 1 again, other settings, the same weights."""
+
+    now_ms: int
+    instance: str
+    config: ServerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The server came back; the windows go on where the event before left them."""
+
+    now_ms: int
+
+
+SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | Renewed | Resumed
+Event: TypeAlias = SmallEvent | Uploaded
+
+
+class EventLog(Protocol):
+    """Keeps events in the order in which they happened."""
+
+    def prepare(self, event: Event) -> Callable[[], None]:
+        """Return what appends ``event``; that raises :class:`StorageError` where it cannot, and then nothing happened.
+
+        Preparing is the heavy part and may be done by many threads at once; appending is called one by one.
+        """
+
+
+class EventCodec:
+    """Turns events about models of ``layout`` into (kind, payload) and back."""
+
+    def __init__(self, layout: FeatureLayout) -> None:
+        self._layout = layout
+
+    def encode(self, event: Event) -> tuple[int, list[Buffer]]:
+        """Return the kind and the payload in parts; weights are not copied."""
+        kind = _KINDS.index(type(event))
+        match event:
+            case Started():
+                name = event.fl_id.encode(errors=_IDS)
+                device = event.device
+                head = _STARTED.pack(event.now_ms, device.data_size, device.eval_data_size, len(name))
+                return kind, [head + name]
+            case Uploaded():
+                return kind, self._encode_upload(event)
+            case WindowEnded():
+                return kind, [_TIME.pack(event.now_ms) + event.reason.encode()]
+            case Renewed():
+                text = json.dumps({"instance": event.instance, "config": asdict(event.config)})
+                return kind, [_TIME.pack(event.now_ms) + text.encode()]
+            case Enabled():
+                return kind, []
+            case Disabled() | Resumed():
+                return kind, [_TIME.pack(event.now_ms)]
+
+    def decode(self, kind: int, payload: bytes) -> Event:
+        """Return the event. Weights are read-only views into ``payload``.
+
+        Raises :class:`ValueError` (or its kin :class:`struct.error`, :class:`KeyError`, :class:`TypeError`) for bytes
+        that ``encode`` did not make.
+        """
+        shape = _KINDS[kind]
+        if shape is Started:
+            now_ms, data_size, eval_data_size, length = _STARTED.unpack_from(payload)
+            name = payload[_STARTED.size : _STARTED.size + length].decode(errors=_IDS)
+            return Started(now_ms, name, Device(data_size, eval_data_size))
+        if shape is Uploaded:
+            return self._decode_upload(payload)
+        if shape is Enabled:
+            return Enabled()
+        now_ms = _TIME.unpack_from(payload)[0]
+        text = payload[_TIME.size :].decode()
+        if shape is WindowEnded:
+            return WindowEnded(now_ms, text)
+        if shape is Renewed:
+            content = json.loads(text)
+            return Renewed(now_ms, content["instance"], ServerConfig(**content["config"]))
+        return Disabled(now_ms) if shape is Disabled else Resumed(now_ms)
+
+    def _encode_upload(self, event: Uploaded) -> list[Buffer]:
+        name = event.fl_id.encode(errors=_IDS)
+        sent = [key in event.weights for key in self._layout.names]
+        head = _UPLOADED.pack(event.now_ms, event.upload.loss, event.upload.accuracy, len(name))
+        parts: list[Buffer] = [head + name + np.packbits(sent).tobytes()]
+        for key in self._layout.names:
+            if key in event.weights:
+                parts.append(np.ascontiguousarray(event.weights[key]).data.cast("B"))
+        return parts
+
+    def _decode_upload(self, payload: bytes) -> Uploaded:
+        now_ms, loss, accuracy, length = _UPLOADED.unpack_from(payload)
+        at = _UPLOADED.size + length
+        name = payload[_UPLOADED.size : at].decode(errors=_IDS)
+        names = self._layout.names
+        sent = np.unpackbits(np.frombuffer(payload, np.uint8, (len(names) + 7) // 8, at), count=len(names))
+        values = np.frombuffer(payload, np.float32, offset=at + (len(names) + 7) // 8)
+        weights = {}
+        begin = 0
+        for key in np.array(names, object)[sent.astype(bool)].tolist():
+            part = self._layout.slices[key]
+            weights[key] = values[begin : begin + part.stop - part.start]
+            begin += part.stop - part.start
+        return Uploaded(now_ms, name, Upload(loss, accuracy), weights)
+
+
+# A kind is the position in this tuple: add at the end only.
+_KINDS: Sequence[type[Event]] = (Started, Uploaded, WindowEnded, Disabled, Enabled, Renewed, Resumed)

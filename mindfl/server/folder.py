@@ -1,0 +1,145 @@
+"""The state folder of a server: held by one process, with some disk space set aside for what must not fail."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mindfl.errors import StorageError
+from mindfl.files import PathLike, make_dir
+
+_log = logging.getLogger(__name__)
+
+_MARGIN = 1 << 16
+
+
+class StateFolder:
+    """A folder that belongs to this process until :meth:`close` or the death of the process.
+
+    Raises :class:`StorageError` where it cannot be made or written, or another process holds it (naming that).
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        new = not Path(path).exists()
+        self.path = make_dir(path)
+        if new:
+            # It will hold what single devices trained.
+            self.path.chmod(0o700)
+        self._held = self._hold()
+        self._lock = threading.Lock()
+        self._reserve_size = _MARGIN
+        self._reserved = self._spending = self._warned = False
+        # Half-written files of a predecessor that was killed.
+        for leftover in self.path.glob(".*.tmp"):
+            with suppress(OSError):
+                leftover.unlink()
+
+    def _hold(self) -> int:
+        path = self.path / "lock"
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "open", path) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+        except BlockingIOError:
+            holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise StorageError(
+                f"the state folder {self.path} is in use by the process {holder}",
+                hint="stop that server, or choose another folder",
+            ) from None
+        except OSError as error:
+            # A full disk holds no process id, which is no reason not to recover and free some of it.
+            if not _is_full(error):
+                os.close(handle)
+                raise StorageError.from_os_error(error, "lock", path) from None
+        return handle
+
+    @property
+    def reserved(self) -> bool:
+        """Whether the set-aside space is there."""
+        return self._reserved
+
+    def set_reserve(self, size: int) -> None:
+        """Let the space to set aside be ``size`` bytes and a margin from now on."""
+        self._reserve_size = size + _MARGIN
+        self.reserve()
+
+    def reserve(self) -> bool:
+        """Set the space aside if it is not, and return whether it is now."""
+        if self._reserved:
+            return True
+        with self._lock:
+            if not self._spending:
+                self._reserved = self._allocate()
+            return self._reserved
+
+    def release(self) -> None:
+        """Give the set-aside space back, so that something may be written."""
+        with self._lock:
+            self._remove_reserve()
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Give the set-aside space back for what is written inside; afterwards set it aside again if possible."""
+        with self._lock:
+            self._spending = True
+            self._remove_reserve()
+        try:
+            yield
+        finally:
+            self._spending = False
+            self.reserve()
+
+    def _allocate(self) -> bool:
+        try:
+            handle = os.open(self.path / "reserve", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                os.posix_fallocate(handle, 0, self._reserve_size)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if not self._warned:
+                _log.warning("%s", StorageError.from_os_error(error, "set disk space aside in", self.path).line())
+            self._warned = True
+            self._remove_reserve()
+            return False
+        self._warned = False
+        return True
+
+    def _remove_reserve(self) -> None:
+        self._reserved = False
+        with suppress(OSError):
+            (self.path / "reserve").unlink()
+
+    def sync(self) -> None:
+        """Make the names in the folder durable: files created, renamed and removed so far."""
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "write", self.path) from None
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file in the folder."""
+        return self.path / name
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        os.close(self._held)
+
+
+def _is_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
