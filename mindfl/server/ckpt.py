@@ -1,0 +1,125 @@
+"""MindSpore's checkpoint files (``.ckpt``), read and written without importing MindSpore.
+
+A checkpoint is the protobuf message described below, the same in MindSpore 2.0 to 2.10. What is written here ends with
+a checksum in a field that MindSpore skips as unknown; a file that MindSpore saved with ``crc_check`` is checked too.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from mindfl.errors import ModelFormatError
+from mindfl.files import PathLike, read_file
+
+_FLOAT32 = "Float32"
+_CHECKSUM_LENGTH = 5  # the last field: a tag of one byte, four bytes of CRC-32
+_MINDSPORE_MARK = b"crc_num"
+_MINDSPORE_TAIL = len(_MINDSPORE_MARK) + 10
+
+#: message -> its fields: number, name, type, label
+_MESSAGES = {
+    "Checkpoint": ((1, "value", "Value", "repeated"), (15, "checksum", "fixed32", "optional")),
+    "Value": ((1, "tag", "string", "required"), (2, "tensor", "TensorProto", "optional")),
+    "TensorProto": (
+        (1, "dims", "int64", "repeated"),
+        (2, "tensor_type", "string", "required"),
+        (3, "tensor_content", "bytes", "required"),
+    ),
+}
+
+
+def read_ckpt(path: PathLike) -> dict[str, NDArray[np.float32]]:
+    """Return the float32 tensors in the checkpoint ``path`` by name, in their shapes, read-only; others are skipped.
+
+    Raises :class:`StorageError` if the file cannot be read, :class:`ModelFormatError` naming it if it is no
+    checkpoint, is damaged, or holds no float32 tensor.
+    """
+    try:
+        weights = _decode(read_file(path))
+    except _DamagedError as error:
+        raise ModelFormatError(f"{path} is not a MindSpore checkpoint, or is damaged: {error}") from None
+    if not weights:
+        raise ModelFormatError(f"{path} holds no float32 weights")
+    return weights
+
+
+def encode_ckpt(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Return the bytes of a checkpoint with ``weights`` (float32, any shape)."""
+    message = _message_class()
+    body = b"".join(_encode_value(name, value) for name, value in weights.items())
+    checksum: bytes = message(checksum=binascii.crc32(body)).SerializeToString()
+    return body + checksum
+
+
+class _DamagedError(Exception):
+    pass
+
+
+@cache
+def _message_class() -> Any:
+    field_type = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="mindfl_checkpoint.proto", package="mindfl.checkpoint")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, field, kind, label in fields:
+            entry = message.field.add(name=field, number=number, label=getattr(field_type, f"LABEL_{label.upper()}"))
+            if kind in _MESSAGES:
+                entry.type, entry.type_name = field_type.TYPE_MESSAGE, f".mindfl.checkpoint.{kind}"
+            else:
+                entry.type = getattr(field_type, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("mindfl.checkpoint.Checkpoint"))
+
+
+def _encode_value(name: str, value: NDArray[np.float32]) -> bytes:
+    message = _message_class()()
+    entry = message.value.add(tag=name)
+    entry.tensor.dims.extend(value.shape or (0,))  # MindSpore's way to write a scalar
+    entry.tensor.tensor_type = _FLOAT32
+    entry.tensor.tensor_content = np.ascontiguousarray(value, "<f4").tobytes()
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def _decode(content: bytes) -> dict[str, NDArray[np.float32]]:
+    if content[-_MINDSPORE_TAIL:].startswith(_MINDSPORE_MARK):
+        content, tail = content[:-_MINDSPORE_TAIL], content[-10:]
+        _check(content, int.from_bytes(tail, "big"))
+    message = _message_class()()
+    try:
+        message.ParseFromString(content)
+    except (DecodeError, ValueError, RecursionError):  # the latter two: protobuf's pure Python decoder
+        raise _DamagedError("it cannot be decoded") from None
+    if message.HasField("checksum"):
+        _check(content[:-_CHECKSUM_LENGTH], message.checksum)
+    parts: dict[str, list[Any]] = {}
+    for value in message.value:
+        if value.HasField("tensor") and value.tensor.tensor_type == _FLOAT32:
+            parts.setdefault(value.tag, []).append(value.tensor)
+    return {name: _array(name, tensors) for name, tensors in parts.items()}
+
+
+def _check(content: bytes, checksum: int) -> None:
+    if binascii.crc32(content) != checksum:
+        raise _DamagedError("its checksum is wrong")
+
+
+def _array(name: str, tensors: Iterable[Any]) -> NDArray[np.float32]:
+    """Join the slices of one tensor: MindSpore splits a large one into several entries of the same name."""
+    slices = list(tensors)
+    dims = tuple(slices[0].dims)
+    shape = () if dims == (0,) else dims
+    content = b"".join(item.tensor_content for item in slices)
+    if any(dim < 0 for dim in shape) or math.prod(shape) * 4 != len(content) or len(shape) > 32:
+        raise _DamagedError(f"{name} has {len(content)} bytes, which is not its shape")
+    return np.frombuffer(content, "<f4").reshape(shape)

@@ -1,0 +1,17 @@
+"""Settings of a server: MindSpore Federated 0.1.0's own YAML file, options on top of it, and changes while it runs."""
+
+from __future__ import annotations
+
+from mindfl.server.settings.instance import apply_new_instance, query_instance
+from mindfl.server.settings.reader import read_settings, with_overrides
+from mindfl.server.settings.sections import JobSettings
+from mindfl.server.settings.support import require_supported
+
+__all__ = [
+    "JobSettings",
+    "apply_new_instance",
+    "query_instance",
+    "read_settings",
+    "require_supported",
+    "with_overrides",
+]

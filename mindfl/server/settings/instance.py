@@ -1,0 +1,95 @@
+"""The settings that the management address shows (/queryInstance) and changes (/newInstance)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mindfl.errors import OptionError
+from mindfl.server.settings.reader import with_overrides
+from mindfl.server.settings.rule import INT64_MAX
+from mindfl.server.settings.sections import JobSettings
+
+_WHOLE = "unsigned integer number"
+_REAL = "float or integer number"
+#: what /newInstance may change, in the order in which the 0.1.0 server checks it
+_CHANGEABLE = {
+    "global_iteration_time_window": _WHOLE,
+    "start_fl_job_threshold": _WHOLE,
+    "start_fl_job_time_window": _WHOLE,
+    "update_model_ratio": _REAL,
+    "update_model_time_window": _WHOLE,
+    "client_epoch_num": _WHOLE,
+    "client_batch_size": _WHOLE,
+    "client_learning_rate": _REAL,
+    "fl_iteration_num": _WHOLE,
+}
+_SHOWN_SECTIONS = ("round", "compression", "aggregation")
+_SHOWN_CLIENT = ("client_batch_size", "client_epoch_num", "client_learning_rate")
+
+
+def query_instance(settings: JobSettings) -> dict[str, Any]:
+    """Return the ``result`` object of /queryInstance, keys in ascending order.
+
+    Numbers with a fraction are given as the reference gives them: rounded to float32, printed as a double.
+    """
+    whole = asdict(settings)
+    encrypt = whole["encrypt"]
+    result = {
+        "enable_ssl": settings.enable_ssl,
+        "encrypt_type": encrypt["encrypt_type"],
+        "fl_iteration_num": settings.fl_iteration_num,
+        "pki_verify": settings.client_verify.pki_verify,
+        "secure_aggregation": False,
+        **encrypt["pw_encrypt"],
+        **encrypt["dp_encrypt"],
+        **encrypt["signds"],
+        **{name: whole["client"][name] for name in _SHOWN_CLIENT},
+    }
+    for section in _SHOWN_SECTIONS:
+        result |= whole[section]
+    return {name: _as_float32(result[name]) for name in sorted(result)}
+
+
+def apply_new_instance(settings: JobSettings, changes: object) -> JobSettings:
+    """Return the settings of the instance that /newInstance starts with the JSON value ``changes``.
+
+    Keys that cannot be changed are ignored, missing ones keep their values. Raises :class:`OptionError` whose text is
+    the reference's ``error_message``. Unlike the reference, a whole number of 0 is refused too: no iteration with it
+    could ever end.
+    """
+    if not isinstance(changes, dict):
+        raise OptionError("New instance failed: Expect hyper param config to be json object")
+    found = {name: changes[name] for name in _CHANGEABLE if name in changes}
+    for name, value in found.items():
+        fault = _fault(value, _CHANGEABLE[name])
+        if fault:
+            raise OptionError(f"New instance failed: Field {name} in hyper param config should be {fault}")
+    if found.get("update_model_ratio", 1) > 1:
+        raise OptionError(
+            "New instance failed: Field update_model_ratio in hyper param config should be in range of (0,1.0]"
+        )
+    try:
+        changed = with_overrides(settings, found, place="the request")
+        changed.server_config()
+    except OptionError as error:
+        raise OptionError(f"New instance failed: {error}") from None
+    return changed
+
+
+def _fault(value: object, expected: str) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return expected
+    if expected is _WHOLE and (not isinstance(value, int) or not 0 <= value <= INT64_MAX):
+        return expected
+    # JSON has no NaN and no infinity, but Python's reader knows them.
+    if expected is _REAL and isinstance(value, float) and not math.isfinite(value):
+        return expected
+    return None if value > 0 else "larger than 0"
+
+
+def _as_float32(value: Any) -> Any:
+    return float(np.float32(value)) if isinstance(value, float) else value

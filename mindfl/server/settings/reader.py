@@ -1,0 +1,155 @@
+"""From the YAML file and the options to checked settings; every problem is reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from functools import cache
+from typing import Any, get_type_hints
+
+from mindfl.errors import OptionError
+from mindfl.files import PathLike
+from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
+from mindfl.server.settings.rule import shown
+from mindfl.server.settings.sections import PW_TYPES, Entry, JobSettings, Origin
+
+#: section that counts only in some settings -> the key that decides, its values, and the keys then required
+_CONDITIONAL: dict[str, tuple[str, tuple[object, ...], tuple[str, ...]]] = {
+    "encrypt.pw_encrypt": (
+        "encrypt.encrypt_type",
+        PW_TYPES,
+        ("share_secrets_ratio", "cipher_time_window", "reconstruct_secrets_threshold"),
+    ),
+    "encrypt.dp_encrypt": ("encrypt.encrypt_type", ("DP_ENCRYPT",), ()),
+    "encrypt.signds": ("encrypt.encrypt_type", ("SIGNDS",), ()),
+    "ssl": ("enable_ssl", (True,), ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")),
+}
+
+
+def read_settings(path: PathLike, overrides: Mapping[str, object] | None = None) -> JobSettings:
+    """Read a MindSpore Federated 0.1.0 server's YAML file, unchanged; see :func:`with_overrides` for ``overrides``.
+
+    A key required by the reference may be missing in the file if an override gives it. Raises :class:`StorageError` if
+    the file cannot be read, and one :class:`OptionError` that names every problem as ``file:line: key``.
+    """
+    problems = Problems()
+    entries = read_entries(path, _sections(), problems)
+    return _build(str(path), entries | _option_entries(overrides or {}, "--{name}"), problems)
+
+
+def with_overrides(settings: JobSettings, overrides: Mapping[str, object], *, place: str = "--{name}") -> JobSettings:
+    """Return ``settings`` with other values, checked as those of the file are; None stands for "not given".
+
+    Keys are dotted (``round.update_model_ratio``) or the last part alone, as options of the command line are.
+    ``place`` is what errors name as the source of a value. Raises :class:`OptionError`.
+    """
+    entries = {**settings.origin.entries, **_option_entries(overrides, place)}
+    return _build(settings.origin.path, entries, Problems())
+
+
+@cache
+def _sections() -> dict[str, tuple[str, ...]]:
+    """Return the keys of every section by its dotted name; "" is the top of the file."""
+
+    def walk(section: str, cls: type) -> None:
+        names = [item.name for item in fields(cls) if item.name != "origin"]
+        found[section] = tuple(names)
+        for name in names:
+            if is_dataclass(kind := _kinds(cls)[name]):
+                walk(f"{section}.{name}" if section else name, kind)
+
+    found: dict[str, tuple[str, ...]] = {}
+    walk("", JobSettings)
+    return found
+
+
+@cache
+def _kinds(cls: type) -> dict[str, type]:
+    return get_type_hints(cls)
+
+
+def _option_entries(overrides: Mapping[str, object], place: str) -> dict[str, Entry]:
+    dotted = {
+        f"{section}.{name}" if section else name
+        for section, names in _sections().items()
+        for name in names
+        if (f"{section}.{name}" if section else name) not in _sections()
+    }
+    by_name = {key.rpartition(".")[2]: key for key in dotted}
+    entries = {}
+    for name, value in overrides.items():
+        if name not in dotted and name not in by_name:
+            raise OptionError(f"there is no setting {name}")
+        if value is not None:
+            entries[name if name in dotted else by_name[name]] = Entry(value, place.format(name=name))
+    return entries
+
+
+def _build(path: str, entries: Mapping[str, Entry], problems: Problems) -> JobSettings:
+    origin = Origin(path, entries)
+    values = _values(JobSettings, "", origin, problems)
+    problems.raise_any()
+    return _reconciled(JobSettings(**values, origin=origin))
+
+
+def _values(cls: type, section: str, origin: Origin, problems: Problems) -> dict[str, Any]:
+    """Return the checked fields of ``cls``; one with a problem is left out, and the problem noted."""
+    entry = origin.entries.get(section)
+    if entry is not None and not isinstance(entry.value, (Section, Ignored)):
+        problems.add(entry.place, f"{section} must be a section with keys of its own, not {shown(entry.value)}")
+    decider, deciding, needed = _CONDITIONAL.get(section, ("", (), ()))
+    read = not decider or any(decider in origin.entries and origin.entries[decider].value == item for item in deciding)
+    values = {}
+    for item in fields(cls):
+        kind, key = _kinds(cls)[item.name], f"{section}.{item.name}" if section else item.name
+        if "rule" in item.metadata:
+            required = item.default is MISSING or (read and item.name in needed)
+            value = _value(item, kind, key, origin if read else Origin(origin.path, {}), required, problems)
+            values.update({item.name: value} if value is not MISSING else {})
+        elif kind is not Origin:
+            inner = _values(kind, key, origin, problems)
+            values.update({item.name: kind(**inner)} if _complete(kind, inner) else {})
+    return values
+
+
+def _complete(cls: type, values: Mapping[str, Any]) -> bool:
+    return all(item.name in values or item.default is not MISSING for item in fields(cls))
+
+
+def _value(item: Field[Any], kind: type, key: str, origin: Origin, required: bool, problems: Problems) -> Any:
+    entry = origin.entries.get(key)
+    # As in the reference, an empty text counts as not given.
+    if entry is None or entry.value == "" or isinstance(entry.value, Ignored):
+        if required:
+            found = "" if entry is None else f" (its value is {shown(entry.value)})"
+            problems.add(origin.place(key), f"{key} is missing{found}")
+        return item.default
+    fault = item.metadata["rule"].fault(entry.value, kind)
+    if fault:
+        problems.add(entry.place, f"{key} {fault}")
+        return item.default
+    return kind(entry.value)
+
+
+def _reconciled(settings: JobSettings) -> JobSettings:
+    """Overrule what contradicts itself, as the reference does, with a warning."""
+    warnings = []
+    encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
+    if encrypt_type in ("PW_ENCRYPT", "SIGNDS") and compression.upload_compress_type != "NO_COMPRESS":
+        place = settings.origin.place("compression.upload_compress_type")
+        warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
+        compression = replace(compression, upload_compress_type="NO_COMPRESS")
+    summary = settings.summary
+    if not _is_time_level(summary.participation_time_level):
+        place = settings.origin.place("summary.participation_time_level")
+        warnings.append(f"{place}: participation_time_level is not two ascending numbers of minutes: 5,15 is used")
+        summary = replace(summary, participation_time_level="5,15")
+    origin = replace(settings.origin, warnings=tuple(warnings))
+    return replace(settings, compression=compression, summary=summary, origin=origin)
+
+
+def _is_time_level(text: str) -> bool:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
+        return False
+    return 0 < int(parts[0]) < int(parts[1])

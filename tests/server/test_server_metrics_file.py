@@ -1,0 +1,164 @@
+"""The metrics, failure-event and data-rate files: the reference's lines, and disks that fail."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindfl.errors import StorageError
+from mindfl.server import IterationRecord, Visits
+from mindfl.server.metrics_file import SECONDS_PER_LINE, DataRateFiles, FailureEventFile, LineFile, MetricsFile
+
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "wire" / "metrics_plain.json"
+START = 1_795_333_460_108
+
+
+def record(**changes: Any) -> IterationRecord:
+    values: dict[str, Any] = {
+        "iteration": 1,
+        "valid": True,
+        "reason": "",
+        "model": {},
+        "loss": 4.1216664,
+        "accuracy": 0.75,
+        "started": 2,
+        "uploads": 2,
+        "data_size": 96,
+        "eval_data_size": 10,
+        "start_ms": START,
+        "end_ms": START + 1047,
+        "visits": {"startFLJob": Visits(2, 0), "updateModel": Visits(2, 0), "getModel": Visits(0, 2)},
+        "refusals": {},
+    }
+    return IterationRecord(**values | changes)
+
+
+def metrics(path: Path, **changes: Any) -> MetricsFile:
+    values: dict[str, Any] = {"fl_name": "Lenet", "fl_iteration_num": 2, "instance_name": "i_1"}
+    return MetricsFile(path, **values | changes)
+
+
+def milliseconds(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason="no recorded metrics file of the reference beside the repository")
+def test_a_line_is_the_references_byte_for_byte(tmp_path: Path) -> None:
+    for number, line in enumerate(GOLDEN.read_text().splitlines()):
+        expected = json.loads(line)
+        visited = expected["clientVisitedInfo"]
+        file = metrics(tmp_path / f"{number}.json", instance_name=expected["instanceName"])
+        file(
+            record(
+                iteration=expected["currentIteration"],
+                loss=expected["metricsLoss"],
+                accuracy=expected["metricsAuc"],
+                uploads=visited["updateModelAcceptClientNum"],
+                start_ms=milliseconds(expected["startTime"]),
+                end_ms=milliseconds(expected["endTime"]),
+                visits={
+                    name: Visits(visited[f"{name}AcceptClientNum"], visited[f"{name}RejectClientNum"])
+                    for name in ("startFLJob", "updateModel", "getModel")
+                },
+            )
+        )
+        assert (tmp_path / f"{number}.json").read_text() == line + "\n"
+
+
+def test_numbers_are_the_shortest_form_of_their_float32(tmp_path: Path) -> None:
+    file = metrics(tmp_path / "m.json")
+    line = file.line(record(loss=float(np.float32(0.1)), accuracy=1 / 3))
+    assert (json.dumps(line["metricsLoss"]), json.dumps(line["metricsAuc"])) == ("0.1", "0.33333334")
+
+
+def test_a_failed_iteration_without_any_client(tmp_path: Path) -> None:
+    line = metrics(tmp_path / "m.json").line(
+        record(valid=False, start_ms=None, uploads=0, visits={}), instance_status="disable"
+    )
+    assert (line["iterationResult"], line["instanceStatus"], line["iterationExecutionTime"]) == ("fail", "disable", 0)
+    assert line["startTime"] == line["endTime"]
+    assert set(line["clientVisitedInfo"].values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("elapsed_ms", "expected"), [(59_999, (2, 2, 2)), (60_000, (0, 2, 2)), (119_999, (0, 2, 2)), (120_000, (0, 0, 2))]
+)
+def test_participation_levels_are_minutes(tmp_path: Path, elapsed_ms: int, expected: tuple[int, ...]) -> None:
+    file = metrics(tmp_path / "m.json", time_level="1,2")
+    info = file.line(record(end_ms=START + elapsed_ms))["clientVisitedInfo"]
+    assert tuple(info[f"participationTimeLevel{level}"] for level in (1, 2, 3)) == expected
+
+
+def test_lines_are_added_to_what_is_there_and_folders_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "ä b" / "metrics.json"
+    metrics(path)(record())
+    metrics(path, fl_name="Ä")(record(iteration=2))
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert (first["currentIteration"], second["currentIteration"], second["flName"]) == (1, 2, "Ä")
+
+
+def test_after_a_torn_line_the_next_one_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text('{"currentIteration":1}\n{"curr')
+    metrics(path)(record(iteration=3))
+    assert json.loads(path.read_text().splitlines()[-1])["currentIteration"] == 3
+    assert path.read_text().startswith('{"currentIteration":1}\n')
+
+
+def test_a_full_disk_leaves_whole_lines_and_later_ones_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    file = metrics(path)
+    file(record())
+    before = path.read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        original = os.write
+
+        def write(descriptor: int, content: bytes) -> int:
+            if content.startswith(b"{"):
+                return original(descriptor, content[:100])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "write", write)
+        with pytest.raises(StorageError, match=r"cannot write .*m\.json: No space left"):
+            file(record(iteration=2))
+    assert path.read_bytes() == before
+    file(record(iteration=3))
+    assert [json.loads(line)["currentIteration"] for line in path.read_text().splitlines()] == [1, 3]
+
+
+def test_an_unusable_path_is_known_at_once(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "file" / "m.json"):
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError):
+            LineFile(path)
+
+
+def test_failures_in_a_row_are_told_and_counted_anew(tmp_path: Path) -> None:
+    path = tmp_path / "event.txt"
+    file = FailureEventFile(path, address="127.0.0.1:6668", failure_times=3)
+    assert path.read_text() == ""
+    for valid in [False, False, True, False, False, False, False, False, False, False]:
+        file(record(valid=valid))
+    time = datetime.fromtimestamp((START + 1047) / 1000).isoformat(" ", "milliseconds")
+    line = f"nodeRole:SERVER,127.0.0.1:6668,currentTime:{time},event:Iteration failed 3 times continuously;\n"
+    assert path.read_text() == line * 2
+
+
+def test_data_rates_go_into_a_file_a_day(tmp_path: Path) -> None:
+    files = DataRateFiles(tmp_path / "rates", address="127.0.0.1:6668")
+    sent, received = [1] * SECONDS_PER_LINE, [0] * SECONDS_PER_LINE
+    files.append(datetime(2026, 11, 22, 23, 59, 30), sent, received)
+    files.append(datetime(2026, 11, 23, 0, 0, 30), sent, received)
+    assert sorted(path.name for path in (tmp_path / "rates").iterdir()) == [
+        "2026-11-22_flow_server127.0.0.1:6668.json",
+        "2026-11-23_flow_server127.0.0.1:6668.json",
+    ]
+    line = (tmp_path / "rates" / "2026-11-22_flow_server127.0.0.1:6668.json").read_text()
+    assert json.loads(line) == {"time": "2026-11-22 23:59:30", "send": sent, "receive": received}
