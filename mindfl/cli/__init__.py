@@ -18,10 +18,12 @@ from mindfl.errors import InterruptedRunError, MindflError, OptionError, Storage
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
 COMMANDS = {
     "bench": ("mindfl.cli.bench", "Measure how fast this machine trains."),
+    "client": ("mindfl.cli.client", "Be one device of a federated job: train, infer, or fetch the model."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
     "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
     "doctor": ("mindfl.cli.doctor", "Say what this machine has, and what each missing thing would enable."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
+    "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }
 

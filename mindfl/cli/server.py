@@ -1,0 +1,166 @@
+"""``mindfl server``: start, stop, status, certs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+from mindfl.errors import InterruptedRunError, OptionError, StorageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
+_PASSWORD_HELP = f"File with the password of {{}}.  [default: ${PASSWORD_VARIABLE}]"
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "fl_iteration_num": int,
+    "start_fl_job_threshold": int,
+    "start_fl_job_time_window": int,
+    "update_model_ratio": float,
+    "update_model_time_window": int,
+    "global_iteration_time_window": int,
+    "client_epoch_num": int,
+    "client_batch_size": int,
+    "client_learning_rate": float,
+}
+_TEXTS = (
+    "fl_name",
+    "http_url_prefix",
+    "server_cert_path",
+    "client_cert_path",
+    "ca_cert_path",
+    "crl_path",
+    "cipher_list",
+)
+
+
+def setting_options(command: Command) -> Command:
+    """An option for each setting that is often changed from run to run."""
+    for name in reversed(_TEXTS):
+        command = option(f"--{name}", metavar="TEXT", show_default=False, help="Instead of the file's.")(command)
+    switch = option(
+        "--enable_ssl/--disable_ssl", "enable_ssl", default=None, show_default=False, help="Instead of the file's."
+    )
+    command = switch(command)
+    for name, kind in reversed(_NUMBERS.items()):
+        command = option(f"--{name}", type=kind, show_default=False, help="Instead of the file's.")(command)
+    return command
+
+
+@click.group("server")
+def server_command() -> None:
+    """Serve a federated job to MindSpore Federated devices over HTTP or HTTPS."""
+
+
+@server_command.command()
+@option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
+@option("--model", required=True, type=click.Path(), metavar="FILE", help="Initial weights: .ms, .mindir, .ckpt, .npz.")
+@option("--http_server_address", default="127.0.0.1:6668", help="Where devices connect; port 0: any free one.")
+@option("--server_num", default=1, type=click.IntRange(1, 1000), help="Consecutive ports, all of this one job.")
+@option("--manage_address", help="Where /state, /newInstance and the like are answered.  [default: nowhere]")
+@option("--checkpoint_dir", type=click.Path(), metavar="DIR", help="Existing folder for a checkpoint per iteration.")
+@option(
+    "--state_dir", type=click.Path(), metavar="DIR", help="Folder from which a job goes on.  [default: <fl_name>_state]"
+)
+@option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
+@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
+@option("--server_key_path", type=click.Path(), metavar="FILE", help="Key of a PEM certificate that has none.")
+@option("--require_client_certificate", is_flag=True, help="Refuse devices without a certificate of the authority.")
+@option("--quiet", is_flag=True, help="No progress.")
+@setting_options
+def start(quiet: bool, password_file: str | None, **values: Any) -> None:
+    """Serve the job until Ctrl-C or SIGTERM. Prints one line, `ready http://...`, once devices may connect.
+
+    A job that was interrupted goes on where it was, every acknowledged upload counted once."""
+    from mindfl.server.process import ServerOptions, run_server
+
+    def tell(text: str) -> None:
+        if not quiet or text.startswith("warning: "):
+            click.echo(f"mindfl: {text}", err=True)
+
+    overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
+    password = _password(password_file)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("mindfl: %(message)s"))
+    logger = logging.getLogger("mindfl.server")
+    logger.addHandler(handler)
+    try:
+        options = ServerOptions(overrides=overrides, password=password, **values)
+        number = run_server(options, ready=lambda url: click.echo(f"ready {url}"), tell=tell)
+    finally:
+        logger.removeHandler(handler)
+    if number is signal.SIGINT:
+        raise InterruptedRunError("interrupted")
+
+
+def _password(path: str | None) -> str | None:
+    if path is None:
+        return os.environ.get(PASSWORD_VARIABLE)
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", path) from None
+    except UnicodeDecodeError:
+        raise OptionError(f"{path} holds no password: it is not UTF-8 text") from None
+
+
+address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
+
+
+@server_command.command()
+@address_option
+def stop(http_server_address: str | None) -> None:
+    """Let a server of this user finish what is in flight, and end it."""
+    from mindfl.server.registry import find_server, stop_server
+
+    server = find_server(http_server_address)
+    stop_server(server)
+    click.echo(f"stopped {server.url}")
+
+
+@server_command.command()
+@address_option
+@json_option
+def status(http_server_address: str | None, as_json: bool) -> None:
+    """Say which servers of this user run on this machine, and how far their jobs are."""
+    from dataclasses import asdict
+
+    from mindfl.server.registry import find_server, running_servers
+
+    servers = running_servers() if http_server_address is None else [find_server(http_server_address)]
+    if as_json:
+        echo_json([asdict(server) for server in servers])
+        return
+    for server in servers:
+        manage = f", management {server.manage_url}" if server.manage_url else ""
+        done = min(server.iteration, server.iterations)
+        click.echo(
+            f"{server.url}: {server.fl_name}, {server.state}, iteration {done} of {server.iterations},"
+            f" process {server.pid}{manage}"
+        )
+    if not servers:
+        click.echo("no server runs")
+
+
+@server_command.command()
+@option("--out", required=True, type=click.Path(), metavar="DIR", help="Folder for the files.")
+@option("--host", "hosts", multiple=True, help="Name or address of the server; repeatable.  [default: this machine]")
+@option("--days", default=365, help="How long everything is valid.")
+@option("--key_type", default="ec", type=click.Choice(["ec", "rsa"]), help="Kind of the keys.")
+@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the .p12 files"))
+@option("--force", is_flag=True, help="Replace files that exist.")
+def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_file: str | None, force: bool) -> None:
+    """Make a certificate authority, and certificates of a server and a client, for tests and private networks."""
+    from mindfl.server.certificates import LOCAL_HOSTS, make_certificates
+
+    files = make_certificates(
+        out, hosts or LOCAL_HOSTS, days=days, key_type=key_type, password=_password(password_file), force=force
+    )
+    click.echo(f"server: {click.format_filename(files.server_p12)}")
+    click.echo(f"devices: {click.format_filename(files.ca_cert)}")

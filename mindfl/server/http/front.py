@@ -1,0 +1,120 @@
+"""From HTTP requests to the coordinator and back: paths, decoding, refusals of what cannot be read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiohttp import web
+
+from mindfl.flatbuf import BrokenBufferError
+from mindfl.protocol import (
+    ENDPOINTS,
+    Request,
+    RequestFLJob,
+    RequestGetModel,
+    RequestUpdateModel,
+    Response,
+    ResponseCode,
+    ResponseFLJob,
+    ResponseGetModel,
+    ResponseUpdateModel,
+    decode,
+    weights_bytes,
+)
+from mindfl.server.clock import Clock
+from mindfl.server.http.exchange import BodyLimits, BodyReader, TooLargeError, request_path, ruled_out, send
+from mindfl.server.http.pages import EMPTY_BODY, Reply, error_page, not_found
+from mindfl.server.http.replies import ReplyCache
+from mindfl.server.http.windows import WindowTimer
+from mindfl.server.http.workers import Workers
+
+_SERVED: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
+_INVALID = "The schema of {table} is invalid."
+
+
+class _Done(NamedTuple):
+    """The body of an answer, what it must wait for, and when the next window is due."""
+
+    content: bytes
+    position: int
+    deadline: int | None
+
+
+class DeviceFront:
+    """Answers the requests of devices for one job. Belongs to one event loop; the job's work runs in ``workers``.
+
+    ``prefix`` is MindSpore Federated's ``client.http_url_prefix``: put before the endpoint as it is, "/" if empty.
+    """
+
+    def __init__(self, workers: Workers, *, prefix: str, clock: Clock) -> None:
+        self._workers = workers
+        self._job = workers.job
+        self._coordinator = workers.job.coordinator
+        self._clock = clock
+        self._paths = {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _SERVED}
+        self._bodies = BodyReader(BodyLimits.for_model(weights_bytes(self._coordinator.model)))
+        self._replies = ReplyCache()
+        self._windows = WindowTimer(clock.now_ms, self._expire)
+
+    def watch_windows(self) -> None:
+        """End windows when they are due, also those of a job that was under way before."""
+        self._windows.set(self._coordinator.next_deadline())
+
+    async def stop(self) -> None:
+        """End no more windows."""
+        await self._windows.stop()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        try:
+            reply = await self._reply(request)
+        except TooLargeError:
+            reply = error_page(413)
+        return await send(request, reply)
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
+        refused = ruled_out(request)
+        if refused is not None:
+            return refused
+        path = request_path(request)
+        kind = self._paths.get(path)
+        if kind is None:
+            return not_found(path)
+        async with self._bodies.read(request) as body:
+            if not body:
+                return EMPTY_BODY
+            done = await self._workers.run(lambda: self._answer(kind, body))
+            self._windows.set(done.deadline)
+            await self._workers.durable(done.position)
+        return Reply(200, done.content)
+
+    def _answer(self, kind: type[Request], body: bytes) -> _Done:
+        try:
+            request = decode(body, kind)
+        except BrokenBufferError:
+            response, position = self._invalid(kind), 0
+        else:
+            response, position = self._job.handle(request, self._clock.now_ms())
+        return _Done(self._replies.encode(response), position, self._coordinator.next_deadline())
+
+    def _invalid(self, kind: type[Request]) -> Response:
+        """Return the refusal of bytes that are not the table they should be."""
+        code, reason = ResponseCode.REQUEST_ERROR, _INVALID.format(table=kind.__name__)
+        if kind is RequestUpdateModel:
+            return ResponseUpdateModel(retcode=code, reason=reason, next_req_time="")
+        if kind is RequestGetModel:
+            return ResponseGetModel(retcode=code, reason=reason, iteration=self._coordinator.iteration, timestamp="")
+        return ResponseFLJob(
+            retcode=code,
+            reason=reason,
+            iteration=self._coordinator.iteration,
+            next_req_time="",
+            fl_plan_config=self._coordinator.config.plan(),
+        )
+
+    async def _expire(self) -> int | None:
+        return await self._workers.run(self._tick)
+
+    def _tick(self) -> int | None:
+        self._coordinator.tick(self._clock.now_ms())
+        return self._coordinator.next_deadline()

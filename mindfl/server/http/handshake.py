@@ -1,0 +1,41 @@
+"""TLS handshakes done where their failure can be told: one line per refused client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+
+from mindfl.server.tls import handshake_fault
+
+logger = logging.getLogger("mindfl.server")
+
+HANDSHAKE_SECONDS = 20.0
+
+
+class TlsGate(asyncio.Protocol):
+    """Stands before ``inner`` until the handshake is done."""
+
+    def __init__(self, inner: asyncio.Protocol, context: ssl.SSLContext) -> None:
+        self._inner = inner
+        self._context = context
+        self._handshake: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport))
+
+    async def _shake_hands(self, transport: asyncio.Transport) -> None:
+        peer = transport.get_extra_info("peername")
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport, self._inner, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError as error:
+            logger.warning("%s: refused, %s", f"{peer[0]}:{peer[1]}" if peer else "a client", handshake_fault(error))
+            transport.abort()
+            return
+        # The client may have gone at once.
+        if encrypted is not None and not encrypted.is_closing():
+            self._inner.connection_made(encrypted)

@@ -1,0 +1,48 @@
+"""The management address over HTTP."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mindfl.errors import MindflError
+from mindfl.server.http.exchange import BodyLimits, BodyReader, TooLargeError, request_path, ruled_out, send
+from mindfl.server.http.pages import MESSAGE_TYPE, Reply, error_page, failure, json_reply, not_found
+from mindfl.server.http.workers import Workers
+from mindfl.server.management import Management
+
+_LIMITS = BodyLimits(usual=64 * 1024, largest=2**20, together=2**20)
+
+
+class ManagementFront:
+    """Answers people and scripts. Belongs to one event loop."""
+
+    def __init__(self, management: Management, workers: Workers) -> None:
+        self._management = management
+        self._workers = workers
+        self._bodies = BodyReader(_LIMITS)
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        try:
+            reply = await self._reply(request)
+        except TooLargeError:
+            reply = error_page(413)
+        return await send(request, reply)
+
+    async def _reply(self, request: web.BaseRequest) -> Reply:
+        refused = ruled_out(request)
+        if refused is not None:
+            return refused
+        path = request_path(request)
+        if not self._management.knows(path):
+            return not_found(path)
+        async with self._bodies.read(request) as body:
+            reply = await self._workers.run(lambda: self._answer(path, body))
+        await self._workers.durable(self._workers.job.settled)
+        return reply
+
+    def _answer(self, path: str, body: bytes) -> Reply:
+        try:
+            return json_reply(200, self._management.answer(path, body))
+        except MindflError as error:
+            return failure(400, str(error), content_type=MESSAGE_TYPE)

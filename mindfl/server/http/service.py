@@ -1,0 +1,125 @@
+"""A job's HTTP service: its listeners, its threads, its end; on a running event loop or in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from types import TracebackType
+
+from aiohttp import web
+
+from mindfl.server.clock import Clock
+from mindfl.server.coordinator import Coordinator
+from mindfl.server.http.connection import DeviceServer, Handler
+from mindfl.server.http.front import DeviceFront
+from mindfl.server.http.job import Job, VolatileJob
+from mindfl.server.http.sockets import BACKLOG, Address, bound_address, listen
+from mindfl.server.http.workers import Workers
+
+GRACE_SECONDS = 5.0
+"""How long requests that are being received or answered may still take when a service stops."""
+_END_SECONDS = 1.0
+"""How long the engine may take to end connections on which nothing is under way any more."""
+
+
+class HttpService:
+    """Serves ``job`` until :meth:`stop`. Belongs to one event loop.
+
+    Several sockets are several addresses of one and the same job: quotas and models are shared because there is one
+    coordinator.
+    """
+
+    def __init__(self, job: Job, *, prefix: str = "", clock: Clock | None = None) -> None:
+        self.workers = Workers(job)
+        self._front = DeviceFront(self.workers, prefix=prefix, clock=clock or Clock())
+        self._runners: list[tuple[DeviceServer, web.ServerRunner]] = []
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept requests of devices on ``sockets``, which become the service's own."""
+        await self.serve(self._front, sockets, tls)
+        self._front.watch_windows()
+
+    async def serve(
+        self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Accept requests on ``sockets`` that ``handler`` answers."""
+        server = DeviceServer(handler, tls)
+        runner = web.ServerRunner(server, shutdown_timeout=_END_SECONDS)
+        self._runners.append((server, runner))
+        await runner.setup()
+        for listening in sockets:
+            await web.SockSite(runner, listening, backlog=BACKLOG).start()
+
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Accept nothing more, finish what is in flight, and close every connection."""
+        for _, runner in self._runners:
+            for site in runner.sites:
+                await site.stop()
+        await asyncio.gather(*(server.drain(grace_seconds) for server, _ in self._runners))
+        for _, runner in self._runners:
+            await runner.cleanup()
+        await self._front.stop()
+        self.workers.close()
+
+
+class BackgroundServer:
+    """Serves a coordinator, kept in memory only, from a thread of its own, for as long as the context lasts.
+
+    >>> with BackgroundServer(coordinator) as server:  # doctest: +SKIP
+    ...     print(server.url)
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        address: str = "127.0.0.1:0",
+        *,
+        prefix: str = "",
+        tls: ssl.SSLContext | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._job = VolatileJob(coordinator)
+        self._prefix = prefix
+        self._tls = tls
+        self._clock = clock
+        self._sockets = listen(Address.parse(address, "address"), "address")
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://{bound_address(self._sockets[0])}{(prefix or '/').rstrip('/')}"
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=self._run, name="mindfl-http", daemon=True)
+
+    def __enter__(self) -> BackgroundServer:
+        self._thread.start()
+        self._ready.result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        loop, stopping = self._ready.result()
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stopping.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            raise
+
+    async def _serve(self) -> None:
+        service = HttpService(self._job, prefix=self._prefix, clock=self._clock)
+        stopping = asyncio.Event()
+        try:
+            await service.start(self._sockets, self._tls)
+            self._ready.set_result((asyncio.get_running_loop(), stopping))
+            await stopping.wait()
+        finally:
+            await service.stop()

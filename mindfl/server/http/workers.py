@@ -1,0 +1,47 @@
+"""The threads that do a job's work, so that the event loop stays free, and the wait for the disk after it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from mindfl.errors import StorageError
+from mindfl.server.http.job import Job
+
+_MOST_THREADS = 4
+_Result = TypeVar("_Result")
+
+
+class Workers:
+    """Runs the work of ``job``. Belongs to one event loop. ``failure`` is done once nothing can be made durable."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.failure: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
+        self._threads = ThreadPoolExecutor(min(_MOST_THREADS, max(2, os.cpu_count() or 1)), "mindfl-server")
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """Return what ``work`` returns in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def durable(self, position: int) -> None:
+        """Return when all before ``position`` is durable.
+
+        Raises ``ConnectionError`` where that has become impossible: an answer would be a promise that cannot be kept.
+        """
+        waiting = self.job.durable(position)
+        if waiting is None:
+            return
+        try:
+            await asyncio.wrap_future(waiting)
+        except StorageError as error:
+            if not self.failure.done():
+                self.failure.set_result(error)
+            raise ConnectionResetError("the server cannot store anything any more") from None
+
+    def close(self) -> None:
+        """Finish what has been begun."""
+        self._threads.shutdown()

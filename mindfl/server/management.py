@@ -1,0 +1,114 @@
+"""What MindSpore Federated 0.1.0's scheduler answers on its management address, for a coordinator in this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from mindfl.errors import MindflError
+from mindfl.server.clock import Clock
+from mindfl.server.coordinator import Coordinator
+from mindfl.server.settings import JobSettings, apply_new_instance, query_instance
+from mindfl.server.state import ServerState
+
+CLUSTER_STATES = {
+    ServerState.RUNNING: "CLUSTER_READY",
+    ServerState.DISABLED: "CLUSTER_DISABLE",
+    ServerState.FINISHED: "CLUSTER_FINISH",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of the job, as it is listed."""
+
+    node_id: str
+    tcp_address: str
+
+
+def instance_name(now: datetime) -> str:
+    """Return the name that the reference gives to an instance begun at ``now``."""
+    return f"i_{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
+
+
+class Management:
+    """Shows and changes a running job. May be used by several threads.
+
+    ``renewed`` is given the name and the number of iterations of each new instance.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        settings: JobSettings,
+        nodes: Sequence[Node],
+        *,
+        clock: Clock,
+        renewed: Callable[[str, int], None],
+    ) -> None:
+        self._coordinator = coordinator
+        self._settings = settings
+        self._clock = clock
+        self._renewed = renewed
+        self._lock = threading.Lock()
+        self._nodes = [{"node_id": node.node_id, "role": "SERVER", "tcp_address": node.tcp_address} for node in nodes]
+        self._calls = {
+            "/state": self._state,
+            "/queryInstance": self._query_instance,
+            "/enableFLS": self._enable,
+            "/disableFLS": self._disable,
+            "/newInstance": self._new_instance,
+        }
+
+    def knows(self, path: str) -> bool:
+        """Whether ``path`` is one of the management's."""
+        return path in self._calls
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        """Return the JSON object that ``path`` is answered with, code "0"; method and body matter to none but
+        /newInstance.
+
+        Raises :class:`MindflError` whose text is the reference's ``error_message``.
+        """
+        with self._lock:
+            return {"code": "0", **self._calls[path](body)}
+
+    def _state(self, _: bytes) -> dict[str, Any]:
+        return {
+            "message": "Get cluster state successful.",
+            "cluster_state": CLUSTER_STATES[self._coordinator.state],
+            "nodes": self._nodes,
+        }
+
+    def _query_instance(self, _: bytes) -> dict[str, Any]:
+        return {
+            "message": "Query Instance successful.",
+            "nodes": self._nodes,
+            "result": query_instance(self._settings),
+        }
+
+    def _enable(self, _: bytes) -> dict[str, Any]:
+        self._coordinator.enable()
+        return {"message": "start enabling FL-Server successful."}
+
+    def _disable(self, _: bytes) -> dict[str, Any]:
+        self._coordinator.disable(self._clock.now_ms())
+        return {"message": "start disabling FL-Server successful."}
+
+    def _new_instance(self, body: bytes) -> dict[str, Any]:
+        if not body:
+            raise MindflError("The post message size is invalid.")
+        try:
+            changes = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise MindflError(f"Illegal JSON format:{error}") from None
+        settings = apply_new_instance(self._settings, changes)
+        name = instance_name(datetime.now(timezone.utc).astimezone())
+        self._coordinator.new_instance(settings.server_config(), name, self._clock.now_ms())
+        self._settings = settings
+        self._renewed(name, settings.fl_iteration_num)
+        return {"message": "Start new instance successful."}

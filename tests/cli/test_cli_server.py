@@ -1,0 +1,284 @@
+"""``mindfl server`` as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from mindfl.protocol import (
+    RequestFLJob,
+    RequestGetModel,
+    RequestUpdateModel,
+    ResponseFLJob,
+    ResponseGetModel,
+    ResponseUpdateModel,
+    decode,
+    encode,
+)
+
+YAML = """\
+fl_name: Lenet é
+fl_iteration_num: 3
+server_mode: FEDERATED_LEARNING
+enable_ssl: false
+distributed_cache: {type: redis, address: "127.0.0.1:6379"}
+round:
+  start_fl_job_threshold: 2
+  start_fl_job_time_window: 30000
+  update_model_ratio: 1.0
+  update_model_time_window: 30000
+  global_iteration_time_window: 60000
+summary: {metrics_file: metrics.json, failure_event_file: event.txt}
+"""
+
+
+class Server:
+    """A server process in ``folder``."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "mindfl", "server", "start", "--config", "fl.yaml", "--model", "model.npz"]
+        if "--http_server_address" not in arguments:
+            command += ["--http_server_address", "127.0.0.1:0"]
+        environment = {**os.environ, "MINDFL_CACHE": str(folder / "cache")}
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self.url = ""
+
+    def ready(self) -> Server:
+        """Wait for the line that says so."""
+        line = self.process.stdout.readline()
+        assert line.startswith("ready http://"), (line, self.process.stderr.read())
+        self.url = line.split()[1]
+        return self
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+
+    def start(self, fl_id: str) -> ResponseFLJob:
+        request = RequestFLJob(fl_name="any", fl_id=fl_id, data_size=1, timestamp="1")
+        return decode(self._post("startFLJob", encode(request)), ResponseFLJob)
+
+    def update(self, fl_id: str, iteration: int, value: float) -> ResponseUpdateModel:
+        request = RequestUpdateModel(
+            fl_name="any",
+            fl_id=fl_id,
+            iteration=iteration,
+            feature_map={"w": np.full(6, value, np.float32)},
+            timestamp="1",
+        )
+        return decode(self._post("updateModel", encode(request)), ResponseUpdateModel)
+
+    def model(self, iteration: int) -> ResponseGetModel:
+        request = RequestGetModel(fl_name="any", iteration=iteration)
+        return decode(self._post("getModel", encode(request)), ResponseGetModel)
+
+    def _post(self, endpoint: str, body: bytes) -> bytes:
+        connection = self.connect()
+        connection.request("POST", f"/{endpoint}", body)
+        content = connection.getresponse().read()
+        connection.close()
+        return content
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal; return code, the rest of standard output, and standard error."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose name has a blank and a letter beyond ASCII, with settings and a model."""
+    folder = tmp_path / "a jöb"
+    folder.mkdir()
+    (folder / "fl.yaml").write_text(YAML, "utf-8")
+    np.savez(folder / "model.npz", w=np.zeros((2, 3), np.float32))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MINDFL_CACHE", str(folder / "cache"))
+    return folder
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts a server; all are killed in the end."""
+    started = []
+
+    def run(*arguments: str) -> Server:
+        started.append(Server(folder, *arguments))
+        return started[-1]
+
+    yield run
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+def test_a_job_from_start_to_stop(server, folder: Path, mindfl) -> None:
+    """Two iterations, files, restart in the middle of the third, management, status, stop."""
+    first = server("--checkpoint_dir", "checkpoints").ready()
+    for iteration in (1, 2):
+        for fl_id in "ab":
+            assert first.start(fl_id).iteration == iteration
+        for fl_id in "ab":
+            assert first.update(fl_id, iteration, float(iteration)).retcode == 200
+    assert first.model(2).feature_map["w"].tolist() == [2.0] * 6
+    assert first.start("a").retcode == first.start("b").retcode == 200
+    assert first.update("a", 3, 5.0).retcode == 200
+    first.process.kill()
+    assert first.wait()[0] == -signal.SIGKILL
+    assert [json.loads(line)["iterationResult"] for line in (folder / "metrics.json").read_text().splitlines()] == [
+        "success",
+        "success",
+    ]
+    assert (folder / "event.txt").read_text() == ""
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert [name.rsplit("_", 2)[0] for name in names] == [f"Lenet é_recovery_iteration_{k}" for k in (1, 2)]
+
+    second = server("--manage_address", "127.0.0.1:0").ready()
+    outcome = mindfl("server", "status")
+    assert outcome.code == 0 and f"{second.url}: Lenet é, running, iteration 3 of 3" in outcome.out
+    (found,) = json.loads(mindfl("server", "status", "--json").out)
+    assert found["pid"] == second.process.pid
+    assert second.update("a", 3, 5.0).retcode == 300
+    assert second.update("b", 3, 7.0).retcode == 200
+    assert second.model(3).feature_map["w"].tolist() == [6.0] * 6
+    manage = HTTPConnection(urlsplit(found["manage_url"]).netloc, timeout=20)
+    manage.request("GET", "/state")
+    assert json.loads(manage.getresponse().read())["cluster_state"] == "CLUSTER_FINISH"
+    manage.close()
+    assert mindfl("server", "stop").out == f"stopped {second.url}\n"
+    code, out, err = second.wait()
+    assert (code, out) == (0, "")
+    assert "goes on with iteration 3: 1 of its uploads were read back" in err
+    assert re.search(r"^mindfl: iteration 3: 2 clients, loss 0\.0000, accuracy 0\.0000, \d+\.\d s$", err, re.M)
+    assert mindfl("server", "status").out == "no server runs\n"
+    assert "no server of this user runs" in mindfl("server", "stop").error()
+
+
+def test_without_a_journal_a_checkpoint_is_gone_on_from(server, folder: Path) -> None:
+    (folder / "fl.yaml").write_text(YAML + "checkpoint_dir: here\n", "utf-8")
+    options = ("--no-journal", "--start_fl_job_threshold", "1", "--quiet")
+    first = server(*options).ready()
+    assert first.start("a").fl_plan_config.iterations == 3
+    assert first.update("a", 1, 4.0).retcode == 200
+    assert first.end() == (0, "", "")
+    assert not list(folder.glob("*_state"))
+    second = server(*options).ready()
+    assert second.start("a").iteration == 2
+    assert second.model(0).feature_map["w"].tolist() == [4.0] * 6
+    code, out, err = second.end(signal.SIGINT)
+    assert (code, out) == (130, "") and err == "mindfl: error: interrupted [E-INTERRUPTED]\n"
+
+
+def test_sigterm_finishes_what_is_in_flight(server) -> None:
+    running = server("--server_num", "2").ready()
+    place = urlsplit(running.url)
+    with socket.create_connection((place.hostname, place.port + 1), 20) as second_port:
+        body = encode(RequestFLJob(fl_name="any", fl_id="a", data_size=1, timestamp="1"))
+        head = f"POST /startFLJob HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+        second_port.sendall(head.encode())
+        assert second_port.recv(100).startswith(b"HTTP/1.1 100")
+        running.process.send_signal(signal.SIGTERM)
+        second_port.sendall(body)
+        answer = b""
+        while piece := second_port.recv(10_000):
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 200 OK") and b"success" in answer
+    assert running.wait()[0] == 0
+
+
+def test_a_second_server_at_the_same_place(server) -> None:
+    first = server("--no-journal").ready()
+    code, out, err = server("--http_server_address", urlsplit(first.url).netloc).wait()
+    assert (code, out) == (2, "")
+    assert err.startswith(f"mindfl: error: --http_server_address: cannot listen on {urlsplit(first.url).netloc}: ")
+    assert "in use" in err and len(err.splitlines()) == 1
+    third = server("--state_dir", "state").ready()
+    code, out, err = server("--state_dir", "state").wait()
+    assert (code, out) == (3, "") and f"in use by the process {third.process.pid}" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--http_server_address", "nowhere"], "--http_server_address must be host:port"),
+        (["--http_server_address", "127.0.0.1:99999"], "--http_server_address must be host:port"),
+        (["--http_server_address", "::1:80"], "--http_server_address must be host:port"),
+        (["--http_server_address", "203.0.113.7:6668"], "this machine has no such address"),
+        (["--http_server_address", "no.such.host.invalid:6668"], "there is no host of this name"),
+        (["--http_server_address", "127.0.0.1:65535", "--server_num", "2"], "there is no port above 65535"),
+        (["--http_server_address", "127.0.0.1:0", "--manage_address", "here"], "--manage_address must be host:port"),
+        (["--start_fl_job_threshold", "0"], "start_fl_job_threshold"),
+        (["--server_num", "0"], "--server_num"),
+        (["--enable_ssl"], "server_cert_path is missing"),
+        (["--config", "missing.yaml"], "cannot read missing.yaml"),
+        (["--model", "missing.npz"], "cannot read missing.npz"),
+        (["--model", "fl.yaml"], "fl.yaml"),
+        (["--password_file", "missing"], "cannot read missing"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list[str], reason: str) -> None:
+    before = sorted(folder.iterdir())
+    outcome = mindfl("server", "start", "--config", "fl.yaml", "--model", "model.npz", *arguments)
+    assert outcome.code in (2, 3, 30) and outcome.out == ""
+    assert reason in outcome.error()
+    assert sorted(folder.iterdir()) == before
+
+
+def test_certificates_and_https(server, folder: Path, mindfl) -> None:
+    (folder / "password").write_text("a secret\n")
+    outcome = mindfl("server", "certs", "--out", "tls", "--password_file", "password")
+    assert outcome.code == 0 and outcome.out.splitlines()[0].endswith("server.p12")
+    paths = {"server_cert_path": "server.p12", "client_cert_path": "client.p12", "ca_cert_path": "ca.crt"}
+    options = [word for name, value in paths.items() for word in (f"--{name}", f"tls/{value}")]
+    options += ["--enable_ssl", "--cipher_list", "ECDHE-ECDSA-AES128-GCM-SHA256", "--no-journal"]
+    wrong = mindfl("server", "start", "--config", "fl.yaml", "--model", "model.npz", *options)
+    assert "needs a password" in wrong.error()
+    running = server(*options, "--password_file", "password")
+    line = running.process.stdout.readline()
+    assert line.startswith("ready https://127.0.0.1:")
+    assert running.end()[0] == 0
+
+
+def test_records_of_dead_servers_are_cleared_away(server, folder: Path, mindfl) -> None:
+    dead = server("--no-journal").ready()
+    records = folder / "cache" / "servers"
+    assert len(list(records.iterdir())) == 2
+    dead.process.kill()
+    dead.wait()
+    assert mindfl("server", "status").out == "no server runs\n"
+    assert list(records.iterdir()) == []
+    alive = server("--no-journal").ready()
+    assert alive.end()[0] == 0
+    assert list(records.iterdir()) == []
+
+
+def test_a_server_that_cannot_be_registered_still_serves(server, folder: Path) -> None:
+    (folder / "cache").write_text("in the way")
+    running = server("--no-journal").ready()
+    assert running.model(0).retcode == 200
+    code, _, err = running.end()
+    assert code == 0 and "will not find this server" in err and "Traceback" not in err

@@ -1,0 +1,113 @@
+"""HTTPS on real sockets: who is let in, and that everybody else is told of in one line."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from http_requests import WAIT_S, Device, coordinator, get, start, update
+
+from mindfl.server.certificates import CertificateFiles, make_certificates
+from mindfl.server.http import BackgroundServer
+from mindfl.server.tls import ServerTls, load_tls
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def warnings() -> Iterator[Callable[[], str]]:
+    """Return a function that waits for the server's next warning and returns it."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.put(record.getMessage())
+
+    handler = Lines(logging.WARNING)
+    logging.getLogger("mindfl.server").addHandler(handler)
+    yield lambda: lines.get(timeout=WAIT_S)
+    logging.getLogger("mindfl.server").removeHandler(handler)
+
+
+def serve(files: CertificateFiles, **settings: object) -> BackgroundServer:
+    tls = ServerTls(certificate=files.server_cert, key=files.server_key, ca_path=files.ca_cert, **settings)
+    return BackgroundServer(coordinator(), tls=load_tls(tls).context)
+
+
+def client(files: CertificateFiles, authority: Path | None = None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authority or files.ca_cert)
+
+
+class SecureDevice(Device):
+    """A device that speaks TLS."""
+
+    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+        super().__init__(url)
+        self.socket = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_round_over_tls(files: CertificateFiles, version: ssl.TLSVersion) -> None:
+    context = client(files)
+    context.minimum_version = context.maximum_version = version
+    with serve(files) as server:
+        assert server.url.startswith("https://")
+        with SecureDevice(server.url, context) as device:
+            assert device.ask(start()).retcode == 200
+            assert device.ask(update()).retcode == 200
+            assert device.ask(get(1)).retcode == 200
+
+
+def test_refused_handshakes_are_one_line_each(
+    files: CertificateFiles, tmp_path: Path, warnings: Callable[[], str]
+) -> None:
+    other = make_certificates(tmp_path)
+    with serve(files) as server:
+        with Device(server.url) as plain:
+            plain.send(b"POST /getModel HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert plain.closed()
+        assert ": refused, " in warnings()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            SecureDevice(server.url, client(files, other.ca_cert))
+        assert ": refused, " in warnings()
+        with Device(server.url):
+            pass
+        assert ": refused, " in warnings()
+        with SecureDevice(server.url, client(files)) as device:
+            assert device.ask(get()).retcode == 200
+
+
+def test_client_certificates_where_they_are_required(
+    files: CertificateFiles, tmp_path: Path, warnings: Callable[[], str]
+) -> None:
+    other = make_certificates(tmp_path)
+    with serve(files, require_client_certificate=True) as server:
+        for stranger in (None, other):
+            context = client(files)
+            if stranger:
+                context.load_cert_chain(stranger.client_cert, stranger.client_key)
+            with pytest.raises((ssl.SSLError, ConnectionError)), SecureDevice(server.url, context) as device:
+                device.ask(get())
+            assert ": refused, " in warnings()
+        context = client(files)
+        context.load_cert_chain(files.client_cert, files.client_key)
+        with SecureDevice(server.url, context) as device:
+            assert device.ask(get()).retcode == 200
+
+
+def test_a_handshake_that_stalls_harms_nobody(files: CertificateFiles) -> None:
+    with serve(files) as server:
+        place = urlsplit(server.url)
+        stalled = socket.create_connection((place.hostname, place.port))
+        with SecureDevice(server.url, client(files)) as device:
+            assert device.ask(get()).retcode == 200
+        stalled.close()
