@@ -14,6 +14,8 @@
     ├── ModelFormatError       a .ms file is not readable or asks for an unknown operator
     ├── DataError              a data set, user folder or image is unusable
     ├── ProtocolError          a peer broke the federated protocol
+    │   └── TransportError     a server cannot be reached, or its answer did not come
+    │       └── TlsError       the server's certificate, or this client's, is not accepted
     └── SimulationError        a federated run cannot go on
         └── ClientError        one client failed; names client and iteration
 
@@ -146,6 +148,31 @@ class ProtocolError(MindflError):
 
     code = "E-PROTOCOL"
     exit_code = 50
+
+
+class TransportError(ProtocolError):
+    """A server cannot be reached, or its answer did not come.
+
+    ``sent`` tells that the request may have arrived nevertheless. ``lasting`` tells that trying again is of no use.
+    """
+
+    code = "E-CONNECTION"
+    exit_code = 51
+
+    def __init__(self, message: str, *, hint: str = "", sent: bool = False, lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.sent = sent
+        self.lasting = lasting
+
+
+class TlsError(TransportError):
+    """No encrypted connection: the server's certificate is refused, or ours, or there is no common version."""
+
+    code = "E-TLS"
+    exit_code = 52
+
+    def __init__(self, message: str, *, hint: str = "", sent: bool = False, lasting: bool = True) -> None:
+        super().__init__(message, hint=hint, sent=sent, lasting=lasting)
 
 
 class SimulationError(MindflError):

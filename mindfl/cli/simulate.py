@@ -34,6 +34,7 @@ class Progress:
         click.echo(f"mindfl: warning: {text}", err=True)
 
     def progress(self, progress: ClientDone) -> None:
+        self._iterations = progress.iterations
         if self._quiet or not self._terminal:
             return
         text = self._text(progress.iteration, f"{progress.clients_done}/{progress.clients}", progress.loss)
@@ -83,12 +84,17 @@ def _new_bar(total: int, text: str) -> Any:
 @option("--momentum", default=0.9, help="Of the momentum optimizer.")
 @option("--init", default="lecun", help="Initial weights: lecun, he, or truncated_normal (the reference's).")
 @option("--task", default="train", help="train, inference or getModel.")
-@option("--server_num", default=1, help="Servers of the job; the embedded server is always one.")
+@option("--server_num", default=1, help="Servers of the job, with --use_elb; the embedded server is one.")
 @option("--seed", default=0, help="Of initial weights, synthetic data and the choice of clients.")
 @option("--workers", type=int, help="Threads; the result does not depend on it.  [default: one per processor]")
 @option("--engine", default="lite", help="lite (executes the .ms file) or mindspore (the reference).")
 @option("--device_target", default="CPU", help="MindSpore's device.")
 @option("--executor", default="local", help="local, or ray: spread the clients over a Ray cluster.")
+@option("--transport", default="in_process", help="How clients reach the embedded server: in_process or http.")
+@option("--domain_name", help="URL of a running server to join: http://HOST:PORT or https://HOST:PORT.")
+@option("--cert_path", help="With https: certificate of the authority to trust.  [default: the system's]")
+@option("--ssl_protocol", help="With https: TLSv1.2 or TLSv1.3.  [default: either]")
+@option("--use_elb", type=bool, default=False, help="The server has --server_num consecutive ports.")
 @option("--ray_address", help="Address of a running Ray cluster.  [default: the one Ray finds or starts]")
 @option("--converter", help="converter_lite to use.  [default: see `mindfl convert`]")
 @option("--data_format", default="compact", help="Form of a synthetic data set: compact or bin.")
@@ -113,7 +119,7 @@ def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> 
         raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
     bar = Progress(settings["iterations"], quiet=quiet)
     job = FederatedLeNetJob(reporter=bar, **settings)
-    if job.config.server_num > 1:
+    if job.config.server_num > 1 and not job.config.use_elb:
         bar.warning(f"--server_num {job.config.server_num}: the embedded server is one; the result is the same")
     try:
         _TASKS[task](job, as_json)

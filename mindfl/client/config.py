@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
+LONGEST_RETRY_MS = 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,9 @@ class ClientConfig:
 
     Patience, in milliseconds: the model of the running iteration is asked for every ``poll_ms`` and given up after
     ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It also
-    gives up at the second refusal in a row; here that is ``max_restarts`` + 1.
+    gives up at the second refusal in a row; here that is ``max_restarts`` + 1. A request that got no answer is sent
+    again after ``retry_ms``, then twice that and so on up to :data:`LONGEST_RETRY_MS`, until ``retry_limit_ms`` have
+    passed; the reference gives up at the first. ``retry_limit_ms`` of 0 does so too.
 
     With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
     next iteration starts with it); without, the client evaluates only when it starts, as the reference does, and
@@ -34,4 +37,6 @@ class ClientConfig:
     poll_limit_ms: int = 1_800_000
     longest_wait_ms: int = 1_800_000
     max_restarts: int = 5
+    retry_ms: int = 250
+    retry_limit_ms: int = 60_000
     evaluate_aggregated: bool = True

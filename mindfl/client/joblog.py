@@ -27,6 +27,14 @@ _NOT_EVALUATED = (
 )
 
 
+# How the reference names the place where no answer came.
+_NO_ANSWER = {"startFLJob": " in StartFLJob", "updateModel": " in updateModel"}
+
+
+def _backup(path: str) -> str:
+    return str(PurePath(path).with_name(f"bak_{PurePath(path).name}"))
+
+
 def _masked(path: str) -> str:
     return f"/AnonymousPath/{PurePath(path).name}"
 
@@ -73,6 +81,57 @@ class JobLog:
         self._say("SyncFLJob createWeightNameList", "the inferWeightName is null or empty")
         self._say("SyncFLJob <init>", f"the flName: {config.fl_name}")
         self._say("SyncFLJob task", f"start syncFLJob.{task}()")
+
+    def backed_up(self) -> None:
+        """The model file has been copied."""
+        name = self._config.model_file
+        self._say("model.Client backupModelFile", f"Backup model file:{name} to :{_backup(name)}")
+
+    def restored(self) -> None:
+        """The model file is again what it was when the job began."""
+        path = PurePath(self._config.model_file)
+        source = "model.Client restoreModelFile"
+        self._say(source, f"Delete the origin file:{path.name}", level="SEVERE")
+        self._say(source, f"Restore model file:{path.name} from :{PurePath(_backup(str(path))).name}")
+
+    def no_answer(self, stage: str, reason: str) -> None:
+        """``stage`` got no answer, and it is not tried again."""
+        where = _NO_ANSWER.get(stage, "")
+        text = f"[{stage}] unsolved error code{where}: catch IOException: {reason}"
+        self._say("FLLiteClient failed", text, level="SEVERE")
+
+    def sending_again(self, stage: str, reason: str, milliseconds: int) -> None:
+        """``stage`` got no answer and is tried again."""
+        self._say(f"FLLiteClient {stage}", f"[{stage}] {reason}: request again in {milliseconds} ms", level="WARNING")
+
+    def server_not_ready(self, stage: str, text: str) -> None:
+        """The server cannot answer just now."""
+        source = "Common isSeverReady"
+        self._say(
+            source,
+            f"[isSeverReady] {text}, need wait some time and request again",
+            "[isSeverReady] the server does not return the current iteration.",
+        )
+        text = f"[{stage}] the server is not ready now, need wait some time and request again"
+        self._say(f"FLLiteClient {stage}", text)
+
+    def too_many_restarts(self, limit: int) -> None:
+        """The server sent this client back once more than it accepts."""
+        self._say(
+            "SyncFLJob tryTimeExceedsLimit",
+            "[tryTimeExceedsLimit] the repeated request time exceeds the limit, "
+            f"current repeated request time is: {limit + 1} the limited time is: {limit}",
+            level="SEVERE",
+        )
+
+    def waited_too_long(self, limit: int) -> None:
+        """The model did not come in time."""
+        self._say(
+            "SyncFLJob waitTryTimeExceedsLimit",
+            "[waitTryTimeExceedsLimit] the waitTryTime exceeds the limit, "
+            f"current waitTryTime is: {limit + 1} the limited time is: {limit}",
+            level="SEVERE",
+        )
 
     def job_started(self) -> None:
         """A training job begins."""
@@ -173,14 +232,16 @@ class JobLog:
             "model.LossCallback epochEnd", f"{'-' * 10}epoch:{number},average loss:{java_float(average)}{'-' * 10}"
         )
 
-    def trained(self, milliseconds: int) -> None:
-        """Local training ended well."""
+    def training_ended(self, milliseconds: int) -> None:
+        """Local training ended, well or not."""
         self._run_time(milliseconds)
+
+    def training_succeeded(self) -> None:
+        """The loss is a finite number."""
         self._say("SyncFLJob flRunLoop", "[train] train succeed")
 
-    def training_failed(self, loss: float, milliseconds: int) -> None:
+    def training_failed(self, loss: float) -> None:
         """The loss is not a finite number."""
-        self._run_time(milliseconds)
         self._say("FLLiteClient failed", f"[train] train failed, train loss is:{java_float(loss)}", level="SEVERE")
 
     def update_response(self, response: ResponseUpdateModel) -> None:

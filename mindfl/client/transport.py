@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from mindfl.client.flow import Flow, IterationDone, Send, Wait
+from mindfl.client.flow import Effect, Flow, IterationDone, Send, Wait
+from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     Request,
     RequestUpdateModel,
@@ -31,7 +32,7 @@ class Transport(Protocol):
     """Carries a request to a coordinator and brings the response."""
 
     def send(self, request: Request, now_ms: int) -> Response:
-        """Return the response; raises :class:`mindfl.errors.ProtocolError` where there is none."""
+        """Return the response; raises :class:`mindfl.errors.TransportError` where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,28 @@ class Traffic:
     bytes_down: int = 0
 
 
-class InProcessTransport:
-    """Calls the coordinator directly; may be shared by all clients and threads of a process."""
+class MeteredTransport(Transport, Protocol):
+    """A transport that counts."""
 
-    def __init__(self, coordinator: Handler) -> None:
-        self._coordinator = coordinator
+    @property
+    def traffic(self) -> Traffic:
+        """What was exchanged so far."""
+
+
+class TrafficMeter:
+    """Counts exchanges; may be shared by threads."""
+
+    def __init__(self) -> None:
         self._traffic = Traffic()
         self._lock = threading.Lock()
 
-    def send(self, request: Request, now_ms: int) -> Response:
-        """Return the coordinator's response."""
-        response = self._coordinator.handle(request, now_ms)
+    @property
+    def traffic(self) -> Traffic:
+        """What was counted so far."""
+        return self._traffic
+
+    def count(self, request: Request, response: Response) -> None:
+        """Count one exchange."""
         up = weights_bytes(request.feature_map) if isinstance(request, RequestUpdateModel) else 0
         down = weights_bytes(response.feature_map) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
         with self._lock:
@@ -64,12 +76,25 @@ class InProcessTransport:
                 bytes_up=seen.bytes_up + up,
                 bytes_down=seen.bytes_down + down,
             )
+
+
+class InProcessTransport:
+    """Calls the coordinator directly; may be shared by all clients and threads of a process."""
+
+    def __init__(self, coordinator: Handler) -> None:
+        self._coordinator = coordinator
+        self._meter = TrafficMeter()
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        """Return the coordinator's response."""
+        response = self._coordinator.handle(request, now_ms)
+        self._meter.count(request, response)
         return response
 
     @property
     def traffic(self) -> Traffic:
         """What was exchanged so far."""
-        return self._traffic
+        return self._meter.traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +109,23 @@ def advance(
 ) -> Wait | IterationDone | Finished[ResultT]:
     """Run ``flow``, exchanging messages over ``transport``, until it must wait, ends an iteration, or is finished.
 
-    Call it again to go on. Errors of the flow and the transport pass through.
+    Call it again to go on. The flow is told where the transport fails; its own errors pass through.
     """
     try:
         effect = next(flow)
         while isinstance(effect, Send):
-            effect = flow.send(transport.send(effect.request, now_ms()))
+            effect = _exchange(flow, transport, effect.request, now_ms())
     except StopIteration as end:
         return Finished(end.value)
     return effect
+
+
+def _exchange(flow: Flow[ResultT], transport: Transport, request: Request, now_ms: int) -> Effect:
+    try:
+        response = transport.send(request, now_ms)
+    except ProtocolError as error:
+        return flow.throw(error)
+    return flow.send(response)
 
 
 def run(

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from mindfl.client import HttpSettings, TlsSettings
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
 
 EngineName = Literal["lite", "mindspore"]
 ExecutorName = Literal["local", "ray"]
+TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
@@ -47,6 +49,12 @@ class JobConfig:
         device_target: MindSpore's device for exporting and for the MindSpore engine.
         executor: ``local`` runs all clients here; ``ray`` spreads them over a Ray cluster, with the same result. Data
             set and work folder must have the same paths on every node; logs are written where a client runs.
+        transport: how clients reach the embedded server: ``in_process``, or ``http`` over this machine's own network,
+            with the same result.
+        domain_name: URL of a running server to join, whoever made it. Iterations, epochs and learning rate are then
+            those of its plan, and it chooses the clients of each iteration.
+        cert_path, ssl_protocol, use_elb: how to reach it; see :class:`mindfl.client.HttpSettings`. With ``use_elb``
+            ``server_num`` is its number of consecutive ports.
         ray_address: address of the cluster; None: the one Ray finds, else one is started here.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
         data_format: form of a synthetic data set.
@@ -76,12 +84,17 @@ class JobConfig:
     device_target: str = "CPU"
     executor: ExecutorName = "local"
     ray_address: str | None = None
+    transport: TransportName = "in_process"
+    domain_name: str | None = None
+    cert_path: Path | None = None
+    ssl_protocol: str | None = None
+    use_elb: bool = False
     converter: Path | None = None
     data_format: DataForm = "compact"
     per_client_models: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("work_dir", "train_dataset", "train_model_path", "converter"):
+        for name in ("work_dir", "train_dataset", "train_model_path", "converter", "cert_path"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, local_path(value))
@@ -101,9 +114,34 @@ class JobConfig:
         _check_choice("executor", self.executor, get_args(ExecutorName))
         if self.executor == "ray" and self.engine != "lite":
             raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
+        _check_choice("transport", self.transport, get_args(TransportName))
+        if self.executor == "ray" and (self.transport != "in_process" or self.domain_name is not None):
+            raise OptionError("executor ray sums on each node, so it has no use for transport and domain_name")
+        self._check_server()
         _check_choice("data_format", self.data_format, get_args(DataForm))
         if not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
             raise OptionError(f"learning_rate must be a finite number above 0, got {self.rate!r}")
+
+    def _check_server(self) -> None:
+        if self.domain_name is None:
+            unused = [name for name in ("cert_path", "ssl_protocol", "use_elb") if getattr(self, name)]
+            if unused:
+                raise OptionError(f"{unused[0]} is given, but no domain_name", hint="--domain_name http://HOST:PORT")
+            return
+        if self.clients_per_iteration is not None:
+            raise OptionError("the server in domain_name chooses its clients: leave clients_per_iteration out")
+        self.server_settings()
+
+    def server_settings(self) -> HttpSettings:
+        """Return how to reach the server in ``domain_name``."""
+        tls = TlsSettings(cert_path=self.cert_path, ssl_protocol=self.ssl_protocol)
+        return HttpSettings(
+            url=self.domain_name or "",
+            use_elb=self.use_elb,
+            server_num=self.server_num,
+            tls=tls,
+            connections=self.threads,
+        )
 
     @property
     def rate(self) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
-from mindfl.client import InProcessTransport, Traffic
+from mindfl.client import HttpSettings, HttpTransport, InProcessTransport, MeteredTransport, Traffic
 from mindfl.server import Coordinator
 from mindfl.sim.pool import ClientPool, ClientResult
 
@@ -31,11 +32,12 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Runs all clients in this process."""
+    """Runs all clients in this process; they call the coordinator directly, or talk to it over HTTP on this machine."""
 
-    def __init__(self, coordinator: Coordinator, pool: ClientPool) -> None:
+    def __init__(self, coordinator: Coordinator, pool: ClientPool, *, http: bool = False) -> None:
         self._pool = pool
-        self._transport = InProcessTransport(coordinator)
+        self._open = ExitStack()
+        self._transport: MeteredTransport = self._served(coordinator) if http else InProcessTransport(coordinator)
 
     @property
     def traffic(self) -> Traffic:
@@ -52,5 +54,13 @@ class LocalExecutor:
         self._pool.finish(self._transport)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads, and the server if there is one."""
         self._pool.close()
+        self._open.close()
+
+    def _served(self, coordinator: Coordinator) -> HttpTransport:
+        from mindfl.server.http import BackgroundServer
+
+        server = self._open.enter_context(BackgroundServer(coordinator))
+        settings = HttpSettings(url=server.url, connections=self._pool.workers)
+        return self._open.enter_context(HttpTransport(settings))

@@ -21,12 +21,14 @@ from mindfl.sim.pool import ClientResult, server_settings
 
 @dataclass(frozen=True)
 class Progress:
-    """Clients uploaded: ``clients_done`` of ``clients`` in ``iteration``; ``loss`` is the mean over those so far."""
+    """Clients uploaded: ``clients_done`` of ``clients`` in ``iteration`` of ``iterations``; ``loss`` is the mean over
+    those so far."""
 
     iteration: int
     clients_done: int
     clients: int
     loss: float
+    iterations: int
 
 
 Observer = Callable[[Progress], None]
@@ -57,6 +59,7 @@ class Federation:
         settings = server_settings(config, min(config.cohort, clients))
         self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note)
         self._make_executor = executor
+        self.iterations = config.iterations
 
     @property
     def model(self) -> Weights:
@@ -67,7 +70,7 @@ class Federation:
         """Run the iterations. Ctrl-C, SIGTERM and errors end the executor before they pass through."""
         executor = self._make_executor(self._coordinator)
         try:
-            for iteration in range(1, self._config.iterations + 1):
+            for iteration in range(1, self.iterations + 1):
                 yield self._iterate(executor, iteration)
             executor.finish()
         finally:
@@ -82,7 +85,7 @@ class Federation:
         def report(clients: int, loss: float) -> None:
             nonlocal done, total
             done, total = done + clients, total + clients * loss
-            self._observer(Progress(iteration, done, len(cohort), total / done))
+            self._observer(Progress(iteration, done, len(cohort), total / done, self.iterations))
 
         results = executor.run_iteration(iteration, cohort, report)
         if self._record is None or self._record.iteration != iteration:

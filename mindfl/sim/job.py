@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client import ClientLog, DeviceClient, InProcessTransport, run
+from mindfl.client import ClientLog, DeviceClient, HttpTransport, InProcessTransport, Transport, run
 from mindfl.data import Dataset, UserData
 from mindfl.data.samples import check_name
 from mindfl.errors import DataError, InterruptedRunError, SimulationError, StorageError
@@ -30,8 +30,9 @@ from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.federation import Federation, Progress
 from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.joined import JoinedFederation
 from mindfl.sim.plot import load_matplotlib
-from mindfl.sim.pool import ClientPool, client_settings, now_ms
+from mindfl.sim.pool import ClientPool, client_settings, now_ms, sleep_ms
 from mindfl.sim.result import TrainingResult
 
 #: seconds between two drawings of the accuracy figure during a run
@@ -156,21 +157,29 @@ class FederatedLeNetJob:
     def get_model(self) -> dict[str, NDArray[np.float32]]:
         """Let each client fetch the server's latest model into its model file; return the weights.
 
-        The embedded server holds what the last training left, or the starting model.
+        The embedded server holds what the last training left, or the starting model. With ``domain_name`` the server
+        there is asked.
         """
         with locked(self.config.work_dir):
             dataset = self.prepare_data()
             users = self._users(dataset)
-            source = self._latest_model()
-            settings = ServerConfig(fl_iteration_num=self.config.iterations, start_fl_job_threshold=1)
-            transport = InProcessTransport(Coordinator(settings, source.weights))
+            source = self._starting_model() if self.config.domain_name else self._latest_model()
+            transport = self._transport_to(source)
             self._report.stage("fetching the model")
             for index, name in enumerate(users):
                 client, trainer = self._device(index, dataset.user(name), source)
-                run(client.get_model(), transport, now_ms, _never)
+                run(client.get_model(), transport, now_ms, sleep_ms)
                 if self.config.writes_client_models:
                     source.save(self.config.client_model(index), trainer.weights())
-            return {name: value.copy() for name, value in source.weights.items()}
+            # Copied: they are lent, and a session serves many clients.
+            return {name: value.reshape(source.weights[name].shape).copy() for name, value in trainer.weights().items()}
+
+    def _transport_to(self, source: LiteModel) -> Transport:
+        """Return the way to the server in ``domain_name``, or to an embedded one that gives ``source`` away."""
+        if self.config.domain_name is not None:
+            return HttpTransport(self.config.server_settings())
+        settings = ServerConfig(fl_iteration_num=self.config.iterations, start_fl_job_threshold=1)
+        return InProcessTransport(Coordinator(settings, source.weights))
 
     @property
     def trained_model_path(self) -> str:
@@ -259,23 +268,14 @@ class FederatedLeNetJob:
         files.begin()
         history = History()
 
-        def executor(coordinator: Coordinator) -> Executor:
-            if self.config.executor == "ray":
-                from mindfl.sim.ray_executor import NodeSetup, RayExecutor
-
-                config = replace(self.config, work_dir=self.config.work_dir.resolve())
-                setup = NodeSetup(config, model.content, str(dataset.root.resolve()), tuple(users))
-                return RayExecutor(coordinator, setup, self.config.ray_address)
-            return LocalExecutor(coordinator, ClientPool(self.config, engine, dataset, users))
-
-        federation = Federation(self.config, model.weights, len(users), executor, self._report.progress)
+        federation = self._federation(model, engine, dataset, users)
         self._report.stage(f"training {len(users)} clients")
 
         def result() -> TrainingResult:
             name = dataset.root.resolve().name.encode(errors="replace").decode()
             data = "synthetic handwriting" if dataset.synthetic else f"{name} ({dataset.source})"
             title = f"{self.config.model}, {data}, {len(users)} clients"
-            return TrainingResult(title, self.config.iterations, history, federation.model)
+            return TrainingResult(title, federation.iterations, history, federation.model)
 
         try:
             with closing(federation.rows()) as rows:
@@ -295,6 +295,26 @@ class FederatedLeNetJob:
             raise
         self._write_up(model, result(), len(users))
         return result()
+
+    def _federation(
+        self, model: LiteModel, engine: Engine, dataset: Dataset, users: Sequence[str]
+    ) -> Federation | JoinedFederation:
+        config, observer = self.config, self._report.progress
+        if config.domain_name is not None:
+            transport = HttpTransport(config.server_settings())
+            return JoinedFederation(config, ClientPool(config, engine, dataset, users), len(users), transport, observer)
+
+        def executor(coordinator: Coordinator) -> Executor:
+            if config.executor == "ray":
+                from mindfl.sim.ray_executor import NodeSetup, RayExecutor
+
+                absolute = replace(config, work_dir=config.work_dir.resolve())
+                setup = NodeSetup(absolute, model.content, str(dataset.root.resolve()), tuple(users))
+                return RayExecutor(coordinator, setup, config.ray_address)
+            pool = ClientPool(config, engine, dataset, users)
+            return LocalExecutor(coordinator, pool, http=config.transport == "http")
+
+        return Federation(config, model.weights, len(users), executor, observer)
 
     def _write_up(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
         write_atomic(self._summary, result.summary() + "\n")
@@ -327,7 +347,3 @@ class FederatedLeNetJob:
 def _engine_of(content: bytes) -> LiteEngine:
     """Return an engine; clients one after the other mostly have the same model."""
     return LiteEngine(LiteModel.from_bytes(content))
-
-
-def _never(ms: int) -> None:
-    raise SimulationError(f"the embedded server asked a client to wait {ms} ms")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from mindfl.client import (
     ClientConfig,
@@ -15,10 +18,11 @@ from mindfl.client import (
     DeviceClient,
     Finished,
     Flow,
-    InProcessTransport,
     IterationDone,
     IterationOutcome,
     JobResult,
+    MeteredTransport,
+    Wait,
     advance,
 )
 from mindfl.data import Dataset, UserData
@@ -26,9 +30,12 @@ from mindfl.errors import SimulationError
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine
+from mindfl.sim.schedule import Schedule, Step
 
 #: windows of the embedded coordinator, ms: a simulation takes the time it takes
 NO_WINDOW = 365 * 24 * 3600 * 1000
+#: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
+PATIENT_RESTARTS = 1000
 
 
 def now_ms() -> int:
@@ -36,9 +43,18 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def sleep_ms(milliseconds: int) -> None:
+    """Wait."""
+    time.sleep(milliseconds / 1000)
+
+
 def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConfig:
-    """Return the settings of client ``index``: known by its user's name, patient as long as the simulation runs."""
-    return ClientConfig(
+    """Return the settings of client ``index``: known by its user's name, patient as long as the simulation runs.
+
+    A server elsewhere may know other clients of that name, so there the name is drawn, as the reference's is, and the
+    more clients there are, the less often each asks for the model.
+    """
+    settings = ClientConfig(
         name=user.name,
         fl_id=user.name,
         model_file=str(config.client_model(index)),
@@ -47,6 +63,10 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
         poll_ms=1,
         poll_limit_ms=NO_WINDOW,
     )
+    if config.domain_name is None:
+        return settings
+    poll_ms = max(200, 2 * config.client_num)
+    return replace(settings, fl_id=str(uuid.uuid4()), poll_ms=poll_ms, max_restarts=PATIENT_RESTARTS)
 
 
 def server_settings(config: JobConfig, clients: int) -> ServerConfig:
@@ -82,18 +102,17 @@ class Participant:
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
         self._trainer = engine.trainer(user, stop)
-        client = DeviceClient(client_settings(config, index, user), self._trainer, now_ms, log)
-        self._flow: Flow[JobResult] = client.train()
+        self.client = DeviceClient(client_settings(config, index, user), self._trainer, now_ms, log)
+        self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
 
-    def advance(self, transport: InProcessTransport) -> None:
-        """Run until the device must wait for the others, or has the new model and its accuracy."""
+    def advance(self, transport: MeteredTransport) -> Step:
+        """Run until the device must wait for the others, or has the new model and its accuracy, or ends its job."""
         step = advance(self._flow, transport, now_ms)
-        if isinstance(step, Finished):
-            raise SimulationError(f"the server ended the job before client {self.name} did")
         self.outcome = step.outcome if isinstance(step, IterationDone) else None
+        return step
 
-    def finish(self, transport: InProcessTransport) -> None:
+    def finish(self, transport: MeteredTransport) -> None:
         """Let the device end its job."""
         if not isinstance(advance(self._flow, transport, now_ms), Finished):
             self._flow.close()
@@ -111,7 +130,11 @@ class Participant:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
             raise SimulationError(f"client {self.name} did not end the iteration")
-        return ClientResult(self.name, self.outcome.loss, self._batches * self.outcome.epochs, self.outcome.accuracy)
+        return ClientResult(self.name, self.outcome.loss, self.steps(self.outcome), self.outcome.accuracy)
+
+    def steps(self, outcome: IterationOutcome) -> int:
+        """Return the training steps of an iteration."""
+        return self._batches * outcome.epochs
 
 
 class ClientPool:
@@ -124,32 +147,45 @@ class ClientPool:
         self._clients = clients
         self._participants: dict[int, Participant] = {}
         self._stop = threading.Event()
-        workers = min(config.threads, engine.max_workers or config.threads)
-        self._threads = ThreadPoolExecutor(workers, "mindfl-worker")
+        self.workers = min(config.threads, engine.max_workers or config.threads)
+        self._threads = ThreadPoolExecutor(self.workers, "mindfl-worker")
 
     def advance(
-        self, indices: Sequence[int], transport: InProcessTransport, report: Callable[[float], None] = lambda loss: None
-    ) -> list[Participant]:
-        """Advance these devices, in any order, and return them in the order given; ``report`` is told each one's loss.
+        self, indices: Sequence[int], transport: MeteredTransport, report: Callable[[float], None] = lambda loss: None
+    ) -> None:
+        """Advance each of these devices, in any order; ``report`` is told the loss of each.
 
         The first failure is raised; the rest goes on until :meth:`close`.
         """
-        tasks: dict[Future[Participant], int] = {
-            self._threads.submit(self._advance, index, transport): index for index in indices
-        }
-        advanced = {}
-        for task in as_completed(tasks):
-            participant = task.result()
-            advanced[tasks[task]] = participant
-            report(participant.loss)
-        return [advanced[index] for index in indices]
+        schedule = self.schedule(transport)
+        for index in indices:
+            schedule.add(index)
+        for index, step in schedule.steps():
+            self._check_running(index, step)
+            if not math.isnan(self._participants[index].loss):
+                report(self._participants[index].loss)
 
-    def end_iteration(self, indices: Sequence[int], transport: InProcessTransport) -> list[ClientResult]:
+    def end_iteration(self, indices: Sequence[int], transport: MeteredTransport) -> list[ClientResult]:
         """Let the devices that wait for the new model fetch and evaluate it; return all results in order."""
-        self.advance([index for index in indices if self._participants[index].outcome is None], transport)
+        schedule = self.schedule(transport)
+        for index in indices:
+            if self._participants[index].outcome is None:
+                schedule.add(index)
+        for index, step in schedule.steps():
+            self._check_running(index, step)
+            if isinstance(step, Wait):
+                schedule.add(index, step.ms)
         return [self._participants[index].result() for index in indices]
 
-    def finish(self, transport: InProcessTransport) -> None:
+    def schedule(self, transport: MeteredTransport) -> Schedule:
+        """Return an empty schedule of these devices on the worker threads."""
+        return Schedule(self._threads, partial(self._advance, transport))
+
+    def participant(self, index: int) -> Participant | None:
+        """Return a device, if it has begun."""
+        return self._participants.get(index)
+
+    def finish(self, transport: MeteredTransport) -> None:
         """Let every device end its job in good order."""
         for participant in self._participants.values():
             participant.finish(transport)
@@ -161,11 +197,14 @@ class ClientPool:
         for participant in self._participants.values():
             participant.close()
 
-    def _advance(self, index: int, transport: InProcessTransport) -> Participant:
+    def _check_running(self, index: int, step: Step) -> None:
+        if isinstance(step, Finished):
+            raise SimulationError(f"the server ended the job before client {self._participants[index].name} did")
+
+    def _advance(self, transport: MeteredTransport, index: int) -> Step:
         participant = self._participants.get(index)
         if participant is None:
             user = self._dataset.user(self._clients[index])
             participant = Participant(index, user, self._config, self._engine, self._stop)
             self._participants[index] = participant
-        participant.advance(transport)
-        return participant
+        return participant.advance(transport)

@@ -72,6 +72,6 @@ def server(clients=1, iterations=2, weights=INITIAL, **changes):
     return Coordinator(ServerConfig(**settings), weights, on_iteration_end=records.append), records
 
 
-def device(name="f0", trainer=None, clock=None, log=None, **changes):
+def device(name="f0", trainer=None, clock=None, log=None, files=None, **changes):
     config = ClientConfig(name=name, fl_id=f"id-{name}", **changes)
-    return DeviceClient(config, trainer or StandInTrainer(), clock or Clock(), log)
+    return DeviceClient(config, trainer or StandInTrainer(), clock or Clock(), log, files)

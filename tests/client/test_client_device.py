@@ -211,6 +211,7 @@ def test_learning_rate_0_means_the_devices_default():
         ("", 200),
         (None, 200),
         ("soon", 200),
+        ("9" * 5000, 200),
         (str(T0 + 10**10), 1_800_000),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from client_standins import Clock, StandInTrainer, device, server
 
 from mindfl.client import ClientLog, InProcessTransport, advance, run
-from mindfl.errors import ClientError, StorageError
+from mindfl.errors import ClientError, ProtocolError, StorageError, TransportError
+from mindfl.protocol import PlainText
 
 MORNING = datetime(2026, 11, 22, 7, 44, 19)
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "java_client"
@@ -315,6 +316,16 @@ def test_a_job_that_is_over_already(tmp_path):
     assert lines[-1][2].endswith("iterationCount: 1 resultCode: 500")
 
 
+class NoFiles:
+    """Model files that do not exist."""
+
+    def back_up(self):
+        pass
+
+    def restore(self):
+        pass
+
+
 def test_a_loss_that_is_not_a_number(tmp_path):
     reference = golden("nan_loss.log")
     log = new_log(tmp_path)
@@ -329,7 +340,7 @@ def test_a_loss_that_is_not_a_number(tmp_path):
             log,
             Diverging(train_size=96),
             iterations=1,
-            client_options={"model_file": "train_2.ms"},
+            client_options={"model_file": "/path/to/train_2.ms", "files": NoFiles()},
             weights={"w": np.zeros(66_404, np.float32)},
             client_learning_rate=0.01,
         )
@@ -337,3 +348,39 @@ def test_a_loss_that_is_not_a_number(tmp_path):
     different = ("the trainDataPath", "the evalDataPath", "the inferDataPath", "uploadSparseRate")
     lines = [line for line in normalised(log.path) if not any(text in line[2] for text in different)]
     assert missing_from(reference, lines) == []
+    files = [line[1] for line in lines if line[0].endswith("model.Client")]
+    assert files == ["backupModelFile", "restoreModelFile", "restoreModelFile"]
+
+
+def test_a_server_that_is_not_there(tmp_path):
+    reference = golden("train_no_server.log")
+    log = new_log(tmp_path)
+
+    class Nobody:
+        def send(self, request, now_ms):
+            raise TransportError("Failed to connect to /AnonymousIP")
+
+    with pytest.raises(TransportError):
+        run(device("f0", StandInTrainer(), Clock(), log).train(), Nobody(), Clock(), None)
+
+    lines = [line for line in normalised(log.path) if "createDatasetMap" not in line[1]]
+    assert missing_from(reference, lines) == []
+    assert len(lines) > 10
+
+
+def test_safemode_until_the_client_gives_up(tmp_path):
+    reference = golden("start_safemode_twice.log")
+    log = new_log(tmp_path)
+
+    class NotReady:
+        def send(self, request, now_ms):
+            return PlainText("The cluster is in safemode.")
+
+    client = device("f0", StandInTrainer(), clock := Clock(), log, max_restarts=1, poll_ms=10_000)
+    with pytest.raises(ProtocolError):
+        run(client.train(), NotReady(), clock, clock.sleep)
+
+    lines = [line for line in normalised(log.path) if "createDatasetMap" not in line[1]]
+    failed = [line for line in lines if "SyncFLJob" in line[0] and line[1] == "failed"]
+    assert missing_from(reference, [line for line in lines if line not in failed and "400" not in line[2]]) == []
+    assert sum("isSeverReady" in line[1] for line in lines) == 4

@@ -1,0 +1,153 @@
+"""``mindfl client``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+from mindfl.errors import OptionError
+
+if TYPE_CHECKING:
+    from mindfl.client import HttpSettings
+    from mindfl.sim.device_job import DeviceJob, DeviceSettings
+
+#: options of MindSpore Federated's own client that are taken, so that its command lines work, and change nothing here
+_IGNORED = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "input_shape", "vocab_path", "ids_path")
+
+
+def _ignored(command: Any) -> Any:
+    for name in _IGNORED:
+        command = option(f"--{name}", hidden=True, expose_value=False)(command)
+    return command
+
+
+@click.command("client", short_help="Be one device of a federated job: train, infer, or fetch the model.")
+@option("--task", default="train", help="train, inference or getModel.")
+@option("--domain_name", help="The server: http://HOST:PORT or https://HOST:PORT, then its URL prefix if it has one.")
+@option("--train_model", "--train_model_path", "train_model_path", required=True, help="The .ms file to train.")
+@option("--infer_model", "--infer_model_path", "infer_model_path", help="A second .ms file, for the final model.")
+@option("--train_data_dir", help="IMAGES,LABELS, or a user's folder of bins, or a data set with --user.")
+@option("--eval_data_dir", help="Test data, in the same forms.")
+@option("--infer_data_dir", help="Data to predict, in the same forms.  [default: --eval_data_dir]")
+@option("--path_regex", default=",", help="What separates IMAGES and LABELS.")
+@option("--user", help="User of the data set: name, or position from 0.")
+@option("--cert_path", help="With https: certificate of the authority to trust.  [default: the system's]")
+@option("--ssl_protocol", help="With https: TLSv1.2 or TLSv1.3.  [default: either]")
+@option("--client_cert", help="With https: certificate of this client, where the server demands one.")
+@option("--client_key", help="Its key.  [default: in the same file]")
+@option("--crl_path", help="With https: revocation list of the authority.")
+@option("--use_elb", type=bool, default=False, help="The server has --server_num consecutive ports.")
+@option("--server_num", default=1, help="Number of these ports.")
+@option("--batch_size", type=int, help="Samples per step; must be that of the model file.")
+@option("--train_weight_name", help="Weights to train together, separated by --name_regex.  [default: all]")
+@option("--infer_weight_name", help="Weights that the second file gets.  [default: all]")
+@option("--name_regex", default=",", help="What separates names of weights.")
+@option("--fl_name", help="Client class, as it appears in messages and log.  [default: LeNet's]")
+@option("--fl_id", help="Name of this client in the job.  [default: a random one]")
+@option("--log_file", default="client.log", help="Where the log goes.")
+@option("--sleep_time", default=200, help="Milliseconds between two questions for the model (the reference: 10000).")
+@option("--wait_limit", default=1800, help="Seconds until the model of an iteration is given up (the reference: 180).")
+@option("--timeout", default=30.0, help="Seconds to connect and to send; three times that to receive.")
+@option("--retry_limit", default=60, help="Seconds to go on sending what got no answer.")
+@option("--max_restarts", default=5, help="Times in a row that the server may send this client away.")
+@_ignored
+@json_option
+def client_command(task: str, as_json: bool, **options: Any) -> None:
+    """Be one device of a federated job, as MindSpore Federated's own client: take part in the job of a running server
+    and save its last model over the model file (train), predict labels (inference), or fetch the model (getModel).
+
+    Option values of "null" count as not given. Exit codes are listed in docs/errors.md."""
+    from mindfl.sim.device_job import DeviceJob
+
+    if task not in _TASKS:
+        raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
+    given = {name: None if value == "null" else value for name, value in options.items()}
+    if given["train_model_path"] is None:
+        raise OptionError("train_model is null", hint="name the .ms file to train")
+    _TASKS[task](DeviceJob(_settings(given)), as_json)
+
+
+def _settings(options: dict[str, Any]) -> DeviceSettings:
+    from mindfl.sim.device_job import DeviceSettings
+
+    named = ("eval_data", "infer_data", "train_data")
+    straight = ("user", "fl_id", "path_regex", "batch_size", "max_restarts")
+    infer = options["infer_model_path"]
+    train = Path(options["train_model_path"]).expanduser()
+    values = {name: options[f"{name}_dir"] for name in named} | {name: options[name] for name in straight}
+    if options["fl_name"] is not None:
+        values["fl_name"] = options["fl_name"]
+    for name, least in {"sleep_time": 1, "wait_limit": 0, "retry_limit": 0, "max_restarts": 0}.items():
+        if options[name] < least:
+            raise OptionError(f"{name} must be at least {least}, got {options[name]}")
+    return DeviceSettings(
+        train_model_path=train,
+        infer_model_path=None if infer is None or Path(infer).expanduser() == train else Path(infer).expanduser(),
+        server=_server(options),
+        train_weight_name=_names(options, "train_weight_name"),
+        infer_weight_name=_names(options, "infer_weight_name"),
+        log_file=Path(options["log_file"]).expanduser(),
+        poll_ms=options["sleep_time"],
+        poll_limit_ms=options["wait_limit"] * 1000,
+        retry_limit_ms=options["retry_limit"] * 1000,
+        **values,
+    )
+
+
+def _server(options: dict[str, Any]) -> HttpSettings | None:
+    from mindfl.client import HttpSettings, TlsSettings
+
+    if options["domain_name"] is None:
+        return None
+    names = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
+    return HttpSettings(
+        url=options["domain_name"],
+        use_elb=options["use_elb"],
+        server_num=options["server_num"],
+        tls=TlsSettings(**{name: options[name] for name in names}),
+        send_s=options["timeout"],
+        receive_s=3 * options["timeout"],
+    )
+
+
+def _names(options: dict[str, Any], option_name: str) -> tuple[str, ...] | None:
+    value = options[option_name]
+    if value is None:
+        return None
+    try:
+        return tuple(filter(None, re.split(options["name_regex"] or ",", value)))
+    except re.error as error:
+        raise OptionError(f"name_regex {options['name_regex']!r} is no regular expression: {error}") from None
+
+
+def _train(job: DeviceJob, as_json: bool) -> None:
+    result = job.train()
+    model = job.settings.train_model_path
+    if as_json:
+        echo_json({"iterations": result.completed, "train_model": model})
+    else:
+        click.echo(f"took part in {result.completed} iterations; the last model is in {click.format_filename(model)}")
+
+
+def _inference(job: DeviceJob, as_json: bool) -> None:
+    labels = job.infer().tolist()
+    if as_json:
+        echo_json({"labels": labels})
+    else:
+        click.echo(f"the predicted labels: {labels}")
+
+
+def _get_model(job: DeviceJob, as_json: bool) -> None:
+    iteration = job.get_model()
+    model = job.settings.train_model_path
+    if as_json:
+        echo_json({"iteration": iteration, "train_model": model})
+    else:
+        click.echo(f"the model of iteration {iteration} is in {click.format_filename(model)}")
+
+
+_TASKS = {"train": _train, "inference": _inference, "getModel": _get_model}

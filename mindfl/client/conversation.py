@@ -1,0 +1,118 @@
+"""What a client says to the server and how it understands the answers, lost ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
+from mindfl.client.flow import Flow, Send, Wait
+from mindfl.client.joblog import JobLog
+from mindfl.errors import ProtocolError, TransportError
+from mindfl.protocol import (
+    PlainText,
+    Request,
+    Response,
+    ResponseCode,
+    ResponseFLJob,
+    ResponseGetModel,
+    ResponseUpdateModel,
+    texts,
+)
+
+TableT = TypeVar("TableT", ResponseFLJob, ResponseUpdateModel, ResponseGetModel)
+
+
+class ComeBackLater(Exception):  # noqa: N818 - a turn of the flow, not an error
+    """The server sent this client back to startFLJob, at ``at_ms`` (None: it did not say when)."""
+
+    def __init__(self, at_ms: int | None) -> None:
+        super().__init__()
+        self.at_ms = at_ms
+
+
+class NotReady(ComeBackLater):
+    """The server cannot answer just now, and said so in this bare text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(None)
+        self.text = text
+
+
+class JobOver(Exception):  # noqa: N818 - a turn of the flow, not an error
+    """The server's job is finished or disabled."""
+
+
+class Conversation:
+    """One client's exchanges. ``stage`` and ``iteration`` say where in the job it is: errors name them."""
+
+    def __init__(self, config: ClientConfig, now_ms: Callable[[], int], lines: JobLog) -> None:
+        self.stage = ""
+        self.iteration = 0
+        self._config = config
+        self._now_ms = now_ms
+        self._lines = lines
+        self._answered = False
+
+    def exchange(self, request: Request) -> Flow[tuple[Response | None, bool]]:
+        """Send ``request`` until it is answered; return the answer, and whether an earlier try may have arrived.
+
+        A server that was never heard of and cannot be reached is a wrong address: that fails at once.
+        """
+        repeated = False
+        pause, deadline = self._config.retry_ms, self._now_ms() + self._config.retry_limit_ms
+        while True:
+            try:
+                answer = yield Send(request)
+                self._answered = True
+                return answer, repeated
+            except TransportError as error:
+                # Without its traceback, which would keep the message alive for as long as this client waits.
+                failure = error.with_traceback(None)
+            repeated = repeated or failure.sent
+            hopeless = failure.lasting or not (self._answered or failure.sent)
+            if hopeless or self._now_ms() + pause > deadline:
+                self._lines.no_answer(self.stage, str(failure))
+                raise self._located(failure)
+            self._lines.sending_again(self.stage, str(failure), pause)
+            self._lines.flush()
+            yield Wait(pause)
+            pause = min(2 * pause, LONGEST_RETRY_MS)
+
+    def table(self, answer: Response | None, table: type[TableT]) -> TableT:
+        """Return ``answer`` if it is a ``table``; deal with bare texts, which the reference finds by substring.
+
+        Raises :class:`JobOver`, :class:`NotReady`, or :class:`ProtocolError`.
+        """
+        if isinstance(answer, table):
+            return answer
+        text = answer.text if isinstance(answer, PlainText) else repr(type(answer).__name__)
+        if texts.FINISHED in text:
+            self._lines.server_finished(self.stage, texts.FINISHED)
+            raise JobOver
+        for not_ready in (texts.SAFEMODE, texts.NOT_READY):
+            if not_ready in text:
+                raise NotReady(not_ready)
+        raise self.error(f"got an answer it cannot use: {text[:200]}")
+
+    def check_code(self, code: int, reason: str | None, next_req_time: str | None) -> None:
+        """Raise :class:`ComeBackLater` where the server says so, and :class:`ProtocolError` where it refuses."""
+        if code == ResponseCode.OUT_OF_TIME:
+            raise ComeBackLater(_milliseconds(next_req_time or ""))
+        if code != ResponseCode.SUCCEED:
+            raise self.error(f"was refused with code {code}: {reason}")
+
+    def error(self, what: str, *, hint: str = "") -> ProtocolError:
+        """Return an error that names client, stage and iteration."""
+        return ProtocolError(f"{self._where()} {what}", hint=hint)
+
+    def _located(self, error: TransportError) -> TransportError:
+        return type(error)(f"{self._where()}: {error}", hint=error.hint, sent=error.sent, lasting=error.lasting)
+
+    def _where(self) -> str:
+        return f"client {self._config.name} in {self.stage} of iteration {self.iteration}"
+
+
+def _milliseconds(time: str) -> int | None:
+    """Return the number in a text from the server; None where it is no time (int64 has 19 digits at most)."""
+    return int(time) if len(time) <= 19 and time.isdecimal() else None

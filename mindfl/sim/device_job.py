@@ -1,0 +1,211 @@
+"""One device as a process of its own: what MindSpore Federated 0.1.0's ``SyncFLJob`` is."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.client import (
+    ClientConfig,
+    ClientLog,
+    DeviceClient,
+    EpochReport,
+    HttpSettings,
+    HttpTransport,
+    JobResult,
+    Trainer,
+    run,
+)
+from mindfl.client.config import LENET_CLIENT
+from mindfl.errors import InterruptedRunError, ModelFormatError, OptionError, ProtocolError
+from mindfl.lite import LiteModel
+from mindfl.protocol import ResponseCode, Weights
+from mindfl.sim.device_files import DeviceFiles, open_user
+from mindfl.sim.engines import LiteEngine
+from mindfl.sim.pool import now_ms, sleep_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """What a device process needs, under the names of the reference's arguments.
+
+    ``train_data``, ``eval_data`` and ``infer_data`` are as :func:`mindfl.sim.device_files.open_user` takes them.
+    ``infer_model_path`` is a second file that gets the final model, and the one that inference uses; None: the first.
+    With ``train_weight_name`` only these weights are loaded, uploaded and saved; the second file gets
+    ``infer_weight_name``.
+    ``server`` is needed by training and getModel. ``fl_id`` of None draws one, as the reference does. Patience is that
+    of :class:`mindfl.client.ClientConfig`.
+    """
+
+    train_model_path: Path
+    infer_model_path: Path | None = None
+    server: HttpSettings | None = None
+    train_data: str | None = None
+    eval_data: str | None = None
+    infer_data: str | None = None
+    path_regex: str = ","
+    user: str | None = None
+    fl_name: str = LENET_CLIENT
+    fl_id: str | None = None
+    train_weight_name: tuple[str, ...] | None = None
+    infer_weight_name: tuple[str, ...] | None = None
+    batch_size: int | None = None
+    log_file: Path = field(default=Path("client.log"))
+    poll_ms: int = 200
+    poll_limit_ms: int = 1_800_000
+    max_restarts: int = 5
+    retry_limit_ms: int = 60_000
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.path_regex)
+        except re.error as error:
+            raise OptionError(f"path_regex {self.path_regex!r} is no regular expression: {error}") from None
+
+
+class DeviceJob:
+    """The three tasks of a device. Errors are those of :class:`mindfl.client.DeviceClient`, and :class:`OptionError`
+    for a setting that a task lacks."""
+
+    def __init__(self, settings: DeviceSettings) -> None:
+        self.settings = settings
+
+    def train(self) -> JobResult:
+        """Take part in the server's job to its end and leave the last model in the model files.
+
+        Raises :class:`ProtocolError` where the server's job ends without this device: then the files are as before.
+        """
+        if self.settings.train_data is None:
+            raise OptionError("training needs train_data", hint="--train_data_dir IMAGES,LABELS or a user's folder")
+        with _interruptible(), self._transport() as transport:
+            client = self._client(self.settings.train_data, self.settings.eval_data)
+            with closing(client.train()) as flow:
+                result = run(flow, transport, now_ms, sleep_ms)
+        if result.code != ResponseCode.SUCCEED:
+            raise ProtocolError(
+                f"the server's job was over before this client's was: it took part in {result.completed} iterations",
+                hint="the model file is as before; start a new job on the server",
+            )
+        return result
+
+    def get_model(self) -> int:
+        """Fetch the server's latest model into the model files; return its iteration."""
+        with (
+            _interruptible(),
+            self._transport() as transport,
+            closing(self._client(None, None).get_model()) as flow,
+        ):
+            return run(flow, transport, now_ms, sleep_ms)
+
+    def infer(self) -> NDArray[np.int_]:
+        """Return the predicted label of each sample; needs no server."""
+        data = self.settings.infer_data or self.settings.eval_data
+        if data is None:
+            raise OptionError("inference needs infer_data", hint="--infer_data_dir IMAGES,LABELS or a user's folder")
+        with _interruptible():
+            return self._client(None, data, infers=True).inference()
+
+    def _transport(self) -> HttpTransport:
+        if self.settings.server is None:
+            raise OptionError("this task needs a server", hint="--domain_name http://HOST:PORT")
+        return HttpTransport(self.settings.server)
+
+    def _client(self, train: str | None, test: str | None, *, infers: bool = False) -> DeviceClient:
+        settings = self.settings
+        path = settings.infer_model_path if infers and settings.infer_model_path else settings.train_model_path
+        engine = LiteEngine(LiteModel.load(path))
+        if settings.batch_size not in (None, engine.batch_size):
+            raise OptionError(
+                f"batch_size is {settings.batch_size}, but {path} was exported for {engine.batch_size}",
+                hint=f"use --batch_size {engine.batch_size}",
+            )
+        user = open_user(train, test, settings.path_regex, settings.user)
+        trainer: Trainer = engine.trainer(user, threading.Event())
+        if settings.train_weight_name is not None and not infers:
+            trainer = ChosenWeights(trainer, settings.train_weight_name)
+        config = ClientConfig(
+            name=user.name,
+            fl_id=settings.fl_id or str(uuid.uuid4()),
+            fl_name=settings.fl_name,
+            model_file=str(path),
+            train_data=train or "",
+            eval_data=test or "",
+            poll_ms=settings.poll_ms,
+            poll_limit_ms=settings.poll_limit_ms,
+            max_restarts=settings.max_restarts,
+            retry_limit_ms=settings.retry_limit_ms,
+        )
+        log = ClientLog(settings.log_file, datetime.now)
+        files = DeviceFiles(
+            settings.train_model_path,
+            settings.infer_model_path,
+            settings.train_weight_name,
+            settings.infer_weight_name,
+        )
+        return DeviceClient(config, trainer, now_ms, log, files)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted", hint="the model file is as before") from None
+
+
+class ChosenWeights:
+    """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
+
+    def __init__(self, trainer: Trainer, names: tuple[str, ...]) -> None:
+        self._trainer = trainer
+        self._names = names
+
+    @property
+    def train_size(self) -> int:
+        """Training samples."""
+        return self._trainer.train_size
+
+    @property
+    def eval_size(self) -> int:
+        """Test samples."""
+        return self._trainer.eval_size
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per training step."""
+        return self._trainer.batch_size
+
+    def load(self, weights: Weights) -> None:
+        """Take over the chosen ones of ``weights``."""
+        self._trainer.load(self._chosen(weights, "the server's model"))
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        """Train all weights."""
+        return self._trainer.train(epochs, learning_rate, report)
+
+    def evaluate(self) -> float:
+        """Return the accuracy on the test samples."""
+        return self._trainer.evaluate()
+
+    def weights(self) -> Weights:
+        """Return the chosen weights."""
+        return self._chosen(self._trainer.weights(), "the model file")
+
+    def predict(self) -> NDArray[np.int_]:
+        """Return the predicted label of each test sample."""
+        return self._trainer.predict()
+
+    def _chosen(self, weights: Weights, where: str) -> Mapping[str, NDArray[np.float32]]:
+        missing = [name for name in self._names if name not in weights]
+        if missing:
+            raise ModelFormatError(f"{where} has no weight {missing[0]}", hint="correct --train_weight_name")
+        return {name: weights[name] for name in self._names}

@@ -1,0 +1,173 @@
+"""Clients of this process in a job whose server runs elsewhere: nothing is known of it but what it tells clients."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Collection, Generator
+
+from mindfl.client import HttpTransport, IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
+from mindfl.errors import SimulationError
+from mindfl.protocol import Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import Weights
+from mindfl.sim.federation import Observer, Progress
+from mindfl.sim.history import ClientAccuracies, IterationRow
+from mindfl.sim.metrics import Accuracy
+from mindfl.sim.pool import ClientPool, Participant
+
+
+class ModelKeeper:
+    """A transport that remembers the latest model that passed through it."""
+
+    def __init__(self, transport: MeteredTransport) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._kept: tuple[int, Weights] | None = None
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        """Pass request and response on."""
+        response = self._transport.send(request, now_ms)
+        if isinstance(request, RequestGetModel) and isinstance(response, ResponseGetModel):
+            self._keep(request.iteration, response)
+        return response
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was exchanged so far."""
+        return self._transport.traffic
+
+    @property
+    def model(self) -> Weights | None:
+        """The model of the latest iteration that anybody asked for."""
+        return self._kept[1] if self._kept else None
+
+    def _keep(self, iteration: int, response: ResponseGetModel) -> None:
+        with self._lock:
+            newer = self._kept is None or iteration > self._kept[0]
+            if newer and response.retcode == ResponseCode.SUCCEED and response.feature_map:
+                self._kept = iteration, response.feature_map
+
+
+class JoinedFederation:
+    """Lets ``pool``'s first ``clients`` devices take part in a server's job; closes ``transport`` in the end.
+
+    ``rows()`` yields each iteration's row once no device is busy with it any more; ``model`` is the latest aggregated
+    model; ``iterations`` are those of the server's plan, once it is known. Means are over the devices of this process:
+    what others contribute is not known here.
+    """
+
+    def __init__(
+        self, config: JobConfig, pool: ClientPool, clients: int, transport: HttpTransport, observer: Observer
+    ) -> None:
+        self._pool = pool
+        self._clients = clients
+        self._http = transport
+        self._transport = ModelKeeper(transport)
+        self._observer = observer
+        self._outcomes: dict[int, dict[int, IterationOutcome]] = {}
+        self._seen = 0
+        self._began = time.perf_counter()
+        self._traffic = Traffic()
+        self.iterations = config.iterations
+
+    @property
+    def model(self) -> Weights:
+        """The latest aggregated model, flat float32 arrays by name."""
+        model = self._transport.model
+        if model is None:
+            raise SimulationError("the server has not given any model yet")
+        return model
+
+    def rows(self) -> Generator[IterationRow, None, None]:
+        """Take part until the server's job is over. Ctrl-C, SIGTERM and errors end the threads and pass through."""
+        last = 0
+        try:
+            for row in self._take_part():
+                last = row.iteration
+                yield row
+                if last >= self.iterations:
+                    return  # Devices that were told to wait for another iteration need not find out.
+        finally:
+            self._pool.close()
+            self._http.close()
+        if not last:
+            raise SimulationError(
+                "the server's job was over before any client took part", hint="start a new job on the server"
+            )
+
+    def _take_part(self) -> Generator[IterationRow, None, None]:
+        schedule = self._pool.schedule(self._transport)
+        for index in range(self._clients):
+            schedule.add(index)
+        for index, step in schedule.steps():
+            if isinstance(step, Wait):
+                schedule.add(index, step.ms)
+                continue
+            if isinstance(step, IterationDone):
+                self._note(index, step.outcome)
+                schedule.add(index)
+            yield from self._ended_rows()
+        yield from self._ended_rows()
+
+    def _note(self, index: int, outcome: IterationOutcome) -> None:
+        done = self._outcomes.setdefault(outcome.iteration, {})
+        done[index] = outcome
+        self.iterations = self._participant(index).client.iterations
+        self._observer(
+            Progress(outcome.iteration, len(done), self._clients, _mean_loss(done.values()), self.iterations)
+        )
+
+    def _ended_rows(self) -> Generator[IterationRow, None, None]:
+        while self._outcomes:
+            iteration = min(self._outcomes)
+            if self._busy(iteration):
+                return
+            self._seen = 0
+            yield self._row(iteration, self._outcomes.pop(iteration))
+
+    def _busy(self, iteration: int) -> bool:
+        """Say whether a device is yet to end ``iteration``, which nobody can join any more.
+
+        So the devices that were seen not to be in it need not be looked at again.
+        """
+        done = self._outcomes[iteration]
+        while self._seen < self._clients:
+            participant = self._pool.participant(self._seen)
+            if self._seen not in done and participant and participant.client.taking_part == iteration:
+                return True
+            self._seen += 1
+        return False
+
+    def _row(self, iteration: int, done: dict[int, IterationOutcome]) -> IterationRow:
+        outcomes = [done[index] for index in sorted(done)]
+        evaluated = [(item.client, item.accuracy) for item in outcomes if item.accuracy is not None]
+        accuracies = ClientAccuracies(tuple(name for name, _ in evaluated), [value for _, value in evaluated])
+        steps = sum(self._participant(index).steps(outcome) for index, outcome in done.items())
+        now, traffic = time.perf_counter(), self._transport.traffic
+        seconds, self._began = now - self._began, now
+        before, self._traffic = self._traffic, traffic
+        return IterationRow(
+            iteration=iteration,
+            **Accuracy.of(accuracies.values())._asdict(),
+            loss=_mean_loss(outcomes),
+            clients=len(outcomes),
+            samples=sum(item.data_size for item in outcomes),
+            bytes_down=traffic.bytes_down - before.bytes_down,
+            bytes_up=traffic.bytes_up - before.bytes_up,
+            steps=steps,
+            steps_per_s=round(steps / seconds, 1),
+            seconds=round(seconds, 3),
+            accuracies=accuracies,
+        )
+
+    def _participant(self, index: int) -> Participant:
+        participant = self._pool.participant(index)
+        assert participant is not None
+        return participant
+
+
+def _mean_loss(outcomes: Collection[IterationOutcome]) -> float:
+    """Return the mean weighted by data sizes, as servers report it."""
+    return math.fsum(item.loss * item.data_size for item in outcomes) / sum(item.data_size for item in outcomes)
