@@ -1,0 +1,76 @@
+"""The real stack, made by the fixtures themselves, and the server of this project; both only while they are needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from real_environment import UnavailableError, real_python, redis_server
+from real_stack import (
+    Job,
+    Program,
+    RunningServer,
+    ServerFactory,
+    free_address,
+    running,
+    running_real,
+    running_redis,
+)
+
+
+@pytest.fixture(scope="session")
+def real_interpreter() -> Path:
+    """The interpreter that has MindSpore Federated 0.1.0 (installed now where missing), or skip."""
+    try:
+        redis_server()
+        return real_python()
+    except UnavailableError as missing:
+        pytest.skip(f"no real server: {missing}")
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory, real_interpreter: Path) -> Iterator[str]:
+    """The address of a Redis of our own. It is asked for after the interpreter, which may skip."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as address:
+        yield address
+
+
+@pytest.fixture
+def real_server(real_interpreter: Path, redis: str, tmp_path: Path) -> Iterator[ServerFactory]:
+    """Return a function that starts the real server for a job."""
+    with ExitStack() as stack:
+        yield lambda job: stack.enter_context(running_real(real_interpreter, redis, job, tmp_path))
+
+
+@pytest.fixture
+def our_server(tmp_path: Path) -> Iterator[ServerFactory]:
+    """Return a function that starts ``mindfl server`` for a job, from the very file that the real one reads."""
+    with ExitStack() as stack:
+        yield lambda job: stack.enter_context(running_ours(job, tmp_path))
+
+
+@contextmanager
+def running_ours(job: Job, folder: Path) -> Iterator[RunningServer]:
+    """Run ``mindfl server`` for ``job`` in ``folder``."""
+    config, model = job.write(folder)
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "mindfl",
+        "server",
+        "start",
+        "--config",
+        config,
+        "--model",
+        model,
+    ]
+    command += ["--http_server_address", "127.0.0.1:0"]
+    manage = free_address() if job.managed else ""
+    if manage:
+        command += ["--manage_address", manage]
+    with running(Program("mindfl server", command, folder)) as program:
+        url = program.await_line("ready ").split()[-1]
+        yield RunningServer(url, f"http://{manage}" if manage else "", program)
