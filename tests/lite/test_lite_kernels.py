@@ -59,8 +59,8 @@ def test_any_geometry_trains_as_in_numpy(
     for step in range(3):
         images, labels = random_batch(session, step)
         images = np.repeat(images[..., :1], channels, axis=-1) if equal else images
-        assert session.train_step(images, labels) == pytest.approx(expected.step(images, labels), abs=2e-5)
-        np.testing.assert_allclose(session.predict(images), expected.predict(images), atol=1e-4)
+        assert session.train_step(images, labels) == pytest.approx(expected.step(images, labels), rel=5e-6, abs=2e-5)
+        np.testing.assert_allclose(session.predict(images), expected.predict(images), rtol=1e-5, atol=1e-4)
     for name, value in expected.weights().items():
         np.testing.assert_allclose(session.get_weights()[name], value, atol=2e-5, err_msg=name)
 

@@ -12,7 +12,7 @@ from mindfl.lite.kernels.opcodes import NUMBERS
 _CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
 _FOLD, _UNFOLD, _DENSE, _TRANSPOSE, _OUTER = (NUMBERS[n] for n in ("FOLD", "UNFOLD", "DENSE", "TRANSPOSE", "OUTER"))
 _BIAS, _BIAS_GRAD, _RELU, _RELU_GRAD = (NUMBERS[n] for n in ("BIAS", "BIAS_GRAD", "RELU", "RELU_GRAD"))
-_POOL, _POOL_GRAD, _POOL_GRAD_TILED = (NUMBERS[n] for n in ("POOL", "POOL_GRAD", "POOL_GRAD_TILED"))
+_POOL, _POOL_GRAD = NUMBERS["POOL"], NUMBERS["POOL_GRAD"]
 _LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
 _MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
 _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
@@ -53,8 +53,6 @@ def _run(arena: Any, table: Any, code: Any) -> None:
             pointwise.pool(arena, table, i)
         elif number == _POOL_GRAD:
             pointwise.pool_grad(arena, table, i)
-        elif number == _POOL_GRAD_TILED:
-            pointwise.pool_grad_tiled(arena, table, i)
         elif number == _GATHER:
             pointwise.gather(arena, table, i)
         elif number == _LOSS:
