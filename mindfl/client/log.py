@@ -63,13 +63,16 @@ class ClientLog:
 
 
 def _append(path: Path, content: bytes) -> None:
-    with path.open("ab", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(file).st_size
         left = memoryview(content)
         try:
             while left:
-                left = left[file.write(left) :]
+                left = left[os.write(file, left) :]
         except OSError:
             with suppress(OSError):
-                file.truncate(size)
+                os.ftruncate(file, size)
             raise
+    finally:
+        os.close(file)

@@ -164,8 +164,8 @@ class Session:
             if tensor is None or tensor.size != value.size:
                 raise ModelFormatError(f"the model has no parameter {name} of {value.size} elements")
         for name, value in weights.items():
-            view = self._view(self.model.parameters[name].index)
-            view[...] = value.reshape(view.shape)
+            place = self._constants[self.model.parameters[name].index]
+            self._arena[place.offset : place.offset + place.size] = value.reshape(-1)
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate until the next reset. Raises :class:`ModelFormatError` where the model has none."""
