@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--overhead_clients", type=int, default=200, help="size of the run that finds the overhead")
     parser.add_argument("--memory_clients", type=int, default=4, help="size of the run that watches memory")
-    parser.add_argument("--memory_iterations", type=int, default=1000, help="iterations of that run")
+    parser.add_argument("--memory_iterations", type=int, default=3000, help="iterations of that run")
     parser.add_argument("--data", type=Path, help="data set to use or make  [default: data in --out]")
     arguments = parser.parse_args()
     if len(arguments.clients) < 2 or arguments.iterations < 2:

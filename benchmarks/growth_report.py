@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-#: share of the iterations, from the first on, that are left out of the memory slope: buffers are still being made
-WARM_UP = 0.2
+#: share of the iterations, from the first on, that are left out of the memory slope: buffers are still being made, and
+#: the first drawing of the figure takes megabytes once
+WARM_UP = 0.5
 
 Run = Mapping[str, Any]
 

@@ -84,6 +84,7 @@ def main() -> None:
     """Run the job."""
     arguments = _arguments()
     clock = KernelClock()
+    clock.watch("batches")
     clock.watch("train")
     clock.watch("predict")
     watcher = Watcher(clock)
@@ -103,7 +104,7 @@ def main() -> None:
             per_client_models=False,
         ).run()
     if not clock.seconds:
-        raise SystemExit("no time in Session.train or Session.predict: the engine goes another way now")
+        raise SystemExit("no time in Session.batches, train or predict: the engine goes another way now")
     noted = {
         "ends": watcher.ends,
         "steps": watcher.steps,

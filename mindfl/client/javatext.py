@@ -16,6 +16,8 @@ def java_float(value: float) -> str:
     The shortest decimal that reads back as the same float32, with at least one digit after the point; plain from
     1.0E-3 up to (not including) 1.0E7, scientific elsewhere; ``NaN``, ``Infinity``.
     """
+    if 1e-3 <= value < 9e6:
+        return str(np.float32(value))  # by far the most frequent case, and here NumPy writes as Java does
     with np.errstate(over="ignore"):
         single = np.float32(value)
     if math.isnan(single):

@@ -29,10 +29,19 @@ class ClientLog:
         self.brief = brief
         self._clock = clock
         self._records: list[str] = []
+        self._second: tuple[int, ...] = ()
+        self._second_text = ""
 
     def record(self, source: str, text: str, *, level: str = "INFO", prefix: str = PREFIX) -> None:
         """Add one record. ``source`` is the reference's class below ``com.mindspore.flclient`` and its method."""
-        self._records.append(f"{java_log_time(self._clock())} {_PACKAGE}{source}\n{level}: {prefix}{text}\n")
+        self._records.append(f"{self._time()} {_PACKAGE}{source}\n{level}: {prefix}{text}\n")
+
+    def _time(self) -> str:
+        moment = self._clock()
+        second = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second)
+        if second != self._second:
+            self._second, self._second_text = second, java_log_time(moment)
+        return self._second_text
 
     def flush(self) -> None:
         """Append the collected records to the file: all of them, or, where that fails, none.
@@ -42,22 +51,28 @@ class ClientLog:
         if not self._records:
             return
         content = "".join(self._records).encode()
-        make_dir(self.path.parent)
         try:
-            _append(self.path, content)
+            try:
+                _append(self.path, content)
+            except FileNotFoundError:
+                make_dir(self.path.parent)
+                _append(self.path, content)
         except OSError as error:
             raise StorageError.from_os_error(error, "write", self.path) from None
         self._records.clear()
 
 
 def _append(path: Path, content: bytes) -> None:
-    with path.open("ab", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(file).st_size
         left = memoryview(content)
         try:
             while left:
-                left = left[file.write(left) :]
+                left = left[os.write(file, left) :]
         except OSError:
             with suppress(OSError):
-                file.truncate(size)
+                os.ftruncate(file, size)
             raise
+    finally:
+        os.close(file)

@@ -19,10 +19,6 @@ CHANNELS = 3
 _FLOATS = np.repeat((np.arange(256, dtype=np.float32) / np.float32(255))[:, None], CHANNELS, axis=1)
 
 
-#: Grey byte -> its float32 value.
-_PLANE = _FLOATS[:, 0].copy()
-
-
 def grey_to_float(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Turn uint8 (k, 32, 32) into C-contiguous float32 (k, 32, 32, 3), each byte u into float32(u) / float32(255)."""
     return np.take(_FLOATS, grey, axis=0)
@@ -96,7 +92,8 @@ class GreyFile(PixelFile):
 
     def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
         """See :meth:`PixelFile.read_planes`."""
-        return np.take(_PLANE, self.raw(first, count))
+        planes: NDArray[np.float32] = np.divide(self.raw(first, count), np.float32(255), dtype=np.float32)
+        return planes
 
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
         """See :meth:`PixelFile.read_grey`."""

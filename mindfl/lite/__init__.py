@@ -1,6 +1,6 @@
 """The device runtime: reads and executes MindSpore Lite ``.ms`` training files."""
 
 from mindfl.lite.model import LiteModel, Node, Tensor
-from mindfl.lite.session import Executable, Session
+from mindfl.lite.session import Batches, Executable, Session
 
-__all__ = ["Executable", "LiteModel", "Node", "Session", "Tensor"]
+__all__ = ["Batches", "Executable", "LiteModel", "Node", "Session", "Tensor"]

@@ -9,14 +9,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mindfl.lite.kernels.tiles import VECTOR
+from mindfl.lite.kernels.emitter import VECTOR
 from mindfl.lite.lowering_conv import (
     first_sum,
     lower_conv,
     lower_filter_grad,
     lower_input_grad,
-    window_positions,
 )
+from mindfl.lite.lowering_pool import lower_pool, lower_pool_grad
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Plan, Value, mark_fused, need
 from mindfl.lite.schema import NO_ACTIVATION, RELU
@@ -156,78 +156,6 @@ def _transpose(plan: Plan, node: Node) -> None:
     )
 
 
-def _pool_geometry(plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int, ...]) -> dict[str, int]:
-    kernel, strides = node.integers("kernel_size"), node.integers("strides")
-    need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel[:8]}")
-    pads = node.attributes.get("pad", ())
-    need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")
-    (top, left), expected = window_positions(node, dims[1:3], kernel, strides, (0, 0, 0, 0))
-    need(out == (plan.batch, *expected, dims[3]), node, f"shapes {dims} and {out}")
-    return {
-        "height": dims[1],
-        "width": dims[2],
-        "out_height": out[1],
-        "out_width": out[2],
-        "kernel_height": kernel[0],
-        "kernel_width": kernel[1],
-        "row_stride": strides[0],
-        "column_stride": strides[1],
-        "top": top,
-        "left": left,
-        "run": dims[3] * plan.lanes,
-    }
-
-
-def _pool(plan: Plan, node: Node) -> None:
-    need(node.integer("activation") == NO_ACTIVATION and not node.flag("global"), node, "a global or fused pooling")
-    x = plan.batched(node, 0)
-    y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
-    plan.values[node.outputs[0]] = y
-    plan.builder.emit("POOL", x=x.offset, y=y.offset, **_pool_geometry(plan, node, x.dims, y.dims))
-
-
-def _pool_grad(plan: Plan, node: Node) -> None:
-    x, y, dy = (plan.batched(node, place) for place in range(3))
-    need(y.dims == dy.dims, node, f"shapes {y.dims} and {dy.dims}")
-    follower = plan.graph.sole_consumer(node.outputs[0])
-    masked = (
-        follower is not None
-        and follower.op == "ActivationGrad"
-        and follower.integer("type") == RELU
-        and follower.inputs == (node.outputs[0], node.inputs[0])
-    )
-    if masked and follower is not None:
-        plan.done.add(follower.index)
-    geometry = _pool_geometry(plan, node, x.dims, y.dims)
-    tiled = _is_tiled(geometry)
-    dx = x if tiled and plan.is_last_use(x, node) else plan.new_batch(x.dims)
-    plan.values[follower.outputs[0] if masked and follower is not None else node.outputs[0]] = dx
-    if tiled:
-        kept = ("width", "out_height", "out_width", "kernel_height", "kernel_width", "run")
-        geometry = {name: geometry[name] for name in kept}
-    plan.builder.emit(
-        "POOL_GRAD_TILED" if tiled else "POOL_GRAD",
-        x=x.offset,
-        y=y.offset,
-        dy=dy.offset,
-        dx=dx.offset,
-        scratch=plan.builder.allocate(geometry["run"]),
-        relu=masked,
-        **geometry,
-    )
-
-
-def _is_tiled(geometry: Mapping[str, int]) -> bool:
-    """Whether the windows cover every position exactly once."""
-    return all(
-        geometry[stride] == geometry[kernel] and geometry[out] * geometry[kernel] == geometry[size]
-        for stride, kernel, out, size in (
-            ("row_stride", "kernel_height", "out_height", "height"),
-            ("column_stride", "kernel_width", "out_width", "width"),
-        )
-    )
-
-
 def _loss(plan: Plan, node: Node) -> None:
     logits = plan.batched(node, 0)
     labels = plan.tensor(node.inputs[1])
@@ -330,8 +258,8 @@ LOWERINGS: Mapping[str, Lowering] = MappingProxyType(
         "Conv2DFusion": lower_conv,
         "Flatten": _same_order,
         "MatMulFusion": _matmul,
-        "MaxPoolFusion": _pool,
-        "MaxPoolGrad": _pool_grad,
+        "MaxPoolFusion": lower_pool,
+        "MaxPoolGrad": lower_pool_grad,
         "MulFusion": _mul,
         "Reshape": _same_order,
         "SGD": _optimizer,

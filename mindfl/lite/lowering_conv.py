@@ -7,13 +7,17 @@ border of zeros. A samples' input whose channels are all equal is planned with o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from mindfl.lite.kernels.tiles import VECTOR, ZERO
+from mindfl.lite.kernels.emitter import VECTOR
+from mindfl.lite.kernels.tiles import ZERO
+from mindfl.lite.lowering_pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Fusion, Plan, mark_fused, need
-from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT, PAD_SAME, PAD_VALID
+from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT
+from mindfl.lite.windows import window_positions
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ class Geometry:
         length = self.channels * (self.kernel[1] if self.dilation[1] == 1 else 1)
         return taps[::length], length
 
-    def windows(self) -> list[int]:
-        """Return the first feature row of each output position's window."""
+    def windows(self, rows: int) -> list[int]:
+        """Return the first feature row of each output position's window in the first ``rows`` output rows."""
         return [
             self.pixel(row * self.stride[0], column * self.stride[1])
-            for row, column in product(range(self.out[0]), range(self.out[1]))
+            for row, column in product(range(rows), range(self.out[1]))
         ]
 
     def border(self) -> list[int]:
@@ -75,30 +79,6 @@ class Geometry:
             self.pixel(row + self.top, column + self.left) + channel
             for row, column, channel in product(range(self.inner[0]), range(self.inner[1]), range(self.channels))
         ]
-
-
-def window_positions(
-    node: Node, inner: tuple[int, ...], reach: tuple[int, ...], stride: tuple[int, ...], pads: tuple[int, ...]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the border above and left of an image, and how many windows fit down and across.
-
-    ``pads`` (top, bottom, left, right) count in the explicit mode only. Raises :class:`ModelFormatError` for a window
-    without size, which must not be larger than the image with its border.
-    """
-    mode = node.integer("pad_mode")
-    need(mode in (PAD_EXPLICIT, PAD_SAME, PAD_VALID), node, f"pad mode {mode}")
-    need(min(*reach, *stride) >= 1 and min(pads) >= 0, node, f"window {reach}, stride {stride} and padding {pads}")
-    before, count = [0, 0], [0, 0]
-    for axis, (size, length, step) in enumerate(zip(inner, reach, stride, strict=True)):
-        if mode == PAD_SAME:
-            count[axis] = -(-size // step)
-            before[axis] = max((count[axis] - 1) * step + length - size, 0) // 2
-        else:
-            first, last = pads[2 * axis : 2 * axis + 2] if mode == PAD_EXPLICIT else (0, 0)
-            before[axis] = first
-            count[axis] = (first + size + last - length) // step + 1
-    need(min(count) >= 1, node, f"window {reach} on an image of {inner}")
-    return (before[0], before[1]), (count[0], count[1])
 
 
 def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:
@@ -165,15 +145,13 @@ def _is_folded(plan: Plan, tensor: int) -> bool:
 
 
 def lower_conv(plan: Plan, node: Node) -> None:
-    """y = relu?(conv(x, weight) + bias)."""
+    """y = relu?(conv(x, weight) + bias), pooled at once where only a pooling reads it."""
     x, weight = plan.batched(node, 0), plan.fixed(node, 1)
     fusion = plan.graph.fusion(node)
     y_dims = plan.tensor(node.outputs[0]).dims
     geometry = _geometry(node, x.dims, y_dims)
     folded = _is_folded(plan, node.inputs[0])
     _check_weight(plan, node, weight.dims, geometry, folded)
-    y = plan.new_batch(y_dims)
-    plan.values[fusion.output] = y
     mark_fused(plan, node, fusion.output)
     taps = geometry.taps()
     kernels = weight.offset
@@ -181,17 +159,33 @@ def lower_conv(plan: Plan, node: Node) -> None:
         kernels = plan.builder.allocate(y_dims[3] * len(taps))
         sizes = {"rows": y_dims[3] * len(taps), "channels": weight.dims[3]}
         plan.builder.emit("FOLD", weight=weight.offset, folded=kernels, **sizes)
-    plan.builder.emit(
-        "CONV",
-        x=_bordered(plan, node.inputs[0], geometry),
-        weight=kernels,
-        y=y.offset,
-        start=first_sum(plan, node, fusion, y_dims[3]),
-        relu=fusion.relu,
-        taps_table=_scaled(plan, taps),
-        taps=len(taps),
-        **_steps(plan, geometry),
-    )
+    source = _bordered(plan, node.inputs[0], geometry)
+    start = first_sum(plan, node, fusion, y_dims[3])
+    for place, row, rows in _output_blocks(plan, fusion.output, y_dims):
+        plan.builder.emit(
+            "CONV",
+            x=source + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
+            weight=kernels,
+            y=place,
+            start=start,
+            relu=fusion.relu,
+            taps_table=_scaled(plan, taps),
+            taps=len(taps),
+            **_steps(plan, geometry, rows),
+        )
+
+
+def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """Yield (place, first row, rows) of each block of the output: the whole, or row by row of a pooling behind it."""
+    pool = fused_pool(plan.graph, output)
+    windows = pool_windows(plan, pool, dims) if pool is not None else None
+    if pool is not None and windows is not None and windows.tiled:
+        plan.done.add(pool.index)
+        yield from pool_blocks(plan, pool, windows)
+    else:
+        y = plan.new_batch(dims)
+        plan.values[output] = y
+        yield y.offset, 0, dims[1]
 
 
 def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
@@ -200,10 +194,10 @@ def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geome
     need(dims == (geometry.out[2], *geometry.kernel, channels), node, f"a weight of shape {dims}")
 
 
-def _steps(plan: Plan, geometry: Geometry) -> dict[str, int]:
+def _steps(plan: Plan, geometry: Geometry, rows: int) -> dict[str, int]:
     return {
         "channels": geometry.out[2],
-        "height": geometry.out[0],
+        "height": rows,
         "width": geometry.out[1],
         "row_step": geometry.pixel(geometry.stride[0], 0) * plan.lanes,
         "column_step": geometry.pixel(0, geometry.stride[1]) * plan.lanes,
@@ -211,40 +205,58 @@ def _steps(plan: Plan, geometry: Geometry) -> dict[str, int]:
     }
 
 
+def _gradient_blocks(plan: Plan, node: Node, least: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (place, first row, rows) of each block of a convolution's dy: the whole, or as a pooling gives it out."""
+    pooled = plan.pool_gradients.get(node.inputs[0])
+    if pooled is not None:
+        yield from pooled.blocks(plan, least)
+    else:
+        dy = plan.batched(node, 0)
+        yield dy.offset, 0, dy.dims[1]
+
+
 def lower_input_grad(plan: Plan, node: Node) -> None:
     """dx of a convolution."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
-    dy, weight = plan.batched(node, 0), plan.fixed(node, 1)
+    weight = plan.fixed(node, 1)
     dx = plan.new_batch(plan.tensor(node.outputs[0]).dims)
     plan.values[node.outputs[0]] = dx
-    geometry = _geometry(node, dx.dims, dy.dims)
+    geometry = _geometry(node, dx.dims, _gradient_dims(plan, node))
     _check_weight(plan, node, weight.dims, geometry, folded=False)
     features = geometry.height * geometry.width * geometry.channels
     starts, length = geometry.runs()
     target = plan.builder.allocate_batch(features) if geometry.padded else dx.offset
-    plan.builder.emit(
-        "CONV_INPUT_GRAD",
-        dy=dy.offset,
-        weight=weight.offset,
-        dx=target,
-        dx_size=features * plan.lanes,
-        rows_table=_scaled(plan, starts),
-        channels_table=_scaled(plan, list(range(geometry.out[2]))),
-        runs=len(starts),
-        run=length,
-        **_steps(plan, geometry),
-    )
+    for place, row, rows in _gradient_blocks(plan, node, least=1):
+        plan.builder.emit(
+            "CONV_INPUT_GRAD",
+            dy=place,
+            weight=weight.offset,
+            dx=target + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
+            cleared=features * plan.lanes if row == 0 else 0,
+            rows_table=_scaled(plan, starts),
+            channels_table=_scaled(plan, list(range(geometry.out[2]))),
+            runs=len(starts),
+            run=length,
+            **_steps(plan, geometry, rows),
+        )
     if geometry.padded:
-        rows = geometry.centre()
-        table = plan.builder.entries(rows)
-        plan.builder.emit("GATHER", x=target, y=dx.offset, rows=len(rows), rows_table=table, lanes=plan.lanes)
+        rows_inside = geometry.centre()
+        table = plan.builder.entries(rows_inside)
+        plan.builder.emit("GATHER", x=target, y=dx.offset, rows=len(rows_inside), rows_table=table, lanes=plan.lanes)
+
+
+def _gradient_dims(plan: Plan, node: Node) -> tuple[int, ...]:
+    """Return the shape of a convolution's dy."""
+    if node.inputs[0] in plan.pool_gradients:
+        return plan.tensor(node.inputs[0]).dims
+    return plan.batched(node, 0).dims
 
 
 def lower_filter_grad(plan: Plan, node: Node) -> None:
     """dw of a convolution; positions are listed once per vector of lanes."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
-    dy, x = plan.batched(node, 0), plan.batched(node, 1)
-    geometry = _geometry(node, x.dims, dy.dims)
+    x = plan.batched(node, 1)
+    geometry = _geometry(node, x.dims, _gradient_dims(plan, node))
     folded = _is_folded(plan, node.inputs[1])
     dims = plan.tensor(node.outputs[0]).dims
     _check_weight(plan, node, dims, geometry, folded)
@@ -253,21 +265,29 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     dw = plan.new_parameter(dims)
     plan.values[node.outputs[0]] = dw
     target = plan.builder.allocate(channels * len(taps)) if folded else dw.offset
-    windows = geometry.windows()
-    chunks = range(0, plan.lanes, VECTOR)
+    source = _bordered(plan, node.inputs[1], geometry)
+    sums_size = channels * len(taps) * VECTOR
+    sums = plan.builder.allocate(sums_size)
     entries = plan.builder.entries
-    plan.builder.emit(
-        "CONV_FILTER_GRAD",
-        dy=dy.offset,
-        x=_bordered(plan, node.inputs[1], geometry),
-        dw=target,
-        dy_table=entries(p * channels * plan.lanes + chunk for p in range(len(windows)) for chunk in chunks),
-        x_table=entries(window * plan.lanes + chunk for window in windows for chunk in chunks),
-        taps_table=_scaled(plan, taps),
-        positions=len(windows) * len(chunks),
-        channels=channels,
-        taps=len(taps),
-        lanes=plan.lanes,
-    )
+    chunks = range(0, plan.lanes, VECTOR)
+    # Carrying the sums over costs a write and a read of them: worth it only between parts that are larger.
+    for place, row, rows in _gradient_blocks(plan, node, least=2 * sums_size):
+        windows = geometry.windows(rows)
+        plan.builder.emit(
+            "CONV_FILTER_GRAD",
+            dy=place,
+            x=source + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
+            dw=target,
+            sums=sums,
+            first=row == 0,
+            last=row + rows == geometry.out[0],
+            dy_table=entries(p * channels * plan.lanes + chunk for p in range(len(windows)) for chunk in chunks),
+            x_table=entries(window * plan.lanes + chunk for window in windows for chunk in chunks),
+            taps_table=_scaled(plan, taps),
+            positions=len(windows) * len(chunks),
+            channels=channels,
+            taps=len(taps),
+            lanes=plan.lanes,
+        )
     if folded:
         plan.builder.emit("UNFOLD", folded=target, weight=dw.offset, rows=channels * len(taps), channels=dims[3])

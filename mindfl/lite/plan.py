@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from mindfl.errors import ModelFormatError
 from mindfl.lite.model import LiteModel, Node, Tensor
 from mindfl.lite.program import ALIGNMENT, Builder, Place
 from mindfl.lite.schema import NO_ACTIVATION, OPTIMIZERS, RELU
+
+if TYPE_CHECKING:
+    from mindfl.lite.lowering_pool import PoolGradient
 
 LOSS_OP = "SparseSoftmaxCrossEntropyWithLogits"
 _LARGEST_BATCH = 2**16
@@ -142,6 +146,11 @@ class Graph:
             relu, output = True, follower.outputs[0]
         return Fusion(bias, relu, output)
 
+    def _sources(self, node: Node) -> list[Node]:
+        """Return the nodes whose results this node reads."""
+        read = [tensor for place, tensor in enumerate(node.inputs) if place not in _UNREAD.get(node.op, ())]
+        return [self.producer[tensor] for tensor in read if tensor in self.producer]
+
     def ordered(self, goals: Iterable[Node]) -> list[Node]:
         """Return ``goals`` and all they need in dependency order, file order where free, state changes last.
 
@@ -154,10 +163,8 @@ class Graph:
             node = waiting.pop()
             if node.index not in needed:
                 needed[node.index] = node
-                waiting += [self.producer[i] for i in node.inputs if i in self.producer]
-        missing = {
-            index: {self.producer[i].index for i in node.inputs if i in self.producer} for index, node in needed.items()
-        }
+                waiting += self._sources(node)
+        missing = {index: {source.index for source in self._sources(node)} for index, node in needed.items()}
         ready = [(_changes_state(needed[index]), index) for index, sources in missing.items() if not sources]
         heapq.heapify(ready)
         order = []
@@ -165,12 +172,16 @@ class Graph:
             node = needed[heapq.heappop(ready)[1]]
             order.append(node)
             for index in {user.index for out in node.outputs for user in self.consumers.get(out, [])} & needed.keys():
-                missing[index].discard(node.index)
-                if not missing[index]:
+                if missing[index] == {node.index}:
                     heapq.heappush(ready, (_changes_state(needed[index]), index))
+                missing[index].discard(node.index)
         if len(order) != len(needed):
             raise ModelFormatError("the graph has a cycle")
         return order
+
+
+#: operator -> inputs that are not read: the pooling's gradient remembers where its maxima were
+_UNREAD = {"MaxPoolGrad": {1}}
 
 
 def _changes_state(node: Node) -> bool:
@@ -188,6 +199,7 @@ class Plan:
         self.values: dict[int, Value] = dict(graph.constants)
         self.done: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
+        self.pool_gradients: dict[int, PoolGradient] = {}
         dims = graph.image.dims
         shape = (*dims[:3], 1) if folded else dims
         self.values[graph.image.index] = self.new_batch(shape)
@@ -242,13 +254,6 @@ class Plan:
         if tensor.data is None or tensor.dtype != np.int32:
             raise ModelFormatError(f"tensor {tensor.name} must be an int32 constant")
         return tuple(int(item) for item in tensor.data.ravel())
-
-    def is_last_use(self, value: Value, node: Node) -> bool:
-        """Whether no node after ``node`` reads the memory of ``value``, so that its result may be put there."""
-        sharing = [tensor for tensor, other in self.values.items() if other.offset == value.offset]
-        readers = {reader.index for tensor in sharing for reader in self.graph.consumers.get(tensor, [])}
-        kept = {*self.graph.constants, *self.graph.model.inputs, *self.graph.model.outputs, self.graph.logits.index}
-        return not kept.intersection(sharing) and readers <= self.done | {node.index}
 
     def once(self, key: tuple[object, ...], make: Callable[[], int]) -> int:
         """Return what ``make`` made the first time this key was asked for: for copies that several nodes share."""

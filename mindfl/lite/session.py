@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ class Programs:
         return cls(train, predict, predict.end)
 
 
+@dataclass(frozen=True)
+class Batches:
+    """Samples in the form the kernels take: float32 (batches, features, lanes), samples last and padded with zeros.
+
+    ``count`` is the number of true samples. Made by :meth:`Session.batches`, for sessions of the same model.
+    """
+
+    packed: Floats
+    count: int
+    folded: bool
+
+
 class Executable:
     """A model planned once; any number of sessions (one per thread) run it."""
 
@@ -67,6 +80,13 @@ class Executable:
             if data is not None:
                 head[place.offset : place.offset + place.size] = data.ravel()
         return head
+
+    @cached_property
+    def state(self) -> tuple[slice, ...]:
+        """Where everything but the weights lies in ``constants``."""
+        weights = {tensor.index for tensor in self.model.parameters.values()}
+        places = [place for index, place in self.graph.constants.items() if index not in weights]
+        return tuple(slice(place.offset, place.offset + place.size) for place in places)
 
     @cached_property
     def learning_rates(self) -> tuple[int, ...]:
@@ -118,9 +138,8 @@ class Session:
 
     def reset_optimizer(self) -> None:
         """Put everything but the weights (optimizer state, learning rate) back to what the file holds."""
-        weights = self.get_weights()
-        self.reset()
-        self.set_weights(weights)
+        for part in self.executable.state:
+            self._arena[part] = self.executable.constants[part]
 
     def get_weights(self) -> dict[str, Floats]:
         """Return copies of the trainable parameters by name, in ascending order, shaped as in the file (KHWC)."""
@@ -145,8 +164,8 @@ class Session:
             if tensor is None or tensor.size != value.size:
                 raise ModelFormatError(f"the model has no parameter {name} of {value.size} elements")
         for name, value in weights.items():
-            view = self._view(self.model.parameters[name].index)
-            view[...] = value.reshape(view.shape)
+            place = self._constants[self.model.parameters[name].index]
+            self._arena[place.offset : place.offset + place.size] = value.reshape(-1)
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate until the next reset. Raises :class:`ModelFormatError` where the model has none."""
@@ -155,41 +174,57 @@ class Session:
         for offset in self.executable.learning_rates:
             self._arena[offset] = rate
 
+    def batches(self, images: ArrayLike, *, steps: int | None = None) -> Batches:
+        """Return samples as this model's batches, to be used several times: for ``steps`` steps, or for one pass.
+
+        The last batch of a pass is filled by repeating samples from the first on; with more steps it goes on from
+        there. Raises :class:`DataError` for a wrong shape.
+        """
+        samples, folded = self._samples(images)
+        count, batch = len(samples), self.batch_size
+        passes = -(-count // batch) if steps is None else min(steps, count // math.gcd(count, batch))
+        lanes = self.executable.programs(folded=folded).predict.place.lanes
+        packed = np.zeros((passes, samples.shape[1], lanes), np.float32)
+        self._machine.pack(samples, packed, batch)
+        return Batches(packed, count, folded)
+
     def train_step(self, images: ArrayLike, labels: ArrayLike) -> float:
         """Run one step on one batch (fewer samples are repeated cyclically) and return its mean loss."""
         return float(self.train(images, labels, steps=1)[0])
 
-    def train(self, images: ArrayLike, labels: ArrayLike, *, steps: int | None = None) -> Floats:
+    def train(self, images: ArrayLike | Batches, labels: ArrayLike, *, steps: int | None = None) -> Floats:
         """Run one pass over the samples in order, or ``steps`` steps, and return the mean loss of each step.
 
         The last batch is filled by repeating samples from the first on. Raises :class:`DataError` for a wrong shape or
         a label out of range, :class:`ModelFormatError` for a model without training part.
         """
-        samples = self._prepare(images)
-        classes = self._checked_labels(labels, len(samples))
+        batches = images if isinstance(images, Batches) else self.batches(images, steps=steps)
+        classes = self._checked_labels(labels, batches.count)
+        self._use(batches.folded)
         program = self._programs.train
         if program is None:
             raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
-        count = -(-len(samples) // self.batch_size) if steps is None else steps
+        count = -(-batches.count // self.batch_size) if steps is None else steps
         losses = np.empty((count, 1), np.float32)
-        self._execute(program, samples, classes, count, losses)
+        self._execute(program, batches, classes, count, losses)
         return losses[:, 0]
 
-    def predict(self, images: ArrayLike) -> Floats:
+    def predict(self, images: ArrayLike | Batches) -> Floats:
         """Return the class scores (logits) of all images: float32 (count, classes)."""
-        samples = self._prepare(images)
-        program = self._programs.predict
-        logits = np.empty((len(samples), self.classes), np.float32)
-        self._execute(program, samples, np.zeros(1, np.int32), -(-len(samples) // self.batch_size), logits)
+        batches = images if isinstance(images, Batches) else self.batches(images)
+        self._use(batches.folded)
+        logits = np.empty((batches.count, self.classes), np.float32)
+        steps = -(-batches.count // self.batch_size)
+        self._execute(self._programs.predict, batches, np.zeros(1, np.int32), steps, logits)
         return logits
 
     def save(self, path: PathLike) -> None:
         """Write the ``.ms`` file with the present weights; optimizer state and the rest stay as in the file read."""
         self.model.save(path, self.get_weights())
 
-    def _execute(self, program: Program, samples: Floats, labels: Labels, steps: int, results: Floats) -> None:
+    def _execute(self, program: Program, batches: Batches, labels: Labels, steps: int, results: Floats) -> None:
         table, place = self._table(program), program.place.row()
-        self._machine(self._arena, table, program.code, samples, labels, place, steps, results)
+        self._machine.execute(self._arena, table, program.code, batches.packed, labels, place, steps, results)
 
     @property
     def _programs(self) -> Programs:
@@ -222,8 +257,8 @@ class Session:
             arena[: self._head] = self._arena[: self._head]
             self._arena, self._folded = arena, folded
 
-    def _prepare(self, images: ArrayLike) -> Floats:
-        """Return samples as float32 (count, features) and choose the program that fits them."""
+    def _samples(self, images: ArrayLike) -> tuple[Floats, bool]:
+        """Return samples as float32 (count, features), and whether one channel stands for all."""
         try:
             array = _own(images, np.float32)
         except (TypeError, ValueError):
@@ -239,8 +274,7 @@ class Session:
             array = array if folded else np.repeat(array[..., None], shape[-1], axis=-1)
         else:
             raise DataError(f"images have shape {array.shape[1:]}, the model takes {shape}")
-        self._use(folded)
-        return array.reshape(len(array), -1)
+        return array.reshape(len(array), -1), folded
 
     def _checked_labels(self, labels: ArrayLike, count: int) -> Labels:
         array = np.asarray(labels)

@@ -6,7 +6,7 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError
-from mindfl.lite import Executable, LiteModel, Session
+from mindfl.lite import Batches, Executable, LiteModel, Session
 
 Weights = Mapping[str, NDArray[np.float32]]
+SamplesT = TypeVar("SamplesT")
 
 
 class Engine(Protocol):
@@ -25,7 +26,7 @@ class Engine(Protocol):
     max_workers: int | None
     batch_size: int
 
-    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
 
 
@@ -61,13 +62,16 @@ class LiteEngine:
         session: Session = self._local.session
         return session
 
-    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data."""
         return _LiteTrainer(self, user, stop)
 
 
-class ClientTrainer(ABC):
-    """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch."""
+class ClientTrainer(ABC, Generic[SamplesT]):
+    """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch.
+
+    ``SamplesT`` is the form in which the engine takes images.
+    """
 
     def __init__(self, batch_size: int, user: UserData, stop: threading.Event) -> None:
         self._user = user
@@ -79,7 +83,7 @@ class ClientTrainer(ABC):
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train on all samples ``epochs`` times, in order; return the mean loss of the last epoch."""
-        self.set_rate(learning_rate)
+        self.begin_training(learning_rate)
         images, labels = self.images(self._user.train), _labels(self._user.train)
         self.last_loss = math.nan
         for epoch in range(epochs):
@@ -108,52 +112,52 @@ class ClientTrainer(ABC):
 
     @abstractmethod
     def load(self, weights: Weights) -> None:
-        """Take over ``weights``, with fresh optimizer state."""
+        """Take over ``weights``."""
 
     @abstractmethod
     def weights(self) -> Weights:
         """Return the current weights, flat."""
 
     @abstractmethod
-    def images(self, split: Split) -> NDArray[np.float32]:
+    def images(self, split: Split) -> SamplesT:
         """Return a part's true samples in the form the engine takes."""
 
     @abstractmethod
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate."""
+    def begin_training(self, rate: float) -> None:
+        """Begin with fresh optimizer state and this learning rate."""
 
     @abstractmethod
-    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run_epoch(self, images: SamplesT, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """Train once on all samples and return the loss of each batch."""
 
     @abstractmethod
-    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, images: SamplesT) -> NDArray[np.float32]:
         """Return the class scores of all images."""
 
 
-class _LiteTrainer(ClientTrainer):
+class _LiteTrainer(ClientTrainer[Batches]):
     def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
         super().__init__(engine.batch_size, user, stop)
         self._engine = engine
 
     def load(self, weights: Weights) -> None:
-        session = self._engine.session()
-        session.reset()
-        session.set_weights(weights)
+        self._engine.session().set_weights(weights)
 
     def weights(self) -> Weights:
         return self._engine.session().weight_views()
 
-    def images(self, split: Split) -> NDArray[np.float32]:
-        return split.planes()
+    def images(self, split: Split) -> Batches:
+        return self._engine.session().batches(split.planes())
 
-    def set_rate(self, rate: float) -> None:
-        self._engine.session().set_learning_rate(rate)
+    def begin_training(self, rate: float) -> None:
+        session = self._engine.session()
+        session.reset_optimizer()
+        session.set_learning_rate(rate)
 
-    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run_epoch(self, images: Batches, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         return self._engine.session().train(images, labels)
 
-    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, images: Batches) -> NDArray[np.float32]:
         return self._engine.session().predict(images)
 
 

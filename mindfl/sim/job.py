@@ -279,7 +279,7 @@ class FederatedLeNetJob:
 
         try:
             with closing(federation.rows()) as rows:
-                drawn = -PICTURE_INTERVAL
+                drawn = time.monotonic()
                 for row in rows:
                     files.append(row)
                     history.append(row)

@@ -49,21 +49,21 @@ class MindSporeEngine:
             raise OptionError(f"model {name} has other parameters than the .ms file", hint="use --engine lite")
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
 
-    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer:
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data."""
         return _MindSporeTrainer(self, user, stop)
 
     def load(self, weights: Weights) -> None:
-        """Set the parameters, and the optimizer's state to its initial values."""
-        for parameter in self._step.get_parameters():
-            if parameter.name not in self._parameters:
-                parameter.set_data(self._tensor(self._state[parameter.name]))
+        """Set the parameters."""
         for name, value in weights.items():
             dims = self.model.parameters[name].dims
             self._parameters[name].set_data(self._tensor(_outer_layout(value.reshape(dims))))
 
-    def set_rate(self, rate: float) -> None:
-        """Set the optimizer's learning rate."""
+    def begin_training(self, rate: float) -> None:
+        """Set the optimizer's state to its initial values, and its learning rate."""
+        for parameter in self._step.get_parameters():
+            if parameter.name not in self._parameters:
+                parameter.set_data(self._tensor(self._state[parameter.name]))
         self._optimizer.learning_rate.set_data(self._tensor(np.float32(rate)))
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
@@ -83,7 +83,7 @@ class MindSporeEngine:
         return self._tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-class _MindSporeTrainer(ClientTrainer):
+class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
     def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
         super().__init__(engine.batch_size, user, stop)
         self._engine = engine
@@ -97,8 +97,8 @@ class _MindSporeTrainer(ClientTrainer):
     def images(self, split: Split) -> NDArray[np.float32]:
         return split.images()
 
-    def set_rate(self, rate: float) -> None:
-        self._engine.set_rate(rate)
+    def begin_training(self, rate: float) -> None:
+        self._engine.begin_training(rate)
 
     def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         losses = []

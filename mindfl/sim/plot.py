@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import warnings
 
@@ -37,6 +38,9 @@ def plot_history(history: History, path: PathLike, *, title: str) -> None:
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
         figure.savefig(temporary, format="png", dpi=120)
+    # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
+    del figure, axes
+    gc.collect()
 
 
 def load_matplotlib() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindfl.lite import Executable, LiteModel
-from mindfl.lite.kernels.opcodes import OPERANDS
+from mindfl.lite.kernels.opcodes import NOWHERE, OPERANDS
 from mindfl.lite.plan import Program
 from mindfl.lite.program import Builder
 
@@ -50,8 +50,7 @@ def _conv_input_grad(o: Operands, t: _Table) -> Iterator[Range]:
     positions = o["height"] * o["width"] - 1
     yield "dy", int(channels.min()), positions * o["channels"] * o["lanes"] + int(channels.max()) + o["lanes"]
     yield "weight", 0, o["channels"] * o["runs"] * o["run"]
-    yield "dx", 0, o["dx_size"]
-    assert last + int(rows.max()) + o["run"] * o["lanes"] <= o["dx_size"], "a window outside what is set to zero"
+    yield "dx", 0, max(o["cleared"], last + int(rows.max()) + o["run"] * o["lanes"])
 
 
 def _conv_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
@@ -60,6 +59,8 @@ def _conv_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
     yield "dy", int(dy.min()), int(dy.max()) + (o["channels"] - 1) * o["lanes"] + VECTOR
     yield "x", int(x.min() + taps.min()), int(x.max() + taps.max()) + VECTOR
     yield "dw", 0, o["channels"] * o["taps"]
+    if not (o["first"] and o["last"]):
+        yield "sums", 0, o["channels"] * o["taps"] * VECTOR
 
 
 def _dense(o: Operands, t: _Table) -> Iterator[Range]:
@@ -96,22 +97,11 @@ def _windows(o: Operands) -> None:
 
 def _pool(o: Operands, t: _Table) -> Iterator[Range]:
     _windows(o)
-    yield "x", 0, o["height"] * o["width"] * o["run"]
-    yield "y", 0, o["out_height"] * o["out_width"] * o["run"]
-
-
-def _pool_grad(o: Operands, t: _Table) -> Iterator[Range]:
-    yield from _pool(o, t)
-    yield "dy", 0, o["out_height"] * o["out_width"] * o["run"]
-    yield "dx", 0, o["height"] * o["width"] * o["run"]
-    yield "scratch", 0, o["run"]
-
-
-def _pool_grad_tiled(o: Operands, t: _Table) -> Iterator[Range]:
-    assert o["out_width"] * o["kernel_width"] == o["width"]
-    image = o["out_height"] * o["kernel_height"] * o["width"] * o["run"]
     out = o["out_height"] * o["out_width"] * o["run"]
-    yield from (("x", 0, image), ("dx", 0, image), ("y", 0, out), ("dy", 0, out), ("scratch", 0, o["run"]))
+    yield ("dx" if "dx" in o else "x"), 0, o["height"] * o["width"] * o["run"]
+    yield ("dy" if "dx" in o else "y"), 0, out
+    if "dx" in o or o["index"] != NOWHERE:
+        yield "index", 0, -(-out // 4)
 
 
 def _loss(o: Operands, t: _Table) -> Iterator[Range]:
@@ -157,8 +147,7 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "RELU": _sized("x y"),
     "RELU_GRAD": _sized("dy y dx"),
     "POOL": _pool,
-    "POOL_GRAD": _pool_grad,
-    "POOL_GRAD_TILED": _pool_grad_tiled,
+    "POOL_GRAD": _pool,
     "GATHER": _gather,
     "LOSS": _loss,
     "LOSS_GRAD": _loss,

@@ -10,8 +10,12 @@ from mindfl.errors import StorageError
 from mindfl.lite import kernels
 
 
-class _Machine:
-    """A stand-in for the compiled entry: fails as told, call by call, then works."""
+def _machine(execute: _Function) -> kernels.Machine:
+    return kernels.Machine(execute, lambda *arguments: None)
+
+
+class _Function:
+    """A stand-in for a compiled function: fails as told, call by call, then works."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -57,18 +61,18 @@ def test_no_folder_at_all_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPat
 
 def test_compiled_code_that_is_damaged_is_removed_and_made_anew(cache: Path) -> None:
     folder = Path(kernels._writable_folder())
-    machine = _Machine(EOFError("Ran out of input"))
-    kernels._compile(machine)
-    assert machine.calls == 2 and not folder.exists()
+    execute = _Function(EOFError("Ran out of input"))
+    kernels._compile(_machine(execute))
+    assert execute.calls == 2 and not folder.exists()
 
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_compiled_code_that_cannot_be_saved_is_used_all_the_same(failures: int, cache: Path) -> None:
-    machine = _Machine(*[OSError(28, "No space left on device")] * failures)
-    kernels._compile(machine)
-    assert machine.calls == failures + 1
+    execute = _Function(*[OSError(28, "No space left on device")] * failures)
+    kernels._compile(_machine(execute))
+    assert execute.calls == failures + 1
 
 
 def test_a_fault_of_the_code_itself_is_not_hidden(cache: Path) -> None:
     with pytest.raises(TypeError):
-        kernels._compile(_Machine(TypeError(), TypeError()))
+        kernels._compile(_machine(_Function(TypeError(), TypeError())))

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,16 @@ import numpy as np
 
 from mindfl.errors import StorageError
 from mindfl.files import cache_dir
+from mindfl.lite.kernels.opcodes import ROW
 
-#: the entry of the kernel machine; see :func:`mindfl.lite.kernels.machine.execute`
-Machine = Callable[..., None]
+
+@dataclass(frozen=True)
+class Machine:
+    """Compiled functions of :mod:`mindfl.lite.kernels.machine`, by their names there."""
+
+    execute: Callable[..., None]
+    pack: Callable[..., None]
+
 
 _loading = threading.Lock()
 
@@ -44,32 +52,30 @@ def _machine() -> Machine:
         from mindfl.lite.kernels import machine as compiled
     finally:
         numba.config.CACHE_DIR = before
-    _compile(compiled.execute)
-    execute: Machine = compiled.execute
-    return execute
+    machine = Machine(compiled.execute, compiled.pack)
+    _compile(machine)
+    return machine
 
 
-def _compile(execute: Machine) -> None:
+def _compile(machine: Machine) -> None:
     """Run an empty program, so that compiling never happens in a worker thread."""
-    floats, table, labels = np.zeros(64, np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32)
-    code, place = np.zeros((0, _row()), np.int64), np.array([0, 1, 1, 16, 0, 0], np.int64)
-    images, results = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
-    arguments = (floats, table, code, images, labels, place, 1, results)
     with suppress(Exception):
-        execute(*arguments)
+        _run_empty(machine)
         return
     # The cached code is damaged (power cut), or the new code could not be saved (disk full) but is loaded all the same.
     shutil.rmtree(_folder(), ignore_errors=True)
     with suppress(OSError):
-        execute(*arguments)
+        _run_empty(machine)
         return
-    execute(*arguments)
+    _run_empty(machine)
 
 
-def _row() -> int:
-    from mindfl.lite.kernels.opcodes import ROW
-
-    return ROW
+def _run_empty(machine: Machine) -> None:
+    floats, table, labels = np.zeros(64, np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32)
+    code, place = np.zeros((0, ROW), np.int64), np.array([0, 1, 1, 16, 0, 0], np.int64)
+    images, batches, results = (np.zeros(shape, np.float32) for shape in ((1, 1), (1, 1, 16), (1, 1)))
+    machine.pack(images, batches, 1)
+    machine.execute(floats, table, code, batches, labels, place, 1, results)
 
 
 def _folder() -> Path:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from mindfl.lite.kernels.emitter import VECTOR
 from mindfl.lite.kernels.tiles import (
     ACCUMULATE,
     PRODUCT_ROWS,
     PRODUCT_VECTORS,
     REDUCTION_ROWS,
     REDUCTION_TAPS,
-    VECTOR,
     ZERO,
     product_tile,
     reduction_tile,
@@ -69,17 +69,20 @@ def _reduction_rows(taps: int) -> Any:
     @njit(nogil=True)
     def reduction_rows(
         arena: Any, table: Any, d: int, dm: int, dp: int, x: int, xp: int, xt: int, count: int, out: int, om: int,
-        rows: int,
+        sums: int, first: int, last: int, rows: int,
     ) -> None:  # fmt: skip
         m = 0
         while rows - m >= r0:
-            tile0(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om)
+            waiting = sums + m * om * VECTOR
+            tile0(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om, waiting, first, last)
             m += r0
         while rows - m >= r1:
-            tile1(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om)
+            waiting = sums + m * om * VECTOR
+            tile1(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om, waiting, first, last)
             m += r1
         while rows - m >= r2:
-            tile2(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om)
+            waiting = sums + m * om * VECTOR
+            tile2(arena, table, d + m * dm, dm, dp, x, xp, xt, count, out + m * om, om, waiting, first, last)
             m += r2
 
     return reduction_rows
@@ -127,7 +130,7 @@ def conv(arena: Any, table: Any, i: Any) -> None:
 @njit(nogil=True)
 def conv_input_grad(arena: Any, table: Any, i: Any) -> None:
     """dx = scatter of weight^T dy: every output position adds to the window it was computed from, run by run."""
-    dy, weight, dx, dx_size, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
+    dy, weight, dx, cleared, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
     runs, run, channels, height, width, row_step, column_step, lanes = (
         i[7],
         i[8],
@@ -138,7 +141,7 @@ def conv_input_grad(arena: Any, table: Any, i: Any) -> None:
         i[13],
         i[14],
     )
-    arena[dx : dx + dx_size] = 0.0
+    arena[dx : dx + cleared] = 0.0
     taps = runs * run
     for row in range(height):
         for column in range(width):
@@ -153,19 +156,27 @@ def conv_input_grad(arena: Any, table: Any, i: Any) -> None:
 
 @njit(nogil=True)
 def conv_filter_grad(arena: Any, table: Any, i: Any) -> None:
-    """dw[channel, tap] = sum over positions and samples of dy * x."""
-    dy, x, dw, dy_table, x_table, taps_table = i[1], i[2], i[3], i[4], i[5], i[6]
-    positions, channels, taps, lanes = i[7], i[8], i[9], i[10]
+    """dw[channel, tap] = sum over positions and samples of dy * x.
+
+    A layer may be done in several parts: then the partial sums wait in ``sums``, one vector each, from the ``first``
+    part to the ``last``.
+    """
+    dy, x, dw, sums, first, last, dy_table, x_table, taps_table = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8], i[9]
+    positions, channels, taps, lanes = i[10], i[11], i[12], i[13]
     tap = 0
     while tap < taps:
-        out = dw + tap
+        out, waiting = dw + tap, sums + tap * VECTOR
         if taps - tap >= _TAPS:
             _several_taps(
-                arena, table, dy, lanes, dy_table, x, x_table, taps_table + tap, positions, out, taps, channels
+                arena, table, dy, lanes, dy_table, x, x_table, taps_table + tap, positions, out, taps, waiting, first,
+                last, channels,
             )  # fmt: skip
             tap += _TAPS
         else:
-            _one_tap(arena, table, dy, lanes, dy_table, x, x_table, taps_table + tap, positions, out, taps, channels)
+            _one_tap(
+                arena, table, dy, lanes, dy_table, x, x_table, taps_table + tap, positions, out, taps, waiting, first,
+                last, channels,
+            )  # fmt: skip
             tap += 1
 
 

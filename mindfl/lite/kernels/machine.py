@@ -1,4 +1,6 @@
-"""The machine that runs instructions: one compiled loop, entered once per epoch and without the interpreter lock."""
+"""The machine that runs instructions: one compiled loop, entered once per epoch and without the interpreter lock.
+
+Beside it stands what brings samples into the form it takes."""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from mindfl.lite.kernels.opcodes import NUMBERS
 _CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
 _FOLD, _UNFOLD, _DENSE, _TRANSPOSE, _OUTER = (NUMBERS[n] for n in ("FOLD", "UNFOLD", "DENSE", "TRANSPOSE", "OUTER"))
 _BIAS, _BIAS_GRAD, _RELU, _RELU_GRAD = (NUMBERS[n] for n in ("BIAS", "BIAS_GRAD", "RELU", "RELU_GRAD"))
-_POOL, _POOL_GRAD, _POOL_GRAD_TILED = (NUMBERS[n] for n in ("POOL", "POOL_GRAD", "POOL_GRAD_TILED"))
+_POOL, _POOL_GRAD = NUMBERS["POOL"], NUMBERS["POOL_GRAD"]
 _LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
 _MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
 _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
@@ -53,8 +55,6 @@ def _run(arena: Any, table: Any, code: Any) -> None:
             pointwise.pool(arena, table, i)
         elif number == _POOL_GRAD:
             pointwise.pool_grad(arena, table, i)
-        elif number == _POOL_GRAD_TILED:
-            pointwise.pool_grad_tiled(arena, table, i)
         elif number == _GATHER:
             pointwise.gather(arena, table, i)
         elif number == _LOSS:
@@ -75,31 +75,34 @@ def _run(arena: Any, table: Any, code: Any) -> None:
             pointwise.copy(arena, table, i)
 
 
-@njit(nogil=True)
-def _load(arena: Any, images: Any, first: int, place: Any) -> None:
-    """Bring samples first, first + 1, ... (cyclically) into the batch-last input; lanes behind the batch stay 0."""
-    x, features, batch, lanes = place[0], place[1], place[2], place[3]
-    count = images.shape[0]
-    for start in range(0, features, _BLOCK):
-        stop = min(start + _BLOCK, features)
-        for n in range(batch):
-            sample = images[(first + n) % count]
-            for f in range(start, stop):
-                arena[x + f * lanes + n] = sample[f]
+@njit(nogil=True, cache=True)
+def pack(images: Any, batches: Any, batch: int) -> None:
+    """Fill ``batches`` (count, features, lanes), zeros before, with ``batch`` samples each of ``images`` (n, features).
+
+    Samples are taken in order and cyclically; the lanes behind the batch are left alone. All float32.
+    """
+    features = images.shape[1]
+    for number in range(batches.shape[0]):
+        for start in range(0, features, _BLOCK):
+            stop = min(start + _BLOCK, features)
+            for n in range(batch):
+                sample = images[(number * batch + n) % images.shape[0]]
+                for f in range(start, stop):
+                    batches[number, f, n] = sample[f]
 
 
 @njit(nogil=True, cache=True)
-def execute(arena: Any, table: Any, code: Any, images: Any, labels: Any, place: Any, steps: int, results: Any) -> None:
-    """Run ``code`` on ``steps`` batches of float32 ``images`` (count, features), taken in order and cyclically.
+def execute(arena: Any, table: Any, code: Any, batches: Any, labels: Any, place: Any, steps: int, results: Any) -> None:
+    """Run ``code`` on ``steps`` batches, taken in order and cyclically; ``batches`` as :func:`pack` fills them.
 
     ``place`` is (input offset, features, batch, lanes, offset of the result, classes). Where classes is 0 the result is
     one number per step, for ``results`` (steps, 1); else it is that many scores per image, for ``results``
     (count, classes). ``labels`` are int32 (count,), or at least one for code that reads none.
     """
-    batch, lanes, out, classes = place[2], place[3], place[4], place[5]
+    x, size, batch, lanes, out, classes = place[0], place[1] * place[3], place[2], place[3], place[4], place[5]
     for step in range(steps):
         start = step * batch
-        _load(arena, images, start, place)
+        arena[x : x + size] = batches[step % batches.shape[0]].ravel()
         for n in range(batch):
             table[n] = labels[(start + n) % labels.size]
         _run(arena, table, code)

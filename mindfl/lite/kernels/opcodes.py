@@ -1,7 +1,8 @@
 """The instructions of the runtime: name, number and operands in one table.
 
 An instruction is one row of int64: the number, then the operands in the order given here. Operands that name a place
-are element offsets into the session's float arena; those called ``*_table`` are offsets into its int32 table.
+are element offsets into the session's float arena; those called ``*_table`` are offsets into its int32 table. An
+``index`` place holds one byte per element, or is :data:`NOWHERE`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("height", "width", "row_step", "column_step", "lanes"),
         ),
         "CONV_INPUT_GRAD": (
-            *("dy", "weight", "dx", "dx_size", "rows_table", "channels_table", "runs", "run", "channels"),
+            *("dy", "weight", "dx", "cleared", "rows_table", "channels_table", "runs", "run", "channels"),
             *("height", "width", "row_step", "column_step", "lanes"),
         ),
         "CONV_FILTER_GRAD": (
-            *("dy", "x", "dw", "dy_table", "x_table", "taps_table", "positions", "channels", "taps", "lanes"),
+            *("dy", "x", "dw", "sums", "first", "last", "dy_table", "x_table", "taps_table"),
+            *("positions", "channels", "taps", "lanes"),
         ),
         "FOLD": ("weight", "folded", "rows", "channels"),
         "UNFOLD": ("folded", "weight", "rows", "channels"),
@@ -45,16 +47,12 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "RELU": ("x", "y", "size"),
         "RELU_GRAD": ("dy", "y", "dx", "size"),
         "POOL": (
-            *("x", "y", "height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
-            *("row_stride", "column_stride", "top", "left", "run"),
+            *("x", "y", "index", "masked", "height", "width", "out_height", "out_width", "kernel_height"),
+            *("kernel_width", "row_stride", "column_stride", "top", "left", "run"),
         ),
         "POOL_GRAD": (
-            *("x", "y", "dy", "dx", "scratch", "height", "width", "out_height", "out_width", "kernel_height"),
-            *("kernel_width", "row_stride", "column_stride", "top", "left", "run", "relu"),
-        ),
-        "POOL_GRAD_TILED": (
-            *("x", "y", "dy", "dx", "scratch", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
-            *("run", "relu"),
+            *("dy", "index", "dx", "tiled", "height", "width", "out_height", "out_width", "kernel_height"),
+            *("kernel_width", "row_stride", "column_stride", "top", "left", "run"),
         ),
         "GATHER": ("x", "y", "rows", "rows_table", "lanes"),
         "LOSS": ("logits", "loss", "classes", "batch", "lanes"),
@@ -72,6 +70,9 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "COPY": ("x", "y", "size"),
     }
 )
+
+#: an operand that names no place
+NOWHERE = -1
 
 #: instruction -> number
 NUMBERS: Mapping[str, int] = MappingProxyType({name: number for number, name in enumerate(OPERANDS)})

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from mindfl.lite.kernels.pooling import window_gradient, window_maximum
+
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
 
@@ -57,87 +59,60 @@ def relu_grad(arena: Any, table: Any, i: Any) -> None:
 
 @njit(nogil=True)
 def pool(arena: Any, table: Any, i: Any) -> None:
-    """y = maximum over each window; positions outside the image do not count."""
-    x, y, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6]
+    """y = maximum over each window; positions outside the image do not count.
+
+    ``index`` receives the number of the window position that the gradient goes to, the first one that holds the
+    maximum; none where ``masked`` and the maximum is not positive (a ReLU before the pooling passes no gradient there).
+    """
+    x, y, index, masked, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     kernel_height, kernel_width, row_stride, column_stride, top, left, run = (
-        i[7],
-        i[8],
         i[9],
         i[10],
         i[11],
         i[12],
         i[13],
+        i[14],
+        i[15],
     )
     for row in range(out_height):
         first_row = max(row * row_stride - top, 0)
-        last_row = min(row * row_stride - top + kernel_height, height)
+        rows = min(row * row_stride - top + kernel_height, height) - first_row
         for column in range(out_width):
             first_column = max(column * column_stride - left, 0)
-            last_column = min(column * column_stride - left + kernel_width, width)
-            out = y + (row * out_width + column) * run
-            target = arena[out : out + run]
-            corner = arena[x + (first_row * width + first_column) * run :][:run]
-            for n in range(run):
-                target[n] = corner[n]
-            for r in range(first_row, last_row):
-                for c in range(first_column, last_column):
-                    source = arena[x + (r * width + c) * run :][:run]
-                    for n in range(run):
-                        value = source[n]
-                        target[n] = target[n] if value <= target[n] else value
+            columns = min(column * column_stride - left + kernel_width, width) - first_column
+            corner = x + (first_row * width + first_column) * run
+            window = (row * out_width + column) * run
+            window_maximum(arena, corner, width * run, run, rows, columns, y + window, index, window, masked, run)
 
 
 @njit(nogil=True)
 def pool_grad(arena: Any, table: Any, i: Any) -> None:
-    """dx = dy at the first maximum of each window, else 0; with ``relu`` only where that maximum is positive.
+    """dx = dy at the position that ``index`` names in each window, else 0.
 
-    ``rest`` holds what of dy is not given out yet: all of it goes to the first position that equals the maximum.
+    ``tiled`` says that the windows cover every position exactly once.
     """
-    x, y, dy, dx, scratch, height, width = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
-    out_height, out_width, kernel_height, kernel_width = i[8], i[9], i[10], i[11]
-    row_stride, column_stride, top, left, run, relu = i[12], i[13], i[14], i[15], i[16], i[17]
-    arena[dx : dx + height * width * run] = _ZERO
-    rest = arena[scratch : scratch + run]
+    dy, index, dx, tiled, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    kernel_height, kernel_width, row_stride, column_stride, top, left, run = (
+        i[9],
+        i[10],
+        i[11],
+        i[12],
+        i[13],
+        i[14],
+        i[15],
+    )
+    if not tiled:
+        arena[dx : dx + height * width * run] = _ZERO
+    added = 1 - tiled
     for row in range(out_height):
         first_row = max(row * row_stride - top, 0)
-        last_row = min(row * row_stride - top + kernel_height, height)
+        rows = min(row * row_stride - top + kernel_height, height) - first_row
         for column in range(out_width):
             first_column = max(column * column_stride - left, 0)
-            last_column = min(column * column_stride - left + kernel_width, width)
-            out = (row * out_width + column) * run
-            maximum, gradient = arena[y + out :][:run], arena[dy + out :][:run]
-            for n in range(run):
-                rest[n] = _ZERO if relu and maximum[n] <= _ZERO else gradient[n]
-            for r in range(first_row, last_row):
-                for c in range(first_column, last_column):
-                    place = (r * width + c) * run
-                    source, target = arena[x + place :][:run], arena[dx + place :][:run]
-                    for n in range(run):
-                        share = rest[n] if source[n] == maximum[n] else _ZERO
-                        target[n] += share
-                        rest[n] -= share
-
-
-@njit(nogil=True)
-def pool_grad_tiled(arena: Any, table: Any, i: Any) -> None:
-    """As :func:`pool_grad` for windows that cover every position exactly once; ``dx`` may be the memory of ``x``."""
-    x, y, dy, dx, scratch, width = i[1], i[2], i[3], i[4], i[5], i[6]
-    out_height, out_width, kernel_height, kernel_width, run, relu = i[7], i[8], i[9], i[10], i[11], i[12]
-    rest = arena[scratch : scratch + run]
-    for row in range(out_height):
-        for column in range(out_width):
-            out = (row * out_width + column) * run
-            maximum, gradient = arena[y + out :][:run], arena[dy + out :][:run]
-            for n in range(run):
-                rest[n] = _ZERO if relu and maximum[n] <= _ZERO else gradient[n]
-            for r in range(row * kernel_height, (row + 1) * kernel_height):
-                for c in range(column * kernel_width, (column + 1) * kernel_width):
-                    place = (r * width + c) * run
-                    source, target = arena[x + place :][:run], arena[dx + place :][:run]
-                    for n in range(run):
-                        share = rest[n] if source[n] == maximum[n] else _ZERO
-                        target[n] = share
-                        rest[n] -= share
+            columns = min(column * column_stride - left + kernel_width, width) - first_column
+            corner = dx + (first_row * width + first_column) * run
+            window = (row * out_width + column) * run
+            window_gradient(arena, dy + window, index, window, corner, width * run, run, rows, columns, added, run)
 
 
 @njit(nogil=True)

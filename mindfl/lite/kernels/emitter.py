@@ -1,0 +1,102 @@
+"""Writing vector code as LLVM IR: loads, stores, arithmetic and loops over registers of 16 float32 lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+VECTOR = 16
+FLOAT = ir.FloatType()
+I8 = ir.IntType(8)
+I32 = ir.IntType(32)
+I64 = ir.IntType(64)
+LANES = ir.VectorType(FLOAT, VECTOR)
+NUMBERS = ir.VectorType(I32, VECTOR)
+BYTES = ir.VectorType(I8, VECTOR)
+
+
+class Emitter:
+    """An IR builder whose addresses are element offsets into one float array, and whose values are vectors."""
+
+    def __init__(self, context: Any, builder: Any, arena_type: Any, arena: Any) -> None:
+        self.builder = builder
+        self.context = context
+        self.base = self.data(arena_type, arena)
+        module = builder.module
+        name = f"llvm.fma.v{VECTOR}f32"
+        self._fma = module.globals.get(name) or ir.Function(module, ir.FunctionType(LANES, [LANES, LANES, LANES]), name)
+
+    def data(self, array_type: Any, array: Any) -> Any:
+        return cgutils.create_struct_proxy(array_type)(self.context, self.builder, array).data
+
+    def add(self, first: Any, second: Any) -> Any:
+        return self.builder.add(first, second if not isinstance(second, int) else I64(second))
+
+    def times(self, first: Any, count: int) -> Any:
+        return self.builder.mul(first, I64(count))
+
+    def entry(self, table: Any, index: Any) -> Any:
+        return self.builder.sext(self.builder.load(self.builder.gep(table, [index])), I64)
+
+    def scalar(self, offset: Any) -> Any:
+        return self.builder.load(self.builder.gep(self.base, [offset]))
+
+    def pointer(self, offset: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.base, [offset]), LANES.as_pointer())
+
+    def load(self, offset: Any) -> Any:
+        return self.builder.load(self.pointer(offset), align=4)
+
+    def store(self, value: Any, offset: Any) -> None:
+        self.builder.store(value, self.pointer(offset), align=4)
+
+    def splat(self, value: Any) -> Any:
+        undefined = ir.Constant(ir.VectorType(value.type, VECTOR), ir.Undefined)
+        first = self.builder.insert_element(undefined, value, I32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(NUMBERS, [0] * VECTOR))
+
+    def bytes_at(self, index: Any, shift: Any) -> Any:
+        """Return the address of one byte per lane, ``shift`` bytes behind the element offset ``index``."""
+        start = self.builder.bitcast(self.builder.gep(self.base, [index]), I8.as_pointer())
+        return self.builder.bitcast(self.builder.gep(start, [shift]), BYTES.as_pointer())
+
+    def fma(self, first: Any, second: Any, addend: Any) -> Any:
+        return self.builder.call(self._fma, [first, second, addend])
+
+    def horizontal_sum(self, value: Any) -> Any:
+        width = VECTOR
+        while width > 1:
+            width //= 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            halves = [
+                self.builder.shuffle_vector(
+                    value, undefined, ir.Constant(ir.VectorType(I32, width), list(range(start, start + width)))
+                )
+                for start in (0, width)
+            ]
+            value = self.builder.fadd(*halves)
+        return self.builder.extract_element(value, I32(0))
+
+    def loop(self, count: Any, initial: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+        """Run ``body(index, state)`` for index 0..count-1 (count >= 1) with the state kept in registers."""
+        builder = self.builder
+        before = builder.block
+        inside = builder.append_basic_block("body")
+        after = builder.append_basic_block("after")
+        builder.branch(inside)
+        builder.position_at_end(inside)
+        index = builder.phi(I64)
+        state = [builder.phi(start.type) for start in initial]
+        results = body(index, list(state))
+        following = self.add(index, 1)
+        index.add_incoming(I64(0), before)
+        index.add_incoming(following, builder.block)
+        for phi, start, result in zip(state, initial, results, strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(result, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
+        builder.position_at_end(after)
+        return results
