@@ -38,11 +38,12 @@ def make_dir(path: PathLike) -> Path:
 
 
 @contextmanager
-def atomic_path(path: PathLike) -> Iterator[Path]:
+def atomic_path(path: PathLike, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path``, on any error it is removed.
 
-    Creates missing parent folders. The file is flushed to disk before the rename, so ``path`` is either the old
-    content or the whole new one. Raises :class:`StorageError` for any ``OSError`` met on the way.
+    Creates missing parent folders. A ``private`` file can be read by this user only. The file is flushed to disk before
+    the rename, so ``path`` is either the old content or the whole new one. Raises :class:`StorageError` for any
+    ``OSError`` met on the way.
     """
     target = Path(path)
     make_dir(target.parent)
@@ -54,7 +55,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o600 if private else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", target) from None
@@ -64,9 +65,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def write_atomic(path: PathLike, content: bytes | str) -> None:
+def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False) -> None:
     """Write ``content`` (text as UTF-8) to ``path`` through :func:`atomic_path`."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, private=private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

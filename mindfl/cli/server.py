@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,9 @@ _TEXTS = (
 )
 
 
+_address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
+
+
 def setting_options(command: Command) -> Command:
     """An option for each setting that is often changed from run to run."""
     for name in reversed(_TEXTS):
@@ -68,6 +72,8 @@ def server_command() -> None:
 @option(
     "--state_dir", type=click.Path(), metavar="DIR", help="Folder from which a job goes on.  [default: <fl_name>_state]"
 )
+@option("--cluster", is_flag=True, help="Share the job with other servers of the same file, or --state_dir.")
+@option("--tcp_server_ip", default="127.0.0.1", help="Where servers of the cluster on other machines find this one.")
 @option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 @option("--server_key_path", type=click.Path(), metavar="FILE", help="Key of a PEM certificate that has none.")
@@ -78,25 +84,32 @@ def start(quiet: bool, password_file: str | None, **values: Any) -> None:
     """Serve the job until Ctrl-C or SIGTERM. Prints one line, `ready http://...`, once devices may connect.
 
     A job that was interrupted goes on where it was, every acknowledged upload counted once."""
-    from mindfl.server.process import ServerOptions, run_server
+    from mindfl.server.options import ServerOptions
+    from mindfl.server.process import run_server
 
     def tell(text: str) -> None:
         if not quiet or text.startswith("warning: "):
             click.echo(f"mindfl: {text}", err=True)
 
     overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
-    password = _password(password_file)
+    options = ServerOptions(overrides=overrides, password=_password(password_file), **values)
+    with _log_to_stderr():
+        number = run_server(options, ready=lambda url: click.echo(f"ready {url}"), tell=tell)
+    if number is signal.SIGINT:
+        raise InterruptedRunError("interrupted")
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Show the server's warnings as lines of this program."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("mindfl: %(message)s"))
     logger = logging.getLogger("mindfl.server")
     logger.addHandler(handler)
     try:
-        options = ServerOptions(overrides=overrides, password=password, **values)
-        number = run_server(options, ready=lambda url: click.echo(f"ready {url}"), tell=tell)
+        yield
     finally:
         logger.removeHandler(handler)
-    if number is signal.SIGINT:
-        raise InterruptedRunError("interrupted")
 
 
 def _password(path: str | None) -> str | None:
@@ -110,11 +123,26 @@ def _password(path: str | None) -> str | None:
         raise OptionError(f"{path} holds no password: it is not UTF-8 text") from None
 
 
-address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
+@server_command.command()
+@option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
+@option("--manage_address", default="127.0.0.1:11202", help="Where to answer; port 0: any free one.")
+@option("--state_dir", type=click.Path(), metavar="DIR", help="That of the servers, where they have one.")
+@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
+def scheduler(password_file: str | None, **values: Any) -> None:
+    """Answer /state, /queryInstance, /enableFLS, /disableFLS and /newInstance for the servers of a cluster.
+
+    Prints one line, `ready http://...`. May be started before the servers, and outlive them."""
+    from mindfl.server.cluster import SchedulerOptions, run_scheduler
+
+    options = SchedulerOptions(password=_password(password_file), **values)
+    with _log_to_stderr():
+        number = run_scheduler(options, ready=lambda url: click.echo(f"ready {url}"))
+    if number is signal.SIGINT:
+        raise InterruptedRunError("interrupted")
 
 
 @server_command.command()
-@address_option
+@_address_option
 def stop(http_server_address: str | None) -> None:
     """Let a server of this user finish what is in flight, and end it."""
     from mindfl.server.registry import find_server, stop_server
@@ -125,7 +153,7 @@ def stop(http_server_address: str | None) -> None:
 
 
 @server_command.command()
-@address_option
+@_address_option
 @json_option
 def status(http_server_address: str | None, as_json: bool) -> None:
     """Say which servers of this user run on this machine, and how far their jobs are."""

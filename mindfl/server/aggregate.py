@@ -12,7 +12,7 @@ size of the clients that uploaded it, and rounded once to float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -96,8 +96,10 @@ class Contribution:
         self.names = tuple(upload)
         if len(self.names) < len(self._layout.names):
             self._exact.fill(0.0)
-        for name in self.names:
-            self._exact[self._layout.slices[name]] = upload[name]
+        # A signalling NaN is no reason for a warning on the server's terminal.
+        with np.errstate(invalid="ignore"):
+            for name in self.names:
+                self._exact[self._layout.slices[name]] = upload[name]
         # A NaN makes both comparisons false.
         if not (self._exact.min() > -LIMIT and self._exact.max() < LIMIT):
             self.fault = FeatureFault.NOT_FINITE
@@ -126,10 +128,14 @@ class PartialSum:
 
 
 class FedAvgSum:
-    """Running sums of one iteration's uploads. Not locked: the caller serialises ``add``, ``merge`` and ``average``."""
+    """Running sums of one iteration's uploads. Not locked: the caller serialises ``add``, ``merge`` and ``average``.
 
-    def __init__(self, layout: FeatureLayout) -> None:
+    Weights named in ``constant`` are never averaged, whoever uploads them.
+    """
+
+    def __init__(self, layout: FeatureLayout, constant: Set[str] = frozenset()) -> None:
         self.layout = layout
+        self._constant = constant
         self._high = np.zeros(layout.size, np.int64)
         self._low = np.zeros(layout.size, np.int64)
         self._data_sizes = dict.fromkeys(layout.names, 0)
@@ -155,7 +161,8 @@ class FedAvgSum:
         self._high += contribution.high
         self._low += contribution.low
         for name in contribution.names:
-            self._data_sizes[name] += data_size
+            if name not in self._constant:
+                self._data_sizes[name] += data_size
 
     def merge(self, other: PartialSum) -> None:
         """Add the sums of another worker on the same layout; the result is that of one worker seeing all uploads."""
@@ -170,7 +177,7 @@ class FedAvgSum:
         return PartialSum(self._high.copy(), self._low.copy(), dict(self._data_sizes), self._uploads)
 
     def average(self, previous: Weights) -> Weights:
-        """Return the new model, read-only; a weight that nobody uploaded is taken from ``previous``."""
+        """Return the new model, read-only; what is constant or was not uploaded by anybody is that of ``previous``."""
         total: NDArray[np.float64] = np.multiply(self._high, 1 / HIGH_SCALE, dtype=np.float64)
         total += np.multiply(self._low, 1 / LOW_SCALE, dtype=np.float64)
         flat = np.empty(self.layout.size, np.float32)
@@ -190,6 +197,22 @@ class FedAvgSum:
         if self._uploads + uploads > MAX_UPLOADS:
             raise ProtocolError(f"more than {MAX_UPLOADS} uploads in one iteration cannot be summed exactly")
         self._uploads += uploads
+
+
+class WithoutConstant:
+    """Leaves the weights named in ``constant`` out of models; gives the same object again for the same model."""
+
+    def __init__(self, constant: Set[str]) -> None:
+        self._constant = constant
+        self._last: tuple[Weights, Weights] | None = None
+
+    def __call__(self, model: Weights) -> Weights:
+        """Return ``model`` without them."""
+        if not self._constant:
+            return model
+        if self._last is None or self._last[0] is not model:
+            self._last = model, {name: values for name, values in model.items() if name not in self._constant}
+        return self._last[1]
 
 
 def initial_model(weights: Mapping[str, NDArray[np.float32]]) -> tuple[FeatureLayout, Weights]:

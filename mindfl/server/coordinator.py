@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.protocol import (
     ENDPOINTS,
-    CompressType,
     PlainText,
     Request,
     RequestFLJob,
@@ -36,26 +35,16 @@ from mindfl.protocol import (
     texts,
 )
 from mindfl.server import events
-from mindfl.server.aggregate import Contribution, FedAvgSum, initial_model
+from mindfl.server.aggregate import Contribution, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
 from mindfl.server.iteration import Device, Iteration, IterationRecord, Part
-from mindfl.server.refusal import FAULT_REFUSALS, Refusal
+from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, data_size_refusal, update_form_refusal
 from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState
 
 MODELS_KEPT = 3
-MAX_DATA_SIZE = 65535
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-STORAGE_RETRY_MS = 30_000
-"""A device refused for want of storage is sent away for this long at least; it gives up at a second refusal."""
-
-STORAGE_CHECK_MS = 1000
-"""An end of a window that could not be stored is tried again after this time."""
-
-
-def _unchanged(job_ms: int) -> int:
-    return job_ms
+STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
 
 
 def _nothing() -> None:
@@ -73,7 +62,8 @@ class Coordinator:
     Times are milliseconds since the epoch. ``now_ms`` should follow a monotonic clock; ``wall`` turns such a time into
     what the devices' clocks show, for the times they are told (see :class:`mindfl.server.clock.Clock`). ``log`` is
     given every event before it happens. ``state`` continues an earlier job with weights of the same layout, in which
-    case its settings and models count, not ``config`` and ``initial_weights``.
+    case its settings and models count, not ``config`` and ``initial_weights``. Weights named in ``constant`` go to the
+    devices with startFLJob only and keep their values, whatever is uploaded (the reference's require_aggr False).
     """
 
     def __init__(
@@ -83,15 +73,17 @@ class Coordinator:
         *,
         on_iteration_end: Callable[[IterationRecord], None] | None = None,
         log: EventLog | None = None,
-        wall: Callable[[int], int] = _unchanged,
+        wall: Callable[[int], int] = int,
         state: JobState | None = None,
+        constant: Set[str] = frozenset(),
     ) -> None:
         self.layout, model = initial_model(initial_weights)
         self._on_iteration_end = on_iteration_end
         self._log = log
         self._wall = wall
         self._lock = threading.RLock()
-        self._sum = FedAvgSum(self.layout)
+        self._without_constant = WithoutConstant(constant)
+        self._sum = FedAvgSum(self.layout, constant)
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
         self._restore(state or JobState(config, "", 1, True, None, {0: model}))
@@ -187,7 +179,11 @@ class Coordinator:
             if isinstance(event, Uploaded):
                 if event.fl_id not in self._current.started:
                     raise ProtocolError(f"an upload of {event.fl_id}, which did not start")
+                if event.fl_id in self._current.uploaded:
+                    raise ProtocolError(f"two uploads of {event.fl_id} in one iteration")
                 with self._sum.convert(event.weights) as contribution:
+                    if contribution.fault:
+                        raise ProtocolError(f"an upload of {event.fl_id} with {contribution.fault.value}")
                     self._count_upload(event, contribution)
                 self._close_if_full(event.now_ms)
             else:
@@ -227,20 +223,21 @@ class Coordinator:
             case events.Resumed():
                 self._current.resume(event.now_ms)
 
-    def handle(self, request: Request, now_ms: int) -> Response:
-        """Answer one request."""
+    def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Response:
+        """Answer one request. ``repeated``: its answer may have been lost, so what was accepted is accepted again."""
         if isinstance(request, RequestUpdateModel):
-            return self._update_model(request, now_ms)
+            return self._update_model(request, now_ms, repeated)
         with self._lock:
             self.tick(now_ms)
             if isinstance(request, RequestFLJob):
-                return self._start_fl_job(request, now_ms)
+                return self._start_fl_job(request, now_ms, repeated)
             return self._get_model(request, now_ms)
 
-    def _start_fl_job(self, request: RequestFLJob, now_ms: int) -> Response:
+    def _start_fl_job(self, request: RequestFLJob, now_ms: int, repeated: bool) -> Response:
         fl_id = request.fl_id or ""
-        refusal = self._start_refusal(request)
-        if not refusal:
+        known = repeated and self.state is ServerState.RUNNING and fl_id in self._current.started
+        refusal = None if known else self._start_refusal(request)
+        if not (refusal or known):
             try:
                 self._commit(events.Started(now_ms, fl_id, Device(request.data_size, max(request.eval_data_size, 0))))
             except StorageError:
@@ -266,13 +263,10 @@ class Coordinator:
             return Refusal.START_SCHEMA
         if len(self._current.started) >= self.config.start_fl_job_threshold:
             return Refusal.START_QUOTA_FULL
-        if request.data_size < 1:
-            return Refusal.DATA_SIZE_SMALL
-        if request.data_size > MAX_DATA_SIZE:
-            return Refusal.DATA_SIZE_LARGE
-        return Refusal.START_DUPLICATE if request.fl_id in self._current.started else None
+        duplicate = Refusal.START_DUPLICATE if request.fl_id in self._current.started else None
+        return data_size_refusal(request.data_size) or duplicate
 
-    def _update_model(self, request: RequestUpdateModel, now_ms: int) -> Response:
+    def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
         with self._lock:
             self.tick(now_ms)
             refusal = self._update_refusal(request)
@@ -284,6 +278,8 @@ class Coordinator:
             append = _nothing if contribution.fault else self._prepare(event)
             with self._lock:
                 refusal = self._update_refusal(request) or self._contribution_refusal(request, contribution)
+                if refusal is Refusal.UPDATE_DUPLICATE and repeated:
+                    return self._accepted(self._next_req_time(now_ms, request.fl_id))
                 if refusal:
                     return self._refuse_update(request, refusal, now_ms)
                 try:
@@ -320,12 +316,8 @@ class Coordinator:
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        if None in (request.fl_id, request.timestamp) or request.feature_map is None:
-            return Refusal.UPDATE_SCHEMA
-        if request.upload_compress_type != CompressType.NO_COMPRESS:  # not offered by this server
-            return Refusal.UPDATE_SCHEMA
-        if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):
-            return Refusal.UPDATE_NOT_FINITE
+        if refusal := update_form_refusal(request):
+            return refusal
         if request.fl_id not in self._current.started:
             # A full quota closes the iteration at once, so only those who come too late can meet it.
             return Refusal.UPDATE_QUOTA_FULL if request.iteration == self._filled else Refusal.UPDATE_NOT_STARTED
@@ -340,6 +332,9 @@ class Coordinator:
         self._count_upload(event, contribution)
         time = self._next_req_time(event.now_ms, event.fl_id)
         self._close_if_full(event.now_ms)
+        return self._accepted(time)
+
+    def _accepted(self, time: str) -> Response:
         return ResponseUpdateModel(retcode=ResponseCode.SUCCEED, reason=texts.UPDATE_SUCCESS, next_req_time=time)
 
     def _count_upload(self, event: Uploaded, contribution: Contribution) -> None:
@@ -373,7 +368,7 @@ class Coordinator:
             retcode=ResponseCode.SUCCEED,
             reason=texts.MODEL_READY.format(given=request.iteration),
             iteration=self.iteration,
-            feature_map=model,
+            feature_map=self._without_constant(model),
             timestamp=time,
         )
 
@@ -398,5 +393,7 @@ class Coordinator:
         self._current = Iteration(ended.number + 1)
         if self._on_iteration_end:
             self._on_iteration_end(
-                ended.record(valid=valid, reason=reason, model=model, now_ms=now_ms, wall=self._wall)
+                ended.record(
+                    valid=valid, reason=reason, model=model, now_ms=now_ms, wall=self._wall, instance=self.instance
+                )
             )

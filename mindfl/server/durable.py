@@ -21,7 +21,7 @@ import logging
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import MindflError, StorageError
+from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.protocol import Request, RequestUpdateModel, Response
 from mindfl.server.aggregate import FeatureLayout, initial_model
@@ -39,14 +39,12 @@ from mindfl.server.coordinator import MODELS_KEPT, Coordinator
 from mindfl.server.events import Event, EventCodec, Started, Uploaded
 from mindfl.server.folder import StateFolder
 from mindfl.server.iteration import IterationRecord
-from mindfl.server.journal import Journal
 from mindfl.server.segment import Record
-from mindfl.server.snapshot import Origin, Snapshot, fingerprint, load
+from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
 from mindfl.server.state import JobState
+from mindfl.server.storage import EventJournal, FolderStorage, Storage
 
 _logger = logging.getLogger(__name__)
-
-SNAPSHOT = "snapshot"
 
 
 class Answer(NamedTuple):
@@ -67,10 +65,13 @@ class Recovery:
 
 
 class DurableJob:
-    """The job of ``config`` and ``initial_weights`` in the folder ``state_dir``: a new one, or the one that is there.
+    """The job of ``config`` and ``initial_weights`` in ``storage``, a folder by default: a new one, or the one there.
 
-    Pass what the job was begun with, also when it is to go on: another model or other settings are refused. ``clock``
-    is the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance.
+    Pass what the job was begun with, also when it is to go on: another model or other settings are refused, unless
+    ``as_stored``: then a stored job goes on with its own, if its weights have the same names and lengths. ``clock`` is
+    the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
+    ``first_iteration`` is its first iteration. ``constant``: see :class:`Coordinator`. A storage belongs to the job
+    from now on, also where this fails.
 
     Raises :class:`StorageError` where the folder cannot be used, is in use, is damaged, or holds another job;
     :class:`OptionError` for unusable weights.
@@ -78,21 +79,26 @@ class DurableJob:
 
     def __init__(
         self,
-        state_dir: PathLike,
+        storage: PathLike | Storage,
         config: ServerConfig,
         initial_weights: Mapping[str, NDArray[np.float32]],
         *,
         clock: Clock,
         on_iteration_end: Callable[[IterationRecord], None] | None = None,
         instance: str = "",
+        first_iteration: int = 1,
+        as_stored: bool = False,
+        constant: Set[str] = frozenset(),
     ) -> None:
         begin = time.perf_counter()
         self._on_iteration_end = on_iteration_end
         self._saver = ThreadPoolExecutor(1, "snapshot")
-        self._log = _EventLog(initial_model(initial_weights)[0])
-        self._folder = StateFolder(state_dir)
+        layout, model = initial_model(initial_weights)
+        self._log = _EventLog(layout)
+        self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
         try:
-            snapshot = self._first_snapshot(config, initial_weights, instance)
+            new = JobState(config, instance, first_iteration, True, None, {first_iteration - 1: model})
+            snapshot = self._first_snapshot(new, layout, as_stored)
             self._origin = snapshot.origin
             self._newest = snapshot
             self.coordinator = Coordinator(
@@ -102,26 +108,27 @@ class DurableJob:
                 log=self._log,
                 wall=clock.wall_ms,
                 state=snapshot.state,
+                constant=constant,
             )
-            self._journal = Journal(self._folder, snapshot.origin.job, snapshot.position, self._replay)
+            self._journal = self._storage.open_journal(snapshot.origin.job, snapshot.position, self._replay)
             self._journal.drop_before(snapshot.position)
             self._log.open(self._journal)
             try:
                 # Some models more than now may be kept by then.
-                self._folder.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
+                self._storage.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
                 self.coordinator.resume(clock.now_ms())
             except BaseException:
                 self._journal.close()
                 raise
         except BaseException:
-            self._folder.close()
+            self._storage.close()
             raise
         seconds = time.perf_counter() - begin
         self.recovery = Recovery(self._log.replayed, self._log.uploads_replayed, self._journal.cut, seconds)
 
-    def handle(self, request: Request, now_ms: int) -> Answer:
+    def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Answer:
         """Answer one request; callable from several threads. The answer must wait for its position."""
-        response = self.coordinator.handle(request, now_ms)
+        response = self.coordinator.handle(request, now_ms, repeated=repeated)
         # Read afterwards, so at least what the response depends on; later ones only make it wait a little longer.
         return Answer(response, self._log.counted if isinstance(request, RequestUpdateModel) else self._log.settled)
 
@@ -141,28 +148,27 @@ class DurableJob:
         """Bring everything to the disk and let others have the folder. No request may be under way."""
         self._saver.shutdown()
         self._journal.close()
-        self._folder.close()
+        self._storage.close()
 
-    def _first_snapshot(
-        self, config: ServerConfig, initial_weights: Mapping[str, NDArray[np.float32]], instance: str
-    ) -> Snapshot:
-        """Return the snapshot in the folder, after writing that of a new job where there is none."""
-        path = self._folder.file(SNAPSHOT)
-        layout, model = initial_model(initial_weights)
-        if path.exists():
-            return load(path, config, model, layout)
-        origin = Origin(os.urandom(16), config, fingerprint(model))
-        snapshot = Snapshot(origin, 0, JobState(config, instance, 1, True, None, {0: model}))
-        if any(self._folder.path.glob("journal-*")):
-            raise StorageError(
-                f"{path} is missing, though there is a journal", hint="restore it, or choose another state folder"
-            )
-        snapshot.save(path)
-        self._folder.sync()
+    def _first_snapshot(self, new: JobState, layout: FeatureLayout, as_stored: bool) -> Snapshot:
+        """Return the snapshot that is stored, after storing that of the ``new`` job where there is none."""
+        model = new.models[new.iteration - 1]
+        stored = self._storage.load()
+        if stored is not None:
+            return decode(stored, self._storage.place, new.config, model, layout, as_stored=as_stored)
+        snapshot = Snapshot(Origin(os.urandom(16), new.config, fingerprint(model)), 0, new)
+        self._storage.save(snapshot.parts())
         return snapshot
 
     def _replay(self, kind: int, payload: bytes) -> None:
-        self.coordinator.replay(self._log.decode(kind, payload))
+        event = self._log.decode(kind, payload)
+        try:
+            self.coordinator.replay(event)
+        except ProtocolError as error:
+            raise StorageError(
+                f"{self._storage.place}: the journal does not go with its snapshot: {error}",
+                hint="restore both from a backup, or begin anew in another place",
+            ) from None
 
     def _iteration_ended(self, record: IterationRecord) -> None:
         try:
@@ -180,7 +186,7 @@ class DurableJob:
         try:
             self._store(snapshot)
         except StorageError:
-            with self._folder.spending():
+            with self._storage.spending():
                 try:
                     self._store(snapshot)
                 except StorageError as error:
@@ -188,8 +194,7 @@ class DurableJob:
                     _logger.warning("%s", error.line())
 
     def _store(self, snapshot: Snapshot) -> None:
-        snapshot.save(self._folder.file(SNAPSHOT))
-        self._folder.sync()
+        self._storage.save(snapshot.parts())
         self._journal.drop_before(snapshot.position)
 
 
@@ -201,9 +206,9 @@ class _EventLog:
         self.counted = self.settled = 0
         self.replayed = self.uploads_replayed = 0
         self._codec = EventCodec(layout)
-        self._journal: Journal | None = None
+        self._journal: EventJournal | None = None
 
-    def open(self, journal: Journal) -> None:
+    def open(self, journal: EventJournal) -> None:
         """Append to ``journal`` from now on; what it holds has been replayed."""
         self._journal = journal
 

@@ -19,6 +19,19 @@ _log = logging.getLogger(__name__)
 _MARGIN = 1 << 16
 
 
+class _InUseError(StorageError):
+    """Another process holds the folder."""
+
+
+def private_dir(path: PathLike) -> Path:
+    """Create ``path`` if it is missing, for this user only: it will hold what single devices trained."""
+    new = not Path(path).exists()
+    folder = make_dir(path)
+    if new:
+        folder.chmod(0o700)
+    return folder
+
+
 class StateFolder:
     """A folder that belongs to this process until :meth:`close` or the death of the process.
 
@@ -26,11 +39,7 @@ class StateFolder:
     """
 
     def __init__(self, path: PathLike) -> None:
-        new = not Path(path).exists()
-        self.path = make_dir(path)
-        if new:
-            # It will hold what single devices trained.
-            self.path.chmod(0o700)
+        self.path = private_dir(path)
         self._held = self._hold()
         self._lock = threading.Lock()
         self._reserve_size = _MARGIN
@@ -39,6 +48,14 @@ class StateFolder:
         for leftover in self.path.glob(".*.tmp"):
             with suppress(OSError):
                 leftover.unlink()
+
+    @classmethod
+    def if_free(cls, path: PathLike) -> StateFolder | None:
+        """Return the folder, or None where another process holds it."""
+        try:
+            return cls(path)
+        except _InUseError:
+            return None
 
     def _hold(self) -> int:
         path = self.path / "lock"
@@ -53,7 +70,7 @@ class StateFolder:
         except BlockingIOError:
             holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(handle)
-            raise StorageError(
+            raise _InUseError(
                 f"the state folder {self.path} is in use by the process {holder}",
                 hint="stop that server, or choose another folder",
             ) from None

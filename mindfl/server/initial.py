@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -74,11 +72,13 @@ def _from_ckpt(path: PathLike) -> Arrays:
 def _from_npz(path: PathLike) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return _float32({name: archive[name] for name in archive.files})
-    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ModelFormatError(f"{path} is not a NumPy archive of plain arrays, or is damaged: {error}") from None
+            members = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None
+    except Exception as error:
+        # NumPy parses the header of an array as Python, so that a damaged one fails in any of many ways.
+        raise ModelFormatError(f"{path} is not a NumPy archive of plain arrays, or is damaged: {error}") from None
+    return _float32({name: value for name, value in members.items() if isinstance(value, np.ndarray)})
 
 
 def _float32(values: Mapping[str, NDArray[np.generic]]) -> Arrays:

@@ -62,7 +62,7 @@ class IterationRecord:
     ``model`` is the model of this iteration (that of the iteration before where ``valid`` is False). ``loss`` is
     sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
     nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none), in wall time, as is
-    ``end_ms``; time during which the server was down is left out.
+    ``end_ms``; time during which the server was down is left out. ``instance`` is the name of the job's instance.
     """
 
     iteration: int
@@ -79,6 +79,7 @@ class IterationRecord:
     end_ms: int
     visits: Mapping[str, Visits]
     refusals: Mapping[str, int]
+    instance: str = ""
 
 
 @dataclass(slots=True)
@@ -153,7 +154,7 @@ class Iteration:
         return max(min(ends, default=now_ms), now_ms) + RETRY_MARGIN_MS
 
     def record(
-        self, *, valid: bool, reason: str, model: Weights, now_ms: int, wall: Callable[[int], int]
+        self, *, valid: bool, reason: str, model: Weights, now_ms: int, wall: Callable[[int], int], instance: str
     ) -> IterationRecord:
         """Return the record of this iteration, ended at ``now_ms``; ``wall`` makes wall time of it."""
         reports = [(self.started[fl_id], upload) for fl_id, upload in self.uploaded.items()]
@@ -176,4 +177,5 @@ class Iteration:
             end_ms=wall(now_ms),
             visits=self.visits,
             refusals=dict(self.refusals),
+            instance=instance,
         )

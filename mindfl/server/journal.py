@@ -22,7 +22,16 @@ from itertools import count
 
 from mindfl.errors import StorageError
 from mindfl.server.folder import StateFolder
-from mindfl.server.segment import HEAD_SIZE, SYNCED, BadRecordError, Record, Segment, damaged, synced_record
+from mindfl.server.segment import (
+    HEAD_SIZE,
+    SYNCED,
+    BadRecordError,
+    Record,
+    Segment,
+    damaged,
+    synced_position,
+    synced_record,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +156,9 @@ class Journal:
                 for end, kind, payload in segment.records(max(position, segment.base)):
                     if kind != SYNCED:
                         replay(kind, payload)
+                    elif synced_position(payload) > position:
+                        # It cannot speak of what comes after it: something before it is gone.
+                        raise damaged(segment.path, segment.offset(position))
                     position = end
             except BadRecordError as bad:
                 return self._cut_off(index, bad.position)

@@ -15,6 +15,7 @@ from mindfl.server.coordinator import Coordinator
 from mindfl.server.settings import JobSettings, apply_new_instance, query_instance
 from mindfl.server.state import ServerState
 
+PATHS = ("/state", "/queryInstance", "/enableFLS", "/disableFLS", "/newInstance")
 CLUSTER_STATES = {
     ServerState.RUNNING: "CLUSTER_READY",
     ServerState.DISABLED: "CLUSTER_DISABLE",
@@ -35,17 +36,23 @@ def instance_name(now: datetime) -> str:
     return f"i_{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
 
 
+def listed(nodes: Sequence[Node]) -> list[dict[str, str]]:
+    """Return ``nodes`` as the reference's JSON lists them."""
+    return [{"node_id": node.node_id, "role": "SERVER", "tcp_address": node.tcp_address} for node in nodes]
+
+
 class Management:
     """Shows and changes a running job. May be used by several threads.
 
-    ``renewed`` is given the name and the number of iterations of each new instance.
+    ``nodes`` returns the servers there are now. ``renewed`` is given the name and the number of iterations of each new
+    instance.
     """
 
     def __init__(
         self,
         coordinator: Coordinator,
         settings: JobSettings,
-        nodes: Sequence[Node],
+        nodes: Callable[[], Sequence[Node]],
         *,
         clock: Clock,
         renewed: Callable[[str, int], None],
@@ -55,18 +62,14 @@ class Management:
         self._clock = clock
         self._renewed = renewed
         self._lock = threading.Lock()
-        self._nodes = [{"node_id": node.node_id, "role": "SERVER", "tcp_address": node.tcp_address} for node in nodes]
-        self._calls = {
-            "/state": self._state,
-            "/queryInstance": self._query_instance,
-            "/enableFLS": self._enable,
-            "/disableFLS": self._disable,
-            "/newInstance": self._new_instance,
-        }
+        self._nodes = nodes
+        calls = (self._state, self._query_instance, self._enable, self._disable, self._new_instance)
+        self._calls = dict(zip(PATHS, calls, strict=True))
 
-    def knows(self, path: str) -> bool:
-        """Whether ``path`` is one of the management's."""
-        return path in self._calls
+    @property
+    def result(self) -> dict[str, Any]:
+        """The settings of the present instance, as /queryInstance shows them."""
+        return query_instance(self._settings)
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         """Return the JSON object that ``path`` is answered with, code "0"; method and body matter to none but
@@ -81,14 +84,14 @@ class Management:
         return {
             "message": "Get cluster state successful.",
             "cluster_state": CLUSTER_STATES[self._coordinator.state],
-            "nodes": self._nodes,
+            "nodes": listed(self._nodes()),
         }
 
     def _query_instance(self, _: bytes) -> dict[str, Any]:
         return {
             "message": "Query Instance successful.",
-            "nodes": self._nodes,
-            "result": query_instance(self._settings),
+            "nodes": listed(self._nodes()),
+            "result": self.result,
         }
 
     def _enable(self, _: bytes) -> dict[str, Any]:

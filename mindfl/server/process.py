@@ -5,75 +5,43 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import socket
 import ssl
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from signal import Signals
 
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
 from mindfl.server.aggregate import initial_model
+from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
 from mindfl.server.clock import Clock
+from mindfl.server.cluster import FolderStore, InternalTls, Member, Membership, find_store, keeper_tls
+from mindfl.server.cluster.membership import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
-from mindfl.server.http import (
-    Address,
-    HttpService,
-    Job,
-    ManagementFront,
-    VolatileJob,
-    allow_many_connections,
-    bound_address,
-    listen,
-)
+from mindfl.server.http import Address, Job, VolatileJob, allow_many_connections, bound_address, listen
 from mindfl.server.initial import initial_weights
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
+from mindfl.server.options import LOOPBACK, ServerOptions, Weights
 from mindfl.server.registry import Registration, RunningServer
-from mindfl.server.reporter import Reporter, Sink
+from mindfl.server.reporter import Reporter
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
-from mindfl.server.state import JobState
+from mindfl.server.signals import stop_signal
+from mindfl.server.state import JobState, Progress
+from mindfl.server.storage import Storage
 from mindfl.server.tls import ServerTls, load_tls
 
-_Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """What ``mindfl server start`` was told.
-
-    ``overrides`` are settings by name that count instead of the file's. ``http_server_address`` is the first of
-    ``server_num`` consecutive ports. ``state_dir`` None stands for a folder named after the job; it is not used where
-    ``journal`` is False. ``password`` belongs to the server's key, which ``server_key_path`` holds where the file of a
-    PEM certificate does not.
-    """
-
-    config: PathLike
-    model: PathLike
-    http_server_address: str = "127.0.0.1:6668"
-    manage_address: str | None = None
-    checkpoint_dir: PathLike | None = None
-    state_dir: PathLike | None = None
-    journal: bool = True
-    server_num: int = 1
-    server_key_path: PathLike | None = None
-    password: str | None = None
-    require_client_certificate: bool = False
-    overrides: Mapping[str, object] = field(default_factory=dict)
-
-
-def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> signal.Signals:
+def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> Signals:
     """Serve the job until SIGTERM or SIGINT, finish what is in flight, and return the signal.
 
     ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress. Raises :class:`OptionError` for
@@ -97,9 +65,12 @@ class _Server:
     def __init__(
         self, options: ServerOptions, settings: JobSettings, stack: ExitStack, tell: Callable[[str], None]
     ) -> None:
+        self._options = options
+        self._settings = settings
+        self._stack = stack
         self._tell = tell
-        self._tls = self._load_tls(options, settings)
-        weights = initial_weights(options.model)
+        self._tls = self._load_tls()
+        weights = options.model if isinstance(options.model, Mapping) else initial_weights(options.model)
         allow_many_connections()
         address = Address.parse(options.http_server_address, "--http_server_address")
         self._sockets = listen(address, "--http_server_address", options.server_num)
@@ -109,43 +80,80 @@ class _Server:
             self._manage_sockets = listen(Address.parse(options.manage_address, "--manage_address"), "--manage_address")
             stack.callback(_close, self._manage_sockets)
         self._registration: Registration | None = None
+        self._serving: Alone | Member | None = None
+        self._is_started = False
         self._clock = Clock()
         self._instance = instance_name(datetime.now(timezone.utc).astimezone())
-        self._metrics, files = self._files(options, settings, weights)
-        self._reporter = Reporter([self._tell_iteration, self._register_iteration, *files])
+        self._first_iteration, self._weights = self._beginning(weights)
+        self._metrics, events = self._open_files()
+        self._files = Reporter([self._metrics, events])
+        stack.callback(self._files.close)
+        self._checkpoints = self._checkpoint_writer()
+        own = [self._checkpoints] if self._checkpoints else []
+        self._reporter = Reporter([self._tell_iteration, self._register_iteration, *own, self._call_hook])
         stack.callback(self._reporter.close)
-        self._job = self._open_job(options, settings, weights, stack)
-        self._settings = _as_running(settings, self._job.coordinator)
-        self._register(options, stack)
+        # Hooks hear of the start before they hear of iterations, also of those that end while a journal is replayed.
+        self._begun = threading.Event()
+        self._reporter.then(self._begin)
+        stack.callback(self._begun.set)
 
-    async def run(self, ready: Callable[[str], None]) -> signal.Signals:
+    async def run(self, ready: Callable[[str], None]) -> Signals:
         """Serve until a signal comes."""
-        loop = asyncio.get_running_loop()
-        stopping: asyncio.Future[signal.Signals] = loop.create_future()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _settle, stopping, number)
-        service = HttpService(self._job, prefix=self._settings.client.http_url_prefix, clock=self._clock)
+        self._serving = serving = self._member() if self._options.cluster else self._alone()
+        stopping = stop_signal()
+        starting = asyncio.create_task(serving.start(self._sockets, self._manage_sockets, self._tls))
         try:
-            await service.start(self._sockets, self._tls)
-            if self._manage_sockets:
-                management = Management(
-                    self._job.coordinator, self._settings, self._nodes(), clock=self._clock, renewed=self._renewed
-                )
-                await service.serve(ManagementFront(management, service.workers), self._manage_sockets, self._tls)
-                self._tell(f"management at {self._url(self._manage_sockets[0], '')}")
-            ready(self._url(self._sockets[0], self._settings.client.http_url_prefix))
-            await asyncio.wait((stopping, service.workers.failure), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                self._started(serving.progress, ready)
+                await asyncio.wait((stopping, serving.failure), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await service.stop()
-        if service.workers.failure.done():
-            raise service.workers.failure.result()
+            starting.cancel()
+            await serving.stop()
+        if serving.failure.done():
+            raise serving.failure.result()
         return stopping.result()
 
-    def _files(
-        self, options: ServerOptions, settings: JobSettings, weights: _Weights
-    ) -> tuple[MetricsFile, list[Sink]]:
+    def _started(self, progress: Progress, ready: Callable[[str], None]) -> None:
+        self._register(progress)
+        if self._manage_sockets:
+            self._tell(f"management at {self._url(self._manage_sockets[0], '')}")
+        ready(self._url(self._sockets[0], self._settings.client.http_url_prefix))
+        if self._options.hooks:
+            # Not before the iterations reported by then.
+            self._stack.callback(self._reporter.then, self._options.hooks.before_stopped)
+        self._is_started = True
+        self._begun.set()
+
+    def _begin(self) -> None:
+        self._begun.wait()
+        if self._options.hooks and self._is_started:
+            self._options.hooks.after_started()
+
+    def _call_hook(self, record: IterationRecord) -> None:
+        if self._options.hooks and self._is_started:
+            path = self._checkpoints.last_path if self._checkpoints else None
+            self._options.hooks.iteration_ended(record, path)
+
+    def _beginning(self, weights: Weights) -> tuple[int, Weights]:
+        """Return the first iteration of a job that is new, and the model before it.
+
+        Where nothing else keeps the models, or several servers share the job, it begins as the reference's after the
+        newest checkpoint.
+        """
+        folder = self._checkpoint_dir()
+        found = None
+        if folder is not None and (self._options.cluster or not self._options.journal):
+            found = latest(folder, self._settings.fl_name)
+        if found is None:
+            return 1, weights
+        self._tell(f"iterations 1 to {found.iteration} are done: {found.path} is loaded")
+        return found.iteration + 1, found.weights
+
+    def _open_files(self) -> tuple[MetricsFile, FailureEventFile]:
         """Return what writes the files that the settings ask for."""
-        summary, address = settings.summary, str(bound_address(self._sockets[0]))
+        settings, summary = self._settings, self._settings.summary
         if summary.data_rate_dir:
             self._tell("warning: data_rate_dir: the bytes of each minute are not written yet")
         metrics = MetricsFile(
@@ -155,46 +163,104 @@ class _Server:
             instance_name=self._instance,
             time_level=summary.participation_time_level,
         )
+        address = str(bound_address(self._sockets[0]))
         events = FailureEventFile(
             summary.failure_event_file, address=address, failure_times=summary.continuous_failure_times
         )
-        folder = _checkpoint_dir(options, settings)
-        if folder is None:
-            return metrics, [metrics, events]
-        shapes = {name: values.shape for name, values in weights.items()}
-        return metrics, [metrics, events, CheckpointWriter(make_dir(folder), settings.fl_name, shapes)]
+        return metrics, events
 
-    def _open_job(self, options: ServerOptions, settings: JobSettings, weights: _Weights, stack: ExitStack) -> Job:
-        if not options.journal:
-            return VolatileJob(self._from_checkpoint(options, settings, weights))
-        folder = Path(options.state_dir or re.sub(r"[^\w.-]+", "_", settings.fl_name) + "_state")
-        job = DurableJob(
-            folder,
-            settings.server_config(),
-            weights,
-            clock=self._clock,
-            on_iteration_end=self._reporter,
-            instance=self._instance,
+    def _checkpoint_dir(self) -> PathLike | None:
+        return self._options.checkpoint_dir or self._settings.checkpoint_dir or None
+
+    def _checkpoint_writer(self) -> CheckpointWriter | None:
+        folder = self._checkpoint_dir()
+        if folder is None:
+            return None
+        shapes = {name: values.shape for name, values in self._weights.items()}
+        return CheckpointWriter(make_dir(folder), self._settings.fl_name, shapes)
+
+    def _alone(self) -> Alone:
+        job: Job
+        if self._options.journal:
+            job = durable = self._open_durable(self._state_dir(), self._ended, as_stored=False)
+            self._stack.callback(durable.close)
+        else:
+            job = VolatileJob(self._volatile())
+        nodes = self._nodes()
+        management = self._manage(job, lambda: nodes)
+        return Alone(job, management, prefix=self._settings.client.http_url_prefix, clock=self._clock)
+
+    def _member(self) -> Member:
+        store = find_store(self._settings, self._options.state_dir)
+        local = isinstance(store, FolderStore)
+        return Member(
+            store,
+            Membership(
+                fl_name=self._settings.fl_name,
+                layout=initial_model(self._weights)[0],
+                prefix=self._settings.client.http_url_prefix,
+                clock=self._clock,
+                nodes=self._nodes(),
+                internal_host=LOOPBACK if local else self._options.tcp_server_ip,
+                internal_tls=None if local else self._internal_tls(),
+                report=self._reporter,
+                open_job=self._open_shared,
+                manage=self._manage,
+                write_files=self._files,
+            ),
         )
-        stack.callback(job.close)
+
+    def _state_dir(self) -> Path:
+        return Path(self._options.state_dir or re.sub(r"[^\w.-]+", "_", self._settings.fl_name) + "_state")
+
+    def _open_shared(self, storage: Storage, ended: Ended) -> DurableJob:
+        job = self._open_durable(storage, ended, as_stored=True)
+        own, stored = asdict(self._settings.server_config()), asdict(job.coordinator.config)
+        other = [f"{name} {stored[name]}, not {own[name]}" for name in own if stored[name] != own[name]]
+        if other:
+            self._tell(f"warning: the job goes on with its own settings: {', '.join(other)}")
+        return job
+
+    def _open_durable(self, storage: Path | Storage, ended: Ended, *, as_stored: bool) -> DurableJob:
+        job = DurableJob(
+            storage,
+            self._settings.server_config(),
+            self._weights,
+            clock=self._clock,
+            on_iteration_end=ended,
+            instance=self._instance,
+            first_iteration=self._first_iteration,
+            as_stored=as_stored,
+            constant=self._options.constant,
+        )
         self._renewed(job.coordinator.instance, job.coordinator.config.fl_iteration_num)
-        if job.recovery.events or job.coordinator.iteration > 1:
+        if job.recovery.events or job.coordinator.iteration > self._first_iteration:
             self._tell(
-                f"the job in {folder} goes on with iteration {job.coordinator.iteration}: {job.recovery.uploads} of"
-                f" its uploads were read back in {job.recovery.seconds:.1f} s"
+                f"the job in {storage if isinstance(storage, Path) else storage.place} goes on with iteration"
+                f" {job.coordinator.iteration}: {job.recovery.uploads} of its uploads were read back in"
+                f" {job.recovery.seconds:.1f} s"
             )
         return job
 
-    def _from_checkpoint(self, options: ServerOptions, settings: JobSettings, weights: _Weights) -> Coordinator:
-        """Return a coordinator that begins, as the reference's, after the newest checkpoint if there is one."""
-        config, folder = settings.server_config(), _checkpoint_dir(options, settings)
-        found = None if folder is None else latest(folder, settings.fl_name)
-        state = None
-        if found is not None:
-            self._tell(f"iterations 1 to {found.iteration} are done: {found.path} is loaded")
-            _, model = initial_model(found.weights)
-            state = JobState(config, self._instance, found.iteration + 1, True, None, {found.iteration: model})
-        return Coordinator(config, weights, on_iteration_end=self._reporter, wall=self._clock.wall_ms, state=state)
+    def _volatile(self) -> Coordinator:
+        config, first = self._settings.server_config(), self._first_iteration
+        _, model = initial_model(self._weights)
+        return Coordinator(
+            config,
+            self._weights,
+            on_iteration_end=self._ended,
+            wall=self._clock.wall_ms,
+            state=JobState(config, self._instance, first, True, None, {first - 1: model}),
+            constant=self._options.constant,
+        )
+
+    def _ended(self, record: IterationRecord) -> None:
+        self._files(record)
+        self._reporter(record)
+
+    def _manage(self, job: Job, nodes: ListNodes) -> Management:
+        settings = _as_running(self._settings, job.coordinator)
+        return Management(job.coordinator, settings, nodes, clock=self._clock, renewed=self._renewed)
 
     def _renewed(self, instance: str, iterations: int) -> None:
         """Name the instance in the metrics of the iterations to come."""
@@ -203,10 +269,17 @@ class _Server:
             self._metrics.instance_name = instance
             self._metrics.fl_iteration_num = iterations
 
-        self._reporter.then(rename)
+        self._files.then(rename)
 
-    def _load_tls(self, options: ServerOptions, settings: JobSettings) -> ssl.SSLContext | None:
-        tls = ServerTls.from_settings(settings, options.password)
+    def _internal_tls(self) -> InternalTls | None:
+        tls, others = ServerTls.from_settings(self._settings, self._options.password), keeper_tls(self._settings)
+        if tls is None or others is None:
+            return None
+        return InternalTls(load_tls(replace(tls, key=self._options.server_key_path)).context, others)
+
+    def _load_tls(self) -> ssl.SSLContext | None:
+        options = self._options
+        tls = ServerTls.from_settings(self._settings, options.password)
         if tls is None:
             return None
         required = options.require_client_certificate
@@ -215,9 +288,8 @@ class _Server:
             self._tell(f"warning: {loaded.warning}")
         return loaded.context
 
-    def _register(self, options: ServerOptions, stack: ExitStack) -> None:
+    def _register(self, progress: Progress) -> None:
         """Let ``mindfl server status`` and ``stop`` find this process; a server that cannot be found still serves."""
-        coordinator = self._job.coordinator
         try:
             self._registration = Registration(
                 RunningServer(
@@ -226,24 +298,22 @@ class _Server:
                     url=self._url(self._sockets[0], self._settings.client.http_url_prefix),
                     manage_url=self._url(self._manage_sockets[0], "") if self._manage_sockets else "",
                     fl_name=self._settings.fl_name,
-                    state=coordinator.state.value,
-                    iteration=coordinator.iteration,
-                    iterations=coordinator.config.fl_iteration_num,
+                    **asdict(progress),
                 )
             )
         except StorageError as error:
             self._tell(f"warning: `mindfl server stop` and `status` will not find this server: {error}")
         else:
-            stack.callback(self._registration.close)
+            self._stack.callback(self._unregister)
+
+    def _unregister(self) -> None:
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
 
     def _register_iteration(self, record: IterationRecord) -> None:
-        if self._registration is not None:
-            coordinator = self._job.coordinator
-            self._registration.update(
-                state=coordinator.state.value,
-                iteration=coordinator.iteration,
-                iterations=coordinator.config.fl_iteration_num,
-            )
+        if self._registration is not None and self._serving is not None:
+            self._registration.update(**asdict(self._serving.progress))
 
     def _tell_iteration(self, record: IterationRecord) -> None:
         seconds = (record.end_ms - (record.end_ms if record.start_ms is None else record.start_ms)) / 1000
@@ -267,22 +337,11 @@ class _Server:
         return f"{scheme}://{bound_address(listening)}{prefix.rstrip('/')}"
 
 
-def _checkpoint_dir(options: ServerOptions, settings: JobSettings) -> PathLike | None:
-    return options.checkpoint_dir or settings.checkpoint_dir or None
-
-
 def _as_running(settings: JobSettings, coordinator: Coordinator) -> JobSettings:
     """Return ``settings`` as the job has them, which another instance may have changed before a restart."""
     if coordinator.config == settings.server_config():
         return settings
     return with_overrides(settings, asdict(coordinator.config))
-
-
-def _settle(stopping: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
-    """End in good order; a second signal ends at once."""
-    if stopping.done():
-        os._exit(128 + number)
-    stopping.set_result(number)
 
 
 def _close(sockets: list[socket.socket]) -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from enum import Enum
 
-from mindfl.protocol import ResponseCode, texts
+import numpy as np
+
+from mindfl.protocol import CompressType, RequestUpdateModel, ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
+
+MAX_DATA_SIZE = 65535
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+STORAGE_RETRY_MS = 30_000
+"""A device refused for want of storage is sent away for this long at least; it gives up at a second refusal."""
 
 # Not a text of the reference, which keeps nothing: its devices log the reason and act on the code alone. With 300 they
 # come back (500 would end their job), and by then there may be room again.
@@ -46,3 +54,21 @@ FAULT_REFUSALS = {
     FeatureFault.WRONG_SHAPE: Refusal.WEIGHTS_WRONG_SHAPE,
     FeatureFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
 }
+
+
+def data_size_refusal(data_size: int) -> Refusal | None:
+    """Return what is wrong with the number of samples that a device says it has."""
+    if data_size < 1:
+        return Refusal.DATA_SIZE_SMALL
+    return Refusal.DATA_SIZE_LARGE if data_size > MAX_DATA_SIZE else None
+
+
+def update_form_refusal(request: RequestUpdateModel) -> Refusal | None:
+    """Return what is wrong with an updateModel in itself, but for its weights."""
+    if None in (request.fl_id, request.timestamp) or request.feature_map is None:
+        return Refusal.UPDATE_SCHEMA
+    if request.upload_compress_type != CompressType.NO_COMPRESS:  # not offered by this server
+        return Refusal.UPDATE_SCHEMA
+    if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):
+        return Refusal.UPDATE_NOT_FINITE
+    return None

@@ -56,6 +56,11 @@ def synced_record(position: int) -> Record:
     return Record.of(SYNCED, [_POSITION.pack(position)])
 
 
+def synced_position(payload: bytes) -> int:
+    """Return the position in the payload of such a record."""
+    return int.from_bytes(payload, "little")
+
+
 class BadRecordError(Exception):
     """There is no whole record at ``position``, though the file goes on."""
 

@@ -1,4 +1,4 @@
-"""The state of a job between two iterations as a file: magic, length and text of a JSON head, models, CRC-32.
+"""The state of a job between two iterations as bytes: magic, length and text of a JSON head, models, CRC-32.
 
 The head names the settings that the job was begun with and the fingerprint of its initial model, so that a folder is
 not taken for another job's. Models are float32, little endian, each in the order of the layout.
@@ -12,12 +12,11 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mindfl.errors import MindflError, StorageError
-from mindfl.files import atomic_path, read_file
 from mindfl.protocol import Weights
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.config import ServerConfig
@@ -46,20 +45,15 @@ class Snapshot:
     position: int
     state: JobState
 
-    def save(self, path: Path) -> None:
-        """Write to ``path``, replacing it in one step. Raises :class:`StorageError`."""
+    def parts(self) -> list[Buffer]:
+        """Return the bytes of the snapshot in parts; models are not copied."""
         text = json.dumps(self._head()).encode()
         parts: list[Buffer] = [MAGIC, _LENGTH.pack(len(text)), text]
         parts += [values.data.cast("B") for model in self.state.models.values() for _, values in sorted(model.items())]
         checksum = 0
-        try:
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                for part in parts:
-                    file.write(part)
-                    checksum = zlib.crc32(part, checksum)
-                file.write(_CRC.pack(checksum))
-        except OSError as error:
-            raise StorageError.from_os_error(error, "write", path) from None
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        return [*parts, _CRC.pack(checksum)]
 
     def _head(self) -> Mapping[str, object]:
         state = self.state
@@ -67,6 +61,7 @@ class Snapshot:
             "job": self.origin.job.hex(),
             "begun_with": asdict(self.origin.config),
             "initial_model": self.origin.model,
+            "lengths": {name: values.size for name, values in self.state.models[self.state.iteration - 1].items()},
             "position": self.position,
             "config": asdict(state.config),
             "instance": state.instance,
@@ -86,43 +81,73 @@ def fingerprint(model: Weights) -> str:
     return digest.hexdigest()
 
 
-def load(path: Path, config: ServerConfig, initial: Weights, layout: FeatureLayout) -> Snapshot:
-    """Read the snapshot of the job that was begun with ``config`` and the model ``initial``.
+def decode(
+    data: bytes, place: str, config: ServerConfig, initial: Weights, layout: FeatureLayout, *, as_stored: bool = False
+) -> Snapshot:
+    """Return the snapshot stored in ``place`` of the job that was begun with ``config`` and the model ``initial``.
+
+    ``as_stored``: of any job whose weights have the names and lengths of ``layout``.
 
     Raises :class:`StorageError` where it is damaged or another job's.
     """
-    data = read_file(path)
-    begin = len(MAGIC) + _LENGTH.size
-    body, checksum = data[: -_CRC.size], data[-_CRC.size :]
-    if not data.startswith(MAGIC) or len(data) < begin + _CRC.size or _CRC.unpack(checksum)[0] != zlib.crc32(body):
+    if not data.startswith(MAGIC) or data[-_CRC.size :] != _CRC.pack(zlib.crc32(data[: -_CRC.size])):
         raise StorageError(
-            f"{path} is damaged or of another version of mindfl",
-            hint="restore the state folder from a backup, or begin anew in another one",
+            f"{place}: the snapshot is damaged or of another version of mindfl",
+            hint="restore it from a backup, or begin anew in another place",
         )
+    try:
+        return _decode(data, place, config, initial, layout, as_stored)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error) as error:
+        raise StorageError(
+            f"{place}: the snapshot holds what this version of mindfl does not write: {error}",
+            hint="restore it from a backup, or begin anew in another place",
+        ) from None
+
+
+def _decode(
+    data: bytes, place: str, config: ServerConfig, initial: Weights, layout: FeatureLayout, as_stored: bool
+) -> Snapshot:
+    begin = len(MAGIC) + _LENGTH.size
     end = begin + int(_LENGTH.unpack_from(data, len(MAGIC))[0])
     head = json.loads(data[begin:end])
-    _check_origin(path, head, config, initial)
-    values = np.frombuffer(body, np.float32, offset=end).reshape(len(head["models"]), layout.size)
+    if as_stored:
+        _check_layout(place, head["lengths"], layout)
+    else:
+        _check_origin(place, head, config, initial)
+    values = np.frombuffer(data[end : -_CRC.size], np.float32).reshape(len(head["models"]), layout.size)
     models = {number: layout.split(flat.copy()) for number, flat in zip(head["models"], values, strict=True)}
-    origin = Origin(bytes.fromhex(head["job"]), config, head["initial_model"])
     try:
+        origin = Origin(bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"]), head["initial_model"])
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
-        raise StorageError(f"{path} holds settings that this version of mindfl does not take: {error}") from None
+        raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None
     state = JobState(current, head["instance"], head["iteration"], head["enabled"], head["filled"], models)
+    whole = all(type(number) is int for number in (state.iteration, head["position"], *models))
+    if not whole or state.iteration - 1 not in models or not 0 <= head["position"] < 2**63:
+        raise ValueError(f"iteration {state.iteration} at position {head['position']} with models {head['models']}")
     return Snapshot(origin, head["position"], state)
 
 
-def _check_origin(path: Path, head: Mapping[str, object], config: ServerConfig, initial: Weights) -> None:
+def _check_origin(place: str, head: Mapping[str, Any], config: ServerConfig, initial: Weights) -> None:
     before = head["begun_with"]
     now = json.loads(json.dumps(asdict(config)))
-    assert isinstance(before, dict)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]
     if head["initial_model"] != fingerprint(initial):
         changed.append("the initial model")
     if changed:
         raise StorageError(
-            f"{path.parent} holds a job that was begun differently: {', '.join(changed)}",
+            f"{place} holds a job that was begun differently: {', '.join(changed)}",
             hint="start it as before, or choose another state folder for a new job",
+        )
+
+
+def _check_layout(place: str, lengths: Mapping[str, int], layout: FeatureLayout) -> None:
+    own = {name: part.stop - part.start for name, part in layout.slices.items()}
+    if lengths != own:
+        names = [name for name in {**lengths, **own} if lengths.get(name) != own.get(name)]
+        changed = [f"{name} {lengths.get(name, 'missing')} -> {own.get(name, 'missing')}" for name in names]
+        raise StorageError(
+            f"{place} holds a job with another model: {', '.join(changed)}",
+            hint="start it with that model, or give the new job another fl_name or folder",
         )

@@ -252,10 +252,10 @@ class TestFailures:
         with serve(start_fl_job_threshold=2) as server:
             handle = server.coordinator.handle
 
-            def watch(request: Any, now_ms: int) -> Any:
+            def watch(request: Any, now_ms: int, **options: Any) -> Any:
                 if type(request).__name__ == "RequestGetModel":
                     asked.set()
-                return handle(request, now_ms)
+                return handle(request, now_ms, **options)
 
             server.coordinator.handle = watch
             command = [sys.executable, "-m", "mindfl", *job, "--domain_name", server.url]

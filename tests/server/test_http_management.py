@@ -51,9 +51,12 @@ class Managed:
     def __init__(self, settings: JobSettings) -> None:
         self.job = Coordinator(settings.server_config(), MODEL)
         self.instances: list[tuple[str, int]] = []
-        nodes = [Node("first", "127.0.0.1:6668")]
         self.management = Management(
-            self.job, settings, nodes, clock=Clock(), renewed=lambda name, number: self.instances.append((name, number))
+            self.job,
+            settings,
+            lambda: [Node("first", "127.0.0.1:6668")],
+            clock=Clock(),
+            renewed=lambda name, number: self.instances.append((name, number)),
         )
         self.sockets = listen(Address("127.0.0.1", 0), "address")
         self.address = str(bound_address(self.sockets[0]))

@@ -303,7 +303,7 @@ def test_an_iteration_whose_snapshot_was_not_written_is_reported_again(
         expected = model_bytes(server.coordinator)
         server.iterate(2)
     with monkeypatch.context() as patch, Server(tmp_path / "t") as server:
-        patch.setattr("mindfl.server.snapshot.Snapshot.save", fail)
+        patch.setattr("mindfl.server.storage.FolderStorage.save", fail)
         server.iterate(1)
         server.start("a")
         crashed = server.crash(tmp_path / f"crash {len(list(tmp_path.iterdir()))}")

@@ -177,12 +177,12 @@ class TestCommand:
         with served(start_fl_job_threshold=4) as server:
             handle, asked = server.coordinator.handle, set()
 
-            def watch(request: Any, now_ms: int) -> Any:
+            def watch(request: Any, now_ms: int, **options: Any) -> Any:
                 if isinstance(request, RequestUpdateModel):
                     asked.add(request.fl_id)
                 if len(asked) == 3:
                     waiting.set()
-                return handle(request, now_ms)
+                return handle(request, now_ms, **options)
 
             server.coordinator.handle = watch
             process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +22,22 @@ SLOWEST = 16 * 1024
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE"})
 """What the engine of the reference accepts; it treats them all alike."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Front(ABC):
+    """What answers the requests of a listener."""
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        try:
+            reply = await self.reply(request)
+        except TooLargeError:
+            reply = error_page(413)
+        return await send(request, reply)
+
+    @abstractmethod
+    async def reply(self, request: web.BaseRequest) -> Reply:
+        """Return the answer. Raises :class:`TooLargeError`, and ``ConnectionError`` where none must be sent."""
 
 
 class TooLargeError(Exception):

@@ -22,14 +22,22 @@ from mindfl.protocol import (
     weights_bytes,
 )
 from mindfl.server.clock import Clock
-from mindfl.server.http.exchange import BodyLimits, BodyReader, TooLargeError, request_path, ruled_out, send
-from mindfl.server.http.pages import EMPTY_BODY, Reply, error_page, not_found
+from mindfl.server.http.exchange import BodyLimits, BodyReader, Front, request_path, ruled_out
+from mindfl.server.http.pages import EMPTY_BODY, Reply, not_found
 from mindfl.server.http.replies import ReplyCache
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
 
 _SERVED: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
 _INVALID = "The schema of {table} is invalid."
+
+REPEATED = "Mindfl-Repeated"
+"""Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
+
+
+def device_paths(prefix: str) -> dict[str, type[Request]]:
+    """Return which request each path takes, for a job with MindSpore Federated's ``client.http_url_prefix``."""
+    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _SERVED}
 
 
 class _Done(NamedTuple):
@@ -40,7 +48,7 @@ class _Done(NamedTuple):
     deadline: int | None
 
 
-class DeviceFront:
+class DeviceFront(Front):
     """Answers the requests of devices for one job. Belongs to one event loop; the job's work runs in ``workers``.
 
     ``prefix`` is MindSpore Federated's ``client.http_url_prefix``: put before the endpoint as it is, "/" if empty.
@@ -51,7 +59,7 @@ class DeviceFront:
         self._job = workers.job
         self._coordinator = workers.job.coordinator
         self._clock = clock
-        self._paths = {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _SERVED}
+        self._paths = device_paths(prefix)
         self._bodies = BodyReader(BodyLimits.for_model(weights_bytes(self._coordinator.model)))
         self._replies = ReplyCache()
         self._windows = WindowTimer(clock.now_ms, self._expire)
@@ -64,15 +72,8 @@ class DeviceFront:
         """End no more windows."""
         await self._windows.stop()
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one HTTP request."""
-        try:
-            reply = await self._reply(request)
-        except TooLargeError:
-            reply = error_page(413)
-        return await send(request, reply)
-
-    async def _reply(self, request: web.BaseRequest) -> Reply:
+    async def reply(self, request: web.BaseRequest) -> Reply:
+        """Return the answer to one HTTP request."""
         refused = ruled_out(request)
         if refused is not None:
             return refused
@@ -83,18 +84,19 @@ class DeviceFront:
         async with self._bodies.read(request) as body:
             if not body:
                 return EMPTY_BODY
-            done = await self._workers.run(lambda: self._answer(kind, body))
+            repeated = REPEATED in request.headers
+            done = await self._workers.run(lambda: self._answer(kind, body, repeated))
             self._windows.set(done.deadline)
             await self._workers.durable(done.position)
         return Reply(200, done.content)
 
-    def _answer(self, kind: type[Request], body: bytes) -> _Done:
+    def _answer(self, kind: type[Request], body: bytes, repeated: bool) -> _Done:
         try:
             request = decode(body, kind)
         except BrokenBufferError:
             response, position = self._invalid(kind), 0
         else:
-            response, position = self._job.handle(request, self._clock.now_ms())
+            response, position = self._job.handle(request, self._clock.now_ms(), repeated=repeated)
         return _Done(self._replies.encode(response), position, self._coordinator.next_deadline())
 
     def _invalid(self, kind: type[Request]) -> Response:

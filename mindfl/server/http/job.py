@@ -21,8 +21,8 @@ class Job(Protocol):
     def settled(self) -> int:
         """The position to wait for after a change that is not a device's."""
 
-    def handle(self, request: Request, now_ms: int) -> Answer:
-        """Answer one request; called from several threads."""
+    def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Answer:
+        """Answer one request; called from several threads. ``repeated``: see :meth:`Coordinator.handle`."""
 
     def durable(self, position: int) -> Future[None] | None:
         """Return what to wait for before an answer of ``position`` is sent; None: nothing."""
@@ -36,9 +36,9 @@ class VolatileJob:
     def __init__(self, coordinator: Coordinator) -> None:
         self.coordinator = coordinator
 
-    def handle(self, request: Request, now_ms: int) -> Answer:
+    def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Answer:
         """Answer one request."""
-        return Answer(self.coordinator.handle(request, now_ms), 0)
+        return Answer(self.coordinator.handle(request, now_ms, repeated=repeated), 0)
 
     def durable(self, position: int) -> Future[None] | None:
         """Return None: there is nothing to wait for."""

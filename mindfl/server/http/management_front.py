@@ -5,36 +5,29 @@ from __future__ import annotations
 from aiohttp import web
 
 from mindfl.errors import MindflError
-from mindfl.server.http.exchange import BodyLimits, BodyReader, TooLargeError, request_path, ruled_out, send
-from mindfl.server.http.pages import MESSAGE_TYPE, Reply, error_page, failure, json_reply, not_found
+from mindfl.server.http.exchange import BodyLimits, BodyReader, Front, request_path, ruled_out
+from mindfl.server.http.pages import MESSAGE_TYPE, Reply, failure, json_reply, not_found
 from mindfl.server.http.workers import Workers
-from mindfl.server.management import Management
+from mindfl.server.management import PATHS, Management
 
-_LIMITS = BodyLimits(usual=64 * 1024, largest=2**20, together=2**20)
+MANAGEMENT_LIMITS = BodyLimits(usual=64 * 1024, largest=2**20, together=2**20)
 
 
-class ManagementFront:
+class ManagementFront(Front):
     """Answers people and scripts. Belongs to one event loop."""
 
     def __init__(self, management: Management, workers: Workers) -> None:
         self._management = management
         self._workers = workers
-        self._bodies = BodyReader(_LIMITS)
+        self._bodies = BodyReader(MANAGEMENT_LIMITS)
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one HTTP request."""
-        try:
-            reply = await self._reply(request)
-        except TooLargeError:
-            reply = error_page(413)
-        return await send(request, reply)
-
-    async def _reply(self, request: web.BaseRequest) -> Reply:
+    async def reply(self, request: web.BaseRequest) -> Reply:
+        """Return the answer to one HTTP request."""
         refused = ruled_out(request)
         if refused is not None:
             return refused
         path = request_path(request)
-        if not self._management.knows(path):
+        if path not in PATHS:
             return not_found(path)
         async with self._bodies.read(request) as body:
             reply = await self._workers.run(lambda: self._answer(path, body))

@@ -27,27 +27,16 @@ _END_SECONDS = 1.0
 """How long the engine may take to end connections on which nothing is under way any more."""
 
 
-class HttpService:
-    """Serves ``job`` until :meth:`stop`. Belongs to one event loop.
+class Listeners:
+    """Accepts requests until :meth:`stop`. Belongs to one event loop."""
 
-    Several sockets are several addresses of one and the same job: quotas and models are shared because there is one
-    coordinator.
-    """
-
-    def __init__(self, job: Job, *, prefix: str = "", clock: Clock | None = None) -> None:
-        self.workers = Workers(job)
-        self._front = DeviceFront(self.workers, prefix=prefix, clock=clock or Clock())
+    def __init__(self) -> None:
         self._runners: list[tuple[DeviceServer, web.ServerRunner]] = []
-
-    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Accept requests of devices on ``sockets``, which become the service's own."""
-        await self.serve(self._front, sockets, tls)
-        self._front.watch_windows()
 
     async def serve(
         self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
     ) -> None:
-        """Accept requests on ``sockets`` that ``handler`` answers."""
+        """Accept requests on ``sockets``, which become the listeners' own, and let ``handler`` answer them."""
         server = DeviceServer(handler, tls)
         runner = web.ServerRunner(server, shutdown_timeout=_END_SECONDS)
         self._runners.append((server, runner))
@@ -63,7 +52,29 @@ class HttpService:
         await asyncio.gather(*(server.drain(grace_seconds) for server, _ in self._runners))
         for _, runner in self._runners:
             await runner.cleanup()
-        await self._front.stop()
+
+
+class HttpService(Listeners):
+    """Serves ``job`` until :meth:`stop`. Belongs to one event loop.
+
+    Several sockets are several addresses of one and the same job: quotas and models are shared because there is one
+    coordinator. ``front`` answers devices, also those that were accepted elsewhere.
+    """
+
+    def __init__(self, job: Job, *, prefix: str = "", clock: Clock | None = None) -> None:
+        super().__init__()
+        self.workers = Workers(job)
+        self.front = DeviceFront(self.workers, prefix=prefix, clock=clock or Clock())
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept requests of devices on ``sockets``."""
+        await self.serve(self.front, sockets, tls)
+        self.front.watch_windows()
+
+    async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Accept nothing more, finish what is in flight, and close every connection."""
+        await super().stop(grace_seconds)
+        await self.front.stop()
         self.workers.close()
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from mindfl.server.config import ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
 
+EMBEDDED = "embedded"
 PW_TYPES = ("PW_ENCRYPT", "STABLE_PW_ENCRYPT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedCacheSettings:
-    """Where several servers of one job share their state."""
+    """Where several servers of one job share their state; type :data:`EMBEDDED`: in a folder of this machine."""
 
     type: str = setting("redis")
     address: str = setting()

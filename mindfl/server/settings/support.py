@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mindfl.errors import OptionError
-from mindfl.server.settings.sections import JobSettings
+from mindfl.server.settings.sections import EMBEDDED, JobSettings
 
 #: setting -> the values that a server can be started with
 _SUPPORTED: dict[str, tuple[object, ...]] = {
     "server_mode": ("FEDERATED_LEARNING",),
-    "distributed_cache.type": ("redis",),
+    "distributed_cache.type": ("redis", EMBEDDED),
     "distributed_cache.plugin_lib_path": ("",),
     "unsupervised.eval_type": ("NOT_EVAL",),
     "encrypt.encrypt_type": ("NOT_ENCRYPT",),

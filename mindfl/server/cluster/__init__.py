@@ -1,0 +1,24 @@
+"""Several servers of one job: one of them keeps it, the others forward to that one and take its place when it ends."""
+
+from __future__ import annotations
+
+from mindfl.server.cluster.folder_store import FolderStore, job_folder
+from mindfl.server.cluster.member import Member
+from mindfl.server.cluster.membership import InternalTls, Membership
+from mindfl.server.cluster.place import find_store, keeper_tls
+from mindfl.server.cluster.scheduler import SchedulerOptions, run_scheduler
+from mindfl.server.cluster.store import JobStore, KeeperRecord
+
+__all__ = [
+    "FolderStore",
+    "InternalTls",
+    "JobStore",
+    "KeeperRecord",
+    "Member",
+    "Membership",
+    "SchedulerOptions",
+    "find_store",
+    "job_folder",
+    "keeper_tls",
+    "run_scheduler",
+]

@@ -1,0 +1,135 @@
+"""The job while this server keeps it: opened, served to the other servers, and left in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+
+from mindfl.errors import MindflError, StorageError
+from mindfl.server.cluster.feed import IterationFeed
+from mindfl.server.cluster.keeper import KeeperFront
+from mindfl.server.cluster.membership import Ended, ListNodes, Membership
+from mindfl.server.cluster.store import Claim, KeeperRecord, fingerprint
+from mindfl.server.durable import DurableJob
+from mindfl.server.http import Address, HttpService, ManagementFront, bound_address, listen
+from mindfl.server.iteration import IterationRecord
+from mindfl.server.state import Progress
+
+_logger = logging.getLogger("mindfl.server")
+
+_WATCH_SECONDS = 1.0
+
+
+class Keeping:
+    """Holds a claim on a job until :meth:`leave`. Belongs to one event loop. ``service.front`` answers devices."""
+
+    def __init__(self, own: Membership, claim: Claim, report: Ended) -> None:
+        self._own = own
+        self._claim = claim
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._feed = IterationFeed()
+        self._token = secrets.token_hex(32)
+        self._url = ""
+        self._publishing = asyncio.Lock()
+        self._publications: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def begin(
+        cls,
+        own: Membership,
+        claim: Claim,
+        *,
+        nodes: ListNodes,
+        report: Ended,
+        failed: Callable[[MindflError], None],
+    ) -> Keeping:
+        """Open the job, answer the other servers, and let them know.
+
+        ``report`` is given the records of iterations, those that end while the journal is replayed among them;
+        ``failed`` is called should it become impossible to store anything. Raises :class:`StorageError`.
+        """
+        keeping = cls(own, claim, report)
+        job = await asyncio.to_thread(claim.open_job, lambda folder: own.open_job(folder, keeping.ended))
+        try:
+            await keeping._serve(job, nodes, failed)
+        except BaseException:
+            await asyncio.to_thread(job.close)
+            raise
+        return keeping
+
+    async def _serve(self, job: DurableJob, nodes: ListNodes, failed: Callable[[MindflError], None]) -> None:
+        self._job = job
+        self.service = HttpService(job, prefix=self._own.prefix, clock=self._own.clock)
+        self.service.workers.failure.add_done_callback(lambda failure: failed(failure.result()))
+        self._management = self._own.manage(job, nodes)
+        sockets = listen(Address(self._own.internal_host, 0), "tcp_server_ip")
+        front = KeeperFront(
+            self._token,
+            self.service.front,
+            ManagementFront(self._management, self.service.workers),
+            self._feed,
+            job.coordinator,
+            self._republish,
+        )
+        tls = self._own.internal_tls
+        await self.service.serve(front, sockets, tls.own if tls else None)
+        self.service.front.watch_windows()
+        self._url = f"{'https' if tls else 'http'}://{bound_address(sockets[0])}"
+        await self._publish()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Notice that the claim was lost, also while nobody asks for anything."""
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(_WATCH_SECONDS)
+                await self.service.workers.durable(0)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job is."""
+        return Progress.of(self._job.coordinator)
+
+    def ended(self, record: IterationRecord) -> None:
+        """Pass on what became of an iteration; called from any thread, also while the job is being opened."""
+        self._own.write_files(record)
+        self._report(record)
+        self._feed(record)
+        self._loop.call_soon_threadsafe(self._republish_soon)
+
+    async def leave(self) -> None:
+        """Finish what is in flight and give the claim back."""
+        self._watching.cancel()
+        self._url = ""
+        await self._republish()
+        self._feed.close()
+        await self.service.stop()
+        await asyncio.gather(*self._publications)
+        await asyncio.to_thread(self._job.close)
+
+    async def _publish(self) -> None:
+        async with self._publishing:
+            record = KeeperRecord(
+                url=self._url,
+                token=self._token,
+                layout=fingerprint(self._job.coordinator.layout),
+                progress=self.progress,
+                settings=self._management.result,
+            )
+            await asyncio.to_thread(self._claim.publish, record)
+
+    async def _republish(self) -> None:
+        try:
+            await self._publish()
+        except StorageError as error:
+            _logger.warning("%s", error.line())
+
+    def _republish_soon(self) -> None:
+        if self._url:
+            task = self._loop.create_task(self._republish())
+            self._publications.add(task)
+            task.add_done_callback(self._publications.discard)

@@ -1,0 +1,179 @@
+"""One of the servers that share a job: the one that keeps it, or one that forwards to that and may take its place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from mindfl.errors import MindflError, OptionError, StorageError
+from mindfl.server.cluster import feed
+from mindfl.server.cluster.feed import News, Position, Unrepeated
+from mindfl.server.cluster.forward import DeviceForward, ManagementForward
+from mindfl.server.cluster.keeping import Keeping
+from mindfl.server.cluster.line import KeeperLine
+from mindfl.server.cluster.membership import Membership
+from mindfl.server.cluster.store import JobStore, StoreDownError, fingerprint
+from mindfl.server.http import Listeners
+from mindfl.server.state import Progress
+
+_logger = logging.getLogger("mindfl.server")
+
+JOIN_SECONDS = 60.0
+"""How long a server that joins waits for the keeper, which may be reading a journal."""
+
+_ELECTION_SECONDS = 0.2
+_NEWS_HOLD_SECONDS = 1.0
+_FLOAT_BYTES = 4
+
+
+class Member:
+    """Serves the job that is found in ``store``, together with the other servers of that.
+
+    Belongs to one event loop, in which it must be made. ``failure`` is done once the server cannot go on.
+    """
+
+    def __init__(self, store: JobStore, own: Membership) -> None:
+        self.failure: asyncio.Future[MindflError] = asyncio.get_running_loop().create_future()
+        self._store = store
+        self._own = own
+        self._report = Unrepeated(own.report)
+        self._poke = asyncio.Event()
+        tls = own.internal_tls.others if own.internal_tls else None
+        self._line = KeeperLine(store.keeper, lost=self._poke.set, tls=tls)
+        self._forward = DeviceForward(self._line, prefix=own.prefix, model_bytes=_FLOAT_BYTES * own.layout.size)
+        self._listeners = Listeners()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stepping_down: asyncio.Task[None] | None = None
+        self._keeping: Keeping | None = None
+        self._progress = Progress("", 0, 0)
+        self._stopping = False
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job is, as far as this server knows."""
+        return self._keeping.progress if self._keeping else self._progress
+
+    async def start(
+        self,
+        sockets: Sequence[socket.socket],
+        manage_sockets: Sequence[socket.socket] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Find or take the job, then accept requests.
+
+        Raises :class:`StorageError` where it can neither be had nor found, and :class:`OptionError` for one with other
+        weights.
+        """
+        await asyncio.to_thread(self._store.join, self._own.nodes)
+        await self._join()
+        self._follow_keeper()
+        await self._listeners.serve(self._answer, sockets, tls)
+        management = ManagementForward(self._line, self._store, self._own.fl_name)
+        await self._listeners.serve(management, manage_sockets, tls)
+
+    async def stop(self) -> None:
+        """Finish what is in flight, and let another server keep the job."""
+        self._stopping = True
+        self._poke.set()
+        if self._stepping_down:
+            await self._stepping_down
+        if self._tasks:
+            election, following = self._tasks
+            await election
+            following.cancel()
+            await asyncio.wait([following])
+        await self._listeners.stop()
+        if self._keeping:
+            await self._keeping.leave()
+        await asyncio.to_thread(self._store.leave)
+        await self._line.close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await (self._keeping.service.front if self._keeping else self._forward)(request)
+
+    async def _join(self) -> None:
+        """Return when this server keeps the job, or another one that does has answered."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + JOIN_SECONDS
+        while not await self._claimed():
+            news = await self._news(None)
+            if news is not None:
+                await self._check_model()
+                self._progress = news.progress
+                self._report.skip_to(news.newest)
+                return
+            if loop.time() > deadline:
+                raise StorageError(
+                    f"the job {self._own.fl_name} is held by a process that does not answer",
+                    hint="end that process, or wait until it has recovered the job",
+                )
+
+    async def _check_model(self) -> None:
+        keeper = await asyncio.to_thread(self._store.keeper)
+        if keeper is not None and keeper.layout != fingerprint(self._own.layout):
+            raise OptionError(
+                f"the job {self._own.fl_name} runs with a model whose weights have other names or lengths",
+                hint="start this server with that model, or another job under another fl_name",
+            )
+
+    def _follow_keeper(self) -> None:
+        self._tasks = [asyncio.create_task(self._elect()), asyncio.create_task(self._follow())]
+
+    async def _elect(self) -> None:
+        try:
+            while not (self._stopping or await self._claimed_if_possible()):
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._poke.wait(), _ELECTION_SECONDS)
+                self._poke.clear()
+        except MindflError as error:
+            if not self.failure.done():
+                self.failure.set_result(error)
+
+    async def _claimed_if_possible(self) -> bool:
+        try:
+            return await self._claimed()
+        except StoreDownError:
+            return False
+
+    def _lost(self, error: MindflError) -> None:
+        """Keep the job no more: what is stored is read again by whoever keeps it next."""
+        _logger.warning("this server keeps the job no longer: %s", error.line())
+        self._stepping_down = asyncio.create_task(self._step_down())
+
+    async def _step_down(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            await keeping.leave()
+        if not self._stopping:
+            self._follow_keeper()
+
+    async def _claimed(self) -> bool:
+        """Keep the job from now on, unless another server does."""
+        if self._keeping is None:
+            claim = await asyncio.to_thread(self._store.claim)
+            if claim is not None:
+                self._keeping = await Keeping.begin(
+                    self._own, claim, nodes=self._store.nodes, report=self._report, failed=self._lost
+                )
+        return self._keeping is not None
+
+    async def _follow(self) -> None:
+        """Report the ends of iterations for as long as another server keeps the job."""
+        while self._keeping is None:
+            news = await self._news(self._report.position)
+            if news is not None:
+                self._progress = news.progress
+                if news.record is not None:
+                    self._report(news.record)
+
+    async def _news(self, known: Position | None) -> News | None:
+        query = f"?{urlencode({'instance': known.instance, 'iteration': known.iteration})}" if known else ""
+        reply = await self._line.ask(feed.PATH + query, hold_seconds=_NEWS_HOLD_SECONDS)
+        return News.decode(reply.body, self._own.layout) if reply and reply.status == 200 else None

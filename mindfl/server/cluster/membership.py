@@ -1,0 +1,49 @@
+"""What a server brings along when it joins a job."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mindfl.server.aggregate import FeatureLayout
+from mindfl.server.clock import Clock
+from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import IterationRecord
+from mindfl.server.management import Management, Node
+from mindfl.server.storage import Storage
+
+Ended = Callable[[IterationRecord], None]
+ListNodes = Callable[[], Sequence[Node]]
+
+
+@dataclass(frozen=True, slots=True)
+class InternalTls:
+    """How a server proves to the others who it is, and how it checks them."""
+
+    own: ssl.SSLContext
+    others: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """One server of a job.
+
+    ``layout`` is that of the weights it was given, ``nodes`` are its addresses. Should it keep the job, it answers the
+    others on a free port of ``internal_host``, encrypted where there is ``internal_tls``. ``report`` is called with the
+    record of each iteration that ends, whichever server keeps the job. The rest concerns the keeper alone: ``open_job``
+    is given the storage and what to call at the end of each iteration, ``manage`` the job and what lists its servers,
+    ``write_files`` each record.
+    """
+
+    fl_name: str
+    layout: FeatureLayout
+    prefix: str
+    clock: Clock
+    nodes: Sequence[Node]
+    internal_host: str
+    internal_tls: InternalTls | None
+    report: Ended
+    open_job: Callable[[Storage, Ended], DurableJob]
+    manage: Callable[[DurableJob, ListNodes], Management]
+    write_files: Ended

@@ -1,0 +1,60 @@
+"""The scheduler of a job: its management address, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mindfl.files import PathLike
+from mindfl.server.cluster.forward import ManagementForward
+from mindfl.server.cluster.line import KeeperLine
+from mindfl.server.cluster.place import find_store, keeper_tls
+from mindfl.server.http import Address, Listeners, bound_address, listen
+from mindfl.server.settings import read_settings
+from mindfl.server.signals import stop_signal
+from mindfl.server.tls import ServerTls, load_tls
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerOptions:
+    """What ``mindfl server scheduler`` was told; see :class:`mindfl.server.process.ServerOptions`."""
+
+    config: PathLike
+    manage_address: str
+    state_dir: PathLike | None = None
+    password: str | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+
+
+def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) -> signal.Signals:
+    """Answer on the management address until SIGTERM or SIGINT, and return the signal. Needs no server to start.
+
+    ``ready`` is given the URL once requests are accepted. Raises :class:`OptionError` for settings and addresses that
+    cannot be used, :class:`StorageError` for files and folders.
+    """
+    settings = read_settings(options.config, options.overrides)
+    tls = ServerTls.from_settings(settings, options.password)
+    context = load_tls(tls).context if tls else None
+    address = Address.parse(options.manage_address, "--manage_address")
+    store, internal = find_store(settings, options.state_dir), keeper_tls(settings)
+    sockets = listen(address, "--manage_address")
+
+    async def run() -> signal.Signals:
+        stopping = stop_signal()
+        listeners = Listeners()
+        line = KeeperLine(store.keeper, tls=internal)
+        try:
+            await listeners.serve(ManagementForward(line, store, settings.fl_name), sockets, context)
+            ready(f"{'https' if context else 'http'}://{bound_address(sockets[0])}")
+            return await stopping
+        finally:
+            await listeners.stop()
+            await line.close()
+
+    try:
+        return asyncio.run(run())
+    finally:
+        for listening in sockets:
+            listening.close()

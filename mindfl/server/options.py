@@ -1,0 +1,64 @@
+"""What a server is told when it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.files import PathLike
+from mindfl.server.iteration import IterationRecord
+
+Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
+
+LOOPBACK = "127.0.0.1"
+
+
+class Hooks(Protocol):
+    """What a program wants to be told of its server: one call after the other, in a thread of their own."""
+
+    def after_started(self) -> None:
+        """Requests are accepted."""
+
+    def iteration_ended(self, record: IterationRecord, checkpoint: Path | None) -> None:
+        """An iteration ended; ``checkpoint`` is the file of its model."""
+
+    def before_stopped(self) -> None:
+        """The server has answered its last request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """What ``mindfl server start`` was told.
+
+    ``overrides`` are settings by name that count instead of the file's. ``model`` is a file, or weights (float32, any
+    shape) by name; those named in ``constant`` are never trained. ``http_server_address`` is the first of
+    ``server_num`` consecutive ports. ``state_dir`` None stands for a folder named after the job; it is not used where
+    ``journal`` is False. ``password`` belongs to the server's key, which ``server_key_path`` holds where the file of a
+    PEM certificate does not.
+
+    ``cluster``: share the job with other servers of the same ``state_dir``, or of the same ``fl_name`` and
+    ``distributed_cache.address`` in the file; a stored job goes on as it is, a new one after the newest checkpoint.
+    Servers on other machines, which meet in a Redis, find this one at ``tcp_server_ip``.
+    """
+
+    config: PathLike
+    model: PathLike | Weights
+    constant: Set[str] = frozenset()
+    http_server_address: str = "127.0.0.1:6668"
+    manage_address: str | None = None
+    checkpoint_dir: PathLike | None = None
+    state_dir: PathLike | None = None
+    journal: bool = True
+    cluster: bool = False
+    tcp_server_ip: str = LOOPBACK
+    server_num: int = 1
+    server_key_path: PathLike | None = None
+    password: str | None = None
+    require_client_certificate: bool = False
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    hooks: Hooks | None = None

@@ -1,0 +1,118 @@
+"""Where a durable job is kept: a snapshot, and the journal of what happened since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from mindfl.errors import StorageError
+from mindfl.files import atomic_path, read_file
+from mindfl.server.events import Buffer
+from mindfl.server.folder import StateFolder
+from mindfl.server.journal import Journal
+from mindfl.server.segment import Record
+
+SNAPSHOT = "snapshot"
+
+Replay = Callable[[int, bytes], None]
+
+
+class EventJournal(Protocol):
+    """Records in the order in which they were appended; see :class:`mindfl.server.journal.Journal`."""
+
+    @property
+    def cut(self) -> int:
+        """Bytes of a torn end that were cut off when the journal was opened."""
+
+    def append(self, record: Record, *, vital: bool = False) -> int:
+        """Append a record and return the position after it."""
+
+    def durable(self, position: int) -> Future[None] | None:
+        """Return None if everything before ``position`` is safe, else a future that is done when it is."""
+
+    def rotate(self) -> int:
+        """Return the position at which the next record will be, where what comes before can be dropped one day."""
+
+    def drop_before(self, position: int) -> None:
+        """Forget the records before ``position``."""
+
+    def close(self) -> None:
+        """End; what was appended is safe."""
+
+
+class Storage(Protocol):
+    """A place for one job, held by one process. Methods raise :class:`StorageError`."""
+
+    @property
+    def place(self) -> str:
+        """What errors call it."""
+
+    def load(self) -> bytes | None:
+        """Return the snapshot, or None where nothing is stored."""
+
+    def save(self, parts: Sequence[Buffer]) -> None:
+        """Store a snapshot in place of the one before: safely, and whole or not at all."""
+
+    def open_journal(self, job: bytes, start: int, replay: Replay) -> EventJournal:
+        """Return the journal of ``job`` (16 bytes); ``replay`` is given its records from ``start`` on."""
+
+    def set_reserve(self, size: int) -> None:
+        """Set space aside for ``size`` bytes, for what must not fail."""
+
+    def spending(self) -> AbstractContextManager[None]:
+        """Let what is stored inside the context use that space."""
+
+    def close(self) -> None:
+        """Let others have the place."""
+
+
+class FolderStorage:
+    """A job in a folder, which is closed with it."""
+
+    def __init__(self, folder: StateFolder) -> None:
+        self._folder = folder
+
+    @property
+    def place(self) -> str:
+        """The folder's path."""
+        return str(self._folder.path)
+
+    def load(self) -> bytes | None:
+        """Read the file of the snapshot."""
+        path = self._folder.file(SNAPSHOT)
+        if path.exists():
+            return read_file(path)
+        if any(self._folder.path.glob("journal-*")):
+            raise StorageError(
+                f"{path} is missing, though there is a journal", hint="restore it, or choose another state folder"
+            )
+        return None
+
+    def save(self, parts: Sequence[Buffer]) -> None:
+        """Replace the file of the snapshot."""
+        path = self._folder.file(SNAPSHOT)
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "write", path) from None
+        self._folder.sync()
+
+    def open_journal(self, job: bytes, start: int, replay: Replay) -> Journal:
+        """Open the folder's journal."""
+        return Journal(self._folder, job, start, replay)
+
+    def set_reserve(self, size: int) -> None:
+        """Set disk space aside."""
+        self._folder.set_reserve(size)
+
+    def spending(self) -> AbstractContextManager[None]:
+        """Give the disk space back for a while."""
+        return self._folder.spending()
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._folder.close()

@@ -1,0 +1,122 @@
+"""``mindfl server start --cluster`` and ``mindfl server scheduler``, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+YAML = """\
+fl_name: Lenet
+fl_iteration_num: 3
+server_mode: FEDERATED_LEARNING
+enable_ssl: false
+distributed_cache: {type: embedded, address: "127.0.0.1:1"}
+round:
+  start_fl_job_threshold: 2
+  start_fl_job_time_window: 30000
+  update_model_ratio: 1.0
+  update_model_time_window: 30000
+  global_iteration_time_window: 60000
+summary: {metrics_file: metrics.json, failure_event_file: event.txt}
+"""
+
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Return a function that runs `mindfl server ...` and returns the process and the URL it prints."""
+    (tmp_path / "fl.yaml").write_text(YAML)
+    np.savez(tmp_path / "model.npz", w=np.zeros((2, 3), np.float32))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINDFL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    running: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-m", "mindfl", "server", *arguments, "--config", "fl.yaml"]
+        running.append(
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}, cwd=tmp_path
+            )
+        )
+        line = running[-1].stdout.readline()
+        assert line.startswith("ready http://"), (line, running[-1].stderr.read())
+        return running[-1], line.split()[1]
+
+    yield run
+    for each in running:
+        each.kill()
+        each.communicate()
+
+
+SERVER = ("start", "--cluster", "--model", "model.npz", "--http_server_address", "127.0.0.1:0", "--quiet")
+
+
+def get(url: str, path: str) -> dict[str, Any]:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("GET", path)
+    value: dict[str, Any] = json.loads(connection.getresponse().read())
+    connection.close()
+    return value
+
+
+def test_servers_and_scheduler_find_each_other(start: Start, mindfl: Callable[..., Any]) -> None:
+    boss, boss_url = start("scheduler", "--manage_address", "127.0.0.1:0")
+    assert get(boss_url, "/state")["error_message"] == "Cannot find cluster info for Lenet"
+    first, first_url = start(*SERVER)
+    second, second_url = start(*SERVER, "--manage_address", "127.0.0.1:0", "--start_fl_job_threshold", "7")
+    nodes = [node["tcp_address"] for node in get(boss_url, "/state")["nodes"]]
+    assert nodes == [urlsplit(url).netloc for url in (first_url, second_url)]
+    listed = json.loads(mindfl("server", "status", "--json").out)
+    assert {(each["pid"], each["state"], each["iteration"]) for each in listed} == {
+        (first.pid, "running", 1),
+        (second.pid, "running", 1),
+    }
+    (manage_url,) = [each["manage_url"] for each in listed if each["manage_url"]]
+    assert get(manage_url, "/disableFLS")["code"] == "0"
+    assert get(boss_url, "/state")["cluster_state"] == "CLUSTER_DISABLE"
+    first.send_signal(signal.SIGTERM)
+    assert first.communicate(timeout=30) == ("", "") and first.returncode == 0
+    assert get(boss_url, "/state")["cluster_state"] == "CLUSTER_DISABLE"
+    assert mindfl("server", "stop").out == f"stopped {second_url}\n"
+    assert second.wait(30) == 0
+    warning = "mindfl: warning: the job goes on with its own settings: start_fl_job_threshold 2, not 7\n"
+    assert second.communicate() == ("", warning)
+    assert "nodes" not in get(boss_url, "/state")
+    boss.send_signal(signal.SIGINT)
+    assert boss.communicate(timeout=30) == ("", "mindfl: error: interrupted [E-INTERRUPTED]\n")
+    assert boss.returncode == 130
+
+
+def test_a_cluster_in_a_folder_of_its_own(start: Start, tmp_path: Path) -> None:
+    for _ in range(2):
+        start(*SERVER, "--state_dir", "shared state")
+    _, boss_url = start("scheduler", "--manage_address", "127.0.0.1:0", "--state_dir", "shared state")
+    assert len(get(boss_url, "/state")["nodes"]) == 2
+    assert (tmp_path / "shared state" / "snapshot").exists() and not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--manage_address", "here"], "--manage_address must be host:port"),
+        (["--state_dir", "fl.yaml"], "cannot create folder fl.yaml"),
+        (["--password_file", "missing"], "cannot read missing"),
+    ],
+)
+def test_a_scheduler_that_cannot_run_says_so_in_one_line(
+    start: Start, mindfl: Callable[..., Any], arguments: list[str], reason: str
+) -> None:
+    assert reason in mindfl("server", "scheduler", "--config", "fl.yaml", *arguments).error()
