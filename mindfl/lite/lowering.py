@@ -102,7 +102,6 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
         columns=columns,
         batch=plan.batch,
         a_lanes=plan.lanes,
-        b_lanes=b_lanes,
     )
 
 

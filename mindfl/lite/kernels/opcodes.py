@@ -41,7 +41,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "lanes",
         ),
         "TRANSPOSE": ("x", "y", "rows", "columns", "x_lanes", "y_lanes"),
-        "OUTER": ("a", "b", "y", "tail", "b_table", "rows", "columns", "batch", "a_lanes", "b_lanes"),
+        "OUTER": ("a", "b", "y", "tail", "b_table", "rows", "columns", "batch", "a_lanes"),
         "BIAS": ("x", "bias", "y", "rows", "channels", "lanes"),
         "BIAS_GRAD": ("dy", "y", "rows", "channels", "lanes", "batch"),
         "RELU": ("x", "y", "size"),
