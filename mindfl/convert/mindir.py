@@ -80,7 +80,22 @@ def parse_mindir(content: bytes, name: str) -> Proto:
         raise MindirError(f"{name} is not a MINDIR file, or is cut off", hint="export it again") from None
     if not model.graph.node or not model.graph.output:
         raise MindirError(f"{name} is not a MINDIR file: it holds no graph", hint="export it again")
+    if _holds_broken_text(model):
+        raise MindirError(f"{name} is damaged: it holds text that is not UTF-8", hint="export it again")
     return model
+
+
+def _holds_broken_text(message: Proto) -> bool:
+    """Whether a text is no UTF-8: some of protobuf's decoders then return ``bytes`` instead of complaining."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        items = [value] if isinstance(value, str | bytes) or hasattr(value, "ListFields") else value
+        if field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
+            return True
+        if field.type == field.TYPE_MESSAGE and any(_holds_broken_text(item) for item in items):
+            return True
+    return False
 
 
 def parameter_name(tensor: Proto) -> str:

@@ -108,6 +108,13 @@ def small_graph(exported: Callable[..., Path]) -> Callable[[], bytes]:
     return lambda: content
 
 
+def test_text_that_is_not_utf8_is_damage(small_graph: Callable[[], bytes]) -> None:
+    content = small_graph()
+    assert b"MatMul" in content
+    with pytest.raises(MindirError, match=r"UTF-8|cut off"):
+        parse_mindir(content.replace(b"MatMul", b"Mat\xfful"), "damaged")
+
+
 @settings(max_examples=100, deadline=None)
 @given(flips=st.lists(st.tuples(st.integers(0, 2**31), st.integers(0, 255)), min_size=1, max_size=8))
 def test_no_damage_gives_anything_but_a_mindir_error(
