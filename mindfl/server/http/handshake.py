@@ -23,7 +23,8 @@ class TlsGate(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        # The task begins before anything can have been read, and then stops the reading itself. Stopping it here has no
+        # effect in Python 3.10, which starts to read after this call: the client's first bytes would be lost.
         self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport))
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
