@@ -206,6 +206,7 @@ def test_a_new_job_begins_after_the_newest_checkpoint(launch: Launch, folder: Pa
 def test_a_job_with_another_model_is_not_joined(launch: Launch, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launch()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.chdir(folder)
     job = FLServerJob(str(folder / "fl.yaml"), free_address(), checkpoint_dir="nowhere")
     with pytest.raises(OptionError, match="weights have other names or lengths"):
         job.run({"w": np.zeros(3, np.float32)})
