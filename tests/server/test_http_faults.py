@@ -46,6 +46,7 @@ def dropped() -> Iterator[Callable[[], str]]:
             lines.put(record.getMessage())
 
     handler = Lines(logging.WARNING)
+    handler.addFilter(lambda record: "dropped" in record.getMessage())  # other servers of this process may log too
     logging.getLogger("mindfl.server").addHandler(handler)
     yield lambda: lines.get(timeout=WAIT_S)
     logging.getLogger("mindfl.server").removeHandler(handler)
