@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from process_end import await_end
 from click.testing import CliRunner, Result
 
 from mindfl.cli.convert import convert_command
@@ -133,6 +134,5 @@ def test_ctrl_c_ends_the_converter_too(write_program: WriteProgram, exported: Mo
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in output + errors
-    state = Path("/proc", str(converter), "stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    await_end(converter)
     assert not (tmp_path / "out.ms").exists()
