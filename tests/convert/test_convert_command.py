@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from process_end import await_end
 from click.testing import CliRunner, Result
+from process_end import await_end
 
 from mindfl.cli.convert import convert_command
 
