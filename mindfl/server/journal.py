@@ -35,6 +35,8 @@ from mindfl.server.segment import (
 
 _log = logging.getLogger(__name__)
 
+GATHER_SECONDS = 0.005
+"""How long records are gathered before one flush takes them all to the disk: a flush for each costs uploads more."""
 _MOST_PARTS = 1000  # Linux takes 1024 buffers in one call
 
 Replay = Callable[[int, bytes], None]
@@ -61,6 +63,7 @@ class Journal:
         self._numbers = count()
         self._failure: StorageError | None = None
         self._closing = False
+        self._ending = threading.Event()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._flush_forever, name="journal", daemon=True)
         self._thread.start()
@@ -135,6 +138,7 @@ class Journal:
         with self._changed:
             self._wanted = self._end
             self._closing = True
+            self._ending.set()
             self._changed.notify()
         self._thread.join()
         self._failure = self._failure or StorageError(f"the journal in {self._folder.path} is closed")
@@ -231,6 +235,9 @@ class Journal:
                 self._changed.wait_for(lambda: self._wanted > self._durable or self._closing)
                 if self._wanted <= self._durable:
                     return
+            # Not waited for by ``_changed``, which every append would wake.
+            self._ending.wait(GATHER_SECONDS)
+            with self._changed:
                 target, retired = self._end, self._retired
                 files = [*retired, self._file]
                 self._retired = []
