@@ -21,10 +21,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+Buffer: TypeAlias = bytes | memoryview
 
 _U16 = struct.Struct("<H")
 _I32 = struct.Struct("<i")
@@ -39,7 +41,7 @@ class BrokenBufferError(ValueError):
     """The bytes are not the FlatBuffer they claim to be."""
 
 
-def _unpack(code: struct.Struct, data: bytes, at: int) -> Any:
+def _unpack(code: struct.Struct, data: Buffer, at: int) -> Any:
     if at < 0 or at + code.size > len(data):
         raise BrokenBufferError(f"offset {at} lies outside the {len(data)} bytes")
     if at % min(code.size, _ALIGNMENT):
@@ -47,7 +49,7 @@ def _unpack(code: struct.Struct, data: bytes, at: int) -> Any:
     return code.unpack_from(data, at)[0]
 
 
-def _follow(data: bytes, at: int) -> int:
+def _follow(data: Buffer, at: int) -> int:
     """Return the place that the offset at ``at`` points to."""
     offset: int = _unpack(_U32, data, at)
     if not offset:
@@ -80,14 +82,14 @@ class Allowance:
 class Table:
     """One table at ``start`` in ``data``; fields are addressed by slot number."""
 
-    data: bytes
+    data: Buffer
     start: int
     vtable: int
     slots: int
     allowance: Allowance
 
     @classmethod
-    def at(cls, data: bytes, start: int, allowance: Allowance) -> Table:
+    def at(cls, data: Buffer, start: int, allowance: Allowance) -> Table:
         """Open the table that begins at byte ``start``."""
         allowance.open_table()
         vtable = start - _unpack(_I32, data, start)
@@ -97,7 +99,7 @@ class Table:
         return cls(data, start, vtable, (size - 4) // 2, allowance)
 
     @classmethod
-    def root(cls, data: bytes) -> Table:
+    def root(cls, data: Buffer) -> Table:
         """Open the root table."""
         return cls.at(data, _follow(data, 0), Allowance(len(data)))
 
@@ -150,7 +152,7 @@ class Table:
         if start + count == len(self.data) or self.data[start + count]:
             raise BrokenBufferError(f"the text at {at} has no zero byte at its end")
         try:
-            return self.data[start : start + count].decode()
+            return str(self.data[start : start + count], "utf-8")
         except UnicodeDecodeError:
             raise BrokenBufferError(f"the text at {at} is not UTF-8") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl.flatbuf import Table
+from mindfl.flatbuf import Buffer, Table
 from mindfl.flatbuf_writer import Writer
 from mindfl.protocol.layout import MessageT, append_table, read_table
 
@@ -23,7 +23,7 @@ def encode(message: DataclassInstance) -> bytes:
     return writer.finish()
 
 
-def decode(data: bytes, message: type[MessageT]) -> MessageT:
+def decode(data: Buffer, message: type[MessageT]) -> MessageT:
     """Return the ``message`` that ``data`` holds; raises :class:`mindfl.flatbuf.BrokenBufferError` where it does not.
 
     Arrays and weights are read-only views into ``data``. Absent fields read as the dataclass's defaults, and unknown

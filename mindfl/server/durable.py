@@ -140,6 +140,11 @@ class DurableJob:
         return self._journal.durable(position)
 
     @property
+    def prompt(self) -> bool:
+        """Whether :meth:`handle` never waits for a network."""
+        return self._storage.prompt
+
+    @property
     def settled(self) -> int:
         """The position to wait for after :meth:`Coordinator.disable`, ``enable``, ``new_instance`` and ``tick``."""
         return self._log.settled

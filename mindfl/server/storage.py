@@ -49,6 +49,10 @@ class Storage(Protocol):
     def place(self) -> str:
         """What errors call it."""
 
+    @property
+    def prompt(self) -> bool:
+        """Whether appending to the journal is a matter of microseconds as a rule, so that an event loop may do it."""
+
     def load(self) -> bytes | None:
         """Return the snapshot, or None where nothing is stored."""
 
@@ -78,6 +82,11 @@ class FolderStorage:
     def place(self) -> str:
         """The folder's path."""
         return str(self._folder.path)
+
+    @property
+    def prompt(self) -> bool:
+        """True: the operating system takes what is appended."""
+        return True
 
     def load(self) -> bytes | None:
         """Read the file of the snapshot."""

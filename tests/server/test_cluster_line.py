@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from aiohttp import web
 from http_requests import MODEL, coordinator, get, start, update
 
 from mindfl.protocol import ResponseFLJob, ResponseGetModel, ResponseUpdateModel
@@ -16,8 +15,9 @@ from mindfl.server.cluster.forward import DeviceForward
 from mindfl.server.cluster.line import TOKEN, KeeperLine
 from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.http import Listeners, listen
-from mindfl.server.http.connection import connection_of
 from mindfl.server.http.front import REPEATED
+from mindfl.server.http.pages import Reply
+from mindfl.server.http.request import Request
 from mindfl.server.http.sockets import Address, bound_address
 from mindfl.server.state import Progress
 
@@ -31,14 +31,13 @@ class StandIn:
         self.losses = losses
         self.seen: list[tuple[str, bytes, str | None, str | None]] = []
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection_of(request).admit()
-        body = await request.read()
-        self.seen.append((request.raw_path, body, request.headers.get(TOKEN), request.headers.get(REPEATED)))
+    async def __call__(self, request: Request) -> Reply:
+        request.connection.admit(request, 30)
+        body = bytes(await request.body(10_000_000))
+        self.seen.append((request.target, body, request.headers.get(TOKEN), request.headers.get(REPEATED)))
         if len(self.seen) <= self.losses:
-            assert request.transport is not None
-            request.transport.abort()
-        return web.Response(body=b"answer", reason="Client", content_type="application/json")
+            raise ConnectionResetError
+        return Reply(200, b"answer", "application/json", "Client")
 
 
 def with_line(keeper: StandIn, body: Callable[[KeeperLine, list[KeeperRecord | None]], Awaitable[None]]) -> None:
@@ -105,8 +104,8 @@ def test_a_request_is_given_up_in_the_end() -> None:
 
 
 def test_a_process_that_took_the_keepers_port_is_not_believed() -> None:
-    async def foreign(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=403)
+    async def foreign(request: Request) -> Reply:
+        return Reply(403, b"")
 
     async def body(line: KeeperLine, _: object) -> None:
         assert await line.ask("/x", b"", hold_seconds=0.01) is None
@@ -127,9 +126,7 @@ def test_a_model_is_held_once_for_all_its_readers() -> None:
     asyncio.run(run())
 
 
-def _replies(size: int):
-    from mindfl.server.http.pages import Reply
-
+def _replies(size: int) -> list[Reply]:
     return [Reply(200, bytes(bytearray(size))) for _ in range(3)]
 
 

@@ -17,7 +17,7 @@ from http_requests import WAIT_S, Device, chunked, coordinator, get, head, start
 from mindfl.errors import StorageError
 from mindfl.protocol import PlainText, decode_response, encode
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.http import BackgroundServer, HttpService, VolatileJob, connection, exchange, listen
+from mindfl.server.http import BackgroundServer, HttpService, VolatileJob, limits, listen
 from mindfl.server.http.exchange import BodyLimits
 from mindfl.server.http.memory import BodyMemory
 from mindfl.server.http.sockets import Address, bound_address
@@ -25,9 +25,9 @@ from mindfl.server.http.sockets import Address, bound_address
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEADER_SECONDS", 0.1)
-    monkeypatch.setattr(exchange, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(exchange, "SLOWEST", 1e9)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(limits, "SLOWEST", 1e9)
 
 
 @pytest.fixture

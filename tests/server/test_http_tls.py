@@ -11,8 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from http_requests import WAIT_S, Device, coordinator, get, start, update
+from http_requests import WAIT_S, Device, coordinator, get, head, start, update
 
+from mindfl.protocol import encode
 from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.http import BackgroundServer
 from mindfl.server.tls import ServerTls, load_tls
@@ -102,6 +103,27 @@ def test_client_certificates_where_they_are_required(
         context.load_cert_chain(files.client_cert, files.client_key)
         with SecureDevice(server.url, context) as device:
             assert device.ask(get()).retcode == 200
+
+
+def test_a_request_that_comes_together_with_the_end_of_the_handshake(files: CertificateFiles) -> None:
+    with serve(files) as server:
+        place = urlsplit(server.url)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client(files).wrap_bio(incoming, outgoing, server_hostname=place.hostname)
+        with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
+
+            def until_read(step: Callable[[], bytes | None]) -> bytes | None:
+                while True:
+                    try:
+                        return step()
+                    except ssl.SSLWantReadError:
+                        raw.sendall(outgoing.read())
+                        incoming.write(raw.recv(1 << 16))
+
+            until_read(tls.do_handshake)
+            body = encode(get())
+            tls.write(head("/getModel", len(body)) + body)
+            assert (until_read(lambda: tls.read(100)) or b"").startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_handshake_that_stalls_harms_nobody(files: CertificateFiles) -> None:

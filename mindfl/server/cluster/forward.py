@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import quote
 
-from aiohttp import web
-
 from mindfl.errors import StorageError
 from mindfl.protocol import texts
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.store import JobStore
-from mindfl.server.http.exchange import SLICE, BodyLimits, BodyReader, Front, request_path, ruled_out
+from mindfl.server.http.connection import SLICE
+from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.front import device_paths
 from mindfl.server.http.management_front import MANAGEMENT_LIMITS
-from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply, not_found
+from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
+from mindfl.server.http.request import Body, Request
 from mindfl.server.management import CLUSTER_STATES, PATHS, listed
 from mindfl.server.state import ServerState
 
@@ -26,30 +26,23 @@ _SHARED = 4
 _UNREACHABLE = failure(400, "Failed to access the cache server. Please retry later.", content_type=MESSAGE_TYPE)
 
 
-class DeviceForward(Front):
+class DeviceForward(PathFront):
     """Passes the requests of devices on, body by body. Belongs to one event loop.
 
     Where nobody keeps the job for a minute, devices are told what the reference tells them while its store is down.
     """
 
     def __init__(self, line: KeeperLine, *, prefix: str, model_bytes: int) -> None:
+        self._quoted = {path: quote(path) for path in device_paths(prefix)}
+        super().__init__(self._quoted, BodyLimits.for_model(model_bytes))
         self._line = line
-        self._paths = {path: quote(path) for path in device_paths(prefix)}
-        self._bodies = BodyReader(BodyLimits.for_model(model_bytes))
         self._recent: list[Reply] = []
 
-    async def reply(self, request: web.BaseRequest) -> Reply:
-        """Return the keeper's answer to one HTTP request."""
-        refused = ruled_out(request)
-        if refused is not None:
-            return refused
-        path = request_path(request)
-        if path not in self._paths:
-            return not_found(path)
-        async with self._bodies.read(request) as body:
-            if not body:
-                return EMPTY_BODY
-            found = await self._line.ask(self._paths[path], body, hold_seconds=DEVICE_HOLD_SECONDS)
+    async def answer(self, path: str, body: Body, request: Request) -> Reply:
+        """Return the keeper's answer to one message."""
+        if not body:
+            return EMPTY_BODY
+        found = await self._line.ask(self._quoted[path], body, hold_seconds=DEVICE_HOLD_SECONDS)
         return Reply(200, texts.SAFEMODE.encode()) if found is None else self._shared(found)
 
     def _shared(self, reply: Reply) -> Reply:
@@ -63,30 +56,22 @@ class DeviceForward(Front):
         return reply
 
 
-class ManagementForward(Front):
+class ManagementForward(PathFront):
     """Passes what is asked of the management on, and answers what it can while nobody keeps the job."""
 
     def __init__(self, line: KeeperLine, store: JobStore, fl_name: str) -> None:
+        super().__init__(PATHS, MANAGEMENT_LIMITS)
         self._line = line
         self._store = store
         self._fl_name = fl_name
-        self._bodies = BodyReader(MANAGEMENT_LIMITS)
 
-    async def reply(self, request: web.BaseRequest) -> Reply:
-        """Return the answer to one HTTP request."""
-        refused = ruled_out(request)
-        if refused is not None:
-            return refused
-        path = request_path(request)
-        if path not in PATHS:
-            return not_found(path)
-        async with self._bodies.read(request) as body:
-            try:
-                nodes = await asyncio.to_thread(self._store.nodes)
-            except StorageError:
-                return _UNREACHABLE
-            hold = _SCHEDULER_HOLD_SECONDS if nodes else 0.0
-            reply = await self._line.ask(path, body, hold_seconds=hold)
+    async def answer(self, path: str, body: Body, request: Request) -> Reply:
+        """Return the answer to one request."""
+        try:
+            nodes = await asyncio.to_thread(self._store.nodes)
+        except StorageError:
+            return _UNREACHABLE
+        reply = await self._line.ask(path, body, hold_seconds=_SCHEDULER_HOLD_SECONDS if nodes else 0.0)
         if reply is not None:
             return reply
         return await asyncio.to_thread(self._without_keeper, path, listed(nodes))

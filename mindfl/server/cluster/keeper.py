@@ -6,20 +6,18 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
-
 from mindfl.server.cluster.feed import PATH, IterationFeed, News, Position
 from mindfl.server.cluster.line import REFUSED, TOKEN
 from mindfl.server.coordinator import Coordinator
-from mindfl.server.http.exchange import Front, request_path
 from mindfl.server.http.front import DeviceFront
 from mindfl.server.http.management_front import ManagementFront
 from mindfl.server.http.pages import Reply, error_page
+from mindfl.server.http.request import Request
 from mindfl.server.management import PATHS
 from mindfl.server.state import Progress
 
 
-class KeeperFront(Front):
+class KeeperFront:
     """Answers requests that show ``token``: those of devices, of the management, and for the ends of iterations.
 
     ``changed`` is called after each request of the management. Belongs to one event loop.
@@ -41,20 +39,20 @@ class KeeperFront(Front):
         self._coordinator = coordinator
         self._changed = changed
 
-    async def reply(self, request: web.BaseRequest) -> Reply:
+    async def __call__(self, request: Request) -> Reply:
         """Return the answer to one HTTP request."""
         if not hmac.compare_digest(request.headers.get(TOKEN, "").encode(errors="replace"), self._token):
             return error_page(REFUSED)
-        path = request_path(request)
+        path = request.path
         if path == PATH:
             return await self._news(request)
         if path not in PATHS:
-            return await self._devices.reply(request)
-        reply = await self._management.reply(request)
+            return await self._devices(request)
+        reply = await self._management(request)
         await self._changed()
         return reply
 
-    async def _news(self, request: web.BaseRequest) -> Reply:
+    async def _news(self, request: Request) -> Reply:
         query = request.query
         known = Position(query["instance"], int(query["iteration"])) if "instance" in query else None
         record = await self._feed.after(known)

@@ -14,7 +14,7 @@ from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.http.front import REPEATED
 from mindfl.server.http.pages import Reply
 
-TOKEN = "Mindfl-Token"
+TOKEN = "mindfl-token"
 """Header that shows that a request comes from a server of the job, or its scheduler."""
 REFUSED = 403
 """Status of an answer to a request that shows another token."""
@@ -52,7 +52,7 @@ class KeeperLine:
             auto_decompress=False,
         )
 
-    async def ask(self, path: str, body: bytes = b"", *, hold_seconds: float) -> Reply | None:
+    async def ask(self, path: str, body: bytes | memoryview = b"", *, hold_seconds: float) -> Reply | None:
         """Return the keeper's answer to ``body`` at ``path`` (quoted), or None where there was none to be had.
 
         A request whose answer did not come is sent again, marked so that whatever the keeper accepted is accepted
@@ -94,7 +94,7 @@ class KeeperLine:
             if self._lost is not None:
                 self._lost()
 
-    async def _send(self, keeper: KeeperRecord, path: str, body: bytes, headers: dict[str, str]) -> Reply:
+    async def _send(self, keeper: KeeperRecord, path: str, body: bytes | memoryview, headers: dict[str, str]) -> Reply:
         async with self._session.post(
             URL(keeper.url + path, encoded=True),
             data=io.BytesIO(body),

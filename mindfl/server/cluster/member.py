@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import urlencode
 
-from aiohttp import web
-
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.server.cluster import feed
 from mindfl.server.cluster.feed import News, Position, Unrepeated
@@ -21,6 +19,8 @@ from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.membership import Membership
 from mindfl.server.cluster.store import JobStore, StoreDownError, fingerprint
 from mindfl.server.http import Listeners
+from mindfl.server.http.pages import Reply
+from mindfl.server.http.request import Request
 from mindfl.server.state import Progress
 
 _logger = logging.getLogger("mindfl.server")
@@ -95,7 +95,7 @@ class Member:
         await asyncio.to_thread(self._store.leave)
         await self._line.close()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> Reply:
         return await (self._keeping.service.front if self._keeping else self._forward)(request)
 
     async def _join(self) -> None:

@@ -78,6 +78,11 @@ class RedisStorage:
         self.lost = threading.Event()
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
 
+    @property
+    def prompt(self) -> bool:
+        """False: every record crosses the network."""
+        return False
+
     def load(self) -> bytes | None:
         """Read the snapshot."""
         found: bytes | None = self._asked(self._client.get, self._prefix + _SNAPSHOT)

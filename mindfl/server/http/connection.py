@@ -1,193 +1,368 @@
-"""One connection: the engine's, with reads as small as its state allows and a limit on how long a request may take."""
+"""One connection: bytes to requests and replies to bytes, with little memory and a limit on how long each may take."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias, cast
+from socket import socket
+from typing import TypeAlias, cast
 
-from aiohttp import web
+import httptools
 
+from mindfl.server.http import limits
 from mindfl.server.http.handshake import TlsGate
-from mindfl.server.http.pages import error_page
+from mindfl.server.http.pages import Reply, error_page
+from mindfl.server.http.request import NotHttpError, Request, TooLargeError
+from mindfl.server.http.sockets import BACKLOG
 
-Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 logger = logging.getLogger("mindfl.server")
 
 FIRST_READ = 4096
 """Bytes read at once before a request is admitted: what thousands of waiting clients may each hold."""
 READ = 256 * 1024
-"""Bytes read at once afterwards."""
-HEADER_BYTES = 32 * 1024
-"""Longest request line, and longest header."""
-HEADER_SECONDS = 30.0
-"""How long the headers of a request may take to arrive, counted from their first byte."""
-IDLE_SECONDS = 3600.0
-"""How long a connection may be open without a request."""
-_ENGINE: dict[str, Any] = {
-    "access_log": None,
-    "read_bufsize": READ,
-    "max_line_size": HEADER_BYTES,
-    "max_field_size": HEADER_BYTES,
-    "auto_decompress": False,
-    # How long the rest of a refused body is thrown away, so that the client can read why.
-    "lingering_time": 2.0,
-}
+"""Bytes of a chunked body read at once afterwards."""
+SLICE = 64 * 1024
+"""Bytes of a reply handed to the transport at once."""
+HEAD_BYTES = 64 * 1024
+"""Longest head of a request."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(asyncio.BufferedProtocol, web.RequestHandler):
-    """Reads into one buffer that all connections of a server share, and closes itself when a limit has passed."""
+class Connection(asyncio.BufferedProtocol):
+    """Reads requests and answers them one after the other. Belongs to one event loop.
 
-    __slots__ = ("_admitted", "_busy", "_held", "_limit", "_server")
+    Heads and chunked bodies are read into one buffer that all connections of a server share, and parsed from there; a
+    body of known length is read straight into its own memory.
+    """
 
-    def __init__(self, manager: DeviceServer, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
-        super().__init__(manager, loop=loop, **options)
-        self._server = manager
-        self._busy = self._held = self._admitted = False
-        self._limit: asyncio.TimerHandle | None = None
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._limit = limits.TimeLimit(self._drop)
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._in_head = False
+        self._head_size = 0
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._arriving: Request | None = None
+        self._admitted = False
+        self._memory: memoryview | None = None
+        self._waiting: deque[Request | None] = deque()
+        self._answering: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._lingering = False
+        self.peer = "a client"
+
+    # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
+        # Another event loop's transports are no subclass of asyncio's, though they have the same methods.
+        self._transport = transport = cast(asyncio.Transport, transport)
+        address = transport.get_extra_info("peername")
+        if isinstance(address, tuple):
+            self.peer = f"{address[0]}:{address[1]}"
         # Nothing is buffered behind what is being sent: a client that does not read holds one slice of its answer.
-        if self.transport is not None:
-            self.transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=0)
+        self._server.connections.add(self)
+        if self._waiting:
+            # Over TLS the first request may have come with the end of the handshake, before this call.
+            self._answer_next()
+        elif not self._in_head:
+            self._limit.set(self._server.idle_seconds)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.no_limit()
-        super().connection_lost(exc)
+        self._transport = None
+        self._limit.close()
+        self._server.connections.discard(self)
+        if self._arriving is not None:
+            self._arriving.fail(ConnectionResetError("the client is gone"))
+        self.resume_writing()
 
     def eof_received(self) -> None:
         """Close: a client that ends its side of the connection wants no answer."""
 
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._server.buffer if self._admitted else self._server.small_buffer
+        if self._memory is not None:
+            return self._memory
+        return self._server.buffer if self._admitted or self._lingering else self._server.small_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._limit is None and not self._busy:
-            self.limit(HEADER_SECONDS, "the headers of a request")
-        self.data_received(bytes(self._server.buffer[:nbytes]))
+        if self._memory is not None:
+            self._fill(nbytes)
+        elif not self._lingering:
+            self._parse(self._server.buffer[:nbytes])
 
-    def begin(self) -> None:
-        """Note that a request has come: its headers are in time."""
-        self._busy = True
-        self.no_limit()
+    def _fill(self, nbytes: int) -> None:
+        assert self._memory is not None and self._arriving is not None
+        self._memory = self._memory[nbytes:]
+        self._arriving.received += nbytes
+        if not self._memory:
+            # The parser still waits for the body that passed it by.
+            self._parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+
+    def _parse(self, data: memoryview) -> None:
+        if not (self._in_head or self._arriving or self._answering):
+            self._in_head = True
+            self._limit.set(limits.HEADER_SECONDS, "the headers of a request")
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # It may be wished for, and is never granted.
+            self._parser = httptools.HttpRequestParser(self)
+            if rest := data[upgrade.args[0] :]:
+                self._parse(rest)
+        except httptools.HttpParserError:
+            self._refuse()
+        if self._waiting:
+            self._read(False)
+
+    def _refuse(self) -> None:
+        logger.info("%s: not an HTTP request", self.peer)
+        self._read(False)
+        self._limit.lift()
+        if self._arriving is not None:
+            self._arriving.fail(NotHttpError())
+        else:
+            self._waiting.append(None)
+            self._answer_next()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        self._target = b""
+        self._headers = {}
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._grow_head(url)
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow_head(name + value)
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+
+    def _grow_head(self, part: bytes) -> None:
+        self._head_size += len(part)
+        if self._head_size > HEAD_BYTES:
+            raise NotHttpError
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._limit.lift()
+        self._arriving = Request(
+            self,
+            self._parser.get_method().decode(),
+            self._target.decode(errors="surrogateescape"),
+            self._parser.get_http_version(),
+            self._headers,
+            keep_alive=self._parser.should_keep_alive(),
+        )
+        self._waiting.append(self._arriving)
+        self._answer_next()
+
+    def on_body(self, body: bytes) -> None:
+        if self._arriving is not None:
+            self._arriving.take(body)
+
+    def on_message_complete(self) -> None:
+        request, self._arriving = self._arriving, None
+        self._admitted, self._memory = False, None
+        if request is not None:
+            request.finish()
+
+    # What the reader of a body calls.
 
     def hold(self) -> None:
         """Read nothing more until :meth:`admit`."""
-        self._held = True
-        self.pause_reading()
+        self._read(False)
 
-    def admit(self) -> None:
-        """Read the body of the current request at full speed."""
+    def admit(self, request: Request, seconds: float) -> None:
+        """Read the body of ``request`` at full speed, for ``seconds`` at most."""
+        if self._arriving is not request:
+            self._read(not self._waiting)
+            return
+        self._limit.set(seconds, "a request")
+        if request.expects_continue and self._transport is not None:
+            self._transport.write(_CONTINUE)
         self._admitted = True
-        if self._held:
-            self._held = False
-            self.resume_reading()
+        if request.length is not None:
+            self._memory = memoryview(request.room())[request.received :]
+        self._read(True)
 
-    def finish(self) -> None:
-        """Note that the request has been answered: no limit applies while the connection is idle."""
-        self._busy = self._admitted = False
-        self.no_limit()
+    # Answering.
 
-    def limit(self, seconds: float, what: str) -> None:
-        """Drop the connection unless another limit, or none, is set within ``seconds``."""
-        self.no_limit()
-        self._limit = self._loop.call_later(seconds, self._drop, what, seconds)
+    def _answer_next(self) -> None:
+        if self._answering is None and self._waiting and self._transport is not None:
+            self._answering = asyncio.get_running_loop().create_task(self._answer(self._waiting.popleft()))
 
-    def no_limit(self) -> None:
-        """Lift the limit."""
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+    async def _answer(self, request: Request | None) -> None:
+        self._server.begin()
+        keep = False
+        try:
+            reply = error_page(400) if request is None else await self._reply(request)
+            self._limit.set(limits.patience(len(reply.body)), "taking an answer")
+            keep = await self._send(request, reply)
+        except ConnectionError:
+            self.abort()
+        finally:
+            self._limit.lift()
+            self._answering = None
+            self._server.end()
+            self._go_on(keep)
+
+    async def _reply(self, request: Request) -> Reply:
+        try:
+            return await self._server.front(request)
+        except NotHttpError:
+            return error_page(400)
+        except TooLargeError:
+            return error_page(413)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            logger.error("%s: internal error: %r", self.peer, error, exc_info=error)
+            return error_page(500)
+
+    async def _send(self, request: Request | None, reply: Reply) -> bool:
+        """Send ``reply``; return whether the connection may take another request.
+
+        A large body goes out in slices, each of which waits for the one before, so that thousands of slow readers hold
+        a slice each and share the rest.
+        """
+        keep = request is not None and request.keep_alive and request.complete
+        keep = keep and not (reply.close or self._server.draining)
+        head = reply.head(request.version if request is not None else "1.1", keep_alive=keep)
+        body = reply.body if request is None or request.method != "HEAD" else b""
+        if len(body) <= SLICE:
+            await self._write(head + body)
+        else:
+            await self._write(head)
+            rest = memoryview(body)
+            while rest:
+                await self._write(rest[:SLICE])
+                rest = rest[SLICE:]
+        return keep
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        if self._transport is None:
+            raise ConnectionResetError("the client is gone")
+        self._transport.write(data)
+        if self._writable is not None:
+            await self._writable
+
+    def _go_on(self, keep: bool) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not keep:
+            self._end()
+        elif self._waiting:
+            self._answer_next()
+        else:
+            self._read(True)
+            if not self._in_head:
+                self._limit.set(self._server.idle_seconds)
+
+    def _end(self) -> None:
+        assert self._transport is not None
+        if self._arriving is None:
+            self._transport.close()
+            return
+        self._lingering, self._memory = True, None
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._limit.set(limits.LINGER_SECONDS)
+        self._read(True)
+
+    def _read(self, reading: bool) -> None:
+        if self._reading is not reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = reading
+            if reading:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     def _drop(self, what: str, seconds: float) -> None:
-        self._limit = None
-        if self.transport is not None:
+        if what:
             logger.warning("%s: dropped, %s took more than %.0f s", self.peer, what, seconds)
-            self.transport.abort()
+        self.abort()
 
     @property
-    def draining(self) -> bool:
-        """Whether the server is about to stop, so that this connection should end with its answer."""
-        return self._server.draining
+    def idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self._answering is None
 
-    @property
-    def peer(self) -> str:
-        """Address of the other side."""
-        address = self.peername
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "a client"
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is not HTTP, or what met a fault of this program, and close."""
-        if status == 400:
-            logger.info("%s: not an HTTP request", self.peer)
-        elif isinstance(exc, ConnectionError):
-            if self.transport is not None:
-                self.transport.abort()
-        else:
-            logger.error("%s: internal error: %r", self.peer, exc, exc_info=exc)
-        self.no_limit()
-        page = error_page(status)
-        response = web.Response(status=page.status, headers=page.headers(), body=page.body)
-        response.force_close()
-        return response
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
-class DeviceServer(web.Server):
-    """Makes a :class:`Connection` per client, and knows how many requests are in flight."""
+class HttpServer:
+    """Listens, makes a :class:`Connection` per client, and knows how many requests are in flight.
+
+    Belongs to one event loop, in which it must be made. ``front`` answers the requests.
+    """
 
     def __init__(
-        self, handler: Handler, tls: ssl.SSLContext | None = None, *, idle_seconds: float = IDLE_SECONDS
+        self, front: Front, tls: ssl.SSLContext | None = None, *, idle_seconds: float = limits.IDLE_SECONDS
     ) -> None:
-        super().__init__(self._counted, keepalive_timeout=idle_seconds, **_ENGINE)
+        self.front = front
         self.buffer = memoryview(bytearray(READ))
         self.small_buffer = self.buffer[:FIRST_READ]
+        self.connections: set[Connection] = set()
         self.draining = False
-        self._handler = handler
+        self.idle_seconds = idle_seconds
         self._tls = tls
+        self._listeners: list[asyncio.Server] = []
         self._in_flight = 0
         self._idle = asyncio.Event()
 
-    def __call__(self) -> web.RequestHandler:
-        connection = Connection(self, loop=self._loop, **self._kwargs)
-        # The engine hands this to the event loop, which takes any protocol.
-        return cast(web.RequestHandler, TlsGate(connection, self._tls)) if self._tls else connection
+    async def listen(self, sockets: Sequence[socket]) -> None:
+        """Accept connections on ``sockets``, which become the server's own."""
+        for listening in sockets:
+            server = await asyncio.get_running_loop().create_server(self._protocol, sock=listening, backlog=BACKLOG)
+            self._listeners.append(server)
 
-    async def drain(self, seconds: float) -> None:
-        """End every connection with the answer to its current request, and those that take over ``seconds`` without."""
+    async def stop(self, seconds: float) -> None:
+        """Accept nothing more, and end every connection with the answer to its request, or after ``seconds``."""
         self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self.connections):
+            if connection.idle:
+                connection.abort()
         if self._in_flight:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), seconds)
-        for connection in self.connections:
-            if connection.transport is not None and self._in_flight:
-                connection.transport.abort()
+        for connection in list(self.connections):
+            connection.abort()
 
-    async def _counted(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = connection_of(request)
+    def begin(self) -> None:
+        """Note that a request is in flight."""
         self._in_flight += 1
-        connection.begin()
-        try:
-            return await self._handler(request)
-        finally:
-            connection.finish()
-            self._in_flight -= 1
-            if self.draining and not self._in_flight:
-                self._idle.set()
 
+    def end(self) -> None:
+        """Note that one has been answered."""
+        self._in_flight -= 1
+        if self.draining and not self._in_flight:
+            self._idle.set()
 
-def connection_of(request: web.BaseRequest) -> Connection:
-    """Return the connection that a request came by."""
-    connection = request.protocol
-    if not isinstance(connection, Connection):
-        raise TypeError("the request came through another engine")
-    return connection
+    def _protocol(self) -> asyncio.BaseProtocol:
+        connection = Connection(self)
+        return TlsGate(connection, self._tls) if self._tls else connection

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from aiohttp import web
-
 from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import (
     ENDPOINTS,
@@ -22,16 +20,18 @@ from mindfl.protocol import (
     weights_bytes,
 )
 from mindfl.server.clock import Clock
-from mindfl.server.http.exchange import BodyLimits, BodyReader, Front, request_path, ruled_out
-from mindfl.server.http.pages import EMPTY_BODY, Reply, not_found
+from mindfl.server.http.exchange import BodyLimits, PathFront
+from mindfl.server.http.pages import EMPTY_BODY, Reply
 from mindfl.server.http.replies import ReplyCache
+from mindfl.server.http.request import Body
+from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
 
 _SERVED: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
 _INVALID = "The schema of {table} is invalid."
 
-REPEATED = "Mindfl-Repeated"
+REPEATED = "mindfl-repeated"
 """Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
 
 
@@ -48,19 +48,19 @@ class _Done(NamedTuple):
     deadline: int | None
 
 
-class DeviceFront(Front):
-    """Answers the requests of devices for one job. Belongs to one event loop; the job's work runs in ``workers``.
+class DeviceFront(PathFront):
+    """Answers the requests of devices for one job. Belongs to one event loop; the job's work is done by ``workers``.
 
     ``prefix`` is MindSpore Federated's ``client.http_url_prefix``: put before the endpoint as it is, "/" if empty.
     """
 
     def __init__(self, workers: Workers, *, prefix: str, clock: Clock) -> None:
+        self._kinds = device_paths(prefix)
+        super().__init__(self._kinds, BodyLimits.for_model(weights_bytes(workers.job.coordinator.model)))
         self._workers = workers
         self._job = workers.job
         self._coordinator = workers.job.coordinator
         self._clock = clock
-        self._paths = device_paths(prefix)
-        self._bodies = BodyReader(BodyLimits.for_model(weights_bytes(self._coordinator.model)))
         self._replies = ReplyCache()
         self._windows = WindowTimer(clock.now_ms, self._expire)
 
@@ -72,25 +72,17 @@ class DeviceFront(Front):
         """End no more windows."""
         await self._windows.stop()
 
-    async def reply(self, request: web.BaseRequest) -> Reply:
-        """Return the answer to one HTTP request."""
-        refused = ruled_out(request)
-        if refused is not None:
-            return refused
-        path = request_path(request)
-        kind = self._paths.get(path)
-        if kind is None:
-            return not_found(path)
-        async with self._bodies.read(request) as body:
-            if not body:
-                return EMPTY_BODY
-            repeated = REPEATED in request.headers
-            done = await self._workers.run(lambda: self._answer(kind, body, repeated))
-            self._windows.set(done.deadline)
-            await self._workers.durable(done.position)
+    async def answer(self, path: str, body: Body, request: HttpRequest) -> Reply:
+        """Return the answer to one message."""
+        if not body:
+            return EMPTY_BODY
+        kind, repeated = self._kinds[path], REPEATED in request.headers
+        done = await self._workers.handle(len(body), lambda: self._done(kind, body, repeated))
+        self._windows.set(done.deadline)
+        await self._workers.durable(done.position)
         return Reply(200, done.content)
 
-    def _answer(self, kind: type[Request], body: bytes, repeated: bool) -> _Done:
+    def _done(self, kind: type[Request], body: Body, repeated: bool) -> _Done:
         try:
             request = decode(body, kind)
         except BrokenBufferError:

@@ -16,7 +16,7 @@ HANDSHAKE_SECONDS = 20.0
 class TlsGate(asyncio.Protocol):
     """Stands before ``inner`` until the handshake is done."""
 
-    def __init__(self, inner: asyncio.Protocol, context: ssl.SSLContext) -> None:
+    def __init__(self, inner: asyncio.BufferedProtocol, context: ssl.SSLContext) -> None:
         self._inner = inner
         self._context = context
         self._handshake: asyncio.Task[None] | None = None

@@ -18,6 +18,10 @@ class Job(Protocol):
         """The state machine."""
 
     @property
+    def prompt(self) -> bool:
+        """Whether :meth:`handle` never waits for a network, so that an event loop may call it."""
+
+    @property
     def settled(self) -> int:
         """The position to wait for after a change that is not a device's."""
 
@@ -31,6 +35,7 @@ class Job(Protocol):
 class VolatileJob:
     """A job that lives in memory only."""
 
+    prompt = True
     settled = 0
 
     def __init__(self, coordinator: Coordinator) -> None:

@@ -6,7 +6,10 @@ Devices look at the status only; the texts are kept so that a person or a proxy 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
 from html import escape
 from http import HTTPStatus
 
@@ -15,6 +18,11 @@ MESSAGE_TYPE = "text/html; charset=ISO-8859-1"
 JSON_TYPE = "application/json"
 _PAGE_TYPE = "text/html"
 _SERVER = "mindfl"
+_CONNECTION = {
+    "1.0": {True: "Connection: keep-alive\r\n", False: ""},
+    "1.1": {True: "", False: "Connection: close\r\n"},
+}
+"""By version of HTTP, and by whether the connection goes on: what must be said of it."""
 
 REASON = "Client"
 """Reason phrase of the reference's JSON answers."""
@@ -30,9 +38,19 @@ class Reply:
     reason: str = ""
     close: bool = False
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers that the engine does not add itself."""
-        return {"Content-Type": self.content_type, "Server": _SERVER}
+    def head(self, version: str, *, keep_alive: bool) -> bytes:
+        """Return status line and headers, up to and with the empty line, for a request of HTTP ``version``."""
+        http = "1.1" if version not in _CONNECTION else version
+        return (
+            f"HTTP/{http} {self.status} {self.reason or HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Type: {self.content_type}\r\nServer: {_SERVER}\r\nContent-Length: {len(self.body)}\r\n"
+            f"Date: {_date(int(time.time()))}\r\n{_CONNECTION[http][keep_alive]}\r\n"
+        ).encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def failure(status: int, message: str, *, content_type: str = JSON_TYPE) -> Reply:

@@ -11,47 +11,33 @@ from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
 
-from aiohttp import web
-
 from mindfl.server.clock import Clock
 from mindfl.server.coordinator import Coordinator
-from mindfl.server.http.connection import DeviceServer, Handler
+from mindfl.server.http.connection import Front, HttpServer
 from mindfl.server.http.front import DeviceFront
 from mindfl.server.http.job import Job, VolatileJob
-from mindfl.server.http.sockets import BACKLOG, Address, bound_address, listen
+from mindfl.server.http.sockets import Address, bound_address, listen
 from mindfl.server.http.workers import Workers
 
 GRACE_SECONDS = 5.0
 """How long requests that are being received or answered may still take when a service stops."""
-_END_SECONDS = 1.0
-"""How long the engine may take to end connections on which nothing is under way any more."""
 
 
 class Listeners:
     """Accepts requests until :meth:`stop`. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._runners: list[tuple[DeviceServer, web.ServerRunner]] = []
+        self._servers: list[HttpServer] = []
 
-    async def serve(
-        self, handler: Handler, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
-    ) -> None:
-        """Accept requests on ``sockets``, which become the listeners' own, and let ``handler`` answer them."""
-        server = DeviceServer(handler, tls)
-        runner = web.ServerRunner(server, shutdown_timeout=_END_SECONDS)
-        self._runners.append((server, runner))
-        await runner.setup()
-        for listening in sockets:
-            await web.SockSite(runner, listening, backlog=BACKLOG).start()
+    async def serve(self, front: Front, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept requests on ``sockets``, which become the listeners' own, and let ``front`` answer them."""
+        server = HttpServer(front, tls)
+        self._servers.append(server)
+        await server.listen(sockets)
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """Accept nothing more, finish what is in flight, and close every connection."""
-        for _, runner in self._runners:
-            for site in runner.sites:
-                await site.stop()
-        await asyncio.gather(*(server.drain(grace_seconds) for server, _ in self._runners))
-        for _, runner in self._runners:
-            await runner.cleanup()
+        await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
 
 
 class HttpService(Listeners):

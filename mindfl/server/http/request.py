@@ -1,0 +1,128 @@
+"""One request as it arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from mindfl.server.http.connection import Connection
+
+Body: TypeAlias = bytes | memoryview
+
+
+class TooLargeError(Exception):
+    """A body is larger than the limit."""
+
+
+class NotHttpError(Exception):
+    """What should be a body is no HTTP."""
+
+
+class Request:
+    """Head and body of a request. Header names are in lower case; ``length`` is None where the body is chunked."""
+
+    __slots__ = (
+        "_arrived",
+        "_fault",
+        "_most",
+        "_parts",
+        "complete",
+        "connection",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "received",
+        "target",
+        "version",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: str,
+        target: str,
+        version: str,
+        headers: Mapping[str, str],
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.length = None if "transfer-encoding" in headers else int(headers.get("content-length", 0))
+        self.received = 0
+        self.complete = False
+        self._parts: list[Body] = []
+        self._most: int | None = None
+        self._arrived: asyncio.Future[None] | None = None
+        self._fault: Exception | None = None
+
+    @property
+    def path(self) -> str:
+        """The decoded path without the query, with every slash as it was sent."""
+        path = self.target.partition("?")[0] if self.target.startswith("/") else urlsplit(self.target).path
+        return unquote(path, errors="replace") if "%" in path else path
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The values behind the question mark."""
+        return dict(parse_qsl(self.target.partition("?")[2]))
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for a word before it sends the body."""
+        return self.version == "1.1" and not self.complete and self.headers.get("expect", "").lower() == "100-continue"
+
+    async def body(self, most: int) -> Body:
+        """Return the whole body.
+
+        Raises :class:`TooLargeError` as soon as more than ``most`` bytes have come, :class:`NotHttpError`, and
+        ``ConnectionError`` where the client goes away.
+        """
+        self._most = most
+        self._check()
+        if not self.complete and self._fault is None:
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        if self._fault is not None:
+            raise self._fault
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def take(self, part: bytes) -> None:
+        """Note the next bytes of the body."""
+        self._parts.append(part)
+        self.received += len(part)
+        self._check()
+
+    def room(self) -> bytearray:
+        """Return the memory of the whole body, whose ``length`` is known, with what has arrived so far in it."""
+        memory = bytearray(self.length or 0)
+        memory[: self.received] = b"".join(self._parts)
+        self._parts = [memoryview(memory).toreadonly()]
+        return memory
+
+    def finish(self) -> None:
+        """Note that the body is complete."""
+        self.complete = True
+        self._wake()
+
+    def fail(self, fault: Exception) -> None:
+        """Let the reader of the body have ``fault``."""
+        if self._fault is None:
+            self._fault = fault
+            self._wake()
+
+    def _check(self) -> None:
+        if self._most is not None and self.received > self._most:
+            self.fail(TooLargeError())
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
