@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 from http_requests import Device, chunked, coordinator, get, head, start, update
 
-from mindfl.protocol import ResponseFLJob, ResponseGetModel, ResponseUpdateModel, decode, encode
-from mindfl.server.http import BackgroundServer
+from mindfl.protocol import Request, ResponseFLJob, ResponseGetModel, ResponseUpdateModel, decode, encode
+from mindfl.server.durable import Answer
+from mindfl.server.http import Address, BackgroundServer, HttpService, VolatileJob, bound_address, listen
+from mindfl.server.http.workers import LIGHT_BYTES
 
 GET = encode(get())
 
@@ -144,6 +149,65 @@ def test_pipelined_requests_are_answered_in_order(url: str) -> None:
     assert reasons[2:] == [f"Get model for iteration {number}" for number in range(2, 20)]
 
 
+def test_large_bodies_in_a_row_are_told_apart(url: str) -> None:
+    bodies = [encode(get(number)) + bytes(50_000 + number) for number in range(5)]
+    with Device(url) as device:
+        device.send(*(head("/getModel", len(body)) + body for body in bodies))
+        reasons = [_reason(_one(device)) for _ in bodies]
+    assert reasons[0] == "Get model for iteration 0" and reasons[4] == "Get model for iteration 4"
+
+
+@pytest.mark.parametrize("padding", [0, 50_000])
+def test_another_protocol_that_is_offered_is_not_taken(url: str, padding: int) -> None:
+    # The HTTP client of Java 11 and later offers HTTP/2 with its first request.
+    offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    with Device(url) as device:
+        for _ in range(2):
+            assert model(device.call("/getModel", GET + bytes(padding), headers=offer).body).retcode == 200
+        device.send(b"POST /getModel HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + offer.encode() + b"\r\n")
+        assert device.receive().status == 400
+
+
+def test_head_is_answered_without_a_body(url: str) -> None:
+    with Device(url) as device:
+        reply = device.call("/getModel", GET, "HEAD")
+        assert (reply.status, reply.body) == (200, b"") and int(reply.headers["content-length"]) > 0
+        assert device.ask(get()).retcode == 200
+
+
+class Watched(VolatileJob):
+    """Notes the threads that handle requests."""
+
+    def __init__(self, prompt: bool) -> None:
+        super().__init__(coordinator())
+        self.prompt = prompt
+        self.threads: set[str] = set()
+
+    def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Answer:
+        self.threads.add(threading.current_thread().name)
+        return super().handle(request, now_ms, repeated=repeated)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "padding", "beside"), [(True, 0, False), (True, LIGHT_BYTES, True), (False, 0, True)]
+)
+def test_the_event_loop_does_only_what_is_light(prompt: bool, padding: int, beside: bool) -> None:
+    async def run() -> Watched:
+        job = Watched(prompt)
+        sockets = listen(Address("127.0.0.1", 0), "address")
+        service = HttpService(job)
+        await service.start(sockets)
+        try:
+            with Device(f"http://{bound_address(sockets[0])}") as device:
+                await asyncio.to_thread(device.call, "/getModel", GET + bytes(padding))
+        finally:
+            await service.stop()
+        return job
+
+    (name,) = asyncio.run(run()).threads
+    assert name.startswith("mindfl-server") == beside
+
+
 def _one(device: Device) -> bytes:
     """Read one answer and no byte of the next."""
     received = b""
@@ -218,8 +282,6 @@ def test_an_idle_connection_stays_usable(url: str) -> None:
 
 
 def test_several_addresses_are_one_job() -> None:
-    from mindfl.server.http import Address, listen
-
     sockets = listen(Address("127.0.0.1", 0), "address", 3)
     ports = [each.getsockname()[1] for each in sockets]
     assert ports == list(range(ports[0], ports[0] + 3))

@@ -51,7 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._arriving: Request | None = None
-        self._admitted = False
+        self._admitted = self._bypassing = False
         self._memory: memoryview | None = None
         self._waiting: deque[Request | None] = deque()
         self._answering: asyncio.Task[None] | None = None
@@ -113,23 +113,40 @@ class Connection(asyncio.BufferedProtocol):
         if not self._memory:
             # The parser still waits for the body that passed it by.
             self._parser = httptools.HttpRequestParser(self)
-            self.on_message_complete()
+            self._complete()
 
     def _parse(self, data: memoryview) -> None:
+        if self._bypassing:
+            data = self._take(data)
+        if not data:
+            return
         if not (self._in_head or self._arriving or self._answering):
             self._in_head = True
             self._limit.set(limits.HEADER_SECONDS, "the headers of a request")
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # It may be wished for, and is never granted.
             self._parser = httptools.HttpRequestParser(self)
-            if rest := data[upgrade.args[0] :]:
-                self._parse(rest)
+            self._parse(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse()
         if self._waiting:
             self._read(False)
+
+    def _take(self, data: memoryview) -> memoryview:
+        """Take what belongs to the body of a request that offers another protocol, and return the rest."""
+        assert self._arriving is not None and self._arriving.length is not None
+        missing = self._arriving.length - self._arriving.received
+        self._arriving.take(bytes(data[:missing]))
+        if len(data) >= missing:
+            self._complete()
+        return data[missing:]
+
+    def _complete(self) -> None:
+        request, self._arriving = self._arriving, None
+        self._admitted, self._memory, self._bypassing = False, None, False
+        if request is not None:
+            request.finish()
 
     def _refuse(self) -> None:
         logger.info("%s: not an HTTP request", self.peer)
@@ -165,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._limit.lift()
-        self._arriving = Request(
+        request = Request(
             self,
             self._parser.get_method().decode(),
             self._target.decode(errors="surrogateescape"),
@@ -173,7 +190,14 @@ class Connection(asyncio.BufferedProtocol):
             self._headers,
             keep_alive=self._parser.should_keep_alive(),
         )
-        self._waiting.append(self._arriving)
+        # Another protocol may be offered (Java's client does), and is never taken; but the parser stops there, and passes
+        # no body on.
+        if self._parser.should_upgrade():
+            if request.length is None:
+                raise NotHttpError
+            self._bypassing = request.length > 0
+        self._arriving = request
+        self._waiting.append(request)
         self._answer_next()
 
     def on_body(self, body: bytes) -> None:
@@ -181,10 +205,8 @@ class Connection(asyncio.BufferedProtocol):
             self._arriving.take(body)
 
     def on_message_complete(self) -> None:
-        request, self._arriving = self._arriving, None
-        self._admitted, self._memory = False, None
-        if request is not None:
-            request.finish()
+        if not self._bypassing:
+            self._complete()
 
     # What the reader of a body calls.
 
