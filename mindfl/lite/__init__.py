@@ -1,6 +1,7 @@
 """The device runtime: reads and executes MindSpore Lite ``.ms`` training files."""
 
+from mindfl.lite.executable import Executable
 from mindfl.lite.model import LiteModel, Node, Tensor
-from mindfl.lite.session import Batches, Executable, Session
+from mindfl.lite.session import Batches, Session
 
 __all__ = ["Batches", "Executable", "LiteModel", "Node", "Session", "Tensor"]

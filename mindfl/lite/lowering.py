@@ -9,16 +9,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mindfl.lite.graph import need
 from mindfl.lite.kernels.emitter import VECTOR
-from mindfl.lite.lowering_conv import (
-    first_sum,
-    lower_conv,
-    lower_filter_grad,
-    lower_input_grad,
-)
+from mindfl.lite.lowering_conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
 from mindfl.lite.lowering_pool import lower_pool, lower_pool_grad
 from mindfl.lite.model import Node
-from mindfl.lite.plan import Plan, Value, mark_fused, need
+from mindfl.lite.plan import Plan, mark_fused
+from mindfl.lite.program import Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU
 
 Lowering = Callable[[Plan, Node], None]
@@ -27,8 +24,7 @@ Lowering = Callable[[Plan, Node], None]
 def _activation(plan: Plan, node: Node) -> None:
     need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
     x = plan.batched(node, 0)
-    y = plan.new_batch(x.dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit("RELU", x=x.offset, y=y.offset, size=x.size * plan.lanes)
 
 
@@ -36,8 +32,7 @@ def _activation_grad(plan: Plan, node: Node) -> None:
     need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
     dy, y = plan.batched(node, 0), plan.batched(node, 1)
     need(dy.dims == y.dims, node, f"shapes {dy.dims} and {y.dims}")
-    dx = plan.new_batch(dy.dims)
-    plan.values[node.outputs[0]] = dx
+    dx = plan.keep(node.outputs[0], plan.new_batch(dy.dims))
     plan.builder.emit("RELU_GRAD", dy=dy.offset, y=y.offset, dx=dx.offset, size=dy.size * plan.lanes)
 
 
@@ -57,8 +52,7 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
     rows_first = node.flag("transpose_b")
     rows, columns = weight.dims if rows_first else weight.dims[::-1]
     need(x.dims[1] == columns, node, f"shapes {x.dims} and {weight.dims}")
-    y = plan.new_batch((plan.batch, rows))
-    plan.values[fusion.output] = y
+    y = plan.keep(fusion.output, plan.new_batch((plan.batch, rows)))
     mark_fused(plan, node, fusion.output)
     plan.builder.emit(
         "DENSE",
@@ -89,8 +83,7 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
         )
         return place
 
-    y = plan.new_parameter((rows, columns))
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_parameter((rows, columns)))
     builder.emit(
         "OUTER",
         a=a.offset,
@@ -108,8 +101,7 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
 def _bias_add(plan: Plan, node: Node) -> None:
     x, bias = plan.batched(node, 0), plan.fixed(node, 1)
     need(len(x.dims) > 1 and bias.size == x.dims[-1], node, f"a bias of {bias.size} for shape {x.dims}")
-    y = plan.new_batch(x.dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit(
         "BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=x.size, channels=x.dims[-1], lanes=plan.lanes
     )
@@ -118,8 +110,7 @@ def _bias_add(plan: Plan, node: Node) -> None:
 def _bias_add_grad(plan: Plan, node: Node) -> None:
     dy = plan.batched(node, 0)
     need(len(dy.dims) > 1, node, f"shape {dy.dims}")
-    y = plan.new_parameter((dy.dims[-1],))
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_parameter((dy.dims[-1],)))
     plan.builder.emit(
         "BIAS_GRAD",
         dy=dy.offset,
@@ -137,7 +128,7 @@ def _same_order(plan: Plan, node: Node) -> None:
     dims = plan.tensor(node.outputs[0]).dims
     need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
     need(not x.batched or dims[:1] == (plan.batch,), node, "a reshape across the batch")
-    plan.values[node.outputs[0]] = Value(x.offset, dims, x.batched)
+    plan.keep(node.outputs[0], Value(x.offset, dims, x.batched))
 
 
 def _transpose(plan: Plan, node: Node) -> None:
@@ -146,13 +137,10 @@ def _transpose(plan: Plan, node: Node) -> None:
     need(sorted(order) == list(range(len(x.dims))), node, f"order {order[:8]} of shape {x.dims}")
     need(order[0] == 0, node, "a transpose of the batch dimension")
     dims = tuple(x.dims[axis] for axis in order)
-    y = plan.new_batch(dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_batch(dims))
     steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
     rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
-    plan.builder.emit(
-        "GATHER", x=x.offset, y=y.offset, rows=len(rows), rows_table=plan.builder.entries(rows), lanes=plan.lanes
-    )
+    plan.gather(x.offset, y.offset, rows)
 
 
 def _loss(plan: Plan, node: Node) -> None:
@@ -163,12 +151,10 @@ def _loss(plan: Plan, node: Node) -> None:
     need(logits.dims == (plan.batch, *plan.graph.logits.dims[-1:]), node, f"logits of shape {logits.dims}")
     sizes = {"classes": logits.dims[1], "batch": plan.batch, "lanes": plan.lanes}
     if node.flag("is_grad"):
-        dx = plan.new_batch(logits.dims)
-        plan.values[node.outputs[0]] = dx
+        dx = plan.keep(node.outputs[0], plan.new_batch(logits.dims))
         plan.builder.emit("LOSS_GRAD", logits=logits.offset, dx=dx.offset, **sizes)
     else:
-        loss = plan.new_parameter((1,))
-        plan.values[node.outputs[0]] = loss
+        loss = plan.keep(node.outputs[0], plan.new_parameter((1,)))
         plan.builder.emit("LOSS", logits=logits.offset, loss=loss.offset, **sizes)
 
 
@@ -176,8 +162,7 @@ def _mul(plan: Plan, node: Node) -> None:
     a, b = plan.fixed(node, 0), plan.fixed(node, 1)
     need(node.integer("activation") == NO_ACTIVATION, node, "a fused activation")
     need(a.size == b.size or 1 in (a.size, b.size), node, f"shapes {a.dims} and {b.dims}")
-    y = plan.new_parameter(a.dims if a.size >= b.size else b.dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_parameter(a.dims if a.size >= b.size else b.dims))
     plan.builder.emit("MULTIPLY", a=a.offset, b=b.offset, y=y.offset, size=y.size, a_step=a.size > 1, b_step=b.size > 1)
 
 
@@ -185,8 +170,7 @@ def _add_n(plan: Plan, node: Node) -> None:
     terms = [plan.value(tensor) for tensor in node.inputs]
     first = terms[0]
     need(len({(term.dims, term.batched) for term in terms}) == 1 and len(terms) > 1, node, "terms of unequal shapes")
-    y = plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims))
     size = first.size * (plan.lanes if first.batched else 1)
     total = first.offset
     for term in terms[1:]:

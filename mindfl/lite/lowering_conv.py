@@ -8,77 +8,15 @@ border of zeros. A samples' input whose channels are all equal is planned with o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
 
+from mindfl.lite.graph import Fusion, need
 from mindfl.lite.kernels.emitter import VECTOR
 from mindfl.lite.kernels.tiles import ZERO
 from mindfl.lite.lowering_pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.model import Node
-from mindfl.lite.plan import Fusion, Plan, mark_fused, need
-from mindfl.lite.schema import NO_ACTIVATION, PAD_EXPLICIT
-from mindfl.lite.windows import window_positions
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes of one convolution. ``height``/``width`` are those of the input with its border."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    top: int
-    left: int
-    height: int
-    width: int
-    inner: tuple[int, int]
-    channels: int
-    out: tuple[int, int, int]
-
-    @property
-    def padded(self) -> bool:
-        """Whether a border is needed at all."""
-        return (self.height, self.width) != self.inner
-
-    def pixel(self, row: int, column: int) -> int:
-        """Return the first feature row of a pixel of the bordered input."""
-        return (row * self.width + column) * self.channels
-
-    def taps(self) -> list[int]:
-        """Return the feature row of each tap of the window at the origin, in the weight's order."""
-        return [
-            self.pixel(row * self.dilation[0], column * self.dilation[1]) + channel
-            for row, column, channel in product(range(self.kernel[0]), range(self.kernel[1]), range(self.channels))
-        ]
-
-    def runs(self) -> tuple[list[int], int]:
-        """Return the starts of the runs of neighbouring taps, and their common length."""
-        taps = self.taps()
-        length = self.channels * (self.kernel[1] if self.dilation[1] == 1 else 1)
-        return taps[::length], length
-
-    def windows(self, rows: int) -> list[int]:
-        """Return the first feature row of each output position's window in the first ``rows`` output rows."""
-        return [
-            self.pixel(row * self.stride[0], column * self.stride[1])
-            for row, column in product(range(rows), range(self.out[1]))
-        ]
-
-    def border(self) -> list[int]:
-        """Return, for each feature row with the border, the row of the inner image, or -1 in the border."""
-        rows = []
-        for row, column, channel in product(range(self.height), range(self.width), range(self.channels)):
-            r, c = row - self.top, column - self.left
-            inside = 0 <= r < self.inner[0] and 0 <= c < self.inner[1]
-            rows.append((r * self.inner[1] + c) * self.channels + channel if inside else -1)
-        return rows
-
-    def centre(self) -> list[int]:
-        """Return, for each feature row of the inner image, its row with the border."""
-        return [
-            self.pixel(row + self.top, column + self.left) + channel
-            for row, column, channel in product(range(self.inner[0]), range(self.inner[1]), range(self.channels))
-        ]
+from mindfl.lite.plan import Plan, mark_fused
+from mindfl.lite.schema import NO_ACTIVATION
+from mindfl.lite.windows import Geometry, conv_geometry
 
 
 def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:
@@ -90,35 +28,6 @@ def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:
     return bias.offset
 
 
-def _geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...]) -> Geometry:
-    need(len(x_dims) == 4 and len(y_dims) == 4, node, f"shapes {x_dims} and {y_dims}")
-    need(node.integer("group") in (0, 1), node, f"{node.integer('group')} groups")
-    kernel, stride, dilation = (node.integers(name)[-2:] for name in ("kernel_size", "stride", "dilation"))
-    need(len(kernel) == len(stride) == len(dilation) == 2, node, "a window that is not two-dimensional")
-    need(min(*kernel, *dilation) >= 1, node, f"window {kernel} and dilation {dilation}")
-    explicit = node.integer("pad_mode") == PAD_EXPLICIT
-    pads = node.integers("pad_list") if explicit else (0, 0, 0, 0)
-    need(len(pads) == 4, node, f"{len(pads)} values of padding")
-    reach = tuple(dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1))
-    inner, out = x_dims[1:3], y_dims[1:3]
-    before, expected = window_positions(node, inner, reach, stride, pads)
-    need(out == expected, node, f"shapes {x_dims} and {y_dims}")
-    spans = [(out[axis] - 1) * stride[axis] + reach[axis] for axis in (0, 1)]
-    height, width = (max(before[axis] + inner[axis], spans[axis]) for axis in (0, 1))
-    return Geometry(
-        kernel=(kernel[0], kernel[1]),
-        stride=(stride[0], stride[1]),
-        dilation=(dilation[0], dilation[1]),
-        top=before[0],
-        left=before[1],
-        height=height,
-        width=width,
-        inner=(inner[0], inner[1]),
-        channels=x_dims[3],
-        out=(out[0], out[1], y_dims[3]),
-    )
-
-
 def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
     """Return the offset of the input with its border, copying it once for all nodes that share it."""
     x = plan.value(tensor)
@@ -127,9 +36,7 @@ def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
 
     def copied() -> int:
         place = plan.builder.allocate_batch(geometry.height * geometry.width * geometry.channels)
-        rows = geometry.border()
-        table = plan.builder.entries(rows)
-        plan.builder.emit("GATHER", x=x.offset, y=place, rows=len(rows), rows_table=table, lanes=plan.lanes)
+        plan.gather(x.offset, place, geometry.border())
         return place
 
     key = ("border", tensor, geometry.top, geometry.left, geometry.height, geometry.width)
@@ -149,7 +56,7 @@ def lower_conv(plan: Plan, node: Node) -> None:
     x, weight = plan.batched(node, 0), plan.fixed(node, 1)
     fusion = plan.graph.fusion(node)
     y_dims = plan.tensor(node.outputs[0]).dims
-    geometry = _geometry(node, x.dims, y_dims)
+    geometry = conv_geometry(node, x.dims, y_dims)
     folded = _is_folded(plan, node.inputs[0])
     _check_weight(plan, node, weight.dims, geometry, folded)
     mark_fused(plan, node, fusion.output)
@@ -183,8 +90,7 @@ def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[t
         plan.done.add(pool.index)
         yield from pool_blocks(plan, pool, windows)
     else:
-        y = plan.new_batch(dims)
-        plan.values[output] = y
+        y = plan.keep(output, plan.new_batch(dims))
         yield y.offset, 0, dims[1]
 
 
@@ -219,9 +125,8 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
     """dx of a convolution."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
     weight = plan.fixed(node, 1)
-    dx = plan.new_batch(plan.tensor(node.outputs[0]).dims)
-    plan.values[node.outputs[0]] = dx
-    geometry = _geometry(node, dx.dims, _gradient_dims(plan, node))
+    dx = plan.keep(node.outputs[0], plan.new_batch(plan.tensor(node.outputs[0]).dims))
+    geometry = conv_geometry(node, dx.dims, _gradient_dims(plan, node))
     _check_weight(plan, node, weight.dims, geometry, folded=False)
     features = geometry.height * geometry.width * geometry.channels
     starts, length = geometry.runs()
@@ -240,9 +145,7 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
             **_steps(plan, geometry, rows),
         )
     if geometry.padded:
-        rows_inside = geometry.centre()
-        table = plan.builder.entries(rows_inside)
-        plan.builder.emit("GATHER", x=target, y=dx.offset, rows=len(rows_inside), rows_table=table, lanes=plan.lanes)
+        plan.gather(target, dx.offset, geometry.centre())
 
 
 def _gradient_dims(plan: Plan, node: Node) -> tuple[int, ...]:
@@ -256,14 +159,13 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     """dw of a convolution; positions are listed once per vector of lanes."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
     x = plan.batched(node, 1)
-    geometry = _geometry(node, x.dims, _gradient_dims(plan, node))
+    geometry = conv_geometry(node, x.dims, _gradient_dims(plan, node))
     folded = _is_folded(plan, node.inputs[1])
     dims = plan.tensor(node.outputs[0]).dims
     _check_weight(plan, node, dims, geometry, folded)
     taps = geometry.taps()
     channels = geometry.out[2]
-    dw = plan.new_parameter(dims)
-    plan.values[node.outputs[0]] = dw
+    dw = plan.keep(node.outputs[0], plan.new_parameter(dims))
     target = plan.builder.allocate(channels * len(taps)) if folded else dw.offset
     source = _bordered(plan, node.inputs[1], geometry)
     sums_size = channels * len(taps) * VECTOR

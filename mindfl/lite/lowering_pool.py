@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mindfl.lite.graph import Graph, need
 from mindfl.lite.kernels.opcodes import NOWHERE
 from mindfl.lite.model import Node
-from mindfl.lite.plan import Graph, Plan, Value, need
+from mindfl.lite.plan import Plan
+from mindfl.lite.program import Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU
 from mindfl.lite.windows import window_positions
 
+#: window positions that one byte can tell apart, besides "none"
 _POSITIONS = 255
-"""Window positions that one byte can tell apart, besides "none"."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class PoolGradient:
         count = min(total, -(-least // self.windows.row_size))
         for row in range(0, total, count):
             rows = min(count, total - row)
-            place = block_memory(plan, count * self.windows.row_size)
+            place = _block_memory(plan, count * self.windows.row_size)
             shift = row * self.windows.out_row_size
             plan.builder.emit(
                 "POOL_GRAD",
@@ -109,7 +111,7 @@ class PoolGradient:
             yield place, row * height, rows * height
 
 
-def block_memory(plan: Plan, size: int) -> int:
+def _block_memory(plan: Plan, size: int) -> int:
     """Return memory for a block of ``size`` floats, shared by all blocks of that size: none outlives the next."""
     return plan.once(("block", size), lambda: plan.builder.allocate(size))
 
@@ -135,8 +137,8 @@ def lower_pool(plan: Plan, node: Node) -> None:
     x = plan.batched(node, 0)
     y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
     windows = pool_windows(plan, node, x.dims)
-    plan.values[node.outputs[0]] = y
-    emit_pool(plan, x.offset, y.offset, windows, **_index(plan, node, y))
+    plan.keep(node.outputs[0], y)
+    _emit_pool(plan, x.offset, y.offset, windows, **_index(plan, node, y))
 
 
 def pool_windows(plan: Plan, node: Node, dims: tuple[int, ...]) -> Windows:
@@ -150,10 +152,9 @@ def pool_blocks(plan: Plan, node: Node, windows: Windows) -> Iterator[tuple[int,
 
     After each yield the pooling of that block is emitted.
     """
-    y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
-    plan.values[node.outputs[0]] = y
+    y = plan.keep(node.outputs[0], plan.new_batch(plan.tensor(node.outputs[0]).dims))
     index = _index(plan, node, y)
-    place = block_memory(plan, windows.row_size)
+    place = _block_memory(plan, windows.row_size)
     height = windows.operands["kernel_height"]
     for row in range(windows.operands["out_height"]):
         yield place, row * height, height
@@ -206,8 +207,7 @@ def lower_pool_grad(plan: Plan, node: Node) -> None:
     if windows.tiled and all(reader.op in _BLOCK_READERS and reader.inputs[0] == output for reader in readers):
         plan.pool_gradients[output] = gradient
         return
-    dx = plan.new_batch(dims)
-    plan.values[output] = dx
+    dx = plan.keep(output, plan.new_batch(dims))
     plan.builder.emit(
         "POOL_GRAD", dy=dy.offset, index=gradient.index, dx=dx.offset, tiled=windows.tiled, **windows.operands
     )
@@ -224,12 +224,11 @@ def _maxima(plan: Plan, node: Node, dy: Value, windows: Windows) -> int:
         index = plan.builder.allocate(-(-dy.size * plan.lanes // 4))
         again = plan.new_batch(dy.dims)
         masked = _mask_node(plan.graph, node) is not None
-        emit_pool(plan, x.offset, again.offset, windows, index=index, masked=masked)
+        _emit_pool(plan, x.offset, again.offset, windows, index=index, masked=masked)
         return index
 
     return plan.once(("maxima", node.index), found)
 
 
-def emit_pool(plan: Plan, x: int, y: int, windows: Windows, *, index: int, masked: int) -> None:
-    """Emit the pooling of a whole image."""
+def _emit_pool(plan: Plan, x: int, y: int, windows: Windows, *, index: int, masked: int) -> None:
     plan.builder.emit("POOL", x=x, y=y, index=index, masked=masked, **windows.operands)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.flatbuf import BrokenBufferError, Table
-from mindfl.lite.schema import OPERATORS, OPTIMIZERS, Value
+from mindfl.lite.schema import OPERATORS, OPTIMIZERS, AttributeValue
 
 IDENTIFIER = b"MSL2"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
@@ -55,7 +55,7 @@ class Node:
     index: int
     name: str
     op: str
-    attributes: Mapping[str, Value]
+    attributes: Mapping[str, AttributeValue]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,31 @@ class Place:
     def row(self) -> NDArray[np.int64]:
         """Return the operands as the machine takes them."""
         return np.array([self.x, self.features, self.batch, self.lanes, self.result, self.classes], np.int64)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Compiled form of one task (training or prediction) of a model."""
+
+    code: NDArray[np.int64]
+    table: NDArray[np.int32]
+    place: Place
+    literals: Mapping[int, float]
+    end: int
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a tensor lives: ``dims`` include the batch where ``batched``."""
+
+    offset: int
+    dims: tuple[int, ...]
+    batched: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements: of one sample where batched."""
+        return math.prod(self.dims[1:] if self.batched else self.dims)
 
 
 class Builder:

@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 from mindfl.flatbuf import Table
 
-Value = int | float | bool | tuple[int, ...]
+#: what an attribute holds
+AttributeValue = int | float | bool | tuple[int, ...]
 
 RELU = 1
 PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
@@ -29,7 +30,7 @@ class Attribute:
     kind: str
     default: float = 0
 
-    def read(self, table: Table) -> Value:
+    def read(self, table: Table) -> AttributeValue:
         """Return the value in an operator's table, or the default where it is absent."""
         if self.kind == "q[]":
             vector = table.array(self.slot, "<i8")
@@ -47,7 +48,7 @@ class Operator:
     inputs: int = 1
     outputs: int = 1
 
-    def read(self, table: Table | None) -> Mapping[str, Value]:
+    def read(self, table: Table | None) -> Mapping[str, AttributeValue]:
         """Return all attributes of one node."""
         if table is None:
             return MappingProxyType({})

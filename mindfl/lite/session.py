@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,33 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindfl.errors import DataError, ModelFormatError
 from mindfl.files import PathLike
+from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
-from mindfl.lite.plan import Graph, Program, plan_prediction, plan_training
-from mindfl.lite.schema import OPTIMIZERS
+from mindfl.lite.program import ALIGNMENT, Program
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The programs of one model for one form of input, with one arena for both."""
-
-    train: Program | None
-    predict: Program
-    arena_size: int
-
-    @classmethod
-    def of(cls, graph: Graph, *, folded: bool) -> Programs:
-        """Plan training (where the model has it) and prediction."""
-        train = None
-        start = graph.constants_size
-        if graph.model.optimizer_nodes:
-            train = plan_training(graph, folded=folded, start=start)
-            start = train.end
-        predict = plan_prediction(graph, folded=folded, start=start)
-        return cls(train, predict, predict.end)
 
 
 @dataclass(frozen=True)
@@ -53,46 +31,6 @@ class Batches:
     packed: Floats
     count: int
     folded: bool
-
-
-class Executable:
-    """A model planned once; any number of sessions (one per thread) run it."""
-
-    def __init__(self, model: LiteModel) -> None:
-        self.model = model
-        self.graph = Graph(model)
-        self._programs: dict[bool, Programs] = {}
-        self._planning = threading.Lock()
-
-    def programs(self, *, folded: bool) -> Programs:
-        """Return the programs for samples with all channels (``folded=False``) or with one that stands for all."""
-        with self._planning:
-            if folded not in self._programs:
-                self._programs[folded] = Programs.of(self.graph, folded=folded)
-            return self._programs[folded]
-
-    @cached_property
-    def constants(self) -> Floats:
-        """The float constants of the file as they lie at the head of an arena."""
-        head = np.zeros(self.graph.constants_size, np.float32)
-        for index, place in self.graph.constants.items():
-            data = self.model.tensors[index].data
-            if data is not None:
-                head[place.offset : place.offset + place.size] = data.ravel()
-        return head
-
-    @cached_property
-    def state(self) -> tuple[slice, ...]:
-        """Where everything but the weights lies in ``constants``."""
-        weights = {tensor.index for tensor in self.model.parameters.values()}
-        places = [place for index, place in self.graph.constants.items() if index not in weights]
-        return tuple(slice(place.offset, place.offset + place.size) for place in places)
-
-    @cached_property
-    def learning_rates(self) -> tuple[int, ...]:
-        """Arena offsets of the learning-rate constants."""
-        indices = {node.inputs[OPTIMIZERS[node.op]] for node in self.model.optimizer_nodes}
-        return tuple(self.graph.constants[index].offset for index in sorted(indices & self.graph.constants.keys()))
 
 
 class Session:
@@ -293,6 +231,6 @@ def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
 
 def _aligned_zeros(count: int) -> Floats:
     """Return zeroed float32 memory that begins on a cache line."""
-    raw = np.zeros(count + 16, np.float32)
-    start = -(raw.ctypes.data // 4) % 16
+    raw = np.zeros(count + ALIGNMENT, np.float32)
+    start = -(raw.ctypes.data // raw.itemsize) % ALIGNMENT
     return raw[start : start + count]

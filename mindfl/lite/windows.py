@@ -2,9 +2,106 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
+
+from mindfl.lite.graph import need
 from mindfl.lite.model import Node
-from mindfl.lite.plan import need
 from mindfl.lite.schema import PAD_EXPLICIT, PAD_SAME, PAD_VALID
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of one convolution. ``height``/``width`` are those of the input with its border."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+    inner: tuple[int, int]
+    channels: int
+    out: tuple[int, int, int]
+
+    @property
+    def padded(self) -> bool:
+        """Whether a border is needed at all."""
+        return (self.height, self.width) != self.inner
+
+    def pixel(self, row: int, column: int) -> int:
+        """Return the first feature row of a pixel of the bordered input."""
+        return (row * self.width + column) * self.channels
+
+    def taps(self) -> list[int]:
+        """Return the feature row of each tap of the window at the origin, in the weight's order."""
+        return [
+            self.pixel(row * self.dilation[0], column * self.dilation[1]) + channel
+            for row, column, channel in product(range(self.kernel[0]), range(self.kernel[1]), range(self.channels))
+        ]
+
+    def runs(self) -> tuple[list[int], int]:
+        """Return the starts of the runs of neighbouring taps, and their common length."""
+        taps = self.taps()
+        length = self.channels * (self.kernel[1] if self.dilation[1] == 1 else 1)
+        return taps[::length], length
+
+    def windows(self, rows: int) -> list[int]:
+        """Return the first feature row of each output position's window in the first ``rows`` output rows."""
+        return [
+            self.pixel(row * self.stride[0], column * self.stride[1])
+            for row, column in product(range(rows), range(self.out[1]))
+        ]
+
+    def border(self) -> list[int]:
+        """Return, for each feature row with the border, the row of the inner image, or -1 in the border."""
+        rows = []
+        for row, column, channel in product(range(self.height), range(self.width), range(self.channels)):
+            r, c = row - self.top, column - self.left
+            inside = 0 <= r < self.inner[0] and 0 <= c < self.inner[1]
+            rows.append((r * self.inner[1] + c) * self.channels + channel if inside else -1)
+        return rows
+
+    def centre(self) -> list[int]:
+        """Return, for each feature row of the inner image, its row with the border."""
+        return [
+            self.pixel(row + self.top, column + self.left) + channel
+            for row, column, channel in product(range(self.inner[0]), range(self.inner[1]), range(self.channels))
+        ]
+
+
+def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...]) -> Geometry:
+    """Return the sizes of a convolution node, or of a gradient's, from NHWC shape ``x_dims`` to ``y_dims``.
+
+    Raises :class:`ModelFormatError` for attributes that are out of range or do not fit the shapes.
+    """
+    need(len(x_dims) == 4 and len(y_dims) == 4, node, f"shapes {x_dims} and {y_dims}")
+    need(node.integer("group") in (0, 1), node, f"{node.integer('group')} groups")
+    kernel, stride, dilation = (node.integers(name)[-2:] for name in ("kernel_size", "stride", "dilation"))
+    need(len(kernel) == len(stride) == len(dilation) == 2, node, "a window that is not two-dimensional")
+    need(min(*kernel, *dilation) >= 1, node, f"window {kernel} and dilation {dilation}")
+    explicit = node.integer("pad_mode") == PAD_EXPLICIT
+    pads = node.integers("pad_list") if explicit else (0, 0, 0, 0)
+    need(len(pads) == 4, node, f"{len(pads)} values of padding")
+    reach = tuple(dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1))
+    inner, out = x_dims[1:3], y_dims[1:3]
+    before, expected = window_positions(node, inner, reach, stride, pads)
+    need(out == expected, node, f"shapes {x_dims} and {y_dims}")
+    spans = [(out[axis] - 1) * stride[axis] + reach[axis] for axis in (0, 1)]
+    height, width = (max(before[axis] + inner[axis], spans[axis]) for axis in (0, 1))
+    return Geometry(
+        kernel=(kernel[0], kernel[1]),
+        stride=(stride[0], stride[1]),
+        dilation=(dilation[0], dilation[1]),
+        top=before[0],
+        left=before[1],
+        height=height,
+        width=width,
+        inner=(inner[0], inner[1]),
+        channels=x_dims[3],
+        out=(out[0], out[1], y_dims[3]),
+    )
 
 
 def window_positions(

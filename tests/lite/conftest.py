@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lite_reference import Reference
+from lite_reference import MakePair, Reference
 
 from mindfl.convert import convert_model
 from mindfl.lite import LiteModel, Session
-
-#: (network, image shape, batch, optimizer) -> the runtime's session and MindSpore's trainer, with equal weights
-MakePair = Callable[..., tuple[Session, Reference]]
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ import numpy as np
 
 from mindfl.lite import Executable, LiteModel
 from mindfl.lite.kernels.opcodes import NOWHERE, OPERANDS
-from mindfl.lite.plan import Program
-from mindfl.lite.program import Builder
+from mindfl.lite.program import Builder, Program
 
 VECTOR = 16
 Operands = dict[str, int]

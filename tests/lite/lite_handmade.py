@@ -107,7 +107,7 @@ def handmade(
         w2 = m.weight("conv2.weight", filters + 2, *second.kernel, filters)
         last_size, last_channels = second.outputs(size), filters + 2
         out = m.computed(batch, *last_size, last_channels)
-        last = c2 = m.node("Conv2DFusion", [a1, w2], out, **second.convolution(gradient=False))
+        last = m.node("Conv2DFusion", [a1, w2], out, **second.convolution(gradient=False))
     pool_input, pool_size = last, last_size
     if pool is not None:
         last_size = pool.outputs(last_size)
@@ -135,7 +135,6 @@ def handmade(
         out = m.computed(filters + 2, *second.kernel, filters)
         gradients[w2] = m.node("Conv2DBackpropFilterFusion", [dlast, a1], out, **attributes)
         dlast = m.node("Conv2DBackpropInputFusion", [dlast, w2], m.computed(batch, *size, filters), **attributes)
-        assert c2 != a1
     dc1 = m.node("ActivationGrad", [dlast, a1], m.computed(batch, *size, filters), type=1)
     out = m.computed(filters, *conv.kernel, channels)
     gradients[w1] = m.node("Conv2DBackpropFilterFusion", [dc1, x], out, **conv.convolution(gradient=True))

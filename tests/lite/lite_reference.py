@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.lite import Session
 from mindfl.models import import_mindspore
 
 #: name -> MindSpore optimizer and its options
@@ -89,3 +90,7 @@ def random_batch(session: Any, seed: int, count: int | None = None) -> tuple[NDA
     count = session.batch_size if count is None else count
     images = draw.uniform(-1, 1, (count, *session.image_shape)).astype(np.float32)
     return images, draw.integers(0, session.classes, count).astype(np.int32)
+
+
+#: (network, image shape, batch, optimizer) -> the runtime's session and MindSpore's trainer, with equal weights
+MakePair = Callable[..., tuple[Session, Reference]]

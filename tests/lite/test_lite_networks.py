@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakePair
 from lite_bounds import check_model
-from lite_reference import random_batch, small_network
+from lite_reference import MakePair, random_batch, small_network
 
 from mindfl.errors import MindirError, ModelFormatError
 

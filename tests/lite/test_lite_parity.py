@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakePair
-from lite_reference import OPTIMIZERS, Reference, random_batch
+from lite_reference import OPTIMIZERS, MakePair, Reference, random_batch
 
 from mindfl.lite import Session
 from mindfl.models import model_spec

@@ -80,6 +80,15 @@ class Emitter:
             value = self.builder.fadd(*halves)
         return self.builder.extract_element(value, I32(0))
 
+    def each_vector(self, size: Any, body: Callable[[Any], None]) -> None:
+        """Run ``body(offset)`` for the offset of each vector among ``size`` elements, a positive multiple of VECTOR."""
+
+        def step(number: Any, state: list[Any]) -> list[Any]:
+            body(self.times(number, VECTOR))
+            return state
+
+        self.loop(self.builder.sdiv(size, I64(VECTOR)), [], step)
+
     def loop(self, count: Any, initial: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """Run ``body(index, state)`` for index 0..count-1 (count >= 1) with the state kept in registers."""
         builder = self.builder

@@ -131,16 +131,8 @@ def conv(arena: Any, table: Any, i: Any) -> None:
 def conv_input_grad(arena: Any, table: Any, i: Any) -> None:
     """dx = scatter of weight^T dy: every output position adds to the window it was computed from, run by run."""
     dy, weight, dx, cleared, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
-    runs, run, channels, height, width, row_step, column_step, lanes = (
-        i[7],
-        i[8],
-        i[9],
-        i[10],
-        i[11],
-        i[12],
-        i[13],
-        i[14],
-    )
+    runs, run, channels, height, width = i[7], i[8], i[9], i[10], i[11]
+    row_step, column_step, lanes = i[12], i[13], i[14]
     arena[dx : dx + cleared] = 0.0
     taps = runs * run
     for row in range(height):

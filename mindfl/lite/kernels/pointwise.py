@@ -65,21 +65,12 @@ def pool(arena: Any, table: Any, i: Any) -> None:
     maximum; none where ``masked`` and the maximum is not positive (a ReLU before the pooling passes no gradient there).
     """
     x, y, index, masked, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
-    kernel_height, kernel_width, row_stride, column_stride, top, left, run = (
-        i[9],
-        i[10],
-        i[11],
-        i[12],
-        i[13],
-        i[14],
-        i[15],
-    )
+    kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
+    top, left, run = i[13], i[14], i[15]
     for row in range(out_height):
-        first_row = max(row * row_stride - top, 0)
-        rows = min(row * row_stride - top + kernel_height, height) - first_row
+        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
         for column in range(out_width):
-            first_column = max(column * column_stride - left, 0)
-            columns = min(column * column_stride - left + kernel_width, width) - first_column
+            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
             corner = x + (first_row * width + first_column) * run
             window = (row * out_width + column) * run
             window_maximum(arena, corner, width * run, run, rows, columns, y + window, index, window, masked, run)
@@ -92,27 +83,25 @@ def pool_grad(arena: Any, table: Any, i: Any) -> None:
     ``tiled`` says that the windows cover every position exactly once.
     """
     dy, index, dx, tiled, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
-    kernel_height, kernel_width, row_stride, column_stride, top, left, run = (
-        i[9],
-        i[10],
-        i[11],
-        i[12],
-        i[13],
-        i[14],
-        i[15],
-    )
+    kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
+    top, left, run = i[13], i[14], i[15]
     if not tiled:
         arena[dx : dx + height * width * run] = _ZERO
     added = 1 - tiled
     for row in range(out_height):
-        first_row = max(row * row_stride - top, 0)
-        rows = min(row * row_stride - top + kernel_height, height) - first_row
+        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
         for column in range(out_width):
-            first_column = max(column * column_stride - left, 0)
-            columns = min(column * column_stride - left + kernel_width, width) - first_column
+            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
             corner = dx + (first_row * width + first_column) * run
             window = (row * out_width + column) * run
             window_gradient(arena, dy + window, index, window, corner, width * run, run, rows, columns, added, run)
+
+
+@njit(nogil=True)
+def _inside(start: int, length: int, size: int) -> Any:
+    """Return where the part of a window that lies on an image of ``size`` begins, and how long that part is."""
+    first = max(start, 0)
+    return first, min(start + length, size) - first
 
 
 @njit(nogil=True)
@@ -215,13 +204,8 @@ def sgd(arena: Any, table: Any, i: Any) -> None:
     """MindSpore Lite SGD: with momentum the first step copies the gradient, as ``first`` (stat) says until it is 0."""
     size, nesterov = i[9], i[10]
     weight, gradient, state = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[4] : i[4] + size]
-    rate, factor, first, dampening, decay = (
-        arena[i[3]],
-        arena[i[5]],
-        arena[i[6] : i[6] + size],
-        arena[i[7]],
-        arena[i[8]],
-    )
+    first = arena[i[6] : i[6] + size]
+    rate, factor, dampening, decay = arena[i[3]], arena[i[5]], arena[i[7]], arena[i[8]]
     for n in range(size):
         slope = gradient[n] + weight[n] * decay
         if factor > _ZERO:

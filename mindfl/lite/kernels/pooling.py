@@ -6,7 +6,8 @@ compared and selected in registers.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -15,123 +16,122 @@ from numba.extending import intrinsic
 from mindfl.lite.kernels.emitter import BYTES, FLOAT, I32, I64, LANES, NUMBERS, VECTOR, Emitter
 
 _NO_PLACE = 255
+#: the smallest positive float32: below it lies what is not positive
 _SMALLEST = 2.0**-149
-"""The smallest positive float32: below it lies what is not positive."""
 
 
 @intrinsic
 def window_maximum(
-    typing: Any,
-    arena: Any,
-    x: Any,
-    row_step: Any,
-    column_step: Any,
-    rows: Any,
-    columns: Any,
-    y: Any,
-    index: Any,
-    shift: Any,
-    masked: Any,
-    run: Any,
-) -> Any:
+    typing: Any, arena: Any, x: Any, row_step: Any, column_step: Any, rows: Any, columns: Any, y: Any, index: Any,
+    shift: Any, masked: Any, run: Any,
+) -> Any:  # fmt: skip
     """``arena[y + n] = max over r, c of arena[x + r*row_step + c*column_step + n]`` for n below ``run``.
 
     Unless ``index`` is negative, byte ``shift + n`` behind it becomes the number ``r*columns + c`` of the first
     maximum, or 255 where ``masked`` and the maximum is not positive.
     """
-    signature = types.void(arena, *[types.int64] * 10)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        arena, x, row_step, column_step, rows, columns, y, index, shift, masked, run = arguments
-        emit = Emitter(context, builder, signature.args[0], arena)
-        lowest, smallest = ir.Constant(FLOAT, float("-inf")), ir.Constant(FLOAT, _SMALLEST)
-        floor = emit.splat(builder.select(builder.icmp_signed("!=", masked, I64(0)), smallest, lowest))
-
-        def vector(block: Any, state: list[Any]) -> list[Any]:
-            n = emit.times(block, VECTOR)
-            corner = emit.add(x, n)
-
-            def row(r: Any, state: list[Any]) -> list[Any]:
-                def column(c: Any, state: list[Any]) -> list[Any]:
-                    highest, place, number = state
-                    offset = emit.add(builder.mul(r, row_step), builder.mul(c, column_step))
-                    value = emit.load(emit.add(corner, offset))
-                    kept = builder.fcmp_ordered("<=", value, highest)
-                    here = emit.splat(number)
-                    return [
-                        builder.select(kept, highest, value),
-                        builder.select(kept, place, here),
-                        builder.add(number, I32(1)),
-                    ]
-
-                return emit.loop(columns, state, column)
-
-            start = [emit.load(corner), ir.Constant(NUMBERS, [0] * VECTOR), I32(0)]
-            highest, place, _ = emit.loop(rows, start, row)
-            emit.store(highest, emit.add(y, n))
-            with builder.if_then(builder.icmp_signed(">=", index, I64(0))):
-                none = ir.Constant(NUMBERS, [_NO_PLACE] * VECTOR)
-                place = builder.select(builder.fcmp_ordered("<", highest, floor), none, place)
-                builder.store(builder.trunc(place, BYTES), emit.bytes_at(index, emit.add(shift, n)), align=1)
-            return []
-
-        emit.loop(builder.sdiv(run, I64(VECTOR)), [], vector)
-        return context.get_dummy_value()
-
-    return signature, generate
+    return types.void(arena, *[types.int64] * 10), _emit_maximum
 
 
 @intrinsic
 def window_gradient(
-    typing: Any,
-    arena: Any,
-    dy: Any,
-    index: Any,
-    shift: Any,
-    dx: Any,
-    row_step: Any,
-    column_step: Any,
-    rows: Any,
-    columns: Any,
-    added: Any,
-    run: Any,
-) -> Any:
+    typing: Any, arena: Any, dy: Any, index: Any, shift: Any, dx: Any, row_step: Any, column_step: Any, rows: Any,
+    columns: Any, added: Any, run: Any,
+) -> Any:  # fmt: skip
     """Give ``arena[dy + n]`` to the window position whose number stands at byte ``shift + n`` behind ``index``.
 
     The other positions get zero; with ``added`` the values are added to what is there.
     """
-    signature = types.void(arena, *[types.int64] * 10)
+    return types.void(arena, *[types.int64] * 10), _emit_gradient
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        arena, dy, index, shift, dx, row_step, column_step, rows, columns, added, run = arguments
-        emit = Emitter(context, builder, signature.args[0], arena)
-        zero = ir.Constant(LANES, [0.0] * VECTOR)
 
-        def vector(block: Any, state: list[Any]) -> list[Any]:
-            n = emit.times(block, VECTOR)
-            gradient = emit.load(emit.add(dy, n))
-            place = builder.zext(builder.load(emit.bytes_at(index, emit.add(shift, n)), align=1), NUMBERS)
-            corner = emit.add(dx, n)
+class _Window(NamedTuple):
+    """The positions of a window: integers known when the code runs."""
 
-            def row(r: Any, state: list[Any]) -> list[Any]:
-                def column(c: Any, state: list[Any]) -> list[Any]:
-                    (number,) = state
-                    target = emit.add(corner, emit.add(builder.mul(r, row_step), builder.mul(c, column_step)))
-                    here = builder.icmp_signed("==", place, emit.splat(number))
-                    share = builder.select(here, gradient, zero)
-                    with builder.if_else(builder.icmp_signed("!=", added, I64(0))) as (adding, setting):
-                        with adding:
-                            emit.store(builder.fadd(emit.load(target), share), target)
-                        with setting:
-                            emit.store(share, target)
-                    return [builder.add(number, I32(1))]
+    rows: Any
+    columns: Any
+    row_step: Any
+    column_step: Any
 
-                return emit.loop(columns, state, column)
 
-            emit.loop(rows, [I32(0)], row)
-            return []
+#: is given a position's offset and number and the state; returns the state for the next position
+_Visit = Callable[[Any, Any, list[Any]], list[Any]]
 
-        emit.loop(builder.sdiv(run, I64(VECTOR)), [], vector)
-        return context.get_dummy_value()
 
-    return signature, generate
+def _emit_maximum(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, x, row_step, column_step, rows, columns, y, index, shift, masked, run = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    window = _Window(rows, columns, row_step, column_step)
+    lowest, smallest = ir.Constant(FLOAT, float("-inf")), ir.Constant(FLOAT, _SMALLEST)
+    floor = emit.splat(builder.select(builder.icmp_signed("!=", masked, I64(0)), smallest, lowest))
+
+    def vector(n: Any) -> None:
+        highest, place = _first_maximum(emit, window, emit.add(x, n))
+        emit.store(highest, emit.add(y, n))
+        with builder.if_then(builder.icmp_signed(">=", index, I64(0))):
+            none = ir.Constant(NUMBERS, [_NO_PLACE] * VECTOR)
+            place = builder.select(builder.fcmp_ordered("<", highest, floor), none, place)
+            builder.store(builder.trunc(place, BYTES), emit.bytes_at(index, emit.add(shift, n)), align=1)
+
+    emit.each_vector(run, vector)
+    return context.get_dummy_value()
+
+
+def _first_maximum(emit: Emitter, window: _Window, corner: Any) -> list[Any]:
+    """Return the maxima over the window that begins at ``corner``, and the numbers of their first positions."""
+
+    def visit(offset: Any, number: Any, state: list[Any]) -> list[Any]:
+        highest, place = state
+        value = emit.load(offset)
+        kept = emit.builder.fcmp_ordered("<=", value, highest)
+        here = emit.splat(number)
+        return [emit.builder.select(kept, highest, value), emit.builder.select(kept, place, here)]
+
+    return _each_position(emit, window, corner, [emit.load(corner), ir.Constant(NUMBERS, [0] * VECTOR)], visit)
+
+
+def _emit_gradient(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, dy, index, shift, dx, row_step, column_step, rows, columns, added, run = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    window = _Window(rows, columns, row_step, column_step)
+
+    def vector(n: Any) -> None:
+        gradient = emit.load(emit.add(dy, n))
+        place = builder.zext(builder.load(emit.bytes_at(index, emit.add(shift, n)), align=1), NUMBERS)
+        _distribute(emit, window, emit.add(dx, n), gradient, place, added)
+
+    emit.each_vector(run, vector)
+    return context.get_dummy_value()
+
+
+def _distribute(emit: Emitter, window: _Window, corner: Any, gradient: Any, place: Any, added: Any) -> None:
+    """Store, or add where ``added``, the gradient at the position with the number ``place``, zero at the others."""
+    builder = emit.builder
+    zero = ir.Constant(LANES, [0.0] * VECTOR)
+
+    def visit(offset: Any, number: Any, state: list[Any]) -> list[Any]:
+        here = builder.icmp_signed("==", place, emit.splat(number))
+        share = builder.select(here, gradient, zero)
+        with builder.if_else(builder.icmp_signed("!=", added, I64(0))) as (adding, setting):
+            with adding:
+                emit.store(builder.fadd(emit.load(offset), share), offset)
+            with setting:
+                emit.store(share, offset)
+        return state
+
+    _each_position(emit, window, corner, [], visit)
+
+
+def _each_position(emit: Emitter, window: _Window, corner: Any, initial: list[Any], visit: _Visit) -> list[Any]:
+    """Visit the positions of the window at ``corner`` row by row, counting them; return the state after the last."""
+    builder = emit.builder
+
+    def row(r: Any, state: list[Any]) -> list[Any]:
+        def position(c: Any, state: list[Any]) -> list[Any]:
+            *others, number = state
+            shift = emit.add(builder.mul(r, window.row_step), builder.mul(c, window.column_step))
+            return [*visit(emit.add(corner, shift), number, others), builder.add(number, I32(1))]
+
+        return emit.loop(window.columns, state, position)
+
+    return emit.loop(window.rows, [*initial, I32(0)], row)[:-1]

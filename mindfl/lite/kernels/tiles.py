@@ -16,6 +16,7 @@ multiply-add.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from llvmlite import binding, ir
@@ -45,51 +46,37 @@ def product_tile(rows: int, vectors: int) -> Any:
 
     @intrinsic
     def tile(
-        typing: Any,
-        arena: Any,
-        table: Any,
-        a: Any,
-        am: Any,
-        ak: Any,
-        b: Any,
-        bo: Any,
-        k: Any,
-        c: Any,
-        cm: Any,
-        start: Any,
-        floor: Any,
-    ) -> Any:
-        signature = types.void(arena, table, *[types.int64] * 9, types.float32)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            arena, table, a, am, ak, b, bo, k, c, cm, start, floor = arguments
-            emit = Emitter(context, builder, signature.args[0], arena)
-            offsets = emit.data(signature.args[1], table)
-            outputs = [
-                emit.add(emit.add(c, emit.times(cm, m)), v * VECTOR) for m in range(rows) for v in range(vectors)
-            ]
-            a_rows = [emit.add(a, emit.times(am, m)) for m in range(rows)]
-            initial = _initial_sums(emit, start, outputs, rows, vectors)
-
-            def step(index: Any, sums: list[Any]) -> list[Any]:
-                row = emit.add(b, emit.entry(offsets, emit.add(bo, index)))
-                operands = [emit.load(emit.add(row, v * VECTOR)) for v in range(vectors)]
-                shift = builder.mul(index, ak)
-                results = []
-                for m in range(rows):
-                    factor = emit.splat(emit.scalar(emit.add(a_rows[m], shift)))
-                    results += [emit.fma(factor, operands[v], sums[m * vectors + v]) for v in range(vectors)]
-                return results
-
-            lowest = emit.splat(floor)
-            for value, output in zip(emit.loop(k, initial, step), outputs, strict=True):
-                below = builder.fcmp_ordered("<", value, lowest)
-                emit.store(builder.select(below, lowest, value), output)
-            return context.get_dummy_value()
-
-        return signature, generate
+        typing: Any, arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any,
+        start: Any, floor: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(arena, table, *[types.int64] * 9, types.float32), partial(_emit_product, rows, vectors)
 
     return tile
+
+
+def _emit_product(rows: int, vectors: int, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, table, a, am, ak, b, bo, k, c, cm, start, floor = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    offsets = emit.data(signature.args[1], table)
+    outputs = [emit.add(emit.add(c, emit.times(cm, m)), v * VECTOR) for m in range(rows) for v in range(vectors)]
+    a_rows = [emit.add(a, emit.times(am, m)) for m in range(rows)]
+    initial = _initial_sums(emit, start, outputs, rows, vectors)
+
+    def step(index: Any, sums: list[Any]) -> list[Any]:
+        row = emit.add(b, emit.entry(offsets, emit.add(bo, index)))
+        operands = [emit.load(emit.add(row, v * VECTOR)) for v in range(vectors)]
+        shift = builder.mul(index, ak)
+        results = []
+        for m in range(rows):
+            factor = emit.splat(emit.scalar(emit.add(a_rows[m], shift)))
+            results += [emit.fma(factor, operands[v], sums[m * vectors + v]) for v in range(vectors)]
+        return results
+
+    lowest = emit.splat(floor)
+    for value, output in zip(emit.loop(k, initial, step), outputs, strict=True):
+        below = builder.fcmp_ordered("<", value, lowest)
+        emit.store(builder.select(below, lowest, value), output)
+    return context.get_dummy_value()
 
 
 def _initial_sums(emit: Emitter, start: Any, outputs: list[Any], rows: int, vectors: int) -> list[Any]:
@@ -130,56 +117,42 @@ def reduction_tile(rows: int, taps: int) -> Any:
 
     @intrinsic
     def tile(
-        typing: Any,
-        arena: Any,
-        table: Any,
-        d: Any,
-        dm: Any,
-        dp: Any,
-        x: Any,
-        xp: Any,
-        xt: Any,
-        count: Any,
-        out: Any,
-        om: Any,
-        sums: Any,
-        first: Any,
-        last: Any,
-    ) -> Any:
-        signature = types.void(arena, table, *[types.int64] * 12)
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            arena, table, d, dm, dp, x, xp, xt, count, out, om, sums, first, last = arguments
-            emit = Emitter(context, builder, signature.args[0], arena)
-            offsets = emit.data(signature.args[1], table)
-            d_rows = [emit.add(d, emit.times(dm, m)) for m in range(rows)]
-            x_taps = [emit.add(x, emit.entry(offsets, emit.add(xt, t))) for t in range(taps)]
-            places = [emit.add(emit.times(om, m), t) for m in range(rows) for t in range(taps)]
-            waiting = [emit.add(sums, emit.times(place, VECTOR)) for place in places]
-
-            def step(index: Any, totals: list[Any]) -> list[Any]:
-                d_shift = emit.entry(offsets, emit.add(dp, index))
-                x_shift = emit.entry(offsets, emit.add(xp, index))
-                inputs = [emit.load(emit.add(x_taps[t], x_shift)) for t in range(taps)]
-                results = []
-                for m in range(rows):
-                    gradient = emit.load(emit.add(d_rows[m], d_shift))
-                    results += [emit.fma(gradient, inputs[t], totals[m * taps + t]) for t in range(taps)]
-                return results
-
-            totals = emit.loop(count, _carried_sums(emit, first, waiting), step)
-            with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (ends, goes_on):
-                with ends:
-                    for place, total in zip(places, totals, strict=True):
-                        builder.store(emit.horizontal_sum(total), builder.gep(emit.base, [emit.add(out, place)]))
-                with goes_on:
-                    for offset, total in zip(waiting, totals, strict=True):
-                        emit.store(total, offset)
-            return context.get_dummy_value()
-
-        return signature, generate
+        typing: Any, arena: Any, table: Any, d: Any, dm: Any, dp: Any, x: Any, xp: Any, xt: Any, count: Any, out: Any,
+        om: Any, sums: Any, first: Any, last: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(arena, table, *[types.int64] * 12), partial(_emit_reduction, rows, taps)
 
     return tile
+
+
+def _emit_reduction(rows: int, taps: int, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, table, d, dm, dp, x, xp, xt, count, out, om, sums, first, last = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    offsets = emit.data(signature.args[1], table)
+    d_rows = [emit.add(d, emit.times(dm, m)) for m in range(rows)]
+    x_taps = [emit.add(x, emit.entry(offsets, emit.add(xt, t))) for t in range(taps)]
+    places = [emit.add(emit.times(om, m), t) for m in range(rows) for t in range(taps)]
+    waiting = [emit.add(sums, emit.times(place, VECTOR)) for place in places]
+
+    def step(index: Any, totals: list[Any]) -> list[Any]:
+        d_shift = emit.entry(offsets, emit.add(dp, index))
+        x_shift = emit.entry(offsets, emit.add(xp, index))
+        inputs = [emit.load(emit.add(x_taps[t], x_shift)) for t in range(taps)]
+        results = []
+        for m in range(rows):
+            gradient = emit.load(emit.add(d_rows[m], d_shift))
+            results += [emit.fma(gradient, inputs[t], totals[m * taps + t]) for t in range(taps)]
+        return results
+
+    totals = emit.loop(count, _carried_sums(emit, first, waiting), step)
+    with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (ends, goes_on):
+        with ends:
+            for place, total in zip(places, totals, strict=True):
+                builder.store(emit.horizontal_sum(total), builder.gep(emit.base, [emit.add(out, place)]))
+        with goes_on:
+            for offset, total in zip(waiting, totals, strict=True):
+                emit.store(total, offset)
+    return context.get_dummy_value()
 
 
 def _carried_sums(emit: Emitter, first: Any, waiting: list[Any]) -> list[Any]:
