@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,6 +31,8 @@ SLICE = 64 * 1024
 """Bytes of a reply handed to the transport at once."""
 HEAD_BYTES = 64 * 1024
 """Longest head of a request."""
+_REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r?\n")
+"""A request in order, but for a method that the parser does not know."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -53,7 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         self._arriving: Request | None = None
         self._admitted = self._bypassing = False
         self._memory: memoryview | None = None
-        self._waiting: deque[Request | None] = deque()
+        self._waiting: deque[Request | int] = deque()
         self._answering: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._lingering = False
@@ -128,8 +131,10 @@ class Connection(asyncio.BufferedProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._parser = httptools.HttpRequestParser(self)
             self._parse(data[upgrade.args[0] :])
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501 if _REQUEST_LINE.match(data) else 400)
         except httptools.HttpParserError:
-            self._refuse()
+            self._refuse(400)
         if self._waiting:
             self._read(False)
 
@@ -148,14 +153,14 @@ class Connection(asyncio.BufferedProtocol):
         if request is not None:
             request.finish()
 
-    def _refuse(self) -> None:
+    def _refuse(self, status: int) -> None:
         logger.info("%s: not an HTTP request", self.peer)
         self._read(False)
         self._limit.lift()
         if self._arriving is not None:
             self._arriving.fail(NotHttpError())
         else:
-            self._waiting.append(None)
+            self._waiting.append(status)
             self._answer_next()
 
     # What the parser calls.
@@ -190,8 +195,8 @@ class Connection(asyncio.BufferedProtocol):
             self._headers,
             keep_alive=self._parser.should_keep_alive(),
         )
-        # Another protocol may be offered (Java's client does), and is never taken; but the parser stops there, and passes
-        # no body on.
+        # Another protocol may be offered (Java's client does so), and is never taken; but the parser stops there, and
+        # passes no body on.
         if self._parser.should_upgrade():
             if request.length is None:
                 raise NotHttpError
@@ -233,11 +238,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._answering is None and self._waiting and self._transport is not None:
             self._answering = asyncio.get_running_loop().create_task(self._answer(self._waiting.popleft()))
 
-    async def _answer(self, request: Request | None) -> None:
+    async def _answer(self, request: Request | int) -> None:
+        """Answer a request, or what is none with an error of this status."""
         self._server.begin()
         keep = False
         try:
-            reply = error_page(400) if request is None else await self._reply(request)
+            reply = error_page(request) if isinstance(request, int) else await self._reply(request)
             self._limit.set(limits.patience(len(reply.body)), "taking an answer")
             keep = await self._send(request, reply)
         except ConnectionError:
@@ -251,9 +257,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _reply(self, request: Request) -> Reply:
         try:
             return await self._server.front(request)
-        except NotHttpError:
-            return error_page(400)
-        except TooLargeError:
+        except (NotHttpError, TooLargeError):
+            # That a chunk is broken is the same to the reference.
             return error_page(413)
         except ConnectionError:
             raise
@@ -261,16 +266,17 @@ class Connection(asyncio.BufferedProtocol):
             logger.error("%s: internal error: %r", self.peer, error, exc_info=error)
             return error_page(500)
 
-    async def _send(self, request: Request | None, reply: Reply) -> bool:
+    async def _send(self, request: Request | int, reply: Reply) -> bool:
         """Send ``reply``; return whether the connection may take another request.
 
         A large body goes out in slices, each of which waits for the one before, so that thousands of slow readers hold
         a slice each and share the rest.
         """
-        keep = request is not None and request.keep_alive and request.complete
-        keep = keep and not (reply.close or self._server.draining)
-        head = reply.head(request.version if request is not None else "1.1", keep_alive=keep)
-        body = reply.body if request is None or request.method != "HEAD" else b""
+        keep, version, body = False, "1.1", reply.body
+        if isinstance(request, Request):
+            keep = request.keep_alive and request.complete and not (reply.close or self._server.draining)
+            version, body = request.version, b"" if request.method == "HEAD" else reply.body
+        head = reply.head(version, keep_alive=keep)
         if len(body) <= SLICE:
             await self._write(head + body)
         else:
