@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,13 +114,9 @@ def _server(options: dict[str, Any]) -> HttpSettings | None:
 
 
 def _names(options: dict[str, Any], option_name: str) -> tuple[str, ...] | None:
-    value = options[option_name]
-    if value is None:
-        return None
-    try:
-        return tuple(filter(None, re.split(options["name_regex"] or ",", value)))
-    except re.error as error:
-        raise OptionError(f"name_regex {options['name_regex']!r} is no regular expression: {error}") from None
+    from mindfl.sim.config import split_names
+
+    return split_names(options[option_name], options["name_regex"] or ",", option_name)
 
 
 def _train(job: DeviceJob, as_json: bool) -> None:

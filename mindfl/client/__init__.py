@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mindfl.client.config import ClientConfig
 from mindfl.client.device import DeviceClient
 from mindfl.client.flow import Effect, Flow, IterationDone, IterationOutcome, JobResult, Send, Wait
-from mindfl.client.http import HttpSettings, HttpTransport
 from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
 from mindfl.client.modelfiles import ModelFiles
-from mindfl.client.tls import TlsSettings
 from mindfl.client.trainer import EpochReport, Trainer
 from mindfl.client.transport import Finished, InProcessTransport, MeteredTransport, Traffic, Transport, advance, run
+
+if TYPE_CHECKING:
+    from mindfl.client.http import HttpSettings, HttpTransport
+    from mindfl.client.tls import TlsSettings
+
+#: name -> module that defines it, loaded when first used: devices in this process need neither urllib3 nor ssl
+_HOMES = {
+    "HttpSettings": "mindfl.client.http",
+    "HttpTransport": "mindfl.client.http",
+    "TlsSettings": "mindfl.client.tls",
+}
 
 __all__ = [
     "ClientConfig",
@@ -39,3 +51,9 @@ __all__ = [
     "java_float",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

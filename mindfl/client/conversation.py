@@ -46,11 +46,11 @@ class JobOver(Exception):  # noqa: N818 - a turn of the flow, not an error
 class Conversation:
     """One client's exchanges. ``stage`` and ``iteration`` say where in the job it is: errors name them."""
 
-    def __init__(self, config: ClientConfig, now_ms: Callable[[], int], lines: JobLog) -> None:
+    def __init__(self, config: ClientConfig, steady_ms: Callable[[], int], lines: JobLog) -> None:
         self.stage = ""
         self.iteration = 0
         self._config = config
-        self._now_ms = now_ms
+        self._steady_ms = steady_ms
         self._lines = lines
         self._answered = False
 
@@ -60,7 +60,7 @@ class Conversation:
         A server that was never heard of and cannot be reached is a wrong address: that fails at once.
         """
         repeated = False
-        pause, deadline = self._config.retry_ms, self._now_ms() + self._config.retry_limit_ms
+        pause, deadline = self._config.retry_ms, self._steady_ms() + self._config.retry_limit_ms
         while True:
             try:
                 answer = yield Send(request)
@@ -71,7 +71,7 @@ class Conversation:
                 failure = error.with_traceback(None)
             repeated = repeated or failure.sent
             hopeless = failure.lasting or not (self._answered or failure.sent)
-            if hopeless or self._now_ms() + pause > deadline:
+            if hopeless or self._steady_ms() + pause > deadline:
                 self._lines.no_answer(self.stage, str(failure))
                 raise self._located(failure)
             self._lines.sending_again(self.stage, str(failure), pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,14 +16,12 @@ from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult,
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog
 from mindfl.client.modelfiles import ModelFiles
+from mindfl.client.requests import model_request, start_request, update_request
 from mindfl.client.trainer import Trainer
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.protocol import (
-    CompressType,
     FLPlan,
     PlainText,
-    RequestFLJob,
-    RequestGetModel,
     RequestUpdateModel,
     ResponseCode,
     ResponseFLJob,
@@ -38,11 +37,17 @@ DEFAULT_LEARNING_RATE = 0.1
 ResultT = TypeVar("ResultT")
 
 
+def monotonic_ms() -> int:
+    """Return milliseconds of the machine's clock that is never set."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class DeviceClient:
     """A client that trains with ``trainer`` and talks through its flows (see :mod:`mindfl.client.flow`).
 
-    ``now_ms`` gives milliseconds since the epoch. ``files`` are backed up when a job or task begins and take over the
-    model at its end (``config.model_file`` names them in the log); None keeps no files.
+    ``now_ms`` gives milliseconds since the epoch, as the device's clock shows them; ``steady_ms`` those of a clock that
+    is never set, by which patience and durations are measured. ``files`` are backed up when a job or task begins and
+    take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
 
     Failures of the trainer are raised as :class:`ClientError`, refusals and nonsense from the server as
     :class:`ProtocolError`, a server that cannot be reached as :class:`TransportError`; all name the client and the
@@ -56,13 +61,16 @@ class DeviceClient:
         now_ms: Callable[[], int],
         log: ClientLog | None = None,
         files: ModelFiles | None = None,
+        *,
+        steady_ms: Callable[[], int] = monotonic_ms,
     ) -> None:
         self.config = config
         self._trainer = trainer
         self._now_ms = now_ms
+        self._steady_ms = steady_ms
         self._files = files
         self._lines = JobLog(log, config, trainer)
-        self._talk = Conversation(config, now_ms, self._lines)
+        self._talk = Conversation(config, steady_ms, self._lines)
         self._iterations = 1
         self._accuracy: float | None = None
         self._evaluated: int | None = None
@@ -131,10 +139,10 @@ class DeviceClient:
         """Return the predicted labels of the test data, and log them. Needs no server."""
         self._lines.task_started("modelInference")
         self._lines.inference_started()
-        begin = self._now_ms()
+        begin = self._steady_ms()
         try:
             labels = self._guarded(self._trainer.predict)
-            self._lines.inferred(labels.tolist(), self._now_ms() - begin)
+            self._lines.inferred(labels.tolist(), self._steady_ms() - begin)
         finally:
             self._lines.flush()
         return labels
@@ -180,7 +188,8 @@ class DeviceClient:
     def _start(self) -> Flow[FLPlan]:
         self._talk.stage = "startFLJob"
         self._lines.iteration_started()
-        answer, repeated = yield from self._talk.exchange(self._start_request())
+        request = start_request(self.config, self._trainer, self._talk.iteration, self._now_ms())
+        answer, repeated = yield from self._talk.exchange(request)
         response = self._talk.table(answer, ResponseFLJob)
         self._lines.start_response(response)
         self._talk.iteration = response.iteration
@@ -219,17 +228,6 @@ class DeviceClient:
             raise ComeBackLater(None)
         return response.feature_map
 
-    def _start_request(self) -> RequestFLJob:
-        return RequestFLJob(
-            fl_name=self.config.fl_name,
-            fl_id=self.config.fl_id,
-            iteration=self._talk.iteration,
-            data_size=self._trainer.train_size,
-            eval_data_size=self._trainer.eval_size,
-            timestamp=str(self._now_ms()),
-            download_compress_types=(CompressType.NO_COMPRESS,),
-        )
-
     def _check_plan(self, plan: FLPlan) -> None:
         cipher = plan.cipher.encrypt_type if plan.cipher else None
         if cipher not in (None, "NOT_ENCRYPT"):
@@ -249,19 +247,19 @@ class DeviceClient:
             return None
         if self._evaluated != model:
             self._lines.evaluation_started()
-            begin = self._now_ms()
+            begin = self._steady_ms()
             self._accuracy = self._guarded(self._trainer.evaluate)
             self._evaluated = model
-            self._lines.evaluated(self._accuracy, self._now_ms() - begin)
+            self._lines.evaluated(self._accuracy, self._steady_ms() - begin)
         return self._accuracy
 
     def _train(self, plan: FLPlan) -> float:
         self._talk.stage = "train"
         rate = plan.lr or DEFAULT_LEARNING_RATE
         self._lines.training_started(self._talk.iteration, rate)
-        begin = self._now_ms()
+        begin = self._steady_ms()
         loss = self._guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
-        self._lines.training_ended(self._now_ms() - begin)
+        self._lines.training_ended(self._steady_ms() - begin)
         if not math.isfinite(loss):
             self._restore()
             self._lines.training_failed(loss)
@@ -274,7 +272,7 @@ class DeviceClient:
     def _upload(self, loss: float, accuracy: float | None) -> Flow[None]:
         self._talk.stage = "updateModel"
         # The request must not outlive its sending: a client that waits for the others holds no weights.
-        answer, repeated = yield from self._talk.exchange(self._update_request(loss, accuracy or 0.0))
+        answer, repeated = yield from self._talk.exchange(self._update_request(loss, accuracy))
         if repeated and isinstance(answer, PlainText) and texts.FINISHED in answer.text:
             return  # The lost request may have ended the job; its last model is still given away.
         response = self._talk.table(answer, ResponseUpdateModel)
@@ -297,21 +295,15 @@ class DeviceClient:
         if response.retcode == ResponseCode.SUC_NOT_READY:
             self._talk.check_code(refusal.retcode, refusal.reason, refusal.next_req_time)
 
-    def _update_request(self, loss: float, accuracy: float) -> RequestUpdateModel:
-        scale = np.float32(self._trainer.train_size)
-        return RequestUpdateModel(
-            fl_name=self.config.fl_name,
-            fl_id=self.config.fl_id,
-            iteration=self._talk.iteration,
-            feature_map={name: values * scale for name, values in self._guarded(self._trainer.weights).items()},
-            timestamp=str(self._now_ms()),
-            # Rounded as on the wire, so that every transport gives the server the same numbers.
-            upload_loss=float(np.float32(loss)),
-            upload_accuracy=float(np.float32(accuracy)),
+    def _update_request(self, loss: float, accuracy: float | None) -> RequestUpdateModel:
+        return self._guarded(
+            lambda: update_request(
+                self.config, self._trainer, self._talk.iteration, self._now_ms(), loss=loss, accuracy=accuracy
+            )
         )
 
     def _await_model(self) -> Flow[None]:
-        deadline = self._now_ms() + self.config.poll_limit_ms
+        deadline = self._steady_ms() + self.config.poll_limit_ms
         logged = False
         while True:
             try:
@@ -326,7 +318,7 @@ class DeviceClient:
                 if not logged:
                     self._lines.server_not_ready(self._talk.stage, pause.text)
                     logged = True
-            if self._now_ms() >= deadline:
+            if self._steady_ms() >= deadline:
                 self._lines.waited_too_long(self.config.poll_limit_ms // self.config.poll_ms)
                 raise self._talk.error(
                     f"got no model for {self.config.poll_limit_ms} ms", hint="look at the server's windows and its log"
@@ -341,12 +333,7 @@ class DeviceClient:
 
     def _ask_model(self, iteration: int) -> Flow[ResponseGetModel]:
         self._talk.stage = "getModel"
-        request = RequestGetModel(
-            fl_name=self.config.fl_name,
-            iteration=iteration,
-            timestamp=str(self._now_ms()),
-            download_compress_types=(CompressType.NO_COMPRESS,),
-        )
+        request = model_request(self.config, iteration, self._now_ms())
         answer, _ = yield from self._talk.exchange(request)
         response = self._talk.table(answer, ResponseGetModel)
         if response.retcode != ResponseCode.SUC_NOT_READY:

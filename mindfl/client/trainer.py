@@ -38,6 +38,10 @@ class Trainer(Protocol):
     def evaluate(self) -> float:
         """Return the share of test samples, 0..1, whose label is predicted."""
 
+    @property
+    def class_scores(self) -> NDArray[np.float32] | None:
+        """Mean score of each class over the test samples, from the last ``evaluate``; None before."""
+
     def weights(self) -> Weights:
         """Return the current weights as flat float32 views, valid until the next ``load`` or ``train``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from mindfl.client.flow import Effect, Flow, IterationDone, Send, Wait
@@ -43,6 +43,16 @@ class Traffic:
     bytes_up: int = 0
     bytes_down: int = 0
 
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.requests + other.requests, self.bytes_up + other.bytes_up, self.bytes_down + other.bytes_down
+        )
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(
+            self.requests - earlier.requests, self.bytes_up - earlier.bytes_up, self.bytes_down - earlier.bytes_down
+        )
+
 
 class MeteredTransport(Transport, Protocol):
     """A transport that counts."""
@@ -69,13 +79,7 @@ class TrafficMeter:
         up = weights_bytes(request.feature_map) if isinstance(request, RequestUpdateModel) else 0
         down = weights_bytes(response.feature_map) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
         with self._lock:
-            seen = self._traffic
-            self._traffic = replace(
-                seen,
-                requests=seen.requests + 1,
-                bytes_up=seen.bytes_up + up,
-                bytes_down=seen.bytes_down + down,
-            )
+            self._traffic += Traffic(1, up, down)
 
 
 class InProcessTransport:

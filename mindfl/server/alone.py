@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mindfl.errors import StorageError
 from mindfl.server.clock import Clock
+from mindfl.server.data_rate import Counted
 from mindfl.server.http import HttpService, Job, ManagementFront
 from mindfl.server.management import Management
 from mindfl.server.state import Progress
@@ -17,12 +18,13 @@ from mindfl.server.state import Progress
 class Alone:
     """Serves ``job``. Belongs to one event loop, in which it must be made.
 
-    See :class:`mindfl.server.cluster.Member`, which has the same methods.
+    ``counted`` wraps what answers devices. See :class:`mindfl.server.cluster.Member`, which has the same methods.
     """
 
-    def __init__(self, job: Job, management: Management, *, prefix: str, clock: Clock) -> None:
+    def __init__(self, job: Job, management: Management, *, prefix: str, clock: Clock, counted: Counted) -> None:
         self._coordinator = job.coordinator
         self._management = management
+        self._counted = counted
         self._service = HttpService(job, prefix=prefix, clock=clock)
         self.failure: asyncio.Future[StorageError] = self._service.workers.failure
 
@@ -35,7 +37,8 @@ class Alone:
         self, sockets: Sequence[socket.socket], manage_sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
     ) -> None:
         """Accept requests."""
-        await self._service.start(sockets, tls)
+        await self._service.serve(self._counted(self._service.front), sockets, tls)
+        self._service.front.watch_windows()
         await self._service.serve(ManagementFront(self._management, self._service.workers), manage_sockets, tls)
 
     async def stop(self) -> None:

@@ -10,6 +10,7 @@ import binascii
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from mindfl.errors import ModelFormatError
+from mindfl.errors import ModelFormatError, StorageError
 from mindfl.files import PathLike, read_file
 
 _FLOAT32 = "Float32"
 _CHECKSUM_LENGTH = 5  # the last field: a tag of one byte, four bytes of CRC-32
+_MOST_BYTES = 2**31 - 1  # of a protobuf message
+_MOST_DIMENSIONS = 32
 _MINDSPORE_MARK = b"crc_num"
 _MINDSPORE_TAIL = len(_MINDSPORE_MARK) + 10
 
@@ -44,7 +47,11 @@ def read_ckpt(path: PathLike) -> dict[str, NDArray[np.float32]]:
     checkpoint, is damaged, or holds no float32 tensor.
     """
     try:
+        if Path(path).stat().st_size > _MOST_BYTES:
+            raise _DamagedError(f"it is larger than the {_MOST_BYTES} bytes of a message")
         weights = _decode(read_file(path))
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", path) from None
     except _DamagedError as error:
         raise ModelFormatError(f"{path} is not a MindSpore checkpoint, or is damaged: {error}") from None
     if not weights:
@@ -117,9 +124,11 @@ def _check(content: bytes, checksum: int) -> None:
 def _array(name: str, tensors: Iterable[Any]) -> NDArray[np.float32]:
     """Join the slices of one tensor: MindSpore splits a large one into several entries of the same name."""
     slices = list(tensors)
+    if len(slices[0].dims) > _MOST_DIMENSIONS:
+        raise _DamagedError(f"{name} has {len(slices[0].dims)} dimensions")
     dims = tuple(slices[0].dims)
     shape = () if dims == (0,) else dims
     content = b"".join(item.tensor_content for item in slices)
-    if any(dim < 0 for dim in shape) or math.prod(shape) * 4 != len(content) or len(shape) > 32:
+    if any(dim < 0 for dim in shape) or math.prod(shape) * 4 != len(content):
         raise _DamagedError(f"{name} has {len(content)} bytes, which is not its shape")
     return np.frombuffer(content, "<f4").reshape(shape)

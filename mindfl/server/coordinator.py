@@ -27,20 +27,17 @@ from mindfl.protocol import (
     RequestGetModel,
     RequestUpdateModel,
     Response,
-    ResponseCode,
-    ResponseFLJob,
-    ResponseGetModel,
-    ResponseUpdateModel,
     Weights,
     texts,
 )
 from mindfl.server import events
 from mindfl.server.aggregate import Contribution, FedAvgSum, WithoutConstant, initial_model
+from mindfl.server.answers import model_answer, model_not_ready, start_answer, upload_accepted, upload_refused
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
 from mindfl.server.iteration import Device, Iteration, IterationRecord, Part
 from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, data_size_refusal, update_form_refusal
-from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState
+from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState, digest
 
 MODELS_KEPT = 3
 
@@ -86,15 +83,15 @@ class Coordinator:
         self._sum = FedAvgSum(self.layout, constant)
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
-        self._restore(state or JobState(config, "", 1, True, None, {0: model}))
+        self._restore(state or JobState(config, "", 1, True, {0: model}))
 
     def _restore(self, state: JobState) -> None:
         self.config = state.config
         self.instance = state.instance
         self._plan = state.config.plan()
         self._models = dict(state.models)
+        self._counted = dict(state.counted)
         self._current = Iteration(state.iteration)
-        self._filled = state.filled
         self._enabled = state.enabled
 
     @property
@@ -124,7 +121,8 @@ class Coordinator:
     def snapshot(self) -> JobState:
         """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
         with self._lock:
-            return JobState(self.config, self.instance, self.iteration, self._enabled, self._filled, dict(self._models))
+            models, counted = dict(self._models), dict(self._counted)
+            return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted)
 
     def next_deadline(self) -> int | None:
         """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
@@ -219,7 +217,7 @@ class Coordinator:
             case events.Renewed():
                 self._earlier_refusals += self._current.refusals
                 self._sum.reset()
-                self._restore(JobState(event.config, event.instance, 1, True, None, {0: self.model}))
+                self._restore(JobState(event.config, event.instance, 1, True, {0: self.model}))
             case events.Resumed():
                 self._current.resume(event.now_ms)
 
@@ -244,17 +242,7 @@ class Coordinator:
                 refusal = Refusal.NOT_STORED
         time = self._next_req_time(now_ms, fl_id, refusal)
         reason = self._refuse(request, refusal, fl_id=fl_id, time=time) if refusal else texts.START_SUCCESS
-        if refusal and refusal.retcode is None:
-            return PlainText(reason)
-        return ResponseFLJob(
-            retcode=refusal.retcode if refusal and refusal.retcode else ResponseCode.SUCCEED,
-            reason=reason,
-            iteration=self.iteration,
-            is_selected=refusal is None,
-            next_req_time=time,
-            fl_plan_config=self._plan,
-            feature_map=None if refusal else self.model,
-        )
+        return start_answer(refusal, reason, iteration=self.iteration, time=time, plan=self._plan, model=self.model)
 
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
@@ -269,24 +257,38 @@ class Coordinator:
     def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
         with self._lock:
             self.tick(now_ms)
-            refusal = self._update_refusal(request)
-            if refusal:
-                return self._refuse_update(request, refusal, now_ms)
+            answer = self._answer_without_counting(request, now_ms, repeated)
+            if answer:
+                return answer
         # The conversion is the heavy part, so it runs unlocked. The iteration may end meanwhile: hence a second check.
         with self._sum.convert(request.feature_map or {}) as contribution:
             event = Uploaded.of(request, now_ms)
             append = _nothing if contribution.fault else self._prepare(event)
             with self._lock:
-                refusal = self._update_refusal(request) or self._contribution_refusal(request, contribution)
-                if refusal is Refusal.UPDATE_DUPLICATE and repeated:
-                    return self._accepted(self._next_req_time(now_ms, request.fl_id))
-                if refusal:
-                    return self._refuse_update(request, refusal, now_ms)
+                answer = self._answer_without_counting(request, now_ms, repeated, contribution)
+                if answer:
+                    return answer
                 try:
                     append()
                 except StorageError:
                     return self._refuse_update(request, Refusal.NOT_STORED, now_ms)
                 return self._accept_update(event, contribution)
+
+    def _answer_without_counting(
+        self, request: RequestUpdateModel, now_ms: int, repeated: bool, contribution: Contribution | None = None
+    ) -> Response | None:
+        if repeated and self._was_counted(request):
+            return upload_accepted(self._next_req_time(now_ms, request.fl_id))
+        refusal = self._update_refusal(request)
+        if contribution and not refusal:
+            refusal = self._contribution_refusal(request, contribution)
+        return self._refuse_update(request, refusal, now_ms) if refusal else None
+
+    def _was_counted(self, request: RequestUpdateModel) -> bool:
+        fl_id = request.fl_id or ""
+        if request.iteration == self.iteration:
+            return fl_id in self._current.uploaded
+        return digest(fl_id) in self._counted.get(request.iteration, ())
 
     def absorb(self, part: Part, now_ms: int) -> None:
         """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
@@ -320,7 +322,8 @@ class Coordinator:
             return refusal
         if request.fl_id not in self._current.started:
             # A full quota closes the iteration at once, so only those who come too late can meet it.
-            return Refusal.UPDATE_QUOTA_FULL if request.iteration == self._filled else Refusal.UPDATE_NOT_STARTED
+            late = request.iteration == self.iteration - 1 and request.iteration in self._counted
+            return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
         return Refusal.UPDATE_STALE if request.iteration != self.iteration else None
 
     def _contribution_refusal(self, request: RequestUpdateModel, contribution: Contribution) -> Refusal | None:
@@ -332,10 +335,7 @@ class Coordinator:
         self._count_upload(event, contribution)
         time = self._next_req_time(event.now_ms, event.fl_id)
         self._close_if_full(event.now_ms)
-        return self._accepted(time)
-
-    def _accepted(self, time: str) -> Response:
-        return ResponseUpdateModel(retcode=ResponseCode.SUCCEED, reason=texts.UPDATE_SUCCESS, next_req_time=time)
+        return upload_accepted(time)
 
     def _count_upload(self, event: Uploaded, contribution: Contribution) -> None:
         device = self._current.upload(event.fl_id, event.upload, event.now_ms)
@@ -347,10 +347,7 @@ class Coordinator:
         reason = self._refuse(
             request, refusal, fl_id=request.fl_id, given=request.iteration, current=self.iteration, time=time
         )
-        if refusal.retcode is None:
-            return PlainText(reason)
-        next_req_time = "" if refusal.text == texts.UPDATE_SCHEMA else time
-        return ResponseUpdateModel(retcode=refusal.retcode, reason=reason, next_req_time=next_req_time)
+        return upload_refused(refusal, reason, time)
 
     def _get_model(self, request: RequestGetModel, now_ms: int) -> Response:
         if self.state is ServerState.DISABLED:
@@ -358,19 +355,11 @@ class Coordinator:
         time = self._next_req_time(now_ms)
         if self.state is ServerState.RUNNING and request.iteration == self.iteration:
             reason = self._refuse(request, Refusal.MODEL_NOT_READY, given=request.iteration)
-            return ResponseGetModel(
-                retcode=ResponseCode.SUC_NOT_READY, reason=reason, iteration=self.iteration, timestamp=time
-            )
+            return model_not_ready(reason, iteration=self.iteration, time=time)
         self._current.accept("getModel")
         # The reference's getModel task asks for iteration 0 and wants the latest, not the untrained model.
         model = self._models.get(request.iteration, self.model) if request.iteration > 0 else self.model
-        return ResponseGetModel(
-            retcode=ResponseCode.SUCCEED,
-            reason=texts.MODEL_READY.format(given=request.iteration),
-            iteration=self.iteration,
-            feature_map=self._without_constant(model),
-            timestamp=time,
-        )
+        return model_answer(request.iteration, self._without_constant(model), iteration=self.iteration, time=time)
 
     def _refuse(self, request: Request, refusal: Refusal, **places: object) -> str:
         self._current.refuse(ENDPOINTS[type(request)], refusal)
@@ -386,9 +375,11 @@ class Coordinator:
         model = self._sum.average(self.model) if valid else self.model
         self._sum.reset()
         ended = self._current
-        self._filled = ended.number if valid else None
         self._models[ended.number] = model
-        self._models.pop(ended.number - MODELS_KEPT, None)
+        if valid:
+            self._counted[ended.number] = frozenset(map(digest, ended.uploaded))
+        for kept in (self._models, self._counted):
+            kept.pop(ended.number - MODELS_KEPT, None)
         self._earlier_refusals += ended.refusals
         self._current = Iteration(ended.number + 1)
         if self._on_iteration_end:

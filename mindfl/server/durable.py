@@ -97,7 +97,7 @@ class DurableJob:
         self._log = _EventLog(layout)
         self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
         try:
-            new = JobState(config, instance, first_iteration, True, None, {first_iteration - 1: model})
+            new = JobState(config, instance, first_iteration, True, {first_iteration - 1: model})
             snapshot = self._first_snapshot(new, layout, as_stored)
             self._origin = snapshot.origin
             self._newest = snapshot
@@ -110,16 +110,7 @@ class DurableJob:
                 state=snapshot.state,
                 constant=constant,
             )
-            self._journal = self._storage.open_journal(snapshot.origin.job, snapshot.position, self._replay)
-            self._journal.drop_before(snapshot.position)
-            self._log.open(self._journal)
-            try:
-                # Some models more than now may be kept by then.
-                self._storage.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
-                self.coordinator.resume(clock.now_ms())
-            except BaseException:
-                self._journal.close()
-                raise
+            self._go_on(snapshot, clock)
         except BaseException:
             self._storage.close()
             raise
@@ -164,6 +155,19 @@ class DurableJob:
         snapshot = Snapshot(Origin(os.urandom(16), new.config, fingerprint(model)), 0, new)
         self._storage.save(snapshot.parts())
         return snapshot
+
+    def _go_on(self, snapshot: Snapshot, clock: Clock) -> None:
+        """Let everything happen again that came after the snapshot, and keep what comes from now on."""
+        self._journal = self._storage.open_journal(snapshot.origin.job, snapshot.position, self._replay)
+        self._journal.drop_before(snapshot.position)
+        self._log.open(self._journal)
+        try:
+            # Some models more than now may be kept by then.
+            self._storage.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
+            self.coordinator.resume(clock.now_ms())
+        except BaseException:
+            self._journal.close()
+            raise
 
     def _replay(self, kind: int, payload: bytes) -> None:
         event = self._log.decode(kind, payload)

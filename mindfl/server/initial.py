@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,9 @@ def initial_weights(path: PathLike, *, kchw: bool | None = None) -> Arrays:
 
 def _kind(path: PathLike) -> str:
     try:
+        # A pipe or a device may never end.
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise ModelFormatError(f"{path} is not a regular file")
         with Path(path).open("rb") as file:
             start = file.read(8)
     except OSError as error:
@@ -60,7 +63,8 @@ def _from_mindir(path: PathLike) -> Arrays:
 
     model = read_mindir(path)
     values, trained = parameters(model), optimizer_states(model)
-    return _float32({name: values[name] for name in trained or values if name in values})
+    chosen = {name: values[name] for name in trained or values if name in values}
+    return {name: value.view(np.float32) for name, value in chosen.items() if value.dtype == np.float32}
 
 
 def _from_ckpt(path: PathLike) -> Arrays:
@@ -70,19 +74,9 @@ def _from_ckpt(path: PathLike) -> Arrays:
 
 
 def _from_npz(path: PathLike) -> Arrays:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            members = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise StorageError.from_os_error(error, "read", path) from None
-    except Exception as error:
-        # NumPy parses the header of an array as Python, so that a damaged one fails in any of many ways.
-        raise ModelFormatError(f"{path} is not a NumPy archive of plain arrays, or is damaged: {error}") from None
-    return _float32({name: value for name, value in members.items() if isinstance(value, np.ndarray)})
+    from mindfl.server.npz import read_npz
 
-
-def _float32(values: Mapping[str, NDArray[np.generic]]) -> Arrays:
-    return {name: value.view(np.float32) for name, value in values.items() if value.dtype == np.float32}
+    return read_npz(path)
 
 
 def _khwc(weights: Arrays) -> Arrays:

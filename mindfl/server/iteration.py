@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mindfl.protocol import Weights, texts
@@ -62,7 +62,8 @@ class IterationRecord:
     ``model`` is the model of this iteration (that of the iteration before where ``valid`` is False). ``loss`` is
     sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
     nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none), in wall time, as is
-    ``end_ms``; time during which the server was down is left out. ``instance`` is the name of the job's instance.
+    ``end_ms``; time during which the server was down is left out, also from ``durations_ms``: how long each upload took
+    from its client's startFLJob on. ``instance`` is the name of the job's instance.
     """
 
     iteration: int
@@ -79,19 +80,23 @@ class IterationRecord:
     end_ms: int
     visits: Mapping[str, Visits]
     refusals: Mapping[str, int]
+    durations_ms: Sequence[int] = ()
     instance: str = ""
 
 
 @dataclass(slots=True)
 class Iteration:
-    """An iteration in progress."""
+    """An iteration in progress. ``starts_ms`` are counted as if the server had never been down."""
 
     number: int
     started: dict[str, Device] = field(default_factory=dict)
     uploaded: dict[str, Upload] = field(default_factory=dict)
+    starts_ms: dict[str, int] = field(default_factory=dict)
+    durations_ms: list[int] = field(default_factory=list)
     first_start_ms: int | None = None
     first_upload_ms: int | None = None
     last_ms: int = 0
+    paused_ms: int = 0
     visits: dict[str, Visits] = field(
         default_factory=lambda: {endpoint: Visits() for endpoint in ("startFLJob", "updateModel", "getModel")}
     )
@@ -100,6 +105,7 @@ class Iteration:
     def start(self, fl_id: str, device: Device, now_ms: int) -> None:
         """Note an accepted startFLJob."""
         self.started[fl_id] = device
+        self.starts_ms[fl_id] = now_ms - self.paused_ms
         self.last_ms = now_ms
         if self.first_start_ms is None:
             self.first_start_ms = now_ms
@@ -108,6 +114,7 @@ class Iteration:
         """Note an accepted updateModel and return the device it came from."""
         device = self.started[fl_id]
         self.uploaded[fl_id] = upload
+        self.durations_ms.append(now_ms - self.paused_ms - self.starts_ms[fl_id])
         self.last_ms = now_ms
         if self.first_upload_ms is None:
             self.first_upload_ms = now_ms
@@ -117,6 +124,7 @@ class Iteration:
         """Let the windows go on at ``now_ms`` where they stood at the last start or upload."""
         pause = now_ms - self.last_ms
         self.last_ms = now_ms
+        self.paused_ms += pause
         if self.first_start_ms is not None:
             self.first_start_ms += pause
         if self.first_upload_ms is not None:
@@ -177,5 +185,6 @@ class Iteration:
             end_ms=wall(now_ms),
             visits=self.visits,
             refusals=dict(self.refusals),
+            durations_ms=tuple(self.durations_ms),
             instance=instance,
         )

@@ -1,7 +1,7 @@
 """The text files a server writes as it runs, in the form of the MindSpore Federated 0.1.0 server's.
 
 ``metrics_file``: one JSON object a line and iteration. ``failure_event_file``: a line whenever a number of iterations
-in a row have failed. ``data_rate_dir``: bytes received and sent, second by second, one line a minute. Times are local.
+in a row have failed. Times are local.
 
 Every line is one write, so that a crash leaves no half of one; a line that does not fit on the disk is taken back.
 Errors are :class:`StorageError`; training does not depend on these files, so a caller may report them and go on.
@@ -23,7 +23,6 @@ from mindfl.files import PathLike, make_dir
 from mindfl.server.iteration import IterationRecord, Visits
 
 ENDPOINTS = ("startFLJob", "updateModel", "getModel")
-SECONDS_PER_LINE = 60
 _MS_PER_MINUTE = 60_000
 
 
@@ -74,13 +73,12 @@ class MetricsFile:
         """Return what is written about an iteration.
 
         ``participationTimeLevel1`` and ``2`` count clients that took less than the first and the second limit from
-        startFLJob to updateModel, ``3`` all that uploaded. A record does not tell how long each client took: where the
-        whole iteration took longer than a limit, none is counted for it.
+        startFLJob to updateModel, ``3`` all that uploaded.
         """
         start_ms = record.end_ms if record.start_ms is None else record.start_ms
         elapsed_ms = max(record.end_ms - start_ms, 0)
         return {
-            "clientVisitedInfo": _visited(record.visits) | self._participation(record.uploads, elapsed_ms),
+            "clientVisitedInfo": _visited(record.visits) | self._participation(record.durations_ms),
             "currentIteration": record.iteration,
             "endTime": _time(record.end_ms),
             "flIterationNum": self.fl_iteration_num,
@@ -95,9 +93,9 @@ class MetricsFile:
             "unsupervisedEval": 0.0,
         }
 
-    def _participation(self, uploads: int, elapsed_ms: int) -> dict[str, int]:
-        counts = [uploads if elapsed_ms < limit else 0 for limit in self._limits_ms]
-        return {f"participationTimeLevel{level}": count for level, count in enumerate((*counts, uploads), 1)}
+    def _participation(self, durations_ms: Sequence[int]) -> dict[str, int]:
+        counts = [sum(duration < limit for duration in durations_ms) for limit in self._limits_ms]
+        return {f"participationTimeLevel{level}": count for level, count in enumerate((*counts, len(durations_ms)), 1)}
 
 
 class FailureEventFile:
@@ -120,23 +118,6 @@ class FailureEventFile:
         event = f"Iteration failed {self._failed} times continuously"
         self._file.append(f"nodeRole:SERVER,{self._address},currentTime:{_time(record.end_ms)},event:{event};")
         self._failed = 0
-
-
-class DataRateFiles:
-    """Writes the bytes of each minute into ``<date>_flow_server<address>.json`` in ``folder``, a file a day."""
-
-    def __init__(self, folder: PathLike, *, address: str) -> None:
-        self._folder = make_dir(folder)
-        self._address = address
-
-    def append(self, now: datetime, sent: Sequence[int], received: Sequence[int]) -> None:
-        """Add a line for the minute before ``now``; ``sent`` and ``received``: bytes in each of its 60 seconds.
-
-        Raises :class:`StorageError`.
-        """
-        line = {"receive": list(received), "send": list(sent), "time": f"{now:%Y-%m-%d %H:%M:%S}"}
-        path = self._folder / f"{now:%Y-%m-%d}_flow_server{self._address}.json"
-        LineFile(path).append(json.dumps(line, separators=(",", ":")))
 
 
 def _visited(visits: Mapping[str, Visits]) -> dict[str, int]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import socket
 import ssl
 import threading
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +26,7 @@ from mindfl.server.clock import Clock
 from mindfl.server.cluster import FolderStore, InternalTls, Member, Membership, find_store, keeper_tls
 from mindfl.server.cluster.membership import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
+from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, VolatileJob, allow_many_connections, bound_address, listen
 from mindfl.server.initial import initial_weights
@@ -39,6 +41,8 @@ from mindfl.server.signals import stop_signal
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Storage
 from mindfl.server.tls import ServerTls, load_tls
+
+_OBJECTS = 50_000
 
 
 def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> Signals:
@@ -55,8 +59,19 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     prefix = settings.client.http_url_prefix
     if prefix and not prefix.startswith("/"):
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")
-    with ExitStack() as stack:
+    with ExitStack() as stack, _collecting_rarely():
         return asyncio.run(_Server(options, settings, stack, tell).run(ready))
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Look for unreachable cycles after more objects than usual: next to thousands of connections it takes long."""
+    usual = gc.get_threshold()
+    gc.set_threshold(_OBJECTS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 class _Server:
@@ -86,6 +101,7 @@ class _Server:
         self._instance = instance_name(datetime.now(timezone.utc).astimezone())
         self._first_iteration, self._weights = self._beginning(weights)
         self._metrics, events = self._open_files()
+        self._counted = self._count_bytes()
         self._files = Reporter([self._metrics, events])
         stack.callback(self._files.close)
         self._checkpoints = self._checkpoint_writer()
@@ -154,8 +170,6 @@ class _Server:
     def _open_files(self) -> tuple[MetricsFile, FailureEventFile]:
         """Return what writes the files that the settings ask for."""
         settings, summary = self._settings, self._settings.summary
-        if summary.data_rate_dir:
-            self._tell("warning: data_rate_dir: the bytes of each minute are not written yet")
         metrics = MetricsFile(
             summary.metrics_file,
             fl_name=settings.fl_name,
@@ -168,6 +182,15 @@ class _Server:
             summary.failure_event_file, address=address, failure_times=summary.continuous_failure_times
         )
         return metrics, events
+
+    def _count_bytes(self) -> Counted:
+        """Return what has devices' messages counted, if the settings ask for it."""
+        folder = self._settings.summary.data_rate_dir
+        if not folder:
+            return uncounted
+        rate = DataRate(folder, str(bound_address(self._sockets[0])))
+        self._stack.callback(rate.close)
+        return counted_by(rate)
 
     def _checkpoint_dir(self) -> PathLike | None:
         return self._options.checkpoint_dir or self._settings.checkpoint_dir or None
@@ -188,7 +211,9 @@ class _Server:
             job = VolatileJob(self._volatile())
         nodes = self._nodes()
         management = self._manage(job, lambda: nodes)
-        return Alone(job, management, prefix=self._settings.client.http_url_prefix, clock=self._clock)
+        return Alone(
+            job, management, prefix=self._settings.client.http_url_prefix, clock=self._clock, counted=self._counted
+        )
 
     def _member(self) -> Member:
         store = find_store(self._settings, self._options.state_dir)
@@ -203,6 +228,7 @@ class _Server:
                 nodes=self._nodes(),
                 internal_host=LOOPBACK if local else self._options.tcp_server_ip,
                 internal_tls=None if local else self._internal_tls(),
+                counted=self._counted,
                 report=self._reporter,
                 open_job=self._open_shared,
                 manage=self._manage,
@@ -234,11 +260,16 @@ class _Server:
             constant=self._options.constant,
         )
         self._renewed(job.coordinator.instance, job.coordinator.config.fl_iteration_num)
+        place = storage if isinstance(storage, Path) else storage.place
+        if job.recovery.cut:
+            self._tell(
+                f"the journal in {place} ended torn, as the server before was cut off: its last {job.recovery.cut}"
+                " bytes are removed, none of which was acknowledged"
+            )
         if job.recovery.events or job.coordinator.iteration > self._first_iteration:
             self._tell(
-                f"the job in {storage if isinstance(storage, Path) else storage.place} goes on with iteration"
-                f" {job.coordinator.iteration}: {job.recovery.uploads} of its uploads were read back in"
-                f" {job.recovery.seconds:.1f} s"
+                f"the job in {place} goes on with iteration {job.coordinator.iteration}:"
+                f" {job.recovery.uploads} of its uploads were read back in {job.recovery.seconds:.1f} s"
             )
         return job
 
@@ -250,7 +281,7 @@ class _Server:
             self._weights,
             on_iteration_end=self._ended,
             wall=self._clock.wall_ms,
-            state=JobState(config, self._instance, first, True, None, {first - 1: model}),
+            state=JobState(config, self._instance, first, True, {first - 1: model}),
             constant=self._options.constant,
         )
 

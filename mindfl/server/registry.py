@@ -1,8 +1,7 @@
-"""The servers that run on this machine under this user: one record each, locked for as long as the server lives."""
+"""The servers that run on this machine under this user: one record each, for as long as the server lives."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -11,8 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mindfl.errors import OptionError, StorageError
-from mindfl.files import cache_dir, make_dir, write_atomic
+from mindfl.errors import OptionError
+from mindfl.files import cache_dir
+from mindfl.server.presence import Presence, is_alive, living
 
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -37,9 +37,7 @@ class Registration:
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
-        self._path = _folder() / f"{server.address.replace(':', '_')}.json"
-        make_dir(self._path.parent)
-        self._lock = _take(self._path.with_suffix(".lock"))
+        self._presence = Presence(_record(server.address))
         try:
             self.update()
         except BaseException:
@@ -49,21 +47,19 @@ class Registration:
     def update(self, **changes: object) -> None:
         """Write the record again with other values."""
         self._server = replace(self._server, **changes)  # type: ignore[arg-type]
-        write_atomic(self._path, json.dumps(asdict(self._server)))
+        self._presence.write(json.dumps(asdict(self._server)))
 
     def close(self) -> None:
         """Remove the record."""
-        _remove(self._path)
-        os.close(self._lock)
+        self._presence.close()
 
 
 def running_servers() -> list[RunningServer]:
     """Return the servers that are alive, by address."""
     found = []
-    for path in sorted(_folder().glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):
-            if _alive(path):
-                found.append(RunningServer(**json.loads(path.read_text("utf-8"))))
+    for text in living(_folder()):
+        with suppress(ValueError, TypeError):
+            found.append(RunningServer(**json.loads(text)))
     return found
 
 
@@ -82,11 +78,11 @@ def find_server(address: str | None) -> RunningServer:
 
 def stop_server(server: RunningServer, seconds: float = STOP_SECONDS) -> None:
     """Ask ``server`` to end and wait until it has. Raises :class:`OptionError` where it has not within ``seconds``."""
-    path = _folder() / f"{server.address.replace(':', '_')}.json"
+    record = _record(server.address)
     with suppress(ProcessLookupError):
         os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while _alive(path):
+    while is_alive(record):
         if time.monotonic() > deadline:
             raise OptionError(
                 f"the server at {server.address} did not stop within {seconds:.0f} s",
@@ -95,43 +91,9 @@ def stop_server(server: RunningServer, seconds: float = STOP_SECONDS) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _alive(path: Path) -> bool:
-    """Whether the process that wrote the record still holds its lock; a record left by a dead one is removed."""
-    try:
-        handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        _remove(path)
-        return False
-    finally:
-        os.close(handle)
-
-
-def _take(path: Path) -> int:
-    """Return a handle that holds the lock ``path``."""
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "open", path) from None
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        # Whoever held it before may have removed the file meanwhile: then the lock is worth nothing.
-        with suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    for each in (path, path.with_suffix(".lock")):
-        with suppress(OSError):
-            each.unlink()
-
-
 def _folder() -> Path:
     return cache_dir() / "servers"
+
+
+def _record(address: str) -> Path:
+    return _folder() / f"{address.replace(':', '_')}.json"

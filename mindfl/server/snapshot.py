@@ -1,7 +1,8 @@
 """The state of a job between two iterations as bytes: magic, length and text of a JSON head, models, CRC-32.
 
 The head names the settings that the job was begun with and the fingerprint of its initial model, so that a folder is
-not taken for another job's. Models are float32, little endian, each in the order of the layout.
+not taken for another job's. Models are float32, little endian, each in the order of the layout. Between models and
+CRC-32 there are 16 bytes for each client that was counted in a recent iteration; the head says how many in which.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from mindfl.protocol import Weights
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Buffer
-from mindfl.server.state import JobState
+from mindfl.server.state import DIGEST_SIZE, JobState
 
 MAGIC = b"mindflS\x01"
 _LENGTH = struct.Struct("<Q")
@@ -50,6 +51,7 @@ class Snapshot:
         text = json.dumps(self._head()).encode()
         parts: list[Buffer] = [MAGIC, _LENGTH.pack(len(text)), text]
         parts += [values.data.cast("B") for model in self.state.models.values() for _, values in sorted(model.items())]
+        parts += [b"".join(sorted(clients)) for clients in self.state.counted.values()]
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -67,8 +69,8 @@ class Snapshot:
             "instance": state.instance,
             "iteration": state.iteration,
             "enabled": state.enabled,
-            "filled": state.filled,
             "models": list(state.models),
+            "counted": [[number, len(clients)] for number, clients in state.counted.items()],
         }
 
 
@@ -114,18 +116,33 @@ def _decode(
         _check_layout(place, head["lengths"], layout)
     else:
         _check_origin(place, head, config, initial)
-    values = np.frombuffer(data[end : -_CRC.size], np.float32).reshape(len(head["models"]), layout.size)
-    models = {number: layout.split(flat.copy()) for number, flat in zip(head["models"], values, strict=True)}
+    values = np.frombuffer(data, np.float32, len(head["models"]) * layout.size, end)
+    flats = values.reshape(len(head["models"]), layout.size)
+    models = {number: layout.split(flat.copy()) for number, flat in zip(head["models"], flats, strict=True)}
+    counted = _counted(head["counted"], data[end + values.nbytes : -_CRC.size])
     try:
         origin = Origin(bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"]), head["initial_model"])
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
         raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None
-    state = JobState(current, head["instance"], head["iteration"], head["enabled"], head["filled"], models)
-    whole = all(type(number) is int for number in (state.iteration, head["position"], *models))
+    state = JobState(current, head["instance"], head["iteration"], head["enabled"], models, counted)
+    whole = all(type(number) is int for number in (state.iteration, head["position"], *models, *counted))
     if not whole or state.iteration - 1 not in models or not 0 <= head["position"] < 2**63:
         raise ValueError(f"iteration {state.iteration} at position {head['position']} with models {head['models']}")
     return Snapshot(origin, head["position"], state)
+
+
+def _counted(lengths: Sequence[tuple[int, int]], data: bytes) -> dict[int, frozenset[bytes]]:
+    digests = [data[begin : begin + DIGEST_SIZE] for begin in range(0, len(data), DIGEST_SIZE)]
+    counted = {}
+    for number, length in lengths:
+        counted[number] = frozenset(digests[:length])
+        if len(counted[number]) != length:
+            raise ValueError(f"{len(counted[number])} clients of iteration {number}, not {length}")
+        del digests[:length]
+    if digests:
+        raise ValueError(f"{len(digests)} clients of no iteration")
+    return counted
 
 
 def _check_origin(place: str, head: Mapping[str, Any], config: ServerConfig, initial: Weights) -> None:

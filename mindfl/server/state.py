@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from mindfl.server.config import ServerConfig
 
 if TYPE_CHECKING:
     from mindfl.server.coordinator import Coordinator
+
+DIGEST_SIZE = 16
 
 AGGREGATED = "Weight aggregation finished! This iteration is valid. Proceed to next iteration."
 DISABLED = "Instance disabled! This iteration is invalid. Proceed to next iteration."
@@ -47,12 +50,18 @@ class Progress:
 class JobState:
     """A coordinator between two iterations: settings, instance name, current iteration and the models kept.
 
-    ``filled`` is the iteration before if its quota of uploads was met, else None.
+    ``counted`` has the :func:`digest` of each client whose upload was counted, for the iterations among those of the
+    models whose quota of uploads was met.
     """
 
     config: ServerConfig
     instance: str
     iteration: int
     enabled: bool
-    filled: int | None
     models: Mapping[int, Weights]
+    counted: Mapping[int, frozenset[bytes]] = field(default_factory=dict)
+
+
+def digest(fl_id: str) -> bytes:
+    """Return 16 bytes that stand for a client's id, which may have any length."""
+    return hashlib.blake2b(fl_id.encode(errors="surrogatepass"), digest_size=DIGEST_SIZE).digest()

@@ -68,7 +68,8 @@ class LiteEngine:
 
 
 class ClientTrainer(ABC, Generic[SamplesT]):
-    """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch.
+    """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch,
+    ``class_scores`` are the means of the last evaluation.
 
     ``SamplesT`` is the form in which the engine takes images.
     """
@@ -80,6 +81,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self.eval_size = user.test.size
         self.batch_size = batch_size
         self.last_loss = math.nan
+        self.class_scores: NDArray[np.float32] | None = None
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train on all samples ``epochs`` times, in order; return the mean loss of the last epoch."""
@@ -95,7 +97,9 @@ class ClientTrainer(ABC, Generic[SamplesT]):
 
     def evaluate(self) -> float:
         """Return the accuracy on the test data."""
-        return accuracy(self._test_scores(), _labels(self._user.test))
+        scores = self._test_scores()
+        self.class_scores = scores.mean(axis=0)
+        return accuracy(scores, _labels(self._user.test))
 
     def predict(self) -> NDArray[np.int_]:
         """Return the predicted labels of the test data."""

@@ -31,6 +31,7 @@ class StandInTrainer:
         self.step, self.losses, self.accuracy = step, list(losses), accuracy
         self.calls = []
         self._weights = {}
+        self.class_scores = None
 
     def load(self, weights):
         self.calls.append("load")
@@ -49,6 +50,7 @@ class StandInTrainer:
 
     def evaluate(self):
         self.calls.append("evaluate")
+        self.class_scores = np.array([self.accuracy, 0.5, -1.25], np.float32)
         return self.accuracy
 
     def weights(self):
@@ -72,6 +74,7 @@ def server(clients=1, iterations=2, weights=INITIAL, **changes):
     return Coordinator(ServerConfig(**settings), weights, on_iteration_end=records.append), records
 
 
-def device(name="f0", trainer=None, clock=None, log=None, files=None, **changes):
+def device(name="f0", trainer=None, clock=None, log=None, files=None, steady=None, **changes):
     config = ClientConfig(name=name, fl_id=f"id-{name}", **changes)
-    return DeviceClient(config, trainer or StandInTrainer(), clock or Clock(), log, files)
+    clock = clock or Clock()
+    return DeviceClient(config, trainer or StandInTrainer(), clock, log, files, steady_ms=steady or clock)

@@ -141,12 +141,16 @@ class Process:
         assert isinstance(response, ResponseFLJob), response
         return response
 
-    def update(self, fl_id: str, iteration: int) -> int | None:
-        """Let a device upload; return the code of the answer."""
+    def upload(self, fl_id: str, iteration: int) -> Response:
+        """Let a device upload; return the answer."""
         weights = upload(fl_id, iteration)
-        response = self.ask(
+        return self.ask(
             RequestUpdateModel(fl_name="any", fl_id=fl_id, iteration=iteration, feature_map=weights, timestamp="1")
         )
+
+    def update(self, fl_id: str, iteration: int) -> int | None:
+        """Let a device upload; return the code of the answer."""
+        response = self.upload(fl_id, iteration)
         assert isinstance(response, ResponseUpdateModel), response
         return response.retcode
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from compat_cluster import Launch, Process, settings, upload
 
-from mindfl.protocol import RequestFLJob, RequestUpdateModel
+from mindfl.protocol import PlainText, RequestFLJob, RequestUpdateModel, ResponseUpdateModel, texts
 from mindfl.server import Coordinator, ServerConfig
 
 CLIENTS = 6
@@ -21,11 +21,19 @@ POLL_S = 0.02
 
 
 class Fleet:
-    """Devices that talk to whichever server answers."""
+    """Devices that talk to whichever server answers.
+
+    ``lost_starts`` and ``lost`` are the starts and uploads whose answer was lost with a server that the device itself
+    was connected to. It sends them again as if they were new, as the reference's devices would; what they are told then
+    depends on whether they had been counted. ``faults`` is what should not have happened.
+    """
 
     def __init__(self, servers: list[Process], iterations: int) -> None:
         self.servers = servers
         self.accepted: Counter[tuple[str, int]] = Counter()
+        self.lost: set[tuple[str, int]] = set()
+        self.lost_starts: set[tuple[str, int]] = set()
+        self.faults: list[object] = []
         self._iterations = iterations
         self._threads = [threading.Thread(target=self._run, args=(str(number),)) for number in range(1, CLIENTS + 1)]
 
@@ -39,9 +47,16 @@ class Fleet:
     def join(self) -> None:
         for thread in self._threads:
             thread.join(120)
-            assert not thread.is_alive()
+        assert self.faults == []
+        assert not self.running()
 
     def _run(self, fl_id: str) -> None:
+        try:
+            self._take_part(fl_id)
+        except BaseException as error:
+            self.faults.append(error)
+
+    def _take_part(self, fl_id: str) -> None:
         chance = random.Random(int(fl_id))
         for iteration in range(1, self._iterations + 1):
             while not self._joined(self._any(chance), fl_id, iteration):
@@ -58,16 +73,26 @@ class Fleet:
         try:
             response = server.start(fl_id)
         except (OSError, HTTPException):
+            self.lost_starts.add((fl_id, iteration))
             return False
-        # A start whose answer was lost is known as a duplicate.
-        return response.iteration == iteration and (response.retcode == 200 or "failed for fl id" in response.reason)
+        if response.iteration != iteration:
+            return False
+        # A start that counted is known as a duplicate, or, as there are no more places than devices, as one too many.
+        counted = response.reason in (texts.START_DUPLICATE.format(fl_id=fl_id), texts.START_QUOTA_FULL)
+        return response.retcode == 200 or (counted and (fl_id, iteration) in self.lost_starts)
 
     def _uploaded(self, server: Process, fl_id: str, iteration: int) -> bool:
         try:
-            code = server.update(fl_id, iteration)
+            response = server.upload(fl_id, iteration)
         except (OSError, HTTPException):
+            self.lost.add((fl_id, iteration))
             return False
-        self.accepted[fl_id, iteration] += code == 200
+        if isinstance(response, ResponseUpdateModel) and response.retcode == 200:
+            self.accepted[fl_id, iteration] += 1
+        elif (fl_id, iteration) not in self.lost:
+            self.faults.append((fl_id, iteration, response))
+        elif isinstance(response, PlainText) and iteration != self._iterations:
+            self.faults.append((fl_id, iteration, "the job is over too early"))
         return True
 
     def _closed(self, server: Process, iteration: int) -> bool:
@@ -111,6 +136,10 @@ def kill_at_random(launch: Launch, folder: Path, seed: int, kills: int) -> None:
         servers[victim].process.wait()
         servers[victim] = launch()
     fleet.join()
+    # An upload that was refused as late, or with the text that the job is over, had been counted: every iteration needs
+    # the uploads of all devices, and the last model holds each of them once.
+    everybody = {(str(number), iteration) for number in range(1, CLIENTS + 1) for iteration in range(1, iterations + 1)}
+    assert everybody == fleet.accepted.keys() | fleet.lost
     final = servers[0].model(iterations).feature_map
     expected = undisturbed(iterations)
     assert final is not None

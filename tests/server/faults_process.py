@@ -129,6 +129,7 @@ class TinyTrainer:
     """Halves what it gets and adds random numbers, other ones for each client and each time, the same in every run."""
 
     train_size, eval_size, batch_size = 8, 0, 8
+    class_scores = None
 
     def __init__(self, number: int) -> None:
         self.train_size = 8 * (number + 1)

@@ -244,3 +244,19 @@ def test_connections_left_open_do_not_keep_the_port(tmp_path: Path) -> None:
         assert code(second, upload(1)) == 200
     for connection in idle:
         connection.close()
+
+
+def test_a_torn_end_that_was_cut_off_is_told_in_one_line(tmp_path: Path) -> None:
+    write_job(tmp_path, clients=2, iterations=1, weights=WEIGHTS)
+    with ServerProcess(tmp_path, "--state_dir", "state") as first:
+        assert code(first, start(1)) == 200
+        assert code(first, upload(1)) == 200
+        first.end(signal.SIGKILL)
+        assert "torn" not in first.said()
+    (journal,) = (tmp_path / "state").glob("journal-*")
+    with journal.open("ab") as file:
+        file.write(b"\x01" * 123)
+    with ServerProcess(tmp_path, "--state_dir", "state") as second:
+        told = [line for line in second.said().splitlines() if "torn" in line]
+        assert len(told) == 1 and "journal in state" in told[0] and "last 123 bytes" in told[0]
+        assert "1 of its uploads were read back" in second.said()

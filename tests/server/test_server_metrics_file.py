@@ -1,4 +1,4 @@
-"""The metrics, failure-event and data-rate files: the reference's lines, and disks that fail."""
+"""The metrics and failure-event files: the reference's lines, and disks that fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from mindfl.errors import StorageError
 from mindfl.server import IterationRecord, Visits
-from mindfl.server.metrics_file import SECONDS_PER_LINE, DataRateFiles, FailureEventFile, LineFile, MetricsFile
+from mindfl.server.metrics_file import FailureEventFile, LineFile, MetricsFile
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "wire" / "metrics_plain.json"
 START = 1_795_333_460_108
@@ -36,6 +36,7 @@ def record(**changes: Any) -> IterationRecord:
         "end_ms": START + 1047,
         "visits": {"startFLJob": Visits(2, 0), "updateModel": Visits(2, 0), "getModel": Visits(0, 2)},
         "refusals": {},
+        "durations_ms": (900, 1000),
     }
     return IterationRecord(**values | changes)
 
@@ -60,7 +61,7 @@ def test_a_line_is_the_references_byte_for_byte(tmp_path: Path) -> None:
                 iteration=expected["currentIteration"],
                 loss=expected["metricsLoss"],
                 accuracy=expected["metricsAuc"],
-                uploads=visited["updateModelAcceptClientNum"],
+                durations_ms=(900,) * visited["updateModelAcceptClientNum"],
                 start_ms=milliseconds(expected["startTime"]),
                 end_ms=milliseconds(expected["endTime"]),
                 visits={
@@ -80,7 +81,7 @@ def test_numbers_are_the_shortest_form_of_their_float32(tmp_path: Path) -> None:
 
 def test_a_failed_iteration_without_any_client(tmp_path: Path) -> None:
     line = metrics(tmp_path / "m.json").line(
-        record(valid=False, start_ms=None, uploads=0, visits={}), instance_status="disable"
+        record(valid=False, start_ms=None, uploads=0, durations_ms=(), visits={}), instance_status="disable"
     )
     assert (line["iterationResult"], line["instanceStatus"], line["iterationExecutionTime"]) == ("fail", "disable", 0)
     assert line["startTime"] == line["endTime"]
@@ -88,11 +89,20 @@ def test_a_failed_iteration_without_any_client(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("elapsed_ms", "expected"), [(59_999, (2, 2, 2)), (60_000, (0, 2, 2)), (119_999, (0, 2, 2)), (120_000, (0, 0, 2))]
+    ("durations_ms", "expected"),
+    [
+        ((), (0, 0, 0)),
+        ((59_999,), (1, 1, 1)),
+        ((60_000,), (0, 1, 1)),
+        ((119_999,), (0, 1, 1)),
+        ((120_000,), (0, 0, 1)),
+        # Those of a run of the real server with these limits, which counted just so.
+        ((5_000, 70_000, 132_000), (1, 2, 3)),
+    ],
 )
-def test_participation_levels_are_minutes(tmp_path: Path, elapsed_ms: int, expected: tuple[int, ...]) -> None:
+def test_participation_levels_are_minutes(tmp_path: Path, durations_ms: Any, expected: tuple[int, ...]) -> None:
     file = metrics(tmp_path / "m.json", time_level="1,2")
-    info = file.line(record(end_ms=START + elapsed_ms))["clientVisitedInfo"]
+    info = file.line(record(durations_ms=durations_ms))["clientVisitedInfo"]
     assert tuple(info[f"participationTimeLevel{level}"] for level in (1, 2, 3)) == expected
 
 
@@ -149,16 +159,3 @@ def test_failures_in_a_row_are_told_and_counted_anew(tmp_path: Path) -> None:
     time = datetime.fromtimestamp((START + 1047) / 1000).isoformat(" ", "milliseconds")
     line = f"nodeRole:SERVER,127.0.0.1:6668,currentTime:{time},event:Iteration failed 3 times continuously;\n"
     assert path.read_text() == line * 2
-
-
-def test_data_rates_go_into_a_file_a_day(tmp_path: Path) -> None:
-    files = DataRateFiles(tmp_path / "rates", address="127.0.0.1:6668")
-    sent, received = [1] * SECONDS_PER_LINE, [0] * SECONDS_PER_LINE
-    files.append(datetime(2026, 11, 22, 23, 59, 30), sent, received)
-    files.append(datetime(2026, 11, 23, 0, 0, 30), sent, received)
-    assert sorted(path.name for path in (tmp_path / "rates").iterdir()) == [
-        "2026-11-22_flow_server127.0.0.1:6668.json",
-        "2026-11-23_flow_server127.0.0.1:6668.json",
-    ]
-    line = (tmp_path / "rates" / "2026-11-22_flow_server127.0.0.1:6668.json").read_text()
-    assert json.loads(line) == {"time": "2026-11-22 23:59:30", "send": sent, "receive": received}

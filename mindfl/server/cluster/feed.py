@@ -41,11 +41,11 @@ class News:
     record: IterationRecord | None
 
     def encode(self, layout: FeatureLayout) -> bytes:
-        """Return length and text of a JSON head, then the model of the record. Visits and refusals are left out."""
+        """Return length and text of a JSON head, then the model of the record, without what only the metrics need."""
         head: dict[str, Any] = {"progress": asdict(self.progress), "newest": asdict(self.newest), "record": None}
         model = b""
         if self.record is not None:
-            head["record"] = asdict(replace(self.record, model={}, visits={}, refusals={}))
+            head["record"] = asdict(replace(self.record, model={}, visits={}, refusals={}, durations_ms=()))
             model = layout.flatten(self.record.model).tobytes()
         text = json.dumps(head).encode()
         return _LENGTH.pack(len(text)) + text + model

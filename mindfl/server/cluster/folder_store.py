@@ -1,15 +1,13 @@
 """The servers of one job on one machine, meeting in the job's state folder.
 
 ``lock`` is held by the keeper and free the moment it dies. ``keeper.json`` says where the keeper answers. Each server
-has a file in ``servers``, which it holds locked: a file that can be locked was left by a dead one.
+has a record in ``servers`` (:mod:`mindfl.server.presence`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
 import time
@@ -20,14 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mindfl.errors import StorageError
-from mindfl.files import PathLike, make_dir, write_atomic
+from mindfl.files import PathLike, write_atomic
 from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.durable import DurableJob
 from mindfl.server.folder import StateFolder, private_dir
 from mindfl.server.management import Node
+from mindfl.server.presence import Presence, living
 from mindfl.server.storage import FolderStorage, Storage
 
-_logger = logging.getLogger("mindfl.server")
 _KEEPER = "keeper.json"
 _READABLE = 40
 
@@ -67,7 +65,7 @@ class FolderStore:
     def __init__(self, path: PathLike) -> None:
         self.path = private_dir(path)
         self._servers = self.path / "servers"
-        self._presence: tuple[Path, int] | None = None
+        self._presence: Presence | None = None
 
     def claim(self) -> FolderClaim | None:
         """Take the folder if nobody has it."""
@@ -88,44 +86,24 @@ class FolderStore:
 
     def join(self, nodes: Sequence[Node]) -> None:
         """Write this server's file."""
-        path = make_dir(self._servers) / f"{time.time_ns():020}-{uuid.uuid4().hex}.json"
-        unfinished = path.with_suffix(".new")
+        presence = Presence(self._servers / f"{time.time_ns():020}-{uuid.uuid4().hex}.json")
         try:
-            handle = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                os.write(handle, json.dumps([asdict(node) for node in nodes]).encode())
-                unfinished.rename(path)
-            except BaseException:
-                os.close(handle)
-                raise
-        except OSError as error:
-            raise StorageError.from_os_error(error, "write", path) from None
-        self._presence = path, handle
+            presence.write(json.dumps([asdict(node) for node in nodes]))
+        except BaseException:
+            presence.close()
+            raise
+        self._presence = presence
 
     def nodes(self) -> list[Node]:
-        """Read the files that are locked, and remove the others."""
-        return [node for path in sorted(self._servers.glob("*.json")) for node in _live_nodes(path)]
+        """Read the files of the servers that live, and remove the others."""
+        found: list[Node] = []
+        for text in living(self._servers):
+            with suppress(ValueError, TypeError):
+                found += [Node(**node) for node in json.loads(text)]
+        return found
 
     def leave(self) -> None:
         """Remove this server's file."""
         if self._presence is not None:
-            path, handle = self._presence
+            self._presence.close()
             self._presence = None
-            with suppress(OSError):
-                path.unlink()
-            os.close(handle)
-
-
-def _live_nodes(path: Path) -> list[Node]:
-    try:
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return [Node(**node) for node in json.loads(file.read())]
-            path.unlink(missing_ok=True)
-    except (OSError, ValueError, TypeError) as error:
-        # Another reader may have removed it; whatever it is, it is no server that can be shown.
-        _logger.debug("%s: %s", path, error)
-    return []

@@ -74,7 +74,7 @@ class Member:
         await asyncio.to_thread(self._store.join, self._own.nodes)
         await self._join()
         self._follow_keeper()
-        await self._listeners.serve(self._answer, sockets, tls)
+        await self._listeners.serve(self._own.counted(self._answer), sockets, tls)
         management = ManagementForward(self._line, self._store, self._own.fl_name)
         await self._listeners.serve(management, manage_sockets, tls)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
+from mindfl.server.data_rate import Counted
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node
@@ -30,10 +31,10 @@ class Membership:
     """One server of a job.
 
     ``layout`` is that of the weights it was given, ``nodes`` are its addresses. Should it keep the job, it answers the
-    others on a free port of ``internal_host``, encrypted where there is ``internal_tls``. ``report`` is called with the
-    record of each iteration that ends, whichever server keeps the job. The rest concerns the keeper alone: ``open_job``
-    is given the storage and what to call at the end of each iteration, ``manage`` the job and what lists its servers,
-    ``write_files`` each record.
+    others on a free port of ``internal_host``, encrypted where there is ``internal_tls``. ``counted`` wraps what
+    answers devices. ``report`` is called with the record of each iteration that ends, whichever server keeps the job.
+    The rest concerns the keeper alone: ``open_job`` is given the storage and what to call at the end of each iteration,
+    ``manage`` the job and what lists its servers, ``write_files`` each record.
     """
 
     fl_name: str
@@ -43,6 +44,7 @@ class Membership:
     nodes: Sequence[Node]
     internal_host: str
     internal_tls: InternalTls | None
+    counted: Counted
     report: Ended
     open_job: Callable[[Storage, Ended], DurableJob]
     manage: Callable[[DurableJob, ListNodes], Management]

@@ -1,0 +1,94 @@
+"""Clients that exchange only some of their weights with the server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.client import EpochReport, Trainer
+from mindfl.data import UserData
+from mindfl.errors import ModelFormatError
+from mindfl.lite import LiteModel
+from mindfl.sim.engines import Engine, Weights
+
+_HINT = "correct --train_weight_name"
+
+
+def chosen_weights(weights: Weights, names: Sequence[str], where: str) -> Mapping[str, NDArray[np.float32]]:
+    """Return those of ``weights`` that are named; raise :class:`ModelFormatError` where ``where`` lacks one."""
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise ModelFormatError(f"{where} has no weight {missing[0]}", hint=_HINT)
+    return {name: weights[name] for name in names}
+
+
+class ChosenWeights:
+    """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
+
+    def __init__(self, trainer: Trainer, names: Sequence[str], model: LiteModel) -> None:
+        self._trainer = trainer
+        self._names = names
+        self._others = {name: values for name, values in model.weights.items() if name not in names}
+
+    @property
+    def train_size(self) -> int:
+        """Training samples."""
+        return self._trainer.train_size
+
+    @property
+    def eval_size(self) -> int:
+        """Test samples."""
+        return self._trainer.eval_size
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per training step."""
+        return self._trainer.batch_size
+
+    def load(self, weights: Weights) -> None:
+        """Take over the chosen ones of ``weights``."""
+        self._trainer.load({**self._others, **chosen_weights(weights, self._names, "the server's model")})
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        """Train all weights."""
+        return self._trainer.train(epochs, learning_rate, report)
+
+    @property
+    def class_scores(self) -> NDArray[np.float32] | None:
+        """Mean score of each class in the last evaluation."""
+        return self._trainer.class_scores
+
+    def evaluate(self) -> float:
+        """Return the accuracy on the test samples."""
+        return self._trainer.evaluate()
+
+    def weights(self) -> Weights:
+        """Return the chosen weights."""
+        return chosen_weights(self._trainer.weights(), self._names, "the model file")
+
+    def predict(self) -> NDArray[np.int_]:
+        """Return the predicted label of each test sample."""
+        return self._trainer.predict()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a trainer tells, such as its last loss."""
+        return getattr(self._trainer, name)
+
+
+class ChosenEngine:
+    """An engine whose trainers exchange only some of their weights."""
+
+    def __init__(self, engine: Engine, names: Sequence[str], model: LiteModel) -> None:
+        self._engine = engine
+        self._names = names
+        self._model = model
+        self.max_workers = engine.max_workers
+        self.batch_size = engine.batch_size
+
+    def trainer(self, user: UserData, stop: threading.Event) -> Any:
+        """Return a trainer of one client's data."""
+        return ChosenWeights(self._engine.trainer(user, stop), self._names, self._model)
