@@ -8,6 +8,11 @@ and both are summed in int64, which is exact. A float32 with abs(x) >= 2**-33 is
 within 2**-57. With abs(x) < 2**36 (:data:`LIMIT`) and at most 2**17 - 1 uploads (:data:`MAX_UPLOADS`) neither sum can
 overflow. The average of one weight is evaluated in float64 as (hi * 2**-10 + lo * 2**-56) / n, with n the summed data
 size of the clients that uploaded it, and rounded once to float32.
+
+To round v to a whole number by adding 1.5 * 2**52 leaves float64 values whose 64 bits, read as an integer, are those of
+1.5 * 2**52 plus the rounded v, as long as abs(v) < 2**51. So the bits are summed as they are, which spares a slow
+conversion, and what they all have too much is taken off the sum. Integers wrap around at 2**64 on the way; the result
+fits.
 """
 
 from __future__ import annotations
@@ -27,6 +32,9 @@ HIGH_SCALE = 2.0**10
 LOW_SCALE = 2.0**56
 LIMIT = 2.0**36
 MAX_UPLOADS = 2**17 - 1
+
+_WHOLE = 1.5 * 2.0**52
+_BIAS = int(np.float64(_WHOLE).view(np.int64))
 
 
 class FeatureFault(Enum):
@@ -77,14 +85,19 @@ class FeatureLayout:
 
 
 class Contribution:
-    """One upload in integer form; also the scratch memory for the conversion, reused by later uploads."""
+    """One upload in integer form; also the scratch memory for the conversion, reused by later uploads.
+
+    ``high`` and ``low`` are int64 of the layout's size, each :data:`_BIAS` above the upload's ``hi`` and ``lo``.
+    """
 
     def __init__(self, layout: FeatureLayout) -> None:
         self._layout = layout
         self._exact = np.zeros(layout.size)
         self._work = np.zeros(layout.size)
-        self.high = np.zeros(layout.size, np.int64)
-        self.low = np.zeros(layout.size, np.int64)
+        self._high = np.zeros(layout.size)
+        self._low = np.zeros(layout.size)
+        self.high = self._high.view(np.int64)
+        self.low = self._low.view(np.int64)
         self.names: tuple[str, ...] = ()
         self.fault: FeatureFault | None = None
 
@@ -107,14 +120,12 @@ class Contribution:
         self._split()
 
     def _split(self) -> None:
-        np.multiply(self._exact, HIGH_SCALE, out=self._work)
-        np.rint(self._work, out=self._work)
-        np.copyto(self.high, self._work, casting="unsafe")
-        self._work *= 1 / HIGH_SCALE
+        self._exact *= HIGH_SCALE
+        np.add(self._exact, _WHOLE, out=self._high)
+        np.subtract(self._high, _WHOLE, out=self._work)
         self._exact -= self._work
-        self._exact *= LOW_SCALE
-        np.rint(self._exact, out=self._exact)
-        np.copyto(self.low, self._exact, casting="unsafe")
+        self._exact *= LOW_SCALE / HIGH_SCALE
+        np.add(self._exact, _WHOLE, out=self._low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +151,7 @@ class FedAvgSum:
         self._low = np.zeros(layout.size, np.int64)
         self._data_sizes = dict.fromkeys(layout.names, 0)
         self._uploads = 0
+        self._biased = 0
         self._free: list[Contribution] = []
 
     @contextmanager
@@ -158,6 +170,7 @@ class FedAvgSum:
     def add(self, contribution: Contribution, data_size: int) -> None:
         """Add one faultless upload (weights already multiplied by ``data_size``, as clients do)."""
         self._count(1)
+        self._biased += 1
         self._high += contribution.high
         self._low += contribution.low
         for name in contribution.names:
@@ -174,12 +187,13 @@ class FedAvgSum:
 
     def partial(self) -> PartialSum:
         """Return a copy of the sums, to be merged elsewhere."""
-        return PartialSum(self._high.copy(), self._low.copy(), dict(self._data_sizes), self._uploads)
+        return PartialSum(*self._unbiased(), dict(self._data_sizes), self._uploads)
 
     def average(self, previous: Weights) -> Weights:
         """Return the new model, read-only; what is constant or was not uploaded by anybody is that of ``previous``."""
-        total: NDArray[np.float64] = np.multiply(self._high, 1 / HIGH_SCALE, dtype=np.float64)
-        total += np.multiply(self._low, 1 / LOW_SCALE, dtype=np.float64)
+        high, low = self._unbiased()
+        total: NDArray[np.float64] = np.multiply(high, 1 / HIGH_SCALE, dtype=np.float64)
+        total += np.multiply(low, 1 / LOW_SCALE, dtype=np.float64)
         flat = np.empty(self.layout.size, np.float32)
         for name, part in self.layout.slices.items():
             data_size = self._data_sizes[name]
@@ -191,7 +205,11 @@ class FedAvgSum:
         self._high.fill(0)
         self._low.fill(0)
         self._data_sizes = dict.fromkeys(self.layout.names, 0)
-        self._uploads = 0
+        self._uploads = self._biased = 0
+
+    def _unbiased(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        excess = np.uint64(self._biased * _BIAS % 2**64).astype(np.int64)
+        return self._high - excess, self._low - excess
 
     def _count(self, uploads: int) -> None:
         if self._uploads + uploads > MAX_UPLOADS:
