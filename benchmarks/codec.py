@@ -7,7 +7,7 @@ import timeit
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
+from lenet_weights import flat_weights
 
 from mindfl.protocol import (
     AnyRequest,
@@ -26,23 +26,12 @@ from mindfl.protocol import (
     encode,
 )
 
-SIZES = {
-    "conv1.weight": 450,
-    "conv2.weight": 2400,
-    "fc1.bias": 120,
-    "fc1.weight": 48000,
-    "fc2.bias": 84,
-    "fc2.weight": 10080,
-    "fc3.bias": 62,
-    "fc3.weight": 5208,
-}
 LOOPS = 100
 
 
 def messages() -> list[AnyRequest | AnyResponse]:
     """Return one message of each kind that a plain round sends, filled as the reference fills it."""
-    random = np.random.default_rng(0)
-    weights = {name: random.standard_normal(size, np.float32) for name, size in SIZES.items()}
+    weights = flat_weights()
     now, device = "1795333997860", "a88d0475-0a79-4374-a0c3-3eedb659efda"
     cipher = CipherPublicParams(
         encrypt_type="NOT_ENCRYPT",

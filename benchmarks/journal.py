@@ -17,22 +17,13 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
+from lenet_weights import BYTES, flat_weights
 
 from mindfl.protocol import RequestFLJob, RequestUpdateModel
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 
-SIZES = {
-    "conv1.weight": 450,
-    "conv2.weight": 2400,
-    "fc1.bias": 120,
-    "fc1.weight": 48000,
-    "fc2.bias": 84,
-    "fc2.weight": 10080,
-    "fc3.bias": 62,
-    "fc3.weight": 5208,
-}
 HOUR = 3_600_000
 
 
@@ -49,8 +40,7 @@ def job_config(uploads: int) -> ServerConfig:
 
 def drive(job: Coordinator | DurableJob, uploads: int, threads: int, in_flight: int) -> float:
     """Let ``uploads`` devices start and upload; return the seconds the uploads took until all were durable."""
-    generator = np.random.default_rng(0)
-    weights = {name: generator.normal(size=size).astype(np.float32) for name, size in SIZES.items()}
+    weights = flat_weights()
     now = Clock().now_ms()
     for device in range(uploads):
         job.handle(RequestFLJob(fl_name="x", fl_id=str(device), data_size=32, timestamp="0"), now)
@@ -81,13 +71,14 @@ def drive(job: Coordinator | DurableJob, uploads: int, threads: int, in_flight: 
 
 def report(name: str, seconds: float, uploads: int) -> None:
     """Print one line."""
-    megabytes = uploads * sum(SIZES.values()) * 4 / 1e6
+    megabytes = uploads * BYTES / 1e6
     print(
         f"{name:34} {seconds:7.2f} s  {uploads / seconds:8.0f} uploads/s  {megabytes / seconds:7.0f} MB/s", flush=True
     )
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=3500)
     parser.add_argument("--threads", type=int, default=2)
@@ -95,7 +86,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, help="where the state folder goes (default: the system's temporary folder)")
     options = parser.parse_args()
     config = job_config(options.uploads)
-    initial = {name: np.zeros(size, np.float32) for name, size in SIZES.items()}
+    initial = {name: np.zeros_like(values) for name, values in flat_weights().items()}
 
     volatile = Coordinator(config, initial)
     report("no journal", drive(volatile, options.uploads, options.threads, options.in_flight), options.uploads)

@@ -26,7 +26,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from load_fleet import SHAPES, Bodies, Fleet, Tally, answer_field
+from lenet_weights import random_weights
+from load_fleet import Bodies, Fleet, Tally, answer_field
 
 from mindfl.protocol import RequestGetModel, encode
 
@@ -51,9 +52,7 @@ def own_server(devices: int, options: list[str]) -> Iterator[tuple[str, int]]:
     """Start ``mindfl server`` for the context; yield its URL and process id."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "fl.yaml").write_text(_SETTINGS.format(devices=devices))
-        random = np.random.default_rng(0)
-        weights: dict[str, Any] = {name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-        np.savez(Path(folder, "lenet.npz"), **weights)
+        np.savez(Path(folder, "lenet.npz"), allow_pickle=False, **random_weights())
         command = [sys.executable, "-m", "mindfl", "server", "start", "--config", "fl.yaml", "--model", "lenet.npz"]
         command += ["--http_server_address", "127.0.0.1:0", "--quiet", *options]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
@@ -157,21 +156,33 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join([*lines, *figures["first_errors"]])
 
 
-def main() -> None:
-    """Run the program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def load_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what :func:`measure` takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=3500, help="devices of the iteration")
     parser.add_argument("--at_once", type=int, help="devices before or in their upload at a time  [default: all]")
     parser.add_argument("--poll_seconds", type=float, default=1.0, help="pause of a device before it asks again")
     parser.add_argument("--idle", type=int, default=0, help="connections that send nothing during the iteration")
+    return parser
+
+
+def load_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line, and let this process have as many connections as it may."""
+    arguments = parser.parse_args()
+    arguments.at_once = arguments.at_once or arguments.devices
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return arguments
+
+
+def main() -> None:
+    """Run the program."""
+    parser = load_parser(__doc__)
     parser.add_argument("--target", help="URL of a running server  [default: start one]")
     parser.add_argument("--server_pid", type=int, help="its process, to report memory and processor time")
     parser.add_argument("--server_option", action="append", default=[], help="of the started server; repeatable")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    arguments = parser.parse_args()
-    arguments.at_once = arguments.at_once or arguments.devices
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    arguments = load_arguments(parser)
     with ExitStack() as stack:
         url, process = arguments.target, arguments.server_pid
         if url is None:

@@ -3,15 +3,13 @@
     python benchmarks/load_compare.py --devices 3500 --repetitions 3 --out load
 
 Each repetition starts both servers anew and lets all devices do one LeNet iteration (``load.py``). Ours runs as it
-does by default, with its journal, and without it. The real server is set up by the test suite's own helpers: it needs a
-Python 3.7 to 3.9, redis-server and 3 GB.
+does by default, with its journal, and without it. The real server is set up by mindfl: it needs a Python 3.7
+to 3.9, redis-server and 3 GB.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -21,14 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from load import measure, own_server
-from load_fleet import SHAPES
+from lenet_weights import random_weights
+from load import load_arguments, load_parser, measure, own_server
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "real_server"))
-
-from real_environment import UnavailableError, real_python
-from real_stack import Job, running_real, running_redis
+from mindfl.errors import MindflError
+from mindfl.sim.federated import FederatedConfig, FederatedServer, install
 
 _WINDOW_MS = 600_000
 
@@ -36,23 +31,21 @@ Start = Callable[[], AbstractContextManager[tuple[str, int | None]]]
 
 
 @contextmanager
-def real_server(python: Path, devices: int) -> Iterator[tuple[str, int | None]]:
+def real_server(devices: int) -> Iterator[tuple[str, int | None]]:
     """Run the real server, with a Redis of its own, for the context; yield its URL and no process id."""
-    random = np.random.default_rng(0)
-    job = Job(
+    config = FederatedConfig(
         fl_name="load",
-        model={name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()},
-        fl_iteration_num=1000,
-        start_fl_job_threshold=devices,
+        iterations=1000,
+        clients=devices,
+        epochs=1,
+        batch_size=32,
+        learning_rate=0.01,
         start_fl_job_time_window=_WINDOW_MS,
         update_model_time_window=_WINDOW_MS,
         global_iteration_time_window=2 * _WINDOW_MS,
+        manage_address=None,
     )
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_redis(Path(folder)) as redis,
-        running_real(python, redis, job, Path(folder)) as server,
-    ):
+    with tempfile.TemporaryDirectory() as folder, FederatedServer(folder, config, random_weights()) as server:
         yield server.url, None
 
 
@@ -80,25 +73,18 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def main() -> None:
     """Run the program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, default=3500, help="devices of the iteration")
-    parser.add_argument("--at_once", type=int, help="devices before or in their upload at a time  [default: all]")
-    parser.add_argument("--poll_seconds", type=float, default=1.0, help="pause of a device before it asks again")
-    parser.add_argument("--idle", type=int, default=0, help="connections that send nothing during the iteration")
+    parser = load_parser(__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, help="folder for table.md and results.json")
-    arguments = parser.parse_args()
-    arguments.at_once = arguments.at_once or arguments.devices
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    arguments = load_arguments(parser)
     try:
-        python = real_python()
-    except UnavailableError as error:
+        install(report=lambda text: print(text, file=sys.stderr))
+    except MindflError as error:
         sys.exit(f"the real server cannot be had here: {error}")
     contenders: dict[str, Start] = {
         "mindfl": partial(own_server, arguments.devices, []),
         "mindfl, --no-journal": partial(own_server, arguments.devices, ["--no-journal"]),
-        "MindSpore Federated 0.1.0": partial(real_server, python, arguments.devices),
+        "MindSpore Federated 0.1.0": partial(real_server, arguments.devices),
     }
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for repetition in range(arguments.repetitions):

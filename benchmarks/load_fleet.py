@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import selectors
 import socket
 import struct
@@ -12,19 +13,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import numpy as np
+from lenet_weights import SHAPES
 
 from mindfl.protocol import RequestFLJob, RequestGetModel, RequestUpdateModel, Weights, encode
 
-SHAPES = {
-    "conv1.weight": (6, 5, 5, 3),
-    "conv2.weight": (16, 5, 5, 6),
-    "fc1.bias": (120,),
-    "fc1.weight": (120, 400),
-    "fc2.bias": (84,),
-    "fc2.weight": (84, 120),
-    "fc3.bias": (62,),
-    "fc3.weight": (62, 84),
-}
 DATA_SIZE = 10
 _FIRST_ID = "device-00000000"
 _ANSWER = 1 << 20
@@ -32,7 +24,7 @@ _ANSWER = 1 << 20
 
 def lenet(value: float) -> Weights:
     """Return LeNet's weights, all of them ``value``."""
-    return {name: np.full(int(np.prod(shape)), value, np.float32) for name, shape in SHAPES.items()}
+    return {name: np.full(math.prod(shape), value, np.float32) for name, shape in SHAPES.items()}
 
 
 @dataclass

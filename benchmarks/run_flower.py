@@ -6,7 +6,6 @@ between server and clients: the lighter of the two ways.
 
 from __future__ import annotations
 
-import argparse
 import os
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -18,14 +17,12 @@ import ray
 import torch
 from flower_app import WORK_VARIABLE, client_app, server_app
 from flwr.simulation import run_simulation
-from work import Recorder, Work
+from work import Recorder, Work, contender_parser
 
 
 def main() -> None:
     """Run the work."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work")
-    parser.add_argument("result")
+    parser = contender_parser(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="Ray workers")
     arguments = parser.parse_args()
     os.environ[WORK_VARIABLE] = arguments.work

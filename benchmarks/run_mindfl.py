@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from work import Recorder, Work
+from work import Recorder, Work, contender_parser
 
 from mindfl import FederatedLeNetJob
 from mindfl.sim.history import IterationRow
@@ -29,9 +28,7 @@ class _Clock(Silent):
 
 def main() -> None:
     """Run the work."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work")
-    parser.add_argument("result")
+    parser = contender_parser(__doc__)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--engine", default="lite")
     arguments = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -12,7 +11,7 @@ from functools import cache
 import numpy as np
 import torch
 from lenet_torch import LeNet, Weights, evaluate, tensors, train
-from work import Client, Recorder, Work
+from work import Client, Recorder, Work, contender_parser
 
 #: folder of the work, and whether the model is kept channels last
 Job = tuple[str, bool]
@@ -48,9 +47,7 @@ def _average(results: Sequence[dict[str, np.ndarray]], sizes: Sequence[int]) -> 
 
 def main() -> None:
     """Run the work."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work")
-    parser.add_argument("result")
+    parser = contender_parser(__doc__)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--channels_last", action="store_true", help="PyTorch's other memory format")
     arguments = parser.parse_args()

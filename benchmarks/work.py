@@ -8,6 +8,7 @@ weights.npz   the initial weights by PyTorch's names and in PyTorch's layout
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Mapping
@@ -100,6 +101,14 @@ def save(
     np.savez(folder / "weights.npz", allow_pickle=False, **weights)
     content = {"settings": asdict(settings), "clients": clients}
     (folder / "work.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def contender_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what every contender is given first."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("work", help="folder of the work")
+    parser.add_argument("result", help="JSON file to write")
+    return parser
 
 
 class Recorder:

@@ -1,4 +1,4 @@
-"""``mindfl server``: start, stop, status, certs."""
+"""``mindfl server``: start, stop, status, certs, install."""
 
 from __future__ import annotations
 
@@ -78,25 +78,81 @@ def server_command() -> None:
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 @option("--server_key_path", type=click.Path(), metavar="FILE", help="Key of a PEM certificate that has none.")
 @option("--require_client_certificate", is_flag=True, help="Refuse devices without a certificate of the authority.")
+@option(
+    "--stack",
+    default="embedded",
+    type=click.Choice(["embedded", "federated"]),
+    help="federated: the real MindSpore Federated 0.1.0 server, with its own Redis and scheduler.",
+)
+@option("--python", metavar="FILE", help="Federated: a Python 3.7 to 3.9.  [default: see `mindfl server install`]")
+@option("--redis_address", help="Federated: a Redis that runs.  [default: the file's where one answers, else an own]")
+@option("--resume", is_flag=True, help="Federated: go on with the job of this name that the Redis holds.")
+@option(
+    "--work_dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Federated: folder for logs and records.  [default: mindfl_work]",
+)
 @option("--quiet", is_flag=True, help="No progress.")
 @setting_options
-def start(quiet: bool, password_file: str | None, **values: Any) -> None:
+def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
     """Serve the job until Ctrl-C or SIGTERM. Prints one line, `ready http://...`, once devices may connect.
 
-    A job that was interrupted goes on where it was, every acknowledged upload counted once."""
-    from mindfl.server.options import ServerOptions
-    from mindfl.server.process import run_server
+    A job that was interrupted goes on where it was, every acknowledged upload counted once; with --stack federated it
+    begins anew."""
 
     def tell(text: str) -> None:
         if not quiet or text.startswith("warning: "):
             click.echo(f"mindfl: {text}", err=True)
 
+    def ready(url: str) -> None:
+        click.echo(f"ready {url}")
+
     overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
-    options = ServerOptions(overrides=overrides, password=_password(password_file), **values)
-    with _log_to_stderr():
-        number = run_server(options, ready=lambda url: click.echo(f"ready {url}"), tell=tell)
+    for name, (only, default) in _STACK_OPTIONS.items():
+        if stack == only:
+            continue
+        if values.pop(name) != default:
+            spelling = "--no-journal" if name == "journal" else f"--{name}"
+            raise OptionError(f"{spelling} is for --stack {only}, not for --stack {stack}")
+    common = {"overrides": overrides, "password": _password(password_file), **values}
+    number = _SERVE[stack](common, ready, tell)
     if number is signal.SIGINT:
         raise InterruptedRunError("interrupted")
+
+
+def _serve_embedded(
+    options: dict[str, Any], ready: Callable[[str], None], tell: Callable[[str], None]
+) -> signal.Signals:
+    from mindfl.server.options import ServerOptions
+    from mindfl.server.process import run_server
+
+    with _log_to_stderr():
+        return run_server(ServerOptions(**options), ready=ready, tell=tell)
+
+
+def _serve_federated(
+    options: dict[str, Any], ready: Callable[[str], None], tell: Callable[[str], None]
+) -> signal.Signals:
+    from mindfl.sim.federated.serve import FederatedOptions, serve_federated
+
+    options["work_dir"] = options["work_dir"] or "mindfl_work"
+    return serve_federated(FederatedOptions(**options), ready=ready, tell=tell)
+
+
+_SERVE = {"embedded": _serve_embedded, "federated": _serve_federated}
+#: option of `start` -> the stack that it is for, and its default
+_STACK_OPTIONS: dict[str, tuple[str, object]] = {
+    "state_dir": ("embedded", None),
+    "cluster": ("embedded", False),
+    "journal": ("embedded", True),
+    "server_key_path": ("embedded", None),
+    "require_client_certificate": ("embedded", False),
+    "python": ("federated", None),
+    "redis_address": ("federated", None),
+    "resume": ("federated", False),
+    "work_dir": ("federated", None),
+}
 
 
 @contextmanager
@@ -192,3 +248,19 @@ def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_f
     )
     click.echo(f"server: {click.format_filename(files.server_p12)}")
     click.echo(f"devices: {click.format_filename(files.ca_cert)}")
+
+
+@server_command.command()
+@option("--python", metavar="FILE", help="A Python 3.7 to 3.9.  [default: the newest on PATH or under pyenv]")
+@option("--quiet", is_flag=True, help="No progress.")
+def install(python: str | None, quiet: bool) -> None:
+    """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 1.5 GB.
+
+    Prints the Python that has it. What was downloaded survives an interruption."""
+    from mindfl.sim.federated import install as install_federated
+
+    def report(text: str) -> None:
+        if not quiet:
+            click.echo(f"mindfl: {text}", err=True)
+
+    click.echo(click.format_filename(install_federated(python, report=report)))

@@ -13,6 +13,7 @@ from compare_report import summarise, table, write_report
 from growth_report import bytes_per_iteration, fit, overhead_ms
 from hypothesis import given
 from hypothesis import strategies as st
+from lenet_weights import BYTES, SHAPES, flat_weights
 from lenet_work import flop_per_step
 from work import Client, Settings, Work, save
 
@@ -59,6 +60,15 @@ def test_flop_of_a_step_follow_from_the_model_file(converted: Any, channels: int
         multiply_adds = tensor.size * positions.get(name, 1) * (channels / 3 if first else 1)
         total += multiply_adds * (2 if first else 3)
     assert flop_per_step(32, channels) == 2 * 32 * total
+
+
+def test_made_up_weights_have_the_form_of_the_model_files(converted: Any) -> None:
+    model = LiteModel.load(converted())
+    assert {name: tuple(tensor.dims) for name, tensor in model.parameters.items()} == SHAPES
+    assert sum(values.nbytes for values in flat_weights().values()) == BYTES
+    assert {name: values.shape for name, values in flat_weights().items()} == {
+        name: (tensor.size,) for name, tensor in model.parameters.items()
+    }
 
 
 def test_the_first_iteration_is_given_apart_and_ratios_pair_repetitions(work: Work) -> None:

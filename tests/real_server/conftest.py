@@ -8,17 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from real_environment import UnavailableError, real_python, redis_server
-from real_stack import (
-    Job,
-    Program,
-    RunningServer,
-    ServerFactory,
-    free_address,
-    running,
-    running_real,
-    running_redis,
-)
+from real_stack import Job, Program, RunningServer, ServerFactory, free_address, running, running_real
+
+from mindfl.errors import FetchError, SimulationError
+from mindfl.sim.federated import install
+from mindfl.sim.federated.redis import redis_server
 
 
 @pytest.fixture(scope="session")
@@ -26,23 +20,16 @@ def real_interpreter() -> Path:
     """The interpreter that has MindSpore Federated 0.1.0 (installed now where missing), or skip."""
     try:
         redis_server()
-        return real_python()
-    except UnavailableError as missing:
+        return install()
+    except (SimulationError, FetchError) as missing:
         pytest.skip(f"no real server: {missing}")
 
 
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory, real_interpreter: Path) -> Iterator[str]:
-    """The address of a Redis of our own. It is asked for after the interpreter, which may skip."""
-    with running_redis(tmp_path_factory.mktemp("redis")) as address:
-        yield address
-
-
 @pytest.fixture
-def real_server(real_interpreter: Path, redis: str, tmp_path: Path) -> Iterator[ServerFactory]:
+def real_server(real_interpreter: Path, tmp_path: Path) -> Iterator[ServerFactory]:
     """Return a function that starts the real server for a job."""
     with ExitStack() as stack:
-        yield lambda job: stack.enter_context(running_real(real_interpreter, redis, job, tmp_path))
+        yield lambda job: stack.enter_context(running_real(job, tmp_path))
 
 
 @pytest.fixture
@@ -73,4 +60,4 @@ def running_ours(job: Job, folder: Path) -> Iterator[RunningServer]:
         command += ["--manage_address", manage]
     with running(Program("mindfl server", command, folder)) as program:
         url = program.await_line("ready ").split()[-1]
-        yield RunningServer(url, f"http://{manage}" if manage else "", program)
+        yield RunningServer(url, f"http://{manage}" if manage else "")

@@ -1,4 +1,4 @@
-"""Redis, scheduler and server of MindSpore Federated 0.1.0 as child processes, and the settings of one job."""
+"""The settings of one job, the real server for it, and ours as a child process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from real_environment import redis_server
+
+from mindfl.sim.federated import FederatedConfig, FederatedServer
+from mindfl.sim.federated.config import write_config
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 70.0
@@ -42,49 +43,29 @@ class Job:
     client_learning_rate: float = 0.01
     managed: bool = False
 
-    def write(self, folder: Path, redis_address: str = "127.0.0.1:6379") -> tuple[Path, Path]:
+    def config(self) -> FederatedConfig:
+        """Return the job as the driver of the real server takes it."""
+        return FederatedConfig(
+            fl_name=self.fl_name,
+            iterations=self.fl_iteration_num,
+            clients=self.start_fl_job_threshold,
+            epochs=self.client_epoch_num,
+            batch_size=self.client_batch_size,
+            learning_rate=self.client_learning_rate,
+            update_model_ratio=self.update_model_ratio,
+            start_fl_job_time_window=self.start_fl_job_time_window,
+            update_model_time_window=self.update_model_time_window,
+            global_iteration_time_window=self.global_iteration_time_window,
+            manage_address="127.0.0.1:0" if self.managed else None,
+            http_url_prefix=self.http_url_prefix,
+        )
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the configuration and the model into ``folder`` and return the two files."""
         config, model = folder / "fl.yaml", folder / "model.npz"
-        config.write_text(yaml.safe_dump(self._settings(redis_address), sort_keys=False))
+        write_config(config, {**self.config().entries(), "distributed_cache.address": "127.0.0.1:6379"})
         np.savez(model, allow_pickle=False, **self.model)
         return config, model
-
-    def _settings(self, redis_address: str) -> dict[str, object]:
-        return {
-            "fl_name": self.fl_name,
-            "fl_iteration_num": self.fl_iteration_num,
-            "server_mode": "FEDERATED_LEARNING",
-            "enable_ssl": False,
-            "distributed_cache": {"type": "redis", "address": redis_address, "plugin_lib_path": ""},
-            "round": {
-                "start_fl_job_threshold": self.start_fl_job_threshold,
-                "start_fl_job_time_window": self.start_fl_job_time_window,
-                "update_model_ratio": self.update_model_ratio,
-                "update_model_time_window": self.update_model_time_window,
-                "global_iteration_time_window": self.global_iteration_time_window,
-            },
-            "summary": {
-                "metrics_file": "metrics.json",
-                "failure_event_file": "event.txt",
-                "continuous_failure_times": 10,
-                # With a folder here the 0.1.0 server takes up to a minute to stop.
-                "data_rate_dir": "",
-                "participation_time_level": "5,15",
-            },
-            "encrypt": {"encrypt_type": "NOT_ENCRYPT"},
-            "compression": {
-                "upload_compress_type": "NO_COMPRESS",
-                "upload_sparse_rate": 0.4,
-                "download_compress_type": "NO_COMPRESS",
-            },
-            "client": {
-                "http_url_prefix": self.http_url_prefix,
-                "client_epoch_num": self.client_epoch_num,
-                "client_batch_size": self.client_batch_size,
-                "client_learning_rate": self.client_learning_rate,
-                "connection_num": 10000,
-            },
-        }
 
 
 class Program:
@@ -138,11 +119,10 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that accepts requests. ``manage`` is empty where the job has no management address."""
+    """A server that accepts requests at ``url``, without its prefix. ``manage`` is empty without management address."""
 
     url: str
     manage: str
-    program: Program
 
 
 ServerFactory = Callable[[Job], RunningServer]
@@ -164,28 +144,7 @@ def free_address() -> str:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[str]:
-    """Run a Redis that keeps nothing on disk; yield its address."""
-    address = free_address()
-    host, port = address.split(":")
-    options = ["--bind", host, "--port", port, "--save", "", "--appendonly", "no"]
-    with running(Program("redis-server", [redis_server(), *options], folder)) as redis:
-        redis.await_line("Ready to accept connections")
-        yield address
-
-
-@contextmanager
-def running_real(python: Path, redis_address: str, job: Job, folder: Path) -> Iterator[RunningServer]:
+def running_real(job: Job, folder: Path) -> Iterator[RunningServer]:
     """Run the real server (and scheduler, where ``job.managed``) for ``job`` in ``folder``."""
-    config, model = job.write(folder, redis_address)
-    entry = Path(__file__).with_name("real_entry.py")
-    http, manage = free_address(), free_address() if job.managed else ""
-    serve: list[str | Path] = [python, entry, "server", config, http, model, folder / "checkpoints"]
-    with ExitStack() as stack:
-        server = stack.enter_context(running(Program("real server", serve, folder, GLOG_v="1")))
-        if manage:
-            schedule: list[str | Path] = [python, entry, "scheduler", config, manage]
-            scheduler = stack.enter_context(running(Program("real scheduler", schedule, folder, GLOG_v="1")))
-            scheduler.await_line("Scheduler started successfully.")
-        server.await_line('event {"name": "started"')
-        yield RunningServer(f"http://{http}", f"http://{manage}" if manage else "", server)
+    with FederatedServer(folder, job.config(), job.model) as server:
+        yield RunningServer(f"http://{server.addresses[0]}", server.manage_url)

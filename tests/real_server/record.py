@@ -10,20 +10,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from real_environment import real_python
 from real_exchange import Reply, Session
 from real_requests import Scenario
 from real_scenarios import scenarios
-from real_stack import running_real, running_redis
+from real_stack import running_real
 
 from mindfl.files import write_atomic
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "real_server"
 
 
-def ask_real(python: Path, redis: str, scenario: Scenario, folder: Path) -> dict[str, Reply]:
+def ask_real(scenario: Scenario, folder: Path) -> dict[str, Reply]:
     """Return the real server's replies to ``scenario``."""
-    with running_real(python, redis, scenario.job, folder) as server:
+    with running_real(scenario.job, folder) as server:
         return Session(server, scenario.job.http_url_prefix).run(scenario.steps)
 
 
@@ -35,12 +34,11 @@ def golden(name: str) -> dict[str, Reply]:
 
 def main(names: list[str]) -> None:
     """Record the scenarios ``names``, or all."""
-    python = real_python()
     for name, scenario in scenarios().items():
         if names and name not in names:
             continue
-        with tempfile.TemporaryDirectory() as place, running_redis(Path(place)) as redis:
-            replies = ask_real(python, redis, scenario, Path(place))
+        with tempfile.TemporaryDirectory() as place:
+            replies = ask_real(scenario, Path(place))
         lines = (f"{json.dumps(step)}: {json.dumps(reply)}" for step, reply in replies.items())
         text = "{\n" + ",\n".join(lines) + "\n}\n"
         write_atomic(GOLDEN / f"{name}.json", text)

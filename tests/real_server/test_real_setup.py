@@ -1,4 +1,4 @@
-"""What the comparison rests on: the reason for a skip, the tests' own reader of messages, the rule of the table."""
+"""What the comparison rests on: the tests' own reader of messages, the rule of the table."""
 
 from __future__ import annotations
 
@@ -7,36 +7,9 @@ from pathlib import Path
 import pytest
 import real_wire
 from real_differences import ABSENT, Deviation, Difference, deviations
-from real_environment import UnavailableError, real_python, redis_server
 from real_exchange import Reply
 
 WIRE = Path(__file__).parents[2].parent / "shared" / "golden" / "wire"
-
-
-def test_no_old_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-
-    with pytest.raises(UnavailableError, match=r"no Python 3\.9, 3\.8, 3\.7"):
-        real_python()
-
-
-def test_a_python_that_is_only_a_shim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shim = tmp_path / "python3.9"
-    shim.write_text("#!/bin/sh\necho 'python3.9: command not found' >&2\nexit 127\n")
-    shim.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-
-    with pytest.raises(UnavailableError, match="no Python"):
-        real_python()
-
-
-def test_no_redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    with pytest.raises(UnavailableError, match="redis-server"):
-        redis_server()
 
 
 @pytest.mark.parametrize("name", ["startFLJob_Req_0", "startFLJob_Res_0", "updateModel_Req_1", "getModel_Res_3"])

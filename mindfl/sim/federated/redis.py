@@ -1,0 +1,79 @@
+"""The Redis that the real servers share their state in."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from mindfl.errors import OptionError, SimulationError
+from mindfl.server.http import Address
+
+READY = "Ready to accept connections"
+_ANSWER_SECONDS = 5.0
+_SPECIAL = str.maketrans({character: f"\\{character}" for character in "*?[]^-\\"})
+
+
+def redis_server() -> str:
+    """Return the path of redis-server. Raises :class:`SimulationError` where there is none."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SimulationError(
+            "there is no redis-server on this machine",
+            hint="install it (Debian: apt-get install redis-server), or name a Redis that runs with --redis_address",
+        )
+    return program
+
+
+def redis_command(address: Address, certificates: str | None) -> list[str]:
+    """Return the command of a Redis that keeps nothing on disk.
+
+    ``certificates``: folder of ``mindfl server certs``, relative to the one it runs in; then it speaks TLS only.
+    """
+    ports = ["--port", str(address.port)]
+    if certificates is not None:
+        ports = ["--port", "0", "--tls-port", str(address.port)]
+        files = {"cert": "server.crt", "key": "server.key", "ca-cert": "ca.crt"}
+        for option, name in files.items():
+            ports += [f"--tls-{option}-file", f"{certificates}/{name}"]
+    return [redis_server(), "--bind", address.host, *ports, "--save", "", "--appendonly", "no"]
+
+
+def redis_entries(certificates: Path) -> dict[str, object]:
+    """Return the keys of the YAML file with which servers reach a Redis of :func:`redis_command` by TLS."""
+    files = {"cacert_filename": "ca.crt", "cert_filename": "client.crt", "private_key_filename": "client.key"}
+    return {f"distributed_cache.{key}": str(certificates / name) for key, name in files.items()}
+
+
+def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
+    """Tell whether the Redis at ``address`` holds a job of this name.
+
+    ``tls`` has the keys of :func:`redis_entries`, and is empty without TLS. Raises :class:`SimulationError` where it
+    does not answer. Needs the package redis.
+    """
+    try:
+        import redis
+    except ModuleNotFoundError:
+        raise OptionError("a Redis of your own needs the package redis", hint='pip install "mindfl[redis]"') from None
+    place = Address.parse(address, "redis_address")
+    files = {
+        option: tls.get(f"distributed_cache.{key}") or None
+        for option, key in (
+            ("ssl_ca_certs", "cacert_filename"),
+            ("ssl_certfile", "cert_filename"),
+            ("ssl_keyfile", "private_key_filename"),
+        )
+    }
+    encrypted = {"ssl": True, "ssl_check_hostname": False, **files} if tls else {}
+    client = redis.Redis(
+        place.host, place.port, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS, **encrypted
+    )
+    try:
+        with client:
+            client.ping()
+            pattern = f"ms_fl:{fl_name.translate(_SPECIAL)}:*"
+            return next(client.scan_iter(match=pattern, count=1000), None) is not None
+    except (redis.RedisError, OSError) as error:
+        raise SimulationError(
+            f"the Redis at {address} cannot be used: {error}", hint="start it first, or leave redis_address out"
+        ) from None

@@ -1,0 +1,174 @@
+"""``mindfl server start --stack federated``: the real server until a signal comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from mindfl.errors import ProtocolError, StorageError
+from mindfl.files import PathLike
+from mindfl.server.http import Address
+from mindfl.server.initial import initial_weights
+from mindfl.server.registry import Registration, RunningServer
+from mindfl.server.settings import JobSettings, read_settings
+from mindfl.sim.federated.config import FederatedConfig, TlsFiles
+from mindfl.sim.federated.server import FederatedServer
+
+_LOOK_SECONDS = 0.5
+_ANSWER_SECONDS = 2.0
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedOptions:
+    """What ``mindfl server start --stack federated`` was told; see :class:`FederatedConfig`.
+
+    ``config``: the job's YAML file; ``overrides``: settings by name that count instead of the file's. ``model``: the
+    initial weights' file. ``password``: of both PKCS#12 files. ``redis_address`` None: the file's where something
+    answers there, else a Redis of this run's own.
+    """
+
+    config: PathLike
+    model: PathLike
+    work_dir: PathLike
+    http_server_address: str
+    server_num: int
+    manage_address: str | None
+    tcp_server_ip: str
+    checkpoint_dir: PathLike | None
+    redis_address: str | None
+    resume: bool
+    python: PathLike | None
+    password: str | None = None
+    overrides: Mapping[str, object] = field(default_factory=dict)
+
+
+def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> signal.Signals:
+    """Serve the job until SIGTERM or SIGINT, end everything, and return the signal.
+
+    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress. Raises what
+    :class:`FederatedServer` does, and :class:`SimulationError` where one of its processes ends by itself.
+    """
+    settings = read_settings(options.config, options.overrides)
+    for warning in settings.warnings:
+        tell(f"warning: {warning}")
+    config = _config(options, settings, tell)
+    server = FederatedServer(options.work_dir, config, initial_weights(options.model), report=tell)
+    with _signals() as received:
+        with suppress(KeyboardInterrupt), server:
+            tell(f"management at {server.manage_url}; logs are in {server.folder}")
+            with _registered(server, tell) as update:
+                ready(server.url)
+                _follow(server, update, tell)
+        return received[0]
+
+
+def _config(options: FederatedOptions, settings: JobSettings, tell: Tell) -> FederatedConfig:
+    tls: TlsFiles | bool = False
+    if settings.enable_ssl:
+        password = options.password or ""
+        tls = TlsFiles(
+            server_p12=Path(settings.ssl.server_cert_path),
+            client_p12=Path(settings.ssl.client_cert_path),
+            ca_cert=Path(settings.ssl.ca_cert_path),
+            server_password=password,
+            client_password=password,
+            cipher_list=settings.ssl.cipher_list,
+        )
+    checkpoint_dir = options.checkpoint_dir or settings.checkpoint_dir
+    return FederatedConfig.from_settings(
+        settings,
+        tls=tls,
+        server_num=options.server_num,
+        http_address=options.http_server_address,
+        manage_address=options.manage_address or "127.0.0.1:0",
+        redis_address=options.redis_address or _answering_redis(settings, tell),
+        resume=options.resume,
+        tcp_server_ip=options.tcp_server_ip,
+        checkpoint_dir=Path(checkpoint_dir) if checkpoint_dir else None,
+        python=options.python,
+    )
+
+
+def _answering_redis(settings: JobSettings, tell: Tell) -> str | None:
+    """Return the address of the settings' Redis where something answers there."""
+    if settings.distributed_cache.type != "redis":
+        return None
+    text = settings.distributed_cache.address
+    address = Address.parse(text, settings.origin.place("distributed_cache.address"))
+    try:
+        socket.create_connection((address.host, address.port), _ANSWER_SECONDS).close()
+    except OSError:
+        tell(f"nothing answers at {text}, the file's distributed_cache.address: a Redis is started for this run")
+        return None
+    return text
+
+
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Yield a list that holds the signal after ``KeyboardInterrupt``; a second one ends this process at once."""
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            # The stack's processes see that this one is gone, and end.
+            os._exit(128 + number)
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _registered(server: FederatedServer, tell: Tell) -> Iterator[Callable[[str], None]]:
+    """Let ``mindfl server status`` and ``stop`` find this process; yield what tells them of another state."""
+    record = RunningServer(
+        pid=os.getpid(),
+        address=server.addresses[0],
+        url=server.url,
+        manage_url=server.manage_url,
+        fl_name=server.fl_name,
+        state="running",
+        iteration=1,
+        iterations=server.config.iterations,
+    )
+    try:
+        registration = Registration(record)
+    except StorageError as error:
+        tell(f"warning: `mindfl server stop` and `status` will not find this server: {error}")
+        yield lambda state: None
+        return
+    try:
+        yield lambda state: registration.update(state=state, iteration=max(server.ended, default=0) + 1)
+    finally:
+        registration.close()
+
+
+def _follow(server: FederatedServer, update: Callable[[str], None], tell: Tell) -> None:
+    """Tell of each iteration that ends, until ``KeyboardInterrupt``."""
+    seen: tuple[str, dict[int, bool]] = ("running", {})
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        server.check()
+        state, told = seen
+        with suppress(ProtocolError):
+            state = server.state().state
+        now = state, server.ended
+        if now != seen:
+            for number in sorted(set(now[1]) - set(told)):
+                tell(f"iteration {number} {'ended' if now[1][number] else 'failed'}")
+            update(state)
+        seen = now
