@@ -1,0 +1,50 @@
+"""History rows out of the clients' logs: the same ones that mindfl's own clients give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mindfl.client import Traffic
+from mindfl.sim.history import ClientAccuracies, IterationRow
+from mindfl.sim.java.log import ClientIteration, JavaLog
+
+
+def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None = None) -> list[IterationRow]:
+    """Return a row for each iteration that some client completed; ``logs`` are by name of client.
+
+    A row's accuracies are of its aggregated model, as in all of mindfl. A Java client evaluates the model that an
+    iteration begins with: so these are the accuracies it logged in the *next* iteration, and those of the last
+    iteration come from ``final`` (see :func:`mindfl.sim.java.final_accuracies`); without them they are NaN. What
+    clients logged in the first iteration is of the initial model, and belongs to no row.
+    """
+    numbers = sorted({number for log in logs.values() for number in log.completed})
+    rows: list[IterationRow] = []
+    for number in numbers:
+        done = [log.completed[number] for log in logs.values() if number in log.completed]
+        evaluated = {name: log.accuracies[number + 1] for name, log in logs.items() if number + 1 in log.accuracies}
+        if not evaluated and number == numbers[-1]:
+            evaluated = dict(final or {})
+        pairs = [(name, evaluated.get(name)) for name in logs]
+        rows.append(_row(number, done, ClientAccuracies.of(pairs, rows[-1].accuracies if rows else None)))
+    return rows
+
+
+def _row(number: int, done: Sequence[ClientIteration], accuracies: ClientAccuracies) -> IterationRow:
+    return IterationRow.measured(
+        number,
+        accuracies,
+        loss=mean_loss(done),
+        clients=len(done),
+        samples=sum(each.data_size for each in done),
+        steps=sum(each.steps for each in done),
+        traffic=Traffic(0, sum(each.bytes_up for each in done), sum(each.bytes_down for each in done)),
+        seconds=(max(each.ended for each in done) - min(each.began for each in done)) / 1000,
+    )
+
+
+def mean_loss(done: Sequence[ClientIteration]) -> float:
+    """Return the mean loss of the last local epoch, weighted by data sizes; NaN where nobody trained."""
+    trained = [each for each in done if each.losses]
+    samples = sum(each.data_size for each in trained)
+    return math.fsum(each.losses[-1] * each.data_size for each in trained) / samples if samples else math.nan

@@ -1,0 +1,101 @@
+"""A stand-in for the Java client, compiled here, and clients that run it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from java_programs import CLASSES, SOURCES, FakeJars, Jars, pack
+
+from mindfl.data import make_synthetic, open_dataset
+from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models
+from mindfl.sim.processes import ProcessRegistry
+
+MakeClients = Callable[..., JavaClients]
+
+
+@pytest.fixture(scope="session")
+def jars(tmp_path_factory: pytest.TempPathFactory) -> Jars:
+    """The jars of the stand-in, compiled here; skips where there is no Java. Do not modify."""
+    if not shutil.which("javac") or not shutil.which("java"):
+        pytest.skip("no JDK here")
+    root = tmp_path_factory.mktemp("java stand-in")
+    sources = map(str, SOURCES.rglob("*.java"))
+    subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(root / "classes"), *sources], check=True, timeout=300)
+    classes, main = root / "classes", "com.mindspore.flclient.SyncFLJob"
+    return Jars(
+        pack(root / "jarX86" / "mindspore-lite-java-flclient.jar", classes, CLASSES["client"], main),
+        pack(root / "case_jar" / "quick_start_flclient.jar", classes, CLASSES["case"]),
+        pack(root / "lite" / "mindspore-lite-java.jar", classes, []),
+    )
+
+
+@pytest.fixture(scope="session")
+def bins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight synthetic writers as bins; not to be changed."""
+    folder = tmp_path_factory.mktemp("writers") / "bins"
+    make_synthetic(folder, users=8, seed=3, format="bin", progress=False)
+    return folder
+
+
+@pytest.fixture
+def fake_jars(tmp_path: Path) -> FakeJars:
+    return FakeJars(tmp_path / "jars")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "ms" / "lenet_train0.ms"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"the stand-in does not look inside")
+    return path
+
+
+@pytest.fixture
+def one_client(tmp_path: Path, model: Path) -> JavaClientFiles:
+    """A client's files with the least in them."""
+    files = []
+    for name in ("train_data", "train_label", "test_data", "test_label"):
+        path = tmp_path / "data" / f"{name}.bin"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        files.append(path)
+    return JavaClientFiles(
+        name="f0000",
+        train_model=model,
+        train_data=tuple(files[:2]),
+        eval_data=tuple(files[2:]),
+        infer_data=tuple(files[2:]),
+    )
+
+
+@pytest.fixture
+def make_clients(jars: Jars, bins: Path, tmp_path: Path) -> Iterator[MakeClients]:
+    """Return a function that makes clients of the stand-in; whatever they leave running is ended."""
+    registry = ProcessRegistry(tmp_path / "run")
+    (tmp_path / "start.ms").write_bytes(b"the stand-in does not look inside")
+
+    def make(count: int = 2, *, mode: str = "", tutorial: bool = False, **given: Any) -> JavaClients:
+        dataset = open_dataset(bins)
+        work_dir, models = given.pop("work_dir", tmp_path / "run"), given.pop("models", tmp_path / "ms")
+        passed = {name: given.pop(name) for name in ("report", "observer") if name in given}
+        settings = {
+            "jar_path": jars.client,
+            "case_jar_path": jars.case,
+            "lite_jar_path": None if tutorial else jars.lite,
+            "domain_name": "http://127.0.0.1:1",
+            "heap": "64m",
+            **given,
+            "jvm_options": (f"-Dstandin.mode={mode}", *given.get("jvm_options", ())),
+        }
+        files = client_files(
+            dataset, dataset.users[:count], copy_models(tmp_path / "start.ms", models, "lenet_train", count)
+        )
+        return JavaClients(work_dir, JavaSettings(**settings), files, registry=registry, **passed)
+
+    yield make
+    registry.end(grace_seconds=1.0)
