@@ -144,7 +144,7 @@ _CHECKS = {
     "Processor": _Check(_cpu, "the device runtime at speed"),
     "oneDNN": _Check(_onednn),
     "Converter": _Check(_converter, "mindfl convert: fetched on first use (169 MB)"),
-    "Compiled kernels": _Check(_kernels, "a quick start: compiled on first use, half a minute"),
+    "Compiled kernels": _Check(_kernels, "a quick start: compiled on first use, about a quarter of a minute"),
     "Java": _Check(_program("java"), "the real Java clients of MindSpore Federated"),
     "Redis": _Check(_program("redis-server"), "the real MindSpore Federated server's shared state"),
     "Python 3.7-3.9": _Check(_old_pythons, "the real MindSpore Federated 0.1.0 server"),

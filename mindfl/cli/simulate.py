@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
-from mindfl.errors import OptionError
+from mindfl.cli.job_options import GroupedCommand, job_options
+from mindfl.cli.options import echo_json
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
@@ -69,60 +69,29 @@ def _new_bar(total: int, text: str) -> Any:
     return tqdm(total=total, desc=text, bar_format=form, dynamic_ncols=True, mininterval=0.2)
 
 
-@click.command("simulate", short_help="Run the whole job: export, convert, data, federated training, report.")
-@option("--work_dir", default="mindfl_work", help="Folder for everything that is written.")
-@option("--train_dataset", help="Data set of `mindfl data`, or the tutorial's folders.  [default: a synthetic one]")
-@option("--train_model_path", help="Folder of the model files.  [default: ms in the work folder]")
-@option("--train_ms_name", default="lenet_train", help="Common part of the model files' names.")
-@option("--client_num", default=50, help="Number of clients.")
-@option("--clients_per_iteration", type=int, help="Clients drawn for each iteration.  [default: all]")
-@option("--iterations", default=20, help="Federated iterations.")
-@option("--epochs", default=5, help="Local epochs per iteration (the tutorial: 20).")
-@option("--batch_size", default=32, help="Samples per training step; that of the model file.")
-@option("--learning_rate", type=float, help="Local learning rate.  [default: 0.01; adam: 0.001]")
-@option("--optimizer", default="momentum", help="momentum, sgd or adam.")
-@option("--momentum", default=0.9, help="Of the momentum optimizer.")
-@option("--init", default="lecun", help="Initial weights: lecun, he, or truncated_normal (the reference's).")
-@option("--task", default="train", help="train, inference or getModel.")
-@option("--server_num", default=1, help="Servers of the job, with --use_elb; the embedded server is one.")
-@option("--seed", default=0, help="Of initial weights, synthetic data and the choice of clients.")
-@option("--workers", type=int, help="Threads; the result does not depend on it.  [default: one per processor]")
-@option("--engine", default="lite", help="lite (executes the .ms file) or mindspore (the reference).")
-@option("--device_target", default="CPU", help="MindSpore's device.")
-@option("--executor", default="local", help="local, or ray: spread the clients over a Ray cluster.")
-@option("--transport", default="in_process", help="How clients reach the embedded server: in_process or http.")
-@option("--domain_name", help="URL of a running server to join: http://HOST:PORT or https://HOST:PORT.")
-@option("--cert_path", help="With https: certificate of the authority to trust.  [default: the system's]")
-@option("--ssl_protocol", help="With https: TLSv1.2 or TLSv1.3.  [default: either]")
-@option("--use_elb", type=bool, default=False, help="The server has --server_num consecutive ports.")
-@option("--ray_address", help="Address of a running Ray cluster.  [default: the one Ray finds or starts]")
-@option("--converter", help="converter_lite to use.  [default: see `mindfl convert`]")
-@option("--data_format", default="compact", help="Form of a synthetic data set: compact or bin.")
-@option(
-    "--per_client_models/--shared_model",
-    "per_client_models",
-    default=None,
-    show_default=False,
-    help="Write a model file for each client.  [default: up to 100 clients]",
+@click.command(
+    "simulate", cls=GroupedCommand, short_help="Run the whole job: export, convert, data, federated training, report."
 )
-@option("--quiet", is_flag=True, help="No progress.")
-@json_option
+@job_options
 def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Run the tutorial's whole job: export LeNet's training graph, convert it, give every client its model file, train
     federated on a writer-partitioned data set, and report AVG, TOP5 and LOW5 accuracy per iteration.
 
     Writes history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model files. The same
-    seed gives bitwise the same weights for any number of workers."""
+    seed gives bitwise the same weights for any number of workers.
+
+    Dashes may stand for the underscores of an option; the value null counts as not given. An option that has no effect
+    on the parts chosen is named in a warning."""
     from mindfl.sim import FederatedLeNetJob
 
-    if task not in _TASKS:
-        raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
+    given = {name: value for name, value in settings.items() if value != "null"}
     bar = Progress(settings["iterations"], quiet=quiet)
-    job = FederatedLeNetJob(reporter=bar, **settings)
-    if job.config.server_num > 1 and not job.config.use_elb:
-        bar.warning(f"--server_num {job.config.server_num}: the embedded server is one; the result is the same")
     try:
-        _TASKS[task](job, as_json)
+        with FederatedLeNetJob(reporter=bar, **given) as job:
+            if task not in _TASKS:
+                known = ", ".join(_TASKS)
+                bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
+            _TASKS.get(task, _inference_of_one)(job, as_json)
     finally:
         bar.close()
 
@@ -154,7 +123,14 @@ def _description(job: FederatedLeNetJob, result: TrainingResult) -> dict[str, An
 
 
 def _inference(job: FederatedLeNetJob, as_json: bool) -> None:
-    predicted = job.infer()
+    _report_labels(job, job.infer(), as_json)
+
+
+def _inference_of_one(job: FederatedLeNetJob, as_json: bool) -> None:
+    _report_labels(job, job.infer(samples=1), as_json)
+
+
+def _report_labels(job: FederatedLeNetJob, predicted: dict[str, Any], as_json: bool) -> None:
     if as_json:
         echo_json({name: labels.tolist() for name, labels in predicted.items()})
     else:

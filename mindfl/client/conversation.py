@@ -90,10 +90,15 @@ class Conversation:
         if texts.FINISHED in text:
             self._lines.server_finished(self.stage, texts.FINISHED)
             raise JobOver
-        for not_ready in (texts.SAFEMODE, texts.NOT_READY):
-            if not_ready in text:
-                raise NotReady(not_ready)
+        not_ready = self.not_ready(answer)
+        if not_ready is not None:
+            raise NotReady(not_ready)
         raise self.error(f"got an answer it cannot use: {text[:200]}")
+
+    def not_ready(self, answer: Response | None) -> str | None:
+        """Return what ``answer`` says where it is the bare text of a server that is not ready, else None."""
+        text = answer.text if isinstance(answer, PlainText) else ""
+        return next((known for known in (texts.SAFEMODE, texts.NOT_READY) if known in text), None)
 
     def check_code(self, code: int, reason: str | None, next_req_time: str | None) -> None:
         """Raise :class:`ComeBackLater` where the server says so, and :class:`ProtocolError` where it refuses."""

@@ -23,6 +23,7 @@ from mindfl.protocol import (
     FLPlan,
     PlainText,
     RequestUpdateModel,
+    Response,
     ResponseCode,
     ResponseFLJob,
     ResponseGetModel,
@@ -271,8 +272,7 @@ class DeviceClient:
 
     def _upload(self, loss: float, accuracy: float | None) -> Flow[None]:
         self._talk.stage = "updateModel"
-        # The request must not outlive its sending: a client that waits for the others holds no weights.
-        answer, repeated = yield from self._talk.exchange(self._update_request(loss, accuracy))
+        answer, repeated = yield from self._send_upload(self._update_request(loss, accuracy))
         if repeated and isinstance(answer, PlainText) and texts.FINISHED in answer.text:
             return  # The lost request may have ended the job; its last model is still given away.
         response = self._talk.table(answer, ResponseUpdateModel)
@@ -281,6 +281,24 @@ class DeviceClient:
             yield from self._check_whether_counted(response)
         else:
             self._talk.check_code(response.retcode, response.reason, response.next_req_time)
+
+    def _send_upload(self, request: RequestUpdateModel) -> Flow[tuple[Response | None, bool]]:
+        """Send ``request``, and again where a server between two iterations says that it is not ready.
+
+        The reference starts again then, which a server that has counted it in already refuses: nobody could go on.
+        ``request`` must not outlive this: a client that waits for the others holds no weights.
+        """
+        answer, repeated = yield from self._talk.exchange(request)
+        for _ in range(self.config.max_restarts):
+            not_ready = self._talk.not_ready(answer)
+            if not_ready is None:
+                break
+            self._lines.server_not_ready(self._talk.stage, not_ready)
+            self._lines.flush()
+            yield Wait(self.config.poll_ms)
+            answer, again = yield from self._talk.exchange(request)
+            repeated = repeated or again
+        return answer, repeated
 
     def _check_whether_counted(self, refusal: ResponseUpdateModel) -> Flow[None]:
         """Start again where the server has forgotten this client; in all other cases the model is worth waiting for.

@@ -14,7 +14,9 @@ from mindfl.data import Dataset, make_synthetic, open_dataset
 from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.files import make_dir, read_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
+from mindfl.sim.pairing import PairedDataset
 
 
 class Artefacts:
@@ -66,8 +68,11 @@ class Artefacts:
         return self.model
 
     def starting_model(self) -> LiteModel:
-        """Return the model to start from: the user's own in ``train_model_path``, else exported and converted."""
+        """Return the model to start from: ``origin_train_model_path``, the user's own in ``train_model_path``, else one
+        that is exported and converted."""
         config = self._config
+        if config.origin_train_model_path is not None:
+            return LiteModel.load(config.origin_train_model_path)
         if config.train_model_path is not None and not _note(self.model).exists():
             first = config.client_model(0)
             if not self.model.exists() and first.exists():
@@ -77,17 +82,22 @@ class Artefacts:
                 return LiteModel.load(self.model)
         return LiteModel.load(self.convert())
 
-    def dataset(self, *, progress: bool = True) -> Dataset:
-        """Open the data set, or draw a synthetic one where none was given."""
+    def dataset(self, *, inference: bool = False, progress: bool = True) -> Dataset:
+        """Open the data set, or draw a synthetic one where none was given; with the test parts for evaluation, or for
+        ``inference``."""
+        config = self._config
+        train = self._train_dataset(progress=progress)
+        tests = (config.infer_dataset or config.test_dataset) if inference else config.test_dataset
+        return train if tests is None else PairedDataset(train, open_dataset(tests))
+
+    def _train_dataset(self, *, progress: bool) -> Dataset:
         config = self._config
         if config.train_dataset is not None:
             return open_dataset(config.train_dataset)
-        name = f"synthetic_{config.client_num}_seed{config.seed}_{config.data_format}"
-        folder = config.work_dir / "data" / name
+        form = "bin" if config.clients == "java" else config.data_format
+        folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
         if not folder.is_dir():
-            make_synthetic(
-                folder, users=config.client_num, seed=config.seed, format=config.data_format, progress=progress
-            )
+            make_synthetic(folder, users=config.client_num, seed=config.seed, format=form, progress=progress)
         return open_dataset(folder)
 
 
@@ -110,13 +120,21 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_model(model: LiteModel, config: JobConfig) -> None:
-    """Raise :class:`OptionError` where the model file does not fit the job's options."""
-    batch = next((model.tensors[i].dims[0] for i in model.inputs if len(model.tensors[i].dims) == 4), config.batch_size)
+    """Raise :class:`OptionError` or :class:`ModelFormatError` where the model file does not fit the job's options."""
+    inputs = [model.tensors[index].dims for index in model.inputs]
+    batch = next((dims[0] for dims in inputs if len(dims) == 4), config.batch_size)
     if batch != config.batch_size:
         raise OptionError(
             f"--batch_size is {config.batch_size}, but the model file was exported for {batch}",
             hint=f"use --batch_size {batch}",
         )
+    shapes = ";".join(",".join(map(str, dims)) for dims in inputs)
+    if config.input_shape not in (None, shapes):
+        raise OptionError(
+            f"--input_shape is {config.input_shape}, but the model file takes {shapes}",
+            hint="leave it out, or correct it",
+        )
+    chosen_weights(model.weights, config.train_weights or (), "the model file")
 
 
 def _note(path: Path) -> Path:

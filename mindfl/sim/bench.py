@@ -17,6 +17,7 @@ from mindfl.errors import OptionError
 from mindfl.files import PathLike, cache_dir, make_dir
 from mindfl.sim.artefacts import locked
 from mindfl.sim.config import default_workers
+from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob, Silent
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
@@ -74,7 +75,7 @@ def bench(
         for count in sorted({1, most}):
             say(f"training with {count} worker{'s' if count > 1 else ''}")
             # the first run finds out how many iterations fill the time
-            rate = 1 / median(_seconds(settings, count, _FEWEST_ITERATIONS)[0])
+            rate = 1 / median(_train(settings, count, _FEWEST_ITERATIONS)[0])
             speeds.append(_speed(settings, count, max(_FEWEST_ITERATIONS, math.ceil(rate * seconds))))
     ratio = speeds[-1].steps_per_s / speeds[0].steps_per_s if len(speeds) > 1 else None
     batch = int(settings["batch_size"])
@@ -110,12 +111,12 @@ class _Rows(Silent):
         self.seconds: list[float] = []
         self.steps = 0
 
-    def row(self, row: Any) -> None:
+    def row(self, row: IterationRow) -> None:
         self.seconds.append(row.seconds)
         self.steps = row.steps
 
 
-def _seconds(settings: dict[str, Any], workers: int, iterations: int) -> tuple[list[float], int]:
+def _train(settings: dict[str, Any], workers: int, iterations: int) -> tuple[list[float], int]:
     """Return the seconds of each counted iteration of a job, and the steps in each."""
     rows = _Rows()
     FederatedLeNetJob(reporter=rows, workers=workers, iterations=iterations + 1, **settings).run()
@@ -123,7 +124,7 @@ def _seconds(settings: dict[str, Any], workers: int, iterations: int) -> tuple[l
 
 
 def _speed(settings: dict[str, Any], workers: int, iterations: int) -> Speed:
-    seconds, steps = _seconds(settings, workers, iterations)
+    seconds, steps = _train(settings, workers, iterations)
     rate = steps / median(seconds)
     return Speed(workers, round(rate, 1), round(1000 * workers / rate, 3), len(seconds))
 

@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from mindfl.client import HttpSettings, TlsSettings
+from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
+
+if TYPE_CHECKING:
+    from mindfl.client import HttpSettings
 
 EngineName = Literal["lite", "mindspore"]
 ExecutorName = Literal["local", "ray"]
 TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
+StackName = Literal["embedded", "federated"]
+ClientsName = Literal["embedded", "java"]
+
+#: settings with a fixed set of values, in the words of MindSpore Federated 0.1.0 where they are its own
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engine": get_args(EngineName),
+    "executor": get_args(ExecutorName),
+    "transport": get_args(TransportName),
+    "data_format": get_args(DataForm),
+    "stack": get_args(StackName),
+    "clients": get_args(ClientsName),
+    "deploy_env": ("x86", "android"),
+    "ssl_protocol": ("TLSv1.2", "TLSv1.3"),
+    "cpu_bind_mode": ("NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"),
+    "server_mode": ("FEDERATED_LEARNING", "HYBRID_TRAINING"),
+}
+_WHOLE = ("client_num", "iterations", "epochs", "batch_size", "server_num")
+_WHOLE_OR_NONE = ("clients_per_iteration", "workers", "thread_num", "parallel")
+#: paths that must be absolute for Java clients, as the tutorial says -> the option's name
+_ABSOLUTE_FOR_JAVA = {
+    "train_dataset": "train_dataset",
+    "test_dataset": "test_dataset",
+    "infer_dataset": "infer_data_dir",
+    "train_model_path": "train_model_path",
+    "infer_model_path": "infer_model_path",
+    "origin_train_model_path": "origin_train_model_path",
+    "origin_infer_model_path": "origin_infer_model_path",
+    "cert_path": "cert_path",
+    "jar_path": "jarPath",
+    "case_jar_path": "case_jarPath",
+    "lite_jar_path": "lite_jar_path",
+}
+_SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
+_PATHS = ("work_dir", "converter", "python", *_ABSOLUTE_FOR_JAVA)
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
@@ -32,30 +71,54 @@ def default_workers() -> int:
 class JobConfig:
     """Settings of a :class:`~mindfl.sim.FederatedLeNetJob`.
 
+    A name is the tutorial's or MindSpore Federated 0.1.0's where they have one. Settings that say nothing to the parts
+    chosen are listed by :func:`mindfl.sim.notes.unused_settings`.
+
     Args:
         work_dir: folder for everything the job writes.
         train_dataset: data set made by ``mindfl data``, or the tutorial's folders; None: a synthetic one is drawn.
+        test_dataset: data set whose test parts the clients are evaluated with: that of the user of the same name, or at
+            the same position where no name is in both; one user's where it has only one. None: train_dataset.
+        infer_dataset: the same for inference; None: what evaluation uses.
         train_model_path: folder of the model files; None: ``ms`` in the work folder.
         train_ms_name: common part of their names: ``<name>.ms`` to start from (made from ``<name>0.ms`` where only that
             is there), ``<name>{i}.ms`` of client i, ``<name>_trained.ms`` the result.
+        infer_model_path, infer_ms_name: folder and name of second model files ``<name>{i}.ms``, which get the final
+            model and which inference uses; None: as above, so that there is one file. They begin as copies of
+            ``origin_infer_model_path``, else of the model to start from.
+        origin_train_model_path: the ``.ms`` file to start from, instead of one in train_model_path.
+        train_weight_name: names of the weights that clients exchange with the server, joined by what the regular
+            expression ``name_regex`` matches; the others begin each iteration as in the model file. None: all.
+        infer_weight_name: names of those that the second model files get; None: all.
         model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`.
         client_num: clients; the data set's first ones in natural order of name.
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
         iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer.
-        server_num: servers of the job; the embedded one needs no more than one, so it changes nothing.
+        input_shape: shapes of the model's inputs, as ``32,32,32,3;32``; checked against the model file.
+        fl_name: client class, as it appears in messages and logs.
         seed: of initial weights, synthetic data and the choice of clients.
         workers: threads; None: one per processor. The result does not depend on it.
         engine: ``lite`` executes the .ms file; ``mindspore`` trains the same network with MindSpore.
         device_target: MindSpore's device for exporting and for the MindSpore engine.
         executor: ``local`` runs all clients here; ``ray`` spreads them over a Ray cluster, with the same result. Data
             set and work folder must have the same paths on every node; logs are written where a client runs.
+        ray_address: address of the cluster; None: the one Ray finds, else one is started here.
         transport: how clients reach the embedded server: ``in_process``, or ``http`` over this machine's own network,
             with the same result.
+        stack: ``embedded``, or ``federated``: MindSpore Federated 0.1.0's own server, started and stopped by the job
+            unless ``domain_name`` says where it runs.
+        server_num: number of its servers; the embedded stack needs no more than one. With ``domain_name`` and
+            ``use_elb`` the number of that server's consecutive ports.
+        enable_ssl, redis_address, python: of the stack ``federated``: whether it speaks TLS only, with certificates
+            made for the job; a Redis that runs already; its interpreter. See :mod:`mindfl.sim.federated`.
         domain_name: URL of a running server to join, whoever made it. Iterations, epochs and learning rate are then
             those of its plan, and it chooses the clients of each iteration.
-        cert_path, ssl_protocol, use_elb: how to reach it; see :class:`mindfl.client.HttpSettings`. With ``use_elb``
-            ``server_num`` is its number of consecutive ports.
-        ray_address: address of the cluster; None: the one Ray finds, else one is started here.
+        cert_path, ssl_protocol, use_elb: how to reach it; see :class:`mindfl.client.HttpSettings`.
+        clients: ``embedded``, or ``java``: MindSpore Federated's own clients; None: java where ``jar_path`` is given.
+        jar_path, case_jar_path, lite_jar_path, heap, java, parallel, thread_num, cpu_bind_mode, path_regex: of Java
+            clients; see :class:`mindfl.sim.java.JavaSettings`.
+        server_mode, deploy_env: ``HYBRID_TRAINING`` is for Java clients only, ``android`` for none.
+        vocal_file, ids_file: of the reference's text classification; LeNet has no use for them.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
         data_format: form of a synthetic data set.
         per_client_models: write ``<name>{i}.ms`` for each client; None: up to 100 clients.
@@ -65,8 +128,17 @@ class JobConfig:
 
     work_dir: Path = field(default=Path("mindfl_work"))
     train_dataset: Path | None = None
+    test_dataset: Path | None = None
+    infer_dataset: Path | None = None
     train_model_path: Path | None = None
     train_ms_name: str = "lenet_train"
+    infer_model_path: Path | None = None
+    infer_ms_name: str | None = None
+    origin_train_model_path: Path | None = None
+    origin_infer_model_path: Path | None = None
+    train_weight_name: str | None = None
+    infer_weight_name: str | None = None
+    name_regex: str = ","
     model: str = "lenet"
     init: str = "lecun"
     optimizer: str = "momentum"
@@ -77,7 +149,8 @@ class JobConfig:
     iterations: int = 20
     epochs: int = 5
     batch_size: int = 32
-    server_num: int = 1
+    input_shape: str | None = None
+    fl_name: str = LENET_CLIENT
     seed: int = 0
     workers: int | None = None
     engine: EngineName = "lite"
@@ -85,55 +158,133 @@ class JobConfig:
     executor: ExecutorName = "local"
     ray_address: str | None = None
     transport: TransportName = "in_process"
+    stack: StackName = "embedded"
+    server_num: int = 1
+    enable_ssl: bool = False
+    redis_address: str | None = None
+    python: Path | None = None
     domain_name: str | None = None
     cert_path: Path | None = None
     ssl_protocol: str | None = None
     use_elb: bool = False
+    clients: ClientsName | None = None
+    jar_path: Path | None = None
+    case_jar_path: Path | None = None
+    lite_jar_path: Path | None = None
+    heap: str | None = None
+    java: str | None = None
+    parallel: int | None = None
+    thread_num: int | None = None
+    cpu_bind_mode: str | None = None
+    path_regex: str | None = None
+    server_mode: str = "FEDERATED_LEARNING"
+    deploy_env: str = "x86"
+    vocal_file: str | None = None
+    ids_file: str | None = None
     converter: Path | None = None
     data_format: DataForm = "compact"
     per_client_models: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("work_dir", "train_dataset", "train_model_path", "converter", "cert_path"):
+        for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, local_path(value))
-        for name in ("client_num", "iterations", "epochs", "batch_size", "server_num"):
+        if self.clients is None:
+            object.__setattr__(self, "clients", "embedded" if self.jar_path is None else "java")
+        self._check_words()
+        self._check_numbers()
+        self._check_weights()
+        self._check_parts()
+        self._check_server()
+        if self.clients == "java":
+            self._check_java()
+
+    def _check_numbers(self) -> None:
+        for name in _WHOLE:
             _check_whole(name, getattr(self, name), least=1)
         _check_whole("seed", self.seed, least=0)
-        for name in ("clients_per_iteration", "workers"):
+        for name in _WHOLE_OR_NONE:
             if getattr(self, name) is not None:
                 _check_whole(name, getattr(self, name), least=1)
         if self.clients_per_iteration is not None and self.clients_per_iteration > self.client_num:
             raise OptionError(f"clients_per_iteration is {self.clients_per_iteration}, above client_num")
-        name = self.train_ms_name
-        if not name.isprintable() or not name or "/" in name or name.startswith("."):
-            raise OptionError(f"train_ms_name must be a plain file name without folder, got {name!r}")
-        _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
-        _check_choice("engine", self.engine, get_args(EngineName))
-        _check_choice("executor", self.executor, get_args(ExecutorName))
-        if self.executor == "ray" and self.engine != "lite":
-            raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
-        _check_choice("transport", self.transport, get_args(TransportName))
-        if self.executor == "ray" and (self.transport != "in_process" or self.domain_name is not None):
-            raise OptionError("executor ray sums on each node, so it has no use for transport and domain_name")
-        self._check_server()
-        _check_choice("data_format", self.data_format, get_args(DataForm))
         if not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
             raise OptionError(f"learning_rate must be a finite number above 0, got {self.rate!r}")
 
+    def _check_words(self) -> None:
+        for option in ("train_ms_name", "infer_ms_name"):
+            name = getattr(self, option)
+            if name is not None and (not name.isprintable() or not name or "/" in name or name.startswith(".")):
+                raise OptionError(f"{option} must be a plain file name without folder, got {name!r}")
+        _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), choices)
+        if self.deploy_env == "android":
+            raise OptionError(
+                "deploy_env android: clients are simulated on this machine only",
+                hint="build the app with MindSpore Federated's Android package and let it join mindfl server",
+            )
+        if self.input_shape is not None and not _SHAPES.fullmatch(self.input_shape):
+            raise OptionError(f"input_shape must be numbers such as 32,32,32,3;32, got {self.input_shape!r}")
+        if not self.fl_name.strip():
+            raise OptionError("fl_name is empty")
+
+    def _check_weights(self) -> None:
+        exchanged, _ = self.train_weights, self.infer_weights
+        if exchanged is not None and (self.engine != "lite" or self.executor != "local"):
+            raise OptionError("train_weight_name works with engine lite and executor local only")
+
+    def _check_parts(self) -> None:
+        """Check which parts go together."""
+        if self.executor == "ray" and self.engine != "lite":
+            raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
+        elsewhere = self.domain_name is not None or self.stack == "federated" or self.clients == "java"
+        if self.executor == "ray" and (self.transport != "in_process" or elsewhere):
+            raise OptionError(
+                "executor ray sums on each node, so it has no use for transport, servers and Java clients"
+            )
+        if self.executor == "ray" and self.test_dataset is not None:
+            raise OptionError("executor ray opens one data set on each node, so test_dataset cannot be used with it")
+        if self.server_mode != "FEDERATED_LEARNING" and self.clients != "java":
+            raise OptionError(f"server_mode {self.server_mode} is for Java clients", hint="leave it out for LeNet")
+        if self.clients_per_iteration is not None and elsewhere:
+            reason = next(text for applies, text in _ALL_TAKE_PART.items() if applies(self))
+            raise OptionError(f"{reason}: leave clients_per_iteration out")
+
     def _check_server(self) -> None:
+        if self.enable_ssl and (self.stack != "federated" or self.domain_name is not None):
+            raise OptionError(
+                "enable_ssl is for a server that the job starts: --stack federated",
+                hint="for one that runs already: --domain_name https://HOST:PORT --cert_path CA",
+            )
         if self.domain_name is None:
-            unused = [name for name in ("cert_path", "ssl_protocol", "use_elb") if getattr(self, name)]
+            names = ("cert_path", "use_elb") if self.enable_ssl else ("cert_path", "ssl_protocol", "use_elb")
+            unused = [name for name in names if getattr(self, name)]
             if unused:
                 raise OptionError(f"{unused[0]} is given, but no domain_name", hint="--domain_name http://HOST:PORT")
             return
-        if self.clients_per_iteration is not None:
-            raise OptionError("the server in domain_name chooses its clients: leave clients_per_iteration out")
         self.server_settings()
+
+    def _check_java(self) -> None:
+        missing = [name for name in ("jar_path", "case_jar_path") if getattr(self, name) is None]
+        if missing:
+            raise OptionError(f"Java clients need {missing[0]}", hint="--jarPath and --case_jarPath, absolute paths")
+        for name, option in _ABSOLUTE_FOR_JAVA.items():
+            path = getattr(self, name)
+            if path is not None and not path.is_absolute():
+                raise OptionError(
+                    f"{option} must be an absolute path for Java clients, got {path}",
+                    hint=f"such as {Path.cwd() / path}",
+                )
+        if not self.writes_client_models:
+            raise OptionError("each Java client needs a model file of its own", hint="give --per_client_models")
 
     def server_settings(self) -> HttpSettings:
         """Return how to reach the server in ``domain_name``."""
+        from mindfl.client import HttpSettings, TlsSettings
+
         tls = TlsSettings(cert_path=self.cert_path, ssl_protocol=self.ssl_protocol)
         return HttpSettings(
             url=self.domain_name or "",
@@ -168,13 +319,45 @@ class JobConfig:
         """Whether each client gets a model file of its own."""
         return self.client_num <= MODEL_FILES_LIMIT if self.per_client_models is None else self.per_client_models
 
+    @property
+    def train_weights(self) -> tuple[str, ...] | None:
+        """Names of the weights that are exchanged; None: all."""
+        return split_names(self.train_weight_name, self.name_regex, "train_weight_name")
+
+    @property
+    def infer_weights(self) -> tuple[str, ...] | None:
+        """Names of the weights that second model files get; None: all."""
+        return split_names(self.infer_weight_name, self.name_regex, "infer_weight_name")
+
     def client_model(self, index: int) -> Path:
         """Return the model file of client ``index``."""
         return self.models / f"{self.train_ms_name}{index}.ms"
 
+    def client_infer_model(self, index: int) -> Path | None:
+        """Return the second model file of client ``index``; None where it has one only."""
+        folder = self.infer_model_path or self.models
+        path = folder / f"{self.infer_ms_name or self.train_ms_name}{index}.ms"
+        return None if path.absolute() == self.client_model(index).absolute() else path
+
     def client_log(self, index: int) -> Path:
         """Return the log file of client ``index``."""
         return self.work_dir / f"client_{index}" / "client.log"
+
+
+def split_names(value: str | None, separator: str, option: str) -> tuple[str, ...] | None:
+    """Return the names of weights in ``value``, which stand between matches of the regular expression ``separator``.
+
+    None gives None. Raises :class:`OptionError` where ``separator`` is no regular expression or there is no name.
+    """
+    if value is None:
+        return None
+    try:
+        names = tuple(filter(None, re.split(separator or ",", value)))
+    except re.error as error:
+        raise OptionError(f"name_regex {separator!r} is no regular expression: {error}") from None
+    if not names:
+        raise OptionError(f"{option} names no weight")
+    return names
 
 
 def _check_whole(name: str, value: object, *, least: int) -> None:
@@ -185,3 +368,11 @@ def _check_whole(name: str, value: object, *, least: int) -> None:
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+#: why ``clients_per_iteration`` cannot be chosen
+_ALL_TAKE_PART: dict[Callable[[JobConfig], bool], str] = {
+    lambda config: config.clients == "java": "Java clients all take part",
+    lambda config: config.stack == "federated": "stack federated needs all clients in each iteration",
+    lambda config: config.domain_name is not None: "the server in domain_name chooses its clients",
+}

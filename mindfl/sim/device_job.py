@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,6 @@ from mindfl.client import (
     ClientConfig,
     ClientLog,
     DeviceClient,
-    EpochReport,
     HttpSettings,
     HttpTransport,
     JobResult,
@@ -26,9 +25,10 @@ from mindfl.client import (
     run,
 )
 from mindfl.client.config import LENET_CLIENT
-from mindfl.errors import InterruptedRunError, ModelFormatError, OptionError, ProtocolError
+from mindfl.errors import InterruptedRunError, OptionError, ProtocolError
 from mindfl.lite import LiteModel
-from mindfl.protocol import ResponseCode, Weights
+from mindfl.protocol import ResponseCode
+from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import now_ms, sleep_ms
@@ -122,7 +122,8 @@ class DeviceJob:
     def _client(self, train: str | None, test: str | None, *, infers: bool = False) -> DeviceClient:
         settings = self.settings
         path = settings.infer_model_path if infers and settings.infer_model_path else settings.train_model_path
-        engine = LiteEngine(LiteModel.load(path))
+        model = LiteModel.load(path)
+        engine = LiteEngine(model)
         if settings.batch_size not in (None, engine.batch_size):
             raise OptionError(
                 f"batch_size is {settings.batch_size}, but {path} was exported for {engine.batch_size}",
@@ -131,7 +132,7 @@ class DeviceJob:
         user = open_user(train, test, settings.path_regex, settings.user)
         trainer: Trainer = engine.trainer(user, threading.Event())
         if settings.train_weight_name is not None and not infers:
-            trainer = ChosenWeights(trainer, settings.train_weight_name)
+            trainer = ChosenWeights(trainer, settings.train_weight_name, model)
         config = ClientConfig(
             name=user.name,
             fl_id=settings.fl_id or str(uuid.uuid4()),
@@ -160,52 +161,3 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted", hint="the model file is as before") from None
-
-
-class ChosenWeights:
-    """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
-
-    def __init__(self, trainer: Trainer, names: tuple[str, ...]) -> None:
-        self._trainer = trainer
-        self._names = names
-
-    @property
-    def train_size(self) -> int:
-        """Training samples."""
-        return self._trainer.train_size
-
-    @property
-    def eval_size(self) -> int:
-        """Test samples."""
-        return self._trainer.eval_size
-
-    @property
-    def batch_size(self) -> int:
-        """Samples per training step."""
-        return self._trainer.batch_size
-
-    def load(self, weights: Weights) -> None:
-        """Take over the chosen ones of ``weights``."""
-        self._trainer.load(self._chosen(weights, "the server's model"))
-
-    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
-        """Train all weights."""
-        return self._trainer.train(epochs, learning_rate, report)
-
-    def evaluate(self) -> float:
-        """Return the accuracy on the test samples."""
-        return self._trainer.evaluate()
-
-    def weights(self) -> Weights:
-        """Return the chosen weights."""
-        return self._chosen(self._trainer.weights(), "the model file")
-
-    def predict(self) -> NDArray[np.int_]:
-        """Return the predicted label of each test sample."""
-        return self._trainer.predict()
-
-    def _chosen(self, weights: Weights, where: str) -> Mapping[str, NDArray[np.float32]]:
-        missing = [name for name in self._names if name not in weights]
-        if missing:
-            raise ModelFormatError(f"{where} has no weight {missing[0]}", hint="correct --train_weight_name")
-        return {name: weights[name] for name in self._names}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
-from mindfl.client import HttpSettings, HttpTransport, InProcessTransport, MeteredTransport, Traffic
+from mindfl.client import InProcessTransport, MeteredTransport, Traffic
 from mindfl.server import Coordinator
 from mindfl.sim.pool import ClientPool, ClientResult
 
@@ -58,7 +58,8 @@ class LocalExecutor:
         self._pool.close()
         self._open.close()
 
-    def _served(self, coordinator: Coordinator) -> HttpTransport:
+    def _served(self, coordinator: Coordinator) -> MeteredTransport:
+        from mindfl.client import HttpSettings, HttpTransport
         from mindfl.server.http import BackgroundServer
 
         server = self._open.enter_context(BackgroundServer(coordinator))

@@ -15,8 +15,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.executors import Executor
 from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.metrics import Accuracy
-from mindfl.sim.pool import ClientResult, server_settings
+from mindfl.sim.pool import server_settings
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Federation:
         self._clients = clients
         self._observer = observer
         self._record: IterationRecord | None = None
-        self._names: tuple[str, ...] = ()
+        self._accuracies = ClientAccuracies.of(())
         settings = server_settings(config, min(config.cohort, clients))
         self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note)
         self._make_executor = executor
@@ -91,29 +90,17 @@ class Federation:
         if self._record is None or self._record.iteration != iteration:
             raise SimulationError(f"iteration {iteration} did not end though all its clients did")
         seconds = time.perf_counter() - begin
-        after = executor.traffic
-        accuracies = self._accuracies(results)
-        steps = sum(item.steps for item in results)
-        return IterationRow(
-            iteration=iteration,
-            **Accuracy.of(accuracies.values())._asdict(),
+        self._accuracies = ClientAccuracies.of(((item.name, item.accuracy) for item in results), like=self._accuracies)
+        return IterationRow.measured(
+            iteration,
+            self._accuracies,
             loss=self._record.loss,
             clients=len(cohort),
             samples=self._record.data_size,
-            bytes_down=after.bytes_down - before.bytes_down,
-            bytes_up=after.bytes_up - before.bytes_up,
-            steps=steps,
-            steps_per_s=round(steps / seconds, 1),
-            seconds=round(seconds, 3),
-            accuracies=accuracies,
+            steps=sum(item.steps for item in results),
+            traffic=executor.traffic - before,
+            seconds=seconds,
         )
-
-    def _accuracies(self, results: Sequence[ClientResult]) -> ClientAccuracies:
-        evaluated = [(item.name, item.accuracy) for item in results if item.accuracy is not None]
-        names = tuple(name for name, _ in evaluated)
-        if names != self._names:
-            self._names = names
-        return ClientAccuracies(self._names, [value for _, value in evaluated])
 
     def _chosen(self, iteration: int) -> Sequence[int]:
         """Return the clients of an iteration, in order: all, or a sample that depends on seed and iteration alone."""

@@ -10,10 +10,12 @@ from array import array
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, make_dir, read_file
+from mindfl.sim.metrics import Accuracy
 
 
 class ClientAccuracies(Mapping[str, float]):
@@ -28,6 +30,18 @@ class ClientAccuracies(Mapping[str, float]):
     def __init__(self, names: tuple[str, ...], values: Sequence[float]) -> None:
         self._names = names
         self._values = array("d", values)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, float | None]], like: Mapping[str, float] | None = None) -> ClientAccuracies:
+        """Return the accuracies of (name, accuracy) pairs without those that have none.
+
+        The names are shared with ``like``, an earlier row's accuracies, where they are the same in the same order.
+        """
+        evaluated = [(name, accuracy) for name, accuracy in pairs if accuracy is not None]
+        names = tuple(name for name, _ in evaluated)
+        if isinstance(like, ClientAccuracies) and like._names == names:
+            names = like._names
+        return cls(names, [accuracy for _, accuracy in evaluated])
 
     def __getitem__(self, name: str) -> float:
         return self._as_dict()[name]
@@ -73,6 +87,37 @@ class IterationRow:
     seconds: float
     accuracies: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def measured(
+        cls,
+        iteration: int,
+        accuracies: Mapping[str, float],
+        *,
+        loss: float,
+        clients: int,
+        samples: int,
+        steps: int,
+        traffic: Traffic,
+        seconds: float,
+    ) -> IterationRow:
+        """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``accuracies``, the speed from ``steps``.
+
+        ``traffic`` is that of this iteration alone, ``seconds`` its wall time, which may be NaN where it is not known.
+        """
+        return cls(
+            iteration=iteration,
+            **Accuracy.of(accuracies.values())._asdict(),
+            loss=loss,
+            clients=clients,
+            samples=samples,
+            bytes_down=traffic.bytes_down,
+            bytes_up=traffic.bytes_up,
+            steps=steps,
+            steps_per_s=round(steps / seconds, 1) if seconds else math.nan,
+            seconds=round(seconds, 3),
+            accuracies=accuracies,
+        )
+
 
 COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name != "accuracies")
 
@@ -103,7 +148,13 @@ class History(Sequence[IterationRow]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> IterationRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[IterationRow]: ...
+
+    def __getitem__(self, index: int | slice) -> IterationRow | list[IterationRow]:
         return self._rows[index]
 
     def __iter__(self) -> Iterator[IterationRow]:

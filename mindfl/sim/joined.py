@@ -6,16 +6,19 @@ import math
 import threading
 import time
 from collections.abc import Collection, Generator
+from typing import TYPE_CHECKING
 
-from mindfl.client import HttpTransport, IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
+from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
 from mindfl.errors import SimulationError
 from mindfl.protocol import Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.federation import Observer, Progress
 from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.metrics import Accuracy
 from mindfl.sim.pool import ClientPool, Participant
+
+if TYPE_CHECKING:
+    from mindfl.client import HttpTransport
 
 
 class ModelKeeper:
@@ -70,6 +73,7 @@ class JoinedFederation:
         self._seen = 0
         self._began = time.perf_counter()
         self._traffic = Traffic()
+        self._accuracies = ClientAccuracies.of(())
         self.iterations = config.iterations
 
     @property
@@ -142,24 +146,20 @@ class JoinedFederation:
 
     def _row(self, iteration: int, done: dict[int, IterationOutcome]) -> IterationRow:
         outcomes = [done[index] for index in sorted(done)]
-        evaluated = [(item.client, item.accuracy) for item in outcomes if item.accuracy is not None]
-        accuracies = ClientAccuracies(tuple(name for name, _ in evaluated), [value for _, value in evaluated])
-        steps = sum(self._participant(index).steps(outcome) for index, outcome in done.items())
-        now, traffic = time.perf_counter(), self._transport.traffic
-        seconds, self._began = now - self._began, now
-        before, self._traffic = self._traffic, traffic
-        return IterationRow(
-            iteration=iteration,
-            **Accuracy.of(accuracies.values())._asdict(),
+        began, self._began = self._began, time.perf_counter()
+        before, self._traffic = self._traffic, self._transport.traffic
+        self._accuracies = ClientAccuracies.of(
+            ((item.client, item.accuracy) for item in outcomes), like=self._accuracies
+        )
+        return IterationRow.measured(
+            iteration,
+            self._accuracies,
             loss=_mean_loss(outcomes),
             clients=len(outcomes),
             samples=sum(item.data_size for item in outcomes),
-            bytes_down=traffic.bytes_down - before.bytes_down,
-            bytes_up=traffic.bytes_up - before.bytes_up,
-            steps=steps,
-            steps_per_s=round(steps / seconds, 1),
-            seconds=round(seconds, 3),
-            accuracies=accuracies,
+            steps=sum(self._participant(index).steps(outcome) for index, outcome in done.items()),
+            traffic=self._traffic - before,
+            seconds=self._began - began,
         )
 
     def _participant(self, index: int) -> Participant:

@@ -13,7 +13,7 @@ from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.lite import LiteModel
-from mindfl.lite.plan import Graph
+from mindfl.lite.graph import Graph
 from mindfl.models import import_mindspore, model_spec
 from mindfl.sim.engines import ClientTrainer, Weights
 

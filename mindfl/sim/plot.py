@@ -5,22 +5,32 @@ from __future__ import annotations
 import gc
 import importlib
 import warnings
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import interrupt_held_back
 from mindfl.sim.history import History
 
+if TYPE_CHECKING:
+    from mindfl.sim.published import Published
+
 _CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
+#: characters of a title that fit above the figure
+_TITLE_WIDTH = 90
 
 
-def plot_history(history: History, path: PathLike, *, title: str) -> None:
-    """Draw ``history`` as a PNG. Raises :class:`StorageError` where it cannot be written."""
+def plot_history(history: History, path: PathLike, *, title: str, published: Published | None = None) -> None:
+    """Draw ``history`` as a PNG, beside a published curve where there is one.
+
+    Raises :class:`StorageError` where it cannot be written.
+    """
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5 if published is None else 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     iterations = history.column("iteration")
@@ -29,18 +39,39 @@ def plot_history(history: History, path: PathLike, *, title: str) -> None:
         values = history.column(name)
         last = f"  {values[-1]:.3f}" if values else ""
         axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
-    axes.set(xlabel="iteration", ylabel="accuracy on the clients' test data", ylim=(0, 1))
-    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="iteration", ylabel="accuracy on the clients' test data", ylim=(0, 1.01))
+    axes.set_title("\n".join(fill(line, _TITLE_WIDTH) for line in title.split("\n")), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.5 if len(iterations) == 1 else 0.02)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best")
+    if published is not None and iterations:
+        _draw_published(axes, published, len(iterations))
+        figure.legend(loc="outside lower center", ncols=2)
+    else:
+        axes.legend(loc="best")
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
         figure.savefig(temporary, format="png", dpi=120)
     # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
     del figure, axes
     gc.collect()
+
+
+def _draw_published(axes: Any, published: Published, iterations: int) -> None:
+    """Draw what of the published curve lies within the run's iterations."""
+    points = [(iteration, value) for iteration, value in published.avg_at.items() if iteration <= iterations]
+    if points:
+        style = {"linestyle": "none", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
+        axes.plot(*zip(*points, strict=True), marker="D", color="tab:blue", label="published AVG", **style)
+    if iterations >= published.iterations:
+        last = published.last_iterations
+        for name, label, colour in _CURVES:
+            value = getattr(published.last, name)
+            label = f"published {label}, mean of {last[0]} to {last[-1]}  {value:.3f}"
+            axes.hlines(value, last[0], last[-1], color=colour, linewidth=5, alpha=0.5, label=label)
+    end = min(published.plateau, iterations)
+    label = f"published: at chance until {published.plateau}"
+    axes.axvspan(1, end, color="grey", alpha=0.15, linewidth=0, label=label)
 
 
 def load_matplotlib() -> None:

@@ -36,6 +36,9 @@ from mindfl.sim.schedule import Schedule, Step
 NO_WINDOW = 365 * 24 * 3600 * 1000
 #: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
 PATIENT_RESTARTS = 1000
+#: MindSpore Federated's server tells a client that asks a moment too early, between two iterations, to come back when
+#: its windows are over: hours for a simulation
+LONGEST_WAIT_FOR_FEDERATED = 5_000
 
 
 def now_ms() -> int:
@@ -57,6 +60,7 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
     settings = ClientConfig(
         name=user.name,
         fl_id=user.name,
+        fl_name=config.fl_name,
         model_file=str(config.client_model(index)),
         train_data=f"{user.name}_train",
         eval_data=f"{user.name}_test",
@@ -66,7 +70,14 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
     if config.domain_name is None:
         return settings
     poll_ms = max(200, 2 * config.client_num)
-    return replace(settings, fl_id=str(uuid.uuid4()), poll_ms=poll_ms, max_restarts=PATIENT_RESTARTS)
+    longest_ms = LONGEST_WAIT_FOR_FEDERATED if config.stack == "federated" else settings.longest_wait_ms
+    return replace(
+        settings,
+        fl_id=str(uuid.uuid4()),
+        poll_ms=poll_ms,
+        longest_wait_ms=longest_ms,
+        max_restarts=PATIENT_RESTARTS,
+    )
 
 
 def server_settings(config: JobConfig, clients: int) -> ServerConfig:

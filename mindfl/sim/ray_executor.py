@@ -77,7 +77,7 @@ class Node:
         edge, transport = self._edges.pop(share)
         before = transport.traffic
         edge.publish(model, now_ms())
-        return self._pool.end_iteration(share, transport), _difference(transport.traffic, before)
+        return self._pool.end_iteration(share, transport), transport.traffic - before
 
     def evaluate(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost."""
@@ -128,7 +128,7 @@ class RayExecutor:
             self._shares(indices), lambda node, share: self._nodes[node].train.remote(iteration, model, share)
         ):
             self._coordinator.absorb(part, now_ms())
-            self._count(traffic)
+            self._traffic += traffic
             parts[share] = (node, part)
             report(len(share), loss)
         return self._evaluated(indices, parts)
@@ -164,7 +164,7 @@ class RayExecutor:
         homes = {share: home for share, (home, _) in parts.items()}
         for share, _, answer in self._on_nodes(homes, ask):
             results, traffic = answer if isinstance(answer, tuple) else (answer, Traffic())
-            self._count(traffic)
+            self._traffic += traffic
             found.update(zip(share, results, strict=True))
         return [found[index] for index in indices]
 
@@ -204,12 +204,6 @@ class RayExecutor:
             raise SimulationError("all nodes of the Ray cluster are lost", hint="look at the cluster's own logs")
         return next(iter(self._nodes))
 
-    def _count(self, more: Traffic) -> None:
-        seen = self._traffic
-        self._traffic = Traffic(
-            seen.requests + more.requests, seen.bytes_up + more.bytes_up, seen.bytes_down + more.bytes_down
-        )
-
 
 def _connected(address: str | None) -> Any:
     try:
@@ -232,9 +226,3 @@ def _knock(address: str | None) -> None:
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
-
-
-def _difference(after: Traffic, before: Traffic) -> Traffic:
-    return Traffic(
-        after.requests - before.requests, after.bytes_up - before.bytes_up, after.bytes_down - before.bytes_down
-    )

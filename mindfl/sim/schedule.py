@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 from mindfl.client import Finished, IterationDone, JobResult, Wait
 
+#: why a device paused
 Step: TypeAlias = Wait | IterationDone | Finished[JobResult]
-"""Why a device paused."""
 
 
 class Schedule:

@@ -6,19 +6,21 @@ import fcntl
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from mindfl.cli.simulate import simulate_command
 from mindfl.lite import LiteModel
-from mindfl.sim import History, weight_hash
+from mindfl.sim import History, JobConfig, weight_hash
 
 
 def test_train_then_infer_then_fetch(mindfl, small_job: list[str], tmp_path: Path) -> None:
@@ -99,13 +101,115 @@ def test_more_servers_are_one(mindfl, small_job: list[str]) -> None:
     assert "warning: --server_num 4" in four.err and "warning" not in one.err
 
 
+def test_null_is_not_given(mindfl, small_job: list[str], tmp_path: Path) -> None:
+    nulls = [f"--{name}" for name in ("test_dataset", "vocal_file", "ids_file", "train_weight_name", "cert_path")]
+    outcome = mindfl(*small_job, *(word for name in nulls for word in (name, "null")), "--train_ms_name", "null")
+    assert outcome.code == 0 and "warning" not in outcome.err
+    assert (tmp_path / "models" / "lenet_train0.ms").is_file()
+
+
+def test_the_tutorials_other_tasks(mindfl, small_job: list[str], tmp_path: Path) -> None:
+    untrained = mindfl(*small_job, "--task=inference")
+    assert untrained.code == 0
+    assert f"warning: no training left the models in {tmp_path / 'models'}" in untrained.err
+    mindfl(*small_job)
+
+    many = json.loads(mindfl(*small_job, "--task=inference", "--json").out)
+    outcome = mindfl(*small_job, "--task=anything", "--json")
+    assert {name: labels[:1] for name, labels in many.items()} == json.loads(outcome.out)
+    assert "warning: task 'anything' is none of train, inference, getModel: inference of a single record" in outcome.err
+    logged = (tmp_path / "run" / "client_0" / "client.log").read_text().splitlines()
+    assert [line for line in logged if "the predicted labels:" in line][-1] == (
+        f"INFO: <FLClient> [model inference] the predicted labels: {many['synthetic_0000'][:1]}"
+    )
+
+    other = mindfl(*small_job, "--task=inference", "--client_num=2")
+    assert "warning: --client_num is 2, but 3 clients were trained: use the same number" in other.err
+
+
+#: names of the tutorial -> those of MindSpore Federated 0.1.0 -> the setting
+SPELLINGS = {
+    "train_dataset": ("--train_dataset", "--train_data_dir", "--train-data-dir"),
+    "test_dataset": ("--test_dataset", "--eval_data_dir", "--test-dataset"),
+    "infer_dataset": ("--infer_data_dir", "--infer-data-dir"),
+    "vocal_file": ("--vocal_file", "--vocab_path"),
+    "ids_file": ("--ids_file", "--ids_path"),
+    "path_regex": ("--path_regex", "--path-regex"),
+    "fl_name": ("--flName", "--fl_name", "--fl-name"),
+    "train_model_path": ("--train_model_path", "--train_model_dir"),
+    "infer_model_path": ("--infer_model_path", "--infer_model_dir"),
+    "origin_train_model_path": ("--origin_train_model_path",),
+    "origin_infer_model_path": ("--origin_infer_model_path",),
+    "train_ms_name": ("--train_ms_name",),
+    "infer_ms_name": ("--infer_ms_name",),
+    "ssl_protocol": ("--ssl_protocol", "--ssl-protocol"),
+    "deploy_env": ("--deploy_env",),
+    "domain_name": ("--domain_name",),
+    "cert_path": ("--cert_path",),
+    "use_elb": ("--if_use_elb", "--use_elb", "--if-use-elb"),
+    "server_num": ("--server_num",),
+    "task": ("--task",),
+    "thread_num": ("--thread_num",),
+    "cpu_bind_mode": ("--cpu_bind_mode",),
+    "train_weight_name": ("--train_weight_name",),
+    "infer_weight_name": ("--infer_weight_name",),
+    "name_regex": ("--name_regex",),
+    "server_mode": ("--server_mode",),
+    "batch_size": ("--batch_size",),
+    "input_shape": ("--input_shape",),
+    "client_num": ("--client_num",),
+    "jar_path": ("--jarPath", "--fl_jar_path", "--fl-jar-path"),
+    "case_jar_path": ("--case_jarPath", "--case_jar_path"),
+    "lite_jar_path": ("--lite_jar_path", "--lite-jar-path"),
+}
+
+
+def test_the_tutorials_spellings_and_those_of_0_1_0() -> None:
+    options = {parameter.name: parameter.opts for parameter in simulate_command.params}
+    for name, spellings in SPELLINGS.items():
+        assert set(spellings) <= set(options[name]), name
+
+
+def test_every_option_is_a_setting_and_the_other_way_round() -> None:
+    names = {parameter.name for parameter in simulate_command.params}
+    assert names - {"task", "quiet", "as_json", "help"} == {item.name for item in fields(JobConfig)}
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    context = simulate_command.make_context("simulate", [])
+    settings = {name: value for name, value in context.params.items() if name not in ("task", "quiet", "as_json")}
+    assert JobConfig(**settings) == JobConfig()
+
+
+def test_help_has_each_option_once_without_its_twin(mindfl) -> None:
+    text = mindfl("simulate", "--help").out
+    for title in ("Job:", "Data:", "Model:", "Server:", "Embedded clients:", "Java clients:", "Output:", "Other:"):
+        assert f"\n{title}\n" in text
+    for parameter in simulate_command.params:
+        assert len(re.findall(rf"^  .*{parameter.opts[0]}\b", text, re.MULTILINE)) >= 1, parameter.opts
+    assert "--work-dir" not in text and "--per-client-models" not in text
+
+
+def test_an_option_without_effect_is_named_once(mindfl, small_job: list[str]) -> None:
+    outcome = mindfl(*small_job, "--thread_num", 2, "--vocal_file", "vocab.txt")
+    warnings = [line for line in outcome.err.splitlines() if "warning" in line]
+    assert [line.split(" has no effect")[0] for line in warnings] == [
+        "mindfl: warning: --thread_num 2",
+        "mindfl: warning: --vocal_file vocab.txt",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
         (["--train_dataset", "nowhere"], 40, "nowhere is not a folder"),
-        (["--task", "inference"], 60, "there is no trained model"),
         (["--learning_rate", "1e9"], 61, "failed in iteration 1: the training loss is"),
         (["--batch_size", "16"], 2, "use --batch_size 32"),
+        (["--deploy_env", "android"], 2, "clients are simulated on this machine only"),
+        (["--input_shape", "1,2"], 2, "the model file takes 32,32,32,3;32"),
+        (["--jarPath", "/no/fl.jar", "--case_jarPath", "case.jar"], 2, "must be an absolute path for Java clients"),
+        (["--clients", "java"], 2, "Java clients need jar_path"),
+        (["--stack", "federated", "--domain_name", "localhost"], 2, "localhost"),
         (["--work_dir", "/dev/null/x"], 3, "cannot create folder /dev/null/x: Not a directory"),
         (["--train_model_path", "empty", "--device_target", "Abacus"], 10, "device target 'Abacus' cannot be used"),
     ],

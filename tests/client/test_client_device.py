@@ -238,14 +238,31 @@ def test_a_refused_upload_starts_again():
 
 @pytest.mark.parametrize("text", [SAFEMODE, NOT_READY])
 @pytest.mark.parametrize("before", [[], [accepted(1)]])
-def test_a_server_that_is_not_ready_at_start_or_update_is_asked_again_from_the_start(before, text):
+def test_a_server_that_is_not_ready_at_start_or_update_is_asked_again(before, text):
     clock = Clock()
-    script = Script(*before, text, accepted(1), UPLOADED, ready(1), FINISHED)
+    after = [UPLOADED] if before else [accepted(1), UPLOADED]
+    script = Script(*before, text, *after, ready(1), FINISHED)
 
     flow = device("f0", clock=clock).train()
 
     assert advance(flow, script, clock) == Wait(200)
     assert isinstance(advance(flow, script, clock), IterationDone)
+    again = ["UpdateModel", "UpdateModel"] if before else ["UpdateModel"]
+    assert endpoints(script)[-1 - len(again) :] == [*again, "GetModel"]
+
+
+def test_an_upload_is_sent_again_as_it_was_and_starts_over_after_some_time():
+    clock = Clock()
+    script = Script(accepted(1), *[SAFEMODE] * 6, accepted(2), UPLOADED, ready(2))
+    flow = device("f0", clock=clock).train()
+
+    steps = [advance(flow, script, clock) for _ in range(7)]
+
+    assert steps[:6] == [Wait(200)] * 6 and steps[6].outcome.iteration == 2
+    uploads = [request for request in script.requests if isinstance(request, RequestUpdateModel)]
+    assert len(uploads) == 7
+    for name, values in uploads[0].feature_map.items():
+        np.testing.assert_array_equal(uploads[5].feature_map[name], values)
 
 
 def test_safemode_while_waiting_for_the_model_only_waits():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ class TestSampledClients:
     def test_fewer_users_than_a_cohort(self, make_job) -> None:
         result = make_job(client_num=50, clients_per_iteration=20, iterations=1).run()
         assert result.history[0].clients == 5
+
+
+def test_clients_in_the_servers_process_need_no_network() -> None:
+    code = "import sys, mindfl.sim; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "mindfl.sim.executors" in loaded
+    assert not {"urllib3", "ssl", "http.client", "mindfl.client.http"} & set(loaded)
 
 
 def test_first_clients_in_natural_order(make_job, writers: Path) -> None:

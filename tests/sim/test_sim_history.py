@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
-from mindfl.sim import History, IterationRow
-from mindfl.sim.history import HistoryFiles
+from mindfl.sim import Accuracy, History, IterationRow
+from mindfl.sim.history import ClientAccuracies, HistoryFiles
 
 
 def a_row(iteration: int = 1, **values: Any) -> IterationRow:
@@ -140,3 +141,52 @@ def test_full_disk_leaves_whole_rows(full_disk: HistoryFiles) -> None:
     with pytest.raises(StorageError, match=r"history.jsonl: No space left"):
         full_disk.append(a_row(2, accuracies={long_name: 0.5}))
     assert (full_disk.csv.read_bytes(), full_disk.jsonl.read_bytes()) == before
+
+
+class TestClientAccuracies:
+    def test_clients_without_test_data_are_left_out(self) -> None:
+        accuracies = ClientAccuracies.of([("f2", 0.75), ("f1", None), ("f0", 0.0)])
+        assert list(accuracies.items()) == [("f2", 0.75), ("f0", 0.0)]
+
+    def test_rows_of_the_same_clients_share_their_names(self) -> None:
+        first = ClientAccuracies.of((f"f{i}", 0.0) for i in range(3))
+        second = ClientAccuracies.of(((f"f{i}", 0.5) for i in range(3)), like=first)
+        assert all(name is same for name, same in zip(first, second, strict=True))
+        assert list(second.values()) == [0.5, 0.5, 0.5]
+
+    @pytest.mark.parametrize("names", [("f0",), ("f1", "f0"), ("f0", "f1", "f2"), ()])
+    def test_other_clients_keep_their_own_names(self, names: tuple[str, ...]) -> None:
+        earlier = ClientAccuracies.of([("f0", 0.0), ("f1", 0.0)])
+        assert tuple(ClientAccuracies.of(((name, 0.5) for name in names), like=earlier)) == names
+
+
+def measured(accuracies: ClientAccuracies, steps: int, seconds: float) -> IterationRow:
+    return IterationRow.measured(
+        3,
+        accuracies,
+        loss=1.5,
+        clients=4,
+        samples=100,
+        steps=steps,
+        traffic=Traffic(requests=9, bytes_up=20, bytes_down=10),
+        seconds=seconds,
+    )
+
+
+class TestMeasuredRow:
+    def test_summary_and_speed_follow_from_what_was_measured(self) -> None:
+        shares = [0.1, 0.9, 0.3, 0.7, 0.5, 0.2, 0.8]
+        row = measured(ClientAccuracies.of((f"f{i}", share) for i, share in enumerate(shares)), 30, 1.00049)
+        assert (row.avg, row.top5, row.low5) == Accuracy.of(shares)
+        assert (row.steps_per_s, row.seconds) == (30.0, 1.0)
+        assert (row.iteration, row.bytes_up, row.bytes_down) == (3, 20, 10)
+
+    def test_without_test_data(self) -> None:
+        row = measured(ClientAccuracies.of([("f0", None)]), 30, 2.0)
+        assert all(math.isnan(value) for value in (row.avg, row.top5, row.low5)) and not row.accuracies
+
+    @pytest.mark.parametrize("seconds", [0.0, math.nan])
+    def test_time_that_is_not_known(self, files: HistoryFiles, seconds: float) -> None:
+        row = measured(ClientAccuracies.of([("f0", 0.5)]), 30, seconds)
+        files.append(row)
+        assert math.isnan(row.steps_per_s) and math.isnan(History.load(files.jsonl)[0].steps_per_s)

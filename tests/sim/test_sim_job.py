@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mindfl.data import open_dataset
-from mindfl.errors import OptionError, SimulationError
+from mindfl.errors import OptionError
 from mindfl.lite import LiteModel, Session
 from mindfl.sim import FederatedLeNetJob, History, TrainingResult, weight_hash
 from mindfl.sim.history import COLUMNS
@@ -170,17 +170,25 @@ class TestMethodsAlone:
     def test_shared_model_trains_and_predicts(self, make_job, models: Path) -> None:
         job = make_job(per_client_models=False, iterations=1)
         result = job.run()
-        assert sorted(path.name for path in models.iterdir()) == ["lenet_train.ms", "lenet_train_trained.ms"]
+        assert sorted(path.name for path in models.iterdir() if path.suffix == ".ms") == [
+            "lenet_train.ms",
+            "lenet_train_trained.ms",
+        ]
         assert len(job.infer()) == 3
         assert weight_hash(job.get_model()) == result.hash
 
-    @pytest.mark.parametrize("method", ["infer", "get_model"])
-    def test_without_a_trained_model(self, make_job, method: str, tmp_path: Path) -> None:
-        job = make_job()
-        with pytest.raises(SimulationError, match=r"no trained model in .*models") as caught:
-            getattr(job, method)()
-        assert "--task train" in caught.value.hint
-        assert not (tmp_path / "run" / "predictions.csv").exists()
+    def test_inference_without_training_uses_the_model_as_it_is(self, make_job, recorder, models: Path) -> None:
+        predicted = make_job(reporter=recorder).infer()
+        assert recorder.warnings == [
+            f"no training left the models in {models}: they are used as they are, perhaps untrained"
+        ]
+        session = Session(LiteModel.load(models / "lenet_train.ms"))
+        test = open_dataset(make_job().config.train_dataset).user("synthetic_0000").test
+        np.testing.assert_array_equal(predicted["synthetic_0000"], session.predict(test.images()).argmax(axis=1))
+
+    def test_get_model_without_training_gives_the_start(self, make_job, models: Path) -> None:
+        start = LiteModel.load(models / "lenet_train.ms").weights
+        assert weight_hash(make_job().get_model()) == weight_hash(start)
 
     def test_training_again_forgets_the_earlier_run(self, make_job, tmp_path: Path) -> None:
         first = make_job().run()

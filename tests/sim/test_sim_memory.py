@@ -18,8 +18,9 @@ _JOB = """
 import gc
 import sys
 import tracemalloc
-from mindfl import FederatedLeNetJob
+from mindfl import FederatedLeNetJob, History
 from mindfl.sim.job import Silent
+from mindfl.sim.plot import plot_history
 
 class Memory(Silent):
     seen = []
@@ -34,6 +35,8 @@ class Memory(Silent):
 
 memory = Memory()
 work, data, models, iterations = sys.argv[1:]
+# What the first drawing loads, whenever it comes, is no growth.
+plot_history(History(), work + ".png", title="")
 FederatedLeNetJob(
     work_dir=work, train_dataset=data, train_model_path=models, client_num=2, iterations=int(iterations), epochs=1,
     per_client_models=False, reporter=memory,

@@ -1,0 +1,106 @@
+"""``mindfl finish``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from mindfl.cli.options import echo_json, json_option, option
+from mindfl.errors import OptionError, SimulationError
+
+if TYPE_CHECKING:
+    from mindfl.sim.process_table import Ending, ProcessRecord
+
+#: the tutorial's: the name of the federated learning jar
+KILL_TAG = "mindspore-lite-java-flclient"
+#: a shorter tag is in nearly every command line
+_LEAST_TAG = 4
+
+
+@click.command("finish", short_help="End the processes that mindfl started for a work folder.")
+@option(
+    "--work_dir",
+    "work_dirs",
+    multiple=True,
+    default=["mindfl_work"],
+    type=click.Path(),
+    help="Work folder; repeatable.",
+)
+@option(
+    "--kill_tag",
+    is_flag=False,
+    flag_value=KILL_TAG,
+    show_default=False,
+    metavar="[TEXT]",
+    help=f"Then end this user's processes with TEXT in their command line too; without TEXT: {KILL_TAG}.",
+)
+@option("--dry_run", is_flag=True, show_default=False, help="List them only.")
+@option("--grace_seconds", default=5.0, type=click.FloatRange(min=0), help="Time between SIGTERM and SIGKILL.")
+@json_option
+def finish_command(
+    work_dirs: Sequence[str], kill_tag: str | None, dry_run: bool, grace_seconds: float, as_json: bool
+) -> None:
+    """End exactly the processes that mindfl started for a work folder, and their children: servers, Redis, Java
+    clients; also after mindfl itself was killed. Each is listed before it gets SIGTERM, and SIGKILL where that does not
+    help.
+
+    Never this process, its parents, or another program that was given the process id since."""
+    from mindfl.sim.process_table import end_processes, tagged_processes
+    from mindfl.sim.processes import ProcessRegistry
+
+    if kill_tag is not None and len(kill_tag.strip()) < _LEAST_TAG:
+        raise OptionError(f"kill_tag must have {_LEAST_TAG} letters at least, got {kill_tag!r}", hint=f"try {KILL_TAG}")
+    registries = [ProcessRegistry(folder) for folder in dict.fromkeys(work_dirs)]
+    listed: list[ProcessRecord] = []
+    endings: list[Ending] = []
+
+    def tell(records: Sequence[ProcessRecord]) -> None:
+        for record in records:
+            click.echo(f"{record.pid:>8}  {record.role}: {record.command or 'no command line'}", err=as_json)
+        listed.extend(records)
+
+    for registry in registries:
+        if dry_run:
+            tell(registry.running())
+        else:
+            endings += registry.end_each(grace_seconds=grace_seconds, report=tell)
+    if kill_tag is not None:
+        known = {record.pid for record in listed}
+        tagged = [record for record in tagged_processes(kill_tag) if record.pid not in known]
+        tell(tagged)
+        endings += [] if dry_run else end_processes(tagged, grace_seconds=grace_seconds)
+    _conclude(listed, endings, dry_run=dry_run, as_json=as_json)
+
+
+def _conclude(listed: Sequence[ProcessRecord], endings: Sequence[Ending], *, dry_run: bool, as_json: bool) -> None:
+    left = [ending for ending in endings if ending.outcome == "left"]
+    if as_json:
+        echo_json({"dry_run": dry_run, "processes": _described(listed, endings)})
+    elif dry_run or not listed:
+        click.echo(f"{_count(len(listed))} of mindfl {'run' if len(listed) > 1 else 'runs'}")
+    else:
+        killed = sum(ending.outcome == "killed" for ending in endings)
+        click.echo(f"{_count(len(listed) - len(left))} ended" + (f", {killed} of them killed" if killed else ""))
+    if left:
+        names = "; ".join(f"{each.record.role} ({each.record.pid}): {each.reason}" for each in left)
+        raise SimulationError(f"{_count(len(left))} could not be ended: {names}")
+
+
+def _described(listed: Sequence[ProcessRecord], endings: Sequence[Ending]) -> list[dict[str, object]]:
+    outcomes = {ending.record.pid: ending.outcome for ending in endings}
+    return [
+        {
+            "pid": record.pid,
+            "role": record.role,
+            "command": record.command,
+            "log": record.log and click.format_filename(record.log),
+            "outcome": outcomes.get(record.pid),
+        }
+        for record in listed
+    ]
+
+
+def _count(number: int) -> str:
+    return f"{number or 'no'} process{'es' * (number > 1)}"

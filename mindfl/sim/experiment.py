@@ -1,0 +1,265 @@
+"""The tutorial's experiments: run with its setting, and set beside the curve it publishes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from mindfl.data import Dataset
+from mindfl.errors import OptionError, StorageError
+from mindfl.files import write_atomic
+from mindfl.sim.artefacts import locked
+from mindfl.sim.config import JobConfig
+from mindfl.sim.history import History
+from mindfl.sim.job import FederatedLeNetJob
+from mindfl.sim.metrics import Accuracy
+from mindfl.sim.plot import plot_history
+from mindfl.sim.published import EXPERIMENTS, Published
+from mindfl.sim.reporter import Reporter
+from mindfl.sim.result import TrainingResult
+
+FILES = ("experiment.png", "experiment.csv", "experiment.md")
+_DEFAULT_DIR = "mindfl_experiment"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A published accuracy beside the run's, both 0..1."""
+
+    quantity: str
+    published: float
+    measured: float
+
+    @property
+    def difference(self) -> float:
+        """How much higher the run is."""
+        return self.measured - self.published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What came of a run.
+
+    ``data`` says which handwriting was used. ``changes`` names what is not as in the tutorial, other than the number of
+    iterations: where there is anything, the accuracies are not compared. ``result`` is None for a run cut short.
+    """
+
+    name: str
+    published: Published
+    config: JobConfig
+    history: History
+    data: str
+    changes: tuple[str, ...]
+    result: TrainingResult | None = None
+
+    @property
+    def title(self) -> str:
+        """Experiment, setting and data, in two lines; in three where the setting was changed."""
+        done, planned = len(self.history), self.published.iterations
+        changes = self.changes if done == planned else (*self.changes, _change("iterations", done, planned))
+        lines = [f"{self.name}: {self._setting}", f"data: {self.data}"]
+        return "\n".join([*lines, f"not as in the tutorial: {', '.join(changes)}"] if changes else lines)
+
+    @property
+    def _setting(self) -> str:
+        config = self.config
+        return ", ".join(
+            (
+                _count(_clients(self.history), "client"),
+                _count(len(self.history), "iteration"),
+                _count(config.epochs, "epoch"),
+                f"batch {config.batch_size}",
+                f"init {config.init}",
+            )
+        )
+
+    @property
+    def _servers(self) -> str:
+        if self.config.stack == "federated":
+            return f"{self.config.server_num} of MindSpore Federated"
+        return f"one, embedded, for the published {self.published.servers}: it adds uploads exactly, as one sum"
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """What the run has of the published accuracies; nothing where the setting is another."""
+        return [] if self.changes else list(_comparisons(self.published, self.history))
+
+    def summary(self) -> str:
+        """Return a few lines for the terminal: what ran, on which data, and the comparison."""
+        lines = [self.title]
+        if self.comparisons:
+            lines.append(f"{'':30} published  this run  difference")
+        for each in self.comparisons:
+            lines.append(f"{each.quantity:30} {each.published:9.3f} {each.measured:9.3f} {each.difference:+11.3f}")
+        if not self.comparisons:
+            lines.append(f"nothing to compare with the published curve; {self._final()}")
+        if self.result is not None:
+            lines.append(f"weights sha256 {self.result.hash}")
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """Return the report ``experiment.md``."""
+        config, published = self.config, self.published
+        steps, seconds = sum(self.history.column("steps")), sum(self.history.column("seconds"))
+        facts = [
+            f"data: {self.data}",
+            f"setting: {self._setting}, {config.optimizer}, learning rate {config.rate:g}, seed {config.seed}",
+            f"initial weights: {config.init}; the published curve stays at chance for its first {published.plateau} "
+            "iterations, as with `--init truncated_normal`",
+            f"published: {published.clients} clients, {published.servers} servers, {published.iterations} iterations, "
+            f"{published.epochs} epochs, batch {published.batch_size}, FEMNIST; read off the tutorial's figure. "
+            "Which of its 3,500 writers these were is not known: a difference comes from the writers too",
+            f"servers: {self._servers}",
+            f"{steps:,} training steps in {seconds:,.0f} s",
+        ]
+        if self.changes:
+            facts.insert(2, f"not as in the tutorial: {', '.join(self.changes)}; so only this run is shown")
+        if self.result is not None:
+            facts.append(f"weights sha256 `{self.result.hash}`")
+        lines = [f"# {self.name}", "", *(f"- {fact}" for fact in facts), "", self._final() + "."]
+        if self.comparisons:
+            lines += ["", "| | published | this run | difference |", "|---|---|---|---|"]
+            lines += [
+                f"| {each.quantity} | {each.published:.3f} | {each.measured:.3f} | {each.difference:+.3f} |"
+                for each in self.comparisons
+            ]
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write figure, table and report into ``folder``. Raises :class:`StorageError`."""
+        table = io.StringIO()
+        rows = csv.writer(table)
+        rows.writerow(["quantity", "published", "measured", "difference"])
+        rows.writerows(
+            [each.quantity, each.published, f"{each.measured:.6f}", f"{each.difference:.6f}"]
+            for each in self.comparisons
+        )
+        write_atomic(folder / "experiment.csv", table.getvalue())
+        write_atomic(folder / "experiment.md", self.markdown())
+        published = None if self.changes else self.published
+        plot_history(self.history, folder / "experiment.png", title=self.title, published=published)
+
+    def _final(self) -> str:
+        done = len(self.history)
+        count = min(self.published.window, done)
+        mean = _mean(self.history, range(done - count + 1, done + 1))
+        values = ", ".join(f"{field.upper()} {value:.3f}" for field, value in mean._asdict().items())
+        return f"mean of its last {_count(count, 'iteration')}: {values}"
+
+
+def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None, **settings: Any) -> Experiment:
+    """Run an experiment of the tutorial and write ``experiment.png``, ``experiment.csv`` and ``experiment.md``.
+
+    ``settings`` are those of :class:`~mindfl.sim.FederatedLeNetJob`, whose own files are written too; those not given,
+    or None, are the experiment's. Raises :class:`OptionError` for an unknown name, and what the job raises; what was
+    finished by then is written up.
+    """
+    if name not in EXPERIMENTS:
+        raise OptionError(f"unknown experiment {name!r}", hint=f"choose one of {', '.join(EXPERIMENTS)}")
+    published = EXPERIMENTS[name]
+    given = {key: value for key, value in settings.items() if value is not None}
+    settings = {"work_dir": _DEFAULT_DIR, **_settings(published, given.get("stack")), **given}
+    job = FederatedLeNetJob(reporter=reporter, **settings)
+    folder = job.config.work_dir
+    with locked(folder):
+        _remove_old(folder)
+
+    def experiment(history: History, result: TrainingResult | None) -> Experiment:
+        dataset = FederatedLeNetJob(**settings).prepare_data()
+        return Experiment(
+            name=name,
+            published=published,
+            config=job.config,
+            history=history,
+            data=_data(dataset, _clients(history)),
+            changes=tuple(_changes(published, job.config, _clients(history))),
+            result=result,
+        )
+
+    try:
+        result = job.run()
+    except BaseException:
+        # Whatever ended the run is what the user must see; the iterations that did end are shown nevertheless.
+        with suppress(Exception):
+            history = History.load(folder / "history.jsonl")
+            if len(history):
+                experiment(history, None).write(folder)
+        raise
+    done = experiment(result.history, result)
+    done.write(folder)
+    return done
+
+
+def _settings(published: Published, stack: str | None) -> dict[str, Any]:
+    return {
+        "client_num": published.clients,
+        "iterations": published.iterations,
+        "epochs": published.epochs,
+        "batch_size": published.batch_size,
+        **({"server_num": published.servers} if stack == "federated" else {}),
+    }
+
+
+def _changes(published: Published, config: JobConfig, clients: int) -> Iterator[str]:
+    """Yield where the setting differs from the published one, apart from what does not change the curve."""
+    pairs = (
+        ("clients", clients, published.clients),
+        ("clients an iteration", "all" if config.cohort == config.client_num else config.cohort, "all"),
+        ("epochs", config.epochs, published.epochs),
+        ("batch", config.batch_size, published.batch_size),
+        ("optimizer", config.optimizer, "momentum"),
+        ("learning rate", config.rate, published.learning_rate),
+        ("momentum", config.momentum, published.momentum),
+        ("model", config.model, "lenet"),
+    )
+    return (_change(name, own, theirs) for name, own, theirs in pairs if own != theirs)
+
+
+def _change(name: str, own: object, theirs: object) -> str:
+    return f"{name} {own} (there {theirs})"
+
+
+def _comparisons(published: Published, history: History) -> Iterator[Comparison]:
+    for iteration, accuracy in published.avg_at.items():
+        if iteration <= len(history):
+            yield Comparison(f"AVG at iteration {iteration}", accuracy, history[iteration - 1].avg)
+    if len(history) >= published.iterations:
+        last = published.last_iterations
+        mean = _mean(history, last)
+        for field in Accuracy._fields:
+            quantity = f"{field.upper()}, mean of {last[0]} to {last[-1]}"
+            yield Comparison(quantity, getattr(published.last, field), getattr(mean, field))
+
+
+def _mean(history: History, iterations: range) -> Accuracy:
+    rows = [history[iteration - 1] for iteration in iterations]
+    return Accuracy(*(fmean(getattr(row, field) for row in rows) for field in Accuracy._fields))
+
+
+def _clients(history: History) -> int:
+    return int(history[-1].clients)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _data(dataset: Dataset, clients: int) -> str:
+    if dataset.synthetic:
+        return f"SYNTHETIC handwriting, no measure of FEMNIST ({clients} imaginary writers)"
+    name = dataset.root.resolve().name.encode(errors="replace").decode()
+    return f"{name} ({dataset.source}), {clients} of its {len(dataset.users)} writers"
+
+
+def _remove_old(folder: Path) -> None:
+    for name in FILES:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "remove", folder / name) from None

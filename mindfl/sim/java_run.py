@@ -1,0 +1,128 @@
+"""Java clients as a run of the job: the same rows and the same model that mindfl's own clients give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mindfl.data import Dataset
+from mindfl.errors import MindflError, SimulationError
+from mindfl.lite import LiteModel
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import Weights
+from mindfl.sim.federation import Observer
+from mindfl.sim.history import IterationRow
+from mindfl.sim.java import JavaClientFiles, JavaClients, JavaOutcome, JavaSettings, client_files, final_accuracies
+from mindfl.sim.java.jars import check_jars
+from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.processes import ProcessRegistry
+
+#: fields of :class:`JavaSettings` that are those of the job, where the job has a value
+_SAME = (
+    *("jar_path", "case_jar_path", "lite_jar_path", "fl_name", "path_regex", "name_regex", "ssl_protocol"),
+    *("deploy_env", "domain_name", "cert_path", "use_elb", "server_num", "thread_num", "cpu_bind_mode"),
+    *("train_weight_name", "infer_weight_name", "server_mode", "batch_size", "input_shape", "heap", "parallel", "java"),
+)
+
+
+def java_settings(config: JobConfig, task: str) -> JavaSettings:
+    """Return how the job's Java clients are started for ``task``."""
+    values = {name: getattr(config, name) for name in _SAME}
+    return JavaSettings(task=task, **{name: value for name, value in values.items() if value is not None})
+
+
+def check_java(config: JobConfig) -> None:
+    """Raise :class:`OptionError` or :class:`StorageError` for jars and options that no Java client can be started with.
+
+    Asked before the model is made, which takes a while.
+    """
+    somewhere = config if config.domain_name is not None else replace(config, domain_name="http://127.0.0.1:1")
+    check_jars(java_settings(somewhere, "train"))
+
+
+def java_files(config: JobConfig, dataset: Dataset, users: Sequence[str]) -> list[JavaClientFiles]:
+    """Return each user's files. Raises :class:`DataError` for data that are no bins."""
+    train, tests = (dataset.train, dataset.test) if isinstance(dataset, PairedDataset) else (dataset, None)
+    models = [config.client_model(index).absolute() for index in range(len(users))]
+    seconds = [config.client_infer_model(index) for index in range(len(users))]
+    infer = [path.absolute() for path in seconds if path is not None] or None
+    files = client_files(_absolute(train), users, models, infer)
+    if tests is None:
+        return files
+    partners = [tests.user(dataset.partner(user)).name for user in users] if isinstance(dataset, PairedDataset) else []
+    others = client_files(_absolute(tests), partners, models)
+    return [
+        replace(own, eval_data=other.eval_data, infer_data=other.infer_data)
+        for own, other in zip(files, others, strict=True)
+    ]
+
+
+def _absolute(dataset: Dataset) -> Dataset:
+    dataset.root = dataset.root.absolute()
+    return dataset
+
+
+class JavaRun:
+    """Training by Java clients. ``rows()`` yields all rows once the clients have ended, also where one failed."""
+
+    def __init__(
+        self,
+        config: JobConfig,
+        files: Sequence[JavaClientFiles],
+        *,
+        registry: ProcessRegistry,
+        report: Callable[[str], None],
+        observer: Observer,
+        model: Callable[[], Weights] | None = None,
+    ) -> None:
+        """``model`` tells the server's latest model; None: it is read from a client's file."""
+        self._files = files
+        self._model = model
+        self.iterations = config.iterations
+        self.clients = JavaClients(
+            config.work_dir, java_settings(config, "train"), files, registry=registry, report=report, observer=observer
+        )
+
+    @property
+    def model(self) -> Weights:
+        """The latest aggregated model, flat float32 arrays by name."""
+        if self._model is not None:
+            return self._model()
+        done = [outcome for outcome in self.clients.outcomes if outcome.succeeded]
+        if not done:
+            raise SimulationError("no Java client has got the final model")
+        return _weights(self._files[done[0].index].train_model)
+
+    def rows(self) -> Generator[IterationRow, None, None]:
+        """Run the clients to their ends; raises what :meth:`JavaClients.run` does, after the rows."""
+        failure: MindflError | None = None
+        try:
+            self.clients.run()
+        except MindflError as error:
+            failure = error
+        started = [log.iterations for log in self.clients.logs.values()]
+        self.iterations = max([*started, 0]) or self.iterations
+        yield from self.clients.rows(self._final_accuracies() if failure is None else None)
+        if failure is not None:
+            raise failure
+
+    def _final_accuracies(self) -> Mapping[str, float]:
+        return final_accuracies(self._files, self.model)
+
+
+def run_java_task(
+    config: JobConfig,
+    task: str,
+    files: Sequence[JavaClientFiles],
+    *,
+    registry: ProcessRegistry,
+    report: Callable[[str], None],
+) -> list[JavaOutcome]:
+    """Let the Java clients do ``inference``, ``getModel`` or what they make of another text; return how they ended."""
+    clients = JavaClients(config.work_dir, java_settings(config, task), files, registry=registry, report=report)
+    return clients.run()
+
+
+def _weights(path: Path) -> Weights:
+    return {name: values.reshape(-1) for name, values in LiteModel.load(path).weights.items()}

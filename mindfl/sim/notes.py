@@ -1,0 +1,118 @@
+"""Settings that say nothing to the chosen parts of a job: said aloud instead of being ignored in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import NamedTuple
+
+from mindfl.sim.config import JobConfig
+
+
+class _Rule(NamedTuple):
+    """Under ``applies``, each of ``settings`` that is not at its default has no effect on ``whom``, because ``why``."""
+
+    settings: tuple[str, ...]
+    applies: Callable[[JobConfig], bool]
+    whom: str
+    why: str
+
+
+def unused_settings(config: JobConfig) -> list[str]:
+    """Return a line for each setting that was chosen but has no effect on the job."""
+    defaults = {item.name: item.default for item in fields(JobConfig)}
+    return [
+        f"--{name}{_value(config, name)} has no effect on {rule.whom}: {rule.why}"
+        for rule in _RULES
+        if rule.applies(config)
+        for name in rule.settings
+        if getattr(config, name) != defaults[name]
+    ]
+
+
+def _value(config: JobConfig, name: str) -> str:
+    value = getattr(config, name)
+    return f" {value}" if isinstance(value, int | str) and not isinstance(value, bool) else ""
+
+
+def _embedded_clients(config: JobConfig) -> bool:
+    return config.clients == "embedded"
+
+
+def _java_clients(config: JobConfig) -> bool:
+    return config.clients == "java"
+
+
+def _embedded_server(config: JobConfig) -> bool:
+    return config.stack == "embedded" and config.domain_name is None
+
+
+_RULES = (
+    _Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
+    _Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
+    _Rule(("path_regex",), _embedded_clients, "the embedded clients", "they find their files without a list of paths"),
+    _Rule(
+        ("jar_path", "case_jar_path", "lite_jar_path", "heap", "java", "parallel"),
+        _embedded_clients,
+        "the embedded clients",
+        "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",
+    ),
+    _Rule(
+        ("workers", "engine", "transport", "per_client_models"),
+        _java_clients,
+        "the Java clients",
+        "each is a process of its own that trains with MindSpore Lite",
+    ),
+    _Rule(("vocal_file", "ids_file"), lambda config: True, "image classification", "it is for texts"),
+    _Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
+    _Rule(
+        ("server_num",),
+        lambda config: config.domain_name is not None and not config.use_elb,
+        "a server that runs already",
+        "without --use_elb all requests go to the port in --domain_name",
+    ),
+    _Rule(
+        ("python", "redis_address"),
+        lambda config: config.stack == "embedded" or config.domain_name is not None,
+        "this job",
+        "it is for a server that --stack federated starts",
+    ),
+    _Rule(
+        ("iterations", "epochs", "learning_rate"),
+        lambda config: config.domain_name is not None,
+        "a server that runs already",
+        "its own plan counts",
+    ),
+    _Rule(
+        ("cert_path", "ssl_protocol"),
+        lambda config: config.domain_name is not None and config.domain_name.lower().startswith("http:"),
+        "http://",
+        "nothing is encrypted",
+    ),
+    _Rule(
+        ("transport",),
+        lambda config: not _java_clients(config) and not _embedded_server(config),
+        "a server of its own process",
+        "all requests go over HTTP",
+    ),
+    _Rule(
+        ("name_regex",),
+        lambda config: config.train_weight_name is None and config.infer_weight_name is None,
+        "the weights",
+        "neither --train_weight_name nor --infer_weight_name is given",
+    ),
+    _Rule(
+        ("infer_weight_name", "origin_infer_model_path"),
+        lambda config: config.client_infer_model(0) is None,
+        "the model files",
+        "there are no second ones (--infer_model_path or --infer_ms_name)",
+    ),
+    _Rule(
+        ("data_format",),
+        lambda config: config.train_dataset is not None,
+        "--train_dataset",
+        "it is for a synthetic data set",
+    ),
+    _Rule(("momentum",), lambda config: config.optimizer != "momentum", "other optimizers", "they have none"),
+    _Rule(("ray_address",), lambda config: config.executor != "ray", "--executor local", "it is for --executor ray"),
+)

@@ -1,0 +1,189 @@
+"""Which server serves a job and which clients take part: the embedded parts, or MindSpore Federated's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from mindfl.data import Dataset
+from mindfl.lite import LiteModel
+from mindfl.server import Coordinator
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import Engine, Weights
+from mindfl.sim.executors import Executor, LocalExecutor
+from mindfl.sim.federation import Federation
+from mindfl.sim.history import IterationRow
+from mindfl.sim.joined import JoinedFederation
+from mindfl.sim.pool import ClientPool, server_settings
+from mindfl.sim.reporter import Reporter
+
+if TYPE_CHECKING:
+    from mindfl.sim.federated import FederatedServer
+
+    Server = Coordinator | FederatedServer
+
+#: windows of the real server, ms: a simulation takes the time it takes, and a day is what its 32-bit fields hold well
+LONG_WINDOW = 24 * 3600 * 1000
+
+
+class Run(Protocol):
+    """A training that is about to happen: ``rows()`` does it."""
+
+    iterations: int
+
+    @property
+    def model(self) -> Weights:
+        """The latest aggregated model, flat float32 arrays by name."""
+
+    def rows(self) -> Generator[IterationRow, None, None]:
+        """Train; yield each iteration's row as it ends."""
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a training needs besides its settings. ``weights`` of the model are what the server begins with.
+
+    ``engine`` makes the trainers of embedded clients; Java clients need none.
+    """
+
+    model: LiteModel
+    weights: Weights
+    engine: Engine | None
+    dataset: Dataset
+    users: Sequence[str]
+
+
+class Stack:
+    """The servers that a job started; closing it ends them. ``server`` is the one in use, None before the first."""
+
+    def __init__(self, config: JobConfig, report: Reporter) -> None:
+        self._config = config
+        self._report = report
+        self._open = ExitStack()
+        self._joined: JobConfig | None = None
+        self.server: Server | None = None
+
+    def close(self) -> None:
+        """End the servers."""
+        self._joined = None
+        self._open.close()
+
+    def run(self, materials: Materials) -> Run:
+        """Return the training of ``materials``, with a server of its own where the job has none elsewhere."""
+        self.close()
+        config, clients = self._config, len(materials.users)
+        if config.stack == "federated" and config.domain_name is None:
+            config = self._start_real_server(materials.weights, clients)
+        if config.clients == "java":
+            return self._java_run(config, materials)
+        if config.domain_name is not None:
+            from mindfl.client import HttpTransport
+
+            transport = HttpTransport(config.server_settings())
+            return JoinedFederation(config, self._pool(config, materials), clients, transport, self._report.progress)
+        return Federation(config, materials.weights, clients, self._executor(materials), self._report.progress)
+
+    def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
+        """Return the settings with the address of a server that gives ``weights`` away, or that trained already.
+
+        Without ``over_http`` the embedded server needs no address, and stands in ``server``.
+        """
+        if self._joined is not None:
+            return self._joined
+        if self._config.domain_name is not None:
+            return self._config
+        if self._config.stack == "federated":
+            return self._start_real_server(weights, 1)
+        coordinator = Coordinator(server_settings(self._config, 1), weights)
+        self.server = coordinator
+        return self._serve(coordinator) if over_http else self._config
+
+    def _start_real_server(self, weights: Weights, clients: int) -> JobConfig:
+        from mindfl.sim.federated import FederatedConfig, FederatedServer
+        from mindfl.sim.processes import ProcessRegistry
+
+        config = self._config
+        settings = FederatedConfig(
+            # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
+            fl_name=f"{config.model}_{uuid.uuid4().hex[:12]}",
+            iterations=config.iterations,
+            clients=clients,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.rate,
+            start_fl_job_time_window=LONG_WINDOW,
+            update_model_time_window=LONG_WINDOW,
+            global_iteration_time_window=LONG_WINDOW,
+            server_num=config.server_num,
+            tls=config.enable_ssl,
+            redis_address=config.redis_address,
+            python=config.python,
+        )
+        server = FederatedServer(
+            config.work_dir, settings, weights, report=self._tell, registry=ProcessRegistry(config.work_dir)
+        )
+        self.server = self._open.enter_context(server)
+        self._joined = replace(
+            config,
+            domain_name=server.url,
+            cert_path=server.cert_path,
+            use_elb=config.server_num > 1,
+            enable_ssl=False,
+            redis_address=None,
+            python=None,
+        )
+        return self._joined
+
+    def _serve(self, coordinator: Coordinator) -> JobConfig:
+        from mindfl.server.http import BackgroundServer
+
+        server = self._open.enter_context(BackgroundServer(coordinator))
+        self._joined = replace(self._config, domain_name=server.url)
+        return self._joined
+
+    def _java_run(self, config: JobConfig, materials: Materials) -> Run:
+        from mindfl.sim.java_run import JavaRun, java_files
+        from mindfl.sim.processes import ProcessRegistry
+
+        model = None
+        if config.domain_name is None:
+            coordinator = Coordinator(server_settings(config, len(materials.users)), materials.weights)
+            self.server, model = coordinator, lambda: coordinator.model
+            config = self._serve(coordinator)
+        return JavaRun(
+            config,
+            java_files(config, materials.dataset, materials.users),
+            registry=ProcessRegistry(config.work_dir),
+            report=self._tell,
+            observer=self._report.progress,
+            model=model,
+        )
+
+    def _executor(self, materials: Materials) -> Callable[[Coordinator], Executor]:
+        config = self._config
+
+        def executor(coordinator: Coordinator) -> Executor:
+            self.server = coordinator
+            if config.executor == "ray":
+                from mindfl.sim.ray_executor import NodeSetup, RayExecutor
+
+                absolute = replace(config, work_dir=config.work_dir.resolve())
+                root = str(materials.dataset.root.resolve())
+                setup = NodeSetup(absolute, materials.model.content, root, tuple(materials.users))
+                return RayExecutor(coordinator, setup, config.ray_address)
+            return LocalExecutor(coordinator, self._pool(config, materials), http=config.transport == "http")
+
+        return executor
+
+    def _pool(self, config: JobConfig, materials: Materials) -> ClientPool:
+        assert materials.engine is not None
+        return ClientPool(config, materials.engine, materials.dataset, materials.users)
+
+    def _tell(self, text: str) -> None:
+        if text.startswith("warning: "):
+            self._report.warning(text.removeprefix("warning: "))
+        else:
+            self._report.stage(text)

@@ -1,0 +1,122 @@
+"""Jobs on MindSpore Federated's own server: run with ``pytest -m real_server``."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindfl.data import convert_leaf
+from mindfl.errors import MindflError
+from mindfl.sim import FederatedLeNetJob, TrainingResult
+from mindfl.sim.federated import FederatedServer, install
+from mindfl.sim.federated.redis import redis_server
+from mindfl.sim.processes import ProcessRegistry
+
+pytestmark = pytest.mark.real_server
+
+CLIENTS, ITERATIONS = 8, 3
+MakeJob = Callable[..., FederatedLeNetJob]
+
+
+@pytest.fixture(scope="session")
+def real_writers(femnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("femnist") / "set"
+    convert_leaf(femnist, folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _stack() -> None:
+    try:
+        redis_server()
+        install()
+    except MindflError as missing:
+        pytest.skip(f"no real server: {missing}")
+
+
+@pytest.fixture
+def make(real_writers: Path, converted: Callable[..., Path], tmp_path: Path, _stack: None) -> MakeJob:
+    """Return a function that makes a job on real writers, each in a work folder of its own, from the same model."""
+
+    def job(name: str, **settings: Any) -> FederatedLeNetJob:
+        models = tmp_path / name / "ms"
+        models.mkdir(parents=True)
+        shutil.copy(converted(), models / "lenet_train.ms")
+        given = {"work_dir": tmp_path / name, "train_model_path": models, "train_dataset": real_writers}
+        # One worker: the real server sums float32 in the order of arrival. Another order changes last bits, and where
+        # that tips a maximum of the pooling, training amplifies it (1e-4 was seen after three iterations).
+        plan = {"client_num": CLIENTS, "iterations": ITERATIONS, "epochs": 1, "workers": 1}
+        return FederatedLeNetJob(**{**given, **plan, **settings})
+
+    return job
+
+
+def assert_same(ours: TrainingResult, theirs: TrainingResult, tolerance: float) -> None:
+    assert [row.iteration for row in theirs.history] == list(range(1, ITERATIONS + 1))
+    for name, values in ours.weights.items():
+        np.testing.assert_allclose(theirs.weights[name], values, atol=tolerance, rtol=0)
+    for row, expected in zip(theirs.history, ours.history, strict=True):
+        assert (row.clients, row.samples, row.steps) == (expected.clients, expected.samples, expected.steps)
+        assert row.loss == pytest.approx(expected.loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_the_same_weights_as_on_the_embedded_server(make: MakeJob, tmp_path: Path, tls: bool, servers: int) -> None:
+    expected = make("embedded").train()
+    job = make("federated", stack="federated", enable_ssl=tls, server_num=servers)
+    result = job.train()
+
+    # Of several servers each request goes to a random one, so that the order of arrival is random too.
+    assert_same(expected, result, 1e-6 if servers == 1 else 1e-3)
+    assert isinstance(job.server, FederatedServer)
+    assert ProcessRegistry(tmp_path / "federated").running() == []
+    assert result.title.endswith("MindSpore Federated's server")
+
+
+def test_the_server_stays_until_the_end_of_the_block(make: MakeJob, tmp_path: Path) -> None:
+    with make("federated", stack="federated") as job:
+        result = job.train()
+        assert isinstance(job.server, FederatedServer)
+        assert job.server.state().state == "finished"
+        model = job.get_model()
+    for name, values in result.weights.items():
+        np.testing.assert_allclose(model[name].reshape(-1), values, atol=1e-6)
+    assert ProcessRegistry(tmp_path / "federated").running() == []
+
+
+def test_get_model_of_a_later_process(make: MakeJob) -> None:
+    job = make("federated", stack="federated")
+    result = job.train()
+    for name, values in job.get_model().items():
+        np.testing.assert_array_equal(values.reshape(-1), result.weights[name])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_running(make: MakeJob, tmp_path: Path, number: signal.Signals) -> None:
+    job = make("federated", stack="federated")
+    command = [sys.executable, "-m", "mindfl", "simulate", "--stack", "federated", "--client_num", str(CLIENTS)]
+    command += ["--train_dataset", str(job.config.train_dataset), "--work_dir", str(job.config.work_dir)]
+    command += ["--train_model_path", str(job.config.train_model_path), "--iterations", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "iteration 2/" in line:
+            break
+    process.send_signal(number)
+    process.communicate(timeout=120)
+
+    if number == signal.SIGKILL:
+        subprocess.run([sys.executable, "-m", "mindfl", "finish", "--work_dir", str(job.config.work_dir)], check=True)
+    else:
+        assert process.returncode == 130
+        assert "interrupted after" in (job.config.work_dir / "summary.txt").read_text()
+    assert ProcessRegistry(job.config.work_dir).running() == []
