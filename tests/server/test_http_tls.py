@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from http_requests import WAIT_S, Device, coordinator, get, head, start, update
 
 from mindfl.protocol import encode
+from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.http import BackgroundServer
+from mindfl.server.http.connection import SLICE
 from mindfl.server.tls import ServerTls, load_tls
 
 
@@ -39,9 +42,9 @@ def warnings() -> Iterator[Callable[[], str]]:
     logging.getLogger("mindfl.server").removeHandler(handler)
 
 
-def serve(files: CertificateFiles, **settings: object) -> BackgroundServer:
+def serve(files: CertificateFiles, job: Coordinator | None = None, **settings: object) -> BackgroundServer:
     tls = ServerTls(certificate=files.server_cert, key=files.server_key, ca_path=files.ca_cert, **settings)
-    return BackgroundServer(coordinator(), tls=load_tls(tls).context)
+    return BackgroundServer(job or coordinator(), tls=load_tls(tls).context)
 
 
 def client(files: CertificateFiles, authority: Path | None = None) -> ssl.SSLContext:
@@ -66,6 +69,14 @@ def test_a_round_over_tls(files: CertificateFiles, version: ssl.TLSVersion) -> N
             assert device.ask(start()).retcode == 200
             assert device.ask(update()).retcode == 200
             assert device.ask(get(1)).retcode == 200
+
+
+def test_an_answer_of_several_slices(files: CertificateFiles) -> None:
+    model = {"weight": np.arange(SLICE, dtype=np.float32)}
+    job = Coordinator(ServerConfig(fl_iteration_num=1, start_fl_job_threshold=1), model)
+    with serve(files, job) as server, SecureDevice(server.url, client(files)) as device:
+        for _ in range(2):
+            np.testing.assert_array_equal(device.ask(get()).feature_map["weight"], model["weight"])
 
 
 def test_refused_handshakes_are_one_line_each(

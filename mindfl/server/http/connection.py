@@ -71,7 +71,8 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(address, tuple):
             self.peer = f"{address[0]}:{address[1]}"
         # Nothing is buffered behind what is being sent: a client that does not read holds one slice of its answer.
-        transport.set_write_buffer_limits(high=0)
+        # With high=0 asyncio's TLS transport takes an empty buffer for a full one, and stays paused.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._server.connections.add(self)
         if self._waiting:
             # Over TLS the first request may have come with the end of the handshake, before this call.
