@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
@@ -16,6 +17,8 @@ from mindfl.sim.engines import Weights
 from mindfl.sim.federation import Observer, Progress
 from mindfl.sim.history import ClientAccuracies, IterationRow
 from mindfl.sim.pool import ClientPool, Participant
+from mindfl.sim.schedule import Schedule
+from mindfl.sim.turns import Turns
 
 if TYPE_CHECKING:
     from mindfl.client import HttpTransport
@@ -58,11 +61,19 @@ class JoinedFederation:
 
     ``rows()`` yields each iteration's row once no device is busy with it any more; ``model`` is the latest aggregated
     model; ``iterations`` are those of the server's plan, once it is known. Means are over the devices of this process:
-    what others contribute is not known here.
+    what others contribute is not known here. ``in_turn``: no others take part, and these are to upload in the order of
+    their numbers, for the sake of a server whose sum depends on it.
     """
 
     def __init__(
-        self, config: JobConfig, pool: ClientPool, clients: int, transport: HttpTransport, observer: Observer
+        self,
+        config: JobConfig,
+        pool: ClientPool,
+        clients: int,
+        transport: HttpTransport,
+        observer: Observer,
+        *,
+        in_turn: bool = False,
     ) -> None:
         self._pool = pool
         self._clients = clients
@@ -74,6 +85,8 @@ class JoinedFederation:
         self._began = time.perf_counter()
         self._traffic = Traffic()
         self._accuracies = ClientAccuracies.of(())
+        self._turns = Turns() if in_turn else None
+        self._held: list[int] = []
         self.iterations = config.iterations
 
     @property
@@ -100,20 +113,37 @@ class JoinedFederation:
             raise SimulationError(
                 "the server's job was over before any client took part", hint="start a new job on the server"
             )
+        if self._turns is not None:
+            raise SimulationError(
+                f"the server ended its job after {last} of {self.iterations} iterations",
+                hint="its log says why; was it stopped?",
+            )
 
     def _take_part(self) -> Generator[IterationRow, None, None]:
-        schedule = self._pool.schedule(self._transport)
-        for index in range(self._clients):
-            schedule.add(index)
+        schedule = self._pool.schedule(self._way)
+        self._begin(schedule, range(self._clients))
         for index, step in schedule.steps():
             if isinstance(step, Wait):
                 schedule.add(index, step.ms)
                 continue
             if isinstance(step, IterationDone):
                 self._note(index, step.outcome)
-                schedule.add(index)
+                self._held.append(index)
             yield from self._ended_rows()
+            if self._turns is None or not self._outcomes:
+                held, self._held = self._held, []
+                self._begin(schedule, sorted(held))
         yield from self._ended_rows()
+
+    def _way(self, index: int) -> AbstractContextManager[MeteredTransport]:
+        return nullcontext(self._transport) if self._turns is None else self._turns.at_work(index, self._transport)
+
+    def _begin(self, schedule: Schedule, indices: Iterable[int]) -> None:
+        """Let devices begin an iteration."""
+        for index in indices:
+            if self._turns is not None:
+                self._turns.enter(index)
+            schedule.add(index)
 
     def _note(self, index: int, outcome: IterationOutcome) -> None:
         done = self._outcomes.setdefault(outcome.iteration, {})

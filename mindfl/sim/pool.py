@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 
 from mindfl.client import (
     ClientConfig,
@@ -168,7 +168,7 @@ class ClientPool:
 
         The first failure is raised; the rest goes on until :meth:`close`.
         """
-        schedule = self.schedule(transport)
+        schedule = self.schedule(lambda _: nullcontext(transport))
         for index in indices:
             schedule.add(index)
         for index, step in schedule.steps():
@@ -178,7 +178,7 @@ class ClientPool:
 
     def end_iteration(self, indices: Sequence[int], transport: MeteredTransport) -> list[ClientResult]:
         """Let the devices that wait for the new model fetch and evaluate it; return all results in order."""
-        schedule = self.schedule(transport)
+        schedule = self.schedule(lambda _: nullcontext(transport))
         for index in indices:
             if self._participants[index].outcome is None:
                 schedule.add(index)
@@ -188,9 +188,14 @@ class ClientPool:
                 schedule.add(index, step.ms)
         return [self._participants[index].result() for index in indices]
 
-    def schedule(self, transport: MeteredTransport) -> Schedule:
-        """Return an empty schedule of these devices on the worker threads."""
-        return Schedule(self._threads, partial(self._advance, transport))
+    def schedule(self, way: Callable[[int], AbstractContextManager[MeteredTransport]]) -> Schedule:
+        """Return an empty schedule of these devices on the worker threads; ``way(index)`` lends each its transport."""
+
+        def advance(index: int) -> Step:
+            with way(index) as transport:
+                return self._advance(transport, index)
+
+        return Schedule(self._threads, advance)
 
     def participant(self, index: int) -> Participant | None:
         """Return a device, if it has begun."""

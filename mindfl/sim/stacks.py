@@ -83,7 +83,14 @@ class Stack:
             from mindfl.client import HttpTransport
 
             transport = HttpTransport(config.server_settings())
-            return JoinedFederation(config, self._pool(config, materials), clients, transport, self._report.progress)
+            return JoinedFederation(
+                config,
+                self._pool(config, materials),
+                clients,
+                transport,
+                self._report.progress,
+                in_turn=self._joined is not None,
+            )
         return Federation(config, materials.weights, clients, self._executor(materials), self._report.progress)
 
     def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
