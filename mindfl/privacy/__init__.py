@@ -1,0 +1,87 @@
+"""Uploads and downloads that are smaller or tell less than plain weights: the arithmetic, without sockets or clocks.
+
+The names below are loaded when first used: scipy and cryptography are imported by who needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mindfl.privacy.accountant import (
+        Accountant,
+        Decision,
+        GaussianAccountant,
+        PrivacyBudget,
+        PureAccountant,
+        Spending,
+    )
+    from mindfl.privacy.dp import ClipBound, NoisyUpdate, add_noise, noise_multiplier
+    from mindfl.privacy.faults import EncodingError, EncodingFault
+    from mindfl.privacy.quantiser import Rounding, dequantise_weights, quantise_weights
+    from mindfl.privacy.signds import SignPlan, SignUpdate, decode_signs, encode_signs, sign_plan
+    from mindfl.privacy.sparse import SparseUpdate, decode_update, encode_update
+
+#: public name -> module that defines it
+_HOMES = {
+    "Accountant": "mindfl.privacy.accountant",
+    "ClipBound": "mindfl.privacy.dp",
+    "Decision": "mindfl.privacy.accountant",
+    "EncodingError": "mindfl.privacy.faults",
+    "EncodingFault": "mindfl.privacy.faults",
+    "GaussianAccountant": "mindfl.privacy.accountant",
+    "NoisyUpdate": "mindfl.privacy.dp",
+    "PrivacyBudget": "mindfl.privacy.accountant",
+    "PureAccountant": "mindfl.privacy.accountant",
+    "Rounding": "mindfl.privacy.quantiser",
+    "SignPlan": "mindfl.privacy.signds",
+    "SignUpdate": "mindfl.privacy.signds",
+    "SparseUpdate": "mindfl.privacy.sparse",
+    "Spending": "mindfl.privacy.accountant",
+    "add_noise": "mindfl.privacy.dp",
+    "decode_signs": "mindfl.privacy.signds",
+    "decode_update": "mindfl.privacy.sparse",
+    "dequantise_weights": "mindfl.privacy.quantiser",
+    "encode_signs": "mindfl.privacy.signds",
+    "encode_update": "mindfl.privacy.sparse",
+    "noise_multiplier": "mindfl.privacy.dp",
+    "quantise_weights": "mindfl.privacy.quantiser",
+    "sign_plan": "mindfl.privacy.signds",
+}
+
+__all__ = [
+    "Accountant",
+    "ClipBound",
+    "Decision",
+    "EncodingError",
+    "EncodingFault",
+    "GaussianAccountant",
+    "NoisyUpdate",
+    "PrivacyBudget",
+    "PureAccountant",
+    "Rounding",
+    "SignPlan",
+    "SignUpdate",
+    "SparseUpdate",
+    "Spending",
+    "add_noise",
+    "decode_signs",
+    "decode_update",
+    "dequantise_weights",
+    "encode_signs",
+    "encode_update",
+    "noise_multiplier",
+    "quantise_weights",
+    "sign_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

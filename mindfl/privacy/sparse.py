@@ -1,0 +1,170 @@
+"""Uploads of a part of the differences, quantised: ``DIFF_SPARSE_QUANT`` of MindSpore Federated 0.1.0.
+
+A device sends data_size * w_trained - data_size * w_received for the values that a pseudorandom mask keeps, each weight
+quantised for itself. The mask follows from the number of values, the sparse rate and the iteration, so that the server
+knows which values they are; it takes the others as unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.privacy.faults import EncodingError, EncodingFault
+from mindfl.privacy.quantiser import Rounding, dequantise, named, quantise
+from mindfl.protocol import CompressFeatureMap, FloatVector, Weights
+
+Mask = NDArray[np.bool_]
+
+_MODULUS = 2**31 - 1
+_MULTIPLIER = 48271
+_MASKS_KEPT = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseUpdate:
+    """An upload: the fields ``compress_feature_map``, ``name_vec`` and ``upload_sparse_rate`` of RequestUpdateModel."""
+
+    entries: tuple[CompressFeatureMap, ...]
+    names: tuple[str, ...]
+    rate: float
+
+
+def encode_update(trained: Weights, received: Weights, *, data_size: int, rate: float, iteration: int) -> SparseUpdate:
+    """Return the upload of ``trained``, which began as ``received``; both hold the same weights.
+
+    Weights are laid end to end in the order of ``received``: that of the startFLJob answer, which also told ``rate``
+    and ``iteration``. Raises :class:`EncodingError` where that rate is unusable or a difference not finite.
+    """
+    if not 0 <= rate <= 1:
+        raise EncodingError(EncodingFault.RATE, f"{rate:g}")
+    size = np.float32(data_size)
+    masks = _split_mask({name: values.size for name, values in received.items()}, rate, iteration)
+    entries = []
+    for name, mask in masks.items():
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = size * trained[name][mask] - size * received[name][mask]
+        entries.append(quantise(name, kept, Rounding.HALF_UP))
+    return SparseUpdate(tuple(entries), tuple(received), float(np.float32(rate)))
+
+
+def decode_update(
+    entries: Iterable[CompressFeatureMap] | None,
+    names: Sequence[str] | None,
+    model: Weights,
+    *,
+    data_size: int,
+    rate: float,
+    upload_rate: float,
+    iteration: int,
+) -> Weights:
+    """Return an upload as if it had come uncompressed: data_size * w, in float32, as the server of 0.1.0 computes it.
+
+    Args:
+        entries, names, upload_rate: ``compress_feature_map``, ``name_vec`` and ``upload_sparse_rate`` of the request.
+        model: what the device received, the model that the iteration began with.
+        data_size: the number of samples that the device registered.
+        rate, iteration: the server's.
+
+    ``names`` may be some of the model's weights only. An entry may be absent where the mask keeps nothing of a weight.
+    Raises :class:`EncodingError`.
+    """
+    if np.float32(upload_rate) != np.float32(rate):
+        raise EncodingError(EncodingFault.RATE, f"{upload_rate:.9g} instead of {rate:.9g}")
+    found = named(entries or ())
+    lengths = lengths_of(names, model)
+    if unknown := found.keys() - lengths.keys():
+        raise EncodingError(EncodingFault.UNKNOWN_NAME, min(unknown))
+    masks = _split_mask(lengths, rate, iteration)
+    size = np.float32(data_size)
+    # What is not finite afterwards is refused where uploads are summed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {name: _scatter(name, found.get(name), mask) + size * model[name] for name, mask in masks.items()}
+
+
+def lengths_of(names: Sequence[str] | None, model: Weights) -> dict[str, int]:
+    """Return the number of values of each of ``names``, in their order. Raises :class:`EncodingError`."""
+    if not names:
+        raise EncodingError(EncodingFault.NO_NAMES)
+    lengths: dict[str, int] = {}
+    for name in names:
+        if name in lengths:
+            raise EncodingError(EncodingFault.REPEATED_NAME, name)
+        if name not in model:
+            raise EncodingError(EncodingFault.UNKNOWN_NAME, name)
+        lengths[name] = model[name].size
+    return lengths
+
+
+def keep_count(size: int, rate: float) -> int:
+    """Return how many of ``size`` values an upload keeps: the product in float32, rounded down."""
+    return min(int(np.float32(size) * np.float32(rate)), size)
+
+
+@lru_cache(_MASKS_KEPT)
+def keep_mask(size: int, rate: float, iteration: int) -> Mask:
+    """Return which of ``size`` values are kept, read-only.
+
+    It is a shuffle of ones and zeros: step i exchanges values i and j = i + int(u * (size - i)), u in 0..1 from the
+    generator's state.
+    """
+    steps = np.arange(size)
+    fractions = generator_states(iteration, size) / 4294967294.0 + 0.5
+    partners = (fractions * (size - steps)).astype(np.int64) + steps
+    kept = bytearray(b"\1" * keep_count(size, rate)).ljust(size, b"\0")
+    # Its numpy form (sort by partner, then follow each value backwards) takes as long.
+    for step, partner in enumerate(partners.tolist()):
+        kept[step], kept[partner] = kept[partner], kept[step]
+    return np.frombuffer(bytes(kept), np.bool_)
+
+
+def generator_states(seed: int, count: int) -> NDArray[np.int32]:
+    """Return the first ``count`` states of the generator, of either sign.
+
+    One step is s -> rem(wrap(s * 48271), 2**31 - 1): the product wraps to int32, and rem has the sign of its argument.
+    That rem changes nothing but three values, the modulus, minus it, and -2**31; so the states are powers of 48271
+    times the first one, modulo 2**32, up to such a value, from where it starts again.
+    """
+    states = np.empty(count, np.int32)
+    powers = np.full(count, _MULTIPLIER, np.uint32)
+    powers[:1] = 1
+    np.multiply.accumulate(powers, out=powers)
+    first = _remainder(_wrap(_wrap(seed + _MODULUS) * _MULTIPLIER))
+    begin = 0
+    while begin < count:
+        part = states[begin:]
+        np.multiply(powers[: part.size], np.uint32(first % 2**32), out=part.view(np.uint32))
+        (changed,) = np.nonzero((part == _MODULUS) | (part == -_MODULUS) | (part == -(2**31)))
+        if not changed.size:
+            break
+        begin += int(changed[0])
+        first = _remainder(int(states[begin]))
+    return states
+
+
+def _split_mask(lengths: Mapping[str, int], rate: float, iteration: int) -> dict[str, Mask]:
+    mask = keep_mask(sum(lengths.values()), float(np.float32(rate)), iteration)
+    ends = np.cumsum(list(lengths.values()))
+    return dict(zip(lengths, np.split(mask, ends[:-1]), strict=True))
+
+
+def _scatter(name: str, entry: CompressFeatureMap | None, mask: Mask) -> FloatVector:
+    kept = np.zeros(0, np.float32) if entry is None else dequantise(entry)
+    expected = int(np.count_nonzero(mask))
+    if kept.size != expected:
+        raise EncodingError(EncodingFault.WRONG_LENGTH, f"{name}: {kept.size} instead of {expected}")
+    differences = np.zeros(mask.size, np.float32)
+    differences[mask] = kept
+    return differences
+
+
+def _wrap(value: int) -> int:
+    return (value + 2**31) % 2**32 - 2**31
+
+
+def _remainder(value: int) -> int:
+    return abs(value) % _MODULUS * (1 if value >= 0 else -1)

@@ -1,0 +1,27 @@
+"""The recordings in tests/golden/privacy are what the real server says now."""
+
+import pytest
+from real_privacy import golden, literal_counts, real_download, real_signs, real_sparse
+
+from mindfl.errors import FetchError, SimulationError
+from mindfl.sim.federated import install
+from mindfl.sim.federated.redis import redis_server
+
+pytestmark = pytest.mark.real_server
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment():
+    try:
+        redis_server()
+        install()
+    except (SimulationError, FetchError) as missing:
+        pytest.skip(f"no real server: {missing}")
+
+
+@pytest.mark.parametrize(
+    ("name", "ask"),
+    [("quant", real_download), ("sparse", lambda: real_sparse(literal_counts)), ("signs", real_signs)],
+)
+def test_the_real_server_still_says_what_was_recorded(name, ask):
+    assert ask() == golden(name)
