@@ -1,0 +1,78 @@
+"""The ciphers and key derivations, each one call of the package cryptography.
+
+Constants are those of MindSpore Federated 0.1.0 unless it says ``PW_EXACT``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from numpy.typing import NDArray
+
+KEY_BYTES = 32
+IV_BYTES = 16
+SALT_BYTES = 32
+PBKDF2_ROUNDS = 10_000
+NONCE_BYTES = 12
+TAG_BYTES = 16
+
+_BLOCK_BITS = 128
+
+
+def pbkdf2(password: bytes, salt: bytes) -> bytes:
+    """Return 32 bytes of PBKDF2-HMAC-SHA256 with :data:`PBKDF2_ROUNDS` rounds. Runs without the interpreter lock."""
+    return PBKDF2HMAC(hashes.SHA256(), KEY_BYTES, salt, PBKDF2_ROUNDS).derive(password)
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    """Return 32 bytes of HKDF-SHA256, RFC 5869 (``PW_EXACT``)."""
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt, info).derive(secret)
+
+
+def keystream(key: bytes, iv: bytes, out: NDArray[np.uint8], zeros: bytes) -> None:
+    """Fill ``out`` with AES-256-CTR's keystream. ``zeros`` are at least as many zero bytes.
+
+    Runs without the interpreter lock.
+    """
+    encryptor = Cipher(algorithms.AES256(key), modes.CTR(iv)).encryptor()
+    encryptor.update_into(memoryview(zeros)[: out.nbytes], out.data)
+
+
+def cbc_encrypt(key: bytes, iv: bytes, plain: bytes) -> bytes:
+    """Return ``iv`` and the AES-256-CBC encryption of ``plain`` with PKCS#7 padding."""
+    padder = padding.PKCS7(_BLOCK_BITS).padder()
+    encryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
+    return iv + encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
+
+
+def cbc_decrypt(key: bytes, data: bytes) -> bytes | None:
+    """Return what :func:`cbc_encrypt` encrypted; None where that cannot be. CBC does not tell every alteration."""
+    body = data[IV_BYTES:]
+    if not body or len(body) % IV_BYTES:
+        return None
+    decryptor = Cipher(algorithms.AES256(key), modes.CBC(data[:IV_BYTES])).decryptor()
+    unpadder = padding.PKCS7(_BLOCK_BITS).unpadder()
+    try:
+        return unpadder.update(decryptor.update(body) + decryptor.finalize()) + unpadder.finalize()
+    except ValueError:
+        return None
+
+
+def gcm_encrypt(key: bytes, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
+    """Return ``nonce``, the AES-256-GCM encryption of ``plain`` and the tag, which covers ``bound`` (``PW_EXACT``)."""
+    return nonce + AESGCM(key).encrypt(nonce, plain, bound)
+
+
+def gcm_decrypt(key: bytes, data: bytes, bound: bytes) -> bytes | None:
+    """Return what :func:`gcm_encrypt` encrypted; None where key, data or ``bound`` differ in one bit."""
+    if len(data) < NONCE_BYTES + TAG_BYTES:
+        return None
+    try:
+        return AESGCM(key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], bound)
+    except InvalidTag:
+        return None

@@ -1,0 +1,252 @@
+"""One device's part of ``PW_EXACT`` in one iteration: secure aggregation whose sums are exact to the bit.
+
+Like ``PW_ENCRYPT`` (:mod:`mindfl.privacy.secagg.pairwise`, same steps), but for these:
+
+- uploads are whole numbers modulo 2**64 (or 2**32), and so are masks: a masked upload is uniformly distributed and says
+  nothing of the weights, where a float mask between -1 and 1 only blurs them;
+- devices share masks and secrets with their neighbours in a sparse random graph, not with all;
+- keys come from HKDF-SHA256 and shares travel under AES-256-GCM, both bound to job and iteration, so that a replayed,
+  redirected or altered share is refused;
+- each device publishes a SHA-256 commitment to its seed: a recovered secret is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mindfl.privacy.secagg.checks import Steps, by_id, check_survivors
+from mindfl.privacy.secagg.ciphers import KEY_BYTES, NONCE_BYTES, TAG_BYTES, gcm_decrypt, gcm_encrypt, hkdf
+from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
+from mindfl.privacy.secagg.graph import least_threshold
+from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, check_length, check_public_key
+from mindfl.privacy.secagg.masks import WordMask, WordMasks, sign_of
+from mindfl.privacy.secagg.primes import EXACT_PRIME
+from mindfl.privacy.secagg.randomness import RandomBytes
+from mindfl.privacy.secagg.secret import Secret
+from mindfl.privacy.secagg.shamir import SECRET_BYTES, Shamir, Share
+from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair
+from mindfl.protocol import ClientShare
+
+COMMITMENT_BYTES = 32
+#: a number below the prime above 2**256
+SHARE_BYTES = SECRET_BYTES + 1
+PLACE_BYTES = 4
+SEALED_BYTES = NONCE_BYTES + PLACE_BYTES + 2 * SHARE_BYTES + TAG_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ExactKeys:
+    """What a device publishes: two X25519 keys and the commitment to its seed, 32 bytes each."""
+
+    fl_id: str
+    c_pk: bytes
+    s_pk: bytes
+    commitment: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What all devices of an iteration agree on.
+
+    Args:
+        context: names job, instance and iteration; keys and shares of another one do not fit.
+        threshold: how many shares recover a secret; see :class:`GraphPlan`.
+        bits: of a word, 32 or 64.
+        lying_server: refuse thresholds with which a server could get both secrets of a device from honest neighbours.
+    """
+
+    context: bytes
+    threshold: int
+    bits: int = 64
+    lying_server: bool = True
+
+    @property
+    def shamir(self) -> Shamir:
+        """How secrets are shared."""
+        return Shamir(EXACT_PRIME, self.threshold)
+
+    def salt(self, purpose: str) -> bytes:
+        """Return what sets keys for ``purpose`` in this iteration apart from all others."""
+        return hashlib.sha256(b"mindfl PW_EXACT 1 " + purpose.encode() + b"\0" + self.context).digest()
+
+
+def exact_keys(workers: int | None = None) -> PairKeys:
+    """Return what derives the keys of pairs in this mode; one for all devices of a process. See :class:`PairKeys`."""
+    return PairKeys(derive_key, workers)
+
+
+def derive_key(secret: bytes, salt: bytes) -> bytes:
+    """Return a pair's key for the purpose in ``salt``, see :meth:`Round.salt`."""
+    return hkdf(secret, salt, b"pair")
+
+
+def commit(seed: bytes, fl_id: str, context: bytes) -> bytes:
+    """Return the commitment of ``fl_id`` to its seed."""
+    return hashlib.sha256(
+        b"mindfl PW_EXACT 1 seed\0" + seed + hashlib.sha256(context).digest() + fl_id.encode()
+    ).digest()
+
+
+def check_exact_keys(keys: ExactKeys) -> None:
+    """Raise :class:`SecureAggregationError` where a key or commitment has a wrong length, or a key is weak."""
+    check_public_key(keys.c_pk, keys.fl_id)
+    check_public_key(keys.s_pk, keys.fl_id)
+    check_length(keys.commitment, COMMITMENT_BYTES, keys.fl_id)
+
+
+class ExactDevice:
+    """Secrets and steps of the device ``fl_id`` in one iteration.
+
+    Args:
+        fl_id: its id on the wire.
+        plan: see :class:`Round`.
+        random: where secrets come from; a :class:`SeededRandom` of this client and iteration in a simulation.
+        pairs: see :func:`exact_keys`; None: its own.
+
+    Steps: :attr:`keys`, :meth:`meet`, :meth:`shares`, :meth:`receive`, :meth:`hide`, :meth:`reveal`; each once, in
+    order. Every one raises :class:`SecureAggregationError` for what the server or another device sent; the device must
+    not upload then.
+    """
+
+    def __init__(
+        self, fl_id: str, plan: Round, *, random: RandomBytes = os.urandom, pairs: PairKeys | None = None
+    ) -> None:
+        self.fl_id = fl_id
+        self._plan = plan
+        self._random = random
+        self._pairs = pairs or exact_keys()
+        self._owns_pairs = pairs is None
+        self._cipher_pair = KeyPair.generate(random)
+        self._mask_pair = KeyPair.generate(random)
+        self._seed = Secret(random(KEY_BYTES))
+        self._neighbours: dict[str, ExactKeys] = {}
+        self._received: dict[str, SharePair] = {}
+        self._survivors: frozenset[str] | None = None
+        self._steps = Steps(fl_id, "meet", "shares", "receive", "hide")
+
+    @property
+    def keys(self) -> ExactKeys:
+        """What is published."""
+        commitment = commit(self._seed.reveal(), self.fl_id, self._plan.context)
+        return ExactKeys(self.fl_id, self._cipher_pair.public, self._mask_pair.public, commitment)
+
+    def meet(self, neighbours: Iterable[ExactKeys]) -> None:
+        """Take in the neighbours that the server chose, and their keys."""
+        self._steps.take("meet")
+        known = by_id(neighbours)
+        if self.fl_id in known:
+            raise SecureAggregationError(Fault.PEER_SELF, "the list of neighbours")
+        if not least_threshold(len(known), self._plan.lying_server) <= self._plan.threshold <= len(known):
+            detail = f"{self._plan.threshold} of {len(known)}"
+            raise SecureAggregationError(Fault.THRESHOLD, "the list of neighbours", detail)
+        for peer in known.values():
+            check_length(peer.c_pk, KEY_BYTES, peer.fl_id)
+            check_length(peer.s_pk, KEY_BYTES, peer.fl_id)
+        self._neighbours = dict(sorted(known.items()))
+
+    def shares(self) -> tuple[ClientShare, ...]:
+        """Return the shares of both secrets, one encrypted pair for each neighbour, in ascending order of ids."""
+        self._steps.take("shares")
+        owners = list(self._neighbours)
+        places = range(1, len(owners) + 1)
+        shamir = self._plan.shamir
+        key_shares = shamir.split(self._mask_pair.private.reveal(), places, self._random)
+        seed_shares = shamir.split(self._seed.reveal(), places, self._random)
+        return tuple(
+            ClientShare(fl_id=owner, share=self._seal(owner, key, SharePair(*pair)))
+            for owner, key, *pair in zip(owners, self._share_keys(owners), key_shares, seed_shares, strict=True)
+        )
+
+    def receive(self, shares: Iterable[ClientShare]) -> None:
+        """Take in what neighbours addressed to this device. With their senders it shares masks from here on."""
+        self._steps.take("receive")
+        sealed = by_id(shares)
+        for owner in sealed:
+            if owner not in self._neighbours:
+                raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", owner)
+        if len(sealed) < self._plan.threshold:
+            raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} neighbours")
+        for (owner, message), key in zip(sealed.items(), self._share_keys(list(sealed)), strict=True):
+            self._received[owner] = self._open(owner, key, message.share or b"")
+
+    def hide(self, words: WordMask) -> WordMask:
+        """Return ``words`` (see :class:`FixedPoint`) with all masks added, modulo 2**bits; a new vector."""
+        self._steps.take("hide")
+        masks = WordMasks(len(words), self._plan.bits)
+        hidden: WordMask = words.copy()
+        masks.add(hidden, mask_key(self._seed.reveal(), self._plan), 1)
+        owners = list(self._received)
+        salt = self._plan.salt("mask")
+        peers = [Peer(owner, self._neighbours[owner].s_pk, salt) for owner in owners]
+        for owner, key in zip(owners, self._pairs.keys(self._mask_pair, peers), strict=True):
+            masks.add(hidden, key, sign_of(self.fl_id, owner))
+        return hidden
+
+    def reveal(self, survivors: Iterable[str]) -> tuple[ClientShare, ...]:
+        """Return a share of the seed of each neighbour that uploaded, and of the key of each that did not.
+
+        ``survivors``: all that uploaded, or those of the neighbours, and this device. Never both of one device: a
+        second call is answered for the same neighbours only.
+        """
+        self._steps.require_all()
+        possible = {self.fl_id, *self._received}
+        near = [survivor for survivor in survivors if survivor in possible]
+        named = check_survivors(near, possible, self.fl_id, self._plan.threshold)
+        if self._survivors not in (None, named):
+            raise SecureAggregationError(Fault.REVEAL_CHANGED, "the list of survivors")
+        self._survivors = named
+        chosen = {owner: pair.seed if owner in named else pair.key for owner, pair in self._received.items()}
+        return tuple(
+            ClientShare(fl_id=owner, share=share.value.to_bytes(SHARE_BYTES, "big"), index=share.x)
+            for owner, share in chosen.items()
+        )
+
+    def wipe(self) -> None:
+        """Forget all secrets: the iteration is over."""
+        for secret in (self._cipher_pair.private, self._mask_pair.private, self._seed):
+            secret.wipe()
+        self._received.clear()
+        if self._owns_pairs:
+            self._pairs.forget()
+
+    def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
+        salt = self._plan.salt("share")
+        return self._pairs.keys(
+            self._cipher_pair, [Peer(owner, self._neighbours[owner].c_pk, salt) for owner in owners]
+        )
+
+    def _seal(self, owner: str, key: bytes, pair: SharePair) -> bytes:
+        numbers = ((pair.key.x, PLACE_BYTES), (pair.key.value, SHARE_BYTES), (pair.seed.value, SHARE_BYTES))
+        plain = b"".join(number.to_bytes(size, "big") for number, size in numbers)
+        return gcm_encrypt(key, self._random(NONCE_BYTES), plain, _direction(self.fl_id, owner))
+
+    def _open(self, owner: str, key: bytes, data: bytes) -> SharePair:
+        plain = gcm_decrypt(key, data, _direction(owner, self.fl_id)) if len(data) == SEALED_BYTES else None
+        if plain is None:
+            raise SecureAggregationError(Fault.SHARE_UNREADABLE, f"a share from {owner}")
+        x = int.from_bytes(plain[:PLACE_BYTES], "big")
+        starts = (PLACE_BYTES, PLACE_BYTES + SHARE_BYTES)
+        key_share, seed_share = (int.from_bytes(plain[start : start + SHARE_BYTES], "big") for start in starts)
+        if not 0 < x <= MAX_PLACE or max(key_share, seed_share) >= EXACT_PRIME:
+            raise SecureAggregationError(Fault.SHARE_MALFORMED, f"a share from {owner}")
+        return SharePair(Share(x, key_share), Share(x, seed_share))
+
+
+def mask_key(seed: bytes, plan: Round) -> bytes:
+    """Return the key of a device's individual mask."""
+    return hkdf(seed, plan.salt("seed"), b"individual")
+
+
+def seed_fits(seed: bytes, keys: ExactKeys, context: bytes) -> bool:
+    """Tell whether ``seed`` is what ``keys`` committed to."""
+    return hmac.compare_digest(commit(seed, keys.fl_id, context), keys.commitment)
+
+
+def _direction(sender: str, receiver: str) -> bytes:
+    """Return what a sealed share is bound to, beside its key: both ends of a pair have the same one."""
+    # The length tells ("a", "bc") from ("ab", "c").
+    return len(sender.encode()).to_bytes(4, "big") + sender.encode() + receiver.encode()

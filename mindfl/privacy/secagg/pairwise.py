@@ -1,0 +1,225 @@
+"""One device's part of ``PW_ENCRYPT`` and ``STABLE_PW_ENCRYPT`` in one iteration, without sockets or clocks.
+
+The steps follow the endpoints: :attr:`PairwiseDevice.request` (exchangeKeys), :meth:`~PairwiseDevice.meet` (getKeys),
+:meth:`~PairwiseDevice.shares` (shareSecrets), :meth:`~PairwiseDevice.receive` (getSecrets),
+:meth:`~PairwiseDevice.mask` (updateModel), :meth:`~PairwiseDevice.reveal` (getClientList and reconstructSecrets).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mindfl.privacy.secagg.checks import Steps, by_id, check_survivors
+from mindfl.privacy.secagg.ciphers import IV_BYTES, KEY_BYTES, SALT_BYTES, pbkdf2
+from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
+from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, check_length, check_public_key, draw_secret
+from mindfl.privacy.secagg.masks import FloatMask, FloatMasks, sign_of
+from mindfl.privacy.secagg.primes import PRIME_BITS
+from mindfl.privacy.secagg.randomness import RandomBytes
+from mindfl.privacy.secagg.secret import Secret
+from mindfl.privacy.secagg.shamir import Shamir, Share
+from mindfl.privacy.secagg.shares import SharePair, number_bytes, open_shares, seal_shares
+from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExchangeKeys
+
+
+def pairwise_keys(workers: int | None = None) -> PairKeys:
+    """Return what derives the keys of pairs in these modes; one for all devices of a process. See :class:`PairKeys`."""
+    return PairKeys(pbkdf2, workers)
+
+
+class PairwiseDevice:
+    """Secrets and steps of the device ``fl_id`` in one iteration.
+
+    Args:
+        fl_id: its id on the wire.
+        params: threshold and prime from the server's plan.
+        random: where secrets come from; a :class:`SeededRandom` of this client and iteration in a simulation.
+        pairs: see :func:`pairwise_keys`; None: its own.
+        stable: ``STABLE_PW_ENCRYPT``: only keys and masks, no shares; no device may drop out.
+
+    Every step raises :class:`SecureAggregationError` for what the server or another device sent; the device must not
+    upload then. Steps are taken once, in order.
+    """
+
+    def __init__(
+        self,
+        fl_id: str,
+        params: PWParams,
+        *,
+        random: RandomBytes = os.urandom,
+        pairs: PairKeys | None = None,
+        stable: bool = False,
+    ) -> None:
+        self.fl_id = fl_id
+        self._stable = stable
+        self._shamir = Shamir(0, 0) if stable else check_params(params)
+        self._random = random
+        self._pairs = pairs or pairwise_keys()
+        self._owns_pairs = pairs is None
+        self._cipher_pair = KeyPair.generate(random)
+        self._mask_pair = KeyPair.generate(random)
+        self._seed = Secret(draw_secret(random))
+        self._ind_iv, self._pw_iv, self._pw_salt = random(IV_BYTES), random(IV_BYTES), random(SALT_BYTES)
+        self._peers: dict[str, ClientPublicKeys] = {}
+        self._received: dict[str, SharePair] = {}
+        self._partners: list[str] = []
+        self._survivors: frozenset[str] | None = None
+        self._steps = Steps(fl_id, "meet", "mask") if stable else Steps(fl_id, "meet", "shares", "receive", "mask")
+
+    @property
+    def request(self) -> RequestExchangeKeys:
+        """What is published; iteration, timestamp and signature are the sender's to add."""
+        if self._stable:
+            return RequestExchangeKeys(
+                fl_id=self.fl_id, s_pk=self._mask_pair.public, pw_iv=self._pw_iv, pw_salt=self._pw_salt
+            )
+        return RequestExchangeKeys(
+            fl_id=self.fl_id,
+            c_pk=self._cipher_pair.public,
+            s_pk=self._mask_pair.public,
+            ind_iv=self._ind_iv,
+            pw_iv=self._pw_iv,
+            pw_salt=self._pw_salt,
+        )
+
+    def meet(self, keys: Iterable[ClientPublicKeys]) -> None:
+        """Take in everybody's public keys, this device's own among them."""
+        self._steps.take("meet")
+        known = by_id(keys)
+        own = known.pop(self.fl_id, None)
+        if own is None or not hmac.compare_digest(own.s_pk or b"", self._mask_pair.public):
+            raise SecureAggregationError(Fault.KEYS_NOT_MINE, "the list of keys")
+        if len(known) < max(1, self._shamir.threshold):
+            raise SecureAggregationError(Fault.TOO_FEW, "the list of keys", f"{len(known)} others")
+        for fl_id, peer in known.items():
+            check_lengths(peer, fl_id, self._stable)
+        self._peers = known
+        if self._stable:
+            self._partners = sorted(known)
+
+    def shares(self) -> tuple[ClientShare, ...]:
+        """Return the shares of both secrets, one encrypted pair for each other device."""
+        self._steps.take("shares")
+        owners = list(self._peers)
+        places = range(1, len(owners) + 1)
+        key_shares = self._shamir.split(self._mask_pair.private.reveal(), places, self._random)
+        seed_shares = self._shamir.split(self._seed.reveal(), places, self._random)
+        keys = self._share_keys(owners)
+        return tuple(
+            ClientShare(fl_id=owner, share=seal_shares(SharePair(*pair), key, self._random))
+            for owner, key, *pair in zip(owners, keys, key_shares, seed_shares, strict=True)
+        )
+
+    def receive(self, shares: Iterable[ClientShare]) -> None:
+        """Take in what others addressed to this device. Their senders are those whose masks it shares from here on."""
+        self._steps.take("receive")
+        sealed = by_id(shares)
+        _check_known(sealed, self._peers)
+        if len(sealed) < self._shamir.threshold:
+            raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} others")
+        keys = self._share_keys(list(sealed))
+        for (owner, message), key in zip(sealed.items(), keys, strict=True):
+            self._received[owner] = open_shares(message.share or b"", key, self._shamir.prime, owner)
+        self._partners = sorted(sealed)
+
+    def mask(self, length: int) -> FloatMask:
+        """Return the float32 vector of ``length`` values that hides the upload.
+
+        The masks of pairs are summed in the order of ids, then the individual mask is added, all in float32.
+        """
+        self._steps.take("mask")
+        masks = FloatMasks(length)
+        total = np.zeros(length, np.float32)
+        for partner, key in zip(self._partners, self._mask_keys(), strict=True):
+            mask = masks.make(key, self._pair_settings(partner)[1])
+            total = total + mask if sign_of(self.fl_id, partner) > 0 else total - mask
+        if not self._stable:
+            total += masks.make(self._seed.reveal(), self._ind_iv)
+        return total
+
+    def reveal(self, survivors: Iterable[str]) -> tuple[ClientShare, ...]:
+        """Return a share of the seed of each device that uploaded, and of the key of each that did not.
+
+        Never both of one device: a second call is answered for the same survivors only.
+        """
+        self._steps.require_all()
+        named = check_survivors(survivors, {self.fl_id, *self._received}, self.fl_id, self._shamir.threshold)
+        if self._survivors not in (None, named):
+            raise SecureAggregationError(Fault.REVEAL_CHANGED, "the list of survivors")
+        self._survivors = named
+        return tuple(
+            _client_share(owner, pair.seed if owner in named else pair.key) for owner, pair in self._received.items()
+        )
+
+    def wipe(self) -> None:
+        """Forget all secrets: the iteration is over."""
+        for secret in (self._cipher_pair.private, self._mask_pair.private, self._seed):
+            secret.wipe()
+        self._received.clear()
+        if self._owns_pairs:
+            self._pairs.forget()
+
+    def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
+        peers = [Peer(owner, self._peers[owner].c_pk or b"") for owner in owners]
+        return self._pairs.keys(self._cipher_pair, peers)
+
+    def _mask_keys(self) -> list[bytes]:
+        peers = [
+            Peer(partner, self._peers[partner].s_pk or b"", self._pair_settings(partner)[0])
+            for partner in self._partners
+        ]
+        return self._pairs.keys(self._mask_pair, peers)
+
+    def _pair_settings(self, partner: str) -> tuple[bytes, bytes]:
+        """Return salt and initial vector: those of the smaller id."""
+        other = self._peers[partner]
+        if self.fl_id < partner:
+            return self._pw_salt, self._pw_iv
+        return other.pw_salt or b"", other.pw_iv or b""
+
+
+def check_params(params: PWParams) -> Shamir:
+    """Return how secrets are shared. Raises :class:`SecureAggregationError` for a threshold or prime that cannot be."""
+    prime = int.from_bytes(params.prime or b"", "big")
+    if params.t < 1:
+        raise SecureAggregationError(Fault.THRESHOLD, "the server's plan", f"threshold {params.t}")
+    # Secrets of 32 bytes must be smaller, and shares must fit into the bytes that they are given.
+    if not 1 << 8 * 32 < prime < 1 << PRIME_BITS or not prime % 2:
+        raise SecureAggregationError(Fault.THRESHOLD, "the server's plan", "its prime cannot be one")
+    return Shamir(prime, params.t)
+
+
+def check_keys(keys: RequestExchangeKeys, stable: bool = False) -> None:
+    """Refuse (:class:`SecureAggregationError`) an exchangeKeys request that lacks something, or holds a weak key.
+
+    A device need not look for weak keys: it finds them when it agrees on a secret.
+    """
+    who = keys.fl_id or "a device without id"
+    check_lengths(keys, who, stable)
+    for public in (keys.s_pk,) if stable else (keys.s_pk, keys.c_pk):
+        check_public_key(public, who)
+    if not stable:
+        check_length(keys.ind_iv, IV_BYTES, who)
+
+
+def check_lengths(keys: ClientPublicKeys | RequestExchangeKeys, who: str, stable: bool) -> None:
+    """Raise :class:`SecureAggregationError` where what ``who`` published lacks something or is of another length."""
+    check_length(keys.s_pk, KEY_BYTES, who)
+    check_length(keys.pw_iv, IV_BYTES, who)
+    check_length(keys.pw_salt, SALT_BYTES, who)
+    if not stable:
+        check_length(keys.c_pk, KEY_BYTES, who)
+
+
+def _check_known(named: Iterable[str], known: Mapping[str, object]) -> None:
+    for fl_id in named:
+        if fl_id not in known:
+            raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", fl_id)
+
+
+def _client_share(owner: str, share: Share) -> ClientShare:
+    return ClientShare(fl_id=owner, share=number_bytes(share.value), index=share.x)
