@@ -111,14 +111,14 @@ def test_what_is_installed_serves_offline(cache: Path, path: Path, monkeypatch: 
 
 
 def test_pip_that_fails_is_quoted_and_its_downloads_are_used_again(cache: Path, path: Path) -> None:
-    fails = 'touch "${8}/wheel"; echo "ERROR: No space left on device" >&2; echo "done"; exit 1'
-    keeps = 'mkdir -p "${8}"'
+    fails = 'touch "${7}/wheel"; echo "ERROR: No space left on device" >&2; echo "done"; exit 1'
+    keeps = 'mkdir -p "${7}"'
     standin_base(path / "python3.9", f"{keeps}\n{fails}")
     with pytest.raises(FetchError, match="No space left on device") as caught:
         install()
     assert "mindfl server install" in caught.value.hint
 
-    standin_base(path / "python3.9", 'ls "${8}" >> "$MINDFL_CACHE/pip_calls"')
+    standin_base(path / "python3.9", 'ls "${7}" >> "$MINDFL_CACHE/pip_calls"')
     install()
 
     assert calls(cache) == ["wheel"]
