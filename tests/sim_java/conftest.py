@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from java_programs import CLASSES, SOURCES, FakeJars, Jars, pack
+from java_programs import FakeJars, Jars, compiled_jars
 
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models
@@ -21,17 +19,7 @@ MakeClients = Callable[..., JavaClients]
 @pytest.fixture(scope="session")
 def jars(tmp_path_factory: pytest.TempPathFactory) -> Jars:
     """The jars of the stand-in, compiled here; skips where there is no Java. Do not modify."""
-    if not shutil.which("javac") or not shutil.which("java"):
-        pytest.skip("no JDK here")
-    root = tmp_path_factory.mktemp("java stand-in")
-    sources = map(str, SOURCES.rglob("*.java"))
-    subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(root / "classes"), *sources], check=True, timeout=300)
-    classes, main = root / "classes", "com.mindspore.flclient.SyncFLJob"
-    return Jars(
-        pack(root / "jarX86" / "mindspore-lite-java-flclient.jar", classes, CLASSES["client"], main),
-        pack(root / "case_jar" / "quick_start_flclient.jar", classes, CLASSES["case"]),
-        pack(root / "lite" / "mindspore-lite-java.jar", classes, []),
-    )
+    return compiled_jars(tmp_path_factory.mktemp("java stand-in"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
 from mindfl.server.http import BackgroundServer
@@ -29,6 +32,20 @@ class Jars:
     client: Path
     case: Path
     lite: Path
+
+
+def compiled_jars(root: Path) -> Jars:
+    """Compile the stand-in and write its jars; skips where there is no JDK."""
+    if not shutil.which("javac") or not shutil.which("java"):
+        pytest.skip("no JDK here")
+    sources = map(str, SOURCES.rglob("*.java"))
+    subprocess.run(["javac", "-encoding", "UTF-8", "-d", str(root / "classes"), *sources], check=True, timeout=300)
+    classes, main = root / "classes", "com.mindspore.flclient.SyncFLJob"
+    return Jars(
+        pack(root / "jarX86" / "mindspore-lite-java-flclient.jar", classes, CLASSES["client"], main),
+        pack(root / "case_jar" / "quick_start_flclient.jar", classes, CLASSES["case"]),
+        pack(root / "lite" / "mindspore-lite-java.jar", classes, []),
+    )
 
 
 def pack(jar: Path, root: Path, patterns: list[str], main: str = "") -> Path:

@@ -1,0 +1,61 @@
+"""What blocks of the tutorials need, where it can be had."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tutorial_blocks import REPOSITORY
+
+from mindfl.errors import FetchError, SimulationError
+
+sys.path.append(str(REPOSITORY / "tests" / "sim_java"))  # the stand-in for the Java client
+
+from java_programs import Jars, compiled_jars
+
+#: puts into a tutorial's folder what a block needs, or skips
+Provide = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def jars(tmp_path_factory: pytest.TempPathFactory) -> Jars:
+    """The jars of the stand-in for the Java client, or skip."""
+    return compiled_jars(tmp_path_factory.mktemp("java stand-in"))
+
+
+@pytest.fixture
+def provide_java(jars: Jars) -> Provide:
+    def provide(folder: Path) -> None:
+        for jar in (jars.client, jars.case):
+            place = folder / "libs" / jar.parent.name / jar.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(jar, place)
+
+    return provide
+
+
+@pytest.fixture
+def provide_femnist(femnist: Path) -> Provide:
+    def provide(folder: Path) -> None:
+        place = folder / "leaf" / "data" / "femnist" / "data"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            place.symlink_to(femnist)
+
+    return provide
+
+
+@pytest.fixture
+def provide_federated() -> Provide:
+    from mindfl.sim.federated import install
+    from mindfl.sim.federated.redis import redis_server
+
+    try:
+        redis_server()
+        install()
+    except (SimulationError, FetchError) as missing:
+        pytest.skip(f"no real server: {missing}")
+    return lambda folder: None
