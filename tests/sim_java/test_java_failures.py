@@ -163,6 +163,11 @@ class TestEnds:
             make_clients(1, tutorial=True, mode="class").run()
         assert "JDK_JAVA_OPTIONS=--add-modules=ALL-MODULE-PATH" in caught.value.hint
 
+    def test_data_that_do_not_fit_the_model(self, make_clients) -> None:
+        with pytest.raises(SimulationError, match="BufferOverflowException") as caught:
+            make_clients(1, mode="overflow").run()
+        assert "one-hot float labels" in caught.value.hint
+
 
 class TestInterrupted:
     @pytest.mark.parametrize("mode", ["hang", "stubborn"])

@@ -36,6 +36,14 @@ java.util.logging.ConsoleHandler.level = FINE
 .level = FINE
 """
 _NO_CLASS = re.compile("ClassNotFoundException|NoClassDefFoundError")
+_NO_CLASS_HINT = (
+    "Java does not look into --case_jarPath by itself: give --lite_jar_path, or set the variable"
+    " JDK_JAVA_OPTIONS=--add-modules=ALL-MODULE-PATH"
+)
+_LABELS_HINT = (
+    "the client's data do not fit the model's inputs: the demo LeNet of 0.1.0 writes one-hot float labels, while the"
+    " tutorial's model takes int32 labels; use a model script, or a model, of the other kind"
+)
 
 
 class JavaClients:
@@ -212,10 +220,9 @@ class JavaClients:
         ending = f"its log ends: {lines}" if lines else "its log is empty"
         cause, hint = f"{outcome.cause}; {ending}{others}", f"the whole log is {outcome.log}"
         if self._settings.lite_jar_path is None and _NO_CLASS.search(outcome.cause):
-            hint = (
-                "Java does not look into --case_jarPath by itself: give --lite_jar_path, or set the variable"
-                f" JDK_JAVA_OPTIONS=--add-modules=ALL-MODULE-PATH; {hint}"
-            )
+            hint = f"{_NO_CLASS_HINT}; {hint}"
+        elif "BufferOverflowException" in outcome.cause + lines:
+            hint = f"{_LABELS_HINT}; {hint}"
         if outcome.iteration:
             return ClientError(outcome.name, outcome.iteration, cause, hint=hint)
         return SimulationError(f"Java client {outcome.index} ({outcome.name}) {what}: {cause}", hint=hint)

@@ -117,6 +117,8 @@ public final class SyncFLJob {
                 break;
             case "throw":
                 throw new IllegalStateException("the stand-in throws");
+            case "overflow":
+                throw new java.nio.BufferOverflowException();
             default:
         }
         switch (args[13]) {
