@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -55,12 +54,6 @@ summary: {{metrics_file: metrics.json, failure_event_file: event.txt}}
 def settings(folder: Path, clients: int = 2, iterations: int = 3, store: str = NO_REDIS) -> None:
     """Write the settings of a job."""
     (folder / "fl.yaml").write_text(YAML.format(clients=clients, iterations=iterations, fl_name="Lenet", store=store))
-
-
-def free_address() -> str:
-    """Return a loopback address whose port was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 class Process:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from compat_cluster import Launch, Process, free_address, settings
+from compat_cluster import Launch, Process, settings
+from free_ports import free_address
 
 
 @pytest.fixture

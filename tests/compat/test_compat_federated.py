@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compat_cluster import Launch, assert_model, average, free_address, scheduler, settings
+from compat_cluster import Launch, assert_model, average, scheduler, settings
+from free_ports import free_address
 
 from mindfl.compat.mindspore_federated import FeatureMap, FlSchedulerJob, FLServerJob
 from mindfl.errors import OptionError

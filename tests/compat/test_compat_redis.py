@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from compat_cluster import Launch, assert_model, average, free_address, scheduler, settings
+from compat_cluster import Launch, assert_model, average, scheduler, settings
+from free_ports import free_address
 
 from mindfl.protocol import PlainText, RequestFLJob, texts
 

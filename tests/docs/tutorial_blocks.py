@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
+from free_ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 #: the port in the tutorials; a free one is taken instead, since others may use the machine
@@ -80,7 +80,7 @@ class Terminal:
         self.folder.mkdir()
         self._root = root
         self._tutorial = tutorial
-        self._port = str(_free_port())
+        self._port = str(free_port())
         self._outputs: dict[int, str] = {}
         self._environment = {
             **os.environ,
@@ -159,8 +159,3 @@ def _program(root: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mindfl "$@"\n')
     program.chmod(0o755)
     return folder
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from real_stack import Job, Program, RunningServer, ServerFactory, free_address, running, running_real
+from free_ports import free_address
+from real_stack import Job, Program, RunningServer, ServerFactory, running, running_real
 
 from mindfl.errors import FetchError, SimulationError
 from mindfl.sim.federated import install

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import subprocess
 import threading
 from collections import deque
@@ -135,12 +134,6 @@ def running(program: Program) -> Iterator[Program]:
         yield program
     finally:
         program.stop()
-
-
-def free_address() -> str:
-    """Return a loopback address whose port was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -60,12 +59,6 @@ def write_job(folder: Path, *, clients: int, iterations: int, weights: Weights, 
     """Write ``fl.yaml`` and ``model.npz`` into ``folder``."""
     (folder / "fl.yaml").write_text(YAML.format(clients=clients, iterations=iterations, window=window), "utf-8")
     np.savez(folder / "model.npz", **weights)  # type: ignore[arg-type]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 class ServerProcess:

@@ -20,12 +20,12 @@ from faults_process import (
     WAIT_S,
     DeviceFleet,
     ServerProcess,
-    free_port,
     model_bytes,
     now_ms,
     undisturbed,
     write_job,
 )
+from free_ports import free_port
 from http_requests import Device, head
 
 from mindfl.client import HttpSettings, HttpTransport, JobResult
