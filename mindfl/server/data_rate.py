@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
-from mindfl.server.http.connection import Front
+from mindfl.server.http.http_server import Front
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.metrics_file import LineFile

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from mindfl.server.clock import Clock
 from mindfl.server.coordinator import Coordinator
-from mindfl.server.http.connection import Front, HttpServer
 from mindfl.server.http.front import DeviceFront
+from mindfl.server.http.http_server import Front, HttpServer
 from mindfl.server.http.job import Job, VolatileJob
 from mindfl.server.http.sockets import Address, bound_address, listen
 from mindfl.server.http.workers import Workers
