@@ -103,6 +103,24 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
         (("--transport",), {"default": "in_process", "help": "To the embedded server: in_process or http."}),
         (("--server_mode",), {"default": "FEDERATED_LEARNING", "help": "HYBRID_TRAINING: Java clients only."}),
     ),
+    "Privacy and compression": (
+        (("--encrypt_type",), {"default": "NOT_ENCRYPT", "help": "NOT_ENCRYPT, DP_ENCRYPT or SIGNDS."}),
+        (("--dp_eps",), {"default": 50.0, "help": "DP_ENCRYPT: epsilon of one upload."}),
+        (("--dp_delta",), {"default": 0.01, "help": "DP_ENCRYPT: the probability with which it may be exceeded."}),
+        (("--dp_norm_clip",), {"default": 1.0, "help": "DP_ENCRYPT: bound on an update, by how far the model moves."}),
+        (("--sign_k",), {"default": 0.01, "help": "SIGNDS: share of the dimensions to choose from."}),
+        (("--sign_eps",), {"default": 100.0, "help": "SIGNDS: epsilon of one upload."}),
+        (("--sign_thr_ratio",), {"default": 0.6, "help": "SIGNDS: share of dimensions expected among these."}),
+        (("--sign_global_lr",), {"default": 0.1, "help": "SIGNDS: step of the model along a dimension."}),
+        (("--sign_dim_out",), {"default": 0, "help": "SIGNDS: dimensions of an upload; 0: as many as fit."}),
+        (
+            ("--dp_budget",),
+            {"type": float, "help": "Epsilon that the job never exceeds.  [default: no limit]"},
+        ),
+        (("--upload_compress_type",), {"default": "NO_COMPRESS", "help": "NO_COMPRESS or DIFF_SPARSE_QUANT."}),
+        (("--upload_sparse_rate",), {"default": 0.4, "help": "DIFF_SPARSE_QUANT: share of the values that are sent."}),
+        (("--download_compress_type",), {"default": "NO_COMPRESS", "help": "NO_COMPRESS or QUANT."}),
+    ),
     "Embedded clients": (
         (
             ("--workers",),

@@ -29,9 +29,21 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "client_epoch_num": int,
     "client_batch_size": int,
     "client_learning_rate": float,
+    "dp_eps": float,
+    "dp_delta": float,
+    "dp_norm_clip": float,
+    "sign_k": float,
+    "sign_eps": float,
+    "sign_thr_ratio": float,
+    "sign_global_lr": float,
+    "sign_dim_out": int,
+    "upload_sparse_rate": float,
 }
 _TEXTS = (
     "fl_name",
+    "encrypt_type",
+    "upload_compress_type",
+    "download_compress_type",
     "http_url_prefix",
     "server_cert_path",
     "client_cert_path",
@@ -93,6 +105,7 @@ def server_command() -> None:
     metavar="DIR",
     help="Federated: folder for logs and records.  [default: mindfl_work]",
 )
+@option("--dp_budget", type=float, help="Epsilon that no device spends more than.  [default: no limit]")
 @option("--quiet", is_flag=True, help="No progress.")
 @setting_options
 def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
@@ -108,6 +121,8 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
     def ready(url: str) -> None:
         click.echo(f"ready {url}")
 
+    if values["dp_budget"] is not None and values["cluster"]:
+        raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
     overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
     for name, (only, default) in _STACK_OPTIONS.items():
         if stack == only:
@@ -148,6 +163,7 @@ _STACK_OPTIONS: dict[str, tuple[str, object]] = {
     "journal": ("embedded", True),
     "server_key_path": ("embedded", None),
     "require_client_certificate": ("embedded", False),
+    "dp_budget": ("embedded", None),
     "python": ("federated", None),
     "redis_address": ("federated", None),
     "resume": ("federated", False),

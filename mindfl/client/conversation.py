@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
+from mindfl.client.encoding import received_weights
 from mindfl.client.flow import Flow, Send, Wait
 from mindfl.client.joblog import JobLog
 from mindfl.errors import ProtocolError, TransportError
@@ -17,6 +19,7 @@ from mindfl.protocol import (
     ResponseFLJob,
     ResponseGetModel,
     ResponseUpdateModel,
+    Weights,
     texts,
 )
 
@@ -106,6 +109,19 @@ class Conversation:
             raise ComeBackLater(_milliseconds(next_req_time or ""))
         if code != ResponseCode.SUCCEED:
             raise self.error(f"was refused with code {code}: {reason}")
+
+    def model_in(self, response: ResponseFLJob | ResponseGetModel) -> Weights | None:
+        """Return the model in ``response``, if there is one. Raises :class:`ProtocolError` where it is broken."""
+        with self.named():
+            return received_weights(response)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Give :class:`ProtocolError` raised inside the name of client, stage and iteration."""
+        try:
+            yield
+        except ProtocolError as error:
+            raise self.error(str(error), hint=error.hint) from None
 
     def error(self, what: str, *, hint: str = "") -> ProtocolError:
         """Return an error that names client, stage and iteration."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.client.config import ClientConfig
 from mindfl.client.conversation import ComeBackLater, Conversation, JobOver, NotReady
+from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog
@@ -47,7 +48,8 @@ class DeviceClient:
     """A client that trains with ``trainer`` and talks through its flows (see :mod:`mindfl.client.flow`).
 
     ``now_ms`` gives milliseconds since the epoch, as the device's clock shows them; ``steady_ms`` those of a clock that
-    is never set, by which patience and durations are measured. ``files`` are backed up when a job or task begins and
+    is never set, by which patience and durations are measured. ``randomness`` is that of noise and of choices that
+    must not be guessed, by iteration. ``files`` are backed up when a job or task begins and
     take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
 
     Failures of the trainer are raised as :class:`ClientError`, refusals and nonsense from the server as
@@ -64,6 +66,7 @@ class DeviceClient:
         files: ModelFiles | None = None,
         *,
         steady_ms: Callable[[], int] = monotonic_ms,
+        randomness: Randomness = system_randomness,
     ) -> None:
         self.config = config
         self._trainer = trainer
@@ -72,6 +75,7 @@ class DeviceClient:
         self._files = files
         self._lines = JobLog(log, config, trainer)
         self._talk = Conversation(config, steady_ms, self._lines)
+        self._encoder = UploadEncoder(randomness, self._lines.privacy, steady_ms)
         self._iterations = 1
         self._accuracy: float | None = None
         self._evaluated: int | None = None
@@ -125,7 +129,7 @@ class DeviceClient:
         try:
             response = yield from self._ask_model(0)
             self._lines.model_response(response)
-            self._load(response.feature_map)
+            self._load(self._talk.model_in(response))
             self._save()
             return response.iteration - 1
         except (JobOver, ComeBackLater):
@@ -194,7 +198,7 @@ class DeviceClient:
         response = self._talk.table(answer, ResponseFLJob)
         self._lines.start_response(response)
         self._talk.iteration = response.iteration
-        plan, model = response.fl_plan_config, response.feature_map
+        plan, model = response.fl_plan_config, self._talk.model_in(response)
         if plan:
             self._iterations = plan.iterations
         self._start_lost = self._start_lost or repeated
@@ -206,6 +210,8 @@ class DeviceClient:
         if plan is None or not model:
             raise self._talk.error("was accepted but got no plan or no model")
         self._check_plan(plan)
+        with self._talk.named():
+            self._encoder.begin(response, plan, model)
         self._load(model)
         self._taking_part = self._talk.iteration
         self._lines.start_accepted(response, plan, sum(values.size for values in model.values()))
@@ -227,12 +233,9 @@ class DeviceClient:
         self._talk.stage = "startFLJob"
         if response.iteration != refusal.iteration:
             raise ComeBackLater(None)
-        return response.feature_map
+        return self._talk.model_in(response)
 
     def _check_plan(self, plan: FLPlan) -> None:
-        cipher = plan.cipher.encrypt_type if plan.cipher else None
-        if cipher not in (None, "NOT_ENCRYPT"):
-            raise self._talk.error(f"cannot do the encryption the server asks for ({cipher})")
         if plan.epochs < 1 or plan.mini_batch < 1:
             raise self._talk.error(f"got a plan of {plan.epochs} epochs and batches of {plan.mini_batch}")
         if plan.mini_batch != self._trainer.batch_size:
@@ -257,6 +260,7 @@ class DeviceClient:
     def _train(self, plan: FLPlan) -> float:
         self._talk.stage = "train"
         rate = plan.lr or DEFAULT_LEARNING_RATE
+        self._encoder.training_begins()
         self._lines.training_started(self._talk.iteration, rate)
         begin = self._steady_ms()
         loss = self._guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
@@ -277,6 +281,8 @@ class DeviceClient:
             return  # The lost request may have ended the job; its last model is still given away.
         response = self._talk.table(answer, ResponseUpdateModel)
         self._lines.update_response(response)
+        if response.retcode == ResponseCode.SUCCEED:
+            self._encoder.uploaded()
         if repeated and response.retcode == ResponseCode.OUT_OF_TIME:
             yield from self._check_whether_counted(response)
         else:
@@ -314,11 +320,9 @@ class DeviceClient:
             self._talk.check_code(refusal.retcode, refusal.reason, refusal.next_req_time)
 
     def _update_request(self, loss: float, accuracy: float | None) -> RequestUpdateModel:
-        return self._guarded(
-            lambda: update_request(
-                self.config, self._trainer, self._talk.iteration, self._now_ms(), loss=loss, accuracy=accuracy
-            )
-        )
+        fields = self._guarded(lambda: self._encoder.encode(self._trainer.weights(), self._trainer.train_size))
+        number, now_ms = self._talk.iteration, self._now_ms()
+        return update_request(self.config, self._trainer, number, now_ms, fields=fields, loss=loss, accuracy=accuracy)
 
     def _await_model(self) -> Flow[None]:
         deadline = self._steady_ms() + self.config.poll_limit_ms
@@ -344,7 +348,9 @@ class DeviceClient:
             self._lines.flush()
             yield Wait(self.config.poll_ms)
         self._lines.model_response(response)
-        self._load(response.feature_map)
+        model = self._talk.model_in(response)
+        self._load(model)
+        self._encoder.iteration_ended(model or {})
         # A server that has moved on may have sent a later model, which then has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
             self._evaluated = None

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from mindfl.client.config import ClientConfig
 from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
+from mindfl.client.privacylog import PrivacyLog
 from mindfl.client.trainer import Trainer
 from mindfl.protocol import FLPlan, ResponseCode, ResponseFLJob, ResponseGetModel, ResponseUpdateModel
 
@@ -50,6 +51,7 @@ class JobLog:
         self._log = log
         self._config = config
         self._trainer = trainer
+        self.privacy = PrivacyLog(self._say)
 
     def flush(self) -> None:
         """Write what was collected."""
@@ -181,9 +183,8 @@ class JobLog:
             f"[startFLJob] the GlobalParameter <iterations> from server: {plan.iterations}",
             f"[startFLJob] the GlobalParameter <epochs> from server: {plan.epochs}",
             f"[startFLJob] the GlobalParameter <batchSize> from server: {plan.mini_batch}",
-            "[startFLJob] GlobalParameters <encryptLevel> from server: NOT_ENCRYPT",
-            "[startFLJob] NOT_ENCRYPT, do not set parameter for Encrypt",
         )
+        self.privacy.parameters(plan.cipher)
         self._say("SyncFLJob flRunLoop", f"[startFLJob] startFLJob succeed, curIteration: {response.iteration}")
 
     def evaluation_started(self) -> None:
@@ -210,7 +211,6 @@ class JobLog:
 
     def training_started(self, iteration: int, learning_rate: float) -> None:
         """Local training begins."""
-        self._say("FLLiteClient getFeatureMask", "[Encrypt] don't mask model")
         heading = _ruled(f"global train epoch {iteration}", 36)
         self._say("FLLiteClient localTrain", f"[train] {heading}")
         self._say(
@@ -257,8 +257,6 @@ class JobLog:
         if response.retcode == ResponseCode.SUCCEED:
             self._say(source, "[updateModel] updateModel success")
         self._say("FLLiteClient updateModel", "[updateModel] get response from server ok!")
-        if response.retcode == ResponseCode.SUCCEED:
-            self._say("FLLiteClient unMasking", "[Encrypt] haven't mask model")
 
     def model_response(self, response: ResponseGetModel) -> None:
         """The answer to getModel, whatever it is."""

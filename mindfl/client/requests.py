@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,13 +17,12 @@ from mindfl.protocol import (
     RequestUpdateModel,
     UnsupervisedEvalItem,
     UnsupervisedEvalItems,
-    Weights,
 )
 
 SCORES_NAME = "DirectClassifierResult"
 """What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
 
-_DECODABLE = (CompressType.NO_COMPRESS,)
+_DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)
 
 
 def start_request(config: ClientConfig, trainer: Trainer, iteration: int, now_ms: int) -> RequestFLJob:
@@ -37,19 +39,26 @@ def start_request(config: ClientConfig, trainer: Trainer, iteration: int, now_ms
 
 
 def update_request(
-    config: ClientConfig, trainer: Trainer, iteration: int, now_ms: int, *, loss: float, accuracy: float | None
+    config: ClientConfig,
+    trainer: Trainer,
+    iteration: int,
+    now_ms: int,
+    *,
+    fields: Mapping[str, Any],
+    loss: float,
+    accuracy: float | None,
 ) -> RequestUpdateModel:
-    """Return the upload of what ``trainer`` holds, each weight multiplied by the number of samples."""
+    """Return the upload of what ``trainer`` learned, which is in ``fields``."""
     return RequestUpdateModel(
         fl_name=config.fl_name,
         fl_id=config.fl_id,
         iteration=iteration,
-        feature_map=_multiplied(trainer.weights(), trainer.train_size),
         timestamp=str(now_ms),
         # Rounded as on the wire, so that every transport gives the server the same numbers.
         upload_loss=float(np.float32(loss)),
         upload_accuracy=float(np.float32(accuracy or 0.0)),
         unsupervised_eval_items=_scores(None if accuracy is None else trainer.class_scores),
+        **fields,
     )
 
 
@@ -61,11 +70,6 @@ def model_request(config: ClientConfig, iteration: int, now_ms: int) -> RequestG
         timestamp=str(now_ms),
         download_compress_types=_DECODABLE,
     )
-
-
-def _multiplied(weights: Weights, samples: int) -> Weights:
-    scale = np.float32(samples)
-    return {name: values * scale for name, values in weights.items()}
 
 
 def _scores(scores: NDArray[np.float32] | None) -> UnsupervisedEvalItems:

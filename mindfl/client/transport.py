@@ -19,6 +19,9 @@ from mindfl.protocol import (
 )
 
 ResultT = TypeVar("ResultT")
+#: of a quantised weight: its smallest and its largest value
+_BOUNDS_BYTES = 8
+_SIGN_BYTES = 4
 
 
 class Handler(Protocol):
@@ -37,7 +40,8 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was exchanged so far. Bytes count the values of the weights in either direction, without framing."""
+    """What was exchanged so far. Bytes count the values of the weights in either direction, as they are encoded,
+    without framing."""
 
     requests: int = 0
     bytes_up: int = 0
@@ -76,10 +80,20 @@ class TrafficMeter:
 
     def count(self, request: Request, response: Response) -> None:
         """Count one exchange."""
-        up = weights_bytes(request.feature_map) if isinstance(request, RequestUpdateModel) else 0
-        down = weights_bytes(response.feature_map) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
+        up = _content_bytes(request) if isinstance(request, RequestUpdateModel) else 0
+        down = _content_bytes(response) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
         with self._lock:
             self._traffic += Traffic(1, up, down)
+
+
+def _content_bytes(message: RequestUpdateModel | ResponseFLJob | ResponseGetModel) -> int:
+    """Return what the values in ``message`` take on the wire, in whatever form they are."""
+    size = weights_bytes(message.feature_map)
+    for entry in message.compress_feature_map or ():
+        size += (0 if entry.compress_data is None else entry.compress_data.nbytes) + _BOUNDS_BYTES
+    if isinstance(message, RequestUpdateModel) and message.index_array is not None:
+        size += message.index_array.nbytes + _SIGN_BYTES
+    return size
 
 
 class InProcessTransport:

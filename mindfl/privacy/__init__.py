@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mindfl.privacy.dp import ClipBound, NoisyUpdate, add_noise, noise_multiplier
     from mindfl.privacy.faults import EncodingError, EncodingFault
     from mindfl.privacy.quantiser import Rounding, dequantise_weights, quantise_weights
+    from mindfl.privacy.randomness import seeded_bytes
     from mindfl.privacy.signds import SignPlan, SignUpdate, decode_signs, encode_signs, sign_plan
     from mindfl.privacy.sparse import SparseUpdate, decode_update, encode_update
 
@@ -47,6 +48,7 @@ _HOMES = {
     "encode_update": "mindfl.privacy.sparse",
     "noise_multiplier": "mindfl.privacy.dp",
     "quantise_weights": "mindfl.privacy.quantiser",
+    "seeded_bytes": "mindfl.privacy.randomness",
     "sign_plan": "mindfl.privacy.signds",
 }
 
@@ -73,6 +75,7 @@ __all__ = [
     "encode_update",
     "noise_multiplier",
     "quantise_weights",
+    "seeded_bytes",
     "sign_plan",
 ]
 

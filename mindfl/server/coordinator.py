@@ -30,22 +30,18 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.server import events
+from mindfl.server import answers, events
 from mindfl.server.aggregate import Contribution, FedAvgSum, WithoutConstant, initial_model
-from mindfl.server.answers import model_answer, model_not_ready, start_answer, upload_accepted, upload_refused
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
-from mindfl.server.iteration import Device, Iteration, IterationRecord, Part
-from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, data_size_refusal, update_form_refusal
+from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord, Part
+from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, start_refusal, update_form_refusal
 from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState, digest
+from mindfl.server.uploads import Basis, uploaded_weights
 
 MODELS_KEPT = 3
 
 STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
-
-
-def _nothing() -> None:
-    """Append to no log."""
 
 
 class Coordinator:
@@ -81,6 +77,7 @@ class Coordinator:
         self._lock = threading.RLock()
         self._without_constant = WithoutConstant(constant)
         self._sum = FedAvgSum(self.layout, constant)
+        self._downloads = answers.Downloads()
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
         self._restore(state or JobState(config, "", 1, True, {0: model}))
@@ -194,7 +191,7 @@ class Coordinator:
             raise ProtocolError(ALREADY.format(done=done))
 
     def _prepare(self, event: Event) -> Callable[[], None]:
-        return self._log.prepare(event) if self._log else _nothing
+        return self._log.prepare(event) if self._log else lambda: None
 
     def _commit(self, event: SmallEvent) -> None:
         self._prepare(event)()
@@ -242,17 +239,17 @@ class Coordinator:
                 refusal = Refusal.NOT_STORED
         time = self._next_req_time(now_ms, fl_id, refusal)
         reason = self._refuse(request, refusal, fl_id=fl_id, time=time) if refusal else texts.START_SUCCESS
-        return start_answer(refusal, reason, iteration=self.iteration, time=time, plan=self._plan, model=self.model)
+        answer = answers.start_answer(
+            refusal, reason, iteration=self.iteration, time=time, plan=self._plan, config=self.config
+        )
+        if refusal or isinstance(answer, PlainText):
+            return answer
+        return self._downloads.fill(answer, self.model, request, self.config)
 
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        if None in (request.fl_name, request.fl_id, request.timestamp):
-            return Refusal.START_SCHEMA
-        if len(self._current.started) >= self.config.start_fl_job_threshold:
-            return Refusal.START_QUOTA_FULL
-        duplicate = Refusal.START_DUPLICATE if request.fl_id in self._current.started else None
-        return data_size_refusal(request.data_size) or duplicate
+        return start_refusal(request, self._current.started, self.config.start_fl_job_threshold)
 
     def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
         with self._lock:
@@ -260,12 +257,18 @@ class Coordinator:
             answer = self._answer_without_counting(request, now_ms, repeated)
             if answer:
                 return answer
-        # The conversion is the heavy part, so it runs unlocked. The iteration may end meanwhile: hence a second check.
-        with self._sum.convert(request.feature_map or {}) as contribution:
-            event = Uploaded.of(request, now_ms)
-            append = _nothing if contribution.fault else self._prepare(event)
+            current = self._current
+            basis = Basis(self.config, self.model, current.started[request.fl_id or ""].data_size)
+        # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
+        weights = uploaded_weights(request, basis)
+        if isinstance(weights, Refusal):
             with self._lock:
-                answer = self._answer_without_counting(request, now_ms, repeated, contribution)
+                return self._refuse_update(request, weights, now_ms)
+        with self._sum.convert(weights) as contribution:
+            event = Uploaded.of(request, weights, now_ms)
+            append = self._prepare(event) if not contribution.fault else lambda: None
+            with self._lock:
+                answer = self._answer_without_counting(request, now_ms, repeated, (contribution, current))
                 if answer:
                     return answer
                 try:
@@ -275,13 +278,13 @@ class Coordinator:
                 return self._accept_update(event, contribution)
 
     def _answer_without_counting(
-        self, request: RequestUpdateModel, now_ms: int, repeated: bool, contribution: Contribution | None = None
+        self, request: RequestUpdateModel, now_ms: int, repeated: bool, converted: Converted | None = None
     ) -> Response | None:
         if repeated and self._was_counted(request):
-            return upload_accepted(self._next_req_time(now_ms, request.fl_id))
+            return answers.upload_accepted(self._next_req_time(now_ms, request.fl_id))
         refusal = self._update_refusal(request)
-        if contribution and not refusal:
-            refusal = self._contribution_refusal(request, contribution)
+        if converted and not refusal:
+            refusal = self._converted_refusal(request, *converted)
         return self._refuse_update(request, refusal, now_ms) if refusal else None
 
     def _was_counted(self, request: RequestUpdateModel) -> bool:
@@ -318,7 +321,7 @@ class Coordinator:
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        if refusal := update_form_refusal(request):
+        if refusal := update_form_refusal(request, self.config):
             return refusal
         if request.fl_id not in self._current.started:
             # A full quota closes the iteration at once, so only those who come too late can meet it.
@@ -326,7 +329,11 @@ class Coordinator:
             return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
         return Refusal.UPDATE_STALE if request.iteration != self.iteration else None
 
-    def _contribution_refusal(self, request: RequestUpdateModel, contribution: Contribution) -> Refusal | None:
+    def _converted_refusal(
+        self, request: RequestUpdateModel, contribution: Contribution, began: Iteration
+    ) -> Refusal | None:
+        if began is not self._current:  # a new instance may have let the same device start again
+            return Refusal.UPDATE_STALE
         if contribution.fault:
             return FAULT_REFUSALS[contribution.fault]
         return Refusal.UPDATE_DUPLICATE if request.fl_id in self._current.uploaded else None
@@ -335,7 +342,7 @@ class Coordinator:
         self._count_upload(event, contribution)
         time = self._next_req_time(event.now_ms, event.fl_id)
         self._close_if_full(event.now_ms)
-        return upload_accepted(time)
+        return answers.upload_accepted(time)
 
     def _count_upload(self, event: Uploaded, contribution: Contribution) -> None:
         device = self._current.upload(event.fl_id, event.upload, event.now_ms)
@@ -347,7 +354,7 @@ class Coordinator:
         reason = self._refuse(
             request, refusal, fl_id=request.fl_id, given=request.iteration, current=self.iteration, time=time
         )
-        return upload_refused(refusal, reason, time)
+        return answers.upload_refused(refusal, reason, time)
 
     def _get_model(self, request: RequestGetModel, now_ms: int) -> Response:
         if self.state is ServerState.DISABLED:
@@ -355,11 +362,12 @@ class Coordinator:
         time = self._next_req_time(now_ms)
         if self.state is ServerState.RUNNING and request.iteration == self.iteration:
             reason = self._refuse(request, Refusal.MODEL_NOT_READY, given=request.iteration)
-            return model_not_ready(reason, iteration=self.iteration, time=time)
+            return answers.model_not_ready(reason, iteration=self.iteration, time=time)
         self._current.accept("getModel")
         # The reference's getModel task asks for iteration 0 and wants the latest, not the untrained model.
         model = self._models.get(request.iteration, self.model) if request.iteration > 0 else self.model
-        return model_answer(request.iteration, self._without_constant(model), iteration=self.iteration, time=time)
+        answer = answers.model_answer(request.iteration, iteration=self.iteration, time=time)
+        return self._downloads.fill(answer, self._without_constant(model), request, self.config)
 
     def _refuse(self, request: Request, refusal: Refusal, **places: object) -> str:
         self._current.refuse(ENDPOINTS[type(request)], refusal)

@@ -47,10 +47,10 @@ class Uploaded:
     weights: Weights
 
     @classmethod
-    def of(cls, request: RequestUpdateModel, now_ms: int) -> Uploaded:
-        """Return the event of accepting ``request``."""
+    def of(cls, request: RequestUpdateModel, weights: Weights, now_ms: int) -> Uploaded:
+        """Return the event of accepting ``request``, whose upload means ``weights``."""
         upload = Upload(request.upload_loss, request.upload_accuracy)
-        return cls(now_ms, request.fl_id or "", upload, request.feature_map or {})
+        return cls(now_ms, request.fl_id or "", upload, weights)
 
 
 @dataclass(frozen=True, slots=True)

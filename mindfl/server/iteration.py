@@ -6,9 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from mindfl.protocol import Weights, texts
-from mindfl.server.aggregate import PartialSum
+from mindfl.server.aggregate import Contribution, PartialSum
 from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
 
@@ -188,3 +189,7 @@ class Iteration:
             durations_ms=tuple(self.durations_ms),
             instance=instance,
         )
+
+
+Converted: TypeAlias = tuple[Contribution, Iteration]
+"""An upload as numbers to add, and the iteration that it came in."""

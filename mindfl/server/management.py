@@ -45,7 +45,7 @@ class Management:
     """Shows and changes a running job. May be used by several threads.
 
     ``nodes`` returns the servers there are now. ``renewed`` is given the name and the number of iterations of each new
-    instance.
+    instance. Without ``renewable`` there is none: a privacy budget is not spent twice.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Management:
         *,
         clock: Clock,
         renewed: Callable[[str, int], None],
+        renewable: bool = True,
     ) -> None:
         self._coordinator = coordinator
         self._settings = settings
         self._clock = clock
         self._renewed = renewed
+        self._renewable = renewable
         self._lock = threading.Lock()
         self._nodes = nodes
         calls = (self._state, self._query_instance, self._enable, self._disable, self._new_instance)
@@ -109,6 +111,8 @@ class Management:
             changes = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise MindflError(f"Illegal JSON format:{error}") from None
+        if not self._renewable:
+            raise MindflError("New instance failed: the privacy budget (dp_budget) is that of one instance")
         settings = apply_new_instance(self._settings, changes)
         name = instance_name(datetime.now(timezone.utc).astimezone())
         self._coordinator.new_instance(settings.server_config(), name, self._clock.now_ms())

@@ -44,6 +44,9 @@ class ServerOptions:
     ``cluster``: share the job with other servers of the same ``state_dir``, or of the same ``fl_name`` and
     ``distributed_cache.address`` in the file; a stored job goes on as it is, a new one after the newest checkpoint.
     Servers on other machines, which meet in a Redis, find this one at ``tcp_server_ip``.
+
+    ``dp_budget``: epsilon that no device spends more than; the job has as many iterations as that pays for, and no
+    other instance. Not for a ``cluster``, whose job goes on with what it began with.
     """
 
     config: PathLike
@@ -60,5 +63,6 @@ class ServerOptions:
     server_key_path: PathLike | None = None
     password: str | None = None
     require_client_certificate: bool = False
+    dp_budget: float | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     hooks: Hooks | None = None

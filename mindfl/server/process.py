@@ -37,6 +37,7 @@ from mindfl.server.options import LOOPBACK, ServerOptions, Weights
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
+from mindfl.server.settings.budget import within_budget
 from mindfl.server.signals import stop_signal
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Storage
@@ -56,6 +57,8 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     require_supported(settings)
     for warning in settings.warnings:
         tell(f"warning: {warning}")
+    if options.dp_budget is not None:
+        settings = within_budget(settings, options.dp_budget, tell)
     prefix = settings.client.http_url_prefix
     if prefix and not prefix.startswith("/"):
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")
@@ -291,7 +294,8 @@ class _Server:
 
     def _manage(self, job: Job, nodes: ListNodes) -> Management:
         settings = _as_running(self._settings, job.coordinator)
-        return Management(job.coordinator, settings, nodes, clock=self._clock, renewed=self._renewed)
+        again = self._options.dp_budget is None
+        return Management(job.coordinator, settings, nodes, clock=self._clock, renewed=self._renewed, renewable=again)
 
     def _renewed(self, instance: str, iterations: int) -> None:
         """Name the instance in the metrics of the iterations to come."""

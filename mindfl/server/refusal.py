@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum
 
 import numpy as np
 
-from mindfl.protocol import CompressType, RequestUpdateModel, ResponseCode, texts
+from mindfl.privacy.faults import EncodingFault
+from mindfl.protocol import CompressType, RequestFLJob, RequestUpdateModel, ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
+from mindfl.server.config import ServerConfig
 
 MAX_DATA_SIZE = 65535
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -38,6 +41,10 @@ class Refusal(Enum):
     WEIGHTS_UNKNOWN_NAME = ("weights_unknown_name", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_WRONG_SHAPE = ("weights_wrong_shape", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_NOT_FINITE = ("weights_not_finite", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    WEIGHTS_REPEATED_NAME = ("weights_repeated_name", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    SPARSE_RATE = ("sparse_rate", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    QUANT_BOUNDS = ("quant_bounds", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    SIGN_INDICES = ("sign_indices", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     UPDATE_DUPLICATE = ("update_duplicate", ResponseCode.OUT_OF_TIME, texts.UPDATE_DUPLICATE)
     NOT_STORED = ("not_stored", ResponseCode.OUT_OF_TIME, NOT_STORED)
     MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
@@ -48,26 +55,45 @@ class Refusal(Enum):
         self.text = text
 
 
-FAULT_REFUSALS = {
+FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
     FeatureFault.EMPTY: Refusal.WEIGHTS_EMPTY,
     FeatureFault.UNKNOWN_NAME: Refusal.WEIGHTS_UNKNOWN_NAME,
     FeatureFault.WRONG_SHAPE: Refusal.WEIGHTS_WRONG_SHAPE,
     FeatureFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
+    EncodingFault.RATE: Refusal.SPARSE_RATE,
+    EncodingFault.NO_NAMES: Refusal.WEIGHTS_EMPTY,
+    EncodingFault.NO_ENTRIES: Refusal.WEIGHTS_EMPTY,
+    EncodingFault.UNKNOWN_NAME: Refusal.WEIGHTS_UNKNOWN_NAME,
+    EncodingFault.REPEATED_NAME: Refusal.WEIGHTS_REPEATED_NAME,
+    EncodingFault.WRONG_LENGTH: Refusal.WEIGHTS_WRONG_SHAPE,
+    EncodingFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
+    EncodingFault.BOUNDS: Refusal.QUANT_BOUNDS,
+    EncodingFault.SIGN: Refusal.SIGN_INDICES,
+    EncodingFault.INDEX_COUNT: Refusal.SIGN_INDICES,
+    EncodingFault.INDEX_RANGE: Refusal.SIGN_INDICES,
+    EncodingFault.REPEATED_INDEX: Refusal.SIGN_INDICES,
 }
 
 
-def data_size_refusal(data_size: int) -> Refusal | None:
-    """Return what is wrong with the number of samples that a device says it has."""
-    if data_size < 1:
+def start_refusal(request: RequestFLJob, started: Collection[str], quota: int) -> Refusal | None:
+    """Return what is wrong with a startFLJob in an iteration in which up to ``quota`` devices have ``started``."""
+    if request.fl_name is None or request.fl_id is None or request.timestamp is None:
+        return Refusal.START_SCHEMA
+    if len(started) >= quota:
+        return Refusal.START_QUOTA_FULL
+    if request.data_size < 1:
         return Refusal.DATA_SIZE_SMALL
-    return Refusal.DATA_SIZE_LARGE if data_size > MAX_DATA_SIZE else None
+    if request.data_size > MAX_DATA_SIZE:
+        return Refusal.DATA_SIZE_LARGE
+    return Refusal.START_DUPLICATE if request.fl_id in started else None
 
 
-def update_form_refusal(request: RequestUpdateModel) -> Refusal | None:
+def update_form_refusal(request: RequestUpdateModel, config: ServerConfig) -> Refusal | None:
     """Return what is wrong with an updateModel in itself, but for its weights."""
-    if None in (request.fl_id, request.timestamp) or request.feature_map is None:
+    plain = request.upload_compress_type == CompressType.NO_COMPRESS
+    if None in (request.fl_id, request.timestamp) or (plain and request.feature_map is None):
         return Refusal.UPDATE_SCHEMA
-    if request.upload_compress_type != CompressType.NO_COMPRESS:  # not offered by this server
+    if not plain and request.upload_compress_type != config.upload_compression:
         return Refusal.UPDATE_SCHEMA
     if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):
         return Refusal.UPDATE_NOT_FINITE

@@ -12,7 +12,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from mindfl.server.state import DIGEST_SIZE, JobState
 MAGIC = b"mindflS\x01"
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+_DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _counted(lengths: Sequence[tuple[int, int]], data: bytes) -> dict[int, froze
 
 
 def _check_origin(place: str, head: Mapping[str, Any], config: ServerConfig, initial: Weights) -> None:
-    before = head["begun_with"]
+    # A job of an earlier version of mindfl knows fewer settings.
+    before = {**_DEFAULTS, **head["begun_with"]}
     now = json.loads(json.dumps(asdict(config)))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]

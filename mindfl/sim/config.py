@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
+from mindfl.sim.modes import check_modes
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -118,6 +119,10 @@ class JobConfig:
         jar_path, case_jar_path, lite_jar_path, heap, java, parallel, thread_num, cpu_bind_mode, path_regex: of Java
             clients; see :class:`mindfl.sim.java.JavaSettings`.
         server_mode, deploy_env: ``HYBRID_TRAINING`` is for Java clients only, ``android`` for none.
+        encrypt_type, dp_eps, dp_delta, dp_norm_clip, sign_k, sign_eps, sign_thr_ratio, sign_global_lr, sign_dim_out,
+            upload_compress_type, upload_sparse_rate, download_compress_type: the form in which weights travel; see
+            :class:`mindfl.server.ServerConfig`. Noise and choices follow from ``seed``.
+        dp_budget: epsilon that the job never exceeds: it ends before the iteration that would.
         vocal_file, ids_file: of the reference's text classification; LeNet has no use for them.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
         data_format: form of a synthetic data set.
@@ -179,6 +184,19 @@ class JobConfig:
     path_regex: str | None = None
     server_mode: str = "FEDERATED_LEARNING"
     deploy_env: str = "x86"
+    encrypt_type: str = "NOT_ENCRYPT"
+    dp_eps: float = 50.0
+    dp_delta: float = 0.01
+    dp_norm_clip: float = 1.0
+    sign_k: float = 0.01
+    sign_eps: float = 100.0
+    sign_thr_ratio: float = 0.6
+    sign_global_lr: float = 0.1
+    sign_dim_out: int = 0
+    upload_compress_type: str = "NO_COMPRESS"
+    upload_sparse_rate: float = 0.4
+    download_compress_type: str = "NO_COMPRESS"
+    dp_budget: float | None = None
     vocal_file: str | None = None
     ids_file: str | None = None
     converter: Path | None = None
@@ -197,6 +215,7 @@ class JobConfig:
         self._check_weights()
         self._check_parts()
         self._check_server()
+        check_modes(self)
         if self.clients == "java":
             self._check_java()
 

@@ -69,8 +69,9 @@ class IterationRow:
     """One iteration. Accuracies are of its aggregated model, 0..1, NaN where no client has test data.
 
     ``loss`` is the mean loss of the clients' last local epoch, weighted by their sample counts; ``samples`` are true
-    training samples; ``bytes_*`` count the values of the weights; ``steps`` are training steps of one batch;
-    ``seconds`` is wall time, evaluation included. ``accuracies`` maps each client that took part to its accuracy.
+    training samples; ``bytes_*`` count the values of the weights, as they are encoded; ``steps`` are training steps of
+    one batch; ``seconds`` is wall time, evaluation included. ``epsilon`` is what the iterations up to this one cost in
+    privacy, NaN where that is not counted. ``accuracies`` maps each client that took part to its accuracy.
     """
 
     iteration: int
@@ -85,6 +86,7 @@ class IterationRow:
     steps: int
     steps_per_s: float
     seconds: float
+    epsilon: float = math.nan
     accuracies: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod

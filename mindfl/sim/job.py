@@ -25,10 +25,12 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.history import History, HistoryFiles
+from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import now_ms, sleep_ms
+from mindfl.sim.privacy import Spending
 from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.stacks import Materials, Run, Stack
@@ -279,14 +281,18 @@ class FederatedLeNetJob:
         files = HistoryFiles(make_dir(self.config.work_dir))
         files.begin()
         history = History()
-        federation = self._stack.run(materials)
+        spending = Spending(self.config, len(materials.users))
+        if note := spending.note():
+            self._report.warning(note)
+        federation = self._stack.run(materials, spending.iterations)
         self._report.stage(f"training {len(materials.users)} clients")
 
         def result() -> TrainingResult:
-            return TrainingResult(self._title(materials), federation.iterations, history, federation.model)
+            title, privacy = self._title(materials), spending.summary(len(history))
+            return TrainingResult(title, federation.iterations, history, federation.model, privacy)
 
         try:
-            self._follow(federation, files, history, result)
+            self._follow(federation, files, history, spending, result)
         except BaseException:
             # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
             with suppress(Exception):
@@ -297,14 +303,21 @@ class FederatedLeNetJob:
         return self.result
 
     def _follow(
-        self, federation: Run, files: HistoryFiles, history: History, result: Callable[[], TrainingResult]
+        self,
+        federation: Run,
+        files: HistoryFiles,
+        history: History,
+        spending: Spending,
+        result: Callable[[], TrainingResult],
     ) -> None:
         with closing(federation.rows()) as rows:
             drawn = time.monotonic()
-            for row in rows:
+            for row in map(spending.counted, rows):
                 files.append(row)
                 history.append(row)
                 self._report.row(row)
+                if warning := spending.warning(row.iteration):
+                    self._report.warning(warning)
                 # Drawn during the run, so that it can be watched, and so that Ctrl-C need not wait for matplotlib.
                 if time.monotonic() - drawn >= PICTURE_INTERVAL:
                     result().plot(self._files.picture)
@@ -317,7 +330,8 @@ class FederatedLeNetJob:
             data += f", tested on {_folder_name(tests)}"
         kind = "Java clients" if self.config.clients == "java" else "clients"
         server = ", MindSpore Federated's server" if self.config.stack == "federated" else ""
-        return f"{self.config.model}, {data}, {len(materials.users)} {kind}{server}"
+        modes = "" if self.config.domain_name else mode_words(self.config)
+        return f"{self.config.model}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
 
     def _write_up(self, materials: Materials, result: TrainingResult) -> None:
         self._files.write(materials.model, result, len(materials.users))

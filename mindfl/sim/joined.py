@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
-from mindfl.errors import SimulationError
-from mindfl.protocol import Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
+from mindfl.client.encoding import received_weights
+from mindfl.errors import SimulationError, TransportError
+from mindfl.protocol import CompressType, Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.federation import Observer, Progress
 from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.pool import ClientPool, Participant
+from mindfl.sim.pool import ClientPool, Participant, now_ms
 from mindfl.sim.schedule import Schedule
 from mindfl.sim.turns import Turns
 
@@ -31,6 +32,7 @@ class ModelKeeper:
         self._transport = transport
         self._lock = threading.Lock()
         self._kept: tuple[int, Weights] | None = None
+        self._quantised = False
 
     def send(self, request: Request, now_ms: int) -> Response:
         """Pass request and response on."""
@@ -49,11 +51,26 @@ class ModelKeeper:
         """The model of the latest iteration that anybody asked for."""
         return self._kept[1] if self._kept else None
 
+    def complete(self) -> None:
+        """Fetch the kept model as it is, where it was quantised on its way."""
+        if self._kept is None or not self._quantised:
+            return
+        iteration, _ = self._kept
+        request = RequestGetModel(iteration=iteration, timestamp=str(now_ms()))
+        try:
+            answer = self._transport.send(request, now_ms())
+        except TransportError:  # a server that ends with its job; what it gave stays
+            return
+        if isinstance(answer, ResponseGetModel) and answer.feature_map:
+            self._kept = iteration, answer.feature_map
+
     def _keep(self, iteration: int, response: ResponseGetModel) -> None:
         with self._lock:
             newer = self._kept is None or iteration > self._kept[0]
-            if newer and response.retcode == ResponseCode.SUCCEED and response.feature_map:
-                self._kept = iteration, response.feature_map
+            model = received_weights(response) if newer and response.retcode == ResponseCode.SUCCEED else None
+            if model:
+                self._kept = iteration, model
+                self._quantised = response.download_compress_type == CompressType.QUANT
 
 
 class JoinedFederation:
@@ -105,6 +122,7 @@ class JoinedFederation:
                 last = row.iteration
                 yield row
                 if last >= self.iterations:
+                    self._transport.complete()
                     return  # Devices that were told to wait for another iteration need not find out.
         finally:
             self._pool.close()

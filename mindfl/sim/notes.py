@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import NamedTuple
 
+from mindfl.server.config import DP, MODE_SETTINGS, PLAIN, SIGN_DS
 from mindfl.sim.config import JobConfig
 
 
@@ -47,6 +48,7 @@ def _embedded_server(config: JobConfig) -> bool:
     return config.stack == "embedded" and config.domain_name is None
 
 
+_UPLOADS = "the uploads"
 _RULES = (
     _Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
     _Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
@@ -88,6 +90,39 @@ _RULES = (
         lambda config: config.domain_name is not None and config.domain_name.lower().startswith("http:"),
         "http://",
         "nothing is encrypted",
+    ),
+    _Rule(
+        (*MODE_SETTINGS, "dp_budget"),
+        lambda config: config.domain_name is not None,
+        "a server that runs already",
+        "its own settings count",
+    ),
+    _Rule(
+        ("dp_eps", "dp_delta", "dp_norm_clip"), lambda config: config.encrypt_type != DP, _UPLOADS, f"they are not {DP}"
+    ),
+    _Rule(
+        ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr", "sign_dim_out"),
+        lambda config: config.encrypt_type != SIGN_DS,
+        _UPLOADS,
+        f"they are not {SIGN_DS}",
+    ),
+    _Rule(
+        ("upload_compress_type",),
+        lambda config: config.encrypt_type == SIGN_DS,
+        _UPLOADS,
+        f"{SIGN_DS} uploads hold no weights",
+    ),
+    _Rule(
+        ("upload_sparse_rate",),
+        lambda config: config.upload_compress_type == "NO_COMPRESS",
+        _UPLOADS,
+        "they are not compressed",
+    ),
+    _Rule(
+        ("dp_budget",),
+        lambda config: config.encrypt_type == PLAIN,
+        "this job",
+        f"only {DP} and {SIGN_DS} say what it costs",
     ),
     _Rule(
         ("transport",),

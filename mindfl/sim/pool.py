@@ -27,9 +27,11 @@ from mindfl.client import (
 )
 from mindfl.data import Dataset, UserData
 from mindfl.errors import SimulationError
+from mindfl.privacy import seeded_bytes
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine
+from mindfl.sim.modes import mode_settings
 from mindfl.sim.schedule import Schedule, Step
 
 #: windows of the embedded coordinator, ms: a simulation takes the time it takes
@@ -91,6 +93,7 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
         client_epoch_num=config.epochs,
         client_batch_size=config.batch_size,
         client_learning_rate=config.rate,
+        **mode_settings(config),
     )
 
 
@@ -113,7 +116,14 @@ class Participant:
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
         self._trainer = engine.trainer(user, stop)
-        self.client = DeviceClient(client_settings(config, index, user), self._trainer, now_ms, log)
+        seed = config.seed
+        self.client = DeviceClient(
+            client_settings(config, index, user),
+            self._trainer,
+            now_ms,
+            log,
+            randomness=lambda iteration: seeded_bytes("upload", seed, index, iteration),
+        )
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
 

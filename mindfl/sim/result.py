@@ -27,6 +27,7 @@ def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
 class TrainingResult:
     """History and final weights (flat float32 by name, convolutions KHWC) of a job; ``title`` names job and data.
 
+    ``privacy`` says what the iterations cost in privacy; empty where that is not counted.
     ``iterations`` is how many were asked for: ``history`` is shorter where the run was interrupted.
     """
 
@@ -34,6 +35,7 @@ class TrainingResult:
     iterations: int
     history: History
     weights: Mapping[str, NDArray[np.float32]]
+    privacy: str = ""
 
     @property
     def hash(self) -> str:
@@ -60,5 +62,6 @@ class TrainingResult:
                 f"AVG {last.avg:.4f}  TOP5 {last.top5:.4f}  LOW5 {last.low5:.4f}  loss {last.loss:.4f}"
                 f"  (after the first iteration: AVG {first.avg:.4f})",
             ]
+        lines += filter(None, [self.privacy])
         lines.append(f"weights sha256 {self.hash}")
         return "\n".join(lines)

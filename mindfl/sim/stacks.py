@@ -17,6 +17,7 @@ from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.federation import Federation
 from mindfl.sim.history import IterationRow
 from mindfl.sim.joined import JoinedFederation
+from mindfl.sim.modes import mode_settings
 from mindfl.sim.pool import ClientPool, server_settings
 from mindfl.sim.reporter import Reporter
 
@@ -71,12 +72,12 @@ class Stack:
         self._joined = None
         self._open.close()
 
-    def run(self, materials: Materials) -> Run:
+    def run(self, materials: Materials, iterations: int) -> Run:
         """Return the training of ``materials``, with a server of its own where the job has none elsewhere."""
         self.close()
-        config, clients = self._config, len(materials.users)
+        config, clients = replace(self._config, iterations=iterations), len(materials.users)
         if config.stack == "federated" and config.domain_name is None:
-            config = self._start_real_server(materials.weights, clients)
+            config = self._start_real_server(config, materials.weights, clients)
         if config.clients == "java":
             return self._java_run(config, materials)
         if config.domain_name is not None:
@@ -91,7 +92,7 @@ class Stack:
                 self._report.progress,
                 in_turn=self._joined is not None,
             )
-        return Federation(config, materials.weights, clients, self._executor(materials), self._report.progress)
+        return Federation(config, materials.weights, clients, self._executor(config, materials), self._report.progress)
 
     def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
         """Return the settings with the address of a server that gives ``weights`` away, or that trained already.
@@ -103,16 +104,16 @@ class Stack:
         if self._config.domain_name is not None:
             return self._config
         if self._config.stack == "federated":
-            return self._start_real_server(weights, 1)
+            return self._start_real_server(self._config, weights, 1)
         coordinator = Coordinator(server_settings(self._config, 1), weights)
         self.server = coordinator
         return self._serve(coordinator) if over_http else self._config
 
-    def _start_real_server(self, weights: Weights, clients: int) -> JobConfig:
+    def _start_real_server(self, config: JobConfig, weights: Weights, clients: int) -> JobConfig:
+        from mindfl.server.settings.reader import yaml_keys
         from mindfl.sim.federated import FederatedConfig, FederatedServer
         from mindfl.sim.processes import ProcessRegistry
 
-        config = self._config
         settings = FederatedConfig(
             # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
             fl_name=f"{config.model}_{uuid.uuid4().hex[:12]}",
@@ -128,6 +129,7 @@ class Stack:
             tls=config.enable_ssl,
             redis_address=config.redis_address,
             python=config.python,
+            settings=yaml_keys(mode_settings(config)),
         )
         server = FederatedServer(
             config.work_dir, settings, weights, report=self._tell, registry=ProcessRegistry(config.work_dir)
@@ -169,9 +171,7 @@ class Stack:
             model=model,
         )
 
-    def _executor(self, materials: Materials) -> Callable[[Coordinator], Executor]:
-        config = self._config
-
+    def _executor(self, config: JobConfig, materials: Materials) -> Callable[[Coordinator], Executor]:
         def executor(coordinator: Coordinator) -> Executor:
             self.server = coordinator
             if config.executor == "ray":

@@ -177,6 +177,20 @@ def test_a_job_from_start_to_stop(server, folder: Path, mindfl) -> None:
     assert "no server of this user runs" in mindfl("server", "stop").error()
 
 
+def test_a_job_within_a_privacy_budget(server) -> None:
+    running = server(
+        "--encrypt_type", "SIGNDS", "--sign_eps", "10", "--dp_budget", "25", "--manage_address", "127.0.0.1:0"
+    ).ready()
+    plan = running.start("a").fl_plan_config
+    assert (plan.iterations, plan.cipher.encrypt_type, plan.cipher.ds_params.sign_eps) == (2, "SIGNDS", 10)
+    told = [running.process.stderr.readline() for _ in range(2)]
+    assert told[0] == "mindfl: warning: the privacy budget of 25 pays for 2 of 3 iterations\n"
+    manage = HTTPConnection(urlsplit(told[1].split()[-1]).netloc, timeout=20)
+    manage.request("POST", "/newInstance", b"{}")
+    assert "the privacy budget (dp_budget) is that of one instance" in manage.getresponse().read().decode()
+    manage.close()
+
+
 def test_without_a_journal_a_checkpoint_is_gone_on_from(server, folder: Path) -> None:
     (folder / "fl.yaml").write_text(YAML + "checkpoint_dir: here\n", "utf-8")
     options = ("--no-journal", "--start_fl_job_threshold", "1", "--quiet")
@@ -238,6 +252,13 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--model", "missing.npz"], "cannot read missing.npz"),
         (["--model", "fl.yaml"], "fl.yaml"),
         (["--password_file", "missing"], "cannot read missing"),
+        (["--encrypt_type", "PW"], "--encrypt_type: encrypt.encrypt_type must be one of NOT_ENCRYPT"),
+        (["--encrypt_type", "DP_ENCRYPT", "--dp_eps", "0"], "--dp_eps: encrypt.dp_encrypt.dp_eps must be above 0"),
+        (["--upload_sparse_rate", "2"], "compression.upload_sparse_rate must be above 0 and at most 1"),
+        (["--dp_budget", "5"], "dp_budget is given, but encrypt_type is NOT_ENCRYPT"),
+        (["--encrypt_type", "SIGNDS", "--dp_budget", "5"], "dp_budget 5 does not pay for one iteration"),
+        (["--encrypt_type", "SIGNDS", "--dp_budget", "500", "--cluster"], "--dp_budget is for one server"),
+        (["--stack", "federated", "--dp_budget", "5"], "--dp_budget is for --stack embedded"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list[str], reason: str) -> None:

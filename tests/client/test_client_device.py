@@ -95,7 +95,7 @@ def test_the_messages_of_one_iteration():
         data_size=50,
         eval_data_size=20,
         timestamp=str(T0),
-        download_compress_types=(CompressType.NO_COMPRESS,),
+        download_compress_types=(CompressType.NO_COMPRESS, CompressType.QUANT),
     )
     assert isinstance(update, RequestUpdateModel)
     assert (update.fl_name, update.fl_id, update.iteration, update.timestamp) == (name, "id-f7", 1, str(T0))
@@ -107,7 +107,10 @@ def test_the_messages_of_one_iteration():
     assert update.upload_compress_type == CompressType.NO_COMPRESS
     assert (update.sign, update.index_array, update.name_vec, update.compress_feature_map) == (0, None, None, None)
     poll = RequestGetModel(
-        fl_name=name, iteration=1, timestamp=str(T0), download_compress_types=(CompressType.NO_COMPRESS,)
+        fl_name=name,
+        iteration=1,
+        timestamp=str(T0),
+        download_compress_types=(CompressType.NO_COMPRESS, CompressType.QUANT),
     )
     assert polls == [poll, poll]
     assert isinstance(step, IterationDone)

@@ -645,7 +645,7 @@ def test_replaying_the_log_gives_the_same_coordinator():
 def test_an_upload_without_a_start_cannot_be_replayed():
     server, _ = coordinator()
     with pytest.raises(ProtocolError, match="an upload of z, which did not start"):
-        server.replay(Uploaded.of(update("z"), T0))
+        server.replay(Uploaded.of(update("z"), {}, T0))
 
 
 @pytest.mark.parametrize("step", [-600_000, 0, 600_000, 10**9])

@@ -366,10 +366,6 @@ def test_options_override_the_file_and_are_checked_alike(write: Write) -> None:
     ("key", "value"),
     [
         ("server_mode", "HYBRID_TRAINING"),
-        ("encrypt.encrypt_type", "DP_ENCRYPT"),
-        ("encrypt.encrypt_type", "SIGNDS"),
-        ("compression.upload_compress_type", "DIFF_SPARSE_QUANT"),
-        ("compression.download_compress_type", "QUANT"),
         ("aggregation.aggregation_type", "Scaffold"),
         ("unsupervised.eval_type", "SILHOUETTE_SCORE"),
         ("client_verify.pki_verify", True),

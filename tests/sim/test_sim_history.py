@@ -54,7 +54,7 @@ def test_both_files_hold_the_rows(files: HistoryFiles) -> None:
     assert [line["avg"] for line in table] == ["0.5", "0.625"]
     # The columns and their order are promised to users.
     assert " ".join(table[0]) == (
-        "iteration avg top5 low5 loss clients samples bytes_down bytes_up steps steps_per_s seconds"
+        "iteration avg top5 low5 loss clients samples bytes_down bytes_up steps steps_per_s seconds epsilon"
     )
 
 

@@ -6,7 +6,15 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from mindfl.protocol import FLPlan, Response, ResponseFLJob, ResponseGetModel, Weights, encode_response
+from mindfl.protocol import (
+    CompressFeatureMap,
+    FLPlan,
+    Response,
+    ResponseFLJob,
+    ResponseGetModel,
+    Weights,
+    encode_response,
+)
 
 _KEPT = 4
 _STALE_MS = 500
@@ -14,7 +22,7 @@ _STALE_MS = 500
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Body:
-    model: Weights
+    model: Weights | tuple[CompressFeatureMap, ...]
     plan: FLPlan | None
     retry_ms: int
     content: bytes
@@ -33,23 +41,22 @@ class ReplyCache:
 
     def encode(self, response: Response) -> bytes:
         """Return the body of ``response``."""
-        if not isinstance(response, (ResponseFLJob, ResponseGetModel)) or response.feature_map is None:
+        if not isinstance(response, (ResponseFLJob, ResponseGetModel)):
             return encode_response(response)
-        key = (type(response), response.retcode, response.reason, response.iteration)
+        model = response.feature_map if response.feature_map is not None else response.compress_feature_map
+        if model is None:
+            return encode_response(response)
+        compression = response.download_compress_type
+        key = (type(response), response.retcode, response.reason, response.iteration, compression)
         plan, time = None, response.timestamp
         if isinstance(response, ResponseFLJob):
             plan, time = response.fl_plan_config, response.next_req_time
         retry_ms = int(time or 0)
         with self._lock:
             kept = self._bodies.get(key)
-        if (
-            kept is not None
-            and kept.model is response.feature_map
-            and kept.plan is plan
-            and kept.retry_ms >= retry_ms - _STALE_MS
-        ):
+        if kept is not None and kept.model is model and kept.plan is plan and kept.retry_ms >= retry_ms - _STALE_MS:
             return kept.content
-        body = _Body(response.feature_map, plan, retry_ms, encode_response(response))
+        body = _Body(model, plan, retry_ms, encode_response(response))
         with self._lock:
             self._bodies[key] = body
             self._bodies.move_to_end(key)

@@ -68,7 +68,11 @@ def _kinds(cls: type) -> dict[str, type]:
     return get_type_hints(cls)
 
 
-def _option_entries(overrides: Mapping[str, object], place: str) -> dict[str, Entry]:
+def yaml_keys(values: Mapping[str, object]) -> dict[str, object]:
+    """Return ``values`` by dotted key of the file, from the last part of the key or the whole.
+
+    Raises :class:`OptionError` for one that is no setting.
+    """
     dotted = {
         f"{section}.{name}" if section else name
         for section, names in _sections().items()
@@ -76,13 +80,19 @@ def _option_entries(overrides: Mapping[str, object], place: str) -> dict[str, En
         if (f"{section}.{name}" if section else name) not in _sections()
     }
     by_name = {key.rpartition(".")[2]: key for key in dotted}
-    entries = {}
-    for name, value in overrides.items():
+    for name in values:
         if name not in dotted and name not in by_name:
             raise OptionError(f"there is no setting {name}")
-        if value is not None:
-            entries[name if name in dotted else by_name[name]] = Entry(value, place.format(name=name))
-    return entries
+    return {by_name.get(name, name): value for name, value in values.items()}
+
+
+def _option_entries(overrides: Mapping[str, object], place: str) -> dict[str, Entry]:
+    keys = yaml_keys(overrides)
+    return {
+        key: Entry(value, place.format(name=name))
+        for (key, value), name in zip(keys.items(), overrides, strict=True)
+        if value is not None
+    }
 
 
 def _build(path: str, entries: Mapping[str, Entry], problems: Problems) -> JobSettings:

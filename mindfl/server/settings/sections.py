@@ -7,7 +7,7 @@ to clients are limited to what the wire's int32 holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from mindfl.server.config import ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
@@ -216,4 +216,8 @@ class JobSettings:
             client_epoch_num=self.client.client_epoch_num,
             client_batch_size=self.client.client_batch_size,
             client_learning_rate=self.client.client_learning_rate,
+            encrypt_type=self.encrypt.encrypt_type,
+            **asdict(self.encrypt.dp_encrypt),
+            **asdict(self.encrypt.signds),
+            **asdict(self.compression),
         )

@@ -11,9 +11,7 @@ _SUPPORTED: dict[str, tuple[object, ...]] = {
     "distributed_cache.type": ("redis", EMBEDDED),
     "distributed_cache.plugin_lib_path": ("",),
     "unsupervised.eval_type": ("NOT_EVAL",),
-    "encrypt.encrypt_type": ("NOT_ENCRYPT",),
-    "compression.upload_compress_type": ("NO_COMPRESS",),
-    "compression.download_compress_type": ("NO_COMPRESS",),
+    "encrypt.encrypt_type": ("NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS"),
     "client_verify.pki_verify": (False,),
     "aggregation.aggregation_type": ("FedAvg",),
 }

@@ -1,0 +1,62 @@
+"""Uploads in the forms of :mod:`mindfl.privacy`, as if they had come as plain weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mindfl.privacy.faults import EncodingError
+from mindfl.privacy.signds import decode_signs
+from mindfl.privacy.sparse import decode_update
+from mindfl.protocol import CompressType, RequestUpdateModel, Weights
+from mindfl.server.config import SIGN_DS, ServerConfig
+from mindfl.server.refusal import FAULT_REFUSALS, Refusal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """What an upload builds on: the job's settings, the model that the iteration began with, the device's samples."""
+
+    config: ServerConfig
+    model: Weights
+    data_size: int
+
+
+def uploaded_weights(request: RequestUpdateModel, basis: Basis) -> Weights | Refusal:
+    """Return the weights of an upload, each multiplied by the data size, or why they cannot be known."""
+    decoder = _decoder(request, basis.config)
+    try:
+        return decoder(request, basis) if decoder else request.feature_map or {}
+    except EncodingError as error:
+        return FAULT_REFUSALS[error.fault]
+
+
+def _decoder(
+    request: RequestUpdateModel, config: ServerConfig
+) -> Callable[[RequestUpdateModel, Basis], Weights] | None:
+    if request.upload_compress_type == CompressType.DIFF_SPARSE_QUANT:
+        return _sparse
+    return _signs if config.encrypt_type == SIGN_DS and request.sign else None
+
+
+def _sparse(request: RequestUpdateModel, basis: Basis) -> Weights:
+    return decode_update(
+        request.compress_feature_map,
+        request.name_vec,
+        basis.model,
+        data_size=basis.data_size,
+        rate=basis.config.sparse_rate,
+        upload_rate=request.upload_sparse_rate,
+        iteration=request.iteration,
+    )
+
+
+def _signs(request: RequestUpdateModel, basis: Basis) -> Weights:
+    return decode_signs(
+        request.sign,
+        request.index_array,
+        tuple(request.feature_map or ()),
+        basis.model,
+        data_size=basis.data_size,
+        global_lr=basis.config.ds_params.sign_global_lr,
+    )

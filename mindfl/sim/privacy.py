@@ -1,0 +1,67 @@
+"""What a training costs in privacy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mindfl.privacy import Decision, PrivacyBudget
+from mindfl.server.config import DP
+from mindfl.server.spending import accountant, affordable_iterations
+from mindfl.sim.config import JobConfig
+from mindfl.sim.history import IterationRow
+from mindfl.sim.pool import server_settings
+
+
+class Spending:
+    """What the training of ``clients`` spends.
+
+    Epsilon is that towards somebody who sees the models only, see :mod:`mindfl.privacy.accountant`. A server that runs
+    already has settings of its own, which are not known here: nothing is counted then. Raises :class:`OptionError`
+    where the budget does not pay for one iteration, or what counts is not installed.
+    """
+
+    def __init__(self, config: JobConfig, clients: int) -> None:
+        self._settings = server_settings(config, clients)
+        self._asked = config.iterations
+        self._sampled = config.cohort < clients
+        rate = config.cohort / clients if self._sampled else 1.0
+        found = accountant(self._settings, rate) if config.domain_name is None else None
+        self._budget = PrivacyBudget(found, stop_at=config.dp_budget) if found else None
+        self._limit = config.dp_budget
+        self._warned = False
+        self.iterations = config.iterations
+        if self._budget is not None and config.dp_budget is not None:
+            self.iterations = affordable_iterations(self._budget, config.iterations)
+
+    def note(self) -> str | None:
+        """Return a warning where there will be fewer iterations than were asked for."""
+        if self.iterations == self._asked:
+            return None
+        return f"the privacy budget of {self._limit:g} pays for {self.iterations} of {self._asked} iterations"
+
+    def counted(self, row: IterationRow) -> IterationRow:
+        """Return ``row`` with the epsilon spent."""
+        return replace(row, epsilon=self._budget.after(row.iteration).spent) if self._budget else row
+
+    def warning(self, iteration: int) -> str | None:
+        """Return, once, that the iterations after ``iteration`` spend the last part of the budget."""
+        if self._budget is None or self._limit is None or self._warned or iteration == self.iterations:
+            return None
+        after = self._budget.after(iteration)
+        self._warned = after.decision is not Decision.GO
+        return after.line(self._limit) if self._warned else None
+
+    def summary(self, iterations: int) -> str:
+        """Return what was spent in the end, in a line; empty where nothing is counted."""
+        if self._budget is None:
+            return ""
+        spent = self._budget.after(iterations).spent
+        limit = "" if self._limit is None else f" of {self._limit:g}"
+        delta = f", delta {self._settings.dp_params.dp_delta:g}" if self._settings.encrypt_type == DP else ""
+        text = f"privacy: epsilon {spent:.4g}{limit} spent{delta}"
+        if self._sampled:
+            to_server = accountant(self._settings)
+            assert to_server is not None
+            whole = to_server.epsilon(iterations)
+            text += f" towards who sees the models; towards the server up to {whole:.4g}, if always chosen"
+        return text
