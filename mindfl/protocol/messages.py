@@ -21,6 +21,7 @@ from mindfl.protocol.enums import (
     Metric,
     UnsupervisedEvalFlag,
 )
+from mindfl.protocol.secure import SecureRequest, SecureResponse
 from mindfl.protocol.weights import FloatVector, Weights
 
 
@@ -127,7 +128,11 @@ class FLPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFLJob:
-    """A client asks to join the current iteration (endpoint ``startFLJob``)."""
+    """A client asks to join the current iteration (endpoint ``startFLJob``).
+
+    ``encrypt_types`` is not part of MindSpore Federated 0.1.0, whose server does not look at it: the encryptions beyond
+    those of 0.1.0 that the client can do.
+    """
 
     fl_name: str | None = None
     fl_id: str | None = None
@@ -141,6 +146,7 @@ class RequestFLJob:
     root_cert: str | None = None
     download_compress_types: tuple[CompressType, ...] | None = None
     eval_data_size: int = 0
+    encrypt_types: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -224,5 +230,8 @@ class PlainText:
     text: str
 
 
-Request: TypeAlias = RequestFLJob | RequestUpdateModel | RequestGetModel
-Response: TypeAlias = ResponseFLJob | ResponseUpdateModel | ResponseGetModel | PlainText
+Request: TypeAlias = RequestFLJob | RequestUpdateModel | RequestGetModel | SecureRequest
+"""What a device posts; the secure ones are part of jobs with secure aggregation only."""
+
+Response: TypeAlias = ResponseFLJob | ResponseUpdateModel | ResponseGetModel | SecureResponse | PlainText
+"""What a device is answered."""

@@ -1,4 +1,4 @@
-"""Texts of the plain round, letter for letter those of the MindSpore Federated 0.1.0 server.
+"""Texts of the rounds, letter for letter those of the MindSpore Federated 0.1.0 server.
 
 Names in braces are filled in with :meth:`str.format`. Devices key on the plain texts (by substring), and people on the
 reasons, so none of them may be reworded.
@@ -39,7 +39,27 @@ MODEL_NOT_READY = (
     "2. Worker has not push weights to server."
 )
 
+# Reasons of secure aggregation.
+EXCHANGE_SUCCESS = "Success, but the server is not ready yet."
+EXCHANGE_AGAIN = "The server has received the request, please do not request again."
+EXCHANGE_QUOTA_FULL = "Current amount for exchangeKey is enough. Please retry later."
+KEYS_INCOMPLETE = "update key or client failed"
+SECURE_STALE = "iter num is error."
+SHARE_SUCCESS = "OK"
+SHARE_AGAIN = "client sharesecret already exists."
+SHARE_QUOTA_FULL = "Current amount for ShareSecretsKernel is enough."
+SHARE_STALE = "ShareSecretsKernel iteration invalid"
+SHARE_ILLEGAL = "client share secret is not in getkeys list. && client is illegal"
+UPDATE_NOT_SHARED = "fl_id: {fl_id} is not in get_secrets_clients. Please retry later."
+LIST_SUCCESS = "send clients_list succeed!"
+LIST_NOT_READY = "The server is not ready."
+LIST_NOT_UPDATED = "fl_id: {fl_id} is not in the update_model_clients"
+REVEAL_SUCCESS = "Success, but the server is not ready to reconstruct secret yet."
+REVEAL_LAST = "Success,the secret is reconstructing."
+REVEAL_QUOTA_FULL = "Current amount for ReconstructSecretsKernel is enough."
+
 # How an iteration ended.
+ROUND_TIMEOUT = "Round {endpoint} timeout! This iteration is invalid. Proceed to next iteration."
 START_TIMEOUT = "Round startFLJob timeout! This iteration is invalid. Proceed to next iteration."
 UPDATE_TIMEOUT = "Round updateModel timeout! This iteration is invalid. Proceed to next iteration."
 GLOBAL_TIMEOUT = "Global timer timeout! This iteration is invalid. Proceed to next iteration."

@@ -189,11 +189,16 @@ class FedAvgSum:
         """Return a copy of the sums, to be merged elsewhere."""
         return PartialSum(*self._unbiased(), dict(self._data_sizes), self._uploads)
 
-    def average(self, previous: Weights) -> Weights:
-        """Return the new model, read-only; what is constant or was not uploaded by anybody is that of ``previous``."""
+    def average(self, previous: Weights, correction: NDArray[np.float64] | None = None) -> Weights:
+        """Return the new model, read-only; what is constant or was not uploaded by anybody is that of ``previous``.
+
+        ``correction``, of the layout's size, is added to the sum.
+        """
         high, low = self._unbiased()
         total: NDArray[np.float64] = np.multiply(high, 1 / HIGH_SCALE, dtype=np.float64)
         total += np.multiply(low, 1 / LOW_SCALE, dtype=np.float64)
+        if correction is not None:
+            total += correction
         flat = np.empty(self.layout.size, np.float32)
         for name, part in self.layout.slices.items():
             data_size = self._data_sizes[name]

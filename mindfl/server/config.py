@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,8 +13,17 @@ from mindfl.errors import OptionError
 from mindfl.protocol import CipherPublicParams, CompressType, DPParams, DSParams, FLPlan, PWParams
 from mindfl.server.aggregate import MAX_UPLOADS
 
+if TYPE_CHECKING:
+    from mindfl.privacy.secagg import FixedPoint, GraphPlan
+
+MAX_DATA_SIZE = 65535
+"""Samples that a client may have, as with MindSpore Federated 0.1.0."""
+
 PLAIN, DP, SIGN_DS = "NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS"
-ENCRYPT_TYPES = (PLAIN, DP, SIGN_DS)
+PW, STABLE_PW, PW_EXACT = "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"
+#: secure aggregation: uploads are masked; the last one is mindfl's own
+MASKED_TYPES = (PW, STABLE_PW, PW_EXACT)
+ENCRYPT_TYPES = (PLAIN, DP, SIGN_DS, *MASKED_TYPES)
 UPLOAD_TYPES = ("NO_COMPRESS", "DIFF_SPARSE_QUANT")
 DOWNLOAD_TYPES = ("NO_COMPRESS", "QUANT")
 
@@ -22,6 +33,7 @@ _POSITIVE = (
     "start_fl_job_time_window",
     "update_model_time_window",
     "global_iteration_time_window",
+    "cipher_time_window",
     "client_epoch_num",
     "client_batch_size",
 )
@@ -44,9 +56,12 @@ _RANGES: dict[str, tuple[str, float, float, bool]] = {
     "sign_global_lr": (SIGN_DS, 0, _INF, False),
     "sign_dim_out": (SIGN_DS, 0, 50, True),
     "upload_sparse_rate": ("DIFF_SPARSE_QUANT", 0, 1, False),
+    "exact_corrupt_ratio": (PW_EXACT, 0, 0.9, True),
 }
 #: the settings that say in which form weights travel
-MODE_SETTINGS = (*_WORDS, *_RANGES)
+MODE_SETTINGS = (*_WORDS, *_RANGES, "reconstruct_secrets_threshold")
+#: ``encrypt_type`` with which uploads cannot be compressed: they hold no weights, or masked ones
+UNCOMPRESSED_TYPES = (SIGN_DS, *MASKED_TYPES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +95,10 @@ class ServerConfig:
     upload_compress_type: str = "NO_COMPRESS"
     upload_sparse_rate: float = 0.4
     download_compress_type: str = "NO_COMPRESS"
+    share_secrets_ratio: float = 1.0
+    cipher_time_window: int = 30_000
+    reconstruct_secrets_threshold: int = 1
+    exact_corrupt_ratio: float = 0.1
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -91,6 +110,8 @@ class ServerConfig:
             )
         if not 0 < self.update_model_ratio <= 1:
             raise OptionError(f"update_model_ratio must be above 0 and at most 1, not {self.update_model_ratio}")
+        if not 0 < self.share_secrets_ratio <= 1:
+            raise OptionError(f"share_secrets_ratio must be above 0 and at most 1, not {self.share_secrets_ratio}")
         if not (math.isfinite(self.client_learning_rate) and self.client_learning_rate > 0):
             raise OptionError(f"client_learning_rate must be above 0, not {self.client_learning_rate}")
         self._check_modes()
@@ -106,25 +127,73 @@ class ServerConfig:
                 limit = "" if most == _INF else f" and at most {most:g}"
                 first = "at least" if inclusive else "above"
                 raise OptionError(f"{name} must be {first} {least:g}{limit}, not {value}")
-        if self.encrypt_type == SIGN_DS and self.upload_compress_type != "NO_COMPRESS":
-            raise OptionError(f"{SIGN_DS} uploads hold no weights: upload_compress_type must be NO_COMPRESS")
+        if self.encrypt_type in UNCOMPRESSED_TYPES and self.upload_compress_type != "NO_COMPRESS":
+            raise OptionError(f"with {self.encrypt_type} upload_compress_type must be NO_COMPRESS")
+        if self.encrypt_type in MASKED_TYPES:
+            self._check_secure_rounds()
+
+    def _check_secure_rounds(self) -> None:
+        """Raise :class:`OptionError` where no iteration could ever end, or nothing would be protected."""
+        if self.exchange_quota < 2:
+            raise OptionError(
+                f"{self.encrypt_type} needs at least 2 clients in an iteration, not {self.exchange_quota}",
+                hint="raise start_fl_job_threshold",
+            )
+        if self.encrypt_type == PW and not 1 <= self.reconstruct_secrets_threshold < self.update_quota:
+            raise OptionError(
+                f"reconstruct_secrets_threshold must be from 1 to {self.update_quota - 1}, one less than the clients "
+                f"that end an iteration, not {self.reconstruct_secrets_threshold}",
+                hint="lower it, or raise start_fl_job_threshold or update_model_ratio",
+            )
+        if self.encrypt_type == PW_EXACT:
+            self.graph  # noqa: B018 - raises
 
     @property
     def update_quota(self) -> int:
-        """Uploads that close an iteration: ceil(threshold x ratio).
+        """Uploads that an iteration takes: ceil(threshold x ratio), or all that published keys with
+        ``STABLE_PW_ENCRYPT``."""
+        quota = _share(self.start_fl_job_threshold, self.update_model_ratio)
+        # Masks of pairs only cancel where all are there.
+        return max(quota, self.exchange_quota) if self.encrypt_type == STABLE_PW else quota
 
-        The product is taken in float32, so that a ratio such as 0.07 of 100 gives 7 and not 8.
+    @property
+    def exchange_quota(self) -> int:
+        """Clients that publish keys in an iteration, with secure aggregation."""
+        least = _share(self.start_fl_job_threshold, self.update_model_ratio)
+        return max(_share(self.start_fl_job_threshold, self.share_secrets_ratio), least)
+
+    @property
+    def share_quota(self) -> int:
+        """Clients that deposit shares of their secrets: ``share_secrets_ratio`` is taken of those that fetched keys,
+        who are that share of those that published some."""
+        fetched = max(_share(self.exchange_quota, self.share_secrets_ratio), self.update_quota)
+        return max(_share(fetched, self.share_secrets_ratio), self.update_quota)
+
+    @property
+    def graph(self) -> GraphPlan:
+        """Who shares secrets with whom with ``PW_EXACT``: room for as many lost clients as an iteration can do without.
+
+        Raises :class:`OptionError` where nothing could be protected, or the package cryptography is missing.
         """
-        product = float(np.float32(self.start_fl_job_threshold) * np.float32(self.update_model_ratio))
-        return max(1, min(math.ceil(product), self.start_fl_job_threshold))
+        from mindfl.privacy.secagg import plan_graph
 
-    def plan(self) -> FLPlan:
-        """Return what clients are told to do, with the fields that the 0.1.0 server fills."""
-        # With any encryption the 0.1.0 server fills all of them, those that do not matter with its defaults.
+        devices = self.exchange_quota
+        corrupt = math.floor(devices * self.exact_corrupt_ratio)
+        return plan_graph(devices, corrupt, devices - self.update_quota)
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        """In which whole numbers ``PW_EXACT`` uploads are."""
+        from mindfl.privacy.secagg import FixedPoint
+
+        return FixedPoint.for_job(self.start_fl_job_threshold, MAX_DATA_SIZE)
+
+    def plan(self, instance: str = "") -> FLPlan:
+        """Return what clients are told to do in a job's ``instance``, with the fields that the 0.1.0 server fills."""
         encrypts = self.encrypt_type != PLAIN
         cipher = CipherPublicParams(
             encrypt_type=self.encrypt_type,
-            pw_params=PWParams(t=int(encrypts), p=bytes(32), g=int(encrypts), prime=bytes(33)),
+            pw_params=self._pw_params(instance),
             dp_params=self.dp_params if encrypts else DPParams(),
             ds_params=self.ds_params if encrypts else DSParams(),
         )
@@ -137,6 +206,19 @@ class ServerConfig:
             lr=self.client_learning_rate,
             cipher=cipher,
         )
+
+    def _pw_params(self, instance: str) -> PWParams:
+        # With any encryption the 0.1.0 server fills all of them, those that do not matter with its defaults.
+        encrypts = self.encrypt_type != PLAIN
+        plain = PWParams(t=int(encrypts), p=bytes(32), g=int(encrypts), prime=bytes(33))
+        if self.encrypt_type == PW:
+            from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
+
+            return replace(plain, t=self.reconstruct_secrets_threshold, prime=PAIRWISE_PRIME.to_bytes(33, "big"))
+        if self.encrypt_type != PW_EXACT:
+            return plain
+        name = hashlib.sha256(f"{self.fl_name}\0{instance}".encode(errors="surrogatepass")).digest()
+        return PWParams(t=self.graph.threshold, p=name, g=self.fixed_point.fraction_bits)
 
     @property
     def upload_compression(self) -> CompressType:
@@ -159,6 +241,14 @@ class ServerConfig:
         """What clients are told with ``SIGNDS``."""
         names = ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr")
         return DSParams(sign_dim_out=self.sign_dim_out, **{name: _on_the_wire(getattr(self, name)) for name in names})
+
+
+def _share(count: int, ratio: float) -> int:
+    """Return ceil(``count`` x ``ratio``), at least 1 and at most ``count``.
+
+    The product is taken in float32, so that a ratio such as 0.07 of 100 gives 7 and not 8.
+    """
+    return max(1, min(math.ceil(float(np.float32(count) * np.float32(ratio))), count))
 
 
 def _on_the_wire(value: float) -> float:

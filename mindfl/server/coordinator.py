@@ -1,4 +1,4 @@
-"""The server of a federated job as a state machine: (request, now) -> response. No sockets, no clock, no randomness.
+"""The server of a federated job as a state machine: (request, now) -> response. No sockets, no clock.
 
 Codes, texts and the order of the checks are those of the MindSpore Federated 0.1.0 server. Differences, all for the
 better of the devices: an iteration closes the moment its last upload is accepted (not up to a second later), windows
@@ -11,9 +11,12 @@ one, and then applies it: what the log cannot take does not happen, and replayin
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +33,25 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.server import answers, events
-from mindfl.server.aggregate import Contribution, FedAvgSum, WithoutConstant, initial_model
+from mindfl.protocol.secure import SecureRequest
+from mindfl.server import answers, events, masking
+from mindfl.server.aggregate import FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
 from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord, Part
 from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, start_refusal, update_form_refusal
-from mindfl.server.state import AGGREGATED, ALREADY, COMPLETED, DISABLED, JobState, ServerState, digest
-from mindfl.server.uploads import Basis, uploaded_weights
-
-MODELS_KEPT = 3
+from mindfl.server.state import (
+    AGGREGATED,
+    ALREADY,
+    COMPLETED,
+    DISABLED,
+    UNMASK_FAILED,
+    UNMASKED,
+    EndedIterations,
+    JobState,
+    ServerState,
+)
+from mindfl.server.uploads import Basis, uploaded_content
 
 STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
 
@@ -57,6 +69,7 @@ class Coordinator:
     given every event before it happens. ``state`` continues an earlier job with weights of the same layout, in which
     case its settings and models count, not ``config`` and ``initial_weights``. Weights named in ``constant`` go to the
     devices with startFLJob only and keep their values, whatever is uploaded (the reference's require_aggr False).
+    ``random`` gives bytes that nobody can foresee: ``PW_EXACT`` draws from them who shares secrets with whom.
     """
 
     def __init__(
@@ -69,14 +82,16 @@ class Coordinator:
         wall: Callable[[int], int] = int,
         state: JobState | None = None,
         constant: Set[str] = frozenset(),
+        random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.layout, model = initial_model(initial_weights)
         self._on_iteration_end = on_iteration_end
         self._log = log
         self._wall = wall
         self._lock = threading.RLock()
+        self._constant = constant
         self._without_constant = WithoutConstant(constant)
-        self._sum = FedAvgSum(self.layout, constant)
+        self._masking = masking.Masking(random)
         self._downloads = answers.Downloads()
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
@@ -85,11 +100,14 @@ class Coordinator:
     def _restore(self, state: JobState) -> None:
         self.config = state.config
         self.instance = state.instance
-        self._plan = state.config.plan()
-        self._models = dict(state.models)
-        self._counted = dict(state.counted)
-        self._current = Iteration(state.iteration)
+        self.plan = state.config.plan(state.instance)
+        self._sum = masking.make_sum(state.config, self.layout, self._constant)
+        self._ended = EndedIterations(state.models, state.counted)
+        self._begin(state.iteration)
         self._enabled = state.enabled
+
+    def _begin(self, iteration: int) -> None:
+        self._current = Iteration(iteration, self._masking.begin(self.config, self.plan, iteration))
 
     @property
     def iteration(self) -> int:
@@ -107,7 +125,7 @@ class Coordinator:
     def model(self) -> Weights:
         """The latest model: that of iteration ``self.iteration - 1``; read-only."""
         with self._lock:
-            return self._models[self.iteration - 1]
+            return self._ended.models[self.iteration - 1]
 
     @property
     def refusals(self) -> Mapping[str, int]:
@@ -118,7 +136,7 @@ class Coordinator:
     def snapshot(self) -> JobState:
         """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
         with self._lock:
-            models, counted = dict(self._models), dict(self._counted)
+            models, counted = dict(self._ended.models), dict(self._ended.counted)
             return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted)
 
     def next_deadline(self) -> int | None:
@@ -176,7 +194,7 @@ class Coordinator:
                     raise ProtocolError(f"an upload of {event.fl_id}, which did not start")
                 if event.fl_id in self._current.uploaded:
                     raise ProtocolError(f"two uploads of {event.fl_id} in one iteration")
-                with self._sum.convert(event.weights) as contribution:
+                with self._sum.convert(event.content) as contribution:
                     if contribution.fault:
                         raise ProtocolError(f"an upload of {event.fl_id} with {contribution.fault.value}")
                     self._count_upload(event, contribution)
@@ -203,20 +221,25 @@ class Coordinator:
                 self._current.start(event.fl_id, event.device, event.now_ms)
                 self._current.accept("startFLJob")
             case events.WindowEnded():
-                self._close(event.now_ms, valid=False, reason=event.reason)
+                if not self._close_if_unmasked(event.now_ms, event.reason):
+                    self._close(event.now_ms, None, event.reason)
             case events.Disabled():
                 running = self.state is ServerState.RUNNING
                 self._enabled = False
                 if running:
-                    self._close(event.now_ms, valid=False, reason=DISABLED)
+                    self._close(event.now_ms, None, DISABLED)
             case events.Enabled():
                 self._enabled = True
             case events.Renewed():
                 self._earlier_refusals += self._current.refusals
-                self._sum.reset()
                 self._restore(JobState(event.config, event.instance, 1, True, {0: self.model}))
             case events.Resumed():
                 self._current.resume(event.now_ms)
+            case _:
+                self._current.accept(masking.apply(event, self._current.rounds))
+                self._current.note(event.now_ms)
+                if isinstance(event, events.SharesRevealed):
+                    self._close_if_unmasked(event.now_ms)
 
     def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Response:
         """Answer one request. ``repeated``: its answer may have been lost, so what was accepted is accepted again."""
@@ -226,7 +249,9 @@ class Coordinator:
             self.tick(now_ms)
             if isinstance(request, RequestFLJob):
                 return self._start_fl_job(request, now_ms, repeated)
-            return self._get_model(request, now_ms)
+            if isinstance(request, RequestGetModel):
+                return self._get_model(request, now_ms)
+            return self._secure(request, now_ms)
 
     def _start_fl_job(self, request: RequestFLJob, now_ms: int, repeated: bool) -> Response:
         fl_id = request.fl_id or ""
@@ -238,9 +263,10 @@ class Coordinator:
             except StorageError:
                 refusal = Refusal.NOT_STORED
         time = self._next_req_time(now_ms, fl_id, refusal)
-        reason = self._refuse(request, refusal, fl_id=fl_id, time=time) if refusal else texts.START_SUCCESS
+        mode = self.config.encrypt_type
+        reason = self._refuse(request, refusal, fl_id=fl_id, time=time, mode=mode) if refusal else texts.START_SUCCESS
         answer = answers.start_answer(
-            refusal, reason, iteration=self.iteration, time=time, plan=self._plan, config=self.config
+            refusal, reason, iteration=self.iteration, time=time, plan=self.plan, config=self.config
         )
         if refusal or isinstance(answer, PlainText):
             return answer
@@ -249,7 +275,29 @@ class Coordinator:
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        return start_refusal(request, self._current.started, self.config.start_fl_job_threshold)
+        return start_refusal(request, self._current.started, self.config)
+
+    def _secure(self, request: SecureRequest, now_ms: int) -> Response:
+        current = self._current
+        if self.state is not ServerState.RUNNING:
+            verdict = self._masking.late(request, self._ended)
+            if verdict is None or not self._enabled:
+                return PlainText(self._refuse(request, Refusal.FINISHED))
+        elif current.rounds is None:
+            raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {self.config.encrypt_type}")
+        else:
+            verdict = self._masking.judge(request, current.rounds, current.started.__contains__, self._ended)
+        if verdict.fresh:
+            try:
+                self._commit(self._masking.event(request, now_ms))
+            except StorageError:
+                verdict = replace(verdict, refusal=Refusal.NOT_STORED)
+        elif not verdict.refusal:
+            current.accept(ENDPOINTS[type(request)])
+        if verdict.refusal:
+            current.refuse(ENDPOINTS[type(request)], verdict.refusal)
+        time = self._next_req_time(now_ms, request.fl_id, verdict.refusal)
+        return masking.answer(request, verdict, self.iteration, time, closed=current is not self._current)
 
     def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
         with self._lock:
@@ -260,12 +308,12 @@ class Coordinator:
             current = self._current
             basis = Basis(self.config, self.model, current.started[request.fl_id or ""].data_size)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
-        weights = uploaded_weights(request, basis)
-        if isinstance(weights, Refusal):
+        content = uploaded_content(request, basis)
+        if isinstance(content, Refusal):
             with self._lock:
-                return self._refuse_update(request, weights, now_ms)
-        with self._sum.convert(weights) as contribution:
-            event = Uploaded.of(request, weights, now_ms)
+                return self._refuse_update(request, content, now_ms)
+        with self._sum.convert(content) as contribution:
+            event = Uploaded.of(request, content, now_ms)
             append = self._prepare(event) if not contribution.fault else lambda: None
             with self._lock:
                 answer = self._answer_without_counting(request, now_ms, repeated, (contribution, current))
@@ -291,7 +339,7 @@ class Coordinator:
         fl_id = request.fl_id or ""
         if request.iteration == self.iteration:
             return fl_id in self._current.uploaded
-        return digest(fl_id) in self._counted.get(request.iteration, ())
+        return self._ended.was_counted(fl_id, request.iteration)
 
     def absorb(self, part: Part, now_ms: int) -> None:
         """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
@@ -306,6 +354,8 @@ class Coordinator:
                 raise ProtocolError(f"a sum of iteration {part.iteration} came in iteration {self.iteration}")
             if twice or len(self._current.started) + len(part.devices) > self.config.start_fl_job_threshold:
                 raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
+            if not isinstance(self._sum, FedAvgSum):
+                raise ProtocolError("masked uploads cannot be summed in several places")
             self._sum.merge(part.sums)
             for fl_id, device in part.devices.items():
                 self._current.start(fl_id, device, now_ms)
@@ -315,8 +365,25 @@ class Coordinator:
             self._close_if_full(now_ms)
 
     def _close_if_full(self, now_ms: int) -> None:
-        if len(self._current.uploaded) == self.config.update_quota:
-            self._close(now_ms, valid=True, reason=AGGREGATED)
+        if len(self._current.uploaded) < self.config.update_quota:
+            return
+        if self._current.rounds is None:
+            self._close(now_ms, self._sum.average(self.model), AGGREGATED)
+        else:
+            self._current.rounds.freeze(self._current.uploaded)
+            self._close_if_unmasked(now_ms)
+
+    def _close_if_unmasked(self, now_ms: int, failure: str = "") -> bool:
+        """Close the iteration where the masks can be taken out of its sum, or never can, and say whether that was done.
+
+        ``failure``: why it fails if it cannot be done now.
+        """
+        rounds = self._current.rounds
+        done = rounds and masking.unmasked(rounds, self._sum, self.model, last_chance=bool(failure))
+        if not done:
+            return False
+        self._close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
+        return True
 
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
@@ -325,26 +392,26 @@ class Coordinator:
             return refusal
         if request.fl_id not in self._current.started:
             # A full quota closes the iteration at once, so only those who come too late can meet it.
-            late = request.iteration == self.iteration - 1 and request.iteration in self._counted
+            late = request.iteration == self.iteration - 1 and request.iteration in self._ended.counted
             return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
-        return Refusal.UPDATE_STALE if request.iteration != self.iteration else None
+        if request.iteration != self.iteration:
+            return Refusal.UPDATE_STALE
+        return masking.upload_refusal(self._current.rounds, request.fl_id)
 
-    def _converted_refusal(
-        self, request: RequestUpdateModel, contribution: Contribution, began: Iteration
-    ) -> Refusal | None:
+    def _converted_refusal(self, request: RequestUpdateModel, contribution: Any, began: Iteration) -> Refusal | None:
         if began is not self._current:  # a new instance may have let the same device start again
             return Refusal.UPDATE_STALE
         if contribution.fault:
             return FAULT_REFUSALS[contribution.fault]
         return Refusal.UPDATE_DUPLICATE if request.fl_id in self._current.uploaded else None
 
-    def _accept_update(self, event: Uploaded, contribution: Contribution) -> Response:
+    def _accept_update(self, event: Uploaded, contribution: Any) -> Response:
         self._count_upload(event, contribution)
         time = self._next_req_time(event.now_ms, event.fl_id)
         self._close_if_full(event.now_ms)
         return answers.upload_accepted(time)
 
-    def _count_upload(self, event: Uploaded, contribution: Contribution) -> None:
+    def _count_upload(self, event: Uploaded, contribution: Any) -> None:
         device = self._current.upload(event.fl_id, event.upload, event.now_ms)
         self._sum.add(contribution, device.data_size)
         self._current.accept("updateModel")
@@ -365,7 +432,7 @@ class Coordinator:
             return answers.model_not_ready(reason, iteration=self.iteration, time=time)
         self._current.accept("getModel")
         # The reference's getModel task asks for iteration 0 and wants the latest, not the untrained model.
-        model = self._models.get(request.iteration, self.model) if request.iteration > 0 else self.model
+        model = self._ended.models.get(request.iteration, self.model) if request.iteration > 0 else self.model
         answer = answers.model_answer(request.iteration, iteration=self.iteration, time=time)
         return self._downloads.fill(answer, self._without_constant(model), request, self.config)
 
@@ -379,17 +446,15 @@ class Coordinator:
             time = max(time, now_ms + STORAGE_RETRY_MS)
         return str(self._wall(time))
 
-    def _close(self, now_ms: int, *, valid: bool, reason: str) -> None:
-        model = self._sum.average(self.model) if valid else self.model
+    def _close(self, now_ms: int, made: Weights | None, reason: str) -> None:
+        """End the iteration with the model that was ``made``; None: it failed, and the model stays."""
+        model = self.model if made is None else made
         self._sum.reset()
-        ended = self._current
-        self._models[ended.number] = model
-        if valid:
-            self._counted[ended.number] = frozenset(map(digest, ended.uploaded))
-        for kept in (self._models, self._counted):
-            kept.pop(ended.number - MODELS_KEPT, None)
+        ended, valid = self._current, made is not None
+        self._ended.keep(ended.number, model, ended.uploaded if valid else None)
+        self._masking.end(ended.rounds, valid=valid)
         self._earlier_refusals += ended.refusals
-        self._current = Iteration(ended.number + 1)
+        self._begin(ended.number + 1)
         if self._on_iteration_end:
             self._on_iteration_end(
                 ended.record(

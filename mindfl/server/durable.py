@@ -4,6 +4,7 @@ Every event goes into a :class:`~mindfl.server.journal.Journal` before it happen
 journal must be durable before it may be sent:
 
 - updateModel: that of the newest upload, this one included. So a 200 is never taken back, not even by a power loss.
+- the requests of secure aggregation: likewise that of the newest event, for what they show others build upon.
 - startFLJob and getModel: that of the end of the last iteration, because they show its model. It is nearly always
   durable already. The record of a startFLJob itself is written but not waited for: it survives the death of the
   process. If power fails within the milliseconds before the next flush, the device's upload is refused with 300 and it
@@ -24,24 +25,24 @@ import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
-from mindfl.protocol import Request, RequestUpdateModel, Response
+from mindfl.protocol import Request, RequestFLJob, RequestGetModel, Response
 from mindfl.server.aggregate import FeatureLayout, initial_model
 from mindfl.server.clock import Clock
 from mindfl.server.config import ServerConfig
-from mindfl.server.coordinator import MODELS_KEPT, Coordinator
-from mindfl.server.events import Event, EventCodec, Started, Uploaded
+from mindfl.server.coordinator import Coordinator
+from mindfl.server.events import Event, EventCodec, SecureEvent, Started, Uploaded
 from mindfl.server.folder import StateFolder
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.segment import Record
 from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
-from mindfl.server.state import JobState
+from mindfl.server.state import MODELS_KEPT, JobState
 from mindfl.server.storage import EventJournal, FolderStorage, Storage
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ class DurableJob:
         """Answer one request; callable from several threads. The answer must wait for its position."""
         response = self.coordinator.handle(request, now_ms, repeated=repeated)
         # Read afterwards, so at least what the response depends on; later ones only make it wait a little longer.
-        return Answer(response, self._log.counted if isinstance(request, RequestUpdateModel) else self._log.settled)
+        shows_model = isinstance(request, RequestFLJob | RequestGetModel)
+        return Answer(response, self._log.settled if shows_model else self._log.counted)
 
     def durable(self, position: int) -> Future[None] | None:
         """Return None if all before ``position`` is on disk, else a future that is done when it is.
@@ -226,7 +228,7 @@ class _EventLog:
         if journal is None:
             raise StorageError("the journal is not open")
         record = Record.of(*self._codec.encode(event))
-        bulk = isinstance(event, Started | Uploaded)
+        bulk = isinstance(event, (Started, Uploaded, *get_args(SecureEvent)))
 
         def append() -> None:
             position = journal.append(record, vital=not bulk)

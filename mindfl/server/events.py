@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mindfl.protocol import RequestUpdateModel, Weights
+from mindfl.protocol import (
+    RequestExchangeKeys,
+    RequestShareSecrets,
+    RequestUpdateModel,
+    SendReconstructSecret,
+    Weights,
+    decode,
+    encode,
+)
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.config import ServerConfig
 from mindfl.server.iteration import Device, Upload
 
 Buffer: TypeAlias = bytes | memoryview
+#: weights, or the words of ``PW_EXACT``
+Content: TypeAlias = "Weights | NDArray[np.uint32] | NDArray[np.uint64]"
 
 _STARTED = struct.Struct("<qqqI")
 _UPLOADED = struct.Struct("<qddI")
 _TIME = struct.Struct("<q")
+DRAW_BYTES = 16
 _IDS = "surrogatepass"  # a client in the same process may have any str for an id
 
 
@@ -44,13 +56,44 @@ class Uploaded:
     now_ms: int
     fl_id: str
     upload: Upload
-    weights: Weights
+    content: Content
 
-    @classmethod
-    def of(cls, request: RequestUpdateModel, weights: Weights, now_ms: int) -> Uploaded:
-        """Return the event of accepting ``request``, whose upload means ``weights``."""
+    @staticmethod
+    def of(request: RequestUpdateModel, content: Content, now_ms: int) -> Uploaded:
+        """Return the event of accepting ``request``, whose upload means ``content``."""
         upload = Upload(request.upload_loss, request.upload_accuracy)
-        return cls(now_ms, request.fl_id or "", upload, weights)
+        kind = Uploaded if isinstance(content, Mapping) else UploadedWords
+        return kind(now_ms, request.fl_id or "", upload, content)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UploadedWords(Uploaded):
+    """The same of masked whole numbers (``PW_EXACT``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysPublished:
+    """An exchangeKeys was accepted. ``draw``: 16 random bytes of the server's, for what must not be foreseen."""
+
+    now_ms: int
+    draw: bytes
+    request: RequestExchangeKeys
+
+
+@dataclass(frozen=True, slots=True)
+class SharesDeposited:
+    """A shareSecrets was accepted."""
+
+    now_ms: int
+    request: RequestShareSecrets
+
+
+@dataclass(frozen=True, slots=True)
+class SharesRevealed:
+    """A reconstructSecrets was accepted; this closes the iteration where enough is known."""
+
+    now_ms: int
+    request: SendReconstructSecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +132,8 @@ class Resumed:
     now_ms: int
 
 
-SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | Renewed | Resumed
+SecureEvent: TypeAlias = KeysPublished | SharesDeposited | SharesRevealed
+SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | Renewed | Resumed | SecureEvent
 Event: TypeAlias = SmallEvent | Uploaded
 
 
@@ -118,8 +162,14 @@ class EventCodec:
                 device = event.device
                 head = _STARTED.pack(event.now_ms, device.data_size, device.eval_data_size, len(name))
                 return kind, [head + name]
+            case UploadedWords():
+                return kind, [_uploaded_head(event), event.content.data.cast("B")]  # type: ignore[union-attr]
             case Uploaded():
                 return kind, self._encode_upload(event)
+            case KeysPublished():
+                return kind, [_TIME.pack(event.now_ms), event.draw, encode(event.request)]
+            case SharesDeposited() | SharesRevealed():
+                return kind, [_TIME.pack(event.now_ms), encode(event.request)]
             case WindowEnded():
                 return kind, [_TIME.pack(event.now_ms) + event.reason.encode()]
             case Renewed():
@@ -143,10 +193,20 @@ class EventCodec:
             return Started(now_ms, name, Device(data_size, eval_data_size))
         if shape is Uploaded:
             return self._decode_upload(payload)
+        if shape is UploadedWords:
+            at, now_ms, fl_id, upload = _read_uploaded_head(payload)
+            return UploadedWords(now_ms, fl_id, upload, np.frombuffer(payload, np.uint64, self._layout.size, at))
         if shape is Enabled:
             return Enabled()
         now_ms = _TIME.unpack_from(payload)[0]
-        text = payload[_TIME.size :].decode()
+        message = payload[_TIME.size :]
+        if shape is KeysPublished:
+            return KeysPublished(now_ms, message[:DRAW_BYTES], decode(message[DRAW_BYTES:], RequestExchangeKeys))
+        if shape is SharesDeposited:
+            return SharesDeposited(now_ms, decode(message, RequestShareSecrets))
+        if shape is SharesRevealed:
+            return SharesRevealed(now_ms, decode(message, SendReconstructSecret))
+        text = message.decode()
         if shape is WindowEnded:
             return WindowEnded(now_ms, text)
         if shape is Renewed:
@@ -155,19 +215,17 @@ class EventCodec:
         return Disabled(now_ms) if shape is Disabled else Resumed(now_ms)
 
     def _encode_upload(self, event: Uploaded) -> list[Buffer]:
-        name = event.fl_id.encode(errors=_IDS)
-        sent = [key in event.weights for key in self._layout.names]
-        head = _UPLOADED.pack(event.now_ms, event.upload.loss, event.upload.accuracy, len(name))
-        parts: list[Buffer] = [head + name + np.packbits(sent).tobytes()]
+        weights = event.content
+        assert isinstance(weights, Mapping)
+        sent = [key in weights for key in self._layout.names]
+        parts: list[Buffer] = [_uploaded_head(event) + np.packbits(sent).tobytes()]
         for key in self._layout.names:
-            if key in event.weights:
-                parts.append(np.ascontiguousarray(event.weights[key]).data.cast("B"))
+            if key in weights:
+                parts.append(np.ascontiguousarray(weights[key]).data.cast("B"))
         return parts
 
     def _decode_upload(self, payload: bytes) -> Uploaded:
-        now_ms, loss, accuracy, length = _UPLOADED.unpack_from(payload)
-        at = _UPLOADED.size + length
-        name = payload[_UPLOADED.size : at].decode(errors=_IDS)
+        at, now_ms, fl_id, upload = _read_uploaded_head(payload)
         names = self._layout.names
         sent = np.unpackbits(np.frombuffer(payload, np.uint8, (len(names) + 7) // 8, at), count=len(names))
         values = np.frombuffer(payload, np.float32, offset=at + (len(names) + 7) // 8)
@@ -177,8 +235,32 @@ class EventCodec:
             part = self._layout.slices[key]
             weights[key] = values[begin : begin + part.stop - part.start]
             begin += part.stop - part.start
-        return Uploaded(now_ms, name, Upload(loss, accuracy), weights)
+        return Uploaded(now_ms, fl_id, upload, weights)
+
+
+def _uploaded_head(event: Uploaded) -> bytes:
+    name = event.fl_id.encode(errors=_IDS)
+    return _UPLOADED.pack(event.now_ms, event.upload.loss, event.upload.accuracy, len(name)) + name
+
+
+def _read_uploaded_head(payload: bytes) -> tuple[int, int, str, Upload]:
+    """Return where the content begins, and time, device and report."""
+    now_ms, loss, accuracy, length = _UPLOADED.unpack_from(payload)
+    at = _UPLOADED.size + length
+    return at, now_ms, payload[_UPLOADED.size : at].decode(errors=_IDS), Upload(loss, accuracy)
 
 
 # A kind is the position in this tuple: add at the end only.
-_KINDS: Sequence[type[Event]] = (Started, Uploaded, WindowEnded, Disabled, Enabled, Renewed, Resumed)
+_KINDS: Sequence[type[Event]] = (
+    Started,
+    Uploaded,
+    WindowEnded,
+    Disabled,
+    Enabled,
+    Renewed,
+    Resumed,
+    UploadedWords,
+    KeysPublished,
+    SharesDeposited,
+    SharesRevealed,
+)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mindfl.protocol import Weights, texts
-from mindfl.server.aggregate import Contribution, PartialSum
+from mindfl.server.aggregate import PartialSum
 from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
+
+if TYPE_CHECKING:
+    from mindfl.server.secure import Rounds
 
 RETRY_MARGIN_MS = 1000
 """A retry time lies at least this far ahead, so that it is still in the future when the client reads it."""
@@ -87,9 +90,12 @@ class IterationRecord:
 
 @dataclass(slots=True)
 class Iteration:
-    """An iteration in progress. ``starts_ms`` are counted as if the server had never been down."""
+    """An iteration in progress. ``rounds`` are those of secure aggregation, if it is used. ``starts_ms`` are counted as
+    if the server had never been down.
+    """
 
     number: int
+    rounds: Rounds | None = None
     started: dict[str, Device] = field(default_factory=dict)
     uploaded: dict[str, Upload] = field(default_factory=dict)
     starts_ms: dict[str, int] = field(default_factory=dict)
@@ -98,9 +104,7 @@ class Iteration:
     first_upload_ms: int | None = None
     last_ms: int = 0
     paused_ms: int = 0
-    visits: dict[str, Visits] = field(
-        default_factory=lambda: {endpoint: Visits() for endpoint in ("startFLJob", "updateModel", "getModel")}
-    )
+    visits: defaultdict[str, Visits] = field(default_factory=lambda: defaultdict(Visits))
     refusals: Counter[str] = field(default_factory=Counter)
 
     def start(self, fl_id: str, device: Device, now_ms: int) -> None:
@@ -121,6 +125,10 @@ class Iteration:
             self.first_upload_ms = now_ms
         return device
 
+    def note(self, now_ms: int) -> None:
+        """Note that something else happened at ``now_ms``."""
+        self.last_ms = now_ms
+
     def resume(self, now_ms: int) -> None:
         """Let the windows go on at ``now_ms`` where they stood at the last start or upload."""
         pause = now_ms - self.last_ms
@@ -130,6 +138,8 @@ class Iteration:
             self.first_start_ms += pause
         if self.first_upload_ms is not None:
             self.first_upload_ms += pause
+        if self.rounds is not None:
+            self.rounds.resume(pause)
 
     def accept(self, endpoint: str) -> None:
         """Count an accepted request."""
@@ -147,9 +157,16 @@ class Iteration:
             if len(self.started) < config.start_fl_job_threshold:
                 running.append((self.first_start_ms + config.start_fl_job_time_window, texts.START_TIMEOUT))
             running.append((self.first_start_ms + config.global_iteration_time_window, texts.GLOBAL_TIMEOUT))
-        if self.first_upload_ms is not None:
+        if self.first_upload_ms is not None and not self.is_full:
             running.append((self.first_upload_ms + config.update_model_time_window, texts.UPDATE_TIMEOUT))
+        for endpoint, began_ms in self.rounds.windows() if self.rounds else ():
+            running.append((began_ms + config.cipher_time_window, texts.ROUND_TIMEOUT.format(endpoint=endpoint)))
         return running
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all uploads are here, and masks are yet to be taken out of their sum."""
+        return self.rounds is not None and self.rounds.survivors is not None
 
     def next_req_time(self, config: ServerConfig, now_ms: int, fl_id: str | None = None) -> int:
         """Return when ``fl_id`` should ask startFLJob again, in ms and always ahead of ``now_ms``.
@@ -159,7 +176,8 @@ class Iteration:
         makes the reference's device give up, so an optimistic guess would cost a client.
         """
         joinable = fl_id is not None and fl_id not in self.started and len(self.started) < config.start_fl_job_threshold
-        ends = [end for end, reason in self.deadlines(config) if reason != texts.START_TIMEOUT and not joinable]
+        final = {texts.GLOBAL_TIMEOUT} if self.rounds else {texts.GLOBAL_TIMEOUT, texts.UPDATE_TIMEOUT}
+        ends = [end for end, reason in self.deadlines(config) if reason in final and not joinable]
         return max(min(ends, default=now_ms), now_ms) + RETRY_MARGIN_MS
 
     def record(
@@ -184,12 +202,12 @@ class Iteration:
             eval_data_size=eval_data_size,
             start_ms=None if self.first_start_ms is None else wall(self.first_start_ms),
             end_ms=wall(now_ms),
-            visits=self.visits,
+            visits=dict(self.visits),
             refusals=dict(self.refusals),
             durations_ms=tuple(self.durations_ms),
             instance=instance,
         )
 
 
-Converted: TypeAlias = tuple[Contribution, Iteration]
+Converted: TypeAlias = tuple[Any, Iteration]
 """An upload as numbers to add, and the iteration that it came in."""

@@ -10,9 +10,8 @@ import numpy as np
 from mindfl.privacy.faults import EncodingFault
 from mindfl.protocol import CompressType, RequestFLJob, RequestUpdateModel, ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
-from mindfl.server.config import ServerConfig
+from mindfl.server.config import MAX_DATA_SIZE, PW_EXACT, ServerConfig
 
-MAX_DATA_SIZE = 65535
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 STORAGE_RETRY_MS = 30_000
@@ -22,6 +21,10 @@ STORAGE_RETRY_MS = 30_000
 # come back (500 would end their job), and by then there may be room again.
 NOT_STORED = "The server cannot store the request, its disk may be full. Please retry later at time: {time}"
 
+# Not texts of the reference either, which accepts what its own devices would not send.
+SHARES_MALFORMED = "The shares of {fl_id} are not what a device sends: {fault}"
+NOT_ANNOUNCED = "This job uses {mode}, which {fl_id} did not announce: only mindfl's own devices do it."
+
 
 class Refusal(Enum):
     """A refusal: ``label`` (stable key of counters), ``retcode`` (None: the answer is bare text), ``text``."""
@@ -29,6 +32,7 @@ class Refusal(Enum):
     FINISHED = ("finished", None, texts.FINISHED)
     START_SCHEMA = ("start_schema", None, texts.START_SCHEMA)
     START_QUOTA_FULL = ("start_quota_full", ResponseCode.OUT_OF_TIME, texts.START_QUOTA_FULL)
+    START_NOT_ANNOUNCED = ("start_mode_not_announced", ResponseCode.REQUEST_ERROR, NOT_ANNOUNCED)
     DATA_SIZE_SMALL = ("data_size_small", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_SMALL)
     DATA_SIZE_LARGE = ("data_size_large", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_LARGE)
     START_DUPLICATE = ("start_duplicate", ResponseCode.OUT_OF_TIME, texts.START_DUPLICATE)
@@ -39,6 +43,7 @@ class Refusal(Enum):
     UPDATE_STALE = ("update_stale_iteration", ResponseCode.OUT_OF_TIME, texts.UPDATE_STALE)
     WEIGHTS_EMPTY = ("weights_empty", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_UNKNOWN_NAME = ("weights_unknown_name", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    WEIGHTS_MISSING = ("weights_missing", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_WRONG_SHAPE = ("weights_wrong_shape", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_NOT_FINITE = ("weights_not_finite", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     WEIGHTS_REPEATED_NAME = ("weights_repeated_name", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
@@ -46,6 +51,28 @@ class Refusal(Enum):
     QUANT_BOUNDS = ("quant_bounds", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     SIGN_INDICES = ("sign_indices", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     UPDATE_DUPLICATE = ("update_duplicate", ResponseCode.OUT_OF_TIME, texts.UPDATE_DUPLICATE)
+    UPDATE_NOT_SHARED = ("update_not_shared", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_SHARED)
+    EXCHANGE_NOT_STARTED = ("exchange_not_started", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_STARTED)
+    EXCHANGE_QUOTA_FULL = ("exchange_quota_full", ResponseCode.OUT_OF_TIME, texts.EXCHANGE_QUOTA_FULL)
+    EXCHANGE_STALE = ("exchange_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SECURE_STALE)
+    EXCHANGE_KEYS = ("exchange_keys", ResponseCode.REQUEST_ERROR, texts.KEYS_INCOMPLETE)
+    KEYS_NOT_READY = ("keys_not_ready", ResponseCode.SUC_NOT_READY, "")
+    KEYS_STALE = ("keys_stale_iteration", ResponseCode.OUT_OF_TIME, "")
+    KEYS_STRANGER = ("keys_not_exchanged", ResponseCode.REQUEST_ERROR, "")
+    SHARE_STRANGER = ("share_not_exchanged", ResponseCode.REQUEST_ERROR, texts.SHARE_ILLEGAL)
+    SHARE_QUOTA_FULL = ("share_quota_full", ResponseCode.OUT_OF_TIME, texts.SHARE_QUOTA_FULL)
+    SHARE_STALE = ("share_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SHARE_STALE)
+    SHARE_CONTENT = ("share_content", ResponseCode.REQUEST_ERROR, SHARES_MALFORMED)
+    SECRETS_NOT_READY = ("secrets_not_ready", ResponseCode.SUC_NOT_READY, "")
+    SECRETS_STALE = ("secrets_stale_iteration", ResponseCode.OUT_OF_TIME, "")
+    SECRETS_STRANGER = ("secrets_not_shared", ResponseCode.REQUEST_ERROR, "")
+    LIST_NOT_READY = ("list_not_ready", ResponseCode.SUC_NOT_READY, texts.LIST_NOT_READY)
+    LIST_STALE = ("list_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SECURE_STALE)
+    LIST_STRANGER = ("list_not_updated", ResponseCode.REQUEST_ERROR, texts.LIST_NOT_UPDATED)
+    REVEAL_NOT_READY = ("reveal_not_ready", ResponseCode.SUC_NOT_READY, texts.REVEAL_SUCCESS)
+    REVEAL_STALE = ("reveal_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SECURE_STALE)
+    REVEAL_STRANGER = ("reveal_not_updated", ResponseCode.REQUEST_ERROR, texts.LIST_NOT_UPDATED)
+    REVEAL_CONTENT = ("reveal_content", ResponseCode.REQUEST_ERROR, SHARES_MALFORMED)
     NOT_STORED = ("not_stored", ResponseCode.OUT_OF_TIME, NOT_STORED)
     MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
 
@@ -75,11 +102,13 @@ FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
 }
 
 
-def start_refusal(request: RequestFLJob, started: Collection[str], quota: int) -> Refusal | None:
-    """Return what is wrong with a startFLJob in an iteration in which up to ``quota`` devices have ``started``."""
+def start_refusal(request: RequestFLJob, started: Collection[str], config: ServerConfig) -> Refusal | None:
+    """Return what is wrong with a startFLJob in an iteration in which these devices have ``started``."""
     if request.fl_name is None or request.fl_id is None or request.timestamp is None:
         return Refusal.START_SCHEMA
-    if len(started) >= quota:
+    if config.encrypt_type == PW_EXACT and PW_EXACT not in (request.encrypt_types or ()):
+        return Refusal.START_NOT_ANNOUNCED
+    if len(started) >= config.start_fl_job_threshold:
         return Refusal.START_QUOTA_FULL
     if request.data_size < 1:
         return Refusal.DATA_SIZE_SMALL
@@ -91,7 +120,8 @@ def start_refusal(request: RequestFLJob, started: Collection[str], quota: int) -
 def update_form_refusal(request: RequestUpdateModel, config: ServerConfig) -> Refusal | None:
     """Return what is wrong with an updateModel in itself, but for its weights."""
     plain = request.upload_compress_type == CompressType.NO_COMPRESS
-    if None in (request.fl_id, request.timestamp) or (plain and request.feature_map is None):
+    content = request.compress_feature_map if config.encrypt_type == PW_EXACT else request.feature_map
+    if None in (request.fl_id, request.timestamp) or (plain and content is None):
         return Refusal.UPDATE_SCHEMA
     if not plain and request.upload_compress_type != config.upload_compression:
         return Refusal.UPDATE_SCHEMA

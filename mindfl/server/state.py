@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from mindfl.server.coordinator import Coordinator
 
 DIGEST_SIZE = 16
+MODELS_KEPT = 3
 
 AGGREGATED = "Weight aggregation finished! This iteration is valid. Proceed to next iteration."
+UNMASKED = "Weight unmask finished! This iteration is valid. Proceed to next iteration."
+#: not a text of the reference, whose sum is then silently wrong
+UNMASK_FAILED = "Weight unmask failed! This iteration is invalid. Proceed to next iteration."
 DISABLED = "Instance disabled! This iteration is invalid. Proceed to next iteration."
 
 # What the scheduler of the 0.1.0 server answers.
@@ -60,6 +64,26 @@ class JobState:
     enabled: bool
     models: Mapping[int, Weights]
     counted: Mapping[int, frozenset[bytes]] = field(default_factory=dict)
+
+
+class EndedIterations:
+    """The latest models, and who was counted in their iterations. See :class:`JobState`."""
+
+    def __init__(self, models: Mapping[int, Weights], counted: Mapping[int, frozenset[bytes]]) -> None:
+        self.models = dict(models)
+        self.counted = dict(counted)
+
+    def keep(self, number: int, model: Weights, uploaders: Iterable[str] | None) -> None:
+        """Note the model of iteration ``number``, and whose uploads it was made of; None: it failed."""
+        self.models[number] = model
+        if uploaders is not None:
+            self.counted[number] = frozenset(map(digest, uploaders))
+        self.models.pop(number - MODELS_KEPT, None)
+        self.counted.pop(number - MODELS_KEPT, None)
+
+    def was_counted(self, fl_id: str, number: int) -> bool:
+        """Say whether the upload of ``fl_id`` was counted in iteration ``number``."""
+        return digest(fl_id) in self.counted.get(number, ())
 
 
 def digest(fl_id: str) -> bytes:

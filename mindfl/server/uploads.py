@@ -9,7 +9,8 @@ from mindfl.privacy.faults import EncodingError
 from mindfl.privacy.signds import decode_signs
 from mindfl.privacy.sparse import decode_update
 from mindfl.protocol import CompressType, RequestUpdateModel, Weights
-from mindfl.server.config import SIGN_DS, ServerConfig
+from mindfl.server.config import MASKED_TYPES, PW_EXACT, SIGN_DS, ServerConfig
+from mindfl.server.events import Content
 from mindfl.server.refusal import FAULT_REFUSALS, Refusal
 
 
@@ -22,8 +23,11 @@ class Basis:
     data_size: int
 
 
-def uploaded_weights(request: RequestUpdateModel, basis: Basis) -> Weights | Refusal:
-    """Return the weights of an upload, each multiplied by the data size, or why they cannot be known."""
+def uploaded_content(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
+    """Return the weights of an upload, each multiplied by the data size, or why they cannot be known.
+
+    With ``PW_EXACT`` they are masked words, see :class:`mindfl.privacy.secagg.FixedPoint`.
+    """
     decoder = _decoder(request, basis.config)
     try:
         return decoder(request, basis) if decoder else request.feature_map or {}
@@ -33,10 +37,27 @@ def uploaded_weights(request: RequestUpdateModel, basis: Basis) -> Weights | Ref
 
 def _decoder(
     request: RequestUpdateModel, config: ServerConfig
-) -> Callable[[RequestUpdateModel, Basis], Weights] | None:
+) -> Callable[[RequestUpdateModel, Basis], Content | Refusal] | None:
+    if config.encrypt_type in MASKED_TYPES:
+        return _words if config.encrypt_type == PW_EXACT else _masked
     if request.upload_compress_type == CompressType.DIFF_SPARSE_QUANT:
         return _sparse
     return _signs if config.encrypt_type == SIGN_DS and request.sign else None
+
+
+def _masked(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
+    # A mask lies over all weights end to end: with one missing, nobody could take it away.
+    weights = request.feature_map or {}
+    return weights if weights.keys() >= basis.model.keys() else Refusal.WEIGHTS_MISSING
+
+
+def _words(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
+    entries = request.compress_feature_map or ()
+    data = entries[0].compress_data if len(entries) == 1 and entries[0].weight_fullname == PW_EXACT else None
+    fixed, length = basis.config.fixed_point, sum(values.size for values in basis.model.values())
+    if data is None or data.nbytes != length * fixed.dtype.itemsize:
+        return Refusal.WEIGHTS_WRONG_SHAPE
+    return fixed.unpack(data.tobytes(), length, request.fl_id or "")
 
 
 def _sparse(request: RequestUpdateModel, basis: Basis) -> Weights:

@@ -308,7 +308,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "name"),
         [
-            ({"encrypt_type": "PW_ENCRYPT"}, "encrypt_type"),
+            ({"encrypt_type": "ROT13"}, "encrypt_type"),
+            ({"encrypt_type": "PW_ENCRYPT"}, "at least 2 clients"),
             ({"upload_compress_type": "QUANT"}, "upload_compress_type"),
             ({"download_compress_type": "DIFF_SPARSE_QUANT"}, "download_compress_type"),
             ({"encrypt_type": "DP_ENCRYPT", "dp_eps": 0}, "dp_eps must be above 0"),

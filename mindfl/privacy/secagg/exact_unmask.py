@@ -56,9 +56,18 @@ class ExactUnmasking:
         }
         self._revealed = RevealedShares(plan.shamir, holders, survivors)
 
+    def check(self, sender: str, shares: Iterable[ClientShare]) -> None:
+        """Refuse a reconstructSecrets request that :meth:`add` would refuse; see :meth:`RevealedShares.check`."""
+        self._revealed.check(sender, shares)
+
     def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
         """Take in a reconstructSecrets request; see :meth:`RevealedShares.add`."""
         self._revealed.add(sender, shares)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Who has revealed its shares."""
+        return self._revealed.heard
 
     @property
     def ready(self) -> bool:

@@ -31,19 +31,22 @@ class RevealedShares:
         self._shares: dict[str, dict[str, Share]] = {owner: {} for owner in holders}
         self._heard: set[str] = set()
 
-    def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Take in a reconstructSecrets request.
+    def check(self, sender: str, shares: Iterable[ClientShare]) -> dict[str, Share]:
+        """Return the shares of a reconstructSecrets request by their owner.
 
-        Raises :class:`SecureAggregationError`, and takes nothing of it, where ``sender`` did not upload or was heard
-        before, or a share is of a device of which it holds none, has an impossible value, or another place than it was
-        given, or one that another sender claimed.
+        Raises :class:`SecureAggregationError` where ``sender`` did not upload or was heard before, or a share is of a
+        device of which it holds none, has an impossible value, or another place than it was given, or one that another
+        sender claimed.
         """
         if sender not in self._survivors:
             raise SecureAggregationError(Fault.PEER_UNKNOWN, f"the revealed shares of {sender}", "it did not upload")
         if sender in self._heard:
             raise SecureAggregationError(Fault.ORDER, f"the revealed shares of {sender}")
-        parsed = {owner: self._share(sender, owner, message) for owner, message in by_id(shares).items()}
-        for owner, share in parsed.items():
+        return {owner: self._share(sender, owner, message) for owner, message in by_id(shares).items()}
+
+    def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
+        """Take in what :meth:`check` finds good; raises as that does, and then takes nothing."""
+        for owner, share in self.check(sender, shares).items():
             self._shares[owner][sender] = share
         self._heard.add(sender)
 

@@ -68,9 +68,18 @@ class PairwiseUnmasking:
         holders = {owner: {other: None for other in self._owners if other != owner} for owner in self._owners}
         self._revealed = RevealedShares(shamir, holders, survivors)
 
+    def check(self, sender: str, shares: Iterable[ClientShare]) -> None:
+        """Refuse a reconstructSecrets request that :meth:`add` would refuse; see :meth:`RevealedShares.check`."""
+        self._revealed.check(sender, shares)
+
     def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
         """Take in a reconstructSecrets request; see :meth:`RevealedShares.add`."""
         self._revealed.add(sender, shares)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Who has revealed its shares."""
+        return self._revealed.heard
 
     @property
     def ready(self) -> bool:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.coordinator import MODELS_KEPT
 from mindfl.server.iteration import IterationRecord
-from mindfl.server.state import Progress
+from mindfl.server.state import MODELS_KEPT, Progress
 
 PATH = "/iterations"
 WAIT_SECONDS = 20.0

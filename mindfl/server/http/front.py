@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import (
     ENDPOINTS,
+    GetClientList,
+    GetExchangeKeys,
+    GetShareSecrets,
+    ReconstructSecret,
     Request,
+    RequestExchangeKeys,
     RequestFLJob,
     RequestGetModel,
+    RequestShareSecrets,
     RequestUpdateModel,
     Response,
     ResponseCode,
+    ResponseExchangeKeys,
     ResponseFLJob,
     ResponseGetModel,
+    ResponseShareSecrets,
     ResponseUpdateModel,
+    ReturnClientList,
+    ReturnExchangeKeys,
+    ReturnShareSecrets,
+    SendReconstructSecret,
     decode,
     weights_bytes,
 )
 from mindfl.server.clock import Clock
+from mindfl.server.config import PW, PW_EXACT, STABLE_PW
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, Reply
 from mindfl.server.http.replies import ReplyCache
@@ -28,16 +42,30 @@ from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
 
-_SERVED: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
+_PLAIN: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
+_KEYS: tuple[type[Request], ...] = (RequestExchangeKeys, GetExchangeKeys)
+_SECRETS: tuple[type[Request], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
+#: ``encrypt_type`` -> what is served beside the plain rounds
+_SECURE = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
 _INVALID = "The schema of {table} is invalid."
+
+#: the answers to secure requests that cannot be read; two of them have no room for a reason
+_EMPTY_ANSWERS: dict[type[Request], Callable[[int, str, int], Response]] = {
+    RequestExchangeKeys: lambda code, reason, now: ResponseExchangeKeys(retcode=code, reason=reason, iteration=now),
+    GetExchangeKeys: lambda code, _, now: ReturnExchangeKeys(retcode=code, iteration=now),
+    RequestShareSecrets: lambda code, reason, now: ResponseShareSecrets(retcode=code, reason=reason, iteration=now),
+    GetShareSecrets: lambda code, _, now: ReturnShareSecrets(retcode=code, iteration=now),
+    GetClientList: lambda code, reason, now: ReturnClientList(retcode=code, reason=reason, iteration=now),
+    SendReconstructSecret: lambda code, reason, now: ReconstructSecret(retcode=code, reason=reason, iteration=now),
+}
 
 REPEATED = "mindfl-repeated"
 """Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
 
 
-def device_paths(prefix: str) -> dict[str, type[Request]]:
+def device_paths(prefix: str, encrypt_type: str = PW) -> dict[str, type[Request]]:
     """Return which request each path takes, for a job with MindSpore Federated's ``client.http_url_prefix``."""
-    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _SERVED}
+    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _PLAIN + _SECURE.get(encrypt_type, ())}
 
 
 class _Done(NamedTuple):
@@ -55,11 +83,14 @@ class DeviceFront(PathFront):
     """
 
     def __init__(self, workers: Workers, *, prefix: str, clock: Clock) -> None:
-        self._kinds = device_paths(prefix)
-        super().__init__(self._kinds, BodyLimits.for_model(weights_bytes(workers.job.coordinator.model)))
-        self._workers = workers
         self._job = workers.job
         self._coordinator = workers.job.coordinator
+        encrypt_type = self._coordinator.config.encrypt_type
+        self._kinds = device_paths(prefix, encrypt_type)
+        # A word of 64 bits for each weight of 32.
+        largest = weights_bytes(self._coordinator.model) * (2 if encrypt_type == PW_EXACT else 1)
+        super().__init__(self._kinds, BodyLimits.for_model(largest))
+        self._workers = workers
         self._clock = clock
         self._replies = ReplyCache()
         self._windows = WindowTimer(clock.now_ms, self._expire)
@@ -96,6 +127,8 @@ class DeviceFront(PathFront):
         code, reason = ResponseCode.REQUEST_ERROR, _INVALID.format(table=kind.__name__)
         if kind is RequestUpdateModel:
             return ResponseUpdateModel(retcode=code, reason=reason, next_req_time="")
+        if kind in _EMPTY_ANSWERS:
+            return _EMPTY_ANSWERS[kind](code, reason, self._coordinator.iteration)
         if kind is RequestGetModel:
             return ResponseGetModel(retcode=code, reason=reason, iteration=self._coordinator.iteration, timestamp="")
         return ResponseFLJob(
@@ -103,7 +136,7 @@ class DeviceFront(PathFront):
             reason=reason,
             iteration=self._coordinator.iteration,
             next_req_time="",
-            fl_plan_config=self._coordinator.config.plan(),
+            fl_plan_config=self._coordinator.plan,
         )
 
     async def _expire(self) -> int | None:

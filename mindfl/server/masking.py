@@ -1,0 +1,148 @@
+"""Secure aggregation as a coordinator sees it: what belongs to an iteration, and what becomes of a request.
+
+Here and not in :mod:`mindfl.server.secure`, which needs the package cryptography: a job without masks does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mindfl.errors import ProtocolError
+from mindfl.protocol import (
+    ENDPOINTS,
+    FLPlan,
+    RequestExchangeKeys,
+    RequestShareSecrets,
+    SendReconstructSecret,
+    Weights,
+    texts,
+)
+from mindfl.protocol.secure import SecureRequest, SecureResponse
+from mindfl.server import events
+from mindfl.server.aggregate import FeatureLayout, FedAvgSum
+from mindfl.server.config import MASKED_TYPES, PW_EXACT, ServerConfig
+from mindfl.server.refusal import Refusal
+from mindfl.server.state import EndedIterations
+
+if TYPE_CHECKING:
+    from mindfl.server.secure import Rounds, UploadSum, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """What came of an attempt to take the masks out of the sum: the model, or None where that cannot be any more."""
+
+    model: Weights | None
+
+
+class Masking:
+    """The rounds of a job's iterations. ``random``: number of bytes -> that many, which nobody can foresee."""
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._ended: Rounds | None = None
+
+    def begin(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds | None:
+        """Return the rounds of ``iteration``; None in a job without masks."""
+        if config.encrypt_type not in MASKED_TYPES:
+            return None
+        from mindfl.server.secure import make_rounds
+
+        return make_rounds(config, plan, iteration)
+
+    def end(self, rounds: Rounds | None, *, valid: bool) -> None:
+        """Forget what an iteration's devices revealed; keep who they were, for those who come back late."""
+        self._ended = rounds if valid else None
+        if rounds is not None:
+            rounds.forget()
+
+    def judge(
+        self, request: SecureRequest, rounds: Rounds, started: Callable[[str], bool], ended: EndedIterations
+    ) -> Verdict:
+        """Return what becomes of ``request`` while ``rounds`` are running; ``started`` tells who takes part."""
+        from mindfl.server.secure import judge
+
+        return self.late(request, ended) or judge(request, rounds, started)
+
+    def late(self, request: SecureRequest, ended: EndedIterations) -> Verdict | None:
+        """Return what a device is told whose upload was counted in an iteration that is over, None for others."""
+        from mindfl.server.secure import judge_late
+
+        fl_id = request.fl_id or ""
+        if not ended.was_counted(fl_id, request.iteration):
+            return None
+        known = self._ended if self._ended is not None and self._ended.iteration == request.iteration else None
+        return judge_late(request, known)
+
+    def event(self, request: SecureRequest, now_ms: int) -> events.SecureEvent:
+        """Return what happens by ``request``, which was judged to change something."""
+        match request:
+            case RequestExchangeKeys():
+                # Signatures are not looked at, so they are not kept either.
+                bare = replace(request, signature=None, certificate_chain=None)
+                return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), bare)
+            case RequestShareSecrets():
+                return events.SharesDeposited(now_ms, replace(request, signature=None))
+            case SendReconstructSecret():
+                return events.SharesRevealed(now_ms, replace(request, signature=None))
+        raise ProtocolError(f"{ENDPOINTS[type(request)]} changes nothing")
+
+
+def make_sum(config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
+    """Return what adds up the uploads of a job."""
+    if config.encrypt_type != PW_EXACT:
+        return FedAvgSum(layout, constant)
+    from mindfl.server.secure import WordSum
+
+    return WordSum(layout, config.fixed_point, constant)
+
+
+def upload_refusal(rounds: Rounds | None, fl_id: str) -> Refusal | None:
+    """Return why ``fl_id``, which takes part, may not upload now as far as masks are concerned."""
+    if rounds is None:
+        return None
+    if rounds.survivors is not None and fl_id not in rounds.survivors:
+        return Refusal.UPDATE_QUOTA_FULL
+    return None if rounds.shared and fl_id in rounds.sharers else Refusal.UPDATE_NOT_SHARED
+
+
+def unmasked(rounds: Rounds, total: UploadSum, previous: Weights, *, last_chance: bool) -> Unmasked | None:
+    """Take the masks out of the sum where enough is known; None: more shares are worth waiting for.
+
+    ``last_chance``: nobody can be waited for any more. Where a wrong share would be noticed that is done at once;
+    else once all survivors were heard, or at the last chance.
+    """
+    from mindfl.privacy.secagg import SecureAggregationError
+
+    if rounds.survivors is None:
+        return Unmasked(None) if last_chance else None
+    last_chance = last_chance or rounds.survivors == rounds.heard
+    if rounds.certain or (last_chance and rounds.ready):
+        try:
+            return Unmasked(rounds.average(total, previous))
+        except SecureAggregationError:
+            pass  # some share was altered: others may still make up for it
+    return Unmasked(None) if last_chance else None
+
+
+def apply(event: events.SecureEvent, rounds: Rounds | None) -> str:
+    """Let ``event`` happen and return its endpoint. Raises :class:`ProtocolError` where it cannot follow."""
+    if rounds is None:
+        raise ProtocolError("keys or shares in a job without masks")
+    match event:
+        case events.KeysPublished():
+            rounds.publish(event.request, event.draw, event.now_ms)
+        case events.SharesDeposited():
+            rounds.deposit(event.request, event.now_ms)
+        case events.SharesRevealed():
+            rounds.reveal(event.request, event.now_ms)
+    return ENDPOINTS[type(event.request)]
+
+
+def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str, *, closed: bool) -> SecureResponse:
+    """Return the answer to ``request``; ``closed``: it has ended its iteration."""
+    from mindfl.server.secure import answer as written
+
+    return written(request, replace(verdict, reason=texts.REVEAL_LAST) if closed else verdict, iteration, time)

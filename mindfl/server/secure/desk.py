@@ -1,0 +1,175 @@
+"""Answers to the requests of secure aggregation: codes, texts and the order of checks of MindSpore Federated 0.1.0.
+
+Differences, all for the better of the devices: what was given once (keys, shares, survivors) is given again, since an
+answer may get lost; malformed keys and shares are refused, where the reference takes them and spoils the sum; shares
+that come too early are not answered as if they had been counted; and those who come back with the number of the
+iteration that has just ended learn that all went well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mindfl.privacy.secagg import SecureAggregationError
+from mindfl.protocol import (
+    GetClientList,
+    GetExchangeKeys,
+    GetShareSecrets,
+    ReconstructSecret,
+    RequestExchangeKeys,
+    RequestShareSecrets,
+    ResponseCode,
+    ResponseExchangeKeys,
+    ResponseShareSecrets,
+    ReturnClientList,
+    ReturnExchangeKeys,
+    ReturnShareSecrets,
+    SendReconstructSecret,
+    texts,
+)
+from mindfl.protocol.secure import SecureRequest, SecureResponse
+from mindfl.server.refusal import Refusal
+from mindfl.server.secure.rounds import Rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to answer: a refusal, or else the reason of the success. ``fresh``: the state changes by the request."""
+
+    refusal: Refusal | None = None
+    reason: str = ""
+    fresh: bool = False
+    fault: str = ""
+    found: tuple[Any, ...] = ()
+
+
+def judge(request: SecureRequest, rounds: Rounds, started: Callable[[str], bool]) -> Verdict:
+    """Return what becomes of ``request``. ``started`` tells whether a device takes part in the iteration."""
+    fl_id = request.fl_id or ""
+    match request:
+        case RequestExchangeKeys():
+            return _exchange(request, rounds, started)
+        case GetExchangeKeys():
+            checks = (
+                (request.iteration != rounds.iteration, Refusal.KEYS_STALE),
+                (not rounds.exchanged, Refusal.KEYS_NOT_READY),
+                (fl_id not in rounds.published, Refusal.KEYS_STRANGER),
+            )
+            return _first(checks) or Verdict(found=rounds.keys_for(fl_id))
+        case RequestShareSecrets():
+            return _share(request, rounds)
+        case GetShareSecrets():
+            checks = (
+                (request.iteration != rounds.iteration, Refusal.SECRETS_STALE),
+                (not rounds.shared, Refusal.SECRETS_NOT_READY),
+                (fl_id not in rounds.deposits, Refusal.SECRETS_STRANGER),
+            )
+            return _first(checks) or Verdict(found=rounds.shares_for(fl_id))
+        case GetClientList():
+            checks = (
+                (request.iteration != rounds.iteration, Refusal.LIST_STALE),
+                (rounds.survivors is None, Refusal.LIST_NOT_READY),
+                (fl_id not in (rounds.survivors or ()), Refusal.LIST_STRANGER),
+            )
+            return _first(checks) or Verdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(fl_id))
+        case SendReconstructSecret():
+            return _reveal(request, rounds)
+    raise TypeError(f"no request of secure aggregation here: {type(request).__name__}")
+
+
+def _first(checks: tuple[tuple[bool, Refusal], ...]) -> Verdict | None:
+    return next((Verdict(refusal) for applies, refusal in checks if applies), None)
+
+
+def _exchange(request: RequestExchangeKeys, rounds: Rounds, started: Callable[[str], bool]) -> Verdict:
+    fl_id = request.fl_id or ""
+    known = rounds.published.get(fl_id)
+    if known is not None and request.iteration == rounds.iteration:
+        return Verdict(reason=texts.EXCHANGE_AGAIN)
+    checks = (
+        (rounds.exchanged, Refusal.EXCHANGE_QUOTA_FULL),
+        (request.iteration != rounds.iteration, Refusal.EXCHANGE_STALE),
+        (not started(fl_id), Refusal.EXCHANGE_NOT_STARTED),
+    )
+    refused = _first(checks)
+    if refused:
+        return refused
+    try:
+        rounds.check_published(request)
+    except SecureAggregationError as error:
+        return Verdict(Refusal.EXCHANGE_KEYS, fault=error.fault.value)
+    return Verdict(reason=texts.EXCHANGE_SUCCESS, fresh=True)
+
+
+def _share(request: RequestShareSecrets, rounds: Rounds) -> Verdict:
+    fl_id = request.fl_id or ""
+    if fl_id in rounds.deposits and request.iteration == rounds.iteration:
+        return Verdict(reason=texts.SHARE_AGAIN)
+    checks = (
+        (rounds.shared, Refusal.SHARE_QUOTA_FULL),
+        (request.iteration != rounds.iteration, Refusal.SHARE_STALE),
+        (not rounds.exchanged or fl_id not in rounds.published, Refusal.SHARE_STRANGER),
+    )
+    refused = _first(checks)
+    if refused:
+        return refused
+    try:
+        rounds.check_deposited(request)
+    except SecureAggregationError as error:
+        return Verdict(Refusal.SHARE_CONTENT, fault=error.fault.value)
+    return Verdict(reason=texts.SHARE_SUCCESS, fresh=True)
+
+
+def _reveal(request: SendReconstructSecret, rounds: Rounds) -> Verdict:
+    fl_id = request.fl_id or ""
+    checks = (
+        (request.iteration != rounds.iteration, Refusal.REVEAL_STALE),
+        (rounds.survivors is None, Refusal.REVEAL_NOT_READY),
+        (fl_id not in (rounds.survivors or ()), Refusal.REVEAL_STRANGER),
+    )
+    refused = _first(checks)
+    if refused:
+        return refused
+    if fl_id in rounds.heard:
+        return Verdict(reason=texts.REVEAL_SUCCESS)
+    try:
+        rounds.check_revealed(request)
+    except SecureAggregationError as error:
+        return Verdict(Refusal.REVEAL_CONTENT, fault=error.fault.value)
+    return Verdict(reason=texts.REVEAL_SUCCESS, fresh=True)
+
+
+def judge_late(request: SecureRequest, rounds: Rounds | None) -> Verdict | None:
+    """Return what a survivor of an iteration that is over is told; ``rounds`` are its rounds, if they are still known.
+
+    None where there is nothing to say but that it comes too late.
+    """
+    if isinstance(request, SendReconstructSecret):
+        return Verdict(reason=texts.REVEAL_QUOTA_FULL)
+    if isinstance(request, GetClientList) and rounds is not None:
+        return Verdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(request.fl_id or ""))
+    return None
+
+
+def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str) -> SecureResponse:
+    """Return the message that says so; ``iteration`` is the running one."""
+    refusal = verdict.refusal
+    code = refusal.retcode if refusal and refusal.retcode else ResponseCode.SUCCEED
+    common: dict[str, Any] = {"retcode": code, "iteration": iteration, "next_req_time": time}
+    reason = verdict.reason
+    if refusal:
+        reason = refusal.text.format(fl_id=request.fl_id, fault=verdict.fault, time=time)
+    match request:
+        case RequestExchangeKeys():
+            return ResponseExchangeKeys(reason=reason, **common)
+        case GetExchangeKeys():
+            return ReturnExchangeKeys(remote_publickeys=None if refusal else verdict.found, **common)
+        case RequestShareSecrets():
+            return ResponseShareSecrets(reason=reason, **common)
+        case GetShareSecrets():
+            return ReturnShareSecrets(encrypted_shares=None if refusal else verdict.found, **common)
+        case GetClientList():
+            return ReturnClientList(reason=reason, clients=verdict.found, **common)
+    return ReconstructSecret(reason=reason, **common)

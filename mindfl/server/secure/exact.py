@@ -1,0 +1,125 @@
+"""The steps of an iteration with ``PW_EXACT``: whole numbers, neighbours instead of everybody, checked secrets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from functools import cached_property
+
+from mindfl.privacy.secagg import (
+    ExactKeys,
+    ExactUnmasking,
+    Fault,
+    Round,
+    SecureAggregationError,
+    SeededRandom,
+    check_deposit,
+    check_exact_keys,
+)
+from mindfl.privacy.secagg.exact import SEALED_BYTES
+from mindfl.protocol import (
+    ClientPublicKeys,
+    ClientShare,
+    FLPlan,
+    RequestExchangeKeys,
+    RequestShareSecrets,
+    SendReconstructSecret,
+    Weights,
+)
+from mindfl.server.config import ServerConfig
+from mindfl.server.secure.rounds import Rounds, workers
+from mindfl.server.secure.sums import UploadSum
+
+
+class ExactRounds(Rounds):
+    """``PW_EXACT``. A device learns keys, shares and survivors of its neighbours only, and nothing of the others."""
+
+    def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
+        super().__init__(config, plan, iteration)
+        context = (self.params.p or b"") + iteration.to_bytes(8, "big")
+        self._plan = Round(context, self.params.t)
+        self._draws = hashlib.sha256()
+        self._unmasking: ExactUnmasking | None = None
+
+    def check_published(self, request: RequestExchangeKeys) -> None:
+        """See :meth:`Rounds.check_published`."""
+        check_exact_keys(_exact_keys(request))
+
+    def keys_for(self, fl_id: str) -> tuple[ClientPublicKeys, ...]:
+        """Return those of the neighbours, by ascending id."""
+        return tuple(
+            ClientPublicKeys(fl_id=owner, c_pk=keys.c_pk, s_pk=keys.s_pk, pw_salt=keys.pw_salt)
+            for owner in self._neighbours[fl_id]
+            for keys in (self.published[owner],)
+        )
+
+    def check_deposited(self, request: RequestShareSecrets) -> None:
+        """See :meth:`Rounds.check_deposited`."""
+        sender = request.fl_id or ""
+        check_deposit(sender, request.encrypted_shares or (), self._neighbours[sender], SEALED_BYTES)
+
+    def shares_for(self, fl_id: str) -> tuple[ClientShare, ...]:
+        """Return what its neighbours deposited for it, by ascending sender."""
+        return tuple(
+            ClientShare(fl_id=sender, share=self.deposits[sender][fl_id].share)
+            for sender in self._neighbours[fl_id]
+            if sender in self.deposits
+        )
+
+    def survivors_for(self, fl_id: str) -> tuple[str, ...]:
+        """Return those among its neighbours, and itself."""
+        survivors = self.survivors or frozenset()
+        return tuple(sorted(survivors.intersection((*self._neighbours[fl_id], fl_id))))
+
+    def check_revealed(self, request: SendReconstructSecret) -> None:
+        """See :meth:`Rounds.check_revealed`."""
+        self._open.check(request.fl_id or "", request.reconstruct_secret_shares or ())
+
+    @property
+    def heard(self) -> Collection[str]:
+        """See :attr:`Rounds.heard`."""
+        return self._unmasking.heard if self._unmasking else ()
+
+    @property
+    def ready(self) -> bool:
+        """See :attr:`Rounds.ready`."""
+        return self._unmasking is not None and self._unmasking.ready
+
+    @property
+    def certain(self) -> bool:
+        """Every secret is checked against what its owner published."""
+        return self.ready
+
+    def average(self, total: UploadSum, previous: Weights) -> Weights:
+        """See :meth:`Rounds.average`."""
+        return total.average(previous, lambda words: self._open.unmask(words, workers()))
+
+    def publish(self, request: RequestExchangeKeys, draw: bytes, now_ms: int) -> None:
+        """Take in an accepted exchangeKeys."""
+        super().publish(request, draw, now_ms)
+        self._draws.update(draw)
+
+    def _begin_unmasking(self, survivors: frozenset[str]) -> None:
+        published = {owner: _exact_keys(keys) for owner, keys in self.published.items()}
+        self._unmasking = ExactUnmasking(self._plan, published, self._neighbours, self.sharers, survivors)
+
+    def _forget_unmasking(self) -> None:
+        self._unmasking = None
+
+    def _reveal(self, sender: str, shares: tuple[ClientShare, ...]) -> None:
+        self._open.add(sender, shares)
+
+    @cached_property
+    def _neighbours(self) -> Mapping[str, tuple[str, ...]]:
+        """Who shares with whom; asked for once all keys are there, so that nobody could choose its place."""
+        return self.config.graph.neighbours(self.published, SeededRandom(self._draws.digest(), "graph"))
+
+    @property
+    def _open(self) -> ExactUnmasking:
+        if self._unmasking is None:
+            raise SecureAggregationError(Fault.ORDER, "a reconstructSecrets")
+        return self._unmasking
+
+
+def _exact_keys(request: RequestExchangeKeys) -> ExactKeys:
+    return ExactKeys(request.fl_id or "", request.c_pk or b"", request.s_pk or b"", request.pw_salt or b"")
