@@ -10,6 +10,7 @@ from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
 from mindfl.client.encoding import received_weights
 from mindfl.client.flow import Flow, Send, Wait
 from mindfl.client.joblog import JobLog
+from mindfl.client.requests import model_request
 from mindfl.errors import ProtocolError, TransportError
 from mindfl.protocol import (
     PlainText,
@@ -18,12 +19,11 @@ from mindfl.protocol import (
     ResponseCode,
     ResponseFLJob,
     ResponseGetModel,
-    ResponseUpdateModel,
     Weights,
     texts,
 )
 
-TableT = TypeVar("TableT", ResponseFLJob, ResponseUpdateModel, ResponseGetModel)
+TableT = TypeVar("TableT", bound=Response)
 
 
 class ComeBackLater(Exception):  # noqa: N818 - a turn of the flow, not an error
@@ -42,6 +42,14 @@ class NotReady(ComeBackLater):
         self.text = text
 
 
+class Distrusted(ComeBackLater):
+    """What the server or another device sent is refused for ``fault``: no further part in this iteration."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(None)
+        self.fault = fault
+
+
 class JobOver(Exception):  # noqa: N818 - a turn of the flow, not an error
     """The server's job is finished or disabled."""
 
@@ -49,10 +57,13 @@ class JobOver(Exception):  # noqa: N818 - a turn of the flow, not an error
 class Conversation:
     """One client's exchanges. ``stage`` and ``iteration`` say where in the job it is: errors name them."""
 
-    def __init__(self, config: ClientConfig, steady_ms: Callable[[], int], lines: JobLog) -> None:
+    def __init__(
+        self, config: ClientConfig, now_ms: Callable[[], int], steady_ms: Callable[[], int], lines: JobLog
+    ) -> None:
         self.stage = ""
         self.iteration = 0
         self._config = config
+        self._now_ms = now_ms
         self._steady_ms = steady_ms
         self._lines = lines
         self._answered = False
@@ -90,13 +101,26 @@ class Conversation:
         if isinstance(answer, table):
             return answer
         text = answer.text if isinstance(answer, PlainText) else repr(type(answer).__name__)
-        if texts.FINISHED in text:
+        if self.finished(answer):
             self._lines.server_finished(self.stage, texts.FINISHED)
             raise JobOver
         not_ready = self.not_ready(answer)
         if not_ready is not None:
             raise NotReady(not_ready)
         raise self.error(f"got an answer it cannot use: {text[:200]}")
+
+    def ask_model(self, iteration: int) -> Flow[ResponseGetModel]:
+        """Return the answer to getModel, which holds a model unless its code is SUC_NOT_READY."""
+        self.stage = "getModel"
+        answer, _ = yield from self.exchange(model_request(self._config, iteration, self._now_ms()))
+        response = self.table(answer, ResponseGetModel)
+        if response.retcode != ResponseCode.SUC_NOT_READY:
+            self.check_code(response.retcode, response.reason, None)
+        return response
+
+    def finished(self, answer: Response | None) -> bool:
+        """Tell whether ``answer`` is the bare text of a server whose job is over."""
+        return isinstance(answer, PlainText) and texts.FINISHED in answer.text
 
     def not_ready(self, answer: Response | None) -> str | None:
         """Return what ``answer`` says where it is the bare text of a server that is not ready, else None."""
@@ -108,7 +132,7 @@ class Conversation:
         if code == ResponseCode.OUT_OF_TIME:
             raise ComeBackLater(_milliseconds(next_req_time or ""))
         if code != ResponseCode.SUCCEED:
-            raise self.error(f"was refused with code {code}: {reason}")
+            raise self.error(f"was refused with code {code}: {reason or 'no reason was given'}")
 
     def model_in(self, response: ResponseFLJob | ResponseGetModel) -> Weights | None:
         """Return the model in ``response``, if there is one. Raises :class:`ProtocolError` where it is broken."""

@@ -11,24 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.client.config import ClientConfig
-from mindfl.client.conversation import ComeBackLater, Conversation, JobOver, NotReady
+from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog
+from mindfl.client.masking import Masking, PairKeysOf
 from mindfl.client.modelfiles import ModelFiles
-from mindfl.client.requests import model_request, start_request, update_request
+from mindfl.client.requests import start_request, update_request
 from mindfl.client.trainer import Trainer
+from mindfl.client.uploading import Uploading
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.protocol import (
     FLPlan,
-    PlainText,
     RequestUpdateModel,
-    Response,
     ResponseCode,
     ResponseFLJob,
-    ResponseGetModel,
-    ResponseUpdateModel,
     Weights,
     texts,
 )
@@ -49,8 +47,9 @@ class DeviceClient:
 
     ``now_ms`` gives milliseconds since the epoch, as the device's clock shows them; ``steady_ms`` those of a clock that
     is never set, by which patience and durations are measured. ``randomness`` is that of noise and of choices that
-    must not be guessed, by iteration. ``files`` are backed up when a job or task begins and
-    take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
+    must not be guessed, by iteration. ``pair_keys`` derives the keys of secure aggregation for all devices of a process
+    (:data:`mindfl.client.masking.PairKeysOf`); None: this device for itself. ``files`` are backed up when a job or
+    task begins and take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
 
     Failures of the trainer are raised as :class:`ClientError`, refusals and nonsense from the server as
     :class:`ProtocolError`, a server that cannot be reached as :class:`TransportError`; all name the client and the
@@ -67,6 +66,7 @@ class DeviceClient:
         *,
         steady_ms: Callable[[], int] = monotonic_ms,
         randomness: Randomness = system_randomness,
+        pair_keys: PairKeysOf | None = None,
     ) -> None:
         self.config = config
         self._trainer = trainer
@@ -74,8 +74,18 @@ class DeviceClient:
         self._steady_ms = steady_ms
         self._files = files
         self._lines = JobLog(log, config, trainer)
-        self._talk = Conversation(config, steady_ms, self._lines)
-        self._encoder = UploadEncoder(randomness, self._lines.privacy, steady_ms)
+        self._talk = Conversation(config, now_ms, steady_ms, self._lines)
+        self._masking = Masking(
+            config,
+            self._talk,
+            self._lines,
+            now_ms=now_ms,
+            steady_ms=steady_ms,
+            randomness=randomness,
+            pair_keys=pair_keys,
+        )
+        self._encoder = UploadEncoder(randomness, self._lines.privacy, steady_ms, self._masking.hide)
+        self._uploading = Uploading(config, self._talk, self._lines, self._encoder)
         self._iterations = 1
         self._accuracy: float | None = None
         self._evaluated: int | None = None
@@ -127,7 +137,7 @@ class DeviceClient:
         self._lines.task_started("getModel")
         self._back_up()
         try:
-            response = yield from self._ask_model(0)
+            response = yield from self._talk.ask_model(0)
             self._lines.model_response(response)
             self._load(self._talk.model_in(response))
             self._save()
@@ -154,6 +164,7 @@ class DeviceClient:
 
     def _next_iteration(self) -> Flow[IterationOutcome]:
         self._taking_part = None
+        fault = ""
         for _ in range(self.config.max_restarts + 1):
             try:
                 return (yield from self._one_iteration())
@@ -161,22 +172,33 @@ class DeviceClient:
                 wait = self._wait_until(pause.at_ms)
                 if isinstance(pause, NotReady):
                     self._lines.server_not_ready(self._talk.stage, pause.text)
+                if isinstance(pause, Distrusted):
+                    fault = pause.fault
+                    self._lines.masks.distrusted(self._talk.stage, self._talk.iteration, fault)
             self._taking_part = None
             # Outside of the handler, so that the frames of the failed attempt and what they hold are gone.
             self._lines.waiting(self._talk.stage, self._talk.iteration, wait.ms)
             self._lines.flush()
             yield wait
         self._lines.too_many_restarts(self.config.max_restarts)
-        raise self._talk.error(
-            f"was told to come back later {self.config.max_restarts + 1} times in a row",
+        raise self._gave_up(fault)
+
+    def _gave_up(self, fault: str) -> ProtocolError:
+        times = f"{self.config.max_restarts + 1} times in a row"
+        if fault:
+            return self._talk.error(
+                f"had to start again {times}: {fault}",
+                hint="the server, or another device, does not keep to the protocol: look at the server's log",
+            )
+        return self._talk.error(
+            f"was told to come back later {times}",
             hint="raise start_fl_job_threshold on the server, or start fewer clients",
         )
 
     def _one_iteration(self) -> Flow[IterationOutcome]:
         plan = yield from self._start()
         before = self._evaluate(self._talk.iteration - 1)
-        loss = self._train(plan)
-        yield from self._upload(loss, before)
+        loss = yield from self._contribute(plan, before)
         yield from self._await_model()
         after = self._evaluate(self._talk.iteration) if self.config.evaluate_aggregated else None
         return IterationOutcome(
@@ -189,6 +211,22 @@ class DeviceClient:
             eval_size=self._trainer.eval_size,
             epochs=plan.epochs,
         )
+
+    def _contribute(self, plan: FLPlan, before: float | None) -> Flow[float]:
+        """Train and upload, in the form that the plan asks for; return the loss."""
+        try:
+            yield from self._agree()
+            loss = self._train(plan)
+            counted = yield from self._uploading.send(self._update_request(loss, before))
+            yield from self._masking.reveal(counted=counted)
+            return loss
+        finally:
+            self._masking.wipe()
+
+    def _agree(self) -> Flow[None]:
+        model = yield from self._masking.agree(self._trainer.train_size)
+        if model is not None:
+            self._load(model)
 
     def _start(self) -> Flow[FLPlan]:
         self._talk.stage = "startFLJob"
@@ -213,6 +251,7 @@ class DeviceClient:
         with self._talk.named():
             self._encoder.begin(response, plan, model)
         self._load(model)
+        self._masking.begin(plan.cipher, model, lambda: self._guarded(self._trainer.weights))
         self._taking_part = self._talk.iteration
         self._lines.start_accepted(response, plan, sum(values.size for values in model.values()))
         return plan
@@ -229,7 +268,7 @@ class DeviceClient:
 
     def _model_to_start_from(self, refusal: ResponseFLJob) -> Flow[Weights | None]:
         """Fetch the model that the lost answer held."""
-        response = yield from self._ask_model(refusal.iteration - 1)
+        response = yield from self._talk.ask_model(refusal.iteration - 1)
         self._talk.stage = "startFLJob"
         if response.iteration != refusal.iteration:
             raise ComeBackLater(None)
@@ -274,51 +313,6 @@ class DeviceClient:
         self._lines.training_succeeded()
         return loss
 
-    def _upload(self, loss: float, accuracy: float | None) -> Flow[None]:
-        self._talk.stage = "updateModel"
-        answer, repeated = yield from self._send_upload(self._update_request(loss, accuracy))
-        if repeated and isinstance(answer, PlainText) and texts.FINISHED in answer.text:
-            return  # The lost request may have ended the job; its last model is still given away.
-        response = self._talk.table(answer, ResponseUpdateModel)
-        self._lines.update_response(response)
-        if response.retcode == ResponseCode.SUCCEED:
-            self._encoder.uploaded()
-        if repeated and response.retcode == ResponseCode.OUT_OF_TIME:
-            yield from self._check_whether_counted(response)
-        else:
-            self._talk.check_code(response.retcode, response.reason, response.next_req_time)
-
-    def _send_upload(self, request: RequestUpdateModel) -> Flow[tuple[Response | None, bool]]:
-        """Send ``request``, and again where a server between two iterations says that it is not ready.
-
-        The reference starts again then, which a server that has counted it in already refuses: nobody could go on.
-        ``request`` must not outlive this: a client that waits for the others holds no weights.
-        """
-        answer, repeated = yield from self._talk.exchange(request)
-        for _ in range(self.config.max_restarts):
-            not_ready = self._talk.not_ready(answer)
-            if not_ready is None:
-                break
-            self._lines.server_not_ready(self._talk.stage, not_ready)
-            self._lines.flush()
-            yield Wait(self.config.poll_ms)
-            answer, again = yield from self._talk.exchange(request)
-            repeated = repeated or again
-        return answer, repeated
-
-    def _check_whether_counted(self, refusal: ResponseUpdateModel) -> Flow[None]:
-        """Start again where the server has forgotten this client; in all other cases the model is worth waiting for.
-
-        The lost request was counted, or the iteration ended meanwhile. A server that does not know the client has
-        either ended the iteration too, or lost its memory and still waits for uploads.
-        """
-        if refusal.reason != texts.UPDATE_NOT_STARTED.format(fl_id=self.config.fl_id):
-            return
-        response = yield from self._ask_model(self._talk.iteration)
-        self._talk.stage = "updateModel"
-        if response.retcode == ResponseCode.SUC_NOT_READY:
-            self._talk.check_code(refusal.retcode, refusal.reason, refusal.next_req_time)
-
     def _update_request(self, loss: float, accuracy: float | None) -> RequestUpdateModel:
         fields = self._guarded(lambda: self._encoder.encode(self._trainer.weights(), self._trainer.train_size))
         number, now_ms = self._talk.iteration, self._now_ms()
@@ -329,7 +323,7 @@ class DeviceClient:
         logged = False
         while True:
             try:
-                response = yield from self._ask_model(self._talk.iteration)
+                response = yield from self._talk.ask_model(self._talk.iteration)
                 if response.retcode == ResponseCode.SUCCEED:
                     break
                 # The reference asks every 10 s and logs each time; asking more often must not swell the log.
@@ -354,15 +348,6 @@ class DeviceClient:
         # A server that has moved on may have sent a later model, which then has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
             self._evaluated = None
-
-    def _ask_model(self, iteration: int) -> Flow[ResponseGetModel]:
-        self._talk.stage = "getModel"
-        request = model_request(self.config, iteration, self._now_ms())
-        answer, _ = yield from self._talk.exchange(request)
-        response = self._talk.table(answer, ResponseGetModel)
-        if response.retcode != ResponseCode.SUC_NOT_READY:
-            self._talk.check_code(response.retcode, response.reason, None)
-        return response
 
     def _wait_until(self, at_ms: int | None) -> Wait:
         ahead = 0 if at_ms is None else at_ms - self._now_ms()

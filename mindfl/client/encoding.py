@@ -33,8 +33,12 @@ from mindfl.protocol import (
 Randomness: TypeAlias = Callable[[int], RandomBytes]
 """Iteration -> a source of random bytes for its upload."""
 
+Hide: TypeAlias = Callable[[Weights, int], dict[str, Any]]
+"""Trained weights, samples -> the fields of RequestUpdateModel that hold them, masked."""
+
 #: what these devices can do
-ENCRYPT_TYPES = ("NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS")
+MASKED_TYPES = ("PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT")
+ENCRYPT_TYPES = ("NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS", *MASKED_TYPES)
 UPLOAD_TYPES = (CompressType.NO_COMPRESS, CompressType.DIFF_SPARSE_QUANT)
 _NO_VALUES = np.zeros(0, np.float32)
 
@@ -67,12 +71,14 @@ class UploadEncoder:
     """Encodes one device's uploads; keeps its bound on updates from iteration to iteration.
 
     The model that an iteration began with is held as long as it is needed: with DP_ENCRYPT until the next one is there.
+    ``hide`` masks uploads for :data:`MASKED_TYPES`.
     """
 
-    def __init__(self, randomness: Randomness, lines: PrivacyLog, steady_ms: Callable[[], int]) -> None:
+    def __init__(self, randomness: Randomness, lines: PrivacyLog, steady_ms: Callable[[], int], hide: Hide) -> None:
         self._randomness = randomness
         self._lines = lines
         self._steady_ms = steady_ms
+        self._hide = hide
         self._bound = ClipBound()
         self._asked = ResponseFLJob()
         self._cipher = CipherPublicParams()
@@ -96,10 +102,13 @@ class UploadEncoder:
             raise ProtocolError(f"cannot do the encryption the server asks for ({self._kind})")
         if response.upload_compress_type not in UPLOAD_TYPES:
             raise ProtocolError(f"cannot compress as the server asks for (type {response.upload_compress_type:d})")
+        masked, compressed = self._kind in MASKED_TYPES, response.upload_compress_type != CompressType.NO_COMPRESS
+        if masked and compressed:
+            raise ProtocolError(f"cannot compress what {self._kind} masks, as the server asks for")
         # Without the weights of the answer, which may be no more than the body that they came in.
         self._asked = replace(response, feature_map=None, compress_feature_map=None)
-        plain = self._kind == "NOT_ENCRYPT" and response.upload_compress_type == CompressType.NO_COMPRESS
-        self._received = {} if plain else received
+        needed = compressed or self._kind in ("DP_ENCRYPT", "SIGNDS")
+        self._received = received if needed else {}
 
     def training_begins(self) -> None:
         """Log what is to become of what training brings."""
@@ -123,7 +132,10 @@ class UploadEncoder:
             multiplier = noise_multiplier(self._dp.dp_eps, self._dp.dp_delta)
             trained = add_noise(trained, received, self._bound, multiplier, random).weights
         compression = self._asked.upload_compress_type
-        fields = self._compressed(trained, received, samples) if compression else _plain(trained, samples)
+        if self._kind in MASKED_TYPES:
+            fields = self._hide(trained, samples)
+        else:
+            fields = self._compressed(trained, received, samples) if compression else _plain(trained, samples)
         self._lines.encoded(self._kind, compression, self._steady_ms() - begin)
         return fields
 

@@ -2,7 +2,8 @@
 
 A flow is a generator. It yields :class:`Send` and wants the response sent in; it yields :class:`Wait` or
 :class:`IterationDone` and wants None, after that time or whenever the next iteration may begin. So the same flow runs
-in a simulation, over HTTP, or in a test that steps the clock by hand. While it waits it holds no weights.
+in a simulation, over HTTP, or in a test that steps the clock by hand. While it waits it holds no weights, but for the
+model to train from while devices exchange keys: whoever else uses its trainer meanwhile does no harm.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from mindfl.client.config import ClientConfig
 from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
+from mindfl.client.masklog import MaskLog
 from mindfl.client.privacylog import PrivacyLog
 from mindfl.client.trainer import Trainer
 from mindfl.protocol import FLPlan, ResponseCode, ResponseFLJob, ResponseGetModel, ResponseUpdateModel
@@ -52,6 +53,7 @@ class JobLog:
         self._config = config
         self._trainer = trainer
         self.privacy = PrivacyLog(self._say)
+        self.masks = MaskLog(self._say)
 
     def flush(self) -> None:
         """Write what was collected."""

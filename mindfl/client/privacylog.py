@@ -14,6 +14,8 @@ _BUILDER = "UpdateModel$RequestUpdateModelBuilder"
 _BEFORE = {"NOT_ENCRYPT": "don't mask model", "DP_ENCRYPT": "set parameters for DP_ENCRYPT!"}
 _BEFORE["SIGNDS"] = "set parameters for SignDS!"
 _AFTER = {"NOT_ENCRYPT": "haven't mask model"}
+#: has lines of its own before training, and with the first two after the upload, see :mod:`mindfl.client.masklog`
+_MASKED = ("PW_ENCRYPT", "PW_EXACT", "STABLE_PW_ENCRYPT")
 
 
 def java_double(value: float) -> str:
@@ -39,7 +41,8 @@ class PrivacyLog:
 
     def before_training(self, kind: str) -> None:
         """Training is about to begin."""
-        self._say("FLLiteClient getFeatureMask", f"[Encrypt] {_BEFORE[kind]}")
+        if kind not in _MASKED:
+            self._say("FLLiteClient getFeatureMask", f"[Encrypt] {_BEFORE[kind]}")
 
     def encoded(self, kind: str, compression: CompressType, milliseconds: int) -> None:
         """The upload is ready."""
@@ -56,7 +59,8 @@ class PrivacyLog:
 
     def uploaded(self, kind: str) -> None:
         """The server took the upload."""
-        self._say("FLLiteClient unMasking", f"[Encrypt] {_AFTER.get(kind, f'{kind} do not need unmasking')}")
+        if kind not in _MASKED[:2]:
+            self._say("FLLiteClient unMasking", f"[Encrypt] {_AFTER.get(kind, f'{kind} do not need unmasking')}")
 
     def bound(self, moved: float, bound: float, *, changed: bool) -> None:
         """The global model moved this far, which left this bound on updates."""
@@ -89,4 +93,6 @@ def _parameters(cipher: CipherPublicParams | None) -> dict[str, str]:
             "signGlobalLr": java_float(signs.sign_global_lr),
             "SignDimOut": str(signs.sign_dim_out),
         }
+    if kind in _MASKED and cipher and cipher.pw_params:
+        return {"minSecretNum": str(cipher.pw_params.t)}
     return {}

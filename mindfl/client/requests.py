@@ -22,6 +22,9 @@ from mindfl.protocol import (
 SCORES_NAME = "DirectClassifierResult"
 """What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
 
+OWN_ENCRYPT_TYPES = ("PW_EXACT",)
+"""Encryptions of mindfl's own that these devices can do; a server asks nobody for them who does not say so."""
+
 _DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)
 
 
@@ -35,6 +38,7 @@ def start_request(config: ClientConfig, trainer: Trainer, iteration: int, now_ms
         eval_data_size=trainer.eval_size,
         timestamp=str(now_ms),
         download_compress_types=_DECODABLE,
+        encrypt_types=OWN_ENCRYPT_TYPES,
     )
 
 

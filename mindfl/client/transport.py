@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from mindfl.client.flow import Effect, Flow, IterationDone, Send, Wait
 from mindfl.errors import ProtocolError
 from mindfl.protocol import (
+    ClientPublicKeys,
+    ClientShare,
     Request,
+    RequestExchangeKeys,
+    RequestShareSecrets,
     RequestUpdateModel,
     Response,
     ResponseFLJob,
     ResponseGetModel,
+    ReturnClientList,
+    ReturnExchangeKeys,
+    ReturnShareSecrets,
+    SendReconstructSecret,
     weights_bytes,
 )
 
@@ -40,8 +48,8 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was exchanged so far. Bytes count the values of the weights in either direction, as they are encoded,
-    without framing."""
+    """What was exchanged so far. Bytes count the values of the weights in either direction, as they are encoded, and
+    the keys and shares of secure aggregation; without framing."""
 
     requests: int = 0
     bytes_up: int = 0
@@ -80,8 +88,12 @@ class TrafficMeter:
 
     def count(self, request: Request, response: Response) -> None:
         """Count one exchange."""
-        up = _content_bytes(request) if isinstance(request, RequestUpdateModel) else 0
-        down = _content_bytes(response) if isinstance(response, ResponseFLJob | ResponseGetModel) else 0
+        up = _content_bytes(request) if isinstance(request, RequestUpdateModel) else _secret_bytes(request)
+        down = (
+            _content_bytes(response)
+            if isinstance(response, ResponseFLJob | ResponseGetModel)
+            else _secret_bytes(response)
+        )
         with self._lock:
             self._traffic += Traffic(1, up, down)
 
@@ -94,6 +106,29 @@ def _content_bytes(message: RequestUpdateModel | ResponseFLJob | ResponseGetMode
     if isinstance(message, RequestUpdateModel) and message.index_array is not None:
         size += message.index_array.nbytes + _SIGN_BYTES
     return size
+
+
+def _secret_bytes(message: object) -> int:
+    """Return what keys, shares and lists of clients in ``message`` take."""
+    if isinstance(message, RequestExchangeKeys):
+        return _key_bytes(message) + len(message.ind_iv or b"")
+    if isinstance(message, ReturnExchangeKeys):
+        return sum(len(keys.fl_id or "") + _key_bytes(keys) for keys in message.remote_publickeys or ())
+    if isinstance(message, RequestShareSecrets | ReturnShareSecrets):
+        return _share_bytes(message.encrypted_shares)
+    if isinstance(message, SendReconstructSecret):
+        return _share_bytes(message.reconstruct_secret_shares)
+    if isinstance(message, ReturnClientList):
+        return sum(map(len, message.clients or ()))
+    return 0
+
+
+def _key_bytes(keys: RequestExchangeKeys | ClientPublicKeys) -> int:
+    return sum(len(part or b"") for part in (keys.c_pk, keys.s_pk, keys.pw_iv, keys.pw_salt))
+
+
+def _share_bytes(shares: Sequence[ClientShare] | None) -> int:
+    return sum(len(share.fl_id or "") + len(share.share or b"") for share in shares or ())
 
 
 class InProcessTransport:

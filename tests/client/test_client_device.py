@@ -96,6 +96,7 @@ def test_the_messages_of_one_iteration():
         eval_data_size=20,
         timestamp=str(T0),
         download_compress_types=(CompressType.NO_COMPRESS, CompressType.QUANT),
+        encrypt_types=("PW_EXACT",),
     )
     assert isinstance(update, RequestUpdateModel)
     assert (update.fl_name, update.fl_id, update.iteration, update.timestamp) == (name, "id-f7", 1, str(T0))

@@ -71,7 +71,7 @@ def test_the_upload_has_the_fields_of_the_reference() -> None:
     trainer.class_scores = item.eval_data
     client = device()
     config = client.config
-    encoder = UploadEncoder(system_randomness, PrivacyLog(lambda *_: None), lambda: 0)
+    encoder = UploadEncoder(system_randomness, PrivacyLog(lambda *_: None), lambda: 0, lambda *_: {})
     fields = encoder.encode(trainer.weights(), trainer.train_size)
     ours = update_request(config, trainer, 1, int(theirs.timestamp or 0), fields=fields, loss=4.125, accuracy=0.75)
     ours = decode(encode(ours), RequestUpdateModel)

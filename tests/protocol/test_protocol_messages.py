@@ -9,7 +9,7 @@ import pytest
 import mindfl.protocol as protocol
 from mindfl.protocol import CompressType, ResponseCode, split_weights, weights_bytes
 
-# Tables of MindSpore Federated 0.1.0's schema.
+# Tables of MindSpore Federated 0.1.0's schema; the last field of RequestFLJob is mindfl's own.
 TABLES = {
     "CompressFeatureMap": "weight_fullname compress_data min_val max_val",
     "UnsupervisedEvalItem": "eval_name eval_data",
@@ -22,7 +22,7 @@ TABLES = {
     "DPParams": "dp_eps dp_delta dp_norm_clip",
     "DSParams": "sign_k sign_eps sign_thr_ratio sign_global_lr sign_dim_out",
     "RequestFLJob": "fl_name fl_id iteration data_size timestamp sign_data key_attestation equip_cert equip_ca_cert "
-    "root_cert download_compress_types eval_data_size",
+    "root_cert download_compress_types eval_data_size encrypt_types",
     "ResponseFLJob": "retcode reason iteration is_selected next_req_time fl_plan_config feature_map timestamp "
     "upload_compress_type upload_sparse_rate download_compress_type compress_feature_map unsupervised_eval_flg",
     "RequestUpdateModel": "fl_name fl_id iteration feature_map timestamp signature upload_loss sign index_array "

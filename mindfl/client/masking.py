@@ -1,0 +1,277 @@
+"""A device's rounds of secure aggregation: what it exchanges with the others, through the server, around its training.
+
+===================  =====================================================================================
+before training      exchangeKeys, getKeys until it is answered; shareSecrets, getSecrets until it is answered
+after the upload     getClientList until it is answered, reconstructSecrets
+===================  =====================================================================================
+
+``STABLE_PW_ENCRYPT`` has the first two only. Everything else waits while the server says that it is not ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from mindfl.client.config import ClientConfig
+from mindfl.client.conversation import ComeBackLater, Conversation
+from mindfl.client.encoding import MASKED_TYPES, Randomness
+from mindfl.client.flow import Flow, Wait
+from mindfl.client.joblog import JobLog
+from mindfl.client.masklog import Answer
+from mindfl.client.privacylog import encrypt_type
+from mindfl.errors import ClientError
+from mindfl.privacy.dp import RandomBytes
+from mindfl.protocol import (
+    ENDPOINTS,
+    CipherPublicParams,
+    GetClientList,
+    GetExchangeKeys,
+    GetShareSecrets,
+    ReconstructSecret,
+    RequestExchangeKeys,
+    RequestShareSecrets,
+    Response,
+    ResponseCode,
+    ResponseExchangeKeys,
+    ResponseShareSecrets,
+    ReturnClientList,
+    ReturnExchangeKeys,
+    ReturnShareSecrets,
+    SendReconstructSecret,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    from mindfl.client.secagg import MaskedDevice
+    from mindfl.privacy.secagg import PairKeys
+
+PairKeysOf: TypeAlias = Callable[[str, int], "PairKeys"]
+"""(type of encryption, iteration) -> what derives the keys of pairs for all devices of a process.
+
+Whoever provides it calls :meth:`~mindfl.privacy.secagg.PairKeys.forget` when an iteration is over: a simulation does,
+a device on its own has none to provide.
+"""
+
+_Request = (
+    RequestExchangeKeys
+    | GetExchangeKeys
+    | RequestShareSecrets
+    | GetShareSecrets
+    | GetClientList
+    | SendReconstructSecret
+)
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+class Masking:
+    """One device's rounds, in one iteration after the other; where a plan asks for no masks, none of it does anything.
+
+    Errors name client, stage and iteration. :class:`ComeBackLater`, of which :class:`Distrusted` is one, ends the part
+    that the device takes in an iteration; :meth:`wipe` belongs to every end.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        talk: Conversation,
+        lines: JobLog,
+        *,
+        now_ms: Callable[[], int],
+        steady_ms: Callable[[], int],
+        randomness: Randomness,
+        pair_keys: PairKeysOf | None,
+    ) -> None:
+        self._config = config
+        self._talk = talk
+        self._lines = lines
+        self._now_ms = now_ms
+        self._steady_ms = steady_ms
+        self._randomness = randomness
+        self._pair_keys = pair_keys
+        self._cipher = CipherPublicParams()
+        self._received: Weights = {}
+        self._device: MaskedDevice | None = None
+        self._random: tuple[int, RandomBytes] | None = None
+
+    def begin(self, cipher: CipherPublicParams | None, received: Weights, exchanged: Callable[[], Weights]) -> None:
+        """Note what the plan asks for. ``received`` is the model to train from, ``exchanged()`` what is uploaded now.
+
+        Raises :class:`ClientError` where the upload would lack weights of the model: masks cover them all.
+        """
+        self.wipe()
+        self._cipher = cipher or CipherPublicParams()
+        kind = encrypt_type(self._cipher)
+        if kind not in MASKED_TYPES:
+            return
+        if _sizes(received) != _sizes(exchanged()):
+            raise ClientError(
+                self._config.name,
+                self._talk.iteration,
+                f"with {kind} all weights of the model are uploaded, and train_weight_name leaves some out",
+                hint="leave out train_weight_name, or let the server have another encrypt_type",
+            )
+        self._received = received
+
+    def agree(self, samples: int) -> Flow[Weights | None]:
+        """Exchange keys and shares with the others, for an upload of so many ``samples``.
+
+        Return the model to train from where that took its time: the trainer may have served others meanwhile.
+        """
+        kind = encrypt_type(self._cipher)
+        if kind not in MASKED_TYPES:
+            return None
+        self._talk.stage = ENDPOINTS[RequestExchangeKeys]
+        device = self._device = self._new_device(kind, samples)
+        yield from self._exchange_keys(device, kind)
+        if device.shares_secrets:
+            yield from self._exchange_shares(device)
+        self._lines.masks.ready(kind)
+        received, self._received = self._received, {}
+        return received
+
+    def hide(self, trained: Weights, samples: int) -> dict[str, Any]:
+        """Return the fields of RequestUpdateModel that hold ``trained``, masked. The mask is made now, and not kept."""
+        assert self._device is not None
+        return self._device.hide(trained, samples)
+
+    def reveal(self, *, counted: bool) -> Flow[None]:
+        """Reveal the shares that unmask the sum; ``counted`` tells whether this device's upload is known to be in it.
+
+        Where the iteration is over without them, its model is there.
+        """
+        device = self._device
+        if device is None or not device.shares_secrets:
+            return
+        self._lines.masks.reveal_begins()
+        request = GetClientList(fl_id=self._config.fl_id)
+        listed = yield from self._ask_while_needed(request, ReturnClientList, counted)
+        if listed is None:
+            return
+        shares = device.reveal(listed.clients or ())
+        message = SendReconstructSecret(fl_id=self._config.fl_id, reconstruct_secret_shares=shares)
+        if (yield from self._ask_while_needed(message, ReconstructSecret, counted)) is not None:
+            self._lines.masks.reveal_ends()
+
+    def wipe(self) -> None:
+        """Forget all secrets: this device's part in the iteration is over."""
+        self._received = {}
+        device, self._device = self._device, None
+        if device is not None:
+            device.wipe()
+
+    def _new_device(self, kind: str, samples: int) -> MaskedDevice:
+        from mindfl.client.secagg import masked_device
+
+        number = self._talk.iteration
+        # A second attempt in one iteration goes on in the stream: a secret that was shared is never used again.
+        if self._random is None or self._random[0] != number:
+            self._random = number, self._randomness(number)
+        pairs = self._pair_keys(kind, number) if self._pair_keys else None
+        with self._talk.named():
+            return masked_device(
+                self._config.fl_id, kind, self._cipher, number, samples, random=self._random[1], pairs=pairs
+            )
+
+    def _exchange_keys(self, device: MaskedDevice, kind: str) -> Flow[None]:
+        fl_id = self._config.fl_id
+        self._lines.masks.keys_begin(kind, fl_id)
+        doubt = yield from self._deposit(device.published(), ResponseExchangeKeys)
+        answer = yield from self._fetch(GetExchangeKeys(fl_id=fl_id), ReturnExchangeKeys, doubt)
+        device.meet(answer.remote_publickeys or ())
+        self._lines.masks.keys_end()
+
+    def _exchange_shares(self, device: MaskedDevice) -> Flow[None]:
+        fl_id = self._config.fl_id
+        self._lines.masks.shares_begin()
+        message = RequestShareSecrets(fl_id=fl_id, encrypted_shares=device.shares())
+        doubt = yield from self._deposit(message, ResponseShareSecrets)
+        answer = yield from self._fetch(GetShareSecrets(fl_id=fl_id), ReturnShareSecrets, doubt)
+        device.receive(answer.encrypted_shares or ())
+        self._lines.masks.shares_end()
+
+    def _deposit(self, message: _Request, table: type[AnswerT]) -> Flow[ComeBackLater | None]:
+        """Send ``message``. Return its refusal where an earlier try may have arrived: the next answer shows that."""
+        answer, repeated = yield from self._ask(message)
+        response = self._response(answer, table)
+        try:
+            self._check(response)
+        except ComeBackLater as refusal:
+            if not repeated:
+                raise
+            return ComeBackLater(refusal.at_ms)
+        return None
+
+    def _fetch(self, request: _Request, table: type[AnswerT], doubt: ComeBackLater | None) -> Flow[AnswerT]:
+        """Return what ``request`` is answered; ``doubt`` is raised where the server knows nothing of the deposit."""
+        answer, _ = yield from self._ask(request)
+        response = self._response(answer, table)
+        if doubt is not None and response.retcode != ResponseCode.SUCCEED:
+            raise doubt
+        self._check(response)
+        return response
+
+    def _ask_while_needed(self, request: _Request, table: type[AnswerT], counted: bool) -> Flow[AnswerT | None]:
+        """Return what ``request`` is answered; None where the iteration is over, or may be, without it.
+
+        A server that has shares enough goes on at once, and refuses those who come later.
+        """
+        answer, _ = yield from self._ask(request)
+        stage, iteration = self._talk.stage, self._talk.iteration
+        if self._talk.finished(answer):
+            self._lines.masks.not_needed(stage)
+            return None
+        response = self._response(answer, table)
+        if response.retcode == ResponseCode.SUCCEED:
+            return response
+        if counted and response.retcode == ResponseCode.OUT_OF_TIME:
+            model = yield from self._talk.ask_model(iteration)
+            self._talk.stage = stage
+            counted = model.retcode == ResponseCode.SUC_NOT_READY
+        if counted:
+            self._check(response)
+        self._lines.masks.not_needed(stage)
+        return None
+
+    def _ask(self, message: _Request) -> Flow[tuple[Response | None, bool]]:
+        """Send ``message`` until the server is ready for it; return its answer, and whether an earlier try may have
+        arrived."""
+        self._talk.stage = ENDPOINTS[type(message)]
+        deadline = self._steady_ms() + self._config.poll_limit_ms
+        lost = waiting = False
+        while True:
+            stamped = replace(message, iteration=self._talk.iteration, timestamp=str(self._now_ms()))
+            answer, repeated = yield from self._talk.exchange(stamped)
+            lost = lost or repeated
+            text = self._talk.not_ready(answer)
+            if text is None and getattr(answer, "retcode", None) != ResponseCode.SUC_NOT_READY:
+                return answer, lost
+            if not waiting:  # Asking often must not swell the log.
+                self._log_not_ready(answer, text)
+                waiting = True
+            if self._steady_ms() >= deadline:
+                raise self._talk.error(
+                    f"was kept waiting for {self._config.poll_limit_ms} ms",
+                    hint="look at the server's windows and its log",
+                )
+            self._lines.flush()
+            yield Wait(self._config.poll_ms)
+
+    def _log_not_ready(self, answer: Response | None, text: str | None) -> None:
+        if text is not None:
+            self._lines.server_not_ready(self._talk.stage, text)
+        elif isinstance(answer, Answer):
+            self._lines.masks.answer(answer)
+
+    def _response(self, answer: Response | None, table: type[AnswerT]) -> AnswerT:
+        response = self._talk.table(answer, table)
+        self._lines.masks.answer(response)
+        return response
+
+    def _check(self, response: Answer) -> None:
+        self._talk.check_code(response.retcode, getattr(response, "reason", None), response.next_req_time)
+
+
+def _sizes(weights: Weights) -> dict[str, int]:
+    return {name: values.size for name, values in weights.items()}
