@@ -22,15 +22,25 @@ class Steps:
     def __init__(self, who: str, *names: str) -> None:
         self._who = who
         self._left = list(names)
+        self._under_way = False
 
-    def take(self, name: str) -> None:
-        """Go on to ``name``. Raises :class:`SecureAggregationError` where it is not the next one.
+    def take(self, name: str) -> Steps:
+        """Go on to ``name``, which ends with the context that is returned.
 
-        A step that fails counts as taken: nothing of a device's state is trusted afterwards.
+        Raises :class:`SecureAggregationError` where it is not the next one. After a step that fails none is: nothing of
+        a device's state is trusted any more.
         """
-        if self._left[:1] != [name]:
+        if self._under_way or self._left[:1] != [name]:
             raise SecureAggregationError(Fault.ORDER, f"the step {name} of {self._who}")
-        del self._left[0]
+        self._under_way = True
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._under_way = False
+            del self._left[0]
 
     def require_all(self) -> None:
         """Raise :class:`SecureAggregationError` where steps are left."""

@@ -136,55 +136,55 @@ class ExactDevice:
 
     def meet(self, neighbours: Iterable[ExactKeys]) -> None:
         """Take in the neighbours that the server chose, and their keys."""
-        self._steps.take("meet")
-        known = by_id(neighbours)
-        if self.fl_id in known:
-            raise SecureAggregationError(Fault.PEER_SELF, "the list of neighbours")
-        if not least_threshold(len(known), self._plan.lying_server) <= self._plan.threshold <= len(known):
-            detail = f"{self._plan.threshold} of {len(known)}"
-            raise SecureAggregationError(Fault.THRESHOLD, "the list of neighbours", detail)
-        for peer in known.values():
-            check_length(peer.c_pk, KEY_BYTES, peer.fl_id)
-            check_length(peer.s_pk, KEY_BYTES, peer.fl_id)
-        self._neighbours = dict(sorted(known.items()))
+        with self._steps.take("meet"):
+            known = by_id(neighbours)
+            if self.fl_id in known:
+                raise SecureAggregationError(Fault.PEER_SELF, "the list of neighbours")
+            if not least_threshold(len(known), self._plan.lying_server) <= self._plan.threshold <= len(known):
+                detail = f"{self._plan.threshold} of {len(known)}"
+                raise SecureAggregationError(Fault.THRESHOLD, "the list of neighbours", detail)
+            for peer in known.values():
+                check_length(peer.c_pk, KEY_BYTES, peer.fl_id)
+                check_length(peer.s_pk, KEY_BYTES, peer.fl_id)
+            self._neighbours = dict(sorted(known.items()))
 
     def shares(self) -> tuple[ClientShare, ...]:
         """Return the shares of both secrets, one encrypted pair for each neighbour, in ascending order of ids."""
-        self._steps.take("shares")
-        owners = list(self._neighbours)
-        places = range(1, len(owners) + 1)
-        shamir = self._plan.shamir
-        key_shares = shamir.split(self._mask_pair.private.reveal(), places, self._random)
-        seed_shares = shamir.split(self._seed.reveal(), places, self._random)
-        return tuple(
-            ClientShare(fl_id=owner, share=self._seal(owner, key, SharePair(*pair)))
-            for owner, key, *pair in zip(owners, self._share_keys(owners), key_shares, seed_shares, strict=True)
-        )
+        with self._steps.take("shares"):
+            owners = list(self._neighbours)
+            places = range(1, len(owners) + 1)
+            shamir = self._plan.shamir
+            key_shares = shamir.split(self._mask_pair.private.reveal(), places, self._random)
+            seed_shares = shamir.split(self._seed.reveal(), places, self._random)
+            return tuple(
+                ClientShare(fl_id=owner, share=self._seal(owner, key, SharePair(*pair)))
+                for owner, key, *pair in zip(owners, self._share_keys(owners), key_shares, seed_shares, strict=True)
+            )
 
     def receive(self, shares: Iterable[ClientShare]) -> None:
         """Take in what neighbours addressed to this device. With their senders it shares masks from here on."""
-        self._steps.take("receive")
-        sealed = by_id(shares)
-        for owner in sealed:
-            if owner not in self._neighbours:
-                raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", owner)
-        if len(sealed) < self._plan.threshold:
-            raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} neighbours")
-        for (owner, message), key in zip(sealed.items(), self._share_keys(list(sealed)), strict=True):
-            self._received[owner] = self._open(owner, key, message.share or b"")
+        with self._steps.take("receive"):
+            sealed = by_id(shares)
+            for owner in sealed:
+                if owner not in self._neighbours:
+                    raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", owner)
+            if len(sealed) < self._plan.threshold:
+                raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} neighbours")
+            for (owner, message), key in zip(sealed.items(), self._share_keys(list(sealed)), strict=True):
+                self._received[owner] = self._open(owner, key, message.share or b"")
 
     def hide(self, words: WordMask) -> WordMask:
         """Return ``words`` (see :class:`FixedPoint`) with all masks added, modulo 2**bits; a new vector."""
-        self._steps.take("hide")
-        masks = WordMasks(len(words), self._plan.bits)
-        hidden: WordMask = words.copy()
-        masks.add(hidden, mask_key(self._seed.reveal(), self._plan), 1)
-        owners = list(self._received)
-        salt = self._plan.salt("mask")
-        peers = [Peer(owner, self._neighbours[owner].s_pk, salt) for owner in owners]
-        for owner, key in zip(owners, self._pairs.keys(self._mask_pair, peers), strict=True):
-            masks.add(hidden, key, sign_of(self.fl_id, owner))
-        return hidden
+        with self._steps.take("hide"):
+            masks = WordMasks(len(words), self._plan.bits)
+            hidden: WordMask = words.copy()
+            masks.add(hidden, mask_key(self._seed.reveal(), self._plan), 1)
+            owners = list(self._received)
+            salt = self._plan.salt("mask")
+            peers = [Peer(owner, self._neighbours[owner].s_pk, salt) for owner in owners]
+            for owner, key in zip(owners, self._pairs.keys(self._mask_pair, peers), strict=True):
+                masks.add(hidden, key, sign_of(self.fl_id, owner))
+            return hidden
 
     def reveal(self, survivors: Iterable[str]) -> tuple[ClientShare, ...]:
         """Return a share of the seed of each neighbour that uploaded, and of the key of each that did not.

@@ -88,58 +88,58 @@ class PairwiseDevice:
 
     def meet(self, keys: Iterable[ClientPublicKeys]) -> None:
         """Take in everybody's public keys, this device's own among them."""
-        self._steps.take("meet")
-        known = by_id(keys)
-        own = known.pop(self.fl_id, None)
-        if own is None or not hmac.compare_digest(own.s_pk or b"", self._mask_pair.public):
-            raise SecureAggregationError(Fault.KEYS_NOT_MINE, "the list of keys")
-        if len(known) < max(1, self._shamir.threshold):
-            raise SecureAggregationError(Fault.TOO_FEW, "the list of keys", f"{len(known)} others")
-        for fl_id, peer in known.items():
-            check_lengths(peer, fl_id, self._stable)
-        self._peers = known
-        if self._stable:
-            self._partners = sorted(known)
+        with self._steps.take("meet"):
+            known = by_id(keys)
+            own = known.pop(self.fl_id, None)
+            if own is None or not hmac.compare_digest(own.s_pk or b"", self._mask_pair.public):
+                raise SecureAggregationError(Fault.KEYS_NOT_MINE, "the list of keys")
+            if len(known) < max(1, self._shamir.threshold):
+                raise SecureAggregationError(Fault.TOO_FEW, "the list of keys", f"{len(known)} others")
+            for fl_id, peer in known.items():
+                check_lengths(peer, fl_id, self._stable)
+            self._peers = known
+            if self._stable:
+                self._partners = sorted(known)
 
     def shares(self) -> tuple[ClientShare, ...]:
         """Return the shares of both secrets, one encrypted pair for each other device."""
-        self._steps.take("shares")
-        owners = list(self._peers)
-        places = range(1, len(owners) + 1)
-        key_shares = self._shamir.split(self._mask_pair.private.reveal(), places, self._random)
-        seed_shares = self._shamir.split(self._seed.reveal(), places, self._random)
-        keys = self._share_keys(owners)
-        return tuple(
-            ClientShare(fl_id=owner, share=seal_shares(SharePair(*pair), key, self._random))
-            for owner, key, *pair in zip(owners, keys, key_shares, seed_shares, strict=True)
-        )
+        with self._steps.take("shares"):
+            owners = list(self._peers)
+            places = range(1, len(owners) + 1)
+            key_shares = self._shamir.split(self._mask_pair.private.reveal(), places, self._random)
+            seed_shares = self._shamir.split(self._seed.reveal(), places, self._random)
+            keys = self._share_keys(owners)
+            return tuple(
+                ClientShare(fl_id=owner, share=seal_shares(SharePair(*pair), key, self._random))
+                for owner, key, *pair in zip(owners, keys, key_shares, seed_shares, strict=True)
+            )
 
     def receive(self, shares: Iterable[ClientShare]) -> None:
         """Take in what others addressed to this device. Their senders are those whose masks it shares from here on."""
-        self._steps.take("receive")
-        sealed = by_id(shares)
-        _check_known(sealed, self._peers)
-        if len(sealed) < self._shamir.threshold:
-            raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} others")
-        keys = self._share_keys(list(sealed))
-        for (owner, message), key in zip(sealed.items(), keys, strict=True):
-            self._received[owner] = open_shares(message.share or b"", key, self._shamir.prime, owner)
-        self._partners = sorted(sealed)
+        with self._steps.take("receive"):
+            sealed = by_id(shares)
+            _check_known(sealed, self._peers)
+            if len(sealed) < self._shamir.threshold:
+                raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} others")
+            keys = self._share_keys(list(sealed))
+            for (owner, message), key in zip(sealed.items(), keys, strict=True):
+                self._received[owner] = open_shares(message.share or b"", key, self._shamir.prime, owner)
+            self._partners = sorted(sealed)
 
     def mask(self, length: int) -> FloatMask:
         """Return the float32 vector of ``length`` values that hides the upload.
 
         The masks of pairs are summed in the order of ids, then the individual mask is added, all in float32.
         """
-        self._steps.take("mask")
-        masks = FloatMasks(length)
-        total = np.zeros(length, np.float32)
-        for partner, key in zip(self._partners, self._mask_keys(), strict=True):
-            mask = masks.make(key, self._pair_settings(partner)[1])
-            total = total + mask if sign_of(self.fl_id, partner) > 0 else total - mask
-        if not self._stable:
-            total += masks.make(self._seed.reveal(), self._ind_iv)
-        return total
+        with self._steps.take("mask"):
+            masks = FloatMasks(length)
+            total = np.zeros(length, np.float32)
+            for partner, key in zip(self._partners, self._mask_keys(), strict=True):
+                mask = masks.make(key, self._pair_settings(partner)[1])
+                total = total + mask if sign_of(self.fl_id, partner) > 0 else total - mask
+            if not self._stable:
+                total += masks.make(self._seed.reveal(), self._ind_iv)
+            return total
 
     def reveal(self, survivors: Iterable[str]) -> tuple[ClientShare, ...]:
         """Return a share of the seed of each device that uploaded, and of the key of each that did not.

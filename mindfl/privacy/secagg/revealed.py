@@ -34,15 +34,19 @@ class RevealedShares:
     def check(self, sender: str, shares: Iterable[ClientShare]) -> dict[str, Share]:
         """Return the shares of a reconstructSecrets request by their owner.
 
-        Raises :class:`SecureAggregationError` where ``sender`` did not upload or was heard before, or a share is of a
-        device of which it holds none, has an impossible value, or another place than it was given, or one that another
-        sender claimed.
+        Raises :class:`SecureAggregationError` where ``sender`` did not upload or was heard before, a share that it
+        holds is missing, or one is of a device of which it holds none, has an impossible value, or another place than
+        it was given, or one that another sender claimed.
         """
         if sender not in self._survivors:
             raise SecureAggregationError(Fault.PEER_UNKNOWN, f"the revealed shares of {sender}", "it did not upload")
         if sender in self._heard:
             raise SecureAggregationError(Fault.ORDER, f"the revealed shares of {sender}")
-        return {owner: self._share(sender, owner, message) for owner, message in by_id(shares).items()}
+        parsed = {owner: self._share(sender, owner, message) for owner, message in by_id(shares).items()}
+        missing = [owner for owner, holders in self._holders.items() if sender in holders and owner not in parsed]
+        if missing:
+            raise SecureAggregationError(Fault.TOO_FEW, f"the revealed shares of {sender}", f"none of {missing[0]}")
+        return parsed
 
     def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
         """Take in what :meth:`check` finds good; raises as that does, and then takes nothing."""

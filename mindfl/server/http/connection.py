@@ -13,6 +13,7 @@ import httptools
 from mindfl.server.http import limits
 from mindfl.server.http.pages import Reply, error_page
 from mindfl.server.http.request import NotHttpError, Request, TooLargeError
+from mindfl.server.http.sockets import crowded, peer_name
 
 if TYPE_CHECKING:
     from mindfl.server.http.http_server import HttpServer
@@ -26,7 +27,11 @@ READ = 256 * 1024
 SLICE = 64 * 1024
 """Bytes of a reply handed to the transport at once."""
 HEAD_BYTES = 64 * 1024
-"""Longest head of a request."""
+"""Longest head of a request, and most bytes behind it in which the parser finds no part of a body."""
+_FIELD_BYTES = 4
+"""What a header takes beside its name and its value."""
+_MOST_WAITING = 256
+"""How many requests may follow one that is not answered yet: more than come with one read."""
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r?\n")
 """A request in order, but for a method that the parser does not know."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -46,7 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._in_head = False
-        self._head_size = 0
+        self._head_size = self._unparsed = 0
         self._target = b""
         self._headers: dict[str, str] = {}
         self._arriving: Request | None = None
@@ -63,14 +68,17 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Another event loop's transports are no subclass of asyncio's, though they have the same methods.
         self._transport = transport = cast(asyncio.Transport, transport)
-        address = transport.get_extra_info("peername")
-        if isinstance(address, tuple):
-            self.peer = f"{address[0]}:{address[1]}"
+        self.peer = peer_name(transport)
         # Nothing is buffered behind what is being sent: a client that does not read holds one slice of its answer.
         # With high=0 asyncio's TLS transport takes an empty buffer for a full one, and stays paused.
         transport.set_write_buffer_limits(high=1, low=0)
         self._server.connections.add(self)
-        if self._waiting:
+        if self._server.draining:
+            self.abort()
+        elif crowded(transport.get_extra_info("socket")):
+            logger.warning("%s: refused, too many connections are open", self.peer)
+            self.abort()
+        elif self._waiting:
             # Over TLS the first request may have come with the end of the handshake, before this call.
             self._answer_next()
         elif not self._in_head:
@@ -82,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server.connections.discard(self)
         if self._arriving is not None:
             self._arriving.fail(ConnectionResetError("the client is gone"))
+            self._arriving = self._memory = None
         self.resume_writing()
 
     def eof_received(self) -> None:
@@ -116,24 +125,27 @@ class Connection(asyncio.BufferedProtocol):
             self._complete()
 
     def _parse(self, data: memoryview) -> None:
-        if self._bypassing:
-            data = self._take(data)
-        if not data:
-            return
-        if not (self._in_head or self._arriving or self._answering):
-            self._in_head = True
-            self._limit.set(limits.HEADER_SECONDS, "the headers of a request")
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._parser = httptools.HttpRequestParser(self)
-            self._parse(data[upgrade.args[0] :])
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(501 if _REQUEST_LINE.match(data) else 400)
-        except httptools.HttpParserError:
-            self._refuse(400)
+        while data:
+            data = self._take(data) if self._bypassing else self._feed(data)
         if self._waiting:
             self._read(False)
+
+    def _feed(self, data: memoryview) -> memoryview:
+        """Parse ``data``, and return what is left of it behind a request that offers another protocol."""
+        self._unparsed += len(data)
+        try:
+            self._parser.feed_data(data)
+            # The parser gathers a header, or a field behind a chunked body, until its end.
+            if self._unparsed > HEAD_BYTES:
+                raise NotHttpError
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parser = httptools.HttpRequestParser(self)
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserInvalidMethodError:
+            self._refuse(501 if _REQUEST_LINE.match(data) else 400)
+        except (httptools.HttpParserError, NotHttpError):
+            self._refuse(400)
+        return data[:0]
 
     def _take(self, data: memoryview) -> memoryview:
         """Take what belongs to the body of a request that offers another protocol, and return the rest."""
@@ -146,6 +158,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _complete(self) -> None:
         request, self._arriving = self._arriving, None
+        if self._admitted:
+            self._limit.lift()
         self._admitted, self._memory, self._bypassing = False, None, False
         if request is not None:
             request.finish()
@@ -153,7 +167,8 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, status: int) -> None:
         logger.info("%s: not an HTTP request", self.peer)
         self._read(False)
-        self._limit.lift()
+        if self._answering is None:
+            self._limit.lift()
         if self._arriving is not None:
             self._arriving.fail(NotHttpError())
         else:
@@ -166,24 +181,33 @@ class Connection(asyncio.BufferedProtocol):
         self._target = b""
         self._headers = {}
         self._head_size = 0
+        self._in_head = True
+        if self._answering is None:
+            self._limit_head()
 
     def on_url(self, url: bytes) -> None:
-        self._grow_head(url)
+        self._grow_head(len(url))
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow_head(name + value)
+        self._grow_head(len(name) + len(value) + _FIELD_BYTES)
+        if not self._in_head:
+            return  # a field behind a chunked body says nothing about the request
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
-    def _grow_head(self, part: bytes) -> None:
-        self._head_size += len(part)
+    def _grow_head(self, size: int) -> None:
+        self._unparsed = 0
+        self._head_size += size
         if self._head_size > HEAD_BYTES:
             raise NotHttpError
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._limit.lift()
+        if self._answering is None:
+            self._limit.lift()
+        if len(self._waiting) == _MOST_WAITING:
+            raise NotHttpError
         request = Request(
             self,
             self._parser.get_method().decode(),
@@ -203,6 +227,7 @@ class Connection(asyncio.BufferedProtocol):
         self._answer_next()
 
     def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
         if self._arriving is not None:
             self._arriving.take(body)
 
@@ -285,7 +310,8 @@ class Connection(asyncio.BufferedProtocol):
         return keep
 
     async def _write(self, data: bytes | memoryview) -> None:
-        if self._transport is None:
+        # asyncio takes what is written to a lost connection, and logs a warning for every slice.
+        if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._transport.write(data)
         if self._writable is not None:
@@ -300,8 +326,13 @@ class Connection(asyncio.BufferedProtocol):
             self._answer_next()
         else:
             self._read(True)
-            if not self._in_head:
+            if self._in_head:
+                self._limit_head()
+            else:
                 self._limit.set(self._server.idle_seconds)
+
+    def _limit_head(self) -> None:
+        self._limit.set(limits.HEADER_SECONDS, "the headers of a request")
 
     def _end(self) -> None:
         assert self._transport is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from mindfl.flatbuf import BrokenBufferError
@@ -50,13 +51,13 @@ _SECURE = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
 _INVALID = "The schema of {table} is invalid."
 
 #: the answers to secure requests that cannot be read; two of them have no room for a reason
-_EMPTY_ANSWERS: dict[type[Request], Callable[[int, str, int], Response]] = {
-    RequestExchangeKeys: lambda code, reason, now: ResponseExchangeKeys(retcode=code, reason=reason, iteration=now),
-    GetExchangeKeys: lambda code, _, now: ReturnExchangeKeys(retcode=code, iteration=now),
-    RequestShareSecrets: lambda code, reason, now: ResponseShareSecrets(retcode=code, reason=reason, iteration=now),
-    GetShareSecrets: lambda code, _, now: ReturnShareSecrets(retcode=code, iteration=now),
-    GetClientList: lambda code, reason, now: ReturnClientList(retcode=code, reason=reason, iteration=now),
-    SendReconstructSecret: lambda code, reason, now: ReconstructSecret(retcode=code, reason=reason, iteration=now),
+_EMPTY_ANSWERS: dict[type[Request], Callable[..., Response]] = {
+    RequestExchangeKeys: ResponseExchangeKeys,
+    GetExchangeKeys: lambda reason, **common: ReturnExchangeKeys(**common),
+    RequestShareSecrets: ResponseShareSecrets,
+    GetShareSecrets: lambda reason, **common: ReturnShareSecrets(**common),
+    GetClientList: partial(ReturnClientList, clients=()),
+    SendReconstructSecret: ReconstructSecret,
 }
 
 REPEATED = "mindfl-repeated"
@@ -128,7 +129,10 @@ class DeviceFront(PathFront):
         if kind is RequestUpdateModel:
             return ResponseUpdateModel(retcode=code, reason=reason, next_req_time="")
         if kind in _EMPTY_ANSWERS:
-            return _EMPTY_ANSWERS[kind](code, reason, self._coordinator.iteration)
+            now = str(self._clock.wall_ms(self._clock.now_ms()))
+            return _EMPTY_ANSWERS[kind](
+                retcode=code, reason=reason, iteration=self._coordinator.iteration, next_req_time=now
+            )
         if kind is RequestGetModel:
             return ResponseGetModel(retcode=code, reason=reason, iteration=self._coordinator.iteration, timestamp="")
         return ResponseFLJob(

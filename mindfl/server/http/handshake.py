@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 
+from mindfl.server.http.sockets import crowded, peer_name
 from mindfl.server.tls import handshake_fault
 
 logger = logging.getLogger("mindfl.server")
@@ -23,18 +24,21 @@ class TlsGate(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        if crowded(transport.get_extra_info("socket")):
+            logger.warning("%s: refused, too many connections are open", peer_name(transport))
+            transport.abort()
+            return
         # The task begins before anything can have been read, and then stops the reading itself. Stopping it here has no
         # effect in Python 3.10, which starts to read after this call: the client's first bytes would be lost.
         self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(transport))
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
-        peer = transport.get_extra_info("peername")
         try:
             encrypted = await asyncio.get_running_loop().start_tls(
                 transport, self._inner, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except OSError as error:
-            logger.warning("%s: refused, %s", f"{peer[0]}:{peer[1]}" if peer else "a client", handshake_fault(error))
+            logger.warning("%s: refused, %s", peer_name(transport), handshake_fault(error))
             transport.abort()
             return
         # The client may have gone at once.

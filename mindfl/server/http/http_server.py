@@ -16,6 +16,9 @@ from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.http.sockets import BACKLOG
 
+_AT_ONCE = 8
+"""Connections accepted before those that are too many are closed. asyncio calls it the backlog, which it is as well."""
+
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 """Answers a request; raises ``ConnectionError`` where no answer must be sent."""
 
@@ -43,8 +46,9 @@ class HttpServer:
     async def listen(self, sockets: Sequence[socket]) -> None:
         """Accept connections on ``sockets``, which become the server's own."""
         for listening in sockets:
-            server = await asyncio.get_running_loop().create_server(self._protocol, sock=listening, backlog=BACKLOG)
+            server = await asyncio.get_running_loop().create_server(self._protocol, sock=listening, backlog=_AT_ONCE)
             self._listeners.append(server)
+            listening.listen(BACKLOG)
 
     async def stop(self, seconds: float) -> None:
         """Accept nothing more, and end every connection with the answer to its request, or after ``seconds``."""

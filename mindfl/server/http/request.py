@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
     from mindfl.server.http.connection import Connection
@@ -26,9 +26,9 @@ class Request:
 
     __slots__ = (
         "_arrived",
+        "_content",
         "_fault",
         "_most",
-        "_parts",
         "complete",
         "connection",
         "headers",
@@ -59,7 +59,7 @@ class Request:
         self.length = None if "transfer-encoding" in headers else int(headers.get("content-length", 0))
         self.received = 0
         self.complete = False
-        self._parts: list[Body] = []
+        self._content = bytearray()
         self._most: int | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._fault: Exception | None = None
@@ -67,7 +67,10 @@ class Request:
     @property
     def path(self) -> str:
         """The decoded path without the query, with every slash as it was sent."""
-        path = self.target.partition("?")[0] if self.target.startswith("/") else urlsplit(self.target).path
+        path = self.target.partition("?")[0]
+        if not path.startswith("/"):
+            _, slash, rest = path.partition("://")[2].partition("/")
+            path = slash + rest
         return unquote(path, errors="replace") if "%" in path else path
 
     @property
@@ -93,19 +96,20 @@ class Request:
             await self._arrived
         if self._fault is not None:
             raise self._fault
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return memoryview(self._content).toreadonly()
 
     def take(self, part: bytes) -> None:
         """Note the next bytes of the body."""
-        self._parts.append(part)
+        if self._fault is None:
+            self._content += part
         self.received += len(part)
         self._check()
 
     def room(self) -> bytearray:
         """Return the memory of the whole body, whose ``length`` is known, with what has arrived so far in it."""
         memory = bytearray(self.length or 0)
-        memory[: self.received] = b"".join(self._parts)
-        self._parts = [memoryview(memory).toreadonly()]
+        memory[: self.received] = self._content
+        self._content = memory
         return memory
 
     def finish(self) -> None:
@@ -117,6 +121,8 @@ class Request:
         """Let the reader of the body have ``fault``."""
         if self._fault is None:
             self._fault = fault
+            # The fault is raised, and then holds the frames that hold this request.
+            self._content = bytearray()
             self._wake()
 
     def _check(self) -> None:

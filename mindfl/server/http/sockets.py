@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import resource
@@ -13,6 +14,8 @@ from mindfl.errors import OptionError
 
 BACKLOG = 4096
 _TRIES = 50
+_KEPT_FILES = 64
+"""Files that connections leave to the journal, the models and the rest of the process."""
 _QUIET_PORTS = (21_000, 32_000)
 _REASONS = {
     errno.EADDRINUSE: ("the address is in use", "another server runs there: stop it, or choose another port"),
@@ -106,6 +109,19 @@ def bound_address(listening: socket.socket) -> Address:
     """Return the address with the port that a socket really has."""
     host, port = listening.getsockname()[:2]
     return Address(host, port)
+
+
+def peer_name(transport: asyncio.BaseTransport) -> str:
+    """Return address and port of the other end, for messages."""
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
+
+
+def crowded(opened: socket.socket) -> bool:
+    """Whether ``opened``, a new connection, would leave too few files to the rest of the process."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A new file gets the lowest number that is free.
+    return soft != resource.RLIM_INFINITY and opened.fileno() >= soft - min(_KEPT_FILES, soft // 4)
 
 
 def allow_many_connections() -> None:
