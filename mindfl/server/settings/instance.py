@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mindfl.errors import OptionError
+from mindfl.server.config import PW_EXACT
 from mindfl.server.settings.reader import with_overrides
 from mindfl.server.settings.rule import INT64_MAX
 from mindfl.server.settings.sections import JobSettings
@@ -49,6 +50,8 @@ def query_instance(settings: JobSettings) -> dict[str, Any]:
         **encrypt["signds"],
         **{name: whole["client"][name] for name in _SHOWN_CLIENT},
     }
+    if encrypt["encrypt_type"] != PW_EXACT:
+        del result["exact_corrupt_ratio"]  # which the reference does not have
     for section in _SHOWN_SECTIONS:
         result |= whole[section]
     return {name: _as_float32(result[name]) for name in sorted(result)}

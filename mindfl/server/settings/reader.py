@@ -9,20 +9,19 @@ from typing import Any, get_type_hints
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
+from mindfl.server.config import DP, PW, PW_EXACT, SIGN_DS, STABLE_PW, UNCOMPRESSED_TYPES
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
 from mindfl.server.settings.rule import shown
-from mindfl.server.settings.sections import PW_TYPES, Entry, JobSettings, Origin
+from mindfl.server.settings.sections import Entry, JobSettings, Origin
 
-#: section that counts only in some settings -> the key that decides, its values, and the keys then required
-_CONDITIONAL: dict[str, tuple[str, tuple[object, ...], tuple[str, ...]]] = {
-    "encrypt.pw_encrypt": (
-        "encrypt.encrypt_type",
-        PW_TYPES,
-        ("share_secrets_ratio", "cipher_time_window", "reconstruct_secrets_threshold"),
-    ),
-    "encrypt.dp_encrypt": ("encrypt.encrypt_type", ("DP_ENCRYPT",), ()),
-    "encrypt.signds": ("encrypt.encrypt_type", ("SIGNDS",), ()),
-    "ssl": ("enable_ssl", (True,), ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")),
+_PW_WINDOWS = ("share_secrets_ratio", "cipher_time_window")
+_PW_KEYS = (*_PW_WINDOWS, "reconstruct_secrets_threshold")
+#: section that counts only in some settings -> the key that decides, and for its values the keys then required
+_CONDITIONAL: dict[str, tuple[str, dict[object, tuple[str, ...]]]] = {
+    "encrypt.pw_encrypt": ("encrypt.encrypt_type", {PW: _PW_KEYS, STABLE_PW: _PW_KEYS, PW_EXACT: _PW_WINDOWS}),
+    "encrypt.dp_encrypt": ("encrypt.encrypt_type", {DP: ()}),
+    "encrypt.signds": ("encrypt.encrypt_type", {SIGN_DS: ()}),
+    "ssl": ("enable_ssl", {True: ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")}),
 }
 
 
@@ -107,19 +106,24 @@ def _values(cls: type, section: str, origin: Origin, problems: Problems) -> dict
     entry = origin.entries.get(section)
     if entry is not None and not isinstance(entry.value, (Section, Ignored)):
         problems.add(entry.place, f"{section} must be a section with keys of its own, not {shown(entry.value)}")
-    decider, deciding, needed = _CONDITIONAL.get(section, ("", (), ()))
-    read = not decider or any(decider in origin.entries and origin.entries[decider].value == item for item in deciding)
+    decider, deciding = _CONDITIONAL.get(section, ("", {}))
+    needed = next((keys for value, keys in deciding.items() if _is_given(decider, value, origin)), None)
+    read = not decider or needed is not None
     values = {}
     for item in fields(cls):
         kind, key = _kinds(cls)[item.name], f"{section}.{item.name}" if section else item.name
         if "rule" in item.metadata:
-            required = item.default is MISSING or (read and item.name in needed)
+            required = item.default is MISSING or (item.name in (needed or ()))
             value = _value(item, kind, key, origin if read else Origin(origin.path, {}), required, problems)
             values.update({item.name: value} if value is not MISSING else {})
         elif kind is not Origin:
             inner = _values(kind, key, origin, problems)
             values.update({item.name: kind(**inner)} if _complete(kind, inner) else {})
     return values
+
+
+def _is_given(key: str, value: object, origin: Origin) -> bool:
+    return key in origin.entries and origin.entries[key].value == value
 
 
 def _complete(cls: type, values: Mapping[str, Any]) -> bool:
@@ -145,7 +149,7 @@ def _reconciled(settings: JobSettings) -> JobSettings:
     """Overrule what contradicts itself, as the reference does, with a warning."""
     warnings = []
     encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
-    if encrypt_type in ("PW_ENCRYPT", "SIGNDS") and compression.upload_compress_type != "NO_COMPRESS":
+    if encrypt_type in UNCOMPRESSED_TYPES and compression.upload_compress_type != "NO_COMPRESS":
         place = settings.origin.place("compression.upload_compress_type")
         warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
         compression = replace(compression, upload_compress_type="NO_COMPRESS")

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from mindfl.server.config import ServerConfig
+from mindfl.server.config import ENCRYPT_TYPES, ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
 
 EMBEDDED = "embedded"
-PW_TYPES = ("PW_ENCRYPT", "STABLE_PW_ENCRYPT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +63,12 @@ class UnsupervisedSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PwSettings:
-    """Secure aggregation by pairwise masks."""
+    """Secure aggregation by pairwise masks. The last one is mindfl's own, for its own ``PW_EXACT``."""
 
     share_secrets_ratio: float = setting(1.0, above=0, most=1)
     cipher_time_window: int = setting(1, least=1, most=UINT32_MAX)
     reconstruct_secrets_threshold: int = setting(1, least=1, most=UINT32_MAX)
+    exact_corrupt_ratio: float = setting(0.1, least=0, most=0.9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ class SignDsSettings:
 class EncryptSettings:
     """How uploads are protected. Only the block of the chosen type is read; the others keep their defaults."""
 
-    encrypt_type: str = setting("NOT_ENCRYPT", choices=("NOT_ENCRYPT", *PW_TYPES, "DP_ENCRYPT", "SIGNDS"))
+    encrypt_type: str = setting("NOT_ENCRYPT", choices=ENCRYPT_TYPES)
     pw_encrypt: PwSettings
     dp_encrypt: DpSettings
     signds: SignDsSettings
@@ -217,6 +217,7 @@ class JobSettings:
             client_batch_size=self.client.client_batch_size,
             client_learning_rate=self.client.client_learning_rate,
             encrypt_type=self.encrypt.encrypt_type,
+            **asdict(self.encrypt.pw_encrypt),
             **asdict(self.encrypt.dp_encrypt),
             **asdict(self.encrypt.signds),
             **asdict(self.compression),

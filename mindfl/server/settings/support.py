@@ -11,7 +11,6 @@ _SUPPORTED: dict[str, tuple[object, ...]] = {
     "distributed_cache.type": ("redis", EMBEDDED),
     "distributed_cache.plugin_lib_path": ("",),
     "unsupervised.eval_type": ("NOT_EVAL",),
-    "encrypt.encrypt_type": ("NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"),
     "client_verify.pki_verify": (False,),
     "aggregation.aggregation_type": ("FedAvg",),
 }

@@ -1,0 +1,279 @@
+"""A federated job as a state machine: what happens in it, event by event. No sockets, no clock.
+
+Whatever changes the state is an event (:mod:`mindfl.server.events`). The job first hands it to its log, if it has one,
+and then applies it: what the log cannot take does not happen, and replaying it gives the same job again. What devices
+are answered is the business of :class:`mindfl.server.coordinator.Coordinator`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ProtocolError, StorageError
+from mindfl.protocol import (
+    Weights,
+)
+from mindfl.server import answers, events, masking
+from mindfl.server.aggregate import FedAvgSum, WithoutConstant, initial_model
+from mindfl.server.config import ServerConfig
+from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
+from mindfl.server.iteration import Iteration, IterationRecord, Part
+from mindfl.server.state import (
+    AGGREGATED,
+    ALREADY,
+    COMPLETED,
+    DISABLED,
+    UNMASK_FAILED,
+    UNMASKED,
+    EndedIterations,
+    JobState,
+    ServerState,
+)
+
+STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
+
+
+class JobMachine:
+    """The state of a job between requests, and how it changes. See :class:`mindfl.server.coordinator.Coordinator`."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        initial_weights: Mapping[str, NDArray[np.float32]],
+        *,
+        on_iteration_end: Callable[[IterationRecord], None] | None = None,
+        log: EventLog | None = None,
+        wall: Callable[[int], int] = int,
+        state: JobState | None = None,
+        constant: Set[str] = frozenset(),
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.layout, model = initial_model(initial_weights)
+        self._on_iteration_end = on_iteration_end
+        self._log = log
+        self._wall = wall
+        self._lock = threading.RLock()
+        self._constant = constant
+        self._without_constant = WithoutConstant(constant)
+        self._masking = masking.Masking(random)
+        self._downloads = answers.Downloads()
+        self._earlier_refusals: Counter[str] = Counter()
+        self._storage_retry_ms = 0
+        self._restore(state or JobState(config, "", 1, True, {0: model}))
+
+    def _restore(self, state: JobState) -> None:
+        self.config = state.config
+        self.instance = state.instance
+        self.plan = state.config.plan(state.instance)
+        self._sum = masking.make_sum(state.config, self.layout, self._constant)
+        self._ended = EndedIterations(state.models, state.counted)
+        self._begin(state.iteration)
+        self._enabled = state.enabled
+
+    def _begin(self, iteration: int) -> None:
+        self._current = Iteration(iteration, self._masking.begin(self.config, self.plan, iteration))
+
+    @property
+    def iteration(self) -> int:
+        """The current iteration, from 1; one more than the last once the job has finished."""
+        return self._current.number
+
+    @property
+    def state(self) -> ServerState:
+        """What the job is doing."""
+        if not self._enabled:
+            return ServerState.DISABLED
+        return ServerState.RUNNING if self.iteration <= self.config.fl_iteration_num else ServerState.FINISHED
+
+    @property
+    def model(self) -> Weights:
+        """The latest model: that of iteration ``self.iteration - 1``; read-only."""
+        with self._lock:
+            return self._ended.models[self.iteration - 1]
+
+    @property
+    def refusals(self) -> Mapping[str, int]:
+        """How often each refusal (``Refusal.label``) happened in the whole job."""
+        with self._lock:
+            return self._earlier_refusals + self._current.refusals
+
+    def snapshot(self) -> JobState:
+        """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
+        with self._lock:
+            models, counted = dict(self._ended.models), dict(self._ended.counted)
+            return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted)
+
+    def next_deadline(self) -> int | None:
+        """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
+        with self._lock:
+            end = min((end for end, _ in self._current.deadlines(self.config)), default=None)
+            return None if end is None else max(end, self._storage_retry_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Fail the current iteration if one of its windows has ended. Every request does this too."""
+        with self._lock:
+            end, reason = min(self._current.deadlines(self.config), default=(math.inf, ""))
+            if now_ms < max(end, self._storage_retry_ms):
+                return
+            try:
+                self._commit(events.WindowEnded(now_ms, reason))
+            except StorageError:
+                self._storage_retry_ms = now_ms + STORAGE_CHECK_MS
+
+    def disable(self, now_ms: int) -> None:
+        """Abandon the running iteration (its number is used up) and answer every request with the finished text.
+
+        Raises :class:`ProtocolError` with the reference's text where the job is finished or disabled already, and
+        :class:`StorageError` where the log cannot take it.
+        """
+        with self._lock:
+            self._check_switch("disabled", ServerState.DISABLED)
+            self._commit(events.Disabled(now_ms))
+
+    def enable(self) -> None:
+        """Go on after :meth:`disable`. Raises as that does, also where the job is not disabled."""
+        with self._lock:
+            self._check_switch("enabled", ServerState.RUNNING)
+            self._commit(events.Enabled())
+
+    def new_instance(self, config: ServerConfig, instance: str, now_ms: int) -> None:
+        """Begin again at iteration 1 with other settings, the latest model and the name ``instance``, enabled.
+
+        What the running iteration received is dropped without a record: its number comes again. Raises
+        :class:`StorageError` where the log cannot take it.
+        """
+        with self._lock:
+            self._commit(events.Renewed(now_ms, instance, config))
+
+    def resume(self, now_ms: int) -> None:
+        """Go on after a pause: the windows stand where they stood at the last start or upload."""
+        with self._lock:
+            self._commit(events.Resumed(now_ms))
+
+    def replay(self, event: Event) -> None:
+        """Let an event of a log happen again. Raises :class:`ProtocolError` where it cannot follow those before."""
+        with self._lock:
+            if isinstance(event, Uploaded):
+                if event.fl_id not in self._current.started:
+                    raise ProtocolError(f"an upload of {event.fl_id}, which did not start")
+                if event.fl_id in self._current.uploaded:
+                    raise ProtocolError(f"two uploads of {event.fl_id} in one iteration")
+                with self._sum.convert(event.content) as contribution:
+                    if contribution.fault:
+                        raise ProtocolError(f"an upload of {event.fl_id} with {contribution.fault.value}")
+                    self._count_upload(event, contribution)
+                self._close_if_full(event.now_ms)
+            else:
+                self._apply(event)
+
+    def _check_switch(self, done: str, already: ServerState) -> None:
+        if self.state is ServerState.FINISHED:
+            raise ProtocolError(COMPLETED.format(done=done))
+        if self.state is already:
+            raise ProtocolError(ALREADY.format(done=done))
+
+    def _prepare(self, event: Event) -> Callable[[], None]:
+        return self._log.prepare(event) if self._log else lambda: None
+
+    def _commit(self, event: SmallEvent) -> None:
+        self._prepare(event)()
+        self._apply(event)
+
+    def _apply(self, event: SmallEvent) -> None:
+        match event:
+            case events.Started():
+                self._current.start(event.fl_id, event.device, event.now_ms)
+                self._current.accept("startFLJob")
+            case events.WindowEnded():
+                if not self._close_if_unmasked(event.now_ms, event.reason):
+                    self._close(event.now_ms, None, event.reason)
+            case events.Disabled():
+                running = self.state is ServerState.RUNNING
+                self._enabled = False
+                if running:
+                    self._close(event.now_ms, None, DISABLED)
+            case events.Enabled():
+                self._enabled = True
+            case events.Renewed():
+                self._earlier_refusals += self._current.refusals
+                self._restore(JobState(event.config, event.instance, 1, True, {0: self.model}))
+            case events.Resumed():
+                self._current.resume(event.now_ms)
+            case _:
+                self._current.accept(masking.apply(event, self._current.rounds))
+                self._current.note(event.now_ms)
+                if isinstance(event, events.SharesRevealed):
+                    self._close_if_unmasked(event.now_ms)
+
+    def absorb(self, part: Part, now_ms: int) -> None:
+        """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
+
+        Sums are not logged. Raises :class:`ProtocolError`, changing nothing, for another iteration than the running one
+        and for a client that has been counted already.
+        """
+        with self._lock:
+            self.tick(now_ms)
+            twice = part.devices.keys() & self._current.started.keys()
+            if self.state is not ServerState.RUNNING or part.iteration != self.iteration:
+                raise ProtocolError(f"a sum of iteration {part.iteration} came in iteration {self.iteration}")
+            if twice or len(self._current.started) + len(part.devices) > self.config.start_fl_job_threshold:
+                raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
+            if not isinstance(self._sum, FedAvgSum):
+                raise ProtocolError("masked uploads cannot be summed in several places")
+            self._sum.merge(part.sums)
+            for fl_id, device in part.devices.items():
+                self._current.start(fl_id, device, now_ms)
+                self._current.upload(fl_id, part.uploads[fl_id], now_ms)
+                self._current.accept("startFLJob")
+                self._current.accept("updateModel")
+            self._close_if_full(now_ms)
+
+    def _close_if_full(self, now_ms: int) -> None:
+        if len(self._current.uploaded) < self.config.update_quota:
+            return
+        if self._current.rounds is None:
+            self._close(now_ms, self._sum.average(self.model), AGGREGATED)
+        else:
+            self._current.rounds.freeze(self._current.uploaded)
+            self._close_if_unmasked(now_ms)
+
+    def _close_if_unmasked(self, now_ms: int, failure: str = "") -> bool:
+        """Close the iteration where the masks can be taken out of its sum, or never can, and say whether that was done.
+
+        ``failure``: why it fails if it cannot be done now.
+        """
+        rounds = self._current.rounds
+        done = rounds and masking.unmasked(rounds, self._sum, self.model, last_chance=bool(failure))
+        if not done:
+            return False
+        self._close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
+        return True
+
+    def _count_upload(self, event: Uploaded, contribution: Any) -> None:
+        device = self._current.upload(event.fl_id, event.upload, event.now_ms)
+        self._sum.add(contribution, device.data_size)
+        self._current.accept("updateModel")
+
+    def _close(self, now_ms: int, made: Weights | None, reason: str) -> None:
+        """End the iteration with the model that was ``made``; None: it failed, and the model stays."""
+        model = self.model if made is None else made
+        self._sum.reset()
+        ended, valid = self._current, made is not None
+        self._ended.keep(ended.number, model, ended.uploaded if valid else None)
+        self._masking.end(ended.rounds, valid=valid)
+        self._earlier_refusals += ended.refusals
+        self._begin(ended.number + 1)
+        if self._on_iteration_end:
+            self._on_iteration_end(
+                ended.record(
+                    valid=valid, reason=reason, model=model, now_ms=now_ms, wall=self._wall, instance=self.instance
+                )
+            )
