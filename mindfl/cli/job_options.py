@@ -13,6 +13,8 @@ import click
 
 from mindfl.cli.options import Command, option
 
+_ENCRYPT_TYPES = "NOT_ENCRYPT, DP_ENCRYPT, SIGNDS, PW_ENCRYPT, STABLE_PW_ENCRYPT, or PW_EXACT (mindfl's own)."
+
 #: group -> (names, what :func:`click.option` takes)
 GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
     "Job": (
@@ -104,7 +106,7 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
         (("--server_mode",), {"default": "FEDERATED_LEARNING", "help": "HYBRID_TRAINING: Java clients only."}),
     ),
     "Privacy and compression": (
-        (("--encrypt_type",), {"default": "NOT_ENCRYPT", "help": "NOT_ENCRYPT, DP_ENCRYPT or SIGNDS."}),
+        (("--encrypt_type",), {"default": "NOT_ENCRYPT", "help": _ENCRYPT_TYPES}),
         (("--dp_eps",), {"default": 50.0, "help": "DP_ENCRYPT: epsilon of one upload."}),
         (("--dp_delta",), {"default": 0.01, "help": "DP_ENCRYPT: the probability with which it may be exceeded."}),
         (("--dp_norm_clip",), {"default": 1.0, "help": "DP_ENCRYPT: bound on an update, by how far the model moves."}),
@@ -113,6 +115,17 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
         (("--sign_thr_ratio",), {"default": 0.6, "help": "SIGNDS: share of dimensions expected among these."}),
         (("--sign_global_lr",), {"default": 0.1, "help": "SIGNDS: step of the model along a dimension."}),
         (("--sign_dim_out",), {"default": 0, "help": "SIGNDS: dimensions of an upload; 0: as many as fit."}),
+        (
+            ("--reconstruct_secrets_threshold",),
+            {
+                "type": int,
+                "help": "PW_ENCRYPT: shares that recover a secret.  [default: more than half the clients']",
+            },
+        ),
+        (
+            ("--exact_corrupt_ratio",),
+            {"default": 0.1, "help": "PW_EXACT: share of the clients that may work together with the server."},
+        ),
         (
             ("--dp_budget",),
             {"type": float, "help": "Epsilon that the job never exceeds.  [default: no limit]"},

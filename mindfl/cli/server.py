@@ -38,6 +38,10 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "sign_global_lr": float,
     "sign_dim_out": int,
     "upload_sparse_rate": float,
+    "share_secrets_ratio": float,
+    "cipher_time_window": int,
+    "reconstruct_secrets_threshold": int,
+    "exact_corrupt_ratio": float,
 }
 _TEXTS = (
     "fl_name",

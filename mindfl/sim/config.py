@@ -120,8 +120,10 @@ class JobConfig:
             clients; see :class:`mindfl.sim.java.JavaSettings`.
         server_mode, deploy_env: ``HYBRID_TRAINING`` is for Java clients only, ``android`` for none.
         encrypt_type, dp_eps, dp_delta, dp_norm_clip, sign_k, sign_eps, sign_thr_ratio, sign_global_lr, sign_dim_out,
-            upload_compress_type, upload_sparse_rate, download_compress_type: the form in which weights travel; see
-            :class:`mindfl.server.ServerConfig`. Noise and choices follow from ``seed``.
+            exact_corrupt_ratio, upload_compress_type, upload_sparse_rate, download_compress_type: the form in which
+            weights travel; see :class:`mindfl.server.ServerConfig`. Noise, choices and secrets follow from ``seed``.
+        reconstruct_secrets_threshold: likewise; None: the least with which the server cannot get both secrets of a
+            client by telling others different things: more than half of the clients.
         dp_budget: epsilon that the job never exceeds: it ends before the iteration that would.
         vocal_file, ids_file: of the reference's text classification; LeNet has no use for them.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.
@@ -193,6 +195,8 @@ class JobConfig:
     sign_thr_ratio: float = 0.6
     sign_global_lr: float = 0.1
     sign_dim_out: int = 0
+    reconstruct_secrets_threshold: int | None = None
+    exact_corrupt_ratio: float = 0.1
     upload_compress_type: str = "NO_COMPRESS"
     upload_sparse_rate: float = 0.4
     download_compress_type: str = "NO_COMPRESS"

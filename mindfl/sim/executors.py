@@ -47,7 +47,7 @@ class LocalExecutor:
     def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
         """Train, upload, fetch and evaluate."""
         self._pool.advance(indices, self._transport, lambda loss: report(1, loss))
-        return self._pool.end_iteration(indices, self._transport)
+        return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
 
     def finish(self) -> None:
         """Let every device end its job."""

@@ -6,23 +6,43 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
-from mindfl.server.config import DP, MODE_SETTINGS, SIGN_DS, ServerConfig
+from mindfl.server.aggregate import MAX_UPLOADS
+from mindfl.server.config import (
+    DP,
+    MASKED_TYPES,
+    MODE_SETTINGS,
+    PW_EXACT,
+    SIGN_DS,
+    UNCOMPRESSED_TYPES,
+    ServerConfig,
+)
 
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig
 
 
-def mode_settings(config: JobConfig) -> dict[str, Any]:
-    """Return these settings by the name that they have in :class:`ServerConfig` too."""
+def mode_settings(config: JobConfig, clients: int) -> dict[str, Any]:
+    """Return these settings by the name that they have in :class:`ServerConfig` too, for ``clients`` an iteration."""
     settings = {name: getattr(config, name) for name in MODE_SETTINGS}
-    if config.encrypt_type == SIGN_DS:  # as in the reference: there are no weights to compress
+    if settings["reconstruct_secrets_threshold"] is None:
+        settings["reconstruct_secrets_threshold"] = max(1, min(clients // 2 + 1, clients - 1))
+    if config.encrypt_type in UNCOMPRESSED_TYPES:  # as in the reference
         settings["upload_compress_type"] = "NO_COMPRESS"
     return settings
 
 
+def federated_settings(config: JobConfig, clients: int, window_ms: int) -> dict[str, Any]:
+    """Return the same by the names of MindSpore Federated's YAML file, with that time for each step."""
+    settings = mode_settings(config, clients)
+    del settings["exact_corrupt_ratio"]
+    return {**settings, "share_secrets_ratio": 1.0, "cipher_time_window": window_ms}
+
+
 def check_modes(config: JobConfig) -> None:
     """Raise :class:`OptionError` for a setting without usable value, or with which the other parts do not go."""
-    ServerConfig(fl_iteration_num=1, start_fl_job_threshold=1, **mode_settings(config))
+    if config.domain_name is None or config.encrypt_type not in MASKED_TYPES:
+        clients = min(config.cohort, config.client_num, MAX_UPLOADS)
+        ServerConfig(fl_iteration_num=1, start_fl_job_threshold=clients, **mode_settings(config, clients))
     if config.dp_budget is not None and not 0 < config.dp_budget < math.inf:
         raise OptionError(f"dp_budget must be a number above 0, got {config.dp_budget!r}")
     if config.executor == "ray" and config.encrypt_type == DP:
@@ -30,11 +50,31 @@ def check_modes(config: JobConfig) -> None:
             f"executor ray does not work with {DP}: a device keeps its clip bound, and may train on another node next"
         )
 
+    if config.encrypt_type in MASKED_TYPES and config.domain_name is None:
+        _check_masks(config)
+
+
+def _check_masks(config: JobConfig) -> None:
+    mode = config.encrypt_type
+    if config.executor == "ray":
+        raise OptionError(f"executor ray does not work with {mode}: it sums on each node, and masks need all uploads")
+    if config.clients == "java":
+        raise OptionError(
+            f"Java clients do not work with {mode}: 0.1.0 begins its mask anew in every weight, so that no server can "
+            "take it out of the sum",
+            hint="let embedded clients train, or choose another encrypt_type",
+        )
+    if config.stack == "federated" and mode == PW_EXACT:
+        raise OptionError(f"{mode} is mindfl's own: MindSpore Federated's server does not know it")
+    if config.train_weight_name is not None:
+        raise OptionError(f"train_weight_name does not work with {mode}: a mask covers all weights")
+
 
 def mode_words(config: JobConfig) -> str:
     """Return encryption and compression in a few words; empty for plain weights."""
-    settings = mode_settings(config)
+    settings = mode_settings(config, config.cohort)
     words = {
+        config.encrypt_type: config.encrypt_type in MASKED_TYPES,
         f"{DP} epsilon {config.dp_eps:g} delta {config.dp_delta:g}": config.encrypt_type == DP,
         f"{SIGN_DS} epsilon {config.sign_eps:g}": config.encrypt_type == SIGN_DS,
         f"uploads {config.upload_compress_type} {config.upload_sparse_rate:g}": settings["upload_compress_type"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import NamedTuple
 
-from mindfl.server.config import DP, MODE_SETTINGS, PLAIN, SIGN_DS
+from mindfl.server.config import DP, MASKED_TYPES, MODE_SETTINGS, PLAIN, PW, PW_EXACT, SIGN_DS
 from mindfl.sim.config import JobConfig
 
 
@@ -106,11 +106,21 @@ _RULES = (
         _UPLOADS,
         f"they are not {SIGN_DS}",
     ),
+    _Rule(("reconstruct_secrets_threshold",), lambda config: config.encrypt_type != PW, _UPLOADS, f"they are not {PW}"),
+    _Rule(
+        ("exact_corrupt_ratio",), lambda config: config.encrypt_type != PW_EXACT, _UPLOADS, f"they are not {PW_EXACT}"
+    ),
     _Rule(
         ("upload_compress_type",),
         lambda config: config.encrypt_type == SIGN_DS,
         _UPLOADS,
         f"{SIGN_DS} uploads hold no weights",
+    ),
+    _Rule(
+        ("upload_compress_type",),
+        lambda config: config.encrypt_type in MASKED_TYPES,
+        _UPLOADS,
+        "masked weights cannot be compressed",
     ),
     _Rule(
         ("upload_sparse_rate",),
@@ -120,7 +130,7 @@ _RULES = (
     ),
     _Rule(
         ("dp_budget",),
-        lambda config: config.encrypt_type == PLAIN,
+        lambda config: config.encrypt_type in (PLAIN, *MASKED_TYPES),
         "this job",
         f"only {DP} and {SIGN_DS} say what it costs",
     ),

@@ -22,7 +22,6 @@ from mindfl.client import (
     IterationOutcome,
     JobResult,
     MeteredTransport,
-    Wait,
     advance,
 )
 from mindfl.data import Dataset, UserData
@@ -32,10 +31,13 @@ from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine
 from mindfl.sim.modes import mode_settings
+from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
 
 #: windows of the embedded coordinator, ms: a simulation takes the time it takes
 NO_WINDOW = 365 * 24 * 3600 * 1000
+#: pause before a simulated client asks again
+POLL_MS = 1
 #: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
 PATIENT_RESTARTS = 1000
 #: MindSpore Federated's server tells a client that asks a moment too early, between two iterations, to come back when
@@ -66,7 +68,7 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
         model_file=str(config.client_model(index)),
         train_data=f"{user.name}_train",
         eval_data=f"{user.name}_test",
-        poll_ms=1,
+        poll_ms=POLL_MS,
         poll_limit_ms=NO_WINDOW,
     )
     if config.domain_name is None:
@@ -90,10 +92,11 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
         start_fl_job_time_window=NO_WINDOW,
         update_model_time_window=NO_WINDOW,
         global_iteration_time_window=NO_WINDOW,
+        cipher_time_window=NO_WINDOW,
         client_epoch_num=config.epochs,
         client_batch_size=config.batch_size,
         client_learning_rate=config.rate,
-        **mode_settings(config),
+        **mode_settings(config, clients),
     )
 
 
@@ -111,7 +114,15 @@ class ClientResult:
 class Participant:
     """One simulated device: its data, its flow, and what it did in the running iteration."""
 
-    def __init__(self, index: int, user: UserData, config: JobConfig, engine: Engine, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        index: int,
+        user: UserData,
+        config: JobConfig,
+        engine: Engine,
+        stop: threading.Event,
+        pair_keys: PairKeyRing,
+    ) -> None:
         self.name = user.name
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
@@ -123,6 +134,7 @@ class Participant:
             now_ms,
             log,
             randomness=lambda iteration: seeded_bytes("upload", seed, index, iteration),
+            pair_keys=pair_keys,
         )
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
@@ -147,6 +159,10 @@ class Participant:
         """Mean loss of the last local epoch so far."""
         return self._trainer.last_loss
 
+    def forget_loss(self) -> None:
+        """Let ``loss`` be NaN until the device trains again."""
+        self._trainer.last_loss = math.nan
+
     def result(self) -> ClientResult:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
@@ -167,43 +183,58 @@ class ClientPool:
         self._dataset = dataset
         self._clients = clients
         self._participants: dict[int, Participant] = {}
+        self._untrained: set[int] = set()
         self._stop = threading.Event()
+        self._pair_keys = PairKeyRing()
         self.workers = min(config.threads, engine.max_workers or config.threads)
         self._threads = ThreadPoolExecutor(self.workers, "mindfl-worker")
 
     def advance(
         self, indices: Sequence[int], transport: MeteredTransport, report: Callable[[float], None] = lambda loss: None
     ) -> None:
-        """Advance each of these devices, in any order; ``report`` is told the loss of each.
+        """Let each of these devices, in any order, begin an iteration and go on until it has to wait for others.
 
-        The first failure is raised; the rest goes on until :meth:`close`.
+        ``report`` is told the loss of each. The first failure is raised; the rest goes on until :meth:`close`.
         """
-        schedule = self.schedule(lambda _: nullcontext(transport))
-        for index in indices:
-            schedule.add(index)
-        for index, step in schedule.steps():
-            self._check_running(index, step)
-            if not math.isnan(self._participants[index].loss):
-                report(self._participants[index].loss)
+        self._untrained = set(indices)
+        for index in self._untrained & self._participants.keys():
+            self._participants[index].forget_loss()
+        self._advance(indices, transport, report)
 
-    def end_iteration(self, indices: Sequence[int], transport: MeteredTransport) -> list[ClientResult]:
-        """Let the devices that wait for the new model fetch and evaluate it; return all results in order."""
+    def end_iteration(
+        self, indices: Sequence[int], transport: MeteredTransport, report: Callable[[float], None] = lambda loss: None
+    ) -> list[ClientResult]:
+        """Let the devices end the iteration; return all results in order.
+
+        Those who wait go on together, until they have to wait for others again: so each asks in vain once at most for
+        whatever it needs of them.
+        """
+        while waiting := [index for index in indices if self._participants[index].outcome is None]:
+            self._advance(waiting, transport, report, after_ms=POLL_MS)
+        return [self._participants[index].result() for index in indices]
+
+    def _advance(
+        self,
+        indices: Sequence[int],
+        transport: MeteredTransport,
+        report: Callable[[float], None],
+        after_ms: int = 0,
+    ) -> None:
         schedule = self.schedule(lambda _: nullcontext(transport))
         for index in indices:
-            if self._participants[index].outcome is None:
-                schedule.add(index)
+            schedule.add(index, after_ms)
         for index, step in schedule.steps():
             self._check_running(index, step)
-            if isinstance(step, Wait):
-                schedule.add(index, step.ms)
-        return [self._participants[index].result() for index in indices]
+            if index in self._untrained and not math.isnan(self._participants[index].loss):
+                self._untrained.discard(index)
+                report(self._participants[index].loss)
 
     def schedule(self, way: Callable[[int], AbstractContextManager[MeteredTransport]]) -> Schedule:
         """Return an empty schedule of these devices on the worker threads; ``way(index)`` lends each its transport."""
 
         def advance(index: int) -> Step:
             with way(index) as transport:
-                return self._advance(transport, index)
+                return self._step(transport, index)
 
         return Schedule(self._threads, advance)
 
@@ -222,15 +253,16 @@ class ClientPool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for participant in self._participants.values():
             participant.close()
+        self._pair_keys.close()
 
     def _check_running(self, index: int, step: Step) -> None:
         if isinstance(step, Finished):
             raise SimulationError(f"the server ended the job before client {self._participants[index].name} did")
 
-    def _advance(self, transport: MeteredTransport, index: int) -> Step:
+    def _step(self, transport: MeteredTransport, index: int) -> Step:
         participant = self._participants.get(index)
         if participant is None:
             user = self._dataset.user(self._clients[index])
-            participant = Participant(index, user, self._config, self._engine, self._stop)
+            participant = Participant(index, user, self._config, self._engine, self._stop, self._pair_keys)
             self._participants[index] = participant
         return participant.advance(transport)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Protocol
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
+from mindfl.server.config import PLAIN
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.federation import Federation
 from mindfl.sim.history import IterationRow
 from mindfl.sim.joined import JoinedFederation
-from mindfl.sim.modes import mode_settings
+from mindfl.sim.modes import federated_settings
 from mindfl.sim.pool import ClientPool, server_settings
 from mindfl.sim.reporter import Reporter
 
@@ -103,9 +104,10 @@ class Stack:
             return self._joined
         if self._config.domain_name is not None:
             return self._config
+        plain = replace(self._config, encrypt_type=PLAIN)  # nothing is uploaded
         if self._config.stack == "federated":
-            return self._start_real_server(self._config, weights, 1)
-        coordinator = Coordinator(server_settings(self._config, 1), weights)
+            return self._start_real_server(plain, weights, 1)
+        coordinator = Coordinator(server_settings(plain, 1), weights)
         self.server = coordinator
         return self._serve(coordinator) if over_http else self._config
 
@@ -129,7 +131,7 @@ class Stack:
             tls=config.enable_ssl,
             redis_address=config.redis_address,
             python=config.python,
-            settings=yaml_keys(mode_settings(config)),
+            settings=yaml_keys(federated_settings(config, clients, LONG_WINDOW)),
         )
         server = FederatedServer(
             config.work_dir, settings, weights, report=self._tell, registry=ProcessRegistry(config.work_dir)

@@ -109,7 +109,7 @@ class Stack:
         name = role.replace(" ", "_")
         # The interpreter is another Python than this one: -I keeps PYTHONPATH and the current folder out of it.
         command = [str(self._python), "-I", str(ENTRY), kind, str(os.getpid()), *arguments]
-        # Information is logged whatever this process logs: importing MindSpore for an export sets GLOG_v to errors only.
+        # Whatever this process logs: importing MindSpore for an export sets GLOG_v to errors only.
         environment = {**os.environ, "GLOG_v": "1"}
         if self._tls:
             passwords = (self._tls.server_password, self._tls.client_password)
