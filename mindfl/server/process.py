@@ -34,6 +34,7 @@ from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
 from mindfl.server.options import LOOPBACK, ServerOptions, Weights
+from mindfl.server.protection import protection, weaknesses
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
@@ -59,6 +60,11 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
         tell(f"warning: {warning}")
     if options.dp_budget is not None:
         settings = within_budget(settings, options.dp_budget, tell)
+    config = settings.server_config()
+    for warning in weaknesses(config):
+        tell(f"warning: {warning}")
+    for line in protection(config):
+        tell(line)
     prefix = settings.client.http_url_prefix
     if prefix and not prefix.startswith("/"):
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")

@@ -282,7 +282,7 @@ class FederatedLeNetJob:
         files.begin()
         history = History()
         spending = Spending(self.config, len(materials.users))
-        if note := spending.note():
+        for note in spending.notes():
             self._report.warning(note)
         federation = self._stack.run(materials, spending.iterations)
         self._report.stage(f"training {len(materials.users)} clients")

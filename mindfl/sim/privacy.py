@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mindfl.privacy import Decision, PrivacyBudget
-from mindfl.server.config import DP
+from mindfl.server.config import DP, PLAIN
+from mindfl.server.protection import protection, weaknesses
 from mindfl.server.spending import accountant, affordable_iterations
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow
@@ -21,11 +22,13 @@ class Spending:
     """
 
     def __init__(self, config: JobConfig, clients: int) -> None:
-        self._settings = server_settings(config, clients)
+        self._elsewhere = config.domain_name is not None
+        own = replace(config, encrypt_type=PLAIN) if self._elsewhere else config
+        self._settings = server_settings(own, min(config.cohort, clients))
         self._asked = config.iterations
         self._sampled = config.cohort < clients
         rate = config.cohort / clients if self._sampled else 1.0
-        found = accountant(self._settings, rate) if config.domain_name is None else None
+        found = None if self._elsewhere else accountant(self._settings, rate)
         self._budget = PrivacyBudget(found, stop_at=config.dp_budget) if found else None
         self._limit = config.dp_budget
         self._warned = False
@@ -33,11 +36,14 @@ class Spending:
         if self._budget is not None and config.dp_budget is not None:
             self.iterations = affordable_iterations(self._budget, config.iterations)
 
-    def note(self) -> str | None:
-        """Return a warning where there will be fewer iterations than were asked for."""
-        if self.iterations == self._asked:
-            return None
-        return f"the privacy budget of {self._limit:g} pays for {self.iterations} of {self._asked} iterations"
+    def notes(self) -> list[str]:
+        """Return a warning where there will be fewer iterations than were asked for, and of masks that hide little."""
+        found = [] if self._elsewhere else weaknesses(self._settings)
+        if self.iterations != self._asked:
+            found.append(
+                f"the privacy budget of {self._limit:g} pays for {self.iterations} of {self._asked} iterations"
+            )
+        return found
 
     def counted(self, row: IterationRow) -> IterationRow:
         """Return ``row`` with the epsilon spent."""
@@ -52,9 +58,9 @@ class Spending:
         return after.line(self._limit) if self._warned else None
 
     def summary(self, iterations: int) -> str:
-        """Return what was spent in the end, in a line; empty where nothing is counted."""
+        """Return what was spent in the end, in a line, or what masks promise; empty where neither is known."""
         if self._budget is None:
-            return ""
+            return "" if self._elsewhere else "\n".join(protection(self._settings))
         spent = self._budget.after(iterations).spent
         limit = "" if self._limit is None else f" of {self._limit:g}"
         delta = f", delta {self._settings.dp_params.dp_delta:g}" if self._settings.encrypt_type == DP else ""

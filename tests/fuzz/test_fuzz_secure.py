@@ -23,7 +23,6 @@ from secagg_rounds import (
     PairwiseRound,
     delivered,
     params,
-    prime,
     published,
 )
 
@@ -43,6 +42,7 @@ from mindfl.privacy.secagg import (
 )
 from mindfl.privacy.secagg.checks import by_id
 from mindfl.privacy.secagg.ciphers import cbc_encrypt
+from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
 from mindfl.privacy.secagg.revealed import RevealedShares
 from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair, open_shares, seal_shares
 from mindfl.protocol import ClientPublicKeys, ClientShare, decode, encode
@@ -141,10 +141,10 @@ SEALED = seal_shares(PAIR, KEY, SeededRandom("seal"))
 
 
 def _check_pair(data: bytes) -> None:
-    pair = _taken(lambda: open_shares(data, KEY, prime(), "owner"))
+    pair = _taken(lambda: open_shares(data, KEY, PAIRWISE_PRIME, "owner"))
     if pair is not None:
         for share in (pair.key, pair.seed):
-            assert 0 < share.x <= MAX_PLACE and 0 <= share.value < prime()
+            assert 0 < share.x <= MAX_PLACE and 0 <= share.value < PAIRWISE_PRIME
 
 
 @fuzz(200)
@@ -164,7 +164,7 @@ def test_sealed_shares_of_any_content(lengths: bytes, rest: bytes) -> None:
 
 def test_a_sealed_share_of_a_million_bytes() -> None:
     data = bytes(2**20)
-    assert _taken(lambda: open_shares(data, KEY, prime(), "owner"), memory=2**14) is None
+    assert _taken(lambda: open_shares(data, KEY, PAIRWISE_PRIME, "owner"), memory=2**14) is None
 
 
 _VALUES = st.sampled_from([b"\1", b"", bytes(33), b"\xff" * 33, b"\xff" * 34, bytes(2000)]) | st.binary(max_size=34)
@@ -187,7 +187,7 @@ def test_revealed_shares_of_any_kind(told: list[tuple[str, list[ClientShare]]], 
         owner: {other: owners.index(other) + 1 if places else None for other in owners if other != owner}
         for owner in owners
     }
-    revealed = RevealedShares(Shamir(prime(), 2), holders, "abc")
+    revealed = RevealedShares(Shamir(PAIRWISE_PRIME, 2), holders, "abc")
     for sender, shares in told:
         before = {owner: revealed.of(owner) for owner in owners}
         heard = revealed.heard
@@ -198,7 +198,7 @@ def test_revealed_shares_of_any_kind(told: list[tuple[str, list[ClientShare]]], 
     for owner in owners:
         xs = [share.x for share in revealed.of(owner)]
         assert len(set(xs)) == len(xs) <= len(revealed.heard - {owner})
-        assert all(0 < share.x <= MAX_PLACE and share.value < prime() for share in revealed.of(owner))
+        assert all(0 < share.x <= MAX_PLACE and share.value < PAIRWISE_PRIME for share in revealed.of(owner))
 
 
 @fuzz(150)

@@ -25,9 +25,9 @@ from mindfl.privacy.secagg import (
     check_params,
     exact_keys,
     pairwise_keys,
-    safe_prime,
 )
 from mindfl.privacy.secagg.exact import SEALED_BYTES
+from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
 from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExchangeKeys
 
 LENGTH = 40
@@ -49,13 +49,7 @@ class Leaves(IntEnum):
 @cache
 def params(threshold: int) -> PWParams:
     """Return the plan of a server; one prime for all tests."""
-    return PWParams(t=threshold, p=bytes(32), g=1, prime=prime().to_bytes(33, "big"))
-
-
-@cache
-def prime() -> int:
-    """Return a prime, made as the server makes it."""
-    return safe_prime(random=SeededRandom("prime"))
+    return PWParams(t=threshold, p=bytes(32), g=1, prime=PAIRWISE_PRIME.to_bytes(33, "big"))
 
 
 def weights(place: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from secagg_primes import is_prime
 
 from mindfl.privacy.secagg import Fault, KeyPair, PairKeys, Peer, Secret, SecureAggregationError, SeededRandom
 from mindfl.privacy.secagg.ciphers import (
@@ -25,7 +26,7 @@ from mindfl.privacy.secagg.ciphers import (
 )
 from mindfl.privacy.secagg.keys import check_public_key, draw_secret
 from mindfl.privacy.secagg.masks import FloatMasks, WordMasks
-from mindfl.privacy.secagg.primes import EXACT_PRIME, PRIME_BITS, is_prime, safe_prime
+from mindfl.privacy.secagg.primes import EXACT_PRIME, PAIRWISE_PRIME, PRIME_BITS
 from mindfl.privacy.secagg.randomness import random_below
 
 raw = bytes.fromhex
@@ -198,12 +199,11 @@ def test_the_exact_prime_is_the_first_above_all_secrets() -> None:
     assert is_prime(EXACT_PRIME) and not any(is_prime(number) for number in range(2**256 + 1, EXACT_PRIME, 2))
 
 
-@pytest.mark.parametrize("bits", [16, 61, PRIME_BITS])
-def test_a_safe_prime(bits: int) -> None:
-    prime = safe_prime(bits, SeededRandom("safe", bits))
-
-    assert prime.bit_length() == bits and is_prime(prime) and is_prime((prime - 1) // 2)
-    assert safe_prime(bits, SeededRandom("safe", bits, 2)) != prime or bits == 16
+def test_the_pairwise_prime_is_the_first_safe_one_of_its_size() -> None:
+    assert PAIRWISE_PRIME.bit_length() == PRIME_BITS
+    assert is_prime(PAIRWISE_PRIME) and is_prime((PAIRWISE_PRIME - 1) // 2)
+    smaller = range(2**263 + 1, PAIRWISE_PRIME, 2)
+    assert not any(pow(2, number - 1, number) == 1 and is_prime((number - 1) // 2) for number in smaller)
 
 
 def test_a_secret_never_begins_with_zero() -> None:

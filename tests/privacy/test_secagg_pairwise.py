@@ -21,7 +21,6 @@ from secagg_rounds import (
     delivered,
     names,
     params,
-    prime,
     published,
     weights,
 )
@@ -40,6 +39,7 @@ from mindfl.privacy.secagg import (
     check_params,
 )
 from mindfl.privacy.secagg.masks import FloatMasks
+from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
 from mindfl.protocol import ClientShare, PWParams, RequestExchangeKeys
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "secagg" / "pairwise.json"
@@ -106,7 +106,7 @@ def test_the_server_gets_one_secret_of_each_device_and_never_both() -> None:
     for owner in played.ids:
         shares = [share for answer in answers.values() for share in answer if share.fl_id == owner]
         values = [Share(share.index, int.from_bytes(share.share or b"", "big")) for share in shares]
-        secret = Shamir(prime(), 2).recover(values, owner)
+        secret = Shamir(PAIRWISE_PRIME, 2).recover(values, owner)
         is_key = KeyPair.from_private(secret).public == played.requests[owner].s_pk
         assert is_key == (owner not in played.survivors)
 
@@ -355,7 +355,7 @@ def test_noise_is_the_same_with_any_number_of_threads() -> None:
 
 def test_secrets_with_leading_zero_bytes_are_recovered() -> None:
     zero_first = b"\0\0" + bytes(range(1, 31))
-    shamir = Shamir(prime(), 2)
+    shamir = Shamir(PAIRWISE_PRIME, 2)
     shares = shamir.split(zero_first, [1, 2, 3], SeededRandom(1))
     keys = RequestExchangeKeys(s_pk=bytes(range(1, 33)), ind_iv=bytes(16), pw_iv=bytes(16), pw_salt=bytes(32))
     ids = ["a", "b", "c"]

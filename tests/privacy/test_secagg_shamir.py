@@ -7,11 +7,10 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from secagg_rounds import prime
 
 from mindfl.privacy.secagg import Fault, SecureAggregationError, SeededRandom, Shamir, Share
 from mindfl.privacy.secagg.ciphers import cbc_encrypt
-from mindfl.privacy.secagg.primes import EXACT_PRIME
+from mindfl.privacy.secagg.primes import EXACT_PRIME, PAIRWISE_PRIME
 from mindfl.privacy.secagg.shares import MOST_BYTES, SharePair, number_bytes, open_shares, seal_shares
 
 KEY, IV = bytes(range(32)), bytes(range(16))
@@ -32,7 +31,7 @@ def refused(call: object) -> Fault:
 def test_any_threshold_of_shares_gives_the_secret(
     secret: bytes, threshold: int, spare: int, seed: int, exact: bool
 ) -> None:
-    shamir = Shamir(EXACT_PRIME if exact else prime(), threshold)
+    shamir = Shamir(EXACT_PRIME if exact else PAIRWISE_PRIME, threshold)
     shares = shamir.split(secret, range(1, threshold + spare + 1), SeededRandom(seed))
 
     for chosen in combinations(shares, threshold):
@@ -42,7 +41,7 @@ def test_any_threshold_of_shares_gives_the_secret(
 
 @pytest.mark.parametrize("secret", [bytes(32), b"\0" + b"\xff" * 31, b"\xff" * 32, bytes(31) + b"\1"])
 def test_leading_zeros_and_the_largest_secret_survive(secret: bytes) -> None:
-    shamir = Shamir(prime(), 3)
+    shamir = Shamir(PAIRWISE_PRIME, 3)
 
     assert shamir.recover(shamir.split(secret, [5, 1, 9], SeededRandom(1)), "x") == secret
 
@@ -50,7 +49,7 @@ def test_leading_zeros_and_the_largest_secret_survive(secret: bytes) -> None:
 def test_known_answer() -> None:
     # 1234 + 166 x + 94 x**2: the textbook's example, here with its coefficients drawn from a stand-in generator
     numbers = iter([94, 166])
-    shamir = Shamir(prime(), 3)
+    shamir = Shamir(PAIRWISE_PRIME, 3)
     shares = shamir.split((1234).to_bytes(32, "big"), range(1, 7), lambda count: next(numbers).to_bytes(count, "big"))
 
     assert [share.value for share in shares] == [1494, 1942, 2578, 3402, 4414, 5614]
@@ -65,36 +64,36 @@ def test_fewer_shares_fit_any_secret() -> None:
     assert len(others - {None}) > 150
 
 
-@pytest.mark.parametrize("xs", [[0, 1, 2], [1, 1, 2], [1, 2, -3], [1, 2, prime()]])
+@pytest.mark.parametrize("xs", [[0, 1, 2], [1, 1, 2], [1, 2, -3], [1, 2, PAIRWISE_PRIME]])
 def test_places_that_cannot_be_are_refused(xs: list[int]) -> None:
-    shamir = Shamir(prime(), 2)
+    shamir = Shamir(PAIRWISE_PRIME, 2)
 
     assert refused(lambda: shamir.split(SECRET, xs, SeededRandom(1))) is Fault.SHARE_MALFORMED
     assert refused(lambda: shamir.recover([Share(x, 5) for x in xs], "x")) is Fault.SHARE_MALFORMED
 
 
 def test_too_few_shares_are_refused() -> None:
-    shamir = Shamir(prime(), 3)
+    shamir = Shamir(PAIRWISE_PRIME, 3)
 
     assert refused(lambda: shamir.recover([Share(1, 1), Share(2, 2)], "x")) is Fault.TOO_FEW
     assert refused(lambda: shamir.split(SECRET, [1, 2], SeededRandom(1))) is Fault.TOO_FEW
-    assert refused(lambda: Shamir(prime(), 0).recover([Share(1, 1)], "x")) is Fault.THRESHOLD
+    assert refused(lambda: Shamir(PAIRWISE_PRIME, 0).recover([Share(1, 1)], "x")) is Fault.THRESHOLD
 
 
 @given(changed=st.integers(0, 4), by=st.integers(1, 2**64))
 def test_one_altered_share_among_more_than_needed_is_found(changed: int, by: int) -> None:
-    shamir = Shamir(prime(), 3)
+    shamir = Shamir(PAIRWISE_PRIME, 3)
     shares = shamir.split(SECRET, range(1, 6), SeededRandom(1))
-    shares[changed] = Share(shares[changed].x, (shares[changed].value + by) % prime())
+    shares[changed] = Share(shares[changed].x, (shares[changed].value + by) % PAIRWISE_PRIME)
 
     assert refused(lambda: shamir.recover(shares, "x")) is Fault.SHARES_DIFFER
     assert refused(lambda: shamir.recover(shares[:4] if changed < 4 else shares[1:], "x")) is Fault.SHARES_DIFFER
 
 
 def test_values_outside_the_field_are_refused() -> None:
-    shamir = Shamir(prime(), 1)
+    shamir = Shamir(PAIRWISE_PRIME, 1)
 
-    for value in (prime(), -1):
+    for value in (PAIRWISE_PRIME, -1):
         assert refused(lambda value=value: shamir.recover([Share(1, value)], "x")) is Fault.SHARE_MALFORMED
     assert refused(lambda: shamir.recover([Share(1, 1 << 256)], "x")) is Fault.SHARES_DIFFER
 
@@ -103,7 +102,7 @@ def test_shares_are_not_shown() -> None:
     assert "424242" not in repr(Share(1, 424242))
 
 
-numbers = st.integers(0, prime() - 1)
+numbers = st.integers(0, PAIRWISE_PRIME - 1)
 places = st.integers(1, 2**31 - 1)
 
 
@@ -115,7 +114,7 @@ def test_sealed_shares_are_opened_by_their_receiver(place: int, key: int, seed: 
     sealed = seal_shares(pair, KEY, SeededRandom(1))
 
     assert len(sealed) <= MOST_BYTES == 96
-    assert open_shares(sealed, KEY, prime(), "x") == pair
+    assert open_shares(sealed, KEY, PAIRWISE_PRIME, "x") == pair
 
 
 def test_the_plaintext_is_that_of_the_reference() -> None:
@@ -151,17 +150,17 @@ def plain_of(lengths: list[int], *parts: bytes) -> bytes:
     ],
 )
 def test_malformed_shares_are_refused_by_name(data: bytes, fault: Fault) -> None:
-    assert refused(lambda: open_shares(data, KEY, prime(), "device x")) is fault
+    assert refused(lambda: open_shares(data, KEY, PAIRWISE_PRIME, "device x")) is fault
 
 
 @given(st.binary(max_size=200))
 def test_any_plaintext_is_read_or_refused(plain: bytes) -> None:
     try:
-        pair = open_shares(cbc_encrypt(KEY, IV, plain), KEY, prime(), "x")
+        pair = open_shares(cbc_encrypt(KEY, IV, plain), KEY, PAIRWISE_PRIME, "x")
     except SecureAggregationError as error:
         assert error.fault in (Fault.SHARE_MALFORMED, Fault.SHARE_UNREADABLE)
     else:
-        assert 0 < pair.key.x < 2**31 and pair.key.value < prime() and pair.seed.value < prime()
+        assert 0 < pair.key.x < 2**31 and pair.key.value < PAIRWISE_PRIME and pair.seed.value < PAIRWISE_PRIME
 
 
 @given(st.integers(0, 1 << 300))

@@ -25,7 +25,6 @@ from mindfl.privacy.secagg.fixed import FixedPoint
 from mindfl.privacy.secagg.graph import GraphPlan, plan_graph
 from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer
 from mindfl.privacy.secagg.pairwise import PairwiseDevice, check_keys, check_params, pairwise_keys
-from mindfl.privacy.secagg.primes import safe_prime
 from mindfl.privacy.secagg.randomness import RandomBytes, SeededRandom
 from mindfl.privacy.secagg.secret import Secret
 from mindfl.privacy.secagg.shamir import Shamir, Share
@@ -57,5 +56,4 @@ __all__ = [
     "exact_keys",
     "pairwise_keys",
     "plan_graph",
-    "safe_prime",
 ]
