@@ -22,7 +22,7 @@ COMMANDS = {
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
     "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
     "doctor": ("mindfl.cli.doctor", "Say what this machine has, and what each missing thing would enable."),
-    "experiment": ("mindfl.cli.experiment", "Run the tutorial's experiment, and show it beside the published curve."),
+    "experiment": ("mindfl.cli.experiment", "Run the tutorial's experiment, or one that compares modes of privacy."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),

@@ -90,6 +90,7 @@ class DeviceClient:
         self._accuracy: float | None = None
         self._evaluated: int | None = None
         self._taking_part: int | None = None
+        self._trained = 0
         self._start_lost = False
 
     @property
@@ -101,6 +102,11 @@ class DeviceClient:
     def taking_part(self) -> int | None:
         """The iteration that accepted this client, until it begins another one; None where none did."""
         return self._taking_part
+
+    @property
+    def trained(self) -> int:
+        """How often this client has trained."""
+        return self._trained
 
     def train(self) -> Flow[JobResult]:
         """Take part in iterations until the last one of the plan, or until the server's job is over.
@@ -311,6 +317,7 @@ class DeviceClient:
                 f"the training loss is {loss}", hint="lower the learning rate, or check this client's data"
             )
         self._lines.training_succeeded()
+        self._trained += 1
         return loss
 
     def _update_request(self, loss: float, accuracy: float | None) -> RequestUpdateModel:

@@ -1,4 +1,4 @@
-"""Messages of secure aggregation (``PW_ENCRYPT`` and ``STABLE_PW_ENCRYPT``), one dataclass per FlatBuffers table.
+"""Messages of secure aggregation, one dataclass per FlatBuffers table; mindfl's own ``PW_EXACT`` uses the same.
 
 The rules of :mod:`mindfl.protocol.messages` hold. Keys, shares and signatures are raw bytes, big integers big endian.
 """

@@ -200,7 +200,7 @@ class Coordinator(JobMachine):
         return refusal.text.format(**places)
 
     def _next_req_time(self, now_ms: int, fl_id: str | None = None, refusal: Refusal | None = None) -> str:
-        time = self._current.next_req_time(self.config, now_ms, fl_id)
+        time = self._current.next_req_time(self.config, now_ms, fl_id, refused=refusal is not None)
         if refusal is Refusal.NOT_STORED:
             time = max(time, now_ms + STORAGE_RETRY_MS)
         return str(self._wall(time))

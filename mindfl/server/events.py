@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.protocol import (
+    GetShareSecrets,
     RequestExchangeKeys,
     RequestShareSecrets,
     RequestUpdateModel,
@@ -89,6 +90,14 @@ class SharesDeposited:
 
 
 @dataclass(frozen=True, slots=True)
+class SharesGiven:
+    """A getSecrets was answered, for the first time: from now on the device may upload."""
+
+    now_ms: int
+    request: GetShareSecrets
+
+
+@dataclass(frozen=True, slots=True)
 class SharesRevealed:
     """A reconstructSecrets was accepted; this closes the iteration where enough is known."""
 
@@ -132,7 +141,7 @@ class Resumed:
     now_ms: int
 
 
-SecureEvent: TypeAlias = KeysPublished | SharesDeposited | SharesRevealed
+SecureEvent: TypeAlias = KeysPublished | SharesDeposited | SharesGiven | SharesRevealed
 SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | Renewed | Resumed | SecureEvent
 Event: TypeAlias = SmallEvent | Uploaded
 
@@ -168,7 +177,7 @@ class EventCodec:
                 return kind, self._encode_upload(event)
             case KeysPublished():
                 return kind, [_TIME.pack(event.now_ms), event.draw, encode(event.request)]
-            case SharesDeposited() | SharesRevealed():
+            case SharesDeposited() | SharesGiven() | SharesRevealed():
                 return kind, [_TIME.pack(event.now_ms), encode(event.request)]
             case WindowEnded():
                 return kind, [_TIME.pack(event.now_ms) + event.reason.encode()]
@@ -204,6 +213,8 @@ class EventCodec:
             return KeysPublished(now_ms, message[:DRAW_BYTES], decode(message[DRAW_BYTES:], RequestExchangeKeys))
         if shape is SharesDeposited:
             return SharesDeposited(now_ms, decode(message, RequestShareSecrets))
+        if shape is SharesGiven:
+            return SharesGiven(now_ms, decode(message, GetShareSecrets))
         if shape is SharesRevealed:
             return SharesRevealed(now_ms, decode(message, SendReconstructSecret))
         text = message.decode()
@@ -263,4 +274,5 @@ _KINDS: Sequence[type[Event]] = (
     KeysPublished,
     SharesDeposited,
     SharesRevealed,
+    SharesGiven,
 )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RETRY_MARGIN_MS = 1000
 """A retry time lies at least this far ahead, so that it is still in the future when the client reads it."""
 
+_MOST_DOUBLINGS = 12
+
 
 @dataclass(slots=True)
 class Visits:
@@ -106,6 +108,7 @@ class Iteration:
     paused_ms: int = 0
     visits: defaultdict[str, Visits] = field(default_factory=lambda: defaultdict(Visits))
     refusals: Counter[str] = field(default_factory=Counter)
+    sent_away: Counter[str] = field(default_factory=Counter)
 
     def start(self, fl_id: str, device: Device, now_ms: int) -> None:
         """Note an accepted startFLJob."""
@@ -168,17 +171,24 @@ class Iteration:
         """Whether all uploads are here, and masks are yet to be taken out of their sum."""
         return self.rounds is not None and self.rounds.survivors is not None
 
-    def next_req_time(self, config: ServerConfig, now_ms: int, fl_id: str | None = None) -> int:
+    def next_req_time(
+        self, config: ServerConfig, now_ms: int, fl_id: str | None = None, *, refused: bool = False
+    ) -> int:
         """Return when ``fl_id`` should ask startFLJob again, in ms and always ahead of ``now_ms``.
 
         At once (plus a margin) if it may still join this iteration, else when the next one is certain to be open: the
         earliest end among the windows that nothing but the end of the iteration can stop. A second refusal in a row
-        makes the reference's device give up, so an optimistic guess would cost a client.
+        makes the reference's device give up, so an optimistic guess would cost a client. Where only masks are left to
+        be taken out the end is near, unless devices are lost: who is ``refused`` then comes back in 1, 2, 4, ... s.
         """
         joinable = fl_id is not None and fl_id not in self.started and len(self.started) < config.start_fl_job_threshold
         final = {texts.GLOBAL_TIMEOUT} if self.rounds else {texts.GLOBAL_TIMEOUT, texts.UPDATE_TIMEOUT}
         ends = [end for end, reason in self.deadlines(config) if reason in final and not joinable]
-        return max(min(ends, default=now_ms), now_ms) + RETRY_MARGIN_MS
+        wait_ms = max(min(ends, default=now_ms) - now_ms, 0)
+        if refused and self.is_full:
+            wait_ms = min(wait_ms, RETRY_MARGIN_MS * (2 ** min(self.sent_away[fl_id or ""], _MOST_DOUBLINGS) - 1))
+            self.sent_away[fl_id or ""] += 1
+        return now_ms + wait_ms + RETRY_MARGIN_MS
 
     def record(
         self, *, valid: bool, reason: str, model: Weights, now_ms: int, wall: Callable[[int], int], instance: str

@@ -13,6 +13,7 @@ from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     ENDPOINTS,
     FLPlan,
+    GetShareSecrets,
     RequestExchangeKeys,
     RequestShareSecrets,
     SendReconstructSecret,
@@ -85,6 +86,8 @@ class Masking:
                 return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), bare)
             case RequestShareSecrets():
                 return events.SharesDeposited(now_ms, replace(request, signature=None))
+            case GetShareSecrets():
+                return events.SharesGiven(now_ms, replace(request, signature=None))
             case SendReconstructSecret():
                 return events.SharesRevealed(now_ms, replace(request, signature=None))
         raise ProtocolError(f"{ENDPOINTS[type(request)]} changes nothing")
@@ -105,7 +108,7 @@ def upload_refusal(rounds: Rounds | None, fl_id: str) -> Refusal | None:
         return None
     if rounds.survivors is not None and fl_id not in rounds.survivors:
         return Refusal.UPDATE_QUOTA_FULL
-    return None if rounds.shared and fl_id in rounds.sharers else Refusal.UPDATE_NOT_SHARED
+    return None if rounds.may_upload(fl_id) else Refusal.UPDATE_NOT_SHARED
 
 
 def unmasked(rounds: Rounds, total: UploadSum, previous: Weights, *, last_chance: bool) -> Unmasked | None:
@@ -136,6 +139,8 @@ def apply(event: events.SecureEvent, rounds: Rounds | None) -> str:
             rounds.publish(event.request, event.draw, event.now_ms)
         case events.SharesDeposited():
             rounds.deposit(event.request, event.now_ms)
+        case events.SharesGiven():
+            rounds.give(event.request)
         case events.SharesRevealed():
             rounds.reveal(event.request, event.now_ms)
     return ENDPOINTS[type(event.request)]

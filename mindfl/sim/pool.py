@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import uuid
@@ -159,10 +158,6 @@ class Participant:
         """Mean loss of the last local epoch so far."""
         return self._trainer.last_loss
 
-    def forget_loss(self) -> None:
-        """Let ``loss`` be NaN until the device trains again."""
-        self._trainer.last_loss = math.nan
-
     def result(self) -> ClientResult:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
@@ -183,7 +178,7 @@ class ClientPool:
         self._dataset = dataset
         self._clients = clients
         self._participants: dict[int, Participant] = {}
-        self._untrained: set[int] = set()
+        self._trained: dict[int, int] = {}
         self._stop = threading.Event()
         self._pair_keys = PairKeyRing()
         self.workers = min(config.threads, engine.max_workers or config.threads)
@@ -196,9 +191,7 @@ class ClientPool:
 
         ``report`` is told the loss of each. The first failure is raised; the rest goes on until :meth:`close`.
         """
-        self._untrained = set(indices)
-        for index in self._untrained & self._participants.keys():
-            self._participants[index].forget_loss()
+        self._trained = {index: each.client.trained for index, each in self._participants.items()}
         self._advance(indices, transport, report)
 
     def end_iteration(
@@ -225,9 +218,10 @@ class ClientPool:
             schedule.add(index, after_ms)
         for index, step in schedule.steps():
             self._check_running(index, step)
-            if index in self._untrained and not math.isnan(self._participants[index].loss):
-                self._untrained.discard(index)
-                report(self._participants[index].loss)
+            participant = self._participants[index]
+            if participant.client.trained > self._trained.get(index, 0):
+                self._trained[index] = participant.client.trained
+                report(participant.loss)
 
     def schedule(self, way: Callable[[int], AbstractContextManager[MeteredTransport]]) -> Schedule:
         """Return an empty schedule of these devices on the worker threads; ``way(index)`` lends each its transport."""

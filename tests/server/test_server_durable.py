@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from mindfl.errors import MindflError, StorageError
 from mindfl.protocol import (
     ClientShare,
+    GetShareSecrets,
     PlainText,
     RequestExchangeKeys,
     RequestFLJob,
@@ -42,6 +43,7 @@ from mindfl.server.events import (
     Renewed,
     Resumed,
     SharesDeposited,
+    SharesGiven,
     SharesRevealed,
     Started,
     Uploaded,
@@ -494,6 +496,7 @@ small_events = st.one_of(
     st.builds(Resumed, times),
     st.builds(KeysPublished, times, st.binary(min_size=16, max_size=16), published),
     st.builds(SharesDeposited, times, st.builds(RequestShareSecrets, fl_id=names, encrypted_shares=shares)),
+    st.builds(SharesGiven, times, st.builds(GetShareSecrets, fl_id=names, iteration=st.integers(0, 9))),
     st.builds(SharesRevealed, times, st.builds(SendReconstructSecret, fl_id=names, reconstruct_secret_shares=shares)),
     st.builds(Renewed, times, names, st.builds(replace, st.just(CONFIG), fl_iteration_num=st.integers(1, 10**6))),
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from secure_world import EXACT_KEYS, INITIAL, T0, WINDOW_MS, Lost, Member, World, job
+from secure_world import INITIAL, T0, WINDOW_MS, Lost, Member, World, job
 
 from mindfl.errors import OptionError, ProtocolError
 from mindfl.privacy.secagg import masks
@@ -407,13 +407,19 @@ class TestSettings:
         assert exact.p != other.p and exact.g >= 30 and exact.t == job("PW_EXACT", 5).graph.threshold
 
 
+def test_who_comes_while_masks_are_taken_out_is_told_to_come_back_soon() -> None:
+    world = five("PW_ENCRYPT")
+    late = up_to(world, Lost.LIST)[4]
+    waits = [int(world.send(late.start()).next_req_time) - world.now for _ in range(4)]
+    assert waits == [2000, 4000, 8000, 16000]  # its upload was refused with 1000
+    other = Member(world, "one that never started", 1)
+    assert int(world.send(other.start()).next_req_time) - world.now == 1000
+
+
 def test_windows_stand_still_while_the_server_is_down() -> None:
     world = five("PW_ENCRYPT")
     up_to(world, Lost.SHARE)
-    member = Member(world, IDS[0], 1)
-    del member
     first = world.coordinator.next_deadline()
     world.coordinator.resume(T0 + 10 * WINDOW_MS)
     later = world.coordinator.next_deadline()
     assert first is not None and later is not None and later > first
-    EXACT_KEYS.forget()

@@ -71,9 +71,9 @@ def test_published_values_are_the_tutorials() -> None:
 
 
 def test_setting_is_the_tutorials(models: Path, writers: Path, tmp_path: Path, recorder) -> None:
-    from mindfl.cli.experiment import experiment_command
+    from mindfl.cli.experiment import femnist50_command
 
-    defaults = {option.name: option.default for option in experiment_command.params}
+    defaults = {option.name: option.default for option in femnist50_command.params}
     published = {
         "client_num": FEMNIST50.clients,
         "iterations": FEMNIST50.iterations,

@@ -66,7 +66,7 @@ def judge(request: SecureRequest, rounds: Rounds, started: Callable[[str], bool]
                 (not rounds.shared, Refusal.SECRETS_NOT_READY),
                 (fl_id not in rounds.deposits, Refusal.SECRETS_STRANGER),
             )
-            return _first(checks) or Verdict(found=rounds.shares_for(fl_id))
+            return _first(checks) or Verdict(found=rounds.shares_for(fl_id), fresh=fl_id not in rounds.given)
         case GetClientList():
             checks = (
                 (request.iteration != rounds.iteration, Refusal.LIST_STALE),

@@ -3,7 +3,8 @@
 A step has a quota and is closed once that is met, so that all devices agree on who takes part in the next one:
 
 1. exchangeKeys: ``config.exchange_quota`` devices publish keys. getKeys gives them away.
-2. shareSecrets: ``config.share_quota`` of them deposit encrypted shares of their secrets. getSecrets gives them away.
+2. shareSecrets: ``config.share_quota`` of them deposit encrypted shares of their secrets. getSecrets gives them away,
+   and whoever got some may upload.
 3. updateModel: ``config.update_quota`` of these upload: the survivors, who do not change any more.
 4. reconstructSecrets: survivors reveal the shares that take the masks out of the sum.
 
@@ -29,6 +30,7 @@ from mindfl.protocol import (
     ClientPublicKeys,
     ClientShare,
     FLPlan,
+    GetShareSecrets,
     PWParams,
     RequestExchangeKeys,
     RequestShareSecrets,
@@ -50,6 +52,7 @@ class Rounds(ABC):
         self.params = (plan.cipher and plan.cipher.pw_params) or PWParams()
         self.published: dict[str, RequestExchangeKeys] = {}
         self.deposits: dict[str, Mapping[str, ClientShare]] = {}
+        self.given: set[str] = set()
         self.survivors: frozenset[str] | None = None
         self._began_ms: dict[str, int] = {}
 
@@ -65,13 +68,12 @@ class Rounds(ABC):
 
     @property
     def sharers(self) -> Collection[str]:
-        """The devices that may upload, once ``shared``."""
+        """The devices whose masks of pairs others have in their uploads, once ``shared``."""
         return self.deposits.keys()
 
-    @property
-    def shares_secrets(self) -> bool:
-        """Whether the endpoints after getKeys are used at all."""
-        return True
+    def may_upload(self, fl_id: str) -> bool:
+        """Whether the device has what it needs to mask its upload."""
+        return fl_id in self.given
 
     @abstractmethod
     def check_published(self, request: RequestExchangeKeys) -> None:
@@ -139,6 +141,10 @@ class Rounds(ABC):
         self._began_ms.setdefault(SHARE, now_ms)
         shares = {share.fl_id or "": share for share in request.encrypted_shares or ()}
         self.deposits[request.fl_id or ""] = shares
+
+    def give(self, request: GetShareSecrets) -> None:
+        """Note that a device got the shares that were deposited for it."""
+        self.given.add(request.fl_id or "")
 
     def freeze(self, survivors: Collection[str]) -> None:
         """Let these uploads, and no others, be those that are summed."""
@@ -246,10 +252,9 @@ class StableRounds(PairwiseRounds):
         """Who published keys."""
         return self.published.keys()
 
-    @property
-    def shares_secrets(self) -> bool:
-        """No."""
-        return False
+    def may_upload(self, fl_id: str) -> bool:
+        """Whether the keys of all are known, its own among them."""
+        return self.exchanged and fl_id in self.published
 
     def check_published(self, request: RequestExchangeKeys) -> None:
         """See :meth:`Rounds.check_published`."""

@@ -1,0 +1,163 @@
+"""What an iteration costs a device and the server in bytes and time, measured where nothing else runs.
+
+A job of its own, with one worker thread and one local epoch: devices and server then take turns, so that time belongs
+to the one that uses it. In a job with several threads they wait for each other, and nobody can tell whose time it is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from mindfl.client import EpochReport, InProcessTransport
+from mindfl.data import Dataset, UserData
+from mindfl.errors import StorageError
+from mindfl.lite import LiteModel
+from mindfl.protocol import PlainText, Request, Response, ResponseCode, encode
+from mindfl.server import Coordinator
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import LiteEngine, Weights
+from mindfl.sim.executors import LocalExecutor
+from mindfl.sim.federation import Federation
+from mindfl.sim.pool import ClientPool
+
+#: enough for a median that no single disturbance moves
+ITERATIONS = 3
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Of one iteration; the seconds are medians over :data:`ITERATIONS`, bytes are those of the last.
+
+    ``bytes_up`` and ``bytes_down``: one device's messages on the wire (FlatBuffers, without HTTP's headers), keys and
+    shares included, polls that were answered "not ready yet" left out. ``device_seconds``: one device, training and
+    evaluation left out. ``server_seconds``: the server, for all devices together.
+    """
+
+    bytes_up: float
+    bytes_down: float
+    device_seconds: float
+    server_seconds: float
+
+
+def measured_costs(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequence[str]) -> Costs:
+    """Run :data:`ITERATIONS` iterations of ``config``'s job without writing results, and return what one costs.
+
+    In a simulation the key of a pair of devices is derived once, for both; so a device alone takes up to twice as long
+    with secure aggregation. Raises what the job raises.
+    """
+    try:
+        with TemporaryDirectory(prefix="mindfl-costs-", ignore_cleanup_errors=True) as folder:
+            return _measured(replace(config, work_dir=folder), model, dataset, users)  # type: ignore[arg-type]
+    except OSError as error:
+        raise StorageError.from_os_error(error, "use", error.filename or "the folder for temporary files") from None
+
+
+def _measured(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequence[str]) -> Costs:
+    config = replace(config, iterations=ITERATIONS, epochs=1, workers=1, per_client_models=False)
+    engine = _TimedEngine(model)
+    meters: list[_Meter] = []
+
+    def executor(coordinator: Coordinator) -> LocalExecutor:
+        meters.append(_Meter(coordinator))
+        return _MeteredExecutor(coordinator, ClientPool(config, engine, dataset, users), meters[0])
+
+    federation = Federation(config, model.weights, len(users), executor, lambda progress: None)
+    device, server, sizes = [], [], (0, 0)
+    for row in federation.rows():
+        meter, trained = meters[0], engine.stopwatch.taken()
+        inside, aside, sizes = meter.server.taken(), meter.aside.taken(), meter.sizes_taken()
+        server.append(inside)
+        device.append(max(row.seconds - trained - inside - aside, 0) / row.clients)
+    up, down = (size / len(users) for size in sizes)
+    return Costs(up, down, median(device), median(server))
+
+
+class _Stopwatch:
+    """Adds up the time of calls."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def time(self, call: Callable[[], ResultT]) -> ResultT:
+        begin = time.perf_counter()
+        try:
+            return call()
+        finally:
+            self._seconds += time.perf_counter() - begin
+
+    def taken(self) -> float:
+        """Return the time since the last call of this method."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+
+class _Meter(InProcessTransport):
+    """Calls the coordinator, and knows how long that took and what it would be on the wire. For one thread."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        super().__init__(coordinator)
+        self.server, self.aside = _Stopwatch(), _Stopwatch()
+        self._sizes = (0, 0)
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        response = self.server.time(lambda: super(_Meter, self).send(request, now_ms))
+        if getattr(response, "retcode", None) != ResponseCode.SUC_NOT_READY:
+            up, down = self._sizes
+            self._sizes = self.aside.time(lambda: (up + _size(request), down + _size(response)))
+        return response
+
+    def sizes_taken(self) -> tuple[int, int]:
+        """Return the bytes up and down since the last call of this method."""
+        sizes, self._sizes = self._sizes, (0, 0)
+        return sizes
+
+
+class _MeteredExecutor(LocalExecutor):
+    def __init__(self, coordinator: Coordinator, pool: ClientPool, meter: _Meter) -> None:
+        super().__init__(coordinator, pool)
+        self._transport = meter
+
+
+class _TimedEngine(LiteEngine):
+    """An engine that knows how long its trainers worked."""
+
+    def __init__(self, model: LiteModel) -> None:
+        super().__init__(model)
+        self.stopwatch = _Stopwatch()
+
+    def trainer(self, user: UserData, stop: threading.Event) -> Any:
+        return _TimedTrainer(super().trainer(user, stop), self.stopwatch)
+
+
+class _TimedTrainer:
+    def __init__(self, trainer: Any, stopwatch: _Stopwatch) -> None:
+        self._trainer = trainer
+        self._stopwatch = stopwatch
+
+    def load(self, weights: Weights) -> None:
+        self._stopwatch.time(lambda: self._trainer.load(weights))
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        return float(self._stopwatch.time(lambda: self._trainer.train(epochs, learning_rate, report)))
+
+    def evaluate(self) -> float:
+        return float(self._stopwatch.time(self._trainer.evaluate))
+
+    @property
+    def last_loss(self) -> float:
+        return float(self._trainer.last_loss)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+
+def _size(message: Request | Response) -> int:
+    return len(message.text.encode() if isinstance(message, PlainText) else encode(message))

@@ -1,0 +1,107 @@
+"""What came of a study, as kept on disk and as put into table and figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from mindfl.errors import StorageError
+from mindfl.files import read_file, write_atomic
+from mindfl.sim.metrics import Accuracy
+from mindfl.sim.result import TrainingResult
+from mindfl.sim.study.costs import Costs
+
+#: accuracies are means of so many last iterations
+WINDOW = 5
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeResult:
+    """One mode's training. Accuracies 0..1 are means over the last :data:`WINDOW` iterations.
+
+    ``avg_at`` is AVG after each iteration, ``epsilon`` what the whole run cost in privacy (NaN where nothing is counted
+    or protected by noise), ``seconds`` the median wall time of an iteration with all of the job's threads,
+    ``weights_sha256`` as in :func:`~mindfl.sim.weight_hash`.
+    """
+
+    key: str
+    name: str
+    avg: float
+    top5: float
+    low5: float
+    loss: float
+    epsilon: float
+    seconds: float
+    costs: Costs
+    weights_sha256: str
+    avg_at: tuple[float, ...]
+
+    @classmethod
+    def of(cls, key: str, name: str, result: TrainingResult, costs: Costs) -> ModeResult:
+        """Return what a finished training gave."""
+        history = result.history
+        accuracies = {field: fmean(history.column(field)[-WINDOW:]) for field in Accuracy._fields}
+        return cls(
+            key=key,
+            name=name,
+            **accuracies,
+            loss=history[-1].loss,
+            epsilon=history[-1].epsilon,
+            seconds=median(history.column("seconds")),
+            costs=costs,
+            weights_sha256=result.hash,
+            avg_at=tuple(history.column("avg")),
+        )
+
+    def keep(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+        """Write it into ``folder``, with what it was made with. Raises :class:`StorageError`."""
+        text = json.dumps({"made_with": made_with, "result": asdict(self)}, indent=2, ensure_ascii=False)
+        write_atomic(folder / RESULT_FILE, text + "\n")
+
+    @classmethod
+    def kept(cls, folder: Path, made_with: Mapping[str, Any]) -> ModeResult | None:
+        """Return what :meth:`keep` wrote, if it was made with the same; None otherwise, or where it cannot be read."""
+        try:
+            note = json.loads(read_file(folder / RESULT_FILE))
+            if note["made_with"] != json.loads(json.dumps(made_with)):
+                return None
+            fields = note["result"]
+            avg_at = tuple(map(float, fields["avg_at"]))
+            return cls(**{**fields, "costs": Costs(**fields["costs"]), "avg_at": avg_at})
+        except (StorageError, ValueError, TypeError, KeyError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The results of the modes that ended, in the table's order, and ``missing``, the names of those that did not.
+
+    ``setting`` and ``data`` say in words what was trained on what, ``machine`` where the times are from.
+    """
+
+    setting: str
+    data: str
+    machine: str
+    results: Sequence[ModeResult]
+    missing: Sequence[str] = ()
+
+    @property
+    def title(self) -> str:
+        """Two lines for figure and terminal."""
+        return f"privacy and compression: {self.setting}\ndata: {self.data}"
+
+
+def number(value: float, digits: int) -> str:
+    """Return ``value`` with so many significant digits, without exponent; a dash for NaN."""
+    if not math.isfinite(value):
+        return "-" if value != value else "infinite"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"

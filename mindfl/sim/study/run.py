@@ -1,0 +1,227 @@
+"""Trains the modes one after the other, and keeps what ended."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mindfl._version import __version__
+from mindfl.data import Dataset
+from mindfl.errors import InterruptedRunError, OptionError, StorageError
+from mindfl.files import write_atomic
+from mindfl.lite import LiteModel
+from mindfl.sim.artefacts import Artefacts, check_model, locked
+from mindfl.sim.config import JobConfig
+from mindfl.sim.devices import usable_users
+from mindfl.sim.federation import Progress
+from mindfl.sim.history import IterationRow
+from mindfl.sim.job import FederatedLeNetJob
+from mindfl.sim.plot import load_matplotlib
+from mindfl.sim.pool import server_settings
+from mindfl.sim.reporter import Reporter, Silent
+from mindfl.sim.study.costs import measured_costs
+from mindfl.sim.study.modes import Mode, chosen_modes
+from mindfl.sim.study.report import FILES, write_study
+from mindfl.sim.study.results import ModeResult, Study
+
+_DEFAULT_DIR = "mindfl_privacy"
+#: settings of a job that a study has too; the others belong to modes, or to parts that it does not measure
+SETTINGS = (
+    "batch_size",
+    "client_num",
+    "converter",
+    "epochs",
+    "init",
+    "iterations",
+    "learning_rate",
+    "model",
+    "momentum",
+    "optimizer",
+    "seed",
+    "train_dataset",
+    "train_model_path",
+    "work_dir",
+    "workers",
+)
+_DEFAULTS = {"work_dir": _DEFAULT_DIR, "client_num": 50, "iterations": 20, "epochs": 20, "batch_size": 32}
+_RESUME = "the modes that ended are kept; the same command goes on with the others"
+
+
+class StudyReporter(Reporter, Protocol):
+    """Is told how a study goes."""
+
+    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
+        """Mode ``number`` of ``modes`` begins; or its result is there already."""
+
+
+class _Silent(Silent):
+    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
+        """Ignore."""
+
+
+def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | None = None, **settings: Any) -> Study:
+    """Train the same job once per mode, and write ``privacy.png``, ``privacy.csv`` and ``privacy.md``.
+
+    Args:
+        modes: keys of :data:`~mindfl.sim.study.MODES`; None: all.
+        settings: those of :class:`~mindfl.sim.JobConfig` named in :data:`SETTINGS`; None counts as not given. By
+            default 50 writers, 20 iterations, 20 epochs, batch 32. Every writer takes part in every iteration.
+
+    Each mode has a folder of its own in the work folder, with what a job writes. A mode whose result is there, made
+    with the same settings from the same data and model, is not run again. Raises :class:`OptionError`, and what a job
+    raises; the modes that ended by then are written up.
+    """
+    chosen = chosen_modes(modes)
+    given = {name: value for name, value in settings.items() if value is not None}
+    if unknown := given.keys() - set(SETTINGS):
+        raise OptionError(f"{min(unknown)} is no setting of this study", hint=f"it has {', '.join(SETTINGS)}")
+    config = JobConfig(**{**_DEFAULTS, **given})
+    try:
+        with locked(config.work_dir):
+            load_matplotlib()
+            return _Runner(config, chosen, reporter or _Silent()).run()
+    except (KeyboardInterrupt, InterruptedRunError):
+        raise InterruptedRunError("interrupted", hint=_RESUME) from None
+
+
+class _Runner:
+    def __init__(self, config: JobConfig, modes: Sequence[Mode], reporter: StudyReporter) -> None:
+        self._config = config
+        self._modes = modes
+        self._report = reporter
+        self._ended: list[ModeResult] = []
+
+    def run(self) -> Study:
+        config, artefacts = self._config, Artefacts(self._config)
+        _remove_old(config.work_dir)
+        self._report.stage("preparing the model")
+        model = artefacts.starting_model()
+        check_model(model, config)
+        self._report.stage("opening the data set")
+        dataset = artefacts.dataset()
+        users = usable_users(dataset, config.client_num, self._report.warning)
+        start = config.work_dir / "start.ms"
+        write_atomic(start, model.content)
+        jobs = {mode: self._job_settings(mode, start, dataset, len(users)) for mode in self._modes}
+        facts = self._facts(model, dataset, users)
+        with self._written_up(dataset, len(users)):
+            for number, (mode, settings) in enumerate(jobs.items(), 1):
+                folder = config.work_dir / mode.key
+                made_with = {**facts, **mode.settings}
+                result = ModeResult.kept(folder, made_with)
+                self._report.mode(mode, number, len(self._modes), kept=result is not None)
+                if result is None:
+                    job = FederatedLeNetJob(reporter=_Quieter(self._report), **settings)
+                    self._report.stage(f"{mode.name}: measuring what an iteration costs")
+                    costs = measured_costs(job.config, model, dataset, users)
+                    result = ModeResult.of(mode.key, mode.name, job.run(), costs)
+                    result.keep(folder, made_with)
+                self._ended.append(result)
+        return self._study(dataset, len(users))
+
+    def _job_settings(self, mode: Mode, start: Path, dataset: Dataset, clients: int) -> dict[str, Any]:
+        """Return those of the mode's job. Raises :class:`OptionError` where there can be no such job."""
+        settings = {
+            **{name: getattr(self._config, name) for name in SETTINGS},
+            "work_dir": self._config.work_dir / mode.key,
+            "train_model_path": None,
+            "train_dataset": dataset.root,
+            "client_num": clients,
+            "origin_train_model_path": start,
+            "per_client_models": False,
+            **mode.settings,
+        }
+        try:
+            server_settings(JobConfig(**settings), clients)
+        except OptionError as error:
+            raise OptionError(f"mode {mode.name}: {error}", hint=error.hint or "leave it out with --modes") from None
+        return settings
+
+    @contextmanager
+    def _written_up(self, dataset: Dataset, clients: int) -> Iterator[None]:
+        """Write up what ended, however the block is left."""
+        try:
+            yield
+        except BaseException:
+            # The cause is what the user must see.
+            with suppress(Exception):
+                write_study(self._study(dataset, clients), self._config.work_dir)
+            raise
+        write_study(self._study(dataset, clients), self._config.work_dir)
+
+    def _facts(self, model: LiteModel, dataset: Dataset, users: Sequence[str]) -> dict[str, Any]:
+        """Return what a result depends on, beside the mode."""
+        config = self._config
+        return {
+            "mindfl": __version__,
+            "data": _data_hash(dataset, users),
+            "model": hashlib.sha256(model.content).hexdigest(),
+            "clients": len(users),
+            "iterations": config.iterations,
+            "epochs": config.epochs,
+            "learning_rate": config.rate,
+            "seed": config.seed,
+            "workers": config.threads,
+        }
+
+    def _study(self, dataset: Dataset, clients: int) -> Study:
+        config = self._config
+        ended = {one.key for one in self._ended}
+        name = dataset.root.resolve().name.encode(errors="replace").decode()
+        data = f"SYNTHETIC handwriting, no measure of FEMNIST ({clients} imaginary writers)"
+        if not dataset.synthetic:
+            data = f"{name} ({dataset.source}), {clients} of its {len(dataset.users)} writers"
+        return Study(
+            setting=f"{config.model}, {clients} clients, {config.iterations} iterations, {config.epochs} epochs, "
+            f"batch {config.batch_size}, learning rate {config.rate:g}, seed {config.seed}",
+            data=data,
+            machine=f"{platform.machine()}, {os.cpu_count()} processors, {config.threads} threads",
+            results=tuple(self._ended),
+            missing=tuple(mode.name for mode in self._modes if mode.key not in ended),
+        )
+
+
+class _Quieter:
+    """Passes on a mode's progress, but not what was said once for all modes."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._report = reporter
+
+    def stage(self, text: str) -> None:
+        """Ignore: preparations are done."""
+
+    def warning(self, text: str) -> None:
+        self._report.warning(text)
+
+    def progress(self, progress: Progress) -> None:
+        self._report.progress(progress)
+
+    def row(self, row: IterationRow) -> None:
+        self._report.row(row)
+
+
+def _data_hash(dataset: Dataset, users: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for name in users:
+        user = dataset.user(name)
+        digest.update(name.encode(errors="surrogatepass") + b"\0")
+        for part in (user.train, user.test):
+            digest.update(part.size.to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(part.labels[: part.size], "<i4").tobytes())
+            digest.update(np.ascontiguousarray(part.planes(), "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _remove_old(folder: Path) -> None:
+    for name in FILES:
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "remove", folder / name) from None
