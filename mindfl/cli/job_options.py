@@ -119,7 +119,7 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
             ("--reconstruct_secrets_threshold",),
             {
                 "type": int,
-                "help": "PW_ENCRYPT: shares that recover a secret.  [default: more than half the clients']",
+                "help": "PW_ENCRYPT: shares that recover a secret.  [default: more than 2/3 of the clients']",
             },
         ),
         (

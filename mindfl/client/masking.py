@@ -41,6 +41,7 @@ from mindfl.protocol import (
     ReturnShareSecrets,
     SendReconstructSecret,
     Weights,
+    texts,
 )
 
 if TYPE_CHECKING:
@@ -198,7 +199,9 @@ class Masking:
         try:
             self._check(response)
         except ComeBackLater as refusal:
-            if not repeated:
+            if not repeated or getattr(response, "reason", None) == texts.UPDATE_NOT_STARTED.format(
+                fl_id=message.fl_id
+            ):
                 raise
             return ComeBackLater(refusal.at_ms)
         return None

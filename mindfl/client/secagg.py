@@ -39,7 +39,6 @@ from mindfl.protocol import (
 
 EXACT_BITS = 64
 EXACT_ID_BYTES = 32
-_ITERATION_BYTES = 8
 _LONGEST_FAULT = 300
 
 
@@ -147,7 +146,7 @@ class _Exact(_Shared):
         with _distrust():
             words = self._exact.hide(words)
         data = np.frombuffer(self._fixed.pack(words), np.int8)
-        entry = CompressFeatureMap(weight_fullname="PW_EXACT", compress_data=data)
+        entry = CompressFeatureMap(weight_fullname=self._exact.upload_name, compress_data=data)
         return {"compress_feature_map": (entry,), "upload_compress_type": CompressType.NO_COMPRESS}
 
 
@@ -192,7 +191,7 @@ def _exact(
         raise ProtocolError("got a plan for PW_EXACT without instance or threshold")
     if params.g < LEAST_FRACTION_BITS or not 0 <= samples.bit_length() <= total:
         raise ProtocolError(f"got a plan for PW_EXACT whose fixed point does not suit {samples} samples")
-    plan = Round(instance + iteration.to_bytes(_ITERATION_BYTES, "big", signed=True), params.t, EXACT_BITS)
+    plan = Round.of(instance, iteration, params.t)
     fixed = FixedPoint(EXACT_BITS, RANGE_BITS, params.g, (1 << total) - 1)
     return _Exact(ExactDevice(fl_id, plan, random=random, pairs=pairs), fixed)
 

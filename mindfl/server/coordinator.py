@@ -21,6 +21,7 @@ from mindfl.protocol import (
     RequestGetModel,
     RequestUpdateModel,
     Response,
+    SendReconstructSecret,
     texts,
 )
 from mindfl.protocol.secure import SecureRequest
@@ -87,19 +88,21 @@ class Coordinator(JobMachine):
 
     def _secure(self, request: SecureRequest, now_ms: int) -> Response:
         current = self._current
-        if self.state is not ServerState.RUNNING:
-            verdict = self._masking.late(request, self._ended)
-            if verdict is None or not self._enabled:
-                return PlainText(self._refuse(request, Refusal.FINISHED))
-        elif current.rounds is None:
+        if current.rounds is None or type(request) not in masking.SERVED:
             raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {self.config.encrypt_type}")
+        if self.state is not ServerState.RUNNING:
+            verdict = self._masking.late(request, self._ended) if self._enabled else None
+            if verdict is None:
+                return PlainText(self._refuse(request, Refusal.FINISHED))
         else:
             verdict = self._masking.judge(request, current.rounds, current.started.__contains__, self._ended)
         if verdict.fresh:
             try:
-                self._commit(self._masking.event(request, now_ms))
+                self._commit(self._masking.event(request, current.rounds, now_ms))
             except StorageError:
-                verdict = replace(verdict, refusal=Refusal.NOT_STORED)
+                # A device that has revealed nothing yet may save the iteration with its next try.
+                last = isinstance(request, SendReconstructSecret)
+                verdict = replace(verdict, refusal=Refusal.REVEAL_NOT_STORED if last else Refusal.NOT_STORED)
         elif not verdict.refusal:
             current.accept(ENDPOINTS[type(request)])
         if verdict.refusal:
@@ -114,7 +117,8 @@ class Coordinator(JobMachine):
             if answer:
                 return answer
             current = self._current
-            basis = Basis(self.config, self.model, current.started[request.fl_id or ""].data_size)
+            size = current.started[request.fl_id or ""].data_size
+            basis = Basis(self.config, self.model, size, current.rounds)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
         content = uploaded_content(request, basis)
         if isinstance(content, Refusal):

@@ -97,7 +97,7 @@ class Iteration:
     """
 
     number: int
-    rounds: Rounds | None = None
+    rounds: Rounds[Any] | None = None
     started: dict[str, Device] = field(default_factory=dict)
     uploaded: dict[str, Upload] = field(default_factory=dict)
     starts_ms: dict[str, int] = field(default_factory=dict)
@@ -187,7 +187,8 @@ class Iteration:
         wait_ms = max(min(ends, default=now_ms) - now_ms, 0)
         if refused and self.is_full:
             wait_ms = min(wait_ms, RETRY_MARGIN_MS * (2 ** min(self.sent_away[fl_id or ""], _MOST_DOUBLINGS) - 1))
-            self.sent_away[fl_id or ""] += 1
+            if fl_id in self.started:  # others may be as many as somebody cares to invent
+                self.sent_away[fl_id] += 1
         return now_ms + wait_ms + RETRY_MARGIN_MS
 
     def record(

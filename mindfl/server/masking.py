@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     ENDPOINTS,
     FLPlan,
+    GetClientList,
+    GetExchangeKeys,
     GetShareSecrets,
     RequestExchangeKeys,
     RequestShareSecrets,
@@ -31,6 +33,16 @@ if TYPE_CHECKING:
     from mindfl.server.secure import Rounds, UploadSum, Verdict
 
 
+SERVED: tuple[type[SecureRequest], ...] = (
+    RequestExchangeKeys,
+    GetExchangeKeys,
+    RequestShareSecrets,
+    GetShareSecrets,
+    GetClientList,
+    SendReconstructSecret,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Unmasked:
     """What came of an attempt to take the masks out of the sum: the model, or None where that cannot be any more."""
@@ -43,9 +55,9 @@ class Masking:
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
-        self._ended: Rounds | None = None
+        self._ended: Rounds[Any] | None = None
 
-    def begin(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds | None:
+    def begin(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any] | None:
         """Return the rounds of ``iteration``; None in a job without masks."""
         if config.encrypt_type not in MASKED_TYPES:
             return None
@@ -53,14 +65,14 @@ class Masking:
 
         return make_rounds(config, plan, iteration)
 
-    def end(self, rounds: Rounds | None, *, valid: bool) -> None:
+    def end(self, rounds: Rounds[Any] | None, *, valid: bool) -> None:
         """Forget what an iteration's devices revealed; keep who they were, for those who come back late."""
         self._ended = rounds if valid else None
         if rounds is not None:
             rounds.forget()
 
     def judge(
-        self, request: SecureRequest, rounds: Rounds, started: Callable[[str], bool], ended: EndedIterations
+        self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
     ) -> Verdict:
         """Return what becomes of ``request`` while ``rounds`` are running; ``started`` tells who takes part."""
         from mindfl.server.secure import judge
@@ -69,27 +81,24 @@ class Masking:
 
     def late(self, request: SecureRequest, ended: EndedIterations) -> Verdict | None:
         """Return what a device is told whose upload was counted in an iteration that is over, None for others."""
+        if not ended.was_counted(request.fl_id or "", request.iteration):
+            return None
         from mindfl.server.secure import judge_late
 
-        fl_id = request.fl_id or ""
-        if not ended.was_counted(fl_id, request.iteration):
-            return None
         known = self._ended if self._ended is not None and self._ended.iteration == request.iteration else None
         return judge_late(request, known)
 
-    def event(self, request: SecureRequest, now_ms: int) -> events.SecureEvent:
-        """Return what happens by ``request``, which was judged to change something."""
+    def event(self, request: SecureRequest, rounds: Rounds[Any], now_ms: int) -> events.SecureEvent:
+        """Return what happens by ``request``, which was judged to change something; with what is of use of it."""
         match request:
             case RequestExchangeKeys():
-                # Signatures are not looked at, so they are not kept either.
-                bare = replace(request, signature=None, certificate_chain=None)
-                return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), bare)
+                return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), rounds.bare(request))
             case RequestShareSecrets():
-                return events.SharesDeposited(now_ms, replace(request, signature=None))
+                return events.SharesDeposited(now_ms, replace(request, timestamp=None, signature=None))
             case GetShareSecrets():
-                return events.SharesGiven(now_ms, replace(request, signature=None))
+                return events.SharesGiven(now_ms, replace(request, timestamp=None, signature=None))
             case SendReconstructSecret():
-                return events.SharesRevealed(now_ms, replace(request, signature=None))
+                return events.SharesRevealed(now_ms, replace(request, timestamp=None, signature=None))
         raise ProtocolError(f"{ENDPOINTS[type(request)]} changes nothing")
 
 
@@ -102,7 +111,7 @@ def make_sum(config: ServerConfig, layout: FeatureLayout, constant: Set[str]) ->
     return WordSum(layout, config.fixed_point, constant)
 
 
-def upload_refusal(rounds: Rounds | None, fl_id: str) -> Refusal | None:
+def upload_refusal(rounds: Rounds[Any] | None, fl_id: str) -> Refusal | None:
     """Return why ``fl_id``, which takes part, may not upload now as far as masks are concerned."""
     if rounds is None:
         return None
@@ -111,7 +120,7 @@ def upload_refusal(rounds: Rounds | None, fl_id: str) -> Refusal | None:
     return None if rounds.may_upload(fl_id) else Refusal.UPDATE_NOT_SHARED
 
 
-def unmasked(rounds: Rounds, total: UploadSum, previous: Weights, *, last_chance: bool) -> Unmasked | None:
+def unmasked(rounds: Rounds[Any], total: UploadSum, previous: Weights, *, last_chance: bool) -> Unmasked | None:
     """Take the masks out of the sum where enough is known; None: more shares are worth waiting for.
 
     ``last_chance``: nobody can be waited for any more. Where a wrong share would be noticed that is done at once;
@@ -130,7 +139,7 @@ def unmasked(rounds: Rounds, total: UploadSum, previous: Weights, *, last_chance
     return Unmasked(None) if last_chance else None
 
 
-def apply(event: events.SecureEvent, rounds: Rounds | None) -> str:
+def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
     """Let ``event`` happen and return its endpoint. Raises :class:`ProtocolError` where it cannot follow."""
     if rounds is None:
         raise ProtocolError("keys or shares in a job without masks")

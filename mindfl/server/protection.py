@@ -25,10 +25,15 @@ def weaknesses(config: ServerConfig) -> list[str]:
     """Return a line for each choice that leaves the devices less protected than they could be."""
     found = []
     devices, threshold = config.share_quota, config.reconstruct_secrets_threshold
-    if config.encrypt_type == PW and 2 * threshold <= devices:
+    if config.encrypt_type == PW and 3 * threshold <= 2 * devices:
         found.append(
-            f"reconstruct_secrets_threshold {threshold} is not more than half of {devices} devices: a server that "
-            "tells them different survivors gets both secrets of a device"
+            f"reconstruct_secrets_threshold {threshold} is not more than two thirds of {devices} devices: a server "
+            "that tells them different survivors can get at an upload"
+        )
+    if config.encrypt_type == PW and threshold > config.update_quota - 2:
+        found.append(
+            f"reconstruct_secrets_threshold {threshold} leaves no share to spare among {config.update_quota} uploads: "
+            "an altered share of a seed would not be found"
         )
     if config.encrypt_type in MASKED_TYPES and config.update_quota == 2:
         found.append("the sum of 2 devices shows each of them the other's upload")

@@ -55,6 +55,7 @@ class Refusal(Enum):
     EXCHANGE_NOT_STARTED = ("exchange_not_started", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_STARTED)
     EXCHANGE_QUOTA_FULL = ("exchange_quota_full", ResponseCode.OUT_OF_TIME, texts.EXCHANGE_QUOTA_FULL)
     EXCHANGE_STALE = ("exchange_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SECURE_STALE)
+    EXCHANGE_OTHER_KEYS = ("exchange_other_keys", ResponseCode.OUT_OF_TIME, texts.EXCHANGE_AGAIN)
     EXCHANGE_KEYS = ("exchange_keys", ResponseCode.REQUEST_ERROR, texts.KEYS_INCOMPLETE)
     KEYS_NOT_READY = ("keys_not_ready", ResponseCode.SUC_NOT_READY, "")
     KEYS_STALE = ("keys_stale_iteration", ResponseCode.OUT_OF_TIME, "")
@@ -73,6 +74,7 @@ class Refusal(Enum):
     REVEAL_STALE = ("reveal_stale_iteration", ResponseCode.OUT_OF_TIME, texts.SECURE_STALE)
     REVEAL_STRANGER = ("reveal_not_updated", ResponseCode.REQUEST_ERROR, texts.LIST_NOT_UPDATED)
     REVEAL_CONTENT = ("reveal_content", ResponseCode.REQUEST_ERROR, SHARES_MALFORMED)
+    REVEAL_NOT_STORED = ("not_stored", ResponseCode.SUC_NOT_READY, NOT_STORED)
     NOT_STORED = ("not_stored", ResponseCode.OUT_OF_TIME, NOT_STORED)
     MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
 

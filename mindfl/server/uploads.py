@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mindfl.privacy.faults import EncodingError
 from mindfl.privacy.signds import decode_signs
@@ -13,14 +14,19 @@ from mindfl.server.config import MASKED_TYPES, PW_EXACT, SIGN_DS, ServerConfig
 from mindfl.server.events import Content
 from mindfl.server.refusal import FAULT_REFUSALS, Refusal
 
+if TYPE_CHECKING:
+    from mindfl.server.secure import Rounds
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:
-    """What an upload builds on: the job's settings, the model that the iteration began with, the device's samples."""
+    """What an upload builds on: the job's settings, the model that the iteration began with, the device's samples, and
+    the rounds of secure aggregation."""
 
     config: ServerConfig
     model: Weights
     data_size: int
+    rounds: Rounds[Any] | None = None
 
 
 def uploaded_content(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
@@ -53,10 +59,14 @@ def _masked(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
 
 def _words(request: RequestUpdateModel, basis: Basis) -> Content | Refusal:
     entries = request.compress_feature_map or ()
-    data = entries[0].compress_data if len(entries) == 1 and entries[0].weight_fullname == PW_EXACT else None
+    data = entries[0].compress_data if len(entries) == 1 else None
     fixed, length = basis.config.fixed_point, sum(values.size for values in basis.model.values())
     if data is None or data.nbytes != length * fixed.dtype.itemsize:
         return Refusal.WEIGHTS_WRONG_SHAPE
+    assert basis.rounds is not None
+    # A message of another instance, where this iteration was numbered likewise, would spoil the sum.
+    if entries[0].weight_fullname != basis.rounds.upload_name(request.fl_id or ""):
+        return Refusal.UPDATE_STALE
     return fixed.unpack(data.tobytes(), length, request.fl_id or "")
 
 

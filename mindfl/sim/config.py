@@ -122,8 +122,7 @@ class JobConfig:
         encrypt_type, dp_eps, dp_delta, dp_norm_clip, sign_k, sign_eps, sign_thr_ratio, sign_global_lr, sign_dim_out,
             exact_corrupt_ratio, upload_compress_type, upload_sparse_rate, download_compress_type: the form in which
             weights travel; see :class:`mindfl.server.ServerConfig`. Noise, choices and secrets follow from ``seed``.
-        reconstruct_secrets_threshold: likewise; None: the least with which the server cannot get both secrets of a
-            client by telling others different things: more than half of the clients.
+        reconstruct_secrets_threshold: likewise; None: more than two thirds of the clients.
         dp_budget: epsilon that the job never exceeds: it ends before the iteration that would.
         vocal_file, ids_file: of the reference's text classification; LeNet has no use for them.
         converter: a ``converter_lite`` to use; see :func:`mindfl.convert.convert_model`.

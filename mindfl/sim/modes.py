@@ -25,7 +25,7 @@ def mode_settings(config: JobConfig, clients: int) -> dict[str, Any]:
     """Return these settings by the name that they have in :class:`ServerConfig` too, for ``clients`` an iteration."""
     settings = {name: getattr(config, name) for name in MODE_SETTINGS}
     if settings["reconstruct_secrets_threshold"] is None:
-        settings["reconstruct_secrets_threshold"] = max(1, min(clients // 2 + 1, clients - 1))
+        settings["reconstruct_secrets_threshold"] = max(1, min(2 * clients // 3 + 1, clients - 1))
     if config.encrypt_type in UNCOMPRESSED_TYPES:  # as in the reference
         settings["upload_compress_type"] = "NO_COMPRESS"
     return settings

@@ -23,6 +23,7 @@ from mindfl.client import (
     MeteredTransport,
     advance,
 )
+from mindfl.client.encoding import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import SimulationError
 from mindfl.privacy import seeded_bytes
@@ -120,19 +121,19 @@ class Participant:
         config: JobConfig,
         engine: Engine,
         stop: threading.Event,
+        randomness: Randomness,
         pair_keys: PairKeyRing,
     ) -> None:
         self.name = user.name
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
         self._trainer = engine.trainer(user, stop)
-        seed = config.seed
         self.client = DeviceClient(
             client_settings(config, index, user),
             self._trainer,
             now_ms,
             log,
-            randomness=lambda iteration: seeded_bytes("upload", seed, index, iteration),
+            randomness=randomness,
             pair_keys=pair_keys,
         )
         self._flow: Flow[JobResult] = self.client.train()
@@ -170,10 +171,17 @@ class Participant:
 
 
 class ClientPool:
-    """The devices of one process, made when first needed, and its worker threads."""
+    """The devices of one process, made when first needed, and its worker threads.
 
-    def __init__(self, config: JobConfig, engine: Engine, dataset: Dataset, clients: Sequence[str]) -> None:
+    ``own_server``: the job is this simulation's own, so noise and secrets may follow from its seed. A server elsewhere
+    could have seen them before, in another run or instance.
+    """
+
+    def __init__(
+        self, config: JobConfig, engine: Engine, dataset: Dataset, clients: Sequence[str], *, own_server: bool = True
+    ) -> None:
         self._config = config
+        self._own_server = own_server
         self._engine = engine
         self._dataset = dataset
         self._clients = clients
@@ -249,6 +257,9 @@ class ClientPool:
             participant.close()
         self._pair_keys.close()
 
+    def _seeded(self, index: int) -> Randomness:
+        return lambda iteration: seeded_bytes("upload", self._config.seed, index, iteration)
+
     def _check_running(self, index: int, step: Step) -> None:
         if isinstance(step, Finished):
             raise SimulationError(f"the server ended the job before client {self._participants[index].name} did")
@@ -257,6 +268,7 @@ class ClientPool:
         participant = self._participants.get(index)
         if participant is None:
             user = self._dataset.user(self._clients[index])
-            participant = Participant(index, user, self._config, self._engine, self._stop, self._pair_keys)
+            randomness = self._seeded(index) if self._own_server else system_randomness
+            participant = Participant(index, user, self._config, self._engine, self._stop, randomness, self._pair_keys)
             self._participants[index] = participant
         return participant.advance(transport)

@@ -189,7 +189,8 @@ class Stack:
 
     def _pool(self, config: JobConfig, materials: Materials) -> ClientPool:
         assert materials.engine is not None
-        return ClientPool(config, materials.engine, materials.dataset, materials.users)
+        own = config.domain_name is None or self._joined is not None
+        return ClientPool(config, materials.engine, materials.dataset, materials.users, own_server=own)
 
     def _tell(self, text: str) -> None:
         if text.startswith("warning: "):

@@ -133,11 +133,10 @@ class ExactRound:
     threshold: int
     bits: int = 64
     neighbours: Mapping[str, Sequence[str]] | None = None
-    lying_server: bool = True
 
     def __post_init__(self) -> None:
         self.ids = names(len(self.leaves))
-        self.plan = Round(CONTEXT, self.threshold, self.bits, self.lying_server)
+        self.plan = Round(CONTEXT, self.threshold, self.bits)
         self.fixed = FixedPoint.for_job(len(self.ids), 500, bits=self.bits)
         self.devices = {
             name: ExactDevice(name, self.plan, random=SeededRandom(4, name, 1), pairs=EXACT_KEYS) for name in self.ids

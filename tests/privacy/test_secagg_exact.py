@@ -71,7 +71,7 @@ def can_succeed(played: ExactRound) -> bool:
 def test_the_sum_is_exact_or_the_iteration_fails(count: int, bits: int) -> None:
     seen = set()
     for leaves in product(Leaves, repeat=count):
-        played = ExactRound(leaves, threshold=count // 2 + (count > 4), bits=bits, lying_server=count > 4)
+        played = ExactRound(leaves, threshold=(count + 1) // 2 + (count == 2), bits=bits)
         expected = bool(played.survivors) and can_succeed(played)
         assert right(played) is (True if expected else None), leaves
         seen.add(expected)
@@ -215,8 +215,8 @@ def test_an_altered_upload_or_a_garbage_mask_changes_only_the_sum_it_is_in() -> 
     np.testing.assert_array_equal(clear, played.plain() + np.uint64(5))
 
 
-def met(context: bytes = CONTEXT, threshold: int = 3, lying_server: bool = True) -> list[ExactDevice]:
-    plan = Round(context, threshold, lying_server=lying_server)
+def met(context: bytes = CONTEXT, threshold: int = 3) -> list[ExactDevice]:
+    plan = Round(context, threshold)
     return [ExactDevice(name, plan, random=SeededRandom(4, name, 1), pairs=EXACT_KEYS) for name in names(5)]
 
 
@@ -240,11 +240,19 @@ def test_neighbours_that_cannot_be_are_refused(
     assert refused(lambda: me.meet(change(me.keys, [other.keys for other in others]))) is fault
 
 
-def test_a_threshold_of_half_lets_a_lying_server_have_both_secrets_and_is_refused() -> None:
+def test_a_threshold_of_half_with_which_two_lists_give_both_secrets_is_refused() -> None:
     keys = [device.keys for device in met()[1:]]
 
     assert refused(lambda: met(threshold=2)[0].meet(keys)) is Fault.THRESHOLD
-    met(threshold=2, lying_server=False)[0].meet(keys)
+    met(threshold=3)[0].meet(keys)
+
+
+def test_an_upload_has_a_name_of_its_own() -> None:
+    first, second = met()[:2]
+    names_of = {first.upload_name, second.upload_name, met(context=b"another instance")[0].upload_name}
+
+    assert len(names_of) == 3 and first.upload_name == met()[0].upload_name
+    assert all(name.startswith("PW_EXACT ") and len(name) == 41 for name in names_of)
 
 
 def test_a_share_fits_only_its_sender_its_receiver_and_its_iteration() -> None:

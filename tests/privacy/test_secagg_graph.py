@@ -21,14 +21,11 @@ def close(log2: float, expected: float) -> bool:
     )
 
 
-@pytest.mark.parametrize(
-    ("devices", "corrupt", "lost", "lying"),
-    [(1000, 50, 100, True), (1000, 50, 300, False), (300, 10, 30, True), (5000, 100, 500, True)],
-)
-def test_bounds_are_hypergeometric_tails(devices: int, corrupt: int, lost: int, lying: bool) -> None:
-    plan = plan_graph(devices, corrupt, lost, lying_server=lying)
+@pytest.mark.parametrize(("devices", "corrupt", "lost"), [(1000, 50, 100), (300, 10, 30), (5000, 100, 500)])
+def test_bounds_are_hypergeometric_tails(devices: int, corrupt: int, lost: int) -> None:
+    plan = plan_graph(devices, corrupt, lost)
     degree, threshold = plan.degree, plan.threshold
-    needed = 2 * threshold - degree if lying else threshold
+    needed = 2 * threshold - degree
 
     assert close(plan.exposed_log2, devices * hypergeom(devices - 1, corrupt, degree).sf(needed - 1))
     assert close(plan.not_recovered_log2, devices * hypergeom(devices - 1, lost, degree).sf(degree - threshold))
@@ -41,7 +38,6 @@ def test_weaker_demands_take_fewer_neighbours() -> None:
     usual = plan_graph(1000, 50, 100)
 
     assert usual.degree < 100
-    assert plan_graph(1000, 50, 100, lying_server=False).degree < usual.degree
     assert plan_graph(1000, 50, 100, privacy_bits=20, failure_bits=10).degree < usual.degree
     assert plan_graph(1000, 100, 200).degree > usual.degree
 
@@ -123,7 +119,7 @@ def test_the_plan_says_what_it_promises() -> None:
         "and 52 of them recover one"
     )
     assert second == (
-        "a device is exposed with probability 2^-47.1, or a group of them cut off with 2^-103.5; "
+        "by a server that keeps to the protocol a device is exposed with probability 2^-47.1, "
+        "or a group of them cut off with 2^-103.5; "
         "the iteration fails with probability 2^-21.2"
     )
-    assert "by a server that does not lie" in plan_graph(1000, 50, 100, lying_server=False).lines()[1]

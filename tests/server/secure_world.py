@@ -94,7 +94,7 @@ class Member:
         self.stable = self._config.encrypt_type == "STABLE_PW_ENCRYPT"
         self.device: Any
         if self.exact:
-            plan = Round(params.p + iteration.to_bytes(8, "big"), params.t)
+            plan = Round.of(params.p, iteration, params.t)
             self.device = ExactDevice(fl_id, plan, random=random, pairs=EXACT_KEYS)
         else:
             self.device = PairwiseDevice(fl_id, params, random=random, pairs=PAIRWISE_KEYS, stable=self.stable)
@@ -135,7 +135,9 @@ class Member:
         if self.exact:
             fixed = self._config.fixed_point
             words = fixed.pack(self.device.hide(fixed.encode(flat, size, self.fl_id)))
-            entry = CompressFeatureMap(weight_fullname="PW_EXACT", compress_data=np.frombuffer(words, np.int8))
+            entry = CompressFeatureMap(
+                weight_fullname=self.device.upload_name, compress_data=np.frombuffer(words, np.int8)
+            )
             fields = {"compress_feature_map": (entry,)}
         else:
             masked = flat * np.float32(size) + self.device.mask(LENGTH)

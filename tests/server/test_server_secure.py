@@ -16,6 +16,7 @@ from mindfl.errors import OptionError, ProtocolError
 from mindfl.privacy.secagg import masks
 from mindfl.protocol import ClientShare, GetExchangeKeys, PlainText, RequestFLJob, RequestGetModel, texts
 from mindfl.server import Coordinator, ServerConfig
+from mindfl.server.protection import weaknesses
 from mindfl.server.state import UNMASK_FAILED, UNMASKED
 
 IDS = tuple(f"device {place} é" for place in range(5))
@@ -216,6 +217,32 @@ class TestRefusals:
         published = {keys.fl_id: keys.s_pk for keys in world.accepted(first.keys()).remote_publickeys}
         assert published[IDS[0]] == first.exchange().s_pk != other.exchange().s_pk
 
+    @pytest.mark.parametrize("kind", ["PW_EXACT", "STABLE_PW_ENCRYPT"])
+    def test_a_device_that_began_anew_is_told_to_come_back(self, kind: str) -> None:
+        world = five(kind)
+        up_to(world, Lost.KEYS)
+        answer = world.send(replace(Member(world, IDS[0], 2).exchange(), iteration=1))
+        assert (answer.retcode, answer.reason) == (300, texts.EXCHANGE_AGAIN)
+
+    @pytest.mark.parametrize("kind", JOBS)
+    def test_what_a_mode_has_no_use_for_is_not_kept(self, kind: str) -> None:
+        world = five(kind)
+        member = Member(world, IDS[0], 1)
+        world.accepted(member.start())
+        surplus = {"signature": bytes(5000), "certificate_chain": ("x" * 5000,), "timestamp": "1" * 5000}
+        if kind != "PW_ENCRYPT":
+            surplus["ind_iv"] = bytes(5000)
+        if kind == "STABLE_PW_ENCRYPT":
+            surplus["c_pk"] = bytes(5000)
+        assert world.accepted(replace(member.exchange(), **surplus))
+        assert world.accepted(member.exchange()).reason == texts.EXCHANGE_AGAIN
+        for fl_id in IDS[1:]:
+            other = Member(world, fl_id, 1)
+            world.accepted(other.start())
+            world.accepted(other.exchange())
+        given = world.accepted(Member(world, IDS[1], 1).keys()).remote_publickeys
+        assert len(repr(given)) < 5000
+
     def test_deposits(self) -> None:
         world = five("PW_ENCRYPT")
         first, second, *_ = up_to(world, Lost.SHARE)
@@ -265,6 +292,21 @@ class TestRefusals:
         assert world.send(replace(upload, feature_map=part)).retcode == 400
         assert world.coordinator.refusals["weights_missing"] == 1
         assert world.accepted(upload)
+
+    def test_an_upload_of_the_instance_before_is_refused(self) -> None:
+        world = five("PW_EXACT")
+        stale = up_to(world, Lost.UPLOAD)[0].upload()
+        world.coordinator.new_instance(world.config, "another instance", T0)
+        members = up_to(world, Lost.UPLOAD)
+        answer = world.send(stale)
+        assert answer.retcode == 300 and "iteration number is invalid" in answer.reason
+        before = world.coordinator.model
+        for member in members:
+            world.accepted(member.upload())
+        for member in members[:4]:
+            assert world.accepted(member.reveal(world.accepted(member.listed())))
+        assert world.records[-1].valid
+        world.check(world.records[-1], all_stay(), before)
 
     @pytest.mark.parametrize("size", [0, 1, 135, 137, 4096])
     def test_words_of_another_length(self, size: int) -> None:
@@ -391,6 +433,15 @@ class TestSettings:
     def test_a_threshold_that_no_iteration_meets(self, threshold: int) -> None:
         with pytest.raises(OptionError, match="reconstruct_secrets_threshold"):
             job("PW_ENCRYPT", 5, update_model_ratio=0.6, reconstruct_secrets_threshold=threshold)
+
+    def test_what_is_weakly_protected_is_said(self) -> None:
+        weak = weaknesses(job("PW_ENCRYPT", 10, reconstruct_secrets_threshold=6))
+        assert len(weak) == 1 and "two thirds" in weak[0]
+        tight = weaknesses(job("PW_ENCRYPT", 10, reconstruct_secrets_threshold=9))
+        assert len(tight) == 1 and "spare" in tight[0]
+        assert not weaknesses(job("PW_ENCRYPT", 10, reconstruct_secrets_threshold=7))
+        assert not weaknesses(job("PW_EXACT", 10))
+        assert "each of them the other's upload" in weaknesses(job("STABLE_PW_ENCRYPT", 2))[0]
 
     def test_quotas(self) -> None:
         config = job("PW_ENCRYPT", 10, update_model_ratio=0.5, share_secrets_ratio=0.8)

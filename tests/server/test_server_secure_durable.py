@@ -36,6 +36,7 @@ class StoredWorld(World):
         """Forget everything but the files as they are now."""
         self.crashes += 1
         copy = self._folder.with_name(f"crash {self.crashes}")
+        self.job._saver.submit(lambda: None).result()  # a copy takes files one by one, a crash all at once
         shutil.copytree(self._folder, copy)
         self.job.close()
         self._folder = copy

@@ -35,6 +35,7 @@ COMMITMENT_BYTES = 32
 #: a number below the prime above 2**256
 SHARE_BYTES = SECRET_BYTES + 1
 PLACE_BYTES = 4
+_ITERATION_BYTES = 8
 SEALED_BYTES = NONCE_BYTES + PLACE_BYTES + 2 * SHARE_BYTES + TAG_BYTES
 
 
@@ -53,16 +54,19 @@ class Round:
     """What all devices of an iteration agree on.
 
     Args:
-        context: names job, instance and iteration; keys and shares of another one do not fit.
+        context: names job, instance and iteration; keys, shares and uploads of another one do not fit.
         threshold: how many shares recover a secret; see :class:`GraphPlan`.
         bits: of a word, 32 or 64.
-        lying_server: refuse thresholds with which a server could get both secrets of a device from honest neighbours.
     """
 
     context: bytes
     threshold: int
     bits: int = 64
-    lying_server: bool = True
+
+    @staticmethod
+    def of(instance: bytes, iteration: int, threshold: int) -> Round:
+        """Return the round of ``iteration`` in the job's ``instance``, as the server's plan names it."""
+        return Round(instance + iteration.to_bytes(_ITERATION_BYTES, "big", signed=True), threshold)
 
     @property
     def shamir(self) -> Shamir:
@@ -89,6 +93,13 @@ def commit(seed: bytes, fl_id: str, context: bytes) -> bytes:
     return hashlib.sha256(
         b"mindfl PW_EXACT 1 seed\0" + seed + hashlib.sha256(context).digest() + fl_id.encode()
     ).digest()
+
+
+def upload_name(keys: ExactKeys, plan: Round) -> str:
+    """Return the name under which the owner of ``keys`` uploads its words: nobody else's, and in no other iteration."""
+    name = b"mindfl PW_EXACT 1 upload\0" + hashlib.sha256(plan.context).digest()
+    name += keys.s_pk + keys.commitment + keys.fl_id.encode()
+    return f"PW_EXACT {hashlib.sha256(name).hexdigest()[:32]}"
 
 
 def check_exact_keys(keys: ExactKeys) -> None:
@@ -134,13 +145,18 @@ class ExactDevice:
         commitment = commit(self._seed.reveal(), self.fl_id, self._plan.context)
         return ExactKeys(self.fl_id, self._cipher_pair.public, self._mask_pair.public, commitment)
 
+    @property
+    def upload_name(self) -> str:
+        """See :func:`upload_name`."""
+        return upload_name(self.keys, self._plan)
+
     def meet(self, neighbours: Iterable[ExactKeys]) -> None:
         """Take in the neighbours that the server chose, and their keys."""
         with self._steps.take("meet"):
             known = by_id(neighbours)
             if self.fl_id in known:
                 raise SecureAggregationError(Fault.PEER_SELF, "the list of neighbours")
-            if not least_threshold(len(known), self._plan.lying_server) <= self._plan.threshold <= len(known):
+            if not least_threshold(len(known)) <= self._plan.threshold <= len(known):
                 detail = f"{self._plan.threshold} of {len(known)}"
                 raise SecureAggregationError(Fault.THRESHOLD, "the list of neighbours", detail)
             for peer in known.values():

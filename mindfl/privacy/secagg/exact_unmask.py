@@ -15,6 +15,7 @@ from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
 from mindfl.privacy.secagg.keys import KeyPair
 from mindfl.privacy.secagg.masks import WordMask, WordMasks, sign_of
 from mindfl.privacy.secagg.revealed import RevealedShares
+from mindfl.privacy.secagg.secret import Secret
 from mindfl.protocol import ClientShare
 
 
@@ -55,6 +56,7 @@ class ExactUnmasking:
             owner: {holder: place for place, holder in enumerate(neighbours[owner], 1)} for owner in sharers
         }
         self._revealed = RevealedShares(plan.shamir, holders, survivors)
+        self._recovered: dict[str, Secret] = {}
 
     def check(self, sender: str, shares: Iterable[ClientShare]) -> None:
         """Refuse a reconstructSecrets request that :meth:`add` would refuse; see :meth:`RevealedShares.check`."""
@@ -107,7 +109,13 @@ class ExactUnmasking:
         return derive_key(agreed, self._plan.salt("mask"))
 
     def _recover(self, owner: str, fits: Callable[[bytes], bool]) -> bytes:
-        """Return the secret that ``fits``. Where it does not, some share was altered: leave out others in turn."""
+        """Return the secret that ``fits``. Where it does not, some share was altered: leave out others in turn.
+
+        One altered share is made up for by one that can be spared; of several that is not certain. What was found is
+        kept for another attempt, until the iteration is over.
+        """
+        if owner in self._recovered:
+            return self._recovered[owner].reveal()
         shares, shamir = self._revealed.of(owner), self._plan.shamir
         spare = len(shares) - shamir.threshold
         if spare < 0:
@@ -116,6 +124,7 @@ class ExactUnmasking:
             chosen = [*shares[:start], *shares[start + spare :]][: shamir.threshold]
             secret = shamir.recover_unchecked(chosen)
             if secret is not None and fits(secret):
+                self._recovered[owner] = Secret(secret)
                 return secret
         raise SecureAggregationError(Fault.SHARES_DIFFER, f"the shares of {owner}")
 

@@ -5,17 +5,19 @@ The devices stand in a circle in random order, and each is a neighbour of the k/
 are shared among the k neighbours such that t shares recover one. With n devices, c of them corrupt (they tell the
 server all they know) and d of them lost before the end, both chosen without knowing the graph:
 
-- **exposed**: a device whose X corrupt neighbours and the server find both its secrets, although the server may tell
-  half of its neighbours that it survived and the other half that it did not. They get k + X shares in all, of 2 t
-  that are needed. P <= n P[X >= 2 t - k], X hypergeometric (n - 1, c, k). A server that is trusted to name the same
-  survivors to all (``lying_server`` False) needs X >= t, and the graph may be much sparser.
+- **exposed**: a device of which the server and its X corrupt neighbours find both secrets. P <= n P[X >= 2 t - k], X
+  hypergeometric (n - 1, c, k). That many would do if the server told half of the neighbours that the device survived
+  and the other half that it did not: they give k + X shares in all, of 2 t that are needed. Otherwise X >= t are.
 - **cut off**: honest survivors that the graph does not connect with the others, so that a partial sum shows. That takes
   k/2 neighbours in a row that are corrupt or lost. P <= n C(c + d, k/2) / C(n, k/2).
 - **not recovered**: a device of whose neighbours fewer than t are left at the end: the iteration fails.
   P <= n P[D > k - t], D hypergeometric (n - 1, d, k).
 
-All three are computed with whole numbers. In a complete graph they are certainties. A server that invents devices, or
-hands out keys of its own as theirs, is not covered: that takes signed keys.
+All three are computed with whole numbers. In a complete graph they are certainties. They hold for a server that follows
+the protocol and looks: it draws the graph blindly, hands out all shares, and names the same survivors to all. One that
+does not can get at an upload: with false survivors here and withheld shares there it collects the seed of a device and
+the keys of all that it shares masks with, without both secrets of any. Nor is a server covered that invents devices, or
+hands out keys of its own as theirs. Both take signatures of the devices, which nothing here gives them.
 """
 
 from __future__ import annotations
@@ -36,10 +38,7 @@ FAILURE_BITS = 20
 
 @dataclass(frozen=True, slots=True)
 class GraphPlan:
-    """A graph's numbers: ``degree`` k, ``threshold`` t, and log2 of the three bounds (-inf: impossible).
-
-    ``lying_server``: whether the bounds hold against a server that names different survivors to different devices.
-    """
+    """A graph's numbers: ``degree`` k, ``threshold`` t, and log2 of the three bounds (-inf: impossible)."""
 
     devices: int
     corrupt: int
@@ -49,14 +48,13 @@ class GraphPlan:
     exposed_log2: float
     cut_off_log2: float
     not_recovered_log2: float
-    lying_server: bool = True
 
     def lines(self) -> list[str]:
         """Return the plan in words, for reports."""
         return [
             f"{self.devices} devices, of which up to {self.corrupt} corrupt and {self.lost} lost: each shares its "
             f"secrets with {self.degree} others, and {self.threshold} of them recover one",
-            f"a device is exposed{'' if self.lying_server else ', by a server that does not lie,'} with probability "
+            "by a server that keeps to the protocol a device is exposed with probability "
             f"{_power(self.exposed_log2)}, or a group of them cut off with {_power(self.cut_off_log2)}; "
             f"the iteration fails with probability {_power(self.not_recovered_log2)}",
         ]
@@ -88,7 +86,6 @@ def plan_graph(
     *,
     privacy_bits: int = PRIVACY_BITS,
     failure_bits: int = FAILURE_BITS,
-    lying_server: bool = True,
 ) -> GraphPlan:
     """Return the graph of the smallest degree for which privacy fails with at most 2**-``privacy_bits``, and the
     iteration with at most 2**-``failure_bits``.
@@ -97,7 +94,6 @@ def plan_graph(
         devices: of an iteration; at least 3: the sum of two shows each the other's weights.
         corrupt: how many may work together with the server.
         lost: how many may stop before the last step.
-        lying_server: see above.
 
     Raises :class:`OptionError` where not even a complete graph suffices.
     """
@@ -107,7 +103,7 @@ def plan_graph(
             hint=f"take at least {LEAST_DEVICES} devices, and some that are honest and stay",
         )
     for degree in (*range(2, devices - 1, 2), devices - 1):
-        plan = _plan_of_degree(devices, corrupt, lost, degree, privacy_bits, lying_server)
+        plan = _plan_of_degree(devices, corrupt, lost, degree, privacy_bits)
         if plan is None or plan.not_recovered_log2 > -failure_bits:
             continue
         if _sum_log2(plan.exposed_log2, plan.cut_off_log2) <= -privacy_bits:
@@ -118,21 +114,18 @@ def plan_graph(
     )
 
 
-def least_threshold(degree: int, lying_server: bool) -> int:
-    """Return the smallest threshold with which a device whose neighbours are all honest is not exposed."""
-    return degree // 2 + 1 if lying_server else 1
+def least_threshold(degree: int) -> int:
+    """Return the smallest threshold with which two lists of survivors do not expose a device among honest ones."""
+    return degree // 2 + 1
 
 
-def _plan_of_degree(
-    devices: int, corrupt: int, lost: int, degree: int, privacy_bits: int, lying_server: bool
-) -> GraphPlan | None:
+def _plan_of_degree(devices: int, corrupt: int, lost: int, degree: int, privacy_bits: int) -> GraphPlan | None:
     """Return the plan with the smallest threshold that protects, if any."""
     exposure = _tails(devices - 1, corrupt, degree)
     losses = _tails(devices - 1, lost, degree)
     draws = comb(devices - 1, degree)
-    for threshold in range(least_threshold(degree, lying_server), degree + 1):
-        needed = 2 * threshold - degree if lying_server else threshold
-        exposed = _log2_ratio(devices * exposure[needed], draws)
+    for threshold in range(least_threshold(degree), degree + 1):
+        exposed = _log2_ratio(devices * exposure[2 * threshold - degree], draws)
         # One bit is left for the other way in which privacy can fail.
         if exposed <= -privacy_bits - 1:
             return GraphPlan(
@@ -144,7 +137,6 @@ def _plan_of_degree(
                 exposed,
                 _cut_off_log2(devices, corrupt + lost, degree),
                 _log2_ratio(devices * losses[degree - threshold + 1], draws),
-                lying_server,
             )
     return None
 

@@ -48,6 +48,8 @@ _KEYS: tuple[type[Request], ...] = (RequestExchangeKeys, GetExchangeKeys)
 _SECRETS: tuple[type[Request], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
 #: ``encrypt_type`` -> what is served beside the plain rounds
 _SECURE = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
+#: of one device's share with its id, and of all the rest, a certificate chain included
+_SHARE_BYTES, _KEYS_BYTES = 1024, 256 * 1024
 _INVALID = "The schema of {table} is invalid."
 
 #: the answers to secure requests that cannot be read; two of them have no room for a reason
@@ -91,6 +93,7 @@ class DeviceFront(PathFront):
         # A word of 64 bits for each weight of 32.
         largest = weights_bytes(self._coordinator.model) * (2 if encrypt_type == PW_EXACT else 1)
         super().__init__(self._kinds, BodyLimits.for_model(largest))
+        self._longest_secret = _KEYS_BYTES + _SHARE_BYTES * self._coordinator.config.start_fl_job_threshold
         self._workers = workers
         self._clock = clock
         self._replies = ReplyCache()
@@ -109,15 +112,20 @@ class DeviceFront(PathFront):
         if not body:
             return EMPTY_BODY
         kind, repeated = self._kinds[path], REPEATED in request.headers
-        done = await self._workers.handle(len(body), lambda: self._done(kind, body, repeated))
+        # The last of these takes the masks out of the sum.
+        heavy = kind is SendReconstructSecret
+        done = await self._workers.handle(len(body), lambda: self._done(kind, body, repeated), heavy=heavy)
         self._windows.set(done.deadline)
         await self._workers.durable(done.position)
         return Reply(200, done.content)
 
     def _done(self, kind: type[Request], body: Body, repeated: bool) -> _Done:
         try:
-            request = decode(body, kind)
+            # Lists as long as nobody in the job can mean take long to decode.
+            request = decode(body, kind) if kind in _PLAIN or len(body) <= self._longest_secret else None
         except BrokenBufferError:
+            request = None
+        if request is None:
             response, position = self._invalid(kind), 0
         else:
             response, position = self._job.handle(request, self._clock.now_ms(), repeated=repeated)

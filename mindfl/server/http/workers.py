@@ -23,12 +23,23 @@ class Workers:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self._heavy = 0
         self.failure: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, max(2, os.cpu_count() or 1)), "mindfl-server")
 
-    async def handle(self, size: int, work: Callable[[], _Result]) -> _Result:
-        """Return what ``work`` on a message of ``size`` bytes returns, where that is done best."""
-        return work() if size <= LIGHT_BYTES and self.job.prompt else await self.run(work)
+    async def handle(self, size: int, work: Callable[[], _Result], *, heavy: bool = False) -> _Result:
+        """Return what ``work`` on a message of ``size`` bytes returns, where that is done best.
+
+        ``heavy``: it may take seconds, and others that need the job have to wait for it; the event loop must not.
+        """
+        if not heavy:
+            inline = size <= LIGHT_BYTES and self.job.prompt and not self._heavy
+            return work() if inline else await self.run(work)
+        self._heavy += 1
+        try:
+            return await self.run(work)
+        finally:
+            self._heavy -= 1
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
         """Return what ``work`` returns in one of the threads."""

@@ -45,7 +45,7 @@ class Verdict:
     found: tuple[Any, ...] = ()
 
 
-def judge(request: SecureRequest, rounds: Rounds, started: Callable[[str], bool]) -> Verdict:
+def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
     """Return what becomes of ``request``. ``started`` tells whether a device takes part in the iteration."""
     fl_id = request.fl_id or ""
     match request:
@@ -83,11 +83,13 @@ def _first(checks: tuple[tuple[bool, Refusal], ...]) -> Verdict | None:
     return next((Verdict(refusal) for applies, refusal in checks if applies), None)
 
 
-def _exchange(request: RequestExchangeKeys, rounds: Rounds, started: Callable[[str], bool]) -> Verdict:
+def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
     fl_id = request.fl_id or ""
     known = rounds.published.get(fl_id)
     if known is not None and request.iteration == rounds.iteration:
-        return Verdict(reason=texts.EXCHANGE_AGAIN)
+        # Other keys: a device that has begun anew, and could read nothing that the others send to it.
+        same = rounds.published_again(request)
+        return Verdict(reason=texts.EXCHANGE_AGAIN) if same else Verdict(Refusal.EXCHANGE_OTHER_KEYS)
     checks = (
         (rounds.exchanged, Refusal.EXCHANGE_QUOTA_FULL),
         (request.iteration != rounds.iteration, Refusal.EXCHANGE_STALE),
@@ -103,7 +105,7 @@ def _exchange(request: RequestExchangeKeys, rounds: Rounds, started: Callable[[s
     return Verdict(reason=texts.EXCHANGE_SUCCESS, fresh=True)
 
 
-def _share(request: RequestShareSecrets, rounds: Rounds) -> Verdict:
+def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> Verdict:
     fl_id = request.fl_id or ""
     if fl_id in rounds.deposits and request.iteration == rounds.iteration:
         return Verdict(reason=texts.SHARE_AGAIN)
@@ -122,7 +124,7 @@ def _share(request: RequestShareSecrets, rounds: Rounds) -> Verdict:
     return Verdict(reason=texts.SHARE_SUCCESS, fresh=True)
 
 
-def _reveal(request: SendReconstructSecret, rounds: Rounds) -> Verdict:
+def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
     fl_id = request.fl_id or ""
     checks = (
         (request.iteration != rounds.iteration, Refusal.REVEAL_STALE),
@@ -141,7 +143,7 @@ def _reveal(request: SendReconstructSecret, rounds: Rounds) -> Verdict:
     return Verdict(reason=texts.REVEAL_SUCCESS, fresh=True)
 
 
-def judge_late(request: SecureRequest, rounds: Rounds | None) -> Verdict | None:
+def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> Verdict | None:
     """Return what a survivor of an iteration that is over is told; ``rounds`` are its rounds, if they are still known.
 
     None where there is nothing to say but that it comes too late.

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 
 from mindfl.privacy.secagg import (
     ExactKeys,
     ExactUnmasking,
-    Fault,
     Round,
-    SecureAggregationError,
     SeededRandom,
     check_deposit,
     check_exact_keys,
 )
-from mindfl.privacy.secagg.exact import SEALED_BYTES
+from mindfl.privacy.secagg.exact import SEALED_BYTES, upload_name
 from mindfl.protocol import (
     ClientPublicKeys,
     ClientShare,
     FLPlan,
     RequestExchangeKeys,
     RequestShareSecrets,
-    SendReconstructSecret,
     Weights,
 )
 from mindfl.server.config import ServerConfig
@@ -31,15 +28,13 @@ from mindfl.server.secure.rounds import Rounds, workers
 from mindfl.server.secure.sums import UploadSum
 
 
-class ExactRounds(Rounds):
+class ExactRounds(Rounds[ExactUnmasking]):
     """``PW_EXACT``. A device learns keys, shares and survivors of its neighbours only, and nothing of the others."""
 
     def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
         super().__init__(config, plan, iteration)
-        context = (self.params.p or b"") + iteration.to_bytes(8, "big")
-        self._plan = Round(context, self.params.t)
+        self._plan = Round.of(self.params.p or b"", iteration, self.params.t)
         self._draws = hashlib.sha256()
-        self._unmasking: ExactUnmasking | None = None
 
     def check_published(self, request: RequestExchangeKeys) -> None:
         """See :meth:`Rounds.check_published`."""
@@ -71,19 +66,19 @@ class ExactRounds(Rounds):
         survivors = self.survivors or frozenset()
         return tuple(sorted(survivors.intersection((*self._neighbours[fl_id], fl_id))))
 
-    def check_revealed(self, request: SendReconstructSecret) -> None:
-        """See :meth:`Rounds.check_revealed`."""
-        self._open.check(request.fl_id or "", request.reconstruct_secret_shares or ())
+    def upload_name(self, fl_id: str) -> str:
+        """See :meth:`Rounds.upload_name`."""
+        return upload_name(_exact_keys(self.published[fl_id]), self._plan)
 
-    @property
-    def heard(self) -> Collection[str]:
-        """See :attr:`Rounds.heard`."""
-        return self._unmasking.heard if self._unmasking else ()
-
-    @property
-    def ready(self) -> bool:
-        """See :attr:`Rounds.ready`."""
-        return self._unmasking is not None and self._unmasking.ready
+    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
+        """See :meth:`Rounds.bare`."""
+        return RequestExchangeKeys(
+            fl_id=request.fl_id,
+            iteration=request.iteration,
+            c_pk=request.c_pk,
+            s_pk=request.s_pk,
+            pw_salt=request.pw_salt,
+        )
 
     @property
     def certain(self) -> bool:
@@ -92,33 +87,21 @@ class ExactRounds(Rounds):
 
     def average(self, total: UploadSum, previous: Weights) -> Weights:
         """See :meth:`Rounds.average`."""
-        return total.average(previous, lambda words: self._open.unmask(words, workers()))
+        return total.average(previous, lambda words: self._unmasking_now.unmask(words, workers()))
 
     def publish(self, request: RequestExchangeKeys, draw: bytes, now_ms: int) -> None:
         """Take in an accepted exchangeKeys."""
         super().publish(request, draw, now_ms)
         self._draws.update(draw)
 
-    def _begin_unmasking(self, survivors: frozenset[str]) -> None:
+    def _make_unmasking(self, survivors: frozenset[str]) -> ExactUnmasking | None:
         published = {owner: _exact_keys(keys) for owner, keys in self.published.items()}
-        self._unmasking = ExactUnmasking(self._plan, published, self._neighbours, self.sharers, survivors)
-
-    def _forget_unmasking(self) -> None:
-        self._unmasking = None
-
-    def _reveal(self, sender: str, shares: tuple[ClientShare, ...]) -> None:
-        self._open.add(sender, shares)
+        return ExactUnmasking(self._plan, published, self._neighbours, self.sharers, survivors)
 
     @cached_property
     def _neighbours(self) -> Mapping[str, tuple[str, ...]]:
         """Who shares with whom; asked for once all keys are there, so that nobody could choose its place."""
         return self.config.graph.neighbours(self.published, SeededRandom(self._draws.digest(), "graph"))
-
-    @property
-    def _open(self) -> ExactUnmasking:
-        if self._unmasking is None:
-            raise SecureAggregationError(Fault.ORDER, "a reconstructSecrets")
-        return self._unmasking
 
 
 def _exact_keys(request: RequestExchangeKeys) -> ExactKeys:

@@ -14,14 +14,17 @@ forgotten with them. State changes by events only (:mod:`mindfl.server.events`);
 
 from __future__ import annotations
 
+import hmac
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Generic, Protocol, TypeVar
 
 from mindfl.privacy.secagg import (
+    Fault,
     PairwiseUnmasking,
-    Shamir,
+    SecureAggregationError,
     check_deposit,
     check_keys,
     check_params,
@@ -37,13 +40,30 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
-from mindfl.server.config import STABLE_PW, ServerConfig
+from mindfl.server.config import PW_EXACT, STABLE_PW, ServerConfig
 from mindfl.server.secure.sums import UploadSum
 
 EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"
 
 
-class Rounds(ABC):
+class Unmasking(Protocol):
+    """Collects what survivors reveal; :class:`PairwiseUnmasking` and :class:`ExactUnmasking` are two."""
+
+    @property
+    def heard(self) -> frozenset[str]: ...
+
+    @property
+    def ready(self) -> bool: ...
+
+    def check(self, sender: str, shares: Iterable[ClientShare]) -> None: ...
+
+    def add(self, sender: str, shares: Iterable[ClientShare]) -> None: ...
+
+
+UnmaskingT = TypeVar("UnmaskingT", bound=Unmasking)
+
+
+class Rounds(ABC, Generic[UnmaskingT]):
     """The steps of one iteration. ``survivors`` is None until the quota of uploads is met."""
 
     def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
@@ -55,6 +75,7 @@ class Rounds(ABC):
         self.given: set[str] = set()
         self.survivors: frozenset[str] | None = None
         self._began_ms: dict[str, int] = {}
+        self._unmasking: UnmaskingT | None = None
 
     @property
     def exchanged(self) -> bool:
@@ -91,19 +112,23 @@ class Rounds(ABC):
     def survivors_for(self, fl_id: str) -> tuple[str, ...]:
         """Return the survivors that ``fl_id`` is to know, itself among them."""
 
-    @abstractmethod
     def check_revealed(self, request: SendReconstructSecret) -> None:
         """Raise :class:`SecureAggregationError` for shares that no honest device reveals."""
+        self._unmasking_now.check(request.fl_id or "", request.reconstruct_secret_shares or ())
+
+    def upload_name(self, fl_id: str) -> str:
+        """Return under which name the upload of ``fl_id`` comes, where it is no weights."""
+        raise NotImplementedError(f"{self.config.encrypt_type} uploads are weights")
 
     @property
-    @abstractmethod
     def heard(self) -> Collection[str]:
         """The survivors that have revealed their shares."""
+        return self._unmasking.heard if self._unmasking else ()
 
     @property
-    @abstractmethod
     def ready(self) -> bool:
         """Whether the masks can be computed."""
+        return self._unmasking is not None and self._unmasking.ready
 
     @property
     @abstractmethod
@@ -115,13 +140,13 @@ class Rounds(ABC):
         """Return the new model without masks. Raises :class:`SecureAggregationError` where shares do not fit."""
 
     @abstractmethod
-    def _begin_unmasking(self, survivors: frozenset[str]) -> None: ...
+    def _make_unmasking(self, survivors: frozenset[str]) -> UnmaskingT | None: ...
 
-    @abstractmethod
-    def _forget_unmasking(self) -> None: ...
-
-    @abstractmethod
-    def _reveal(self, sender: str, shares: tuple[ClientShare, ...]) -> None: ...
+    @property
+    def _unmasking_now(self) -> UnmaskingT:
+        if self._unmasking is None:
+            raise SecureAggregationError(Fault.ORDER, "what survivors reveal")
+        return self._unmasking
 
     def shares_for(self, fl_id: str) -> tuple[ClientShare, ...]:
         """Return what was deposited for ``fl_id``, by ascending sender."""
@@ -136,6 +161,15 @@ class Rounds(ABC):
         self._began_ms.setdefault(EXCHANGE, now_ms)
         self.published[request.fl_id or ""] = request
 
+    @abstractmethod
+    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
+        """Return what is kept of an exchangeKeys: what the mode makes use of."""
+
+    def published_again(self, request: RequestExchangeKeys) -> bool:
+        """Say whether this is what the device published before."""
+        known, again = self.bare(self.published[request.fl_id or ""]), self.bare(request)
+        return hmac.compare_digest(known.s_pk or b"", again.s_pk or b"") and known == again
+
     def deposit(self, request: RequestShareSecrets, now_ms: int) -> None:
         """Take in an accepted shareSecrets."""
         self._began_ms.setdefault(SHARE, now_ms)
@@ -149,17 +183,17 @@ class Rounds(ABC):
     def freeze(self, survivors: Collection[str]) -> None:
         """Let these uploads, and no others, be those that are summed."""
         self.survivors = frozenset(survivors)
-        self._begin_unmasking(self.survivors)
+        self._unmasking = self._make_unmasking(self.survivors)
 
     def reveal(self, request: SendReconstructSecret, now_ms: int) -> None:
         """Take in an accepted reconstructSecrets. Raises :class:`SecureAggregationError` as ``check_revealed``."""
-        self._reveal(request.fl_id or "", request.reconstruct_secret_shares or ())
+        self._unmasking_now.add(request.fl_id or "", request.reconstruct_secret_shares or ())
         self._began_ms.setdefault(REVEAL, now_ms)
 
     def forget(self) -> None:
-        """Drop keys and shares: the iteration is over."""
+        """Drop all shares: the iteration is over. Who took part, and with which public keys, is still known."""
         self.deposits.clear()
-        self._forget_unmasking()
+        self._unmasking = None
 
     def windows(self) -> list[tuple[str, int]]:
         """Return (endpoint, when it began) of each step that has begun and still waits for devices."""
@@ -171,12 +205,12 @@ class Rounds(ABC):
         self._began_ms = {endpoint: began + pause_ms for endpoint, began in self._began_ms.items()}
 
 
-class PairwiseRounds(Rounds):
+class PairwiseRounds(Rounds[PairwiseUnmasking]):
     """``PW_ENCRYPT``."""
 
-    def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
-        super().__init__(config, plan, iteration)
-        self._unmasking: PairwiseUnmasking | None = None
+    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
+        """See :meth:`Rounds.bare`."""
+        return replace(request, timestamp=None, signature=None, certificate_chain=None)
 
     def check_published(self, request: RequestExchangeKeys) -> None:
         """See :meth:`Rounds.check_published`."""
@@ -197,20 +231,6 @@ class PairwiseRounds(Rounds):
         """Return all."""
         return tuple(sorted(self.survivors or ()))
 
-    def check_revealed(self, request: SendReconstructSecret) -> None:
-        """See :meth:`Rounds.check_revealed`."""
-        self._open.check(request.fl_id or "", request.reconstruct_secret_shares or ())
-
-    @property
-    def heard(self) -> Collection[str]:
-        """See :attr:`Rounds.heard`."""
-        return self._unmasking.heard if self._unmasking else ()
-
-    @property
-    def ready(self) -> bool:
-        """See :attr:`Rounds.ready`."""
-        return self._unmasking is not None and self._unmasking.ready
-
     @property
     def certain(self) -> bool:
         """Seeds are checked by a share that could be spared, which takes one device more."""
@@ -218,25 +238,10 @@ class PairwiseRounds(Rounds):
 
     def average(self, total: UploadSum, previous: Weights) -> Weights:
         """See :meth:`Rounds.average`."""
-        return total.average(previous, self._open.noise(total.layout.size, workers()))
+        return total.average(previous, self._unmasking_now.noise(total.layout.size, workers()))
 
-    def _begin_unmasking(self, survivors: frozenset[str]) -> None:
-        self._unmasking = PairwiseUnmasking(self._shamir, self.published, self.sharers, survivors)
-
-    def _forget_unmasking(self) -> None:
-        self._unmasking = None
-
-    def _reveal(self, sender: str, shares: tuple[ClientShare, ...]) -> None:
-        self._open.add(sender, shares)
-
-    @property
-    def _shamir(self) -> Shamir:
-        return check_params(self.params)
-
-    @property
-    def _open(self) -> PairwiseUnmasking:
-        assert self._unmasking is not None
-        return self._unmasking
+    def _make_unmasking(self, survivors: frozenset[str]) -> PairwiseUnmasking | None:
+        return PairwiseUnmasking(check_params(self.params), self.published, self.sharers, survivors)
 
 
 class StableRounds(PairwiseRounds):
@@ -260,6 +265,10 @@ class StableRounds(PairwiseRounds):
         """See :meth:`Rounds.check_published`."""
         check_keys(request, stable=True)
 
+    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
+        """See :meth:`Rounds.bare`."""
+        return replace(super().bare(request), c_pk=None, ind_iv=None)
+
     @property
     def ready(self) -> bool:
         """Whether all have uploaded."""
@@ -274,16 +283,16 @@ class StableRounds(PairwiseRounds):
         """Return what the sum gives: its masks have cancelled."""
         return total.average(previous)
 
-    def _begin_unmasking(self, survivors: frozenset[str]) -> None:
+    def _make_unmasking(self, survivors: frozenset[str]) -> None:
         """Nothing is left to be taken out."""
 
 
-def make_rounds(config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds:
+def make_rounds(config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
     """Return the steps of ``iteration`` in a job with one of the :data:`mindfl.server.config.MASKED_TYPES`."""
     from mindfl.server.secure.exact import ExactRounds
 
-    kinds: dict[str, Any] = {STABLE_PW: StableRounds, "PW_EXACT": ExactRounds}
-    made: Rounds = kinds.get(config.encrypt_type, PairwiseRounds)(config, plan, iteration)
+    kinds: dict[str, Any] = {STABLE_PW: StableRounds, PW_EXACT: ExactRounds}
+    made: Rounds[Any] = kinds.get(config.encrypt_type, PairwiseRounds)(config, plan, iteration)
     return made
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, write_atomic
+from mindfl.server.config import PW_EXACT
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.settings.document import Ignored, Section
 
@@ -156,7 +157,11 @@ class FederatedConfig:
         """Return the job of a server's YAML file, with ``others`` for what is not in such a file.
 
         Files named in it are relative to the current folder; metrics and events are written beside each server's log.
+        Raises :class:`OptionError` for an encryption that is not the real server's.
         """
+        if settings.encrypt.encrypt_type == PW_EXACT:
+            place = settings.origin.place("encrypt.encrypt_type")
+            raise OptionError(f"{place}: {PW_EXACT} is mindfl's own: MindSpore Federated's server does not know it")
         given = {key: entry.value for key, entry in settings.origin.entries.items()}
         known = (*_KEYS.values(), *_DECIDED)
         further = {
