@@ -14,10 +14,7 @@ from mindfl.server.http.connection import FIRST_READ, READ, Connection
 from mindfl.server.http.handshake import TlsGate
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
-from mindfl.server.http.sockets import BACKLOG
-
-_AT_ONCE = 8
-"""Connections accepted before those that are too many are closed. asyncio calls it the backlog, which it is as well."""
+from mindfl.server.http.sockets import BACKLOG, accepted_at_once
 
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 """Answers a request; raises ``ConnectionError`` where no answer must be sent."""
@@ -46,7 +43,10 @@ class HttpServer:
     async def listen(self, sockets: Sequence[socket]) -> None:
         """Accept connections on ``sockets``, which become the server's own."""
         for listening in sockets:
-            server = await asyncio.get_running_loop().create_server(self._protocol, sock=listening, backlog=_AT_ONCE)
+            # What asyncio calls the backlog is also how many it accepts before it looks at any of them.
+            server = await asyncio.get_running_loop().create_server(
+                self._protocol, sock=listening, backlog=accepted_at_once()
+            )
             self._listeners.append(server)
             listening.listen(BACKLOG)
 

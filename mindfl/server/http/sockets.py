@@ -16,6 +16,8 @@ BACKLOG = 4096
 _TRIES = 50
 _KEPT_FILES = 64
 """Files that connections leave to the journal, the models and the rest of the process."""
+_MOST_AT_ONCE = 256
+"""With 8 at a time the 3,500 devices of the load benchmark take 14 % longer; with more than this no less."""
 _QUIET_PORTS = (21_000, 32_000)
 _REASONS = {
     errno.EADDRINUSE: ("the address is in use", "another server runs there: stop it, or choose another port"),
@@ -121,7 +123,14 @@ def crowded(opened: socket.socket) -> bool:
     """Whether ``opened``, a new connection, would leave too few files to the rest of the process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A new file gets the lowest number that is free.
-    return soft != resource.RLIM_INFINITY and opened.fileno() >= soft - min(_KEPT_FILES, soft // 4)
+    kept = min(_KEPT_FILES + accepted_at_once(), soft // 4)
+    return soft != resource.RLIM_INFINITY and opened.fileno() >= soft - kept
+
+
+def accepted_at_once() -> int:
+    """Return how many connections may be accepted before those that are too many are closed."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_AT_ONCE if soft == resource.RLIM_INFINITY else min(_MOST_AT_ONCE, max(1, soft // 8))
 
 
 def allow_many_connections() -> None:
