@@ -123,14 +123,15 @@ def crowded(opened: socket.socket) -> bool:
     """Whether ``opened``, a new connection, would leave too few files to the rest of the process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A new file gets the lowest number that is free.
-    kept = min(_KEPT_FILES + accepted_at_once(), soft // 4)
+    # Some more are accepted before the first of too many is closed.
+    kept = min(_KEPT_FILES + 4 * accepted_at_once(), soft // 4)
     return soft != resource.RLIM_INFINITY and opened.fileno() >= soft - kept
 
 
 def accepted_at_once() -> int:
     """Return how many connections may be accepted before those that are too many are closed."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_AT_ONCE if soft == resource.RLIM_INFINITY else min(_MOST_AT_ONCE, max(1, soft // 8))
+    return _MOST_AT_ONCE if soft == resource.RLIM_INFINITY else min(_MOST_AT_ONCE, max(1, soft // 64))
 
 
 def allow_many_connections() -> None:
