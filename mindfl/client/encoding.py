@@ -29,6 +29,7 @@ from mindfl.protocol import (
     ResponseGetModel,
     Weights,
 )
+from mindfl.protocol.encryption import DP, ENCRYPT_TYPES, MASKED_TYPES, SIGN_DS
 
 Randomness: TypeAlias = Callable[[int], RandomBytes]
 """Iteration -> a source of random bytes for its upload."""
@@ -37,8 +38,6 @@ Hide: TypeAlias = Callable[[Weights, int], dict[str, Any]]
 """Trained weights, samples -> the fields of RequestUpdateModel that hold them, masked."""
 
 #: what these devices can do
-MASKED_TYPES = ("PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT")
-ENCRYPT_TYPES = ("NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS", *MASKED_TYPES)
 UPLOAD_TYPES = (CompressType.NO_COMPRESS, CompressType.DIFF_SPARSE_QUANT)
 _NO_VALUES = np.zeros(0, np.float32)
 
@@ -107,7 +106,7 @@ class UploadEncoder:
             raise ProtocolError(f"cannot compress what {self._kind} masks, as the server asks for")
         # Without the weights of the answer, which may be no more than the body that they came in.
         self._asked = replace(response, feature_map=None, compress_feature_map=None)
-        needed = compressed or self._kind in ("DP_ENCRYPT", "SIGNDS")
+        needed = compressed or self._kind in (DP, SIGN_DS)
         self._received = received if needed else {}
 
     def training_begins(self) -> None:
@@ -121,14 +120,14 @@ class UploadEncoder:
         """
         begin = self._steady_ms()
         received = {name: values for name, values in self._received.items() if name in trained}
-        self._received = received if self._kind == "DP_ENCRYPT" else {}
+        self._received = received if self._kind == DP else {}
         random = self._randomness(self._asked.iteration)
-        if self._kind == "SIGNDS":
+        if self._kind == SIGN_DS:
             update = encode_signs(trained, received, self._cipher.ds_params or DSParams(), random)
             self._lines.signed(update.indices.size, self._steady_ms() - begin)
             names = dict.fromkeys(received, _NO_VALUES)
             return {"feature_map": names, "sign": update.sign, "index_array": update.indices}
-        if self._kind == "DP_ENCRYPT":
+        if self._kind == DP:
             multiplier = noise_multiplier(self._dp.dp_eps, self._dp.dp_delta)
             trained = add_noise(trained, received, self._bound, multiplier, random).weights
         compression = self._asked.upload_compress_type
@@ -145,7 +144,7 @@ class UploadEncoder:
 
     def iteration_ended(self, new: Weights) -> None:
         """Draw the consequences of the iteration's aggregated model."""
-        if self._kind != "DP_ENCRYPT":
+        if self._kind != DP:
             return
         before = {name: values for name, values in self._received.items() if name in new}
         bound = self._bound.after(self._asked.iteration, before, new, self._dp.dp_norm_clip)

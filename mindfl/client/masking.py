@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mindfl.client.config import ClientConfig
 from mindfl.client.conversation import ComeBackLater, Conversation
-from mindfl.client.encoding import MASKED_TYPES, Randomness
+from mindfl.client.encoding import Randomness
 from mindfl.client.flow import Flow, Wait
 from mindfl.client.joblog import JobLog
 from mindfl.client.masklog import Answer
@@ -43,6 +43,7 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
+from mindfl.protocol.encryption import MASKED_TYPES
 
 if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice

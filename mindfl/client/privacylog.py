@@ -8,14 +8,13 @@ import numpy as np
 
 from mindfl.client.javatext import java_float
 from mindfl.protocol import CipherPublicParams, CompressType
+from mindfl.protocol.encryption import DP, MASKED_TYPES, PLAIN, SIGN_DS
 
 _BUILDER = "UpdateModel$RequestUpdateModelBuilder"
 #: type of encryption -> what is said before training, and after the upload
-_BEFORE = {"NOT_ENCRYPT": "don't mask model", "DP_ENCRYPT": "set parameters for DP_ENCRYPT!"}
-_BEFORE["SIGNDS"] = "set parameters for SignDS!"
-_AFTER = {"NOT_ENCRYPT": "haven't mask model"}
-#: has lines of its own before training, and with the first two after the upload, see :mod:`mindfl.client.masklog`
-_MASKED = ("PW_ENCRYPT", "PW_EXACT", "STABLE_PW_ENCRYPT")
+_BEFORE = {PLAIN: "don't mask model", DP: "set parameters for DP_ENCRYPT!"}
+_BEFORE[SIGN_DS] = "set parameters for SignDS!"
+_AFTER = {PLAIN: "haven't mask model"}
 
 
 def java_double(value: float) -> str:
@@ -33,7 +32,7 @@ class PrivacyLog:
         """The plan's parameters."""
         kind = encrypt_type(cipher)
         lines = [f"[startFLJob] GlobalParameters <encryptLevel> from server: {kind}"]
-        if kind == "NOT_ENCRYPT":
+        if kind == PLAIN:
             lines.append("[startFLJob] NOT_ENCRYPT, do not set parameter for Encrypt")
         values = _parameters(cipher)
         lines += [f"[startFLJob] GlobalParameters <{name}> from server: {text}" for name, text in values.items()]
@@ -41,7 +40,7 @@ class PrivacyLog:
 
     def before_training(self, kind: str) -> None:
         """Training is about to begin."""
-        if kind not in _MASKED:
+        if kind not in MASKED_TYPES:
             self._say("FLLiteClient getFeatureMask", f"[Encrypt] {_BEFORE[kind]}")
 
     def encoded(self, kind: str, compression: CompressType, milliseconds: int) -> None:
@@ -59,7 +58,7 @@ class PrivacyLog:
 
     def uploaded(self, kind: str) -> None:
         """The server took the upload."""
-        if kind not in _MASKED[:2]:
+        if kind not in MASKED_TYPES[:2]:
             self._say("FLLiteClient unMasking", f"[Encrypt] {_AFTER.get(kind, f'{kind} do not need unmasking')}")
 
     def bound(self, moved: float, bound: float, *, changed: bool) -> None:
@@ -72,19 +71,19 @@ class PrivacyLog:
 
 def encrypt_type(cipher: CipherPublicParams | None) -> str:
     """Return the type of encryption that a plan asks for."""
-    return (cipher.encrypt_type if cipher else None) or "NOT_ENCRYPT"
+    return (cipher.encrypt_type if cipher else None) or PLAIN
 
 
 def _parameters(cipher: CipherPublicParams | None) -> dict[str, str]:
     kind = encrypt_type(cipher)
-    if kind == "DP_ENCRYPT" and cipher and cipher.dp_params:
+    if kind == DP and cipher and cipher.dp_params:
         dp = cipher.dp_params
         return {
             "dpEps": java_double(dp.dp_eps),
             "dpDelta": java_double(dp.dp_delta),
             "dpNormClipFactor": java_double(dp.dp_norm_clip),
         }
-    if kind == "SIGNDS" and cipher and cipher.ds_params:
+    if kind == SIGN_DS and cipher and cipher.ds_params:
         signs = cipher.ds_params
         return {
             "signK": java_float(signs.sign_k),
@@ -93,6 +92,6 @@ def _parameters(cipher: CipherPublicParams | None) -> dict[str, str]:
             "signGlobalLr": java_float(signs.sign_global_lr),
             "SignDimOut": str(signs.sign_dim_out),
         }
-    if kind in _MASKED and cipher and cipher.pw_params:
+    if kind in MASKED_TYPES and cipher and cipher.pw_params:
         return {"minSecretNum": str(cipher.pw_params.t)}
     return {}

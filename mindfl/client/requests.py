@@ -18,11 +18,12 @@ from mindfl.protocol import (
     UnsupervisedEvalItem,
     UnsupervisedEvalItems,
 )
+from mindfl.protocol.encryption import PW_EXACT
 
 SCORES_NAME = "DirectClassifierResult"
 """What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
 
-OWN_ENCRYPT_TYPES = ("PW_EXACT",)
+OWN_ENCRYPT_TYPES = (PW_EXACT,)
 """Encryptions of mindfl's own that these devices can do; a server asks nobody for them who does not say so."""
 
 _DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)

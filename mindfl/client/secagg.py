@@ -36,6 +36,7 @@ from mindfl.protocol import (
     Weights,
     split_weights,
 )
+from mindfl.protocol.encryption import PW, PW_EXACT, STABLE_PW
 
 EXACT_BITS = 64
 EXACT_ID_BYTES = 32
@@ -197,7 +198,7 @@ def _exact(
 
 
 _Maker = Callable[[str, PWParams, int, int, RandomBytes, "PairKeys | None"], MaskedDevice]
-_MAKERS: dict[str, _Maker] = {"PW_ENCRYPT": _pairwise, "STABLE_PW_ENCRYPT": _stable, "PW_EXACT": _exact}
+_MAKERS: dict[str, _Maker] = {PW: _pairwise, STABLE_PW: _stable, PW_EXACT: _exact}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from mindfl.errors import OptionError
 from mindfl.protocol import CipherPublicParams, CompressType, DPParams, DSParams, FLPlan, PWParams
+from mindfl.protocol.encryption import DP, ENCRYPT_TYPES, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS, STABLE_PW
 from mindfl.server.aggregate import MAX_UPLOADS
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 MAX_DATA_SIZE = 65535
 """Samples that a client may have, as with MindSpore Federated 0.1.0."""
 
-PLAIN, DP, SIGN_DS = "NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS"
-PW, STABLE_PW, PW_EXACT = "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"
-#: secure aggregation: uploads are masked; the last one is mindfl's own
-MASKED_TYPES = (PW, STABLE_PW, PW_EXACT)
-ENCRYPT_TYPES = (PLAIN, DP, SIGN_DS, *MASKED_TYPES)
 UPLOAD_TYPES = ("NO_COMPRESS", "DIFF_SPARSE_QUANT")
 DOWNLOAD_TYPES = ("NO_COMPRESS", "QUANT")
 

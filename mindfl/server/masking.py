@@ -22,10 +22,11 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
+from mindfl.protocol.encryption import MASKED_TYPES, PW_EXACT
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 from mindfl.server import events
 from mindfl.server.aggregate import FeatureLayout, FedAvgSum
-from mindfl.server.config import MASKED_TYPES, PW_EXACT, ServerConfig
+from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
 from mindfl.server.state import EndedIterations
 

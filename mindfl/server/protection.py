@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mindfl.server.config import MASKED_TYPES, PW, PW_EXACT, STABLE_PW, ServerConfig
+from mindfl.protocol.encryption import MASKED_TYPES, PW, PW_EXACT, STABLE_PW
+from mindfl.server.config import ServerConfig
 
 
 def protection(config: ServerConfig) -> list[str]:

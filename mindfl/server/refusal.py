@@ -9,8 +9,9 @@ import numpy as np
 
 from mindfl.privacy.faults import EncodingFault
 from mindfl.protocol import CompressType, RequestFLJob, RequestUpdateModel, ResponseCode, texts
+from mindfl.protocol.encryption import PW_EXACT
 from mindfl.server.aggregate import FeatureFault
-from mindfl.server.config import MAX_DATA_SIZE, PW_EXACT, ServerConfig
+from mindfl.server.config import MAX_DATA_SIZE, ServerConfig
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 

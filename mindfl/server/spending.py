@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mindfl.errors import OptionError
 from mindfl.privacy import Accountant, GaussianAccountant, PrivacyBudget, PureAccountant, noise_multiplier
-from mindfl.server.config import DP, SIGN_DS, ServerConfig
+from mindfl.protocol.encryption import DP, SIGN_DS
+from mindfl.server.config import ServerConfig
 
 
 def accountant(config: ServerConfig, sampling_rate: float = 1.0) -> Accountant | None:

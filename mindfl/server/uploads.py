@@ -10,7 +10,8 @@ from mindfl.privacy.faults import EncodingError
 from mindfl.privacy.signds import decode_signs
 from mindfl.privacy.sparse import decode_update
 from mindfl.protocol import CompressType, RequestUpdateModel, Weights
-from mindfl.server.config import MASKED_TYPES, PW_EXACT, SIGN_DS, ServerConfig
+from mindfl.protocol.encryption import MASKED_TYPES, PW_EXACT, SIGN_DS
+from mindfl.server.config import ServerConfig
 from mindfl.server.events import Content
 from mindfl.server.refusal import FAULT_REFUSALS, Refusal
 

@@ -6,16 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
+from mindfl.protocol.encryption import DP, MASKED_TYPES, PW_EXACT, SIGN_DS
 from mindfl.server.aggregate import MAX_UPLOADS
-from mindfl.server.config import (
-    DP,
-    MASKED_TYPES,
-    MODE_SETTINGS,
-    PW_EXACT,
-    SIGN_DS,
-    UNCOMPRESSED_TYPES,
-    ServerConfig,
-)
+from mindfl.server.config import MODE_SETTINGS, UNCOMPRESSED_TYPES, ServerConfig
 
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig

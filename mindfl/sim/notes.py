@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import NamedTuple
 
-from mindfl.server.config import DP, MASKED_TYPES, MODE_SETTINGS, PLAIN, PW, PW_EXACT, SIGN_DS
+from mindfl.protocol.encryption import DP, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS
+from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim.config import JobConfig
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from mindfl.protocol.encryption import PW_EXACT
+
 if TYPE_CHECKING:
     from mindfl.privacy.secagg import PairKeys
 
@@ -26,7 +28,7 @@ class PairKeyRing:
         with self._lock:
             known = self._kept.get((encrypt_type, iteration))
             if known is None:
-                known = exact_keys() if encrypt_type == "PW_EXACT" else pairwise_keys()
+                known = exact_keys() if encrypt_type == PW_EXACT else pairwise_keys()
                 self._kept[encrypt_type, iteration] = known
                 for old in [key for key in self._kept if key[1] <= iteration - _ITERATIONS_KEPT]:
                     self._kept.pop(old).forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mindfl.privacy import Decision, PrivacyBudget
-from mindfl.server.config import DP, PLAIN
+from mindfl.protocol.encryption import DP, PLAIN
 from mindfl.server.protection import protection, weaknesses
 from mindfl.server.spending import accountant, affordable_iterations
 from mindfl.sim.config import JobConfig

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
+from mindfl.protocol.encryption import PLAIN
 from mindfl.server import Coordinator
-from mindfl.server.config import PLAIN
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.executors import Executor, LocalExecutor

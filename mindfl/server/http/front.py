@@ -33,8 +33,8 @@ from mindfl.protocol import (
     decode,
     weights_bytes,
 )
+from mindfl.protocol.encryption import PW, PW_EXACT, STABLE_PW
 from mindfl.server.clock import Clock
-from mindfl.server.config import PW, PW_EXACT, STABLE_PW
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, Reply
 from mindfl.server.http.replies import ReplyCache

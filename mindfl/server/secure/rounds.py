@@ -40,7 +40,8 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
-from mindfl.server.config import PW_EXACT, STABLE_PW, ServerConfig
+from mindfl.protocol.encryption import PW_EXACT, STABLE_PW
+from mindfl.server.config import ServerConfig
 from mindfl.server.secure.sums import UploadSum
 
 EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"
@@ -288,7 +289,7 @@ class StableRounds(PairwiseRounds):
 
 
 def make_rounds(config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
-    """Return the steps of ``iteration`` in a job with one of the :data:`mindfl.server.config.MASKED_TYPES`."""
+    """Return the steps of ``iteration`` in a job with one of the :data:`mindfl.protocol.encryption.MASKED_TYPES`."""
     from mindfl.server.secure.exact import ExactRounds
 
     kinds: dict[str, Any] = {STABLE_PW: StableRounds, PW_EXACT: ExactRounds}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mindfl.errors import OptionError
 from mindfl.privacy import PrivacyBudget
-from mindfl.server.config import DP, SIGN_DS
+from mindfl.protocol.encryption import DP, SIGN_DS
 from mindfl.server.settings.reader import with_overrides
 from mindfl.server.settings.sections import JobSettings
 from mindfl.server.spending import accountant, affordable_iterations

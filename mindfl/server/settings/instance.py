@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mindfl.errors import OptionError
-from mindfl.server.config import PW_EXACT
+from mindfl.protocol.encryption import PW_EXACT
 from mindfl.server.settings.reader import with_overrides
 from mindfl.server.settings.rule import INT64_MAX
 from mindfl.server.settings.sections import JobSettings

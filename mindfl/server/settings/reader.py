@@ -9,7 +9,8 @@ from typing import Any, get_type_hints
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.server.config import DP, PW, PW_EXACT, SIGN_DS, STABLE_PW, UNCOMPRESSED_TYPES
+from mindfl.protocol.encryption import DP, PW, PW_EXACT, SIGN_DS, STABLE_PW
+from mindfl.server.config import UNCOMPRESSED_TYPES
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
 from mindfl.server.settings.rule import shown
 from mindfl.server.settings.sections import Entry, JobSettings, Origin

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from mindfl.server.config import ENCRYPT_TYPES, ServerConfig
+from mindfl.protocol.encryption import ENCRYPT_TYPES
+from mindfl.server.config import ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
 
 EMBEDDED = "embedded"

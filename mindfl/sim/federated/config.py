@@ -11,7 +11,7 @@ import yaml
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, write_atomic
-from mindfl.server.config import PW_EXACT
+from mindfl.protocol.encryption import PW_EXACT
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.settings.document import Ignored, Section
 

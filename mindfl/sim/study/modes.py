@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mindfl.errors import OptionError
-from mindfl.server.config import ENCRYPT_TYPES
+from mindfl.protocol.encryption import ENCRYPT_TYPES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
