@@ -204,6 +204,34 @@ def test_too_many_altered_shares_fail_the_iteration() -> None:
     assert unmasking.ready and refused(lambda: unmasking.unmask(total)) is Fault.SHARES_DIFFER
 
 
+def test_another_attempt_does_without_the_altered_shares_of_the_first() -> None:
+    """And keeps the secrets that the first one found: shares that are altered afterwards do not matter to them."""
+    sent = sorted(names(8))
+    lost, late = sent[7], sent[2:4]
+    played = ExactRound([Leaves.UPLOAD if name == lost else STAY for name in names(8)], threshold=4)
+    total = played.total(played.uploads())
+    # The first two alter what they know of the lost device, those who come late what they know of the first one.
+    altered = {**dict.fromkeys(sent[:2], lost), **dict.fromkeys(late, sent[0])}
+
+    def reveal(unmasking: ExactUnmasking, name: str) -> None:
+        shares = played.devices[name].reveal(played.survivors)
+        wrong = [replace(share, share=bytes(33)) if share.fl_id == altered.get(name) else share for share in shares]
+        unmasking.add(name, wrong)
+
+    unmasking = played.unmasking(silent=sent)
+    for name in (*sent[:2], *sent[4:7]):
+        reveal(unmasking, name)
+    assert unmasking.ready and refused(lambda: unmasking.unmask(total)) is Fault.SHARES_DIFFER
+    for name in late:
+        reveal(unmasking, name)
+    assert unmasking.unmask(total).tobytes() == played.plain().tobytes()
+
+    all_at_once = played.unmasking(silent=sent)
+    for name in sent[:7]:
+        reveal(all_at_once, name)
+    assert refused(lambda: all_at_once.unmask(total)) is Fault.SHARES_DIFFER
+
+
 def test_an_altered_upload_or_a_garbage_mask_changes_only_the_sum_it_is_in() -> None:
     """What no masking can prevent: a device may lie about its own weights."""
     played = ExactRound([STAY] * 3, threshold=2)
