@@ -332,6 +332,17 @@ def test_a_device_that_fails_after_it_shared_secrets_is_named(mode: str, train: 
     assert own_threads() == []
 
 
+_EARLIER: set[int | None] = set()
+
+
+@pytest.fixture(autouse=True)
+def earlier_threads() -> None:
+    """Other tests' keys are derived in threads that live as long as the keys are kept."""
+    _EARLIER.clear()
+    _EARLIER.update(thread.ident for thread in threading.enumerate())
+
+
 def own_threads() -> list[str]:
-    """Return the names of the threads that belong to jobs."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mindfl-")]
+    """Return the names of the threads that belong to jobs of this test."""
+    new = [thread for thread in threading.enumerate() if thread.ident not in _EARLIER]
+    return [thread.name for thread in new if thread.name.startswith("mindfl-")]
