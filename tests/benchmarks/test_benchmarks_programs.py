@@ -33,6 +33,7 @@ def run(program: Path, *options: str | Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_compare_runs_every_repetition_on_the_same_work(benchmarks: Path, writers: Path, out: Path) -> None:
     options = ["--clients", "2", "--epochs", "1", "--iterations", "2", "--repetitions", "2", "--workers", "2"]
 
@@ -65,6 +66,7 @@ def test_compare_refuses_what_it_cannot_do(benchmarks: Path, writers: Path, tmp_
     assert "has 4 clients, 9 were asked for" in many.stderr
 
 
+@pytest.mark.slow
 def test_growth_measures_each_size(benchmarks: Path, writers: Path, out: Path) -> None:
     options = ["--clients", "2,4", "--overhead_clients", "2", "--memory_clients", "1", "--memory_iterations", "12"]
 

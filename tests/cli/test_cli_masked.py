@@ -189,6 +189,7 @@ class TestSimulate:
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 class TestServer:
     @pytest.mark.parametrize("mode", MODES)
     def test_a_simulation_joins(
@@ -354,6 +355,7 @@ class TestServer:
         assert answer.retcode == 400 and EXACT in answer.reason
 
 
+@pytest.mark.slow
 class TestCluster:
     @pytest.mark.parametrize("mode", MODES)
     def test_the_secure_endpoints_are_passed_on(

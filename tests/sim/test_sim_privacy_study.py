@@ -154,6 +154,7 @@ class TestRun:
             run()
 
 
+@pytest.mark.slow
 class TestGoingOn:
     def test_what_is_there_is_not_run_again(self, run: Runner, tmp_path: Path) -> None:
         first = run()
