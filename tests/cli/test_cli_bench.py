@@ -38,6 +38,7 @@ def test_it_measures_one_worker_and_all(folder: Path, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_more_time_is_more_iterations_of_the_same_model(folder: Path) -> None:
     short = bench(seconds=0.01, workers=1, work_dir=folder)
     made = (folder / "ms" / "lenet_train.ms").stat().st_mtime_ns

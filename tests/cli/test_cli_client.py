@@ -245,6 +245,7 @@ class TestFailures:
             outcome = mindfl(*job, "--domain_name", server.url, "--train_weight_name", "fc9.bias")
         assert "the server's model has no weight fc9.bias (correct --train_weight_name)" in outcome.error()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_while_it_waits_for_the_others(self, job: list[str], serve, model, number: int) -> None:
         before = model.read_bytes()

@@ -92,6 +92,7 @@ def study_of(*results: ModeResult, **changes: Any) -> Study:
     )
 
 
+@pytest.mark.slow
 class TestRun:
     def test_each_mode_gives_the_weights_of_the_same_job(self, run: Runner, make_job: Any) -> None:
         study = run(["exact", "pw", "signds", "plain", "both", "dp50"])
