@@ -79,6 +79,14 @@ def read_file(path: PathLike) -> bytes:
         raise StorageError.from_os_error(error, "read", path) from None
 
 
+def remove_file(path: PathLike) -> None:
+    """Remove ``path`` if it is there; raise :class:`StorageError` naming it where that is impossible."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "remove", path) from None
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 from mindfl.data import Dataset
-from mindfl.errors import OptionError, StorageError
-from mindfl.files import write_atomic
+from mindfl.errors import OptionError
+from mindfl.files import remove_file, write_atomic
 from mindfl.sim.artefacts import locked
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History
-from mindfl.sim.job import FederatedLeNetJob
+from mindfl.sim.job import FederatedLeNetJob, folder_name
 from mindfl.sim.metrics import Accuracy
 from mindfl.sim.plot import plot_history
 from mindfl.sim.published import EXPERIMENTS, Published
@@ -168,7 +168,8 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
     job = FederatedLeNetJob(reporter=reporter, **settings)
     folder = job.config.work_dir
     with locked(folder):
-        _remove_old(folder)
+        for file in FILES:
+            remove_file(folder / file)
 
     def experiment(history: History, result: TrainingResult | None) -> Experiment:
         dataset = FederatedLeNetJob(**settings).prepare_data()
@@ -177,7 +178,7 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
             published=published,
             config=job.config,
             history=history,
-            data=_data(dataset, _clients(history)),
+            data=data_words(dataset, _clients(history)),
             changes=tuple(_changes(published, job.config, _clients(history))),
             result=result,
         )
@@ -250,16 +251,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _data(dataset: Dataset, clients: int) -> str:
+def data_words(dataset: Dataset, clients: int) -> str:
+    """Return whose handwriting an experiment with so many ``clients`` used."""
     if dataset.synthetic:
         return f"SYNTHETIC handwriting, no measure of FEMNIST ({clients} imaginary writers)"
-    name = dataset.root.resolve().name.encode(errors="replace").decode()
-    return f"{name} ({dataset.source}), {clients} of its {len(dataset.users)} writers"
-
-
-def _remove_old(folder: Path) -> None:
-    for name in FILES:
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "remove", folder / name) from None
+    return f"{folder_name(dataset.root)} ({dataset.source}), {clients} of its {len(dataset.users)} writers"

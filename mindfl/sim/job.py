@@ -325,9 +325,9 @@ class FederatedLeNetJob:
 
     def _title(self, materials: Materials) -> str:
         dataset, tests = materials.dataset, self.config.test_dataset
-        data = "synthetic handwriting" if dataset.synthetic else f"{_folder_name(dataset.root)} ({dataset.source})"
+        data = "synthetic handwriting" if dataset.synthetic else f"{folder_name(dataset.root)} ({dataset.source})"
         if tests is not None:
-            data += f", tested on {_folder_name(tests)}"
+            data += f", tested on {folder_name(tests)}"
         kind = "Java clients" if self.config.clients == "java" else "clients"
         server = ", MindSpore Federated's server" if self.config.stack == "federated" else ""
         modes = "" if self.config.domain_name else mode_words(self.config)
@@ -389,5 +389,6 @@ class FederatedLeNetJob:
         return HttpTransport(config.server_settings())
 
 
-def _folder_name(path: Path) -> str:
+def folder_name(path: Path) -> str:
+    """Return the last part of ``path`` in words that can be shown."""
     return path.resolve().name.encode(errors="replace").decode()

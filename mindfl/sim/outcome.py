@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.data import UserData
-from mindfl.errors import StorageError
-from mindfl.files import write_atomic
+from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
@@ -40,7 +39,7 @@ class ResultFiles:
         logs = [self._config.client_log(index) for index in range(clients)]
         old = [path for path in self._config.work_dir.glob("client_*/client.log") if path not in logs]
         for path in (self.trained, self._note, self.picture, self.summary, self.predictions, *logs, *old):
-            _remove(path)
+            remove_file(path)
         for path in old:
             with suppress(OSError):
                 path.parent.rmdir()
@@ -108,10 +107,3 @@ class ResultFiles:
     def _second_models(self, clients: int) -> list[Path]:
         paths = [self._config.client_infer_model(index) for index in range(clients if self._has_client_models else 0)]
         return [path for path in paths if path is not None]
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError.from_os_error(error, "remove", path) from None

@@ -18,7 +18,7 @@ from mindfl.client import EpochReport, InProcessTransport
 from mindfl.data import Dataset, UserData
 from mindfl.errors import StorageError
 from mindfl.lite import LiteModel
-from mindfl.protocol import PlainText, Request, Response, ResponseCode, encode
+from mindfl.protocol import Request, Response, ResponseCode, encode, encode_response
 from mindfl.server import Coordinator
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine, Weights
@@ -111,7 +111,7 @@ class _Meter(InProcessTransport):
         response = self.server.time(lambda: super(_Meter, self).send(request, now_ms))
         if getattr(response, "retcode", None) != ResponseCode.SUC_NOT_READY:
             up, down = self._sizes
-            self._sizes = self.aside.time(lambda: (up + _size(request), down + _size(response)))
+            self._sizes = self.aside.time(lambda: (up + len(encode(request)), down + len(encode_response(response))))
         return response
 
     def sizes_taken(self) -> tuple[int, int]:
@@ -157,7 +157,3 @@ class _TimedTrainer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trainer, name)
-
-
-def _size(message: Request | Response) -> int:
-    return len(message.text.encode() if isinstance(message, PlainText) else encode(message))

@@ -14,12 +14,13 @@ import numpy as np
 
 from mindfl._version import __version__
 from mindfl.data import Dataset
-from mindfl.errors import InterruptedRunError, OptionError, StorageError
-from mindfl.files import write_atomic
+from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.sim.artefacts import Artefacts, check_model, locked
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users
+from mindfl.sim.experiment import data_words
 from mindfl.sim.federation import Progress
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob
@@ -100,7 +101,8 @@ class _Runner:
 
     def run(self) -> Study:
         config, artefacts = self._config, Artefacts(self._config)
-        _remove_old(config.work_dir)
+        for file in FILES:
+            remove_file(config.work_dir / file)
         self._report.stage("preparing the model")
         model = artefacts.starting_model()
         check_model(model, config)
@@ -174,14 +176,10 @@ class _Runner:
     def _study(self, dataset: Dataset, clients: int) -> Study:
         config = self._config
         ended = {one.key for one in self._ended}
-        name = dataset.root.resolve().name.encode(errors="replace").decode()
-        data = f"SYNTHETIC handwriting, no measure of FEMNIST ({clients} imaginary writers)"
-        if not dataset.synthetic:
-            data = f"{name} ({dataset.source}), {clients} of its {len(dataset.users)} writers"
         return Study(
             setting=f"{config.model}, {clients} clients, {config.iterations} iterations, {config.epochs} epochs, "
             f"batch {config.batch_size}, learning rate {config.rate:g}, seed {config.seed}",
-            data=data,
+            data=data_words(dataset, clients),
             machine=f"{platform.machine()}, {os.cpu_count()} processors, {config.threads} threads",
             results=tuple(self._ended),
             missing=tuple(mode.name for mode in self._modes if mode.key not in ended),
@@ -217,11 +215,3 @@ def _data_hash(dataset: Dataset, users: Sequence[str]) -> str:
             digest.update(np.ascontiguousarray(part.labels[: part.size], "<i4").tobytes())
             digest.update(np.ascontiguousarray(part.planes(), "<f4").tobytes())
     return digest.hexdigest()
-
-
-def _remove_old(folder: Path) -> None:
-    for name in FILES:
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "remove", folder / name) from None
