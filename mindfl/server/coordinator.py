@@ -88,7 +88,7 @@ class Coordinator(JobMachine):
 
     def _secure(self, request: SecureRequest, now_ms: int) -> Response:
         current = self._current
-        if current.rounds is None or type(request) not in masking.SERVED:
+        if current.rounds is None or type(request) not in masking.SERVED[self.config.encrypt_type]:
             raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {self.config.encrypt_type}")
         if self.state is not ServerState.RUNNING:
             verdict = self._masking.late(request, self._ended) if self._enabled else None

@@ -11,13 +11,14 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.protocol import (
     GetShareSecrets,
+    Request,
     RequestExchangeKeys,
     RequestShareSecrets,
     RequestUpdateModel,
@@ -211,12 +212,9 @@ class EventCodec:
         message = payload[_TIME.size :]
         if shape is KeysPublished:
             return KeysPublished(now_ms, message[:DRAW_BYTES], decode(message[DRAW_BYTES:], RequestExchangeKeys))
-        if shape is SharesDeposited:
-            return SharesDeposited(now_ms, decode(message, RequestShareSecrets))
-        if shape is SharesGiven:
-            return SharesGiven(now_ms, decode(message, GetShareSecrets))
-        if shape is SharesRevealed:
-            return SharesRevealed(now_ms, decode(message, SendReconstructSecret))
+        if shape in _SHARES:
+            make, table = _SHARES[shape]
+            return make(now_ms, decode(message, table))
         text = message.decode()
         if shape is WindowEnded:
             return WindowEnded(now_ms, text)
@@ -260,6 +258,13 @@ def _read_uploaded_head(payload: bytes) -> tuple[int, int, str, Upload]:
     at = _UPLOADED.size + length
     return at, now_ms, payload[_UPLOADED.size : at].decode(errors=_IDS), Upload(loss, accuracy)
 
+
+#: what happens with shares, each by which request
+_SHARES: Mapping[type[Event], tuple[Callable[[int, Any], Event], type[Request]]] = {
+    SharesDeposited: (SharesDeposited, RequestShareSecrets),
+    SharesGiven: (SharesGiven, GetShareSecrets),
+    SharesRevealed: (SharesRevealed, SendReconstructSecret),
+}
 
 # A kind is the position in this tuple: add at the end only.
 _KINDS: Sequence[type[Event]] = (

@@ -22,7 +22,7 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.protocol.encryption import MASKED_TYPES, PW_EXACT
+from mindfl.protocol.encryption import MASKED_TYPES, PW, PW_EXACT, STABLE_PW
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 from mindfl.server import events
 from mindfl.server.aggregate import FeatureLayout, FedAvgSum
@@ -34,14 +34,10 @@ if TYPE_CHECKING:
     from mindfl.server.secure import Rounds, UploadSum, Verdict
 
 
-SERVED: tuple[type[SecureRequest], ...] = (
-    RequestExchangeKeys,
-    GetExchangeKeys,
-    RequestShareSecrets,
-    GetShareSecrets,
-    GetClientList,
-    SendReconstructSecret,
-)
+_KEYS: tuple[type[SecureRequest], ...] = (RequestExchangeKeys, GetExchangeKeys)
+_SECRETS: tuple[type[SecureRequest], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
+#: ``encrypt_type`` -> what is served beside the plain rounds
+SERVED = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from mindfl.protocol import (
     decode,
     weights_bytes,
 )
-from mindfl.protocol.encryption import PW, PW_EXACT, STABLE_PW
+from mindfl.protocol.encryption import PW, PW_EXACT
 from mindfl.server.clock import Clock
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, Reply
@@ -42,12 +42,9 @@ from mindfl.server.http.request import Body
 from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
+from mindfl.server.masking import SERVED
 
 _PLAIN: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
-_KEYS: tuple[type[Request], ...] = (RequestExchangeKeys, GetExchangeKeys)
-_SECRETS: tuple[type[Request], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
-#: ``encrypt_type`` -> what is served beside the plain rounds
-_SECURE = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
 #: of one device's share with its id, and of all the rest, a certificate chain included
 _SHARE_BYTES, _KEYS_BYTES = 1024, 256 * 1024
 _INVALID = "The schema of {table} is invalid."
@@ -68,7 +65,7 @@ REPEATED = "mindfl-repeated"
 
 def device_paths(prefix: str, encrypt_type: str = PW) -> dict[str, type[Request]]:
     """Return which request each path takes, for a job with MindSpore Federated's ``client.http_url_prefix``."""
-    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _PLAIN + _SECURE.get(encrypt_type, ())}
+    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _PLAIN + SERVED.get(encrypt_type, ())}
 
 
 class _Done(NamedTuple):

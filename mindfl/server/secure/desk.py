@@ -83,6 +83,14 @@ def _first(checks: tuple[tuple[bool, Refusal], ...]) -> Verdict | None:
     return next((Verdict(refusal) for applies, refusal in checks if applies), None)
 
 
+def _taken(check: Callable[[], None], refusal: Refusal, success: str) -> Verdict:
+    try:
+        check()
+    except SecureAggregationError as error:
+        return Verdict(refusal, fault=error.fault.value)
+    return Verdict(reason=success, fresh=True)
+
+
 def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
     fl_id = request.fl_id or ""
     known = rounds.published.get(fl_id)
@@ -95,14 +103,9 @@ def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callab
         (request.iteration != rounds.iteration, Refusal.EXCHANGE_STALE),
         (not started(fl_id), Refusal.EXCHANGE_NOT_STARTED),
     )
-    refused = _first(checks)
-    if refused:
-        return refused
-    try:
-        rounds.check_published(request)
-    except SecureAggregationError as error:
-        return Verdict(Refusal.EXCHANGE_KEYS, fault=error.fault.value)
-    return Verdict(reason=texts.EXCHANGE_SUCCESS, fresh=True)
+    return _first(checks) or _taken(
+        lambda: rounds.check_published(request), Refusal.EXCHANGE_KEYS, texts.EXCHANGE_SUCCESS
+    )
 
 
 def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> Verdict:
@@ -114,14 +117,7 @@ def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> Verdict:
         (request.iteration != rounds.iteration, Refusal.SHARE_STALE),
         (not rounds.exchanged or fl_id not in rounds.published, Refusal.SHARE_STRANGER),
     )
-    refused = _first(checks)
-    if refused:
-        return refused
-    try:
-        rounds.check_deposited(request)
-    except SecureAggregationError as error:
-        return Verdict(Refusal.SHARE_CONTENT, fault=error.fault.value)
-    return Verdict(reason=texts.SHARE_SUCCESS, fresh=True)
+    return _first(checks) or _taken(lambda: rounds.check_deposited(request), Refusal.SHARE_CONTENT, texts.SHARE_SUCCESS)
 
 
 def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
@@ -136,11 +132,7 @@ def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
         return refused
     if fl_id in rounds.heard:
         return Verdict(reason=texts.REVEAL_SUCCESS)
-    try:
-        rounds.check_revealed(request)
-    except SecureAggregationError as error:
-        return Verdict(Refusal.REVEAL_CONTENT, fault=error.fault.value)
-    return Verdict(reason=texts.REVEAL_SUCCESS, fresh=True)
+    return _taken(lambda: rounds.check_revealed(request), Refusal.REVEAL_CONTENT, texts.REVEAL_SUCCESS)
 
 
 def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> Verdict | None:

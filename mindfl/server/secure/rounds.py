@@ -70,6 +70,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
     def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
         self.config = config
         self.iteration = iteration
+        self._exchange_quota, self._share_quota = config.exchange_quota, config.share_quota
         self.params = (plan.cipher and plan.cipher.pw_params) or PWParams()
         self.published: dict[str, RequestExchangeKeys] = {}
         self.deposits: dict[str, Mapping[str, ClientShare]] = {}
@@ -81,12 +82,12 @@ class Rounds(ABC, Generic[UnmaskingT]):
     @property
     def exchanged(self) -> bool:
         """Whether enough keys are published."""
-        return len(self.published) >= self.config.exchange_quota
+        return len(self.published) >= self._exchange_quota
 
     @property
     def shared(self) -> bool:
         """Whether enough shares are deposited, so that devices may upload."""
-        return len(self.deposits) >= self.config.share_quota
+        return len(self.deposits) >= self._share_quota
 
     @property
     def sharers(self) -> Collection[str]:
