@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mindfl._lazy import lazy_names
 from mindfl.client.config import ClientConfig
 from mindfl.client.device import DeviceClient
 from mindfl.client.flow import Effect, Flow, IterationDone, IterationOutcome, JobResult, Send, Wait
@@ -53,7 +53,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

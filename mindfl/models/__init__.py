@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mindfl._lazy import lazy_names
 from mindfl.models._mindspore import has_avx512, import_mindspore, interrupt_held_back
 from mindfl.models.initializers import INITIALIZERS
 from mindfl.models.registry import MODELS, ModelSpec, model_spec
@@ -23,9 +24,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "LeNet5":
-        from mindfl.models.lenet import LeNet5
-
-        return LeNet5
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, {"LeNet5": "mindfl.models.lenet"})
