@@ -18,15 +18,15 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mindfl.privacy.secagg.checks import Steps, by_id, check_survivors
+from mindfl.privacy.secagg.checks import Steps, by_id
 from mindfl.privacy.secagg.ciphers import KEY_BYTES, NONCE_BYTES, TAG_BYTES, gcm_decrypt, gcm_encrypt, hkdf
 from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
 from mindfl.privacy.secagg.graph import least_threshold
-from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, check_length, check_public_key
+from mindfl.privacy.secagg.holder import SecretHolder
+from mindfl.privacy.secagg.keys import PairKeys, Peer, check_length, check_public_key
 from mindfl.privacy.secagg.masks import WordMask, WordMasks, sign_of
 from mindfl.privacy.secagg.primes import EXACT_PRIME
 from mindfl.privacy.secagg.randomness import RandomBytes
-from mindfl.privacy.secagg.secret import Secret
 from mindfl.privacy.secagg.shamir import SECRET_BYTES, Shamir, Share
 from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair
 from mindfl.protocol import ClientShare
@@ -109,7 +109,7 @@ def check_exact_keys(keys: ExactKeys) -> None:
     check_length(keys.commitment, COMMITMENT_BYTES, keys.fl_id)
 
 
-class ExactDevice:
+class ExactDevice(SecretHolder):
     """Secrets and steps of the device ``fl_id`` in one iteration.
 
     Args:
@@ -126,18 +126,12 @@ class ExactDevice:
     def __init__(
         self, fl_id: str, plan: Round, *, random: RandomBytes = os.urandom, pairs: PairKeys | None = None
     ) -> None:
-        self.fl_id = fl_id
+        steps = Steps(fl_id, "meet", "shares", "receive", "hide")
+        super().__init__(
+            fl_id, steps, random, pairs or exact_keys(), own_pairs=pairs is None, draw_seed=lambda draw: draw(KEY_BYTES)
+        )
         self._plan = plan
-        self._random = random
-        self._pairs = pairs or exact_keys()
-        self._owns_pairs = pairs is None
-        self._cipher_pair = KeyPair.generate(random)
-        self._mask_pair = KeyPair.generate(random)
-        self._seed = Secret(random(KEY_BYTES))
         self._neighbours: dict[str, ExactKeys] = {}
-        self._received: dict[str, SharePair] = {}
-        self._survivors: frozenset[str] | None = None
-        self._steps = Steps(fl_id, "meet", "shares", "receive", "hide")
 
     @property
     def keys(self) -> ExactKeys:
@@ -208,26 +202,8 @@ class ExactDevice:
         ``survivors``: all that uploaded, or those of the neighbours, and this device. Never both of one device: a
         second call is answered for the same neighbours only.
         """
-        self._steps.require_all()
-        possible = {self.fl_id, *self._received}
-        near = [survivor for survivor in survivors if survivor in possible]
-        named = check_survivors(near, possible, self.fl_id, self._plan.threshold)
-        if self._survivors not in (None, named):
-            raise SecureAggregationError(Fault.REVEAL_CHANGED, "the list of survivors")
-        self._survivors = named
-        chosen = {owner: pair.seed if owner in named else pair.key for owner, pair in self._received.items()}
-        return tuple(
-            ClientShare(fl_id=owner, share=share.value.to_bytes(SHARE_BYTES, "big"), index=share.x)
-            for owner, share in chosen.items()
-        )
-
-    def wipe(self) -> None:
-        """Forget all secrets: the iteration is over."""
-        for secret in (self._cipher_pair.private, self._mask_pair.private, self._seed):
-            secret.wipe()
-        self._received.clear()
-        if self._owns_pairs:
-            self._pairs.forget()
+        near = [survivor for survivor in survivors if survivor == self.fl_id or survivor in self._received]
+        return self._shares_for(near, self._plan.threshold, _client_share)
 
     def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
         salt = self._plan.salt("share")
@@ -260,6 +236,10 @@ def mask_key(seed: bytes, plan: Round) -> bytes:
 def seed_fits(seed: bytes, keys: ExactKeys, context: bytes) -> bool:
     """Tell whether ``seed`` is what ``keys`` committed to."""
     return hmac.compare_digest(commit(seed, keys.fl_id, context), keys.commitment)
+
+
+def _client_share(owner: str, share: Share) -> ClientShare:
+    return ClientShare(fl_id=owner, share=share.value.to_bytes(SHARE_BYTES, "big"), index=share.x)
 
 
 def _direction(sender: str, receiver: str) -> bytes:

@@ -16,10 +16,9 @@ from mindfl.privacy.secagg.keys import KeyPair
 from mindfl.privacy.secagg.masks import WordMask, WordMasks, sign_of
 from mindfl.privacy.secagg.revealed import RevealedShares
 from mindfl.privacy.secagg.secret import Secret
-from mindfl.protocol import ClientShare
 
 
-class ExactUnmasking:
+class ExactUnmasking(RevealedShares):
     """Collects what survivors reveal, and takes the masks out of the sum of their uploads.
 
     Args:
@@ -55,26 +54,13 @@ class ExactUnmasking:
         holders: dict[str, dict[str, int | None]] = {
             owner: {holder: place for place, holder in enumerate(neighbours[owner], 1)} for owner in sharers
         }
-        self._revealed = RevealedShares(plan.shamir, holders, survivors)
+        super().__init__(plan.shamir, holders, survivors)
         self._recovered: dict[str, Secret] = {}
-
-    def check(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Refuse a reconstructSecrets request that :meth:`add` would refuse; see :meth:`RevealedShares.check`."""
-        self._revealed.check(sender, shares)
-
-    def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Take in a reconstructSecrets request; see :meth:`RevealedShares.add`."""
-        self._revealed.add(sender, shares)
-
-    @property
-    def heard(self) -> frozenset[str]:
-        """Who has revealed its shares."""
-        return self._revealed.heard
 
     @property
     def ready(self) -> bool:
         """Whether enough shares of every device that matters are here."""
-        return self._revealed.enough([*self._survivors, *self._lost])
+        return self.enough([*self._survivors, *self._lost])
 
     def unmask(self, total: WordMask, workers: int = 1) -> WordMask:
         """Return the sum of the uploads, given that of the masked ones, as a new vector.
@@ -116,7 +102,7 @@ class ExactUnmasking:
         """
         if owner in self._recovered:
             return self._recovered[owner].reveal()
-        shares, shamir = self._revealed.of(owner), self._plan.shamir
+        shares, shamir = self.of(owner), self._plan.shamir
         spare = len(shares) - shamir.threshold
         if spare < 0:
             raise SecureAggregationError(Fault.TOO_FEW, f"the shares of {owner}", f"{-spare} are missing")

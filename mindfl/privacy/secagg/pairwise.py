@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from mindfl.privacy.secagg.checks import Steps, by_id, check_survivors
+from mindfl.privacy.secagg.checks import Steps, by_id
 from mindfl.privacy.secagg.ciphers import IV_BYTES, KEY_BYTES, SALT_BYTES, pbkdf2
 from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
-from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, check_length, check_public_key, draw_secret
+from mindfl.privacy.secagg.holder import SecretHolder
+from mindfl.privacy.secagg.keys import PairKeys, Peer, check_length, check_public_key, draw_secret
 from mindfl.privacy.secagg.masks import FloatMask, FloatMasks, sign_of
 from mindfl.privacy.secagg.primes import PRIME_BITS
 from mindfl.privacy.secagg.randomness import RandomBytes
-from mindfl.privacy.secagg.secret import Secret
 from mindfl.privacy.secagg.shamir import Shamir, Share
 from mindfl.privacy.secagg.shares import SharePair, number_bytes, open_shares, seal_shares
 from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExchangeKeys
@@ -31,7 +31,7 @@ def pairwise_keys(workers: int | None = None) -> PairKeys:
     return PairKeys(pbkdf2, workers)
 
 
-class PairwiseDevice:
+class PairwiseDevice(SecretHolder):
     """Secrets and steps of the device ``fl_id`` in one iteration.
 
     Args:
@@ -54,21 +54,13 @@ class PairwiseDevice:
         pairs: PairKeys | None = None,
         stable: bool = False,
     ) -> None:
-        self.fl_id = fl_id
+        steps = Steps(fl_id, "meet", "mask") if stable else Steps(fl_id, "meet", "shares", "receive", "mask")
+        super().__init__(fl_id, steps, random, pairs or pairwise_keys(), own_pairs=pairs is None, draw_seed=draw_secret)
         self._stable = stable
         self._shamir = Shamir(0, 0) if stable else check_params(params)
-        self._random = random
-        self._pairs = pairs or pairwise_keys()
-        self._owns_pairs = pairs is None
-        self._cipher_pair = KeyPair.generate(random)
-        self._mask_pair = KeyPair.generate(random)
-        self._seed = Secret(draw_secret(random))
         self._ind_iv, self._pw_iv, self._pw_salt = random(IV_BYTES), random(IV_BYTES), random(SALT_BYTES)
         self._peers: dict[str, ClientPublicKeys] = {}
-        self._received: dict[str, SharePair] = {}
         self._partners: list[str] = []
-        self._survivors: frozenset[str] | None = None
-        self._steps = Steps(fl_id, "meet", "mask") if stable else Steps(fl_id, "meet", "shares", "receive", "mask")
 
     @property
     def request(self) -> RequestExchangeKeys:
@@ -146,22 +138,7 @@ class PairwiseDevice:
 
         Never both of one device: a second call is answered for the same survivors only.
         """
-        self._steps.require_all()
-        named = check_survivors(survivors, {self.fl_id, *self._received}, self.fl_id, self._shamir.threshold)
-        if self._survivors not in (None, named):
-            raise SecureAggregationError(Fault.REVEAL_CHANGED, "the list of survivors")
-        self._survivors = named
-        return tuple(
-            _client_share(owner, pair.seed if owner in named else pair.key) for owner, pair in self._received.items()
-        )
-
-    def wipe(self) -> None:
-        """Forget all secrets: the iteration is over."""
-        for secret in (self._cipher_pair.private, self._mask_pair.private, self._seed):
-            secret.wipe()
-        self._received.clear()
-        if self._owns_pairs:
-            self._pairs.forget()
+        return self._shares_for(survivors, self._shamir.threshold, _client_share)
 
     def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
         peers = [Peer(owner, self._peers[owner].c_pk or b"") for owner in owners]

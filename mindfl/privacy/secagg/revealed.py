@@ -27,7 +27,7 @@ class RevealedShares:
     ) -> None:
         self._shamir = shamir
         self._holders = holders
-        self._survivors = frozenset(survivors)
+        self._may_reveal = frozenset(survivors)
         self._shares: dict[str, dict[str, Share]] = {owner: {} for owner in holders}
         self._heard: set[str] = set()
 
@@ -38,7 +38,7 @@ class RevealedShares:
         holds is missing, or one is of a device of which it holds none, has an impossible value, or another place than
         it was given, or one that another sender claimed.
         """
-        if sender not in self._survivors:
+        if sender not in self._may_reveal:
             raise SecureAggregationError(Fault.PEER_UNKNOWN, f"the revealed shares of {sender}", "it did not upload")
         if sender in self._heard:
             raise SecureAggregationError(Fault.ORDER, f"the revealed shares of {sender}")

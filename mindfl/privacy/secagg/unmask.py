@@ -40,7 +40,7 @@ def check_deposit(
         raise SecureAggregationError(Fault.SHARE_MALFORMED, f"the shares of {sender}", "wrong length")
 
 
-class PairwiseUnmasking:
+class PairwiseUnmasking(RevealedShares):
     """Collects what survivors reveal, and computes the masks that are left in the sum of their uploads.
 
     Args:
@@ -59,32 +59,18 @@ class PairwiseUnmasking:
         sharers: Collection[str],
         survivors: Collection[str],
     ) -> None:
-        self._shamir = shamir
         self._published = published
         self._owners = sorted(sharers)
         self._survivors = sorted(survivors)
         if not set(survivors) <= set(sharers):
             raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of survivors")
         holders = {owner: {other: None for other in self._owners if other != owner} for owner in self._owners}
-        self._revealed = RevealedShares(shamir, holders, survivors)
-
-    def check(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Refuse a reconstructSecrets request that :meth:`add` would refuse; see :meth:`RevealedShares.check`."""
-        self._revealed.check(sender, shares)
-
-    def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Take in a reconstructSecrets request; see :meth:`RevealedShares.add`."""
-        self._revealed.add(sender, shares)
-
-    @property
-    def heard(self) -> frozenset[str]:
-        """Who has revealed its shares."""
-        return self._revealed.heard
+        super().__init__(shamir, holders, survivors)
 
     @property
     def ready(self) -> bool:
         """Whether enough shares of every device are here."""
-        return self._revealed.enough(self._owners)
+        return self.enough(self._owners)
 
     @property
     def checkable(self) -> bool:
@@ -92,7 +78,7 @@ class PairwiseUnmasking:
 
         Seeds need it: nothing else tells a wrong one. It takes one more device than :attr:`ready`.
         """
-        return self._revealed.enough(self._owners, spare=1)
+        return self.enough(self._owners, spare=1)
 
     def noise(self, length: int, workers: int = 1) -> Noise:
         """Return what to add to the sum of uploads (weights times data size), float64 (length,).
@@ -110,7 +96,7 @@ class PairwiseUnmasking:
 
     def _jobs(self, owner: str) -> list[_Mask]:
         """Return the masks that ``owner`` leaves in the sum, with the sign that removes them."""
-        secret = self._shamir.recover(self._revealed.of(owner), owner)
+        secret = self._shamir.recover(self.of(owner), owner)
         published = self._published[owner]
         if owner in self._survivors:
             return [_Mask(-1, lambda: secret, published.ind_iv or b"")]
