@@ -10,7 +10,13 @@ import pytest
 
 from mindfl.convert import convert_model, fetch_library
 from mindfl.convert.library import find_library, offline
+from mindfl.data import Dataset, convert_leaf, open_dataset
+from mindfl.errors import FetchError, SimulationError
 from mindfl.export import export_mindir
+from mindfl.lite import LiteModel
+from mindfl.sim.engines import LiteEngine
+from mindfl.sim.federated import install
+from mindfl.sim.federated.redis import redis_server
 
 #: (optimizer, classes, channels, batch size) -> file
 ModelFactory = Callable[..., Path]
@@ -76,3 +82,27 @@ def femnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no FEMNIST in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def femnist_dataset(femnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Return the real FEMNIST writers."""
+    folder = tmp_path_factory.mktemp("femnist") / "compact"
+    convert_leaf(femnist, folder, format="compact", progress=False)
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def lenet(converted: Callable[..., Path]) -> LiteEngine:
+    """Return what executes the converted LeNet."""
+    return LiteEngine(LiteModel.load(converted()))
+
+
+@pytest.fixture(scope="session")
+def real_interpreter() -> Path:
+    """Return the interpreter that has MindSpore Federated 0.1.0 (installed now where missing), or skip."""
+    try:
+        redis_server()
+        return install()
+    except (SimulationError, FetchError) as missing:
+        pytest.skip(f"no real server: {missing}")

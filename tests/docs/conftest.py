@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from tutorial_blocks import REPOSITORY
 
-from mindfl.errors import FetchError, SimulationError
-
 sys.path.append(str(REPOSITORY / "tests" / "sim_java"))  # the stand-in for the Java client
 
 from java_programs import Jars, compiled_jars
@@ -49,13 +47,5 @@ def provide_femnist(femnist: Path) -> Provide:
 
 
 @pytest.fixture
-def provide_federated() -> Provide:
-    from mindfl.sim.federated import install
-    from mindfl.sim.federated.redis import redis_server
-
-    try:
-        redis_server()
-        install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
+def provide_federated(real_interpreter: Path) -> Provide:
     return lambda folder: None

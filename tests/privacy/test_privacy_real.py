@@ -3,20 +3,7 @@
 import pytest
 from real_privacy import golden, literal_counts, real_download, real_signs, real_sparse
 
-from mindfl.errors import FetchError, SimulationError
-from mindfl.sim.federated import install
-from mindfl.sim.federated.redis import redis_server
-
-pytestmark = pytest.mark.real_server
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _environment():
-    try:
-        redis_server()
-        install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
+pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,6 @@ import pytest
 from free_ports import free_address
 from real_stack import Job, Program, RunningServer, ServerFactory, running, running_real
 
-from mindfl.errors import FetchError, SimulationError
-from mindfl.sim.federated import install
-from mindfl.sim.federated.redis import redis_server
-
-
-@pytest.fixture(scope="session")
-def real_interpreter() -> Path:
-    """The interpreter that has MindSpore Federated 0.1.0 (installed now where missing), or skip."""
-    try:
-        redis_server()
-        return install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
-
 
 @pytest.fixture
 def real_server(real_interpreter: Path, tmp_path: Path) -> Iterator[ServerFactory]:

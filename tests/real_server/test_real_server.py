@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +16,7 @@ from record import golden
 
 from mindfl.client import ClientConfig, DeviceClient, JobResult, run
 from mindfl.client.http import HttpSettings, HttpTransport
-from mindfl.data import Dataset, convert_leaf, open_dataset
-from mindfl.lite import LiteModel
+from mindfl.data import Dataset
 from mindfl.protocol import (
     Request,
     RequestFLJob,
@@ -70,28 +67,14 @@ class Witness:
         return response
 
 
-@pytest.fixture(scope="module")
-def engine(converted: Callable[..., Path]) -> LiteEngine:
-    """Executes the converted LeNet."""
-    return LiteEngine(LiteModel.load(converted()))
-
-
-@pytest.fixture(scope="module")
-def writers(femnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The real FEMNIST writers."""
-    folder = tmp_path_factory.mktemp("femnist") / "compact"
-    convert_leaf(femnist, folder, format="compact", progress=False)
-    return open_dataset(folder)
-
-
 def test_training_gives_the_model_of_our_coordinator(
-    engine: LiteEngine, writers: Dataset, real_server: ServerFactory
+    lenet: LiteEngine, femnist_dataset: Dataset, real_server: ServerFactory
 ) -> None:
-    initial = dict(engine.session().weight_views())
+    initial = dict(lenet.session().weight_views())
     initial = {name: values.copy() for name, values in initial.items()}
     job = Job(fl_name="training", model=initial, fl_iteration_num=ITERATIONS, start_fl_job_threshold=CLIENTS)
 
-    witnesses, results = train(real_server(job), engine, writers)
+    witnesses, results = train(real_server(job), lenet, femnist_dataset)
 
     assert results == [JobResult(ITERATIONS, ResponseCode.SUCCEED)] * CLIENTS
     models = aggregated_here(initial, witnesses)
@@ -105,12 +88,12 @@ def test_training_gives_the_model_of_our_coordinator(
     assert moved > 1e-3, "nothing was trained"
 
 
-def train(server: RunningServer, engine: LiteEngine, writers: Dataset) -> tuple[list[Witness], list[JobResult]]:
+def train(server: RunningServer, engine: LiteEngine, dataset: Dataset) -> tuple[list[Witness], list[JobResult]]:
     """Let the first writers train, each a client with a connection and a thread of its own."""
     witnesses = [Witness(server.url) for _ in range(CLIENTS)]
 
     def take_part(index: int) -> JobResult:
-        user = writers.user(index)
+        user = dataset.user(index)
         config = ClientConfig(name=user.name, fl_id=f"device-{index}", poll_ms=50)
         client = DeviceClient(config, engine.trainer(user, threading.Event()), now_ms)
         return run(client.train(), witnesses[index], now_ms, lambda ms: time.sleep(ms / 1000))

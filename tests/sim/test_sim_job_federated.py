@@ -13,44 +13,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindfl.data import convert_leaf
-from mindfl.errors import MindflError
+from mindfl.data import Dataset
 from mindfl.sim import FederatedLeNetJob, TrainingResult
-from mindfl.sim.federated import FederatedServer, install
-from mindfl.sim.federated.redis import redis_server
+from mindfl.sim.federated import FederatedServer
 from mindfl.sim.processes import ProcessRegistry
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
 CLIENTS, ITERATIONS = 8, 3
 MakeJob = Callable[..., FederatedLeNetJob]
 
 
-@pytest.fixture(scope="session")
-def real_writers(femnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("femnist") / "set"
-    convert_leaf(femnist, folder, progress=False)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def _stack() -> None:
-    try:
-        redis_server()
-        install()
-    except MindflError as missing:
-        pytest.skip(f"no real server: {missing}")
-
-
 @pytest.fixture
-def make(real_writers: Path, converted: Callable[..., Path], tmp_path: Path, _stack: None) -> MakeJob:
+def make(femnist_dataset: Dataset, converted: Callable[..., Path], tmp_path: Path) -> MakeJob:
     """Return a function that makes a job on real writers, each in a work folder of its own, from the same model."""
 
     def job(name: str, **settings: Any) -> FederatedLeNetJob:
         models = tmp_path / name / "ms"
         models.mkdir(parents=True)
         shutil.copy(converted(), models / "lenet_train.ms")
-        given = {"work_dir": tmp_path / name, "train_model_path": models, "train_dataset": real_writers}
+        given = {"work_dir": tmp_path / name, "train_model_path": models, "train_dataset": femnist_dataset.root}
         plan = {"client_num": CLIENTS, "iterations": ITERATIONS, "epochs": 1, "workers": 3}
         return FederatedLeNetJob(**{**given, **plan, **settings})
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mindfl.data import make_synthetic
-from mindfl.errors import FetchError, SimulationError
-from mindfl.sim import FederatedLeNetJob, TrainingResult
-from mindfl.sim.federated import install
-from mindfl.sim.federated.redis import redis_server
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.sim import TrainingResult
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
+
+Train = Callable[..., TrainingResult]
 
 CLIENTS = 4
 #: what the float32 masks may change in a weight, in an iteration
@@ -28,49 +24,13 @@ LISTED = {"PW_ENCRYPT": (3 + 3, 4 + 3 + 4), "STABLE_PW_ENCRYPT": (0, 4)}
 LONGER = 36 - len("synthetic_0000")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def real_stack() -> None:
-    """Skip where the real stack cannot be had."""
-    try:
-        redis_server()
-        install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
-
-
-@pytest.fixture
-def train(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., TrainingResult]]:
-    """Return a function that trains four writers."""
-    models = tmp_path / "models"
-    models.mkdir()
-    shutil.copy(converted(), models / "lenet_train.ms")
-    make_synthetic(tmp_path / "writers", users=CLIENTS, seed=3, progress=False)
-
-    def run(stack: str, **settings: Any) -> TrainingResult:
-        return FederatedLeNetJob(
-            work_dir=tmp_path / stack,
-            train_dataset=tmp_path / "writers",
-            train_model_path=models,
-            client_num=CLIENTS,
-            epochs=1,
-            workers=2,
-            stack=stack,
-            **settings,
-        ).run()
-
-    yield run
-    ProcessRegistry(tmp_path / "federated").end()
-
-
 def differences(one: TrainingResult, other: TrainingResult) -> np.ndarray:
     """Return the difference of each weight."""
     return np.concatenate([np.abs(one.weights[name] - other.weights[name]).reshape(-1) for name in one.weights])
 
 
 @pytest.mark.parametrize("mode", LISTED)
-def test_the_model_is_that_of_the_embedded_server(
-    mode: str, train: Callable[..., TrainingResult], tmp_path: Path
-) -> None:
+def test_the_model_is_that_of_the_embedded_server(mode: str, train: Train, tmp_path: Path) -> None:
     real, own = (train(stack, encrypt_type=mode, iterations=1) for stack in ("federated", "embedded"))
 
     assert differences(real, own).max() < CLOSE
@@ -84,7 +44,7 @@ def test_the_model_is_that_of_the_embedded_server(
 
 
 @pytest.mark.parametrize("mode", LISTED)
-def test_further_iterations(mode: str, train: Callable[..., TrainingResult]) -> None:
+def test_further_iterations(mode: str, train: Train) -> None:
     """Last bits may tip a maximum of a pooling, which training amplifies; a mask that stays would move all weights."""
     real, own = (train(stack, encrypt_type=mode, iterations=3) for stack in ("federated", "embedded"))
     assert [row.clients for row in real.history] == [CLIENTS] * 3
@@ -93,7 +53,7 @@ def test_further_iterations(mode: str, train: Callable[..., TrainingResult]) -> 
 
 
 @pytest.mark.parametrize("threshold", [1, 3])
-def test_a_threshold_of_its_own(threshold: int, train: Callable[..., TrainingResult]) -> None:
+def test_a_threshold_of_its_own(threshold: int, train: Train) -> None:
     """The least and the most that go: the real server needs one more to reveal than the threshold says."""
     settings: dict[str, Any] = {"encrypt_type": "PW_ENCRYPT", "reconstruct_secrets_threshold": threshold}
     real, own = (train(stack, iterations=1, **settings) for stack in ("federated", "embedded"))

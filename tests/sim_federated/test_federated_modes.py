@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,15 @@ import numpy as np
 import pytest
 
 from mindfl.client import HttpSettings, HttpTransport
-from mindfl.data import make_synthetic
-from mindfl.errors import FetchError, SimulationError
 from mindfl.protocol import CompressType, RequestFLJob, ResponseFLJob
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.settings.reader import yaml_keys
-from mindfl.sim import FederatedLeNetJob, TrainingResult
-from mindfl.sim.federated import FederatedConfig, FederatedServer, install
-from mindfl.sim.federated.redis import redis_server
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.sim import TrainingResult
+from mindfl.sim.federated import FederatedConfig, FederatedServer
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
+
+Train = Callable[..., TrainingResult]
 
 MODES: dict[str, dict[str, Any]] = {
     "quant": {"download_compress_type": "QUANT"},
@@ -36,44 +33,9 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def real_stack() -> None:
-    """Skip where the real stack cannot be had."""
-    try:
-        redis_server()
-        install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
-
-
-@pytest.fixture
-def train(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., TrainingResult]]:
-    """Return a function that trains three writers for two iterations."""
-    models = tmp_path / "models"
-    models.mkdir()
-    shutil.copy(converted(), models / "lenet_train.ms")
-    make_synthetic(tmp_path / "writers", users=3, seed=3, progress=False)
-
-    def run(stack: str, **settings: Any) -> TrainingResult:
-        return FederatedLeNetJob(
-            work_dir=tmp_path / stack,
-            train_dataset=tmp_path / "writers",
-            train_model_path=models,
-            client_num=3,
-            iterations=2,
-            epochs=1,
-            workers=2,
-            stack=stack,
-            **settings,
-        ).run()
-
-    yield run
-    ProcessRegistry(tmp_path / "federated").end()
-
-
 @pytest.mark.parametrize("mode", MODES)
-def test_the_model_is_that_of_the_embedded_server(mode: str, train: Callable[..., TrainingResult]) -> None:
-    real, own = (train(stack, **MODES[mode]) for stack in ("federated", "embedded"))
+def test_the_model_is_that_of_the_embedded_server(mode: str, train: Train) -> None:
+    real, own = (train(stack, client_num=3, iterations=2, **MODES[mode]) for stack in ("federated", "embedded"))
 
     assert len(real.history) == len(own.history) == 2
     for name, values in own.weights.items():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +19,7 @@ import pytest
 from mindfl.client import ClientConfig, DeviceClient, JobResult, run
 from mindfl.client.http import HttpSettings, HttpTransport
 from mindfl.client.tls import TlsSettings
-from mindfl.data import Dataset, convert_leaf, open_dataset
-from mindfl.errors import FetchError, SimulationError
-from mindfl.lite import LiteModel
+from mindfl.data import Dataset
 from mindfl.protocol import (
     Request,
     RequestGetModel,
@@ -34,43 +32,18 @@ from mindfl.protocol import (
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.http import BackgroundServer
 from mindfl.sim.engines import LiteEngine
-from mindfl.sim.federated import FederatedConfig, FederatedServer, install
-from mindfl.sim.federated.redis import redis_server
+from mindfl.sim.federated import FederatedConfig, FederatedServer
 from mindfl.sim.processes import ProcessRegistry
 
-pytestmark = pytest.mark.real_server
+pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
 CLIENTS, ITERATIONS = 8, 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def real_stack() -> None:
-    """Skip where the real stack cannot be had."""
-    try:
-        redis_server()
-        install()
-    except (SimulationError, FetchError) as missing:
-        pytest.skip(f"no real server: {missing}")
-
-
 @pytest.fixture(scope="module")
-def engine(converted: Callable[..., Path]) -> LiteEngine:
-    """Executes the converted LeNet."""
-    return LiteEngine(LiteModel.load(converted()))
-
-
-@pytest.fixture(scope="module")
-def writers(femnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """The real FEMNIST writers."""
-    folder = tmp_path_factory.mktemp("femnist") / "compact"
-    convert_leaf(femnist, folder, format="compact", progress=False)
-    return open_dataset(folder)
-
-
-@pytest.fixture(scope="module")
-def initial(engine: LiteEngine) -> Weights:
+def initial(lenet: LiteEngine) -> Weights:
     """The weights of the model file."""
-    return {name: values.copy() for name, values in engine.session().weight_views().items()}
+    return {name: values.copy() for name, values in lenet.session().weight_views().items()}
 
 
 def now_ms() -> int:
@@ -115,12 +88,12 @@ class Turns:
             self._changed.notify_all()
 
 
-def train(settings: list[HttpSettings], engine: LiteEngine, writers: Dataset) -> tuple[list[JobResult], Weights]:
+def train(settings: list[HttpSettings], engine: LiteEngine, dataset: Dataset) -> tuple[list[JobResult], Weights]:
     """Let the first writers train, each at the next of the servers; return their results and the last model."""
     turns = Turns()
 
     def take_part(index: int) -> JobResult:
-        user = writers.user(index)
+        user = dataset.user(index)
         config = ClientConfig(name=user.name, fl_id=f"device-{index}", poll_ms=50)
         client = DeviceClient(config, engine.trainer(user, threading.Event()), now_ms)
         with HttpTransport(settings[index % len(settings)]) as transport:
@@ -136,11 +109,11 @@ def train(settings: list[HttpSettings], engine: LiteEngine, writers: Dataset) ->
 
 
 @pytest.fixture(scope="module")
-def embedded(engine: LiteEngine, writers: Dataset, initial: Weights) -> Weights:
+def embedded(lenet: LiteEngine, femnist_dataset: Dataset, initial: Weights) -> Weights:
     """The last model of the same job on mindfl's own server."""
     config = ServerConfig(fl_iteration_num=ITERATIONS, start_fl_job_threshold=CLIENTS, **PLAN)
     with BackgroundServer(Coordinator(config, initial)) as server:
-        results, model = train([HttpSettings(url=server.url)], engine, writers)
+        results, model = train([HttpSettings(url=server.url)], lenet, femnist_dataset)
     assert results == [JobResult(ITERATIONS, ResponseCode.SUCCEED)] * CLIENTS
     return model
 
@@ -163,11 +136,17 @@ def work(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize(("tls", "server_num"), [(False, 1), (True, 2)])
 def test_same_job_on_both_servers(
-    tls: bool, server_num: int, work: Path, engine: LiteEngine, writers: Dataset, initial: Weights, embedded: Weights
+    tls: bool,
+    server_num: int,
+    work: Path,
+    lenet: LiteEngine,
+    femnist_dataset: Dataset,
+    initial: Weights,
+    embedded: Weights,
 ) -> None:
     with FederatedServer(work, job(tls=tls, server_num=server_num), initial) as server:
         files = TlsSettings(cert_path=server.cert_path)
-        results, model = train([HttpSettings(url=url, tls=files) for url in server.urls], engine, writers)
+        results, model = train([HttpSettings(url=url, tls=files) for url in server.urls], lenet, femnist_dataset)
         while server.state().completed != ITERATIONS:
             time.sleep(0.1)
         state, pids = server.state(), server.pids
