@@ -28,6 +28,7 @@ _UNKNOWN_AUTHORITY = ("its certificate is not signed by a trusted authority", "-
 _PLAIN_HTTP = ("it does not speak TLS", "use http:// if that is a plain server")
 _NO_VERSION = ("it offers no version of TLS that is allowed here", "this client speaks TLSv1.2 and TLSv1.3 only")
 _OURS_MISSING = ("it demands a client certificate", "give one with --client_cert and --client_key")
+_OURS_PERHAPS = ("it refuses the handshake", "give --client_cert if it demands a client certificate")
 _OURS_REFUSED = ("it does not accept this client's certificate", "use one that the server's authority signed")
 _REASONS = {
     "WRONG_VERSION_NUMBER": _PLAIN_HTTP,
@@ -38,7 +39,10 @@ _REASONS = {
     "TLSV1_ALERT_PROTOCOL_VERSION": _NO_VERSION,
     "NO_PROTOCOLS_AVAILABLE": _NO_VERSION,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": _OURS_MISSING,
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": ("it refuses the handshake", "it may demand a client certificate"),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": (
+        "it refuses the handshake",
+        "give --client_cert if it demands a client certificate",
+    ),
     "TLSV1_ALERT_UNKNOWN_CA": _OURS_REFUSED,
     "SSLV3_ALERT_BAD_CERTIFICATE": _OURS_REFUSED,
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("it says that this client's certificate has expired", "renew it"),
@@ -55,7 +59,8 @@ class TlsSettings:
     ``cert_path``: the authorities to trust, and no others; None: those of the system. ``ssl_protocol``: ``TLSv1.2`` or
     ``TLSv1.3``, that one and no other; None: both. ``client_cert`` and ``client_key``: for servers that demand one (the
     key may be in the same file). ``crl_path``: revocation list of the authority; with it, a server certificate that is
-    revoked, or not covered by the list, is refused.
+    revoked, or not covered by the list, is refused. Raises :class:`OptionError` for an unknown version and for a key
+    without certificate.
     """
 
     cert_path: PathLike | None = None
@@ -64,17 +69,19 @@ class TlsSettings:
     client_key: PathLike | None = None
     crl_path: PathLike | None = None
 
+    def __post_init__(self) -> None:
+        if self.ssl_protocol is not None and self.ssl_protocol not in VERSIONS:
+            raise OptionError(f"ssl_protocol must be {' or '.join(VERSIONS)}, got {self.ssl_protocol!r}")
+        if self.client_key is not None and self.client_cert is None:
+            raise OptionError("client_key is given, but no client_cert")
+
 
 def client_context(settings: TlsSettings) -> ssl.SSLContext:
     """Return a context that verifies the chain, the validity and the host name of every server.
 
-    Raises :class:`OptionError` for an unknown version and for a file without what it should hold, and
-    :class:`StorageError` for one that cannot be read.
+    Raises :class:`OptionError` for a file without what it should hold, and :class:`StorageError` for one that cannot be
+    read.
     """
-    if settings.ssl_protocol is not None and settings.ssl_protocol not in VERSIONS:
-        raise OptionError(f"ssl_protocol must be {' or '.join(VERSIONS)}, got {settings.ssl_protocol!r}")
-    if settings.client_key is not None and settings.client_cert is None:
-        raise OptionError("client_key is given, but no client_cert")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[settings.ssl_protocol or "TLSv1.2"]
     context.maximum_version = VERSIONS[settings.ssl_protocol or "TLSv1.3"]
@@ -96,7 +103,7 @@ def tls_error(error: ssl.SSLError, url: str) -> TransportError:
         what, hint = _CERTIFICATE.get(error.verify_code, _UNKNOWN_AUTHORITY)
         return TlsError(f"the server at {url} is not to be trusted: {what}", hint=hint)
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        hint = "use http:// if that is a plain server; it may also demand a client certificate"
+        hint = "use http:// if that is a plain server; give --client_cert if it demands a client certificate"
         return TransportError(f"the server at {url} closed the encrypted connection", hint=hint, sent=True)
     reason = (error.reason or "").replace("SSL/TLS", "SSLV3")  # as OpenSSL 3.2 and later call it
     what, hint = _REASONS.get(reason, (f"TLS failed ({reason or error})", ""))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
+from mindfl.server.alerts import AlertingContext
 from mindfl.server.settings.sections import JobSettings
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def load_tls(tls: ServerTls, now: datetime | None = None) -> LoadedTls:
     identity = Identity.load(tls.certificate, tls.key, tls.password)
     moment = now or datetime.now(timezone.utc)
     identity.check_valid(moment)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = AlertingContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_3
     _use_identity(context, identity)

@@ -17,7 +17,7 @@ from http_requests import WAIT_S, Device, coordinator, get, head, start, update
 from mindfl.protocol import encode
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.certificates import CertificateFiles, make_certificates
-from mindfl.server.http import BackgroundServer
+from mindfl.server.http import BackgroundServer, handshake
 from mindfl.server.http.connection import SLICE
 from mindfl.server.tls import ServerTls, load_tls
 
@@ -98,22 +98,66 @@ def test_refused_handshakes_are_one_line_each(
             assert device.ask(get()).retcode == 200
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_client_certificates_where_they_are_required(
-    files: CertificateFiles, tmp_path: Path, warnings: Callable[[], str]
+    version: ssl.TLSVersion, files: CertificateFiles, tmp_path: Path, warnings: Callable[[], str]
 ) -> None:
+    """Who has none, or a foreign one, is told so by an alert: OpenSSL's error on its side has the reason."""
     other = make_certificates(tmp_path)
+    missing = {ssl.TLSVersion.TLSv1_2: "HANDSHAKE_FAILURE", ssl.TLSVersion.TLSv1_3: "CERTIFICATE_REQUIRED"}[version]
     with serve(files, require_client_certificate=True) as server:
-        for stranger in (None, other):
+        for stranger, reason in ((None, missing), (other, "UNKNOWN_CA")):
             context = client(files)
+            context.minimum_version = context.maximum_version = version
             if stranger:
                 context.load_cert_chain(stranger.client_cert, stranger.client_key)
-            with pytest.raises((ssl.SSLError, ConnectionError)), SecureDevice(server.url, context) as device:
-                device.ask(get())
+            with pytest.raises(ssl.SSLError) as refusal, SecureDevice(server.url, context) as device:
+                device.ask(update())
+            assert reason in refusal.value.reason
             assert ": refused, " in warnings()
         context = client(files)
         context.load_cert_chain(files.client_cert, files.client_key)
         with SecureDevice(server.url, context) as device:
             assert device.ask(get()).retcode == 200
+
+
+def test_a_refused_client_that_goes_on_talking(
+    files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have sent a request before it learns that it is refused; whoever never stops is left all the same."""
+    monkeypatch.setattr(handshake, "FAREWELL_SECONDS", 0.2)
+    with serve(files, require_client_certificate=True) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client(files).wrap_bio(incoming, outgoing, server_hostname=place.hostname)
+            until_read(tls.do_handshake, incoming, outgoing, raw)
+            raw.sendall(outgoing.read() + bytes(1 << 20))
+            assert ": refused, " in warnings()
+            incoming.write(read_all(raw))
+            with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+                while tls.read(1 << 16):
+                    pass
+            with pytest.raises(OSError):
+                while True:
+                    raw.sendall(bytes(1 << 16))
+
+
+def until_read(
+    step: Callable[[], bytes | None], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, raw: socket.socket
+) -> bytes | None:
+    """Return what ``step`` does, once it was sent what it waits for."""
+    while True:
+        try:
+            return step()
+        except ssl.SSLWantReadError:
+            raw.sendall(outgoing.read())
+            incoming.write(raw.recv(1 << 16))
+
+
+def read_all(raw: socket.socket) -> bytes:
+    """Return what comes until the other side ends."""
+    return b"".join(iter(lambda: raw.recv(1 << 16), b""))
 
 
 def test_a_request_that_comes_together_with_the_end_of_the_handshake(files: CertificateFiles) -> None:
@@ -122,19 +166,10 @@ def test_a_request_that_comes_together_with_the_end_of_the_handshake(files: Cert
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = client(files).wrap_bio(incoming, outgoing, server_hostname=place.hostname)
         with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
-
-            def until_read(step: Callable[[], bytes | None]) -> bytes | None:
-                while True:
-                    try:
-                        return step()
-                    except ssl.SSLWantReadError:
-                        raw.sendall(outgoing.read())
-                        incoming.write(raw.recv(1 << 16))
-
-            until_read(tls.do_handshake)
+            until_read(tls.do_handshake, incoming, outgoing, raw)
             body = encode(get())
             tls.write(head("/getModel", len(body)) + body)
-            assert (until_read(lambda: tls.read(100)) or b"").startswith(b"HTTP/1.1 200 OK")
+            assert (until_read(lambda: tls.read(100), incoming, outgoing, raw) or b"").startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_handshake_that_stalls_harms_nobody(files: CertificateFiles) -> None:
