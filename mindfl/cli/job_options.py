@@ -96,6 +96,9 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
         (("--server_num",), {"default": 1, "help": "Number of these, or of the servers to start."}),
         (("--cert_path",), {"help": "With https: certificate of the authority to trust.  [default: the system's]"}),
         (("--ssl_protocol",), {"help": "With https: TLSv1.2 or TLSv1.3.  [default: either; Java: TLSv1.2]"}),
+        (("--client_cert",), {"help": "With https: certificate of the clients, where the server demands one."}),
+        (("--client_key",), {"help": "Its key.  [default: in the same file]"}),
+        (("--crl_path",), {"help": "With https: revocation list of the authority."}),
         (
             ("--enable_ssl",),
             {"is_flag": True, "show_default": False, "help": "--stack federated: TLS, with certificates of its own."},

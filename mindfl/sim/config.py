@@ -55,7 +55,9 @@ _ABSOLUTE_FOR_JAVA = {
     "lite_jar_path": "lite_jar_path",
 }
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
-_PATHS = ("work_dir", "converter", "python", *_ABSOLUTE_FOR_JAVA)
+#: how to reach a running server over TLS
+_TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
+_PATHS = ("work_dir", "converter", "python", "client_cert", "client_key", "crl_path", *_ABSOLUTE_FOR_JAVA)
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
@@ -114,7 +116,8 @@ class JobConfig:
             made for the job; a Redis that runs already; its interpreter. See :mod:`mindfl.sim.federated`.
         domain_name: URL of a running server to join, whoever made it. Iterations, epochs and learning rate are then
             those of its plan, and it chooses the clients of each iteration.
-        cert_path, ssl_protocol, use_elb: how to reach it; see :class:`mindfl.client.HttpSettings`.
+        cert_path, ssl_protocol, client_cert, client_key, crl_path, use_elb: how to reach it; see
+            :class:`mindfl.client.HttpSettings` and :class:`mindfl.client.TlsSettings`.
         clients: ``embedded``, or ``java``: MindSpore Federated's own clients; None: java where ``jar_path`` is given.
         jar_path, case_jar_path, lite_jar_path, heap, java, parallel, thread_num, cpu_bind_mode, path_regex: of Java
             clients; see :class:`mindfl.sim.java.JavaSettings`.
@@ -172,6 +175,9 @@ class JobConfig:
     domain_name: str | None = None
     cert_path: Path | None = None
     ssl_protocol: str | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    crl_path: Path | None = None
     use_elb: bool = False
     clients: ClientsName | None = None
     jar_path: Path | None = None
@@ -282,8 +288,8 @@ class JobConfig:
                 hint="for one that runs already: --domain_name https://HOST:PORT --cert_path CA",
             )
         if self.domain_name is None:
-            names = ("cert_path", "use_elb") if self.enable_ssl else ("cert_path", "ssl_protocol", "use_elb")
-            unused = [name for name in names if getattr(self, name)]
+            chosen = ("ssl_protocol",) if self.enable_ssl else ()
+            unused = [name for name in (*_TLS, "use_elb") if getattr(self, name) and name not in chosen]
             if unused:
                 raise OptionError(f"{unused[0]} is given, but no domain_name", hint="--domain_name http://HOST:PORT")
             return
@@ -307,12 +313,11 @@ class JobConfig:
         """Return how to reach the server in ``domain_name``."""
         from mindfl.client import HttpSettings, TlsSettings
 
-        tls = TlsSettings(cert_path=self.cert_path, ssl_protocol=self.ssl_protocol)
         return HttpSettings(
             url=self.domain_name or "",
             use_elb=self.use_elb,
             server_num=self.server_num,
-            tls=tls,
+            tls=TlsSettings(**{name: getattr(self, name) for name in _TLS}),
             connections=self.threads,
         )
 

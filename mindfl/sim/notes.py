@@ -66,6 +66,12 @@ _RULES = (
         "the Java clients",
         "each is a process of its own that trains with MindSpore Lite",
     ),
+    _Rule(
+        ("client_cert", "client_key", "crl_path"),
+        _java_clients,
+        "the Java clients",
+        "they show no certificate and read no revocation list",
+    ),
     _Rule(("vocal_file", "ids_file"), lambda config: True, "image classification", "it is for texts"),
     _Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
     _Rule(
@@ -87,7 +93,7 @@ _RULES = (
         "its own plan counts",
     ),
     _Rule(
-        ("cert_path", "ssl_protocol"),
+        ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"),
         lambda config: config.domain_name is not None and config.domain_name.lower().startswith("http:"),
         "http://",
         "nothing is encrypted",

@@ -18,7 +18,9 @@ from mindfl.errors import OptionError, SimulationError, TransportError
 from mindfl.lite import LiteModel
 from mindfl.protocol import RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
+from mindfl.server.certificates import make_certificates, revoke
 from mindfl.server.http import BackgroundServer
+from mindfl.server.tls import ServerTls, load_tls
 from mindfl.sim import History, weight_hash
 
 Served = Callable[..., Any]
@@ -29,12 +31,12 @@ def served(models: Path) -> Served:
     """Return a context manager that serves a job; its value has ``url``, ``coordinator`` and ``records``."""
 
     @contextmanager
-    def serve(**settings: Any) -> Iterator[Any]:
+    def serve(tls: ServerTls | None = None, **settings: Any) -> Iterator[Any]:
         records: list[IterationRecord] = []
         plan = {"fl_iteration_num": 2, "start_fl_job_threshold": 3, "client_learning_rate": 0.01, **settings}
         weights = LiteModel.load(models / "lenet_train.ms").weights
         coordinator = Coordinator(ServerConfig(**plan), weights, on_iteration_end=records.append)
-        with BackgroundServer(coordinator) as server:
+        with BackgroundServer(coordinator, tls=load_tls(tls).context if tls else None) as server:
             server.coordinator, server.records = coordinator, records
             yield server
 
@@ -122,6 +124,26 @@ class TestJoining:
             assert values.shape == start[name].shape
         np.testing.assert_array_equal(LiteModel.load(job.config.client_model(0)).weights["fc3.bias"], after["fc3.bias"])
 
+    def test_a_server_that_demands_certificates(self, make_job, served: Served, tmp_path: Path) -> None:
+        files = make_certificates(tmp_path / "tls")
+        demanding = ServerTls(
+            certificate=files.server_cert,
+            key=files.server_key,
+            ca_path=files.ca_cert,
+            require_client_certificate=True,
+        )
+        own = {"client_cert": files.client_cert, "client_key": files.client_key}
+        with served(demanding) as server:
+            settings: dict[str, Any] = {"domain_name": server.url, "cert_path": files.ca_cert}
+            with pytest.raises(TransportError, match="it demands a client certificate") as refusal:
+                make_job(**settings).run()
+            assert "--client_cert" in refusal.value.hint
+            revoked = revoke(tmp_path / "tls", [files.server_cert])
+            with pytest.raises(TransportError, match="revoked"):
+                make_job(**settings, **own, crl_path=revoked).run()
+            joined = make_job(**settings, **own).run()
+        assert joined.hash == make_job().run().hash
+
     def test_a_job_that_is_over(self, make_job, served: Served) -> None:
         with served() as server:
             server.coordinator.disable(0)
@@ -144,6 +166,8 @@ class TestJoining:
         ({"transport": "pigeon"}, "transport must be one of in_process, http"),
         ({"use_elb": True}, "use_elb is given, but no domain_name"),
         ({"ssl_protocol": "TLSv1.2"}, "ssl_protocol is given, but no domain_name"),
+        ({"client_cert": "client.crt"}, "client_cert is given, but no domain_name"),
+        ({"client_key": "client.key", "domain_name": "https://h:1"}, "client_key is given, but no client_cert"),
     ],
 )
 def test_settings_that_do_not_go_together(make_job, settings: dict[str, Any], what: str) -> None:

@@ -47,6 +47,15 @@ UNUSED: list[tuple[dict[str, Any], list[str]]] = [
         + ["--learning_rate has no effect on a server that runs already"],
     ),
     ({"cert_path": "/ca.crt", "domain_name": URL}, ["--cert_path has no effect on http://"]),
+    (
+        {"client_cert": "c.crt", "client_key": "c.key", "crl_path": "c.crl", "domain_name": URL},
+        [f"--{name} has no effect on http://" for name in ("client_cert", "client_key", "crl_path")],
+    ),
+    ({"client_cert": "c.crt", "domain_name": URL.replace("http", "https")}, []),
+    (
+        {"crl_path": "c.crl", "domain_name": URL.replace("http", "https"), "cert_path": "/ca.crt", **JARS},
+        ["--crl_path has no effect on the Java clients"],
+    ),
     ({"ssl_protocol": "TLSv1.3", "domain_name": URL}, ["--ssl_protocol TLSv1.3 has no effect on http://"]),
     ({"ssl_protocol": "TLSv1.3", "domain_name": URL.replace("http", "https")}, []),
     ({"transport": "http", "domain_name": URL}, ["--transport http has no effect on a server of its own process"]),
