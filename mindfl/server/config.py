@@ -133,13 +133,13 @@ class ServerConfig:
         if self.exchange_quota < 2:
             raise OptionError(
                 f"{self.encrypt_type} needs at least 2 clients in an iteration, not {self.exchange_quota}",
-                hint="raise start_fl_job_threshold",
+                hint="let more take part: start_fl_job_threshold, or client_num of a simulation",
             )
         if self.encrypt_type == PW and not 1 <= self.reconstruct_secrets_threshold < self.update_quota:
             raise OptionError(
                 f"reconstruct_secrets_threshold must be from 1 to {self.update_quota - 1}, one less than the clients "
                 f"that end an iteration, not {self.reconstruct_secrets_threshold}",
-                hint="lower it, or raise start_fl_job_threshold or update_model_ratio",
+                hint="lower it, or let more take part: start_fl_job_threshold, or client_num of a simulation",
             )
         if self.encrypt_type == PW_EXACT:
             self.graph  # noqa: B018 - raises

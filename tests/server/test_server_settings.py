@@ -388,6 +388,24 @@ def test_compression_gives_way_to_encryption_with_a_warning(write: Write, encryp
     assert len(settings.warnings) == (0 if kept else 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dp_eps": 1.0}, ["--dp_eps has no effect without encrypt.encrypt_type DP_ENCRYPT"]),
+        ({"sign_k": 0.1, "encrypt_type": "DP_ENCRYPT", "dp_eps": 1.0}, ["--sign_k has no effect without"]),
+        (
+            {"cipher_time_window": 1000},
+            ["--cipher_time_window has no effect without encrypt.encrypt_type PW_"],
+        ),
+        ({"crl_path": "a.crl"}, ["--crl_path has no effect without enable_ssl True"]),
+        ({"encrypt_type": "SIGNDS", "sign_k": 0.1}, []),
+    ],
+)
+def test_an_option_without_effect_is_named(write: Write, options: dict[str, object], said: list[str]) -> None:
+    warnings = read_settings(write(PLAIN), options).warnings
+    assert [line[: len(start)] for line, start in zip(warnings, said, strict=True)] == said
+
+
 @pytest.mark.parametrize(("level", "used"), [("1,2", "1,2"), ("15,5", "5,15"), ("5", "5,15"), ("a,b", "5,15")])
 def test_an_unusable_participation_level_is_replaced_with_a_warning(write: Write, level: str, used: str) -> None:
     settings = read_settings(write(changed(PLAIN, "summary.participation_time_level", level)))

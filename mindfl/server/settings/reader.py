@@ -147,8 +147,8 @@ def _value(item: Field[Any], kind: type, key: str, origin: Origin, required: boo
 
 
 def _reconciled(settings: JobSettings) -> JobSettings:
-    """Overrule what contradicts itself, as the reference does, with a warning."""
-    warnings = []
+    """Overrule what contradicts itself, as the reference does, with a warning; one also for options without effect."""
+    warnings = _useless_options(settings.origin)
     encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
     if encrypt_type in UNCOMPRESSED_TYPES and compression.upload_compress_type != "NO_COMPRESS":
         place = settings.origin.place("compression.upload_compress_type")
@@ -161,6 +161,17 @@ def _reconciled(settings: JobSettings) -> JobSettings:
         summary = replace(summary, participation_time_level="5,15")
     origin = replace(settings.origin, warnings=tuple(warnings))
     return replace(settings, compression=compression, summary=summary, origin=origin)
+
+
+def _useless_options(origin: Origin) -> list[str]:
+    """Return a line for each option in a section that does not count; files hold such sections all the same."""
+    found = []
+    for key, entry in origin.entries.items():
+        decider, deciding = _CONDITIONAL.get(key.rpartition(".")[0], ("", {}))
+        counts = any(_is_given(decider, value, origin) for value in deciding)
+        if decider and not counts and entry.place.startswith("--"):
+            found.append(f"{entry.place} has no effect without {decider} {' or '.join(map(str, deciding))}")
+    return found
 
 
 def _is_time_level(text: str) -> bool:
