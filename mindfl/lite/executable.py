@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mindfl.lite.graph import Graph
 from mindfl.lite.model import LiteModel
-from mindfl.lite.plan import plan_prediction, plan_training
+from mindfl.lite.planning import plan_prediction, plan_training
 from mindfl.lite.program import Program
 from mindfl.lite.schema import OPTIMIZERS
 

@@ -1,4 +1,4 @@
-"""From the graph of a ``.ms`` file to programs: order, fusion, and where each tensor lives.
+"""Where each tensor of a program lives, and the instructions that were emitted so far.
 
 Every constant float tensor (weights, optimizer state, learning rate) has a place at the head of the arena, the same in
 each program of a model, so that a session can change programs without moving anything. Tensors that carry the batch lie
@@ -8,8 +8,8 @@ batch-last (see :mod:`mindfl.lite.kernels.tiles`); parameters and their gradient
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -18,8 +18,13 @@ from mindfl.lite.graph import Graph, need
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.program import Builder, Place, Program, Value
 
-if TYPE_CHECKING:
-    from mindfl.lite.lowering_pool import PoolGradient
+
+class Blocks(Protocol):
+    """A large tensor that is never whole: its readers ask for it block by block."""
+
+    def blocks(self, plan: Plan, least: int) -> Iterator[tuple[int, int, int]]:
+        """Emit blocks of at least ``least`` floats; yield (place of the block, first row, rows) after each."""
+        ...
 
 
 class Plan:
@@ -33,7 +38,7 @@ class Plan:
         self.values: dict[int, Value] = dict(graph.constants)
         self.done: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
-        self.pool_gradients: dict[int, PoolGradient] = {}
+        self.pool_gradients: dict[int, Blocks] = {}
         dims = graph.image.dims
         shape = (*dims[:3], 1) if folded else dims
         self.keep(graph.image.index, self.new_batch(shape))
@@ -133,41 +138,3 @@ def mark_fused(plan: Plan, node: Node, output: int) -> None:
         follower = plan.graph.consumers[tensor][0]
         plan.done.add(follower.index)
         tensor = follower.outputs[0]
-
-
-def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
-    """Return the program of one training step with arena space from ``start`` on; its result is the loss.
-
-    Raises :class:`ModelFormatError` for a model without one loss node and optimizer nodes, or with something the
-    runtime does not do.
-    """
-    optimizers = graph.model.optimizer_nodes
-    if graph.loss_node is None or not graph.model.parameters:
-        raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
-    changes = [node for node in graph.model.nodes if node.op == "Assign"]
-    plan = _lowered(graph, [graph.loss_node, *optimizers, *changes], folded=folded, start=start)
-    return plan.program(plan.value(graph.loss_node.outputs[0]).offset)
-
-
-def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
-    """Return the program that computes the logits of one batch."""
-    source = graph.producer.get(graph.logits.index)
-    if source is None:
-        raise ModelFormatError("the model computes no logits")
-    plan = _lowered(graph, [source], folded=folded, start=start)
-    logits = plan.value(graph.logits.index)
-    if not logits.batched or len(logits.dims) != 2:
-        raise ModelFormatError(f"the logits have shape {logits.dims}, expected (batch, classes)")
-    return plan.program(logits.offset, logits.dims[1])
-
-
-def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
-    from mindfl.lite.lowering import LOWERINGS
-
-    plan = Plan(graph, folded=folded, start=start)
-    for node in graph.ordered(goals):
-        if node.index not in plan.done:
-            LOWERINGS[node.op](plan, node)
-            plan.done.add(node.index)
-    plan.check_shapes()
-    return plan
