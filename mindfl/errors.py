@@ -88,10 +88,14 @@ class ExportError(MindflError):
 
 
 class ConvertError(MindflError):
-    """A MINDIR could not be turned into a .ms file."""
+    """A MINDIR could not be turned into a .ms file. ``log``: what the converter said, as far as it ran."""
 
     code = "E-CONVERT"
     exit_code = 20
+
+    def __init__(self, message: str, *, hint: str = "", log: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.log = log
 
 
 class MindirError(ConvertError):

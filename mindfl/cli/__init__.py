@@ -7,8 +7,10 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -34,6 +36,18 @@ COMMANDS = {
 _BARE: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+class _ReaderGoneError(Exception):
+    """Nobody reads standard output any more."""
+
+
+@contextmanager
+def _reader_told_apart() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as gone:
+        raise _ReaderGoneError from gone
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and help without importing them."""
 
@@ -45,6 +59,16 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), f"{name}_command")
         return command
+
+    # Where nobody reads its output click would end the program with 1.
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _reader_told_apart():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_told_apart():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -73,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error)
     except (KeyboardInterrupt, click.Abort):
         _fail(InterruptedRunError("interrupted"))
-    except BrokenPipeError:
+    except (_ReaderGoneError, BrokenPipeError):
         _give_up_output()
         sys.exit(141)
     except OSError as error:

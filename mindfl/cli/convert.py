@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mindfl.cli.options import echo_json, json_option, option
-from mindfl.errors import MindflError, OptionError
+from mindfl.errors import ConvertError, MindflError, OptionError
 
 if TYPE_CHECKING:
     from mindfl.convert import ConvertResult
@@ -48,6 +48,8 @@ def convert_command(
             return
         result = _convert(model_file, output_file, fmk, train, converter)
     except MindflError as error:
+        if verbose and isinstance(error, ConvertError):
+            click.echo(error.log, err=True, nl=False)
         click.echo(f"{FAILURE} {error.line()}")
         sys.exit(error.exit_code)
     if verbose:

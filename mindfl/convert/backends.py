@@ -147,18 +147,20 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
         except OSError as error:
             raise ConverterMissingError(f"converter {command[0]} cannot be started: {error.strerror}") from None
         try:
-            status = process.wait(TIME_LIMIT)
+            status: int | None = process.wait(TIME_LIMIT)
         except subprocess.TimeoutExpired:
-            raise ConverterCrashedError(f"the converter did not end within {TIME_LIMIT:.0f} seconds") from None
+            status = None
         finally:
             _end(process)
     text = log.read_text(encoding="utf-8", errors="replace")
+    if status is None:
+        raise ConverterCrashedError(f"the converter did not end within {TIME_LIMIT:.0f} seconds", log=text)
     if status < 0:
-        raise ConverterCrashedError(f"the converter was killed by {_signal_name(-status)}: {_reason(text)}")
+        raise ConverterCrashedError(f"the converter was killed by {_signal_name(-status)}: {_reason(text)}", log=text)
     if status == child.EXIT_NO_LIBRARY and command[0] == sys.executable:
-        raise ConverterMissingError(_reason(text), hint="the library needs Linux x86-64 with glibc")
+        raise ConverterMissingError(_reason(text), hint="the library needs Linux x86-64 with glibc", log=text)
     if status or not (folder / "model.ms").is_file():
-        raise ConvertError(f"the converter refused the model (exit status {status}): {_reason(text)}")
+        raise ConvertError(f"the converter refused the model (exit status {status}): {_reason(text)}", log=text)
     return text
 
 

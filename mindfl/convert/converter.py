@@ -62,10 +62,12 @@ def convert_model(
     make_dir(target.parent)
     failures: list[ConvertError] = []
     for rewritten, model in _variants(source, backend, failures):
+        log = ""
         try:
             content, log = _attempt(backend, model, train)
             result = ConvertResult(target, backend.name, rewritten, log, verify(content, source, train=train))
         except ConvertError as error:
+            error.log = error.log or log
             failures.append(error)
             continue
         write_atomic(target, content)

@@ -42,6 +42,21 @@ def test_json_and_verbose(exported: ModelFactory, converter_library: Path, tmp_p
     assert report["rewritten"] is True
 
 
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 3", 20), ("kill -SEGV $$", 23), ("echo nothing > model.ms", 24)],
+    ids=["refused", "crashed", "not the model"],
+)
+def test_verbose_shows_the_log_of_a_conversion_that_fails(
+    script: str, code: int, write_program: WriteProgram, exported: ModelFactory, tmp_path: Path
+) -> None:
+    program = write_program(f"#!/bin/sh\necho step one; echo step two\n{script}\n")
+    options = (f"--input={exported()}", f"--output={tmp_path / 'a'}", f"--converter={program}")
+    outcome = run(*options, "--verbose")
+    assert (outcome.exit_code, outcome.stderr) == (code, "step one\nstep two\n")
+    assert outcome.stdout == run(*options).stdout and "CONVERT RESULT FAILED" in outcome.stdout
+
+
 BAD_INPUTS: dict[str, Callable[[Path, bytes], object]] = {
     "missing": lambda path, good: None,
     "folder": lambda path, good: path.mkdir(),
