@@ -11,7 +11,7 @@ import ssl
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -50,10 +50,11 @@ _OBJECTS = 50_000
 def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> Signals:
     """Serve the job until SIGTERM or SIGINT, finish what is in flight, and return the signal.
 
-    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress. Raises :class:`OptionError` for
-    settings and addresses that cannot be used, :class:`StorageError` for files and folders that cannot, and where what
-    devices send can no longer be stored.
+    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress; where it raises ``OSError``, as
+    nobody reads them any more, the job goes on. Raises :class:`OptionError` for settings and addresses that cannot be
+    used, :class:`StorageError` for files and folders that cannot, and where what devices send can no longer be stored.
     """
+    tell = _if_read(tell)
     settings = read_settings(options.config, options.overrides)
     require_supported(settings)
     for warning in settings.warnings:
@@ -70,6 +71,14 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")
     with ExitStack() as stack, _collecting_rarely():
         return asyncio.run(_Server(options, settings, stack, tell).run(ready))
+
+
+def _if_read(tell: Callable[[str], None]) -> Callable[[str], None]:
+    def told(text: str) -> None:
+        with suppress(OSError):
+            tell(text)
+
+    return told
 
 
 @contextmanager

@@ -206,6 +206,20 @@ def test_without_a_journal_a_checkpoint_is_gone_on_from(server, folder: Path) ->
     assert (code, out) == (130, "") and err == "mindfl: error: interrupted [E-INTERRUPTED]\n"
 
 
+def test_a_server_whose_messages_nobody_reads_any_more_goes_on(server, folder: Path) -> None:
+    """The program behind its standard error, such as ``tee``, has ended."""
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir()
+    running = server("--checkpoint_dir", "checkpoints").ready()
+    running.process.stderr.close()
+    for fl_id in ("a", "b"):
+        assert running.start(fl_id).retcode == 200
+    for fl_id in ("a", "b"):
+        assert running.update(fl_id, 1, 1.0).retcode == 200
+    assert running.end()[0] == 0
+    assert len(list(checkpoints.glob("*_iteration_1_*.ckpt"))) == 1
+
+
 def test_sigterm_finishes_what_is_in_flight(server) -> None:
     running = server("--server_num", "2").ready()
     place = urlsplit(running.url)
