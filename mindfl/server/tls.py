@@ -117,6 +117,8 @@ def handshake_fault(error: OSError) -> str:
     """Return why a handshake failed, for the server's log: a few words about the client."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ConnectionAbortedError):  # asyncio's
+        return "its handshake took too long"
     if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
         return "it closed the connection during the handshake"
     return _REASONS.get(error.reason or "", f"TLS failed ({error.reason or error})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import socket
@@ -143,6 +144,48 @@ def test_a_refused_client_that_goes_on_talking(
                     raw.sendall(bytes(1 << 16))
 
 
+def test_a_refused_client_that_never_stops_leaves_others_their_turn() -> None:
+    heard = 0
+
+    class Endless(socket.socket):
+        def recv(self, size: int, flags: int = 0) -> bytes:
+            nonlocal heard
+            heard += 1
+            return b"more" if heard < 1000 else b""
+
+    async def refuse(connection: socket.socket) -> None:
+        farewell = asyncio.create_task(handshake._say_farewell(connection, b"alert"))
+        while not heard:
+            await asyncio.sleep(0)
+        assert heard == 1
+        farewell.cancel()
+
+    near, far = socket.socketpair()
+    with far:
+        asyncio.run(refuse(Endless(fileno=near.detach())))
+        assert far.recv(100) == b"alert"
+
+
+def test_where_files_are_few_a_refused_client_takes_none(
+    files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its alert needs one until it has been read: the journal, or the next device, may need that more."""
+    opened: list[socket.socket] = []
+
+    def crowded(new: socket.socket) -> bool:
+        opened.append(new)
+        return len(opened) > 1
+
+    monkeypatch.setattr(handshake, "crowded", crowded)
+    with serve(files) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
+            raw.sendall(b"\x16\x03\x01\x00\x04\x63\x00\x00\x00")  # a handshake message that there is none of
+            assert raw.recv(100) == b""
+            assert ": refused, TLS failed" in warnings()
+    assert opened[1].fileno() == -1
+
+
 def until_read(
     step: Callable[[], bytes | None], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, raw: socket.socket
 ) -> bytes | None:
@@ -179,3 +222,14 @@ def test_a_handshake_that_stalls_harms_nobody(files: CertificateFiles) -> None:
         with SecureDevice(server.url, client(files)) as device:
             assert device.ask(get()).retcode == 200
         stalled.close()
+
+
+def test_a_handshake_that_never_ends_is_ended(
+    files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.05)
+    with serve(files) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), WAIT_S) as silent:
+            assert silent.recv(1) == b""
+            assert warnings().endswith(": refused, its handshake took too long")

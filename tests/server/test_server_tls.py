@@ -211,6 +211,7 @@ def test_plain_http_is_refused(files: CertificateFiles) -> None:
 
 def test_a_client_that_leaves_is_no_tls_fault() -> None:
     assert handshake_fault(ConnectionResetError()) == "it closed the connection during the handshake"
+    assert handshake_fault(ConnectionAbortedError()) == "its handshake took too long"
 
 
 def test_the_end_of_a_certificate_is_announced(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ class TlsGate(asyncio.Protocol):
         # asyncio is about to close its own socket.
         with suppress(OSError):
             kept = transport.get_extra_info("socket").dup()
+            if crowded(kept):
+                kept.close()
+                return
             self._farewell = asyncio.get_running_loop().create_task(_say_farewell(kept, alert))
 
 
@@ -68,7 +71,8 @@ async def _say_farewell(connection: socket, alert: bytes) -> None:
         await loop.sock_sendall(connection, alert)
         connection.shutdown(SHUT_WR)
         while await loop.sock_recv(connection, 4096):
-            pass
+            # What has come already is returned at once: whoever never stops would let nobody else have a turn.
+            await asyncio.sleep(0)
 
     with connection, suppress(OSError, asyncio.TimeoutError):
         await asyncio.wait_for(talk(), FAREWELL_SECONDS)
