@@ -204,10 +204,9 @@ class _TlsConnection(HTTPSConnection):
     def send(self, data: Any) -> None:
         try:
             super().send(data)
-        except (ssl.SSLEOFError, ConnectionError):
-            if self.sock is not None:
-                self.sock.recv(1)  # raises the server's reason, if it gave one
-            raise
+        except (ssl.SSLEOFError, ConnectionError) as error:
+            # After this urllib3 reads what the server said before: an answer, or the alert with its reason.
+            raise BrokenPipeError from error
 
 
 def _pool(

@@ -1,6 +1,7 @@
 """HTTPS: what is accepted, and the list of what must be refused, each with a clear line."""
 
 import ssl
+import threading
 import warnings
 
 import pytest
@@ -9,6 +10,7 @@ from client_standins import T0, server
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from http_standins import StandInServer, raw_server
+from urllib3.connection import HTTPSConnection
 
 from mindfl.client import HttpSettings, HttpTransport, TlsSettings
 from mindfl.errors import OptionError, StorageError, TlsError, TransportError
@@ -45,6 +47,31 @@ def refusal(context, kind=TlsError, host="127.0.0.1", **settings):
     assert "\n" not in raised.value.line() and f"https://{host}:{there.port}" in str(raised.value)
     assert raised.value.lasting
     return raised.value.line()
+
+
+@pytest.mark.parametrize("failure", [ssl.SSLEOFError, ConnectionResetError, BrokenPipeError])
+def test_an_answer_that_comes_before_the_upload_is_over(monkeypatch, ours, good, failure):
+    """A proxy refuses a large upload before it has read it, and takes no more."""
+    over = threading.Event()
+    sent = []
+
+    def refuse(connection):
+        connection.recv(10_000)
+        connection.sendall(b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\n\r\n")
+        over.wait()
+
+    def send(connection, data):
+        if sent:
+            raise failure
+        sent.append(connection.sock.send(data))
+
+    monkeypatch.setattr(HTTPSConnection, "send", send)
+    with raw_server(refuse, server_context(good)) as port, pytest.raises(TransportError, match="status 413") as raised:
+        try:
+            ask(f"https://127.0.0.1:{port}", cert_path=ours.path)
+        finally:
+            over.set()
+    assert raised.value.lasting
 
 
 @pytest.mark.parametrize("version", [None, "TLSv1.2", "TLSv1.3"])
