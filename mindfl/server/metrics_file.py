@@ -52,7 +52,7 @@ class LineFile:
 class MetricsFile:
     """Writes one line for each :class:`IterationRecord` that it is called with.
 
-    ``instance_name`` may be changed when a new instance starts. ``time_level`` is ``participation_time_level``: two
+    ``instance_name`` is that of records that name none. ``time_level`` is ``participation_time_level``: two
     numbers of minutes, ascending, such as "5,15".
     """
 
@@ -83,7 +83,7 @@ class MetricsFile:
             "endTime": _time(record.end_ms),
             "flIterationNum": self.fl_iteration_num,
             "flName": self._fl_name,
-            "instanceName": self.instance_name,
+            "instanceName": record.instance or self.instance_name,
             "instanceStatus": instance_status,
             "iterationExecutionTime": elapsed_ms,
             "iterationResult": "success" if record.valid else "fail",

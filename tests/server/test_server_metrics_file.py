@@ -88,6 +88,13 @@ def test_a_failed_iteration_without_any_client(tmp_path: Path) -> None:
     assert set(line["clientVisitedInfo"].values()) == {0}
 
 
+def test_the_instance_is_that_of_the_iteration(tmp_path: Path) -> None:
+    """Which may have ended in a server that was killed before it could say so."""
+    file = metrics(tmp_path / "m.json", instance_name="of the process")
+    assert file.line(record(instance="before"))["instanceName"] == "before"
+    assert file.line(record())["instanceName"] == "of the process"
+
+
 @pytest.mark.parametrize(
     ("durations_ms", "expected"),
     [
