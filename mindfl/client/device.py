@@ -170,14 +170,15 @@ class DeviceClient:
 
     def _next_iteration(self) -> Flow[IterationOutcome]:
         self._taking_part = None
-        fault = ""
+        fault = not_ready = ""
         for _ in range(self.config.max_restarts + 1):
             try:
                 return (yield from self._one_iteration())
             except ComeBackLater as pause:
                 wait = self._wait_until(pause.at_ms)
-                if isinstance(pause, NotReady):
-                    self._lines.server_not_ready(self._talk.stage, pause.text)
+                not_ready = pause.text if isinstance(pause, NotReady) else ""
+                if not_ready:
+                    self._lines.server_not_ready(self._talk.stage, not_ready)
                 if isinstance(pause, Distrusted):
                     fault = pause.fault
                     self._lines.masks.distrusted(self._talk.stage, self._talk.iteration, fault)
@@ -187,14 +188,19 @@ class DeviceClient:
             self._lines.flush()
             yield wait
         self._lines.too_many_restarts(self.config.max_restarts)
-        raise self._gave_up(fault)
+        raise self._gave_up(fault, not_ready)
 
-    def _gave_up(self, fault: str) -> ProtocolError:
+    def _gave_up(self, fault: str, not_ready: str) -> ProtocolError:
         times = f"{self.config.max_restarts + 1} times in a row"
         if fault:
             return self._talk.error(
                 f"had to start again {times}: {fault}",
                 hint="the server, or another device, does not keep to the protocol: look at the server's log",
+            )
+        if not_ready:
+            return self._talk.error(
+                f"had to start again {times}: {not_ready}",
+                hint="wait until all servers of the job run, and the Redis in which they meet",
             )
         return self._talk.error(
             f"was told to come back later {times}",

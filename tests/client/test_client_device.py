@@ -290,6 +290,16 @@ def test_too_many_refusals_in_a_row():
     assert script.responses == []
 
 
+@pytest.mark.parametrize("text", [SAFEMODE, NOT_READY])
+def test_a_server_that_does_not_get_ready(text):
+    clock = Clock()
+    script = Script(refused(str(T0 + 1000)), text, text)
+
+    with pytest.raises(ProtocolError, match=f"3 times in a row: {text.text}") as raised:
+        run(device("f0", clock=clock, max_restarts=2).train(), script, clock, clock.sleep)
+    assert "start_fl_job_threshold" not in raised.value.line()
+
+
 def test_refusals_that_are_not_in_a_row_are_no_failure():
     clock = Clock()
     no = refused(str(T0))
