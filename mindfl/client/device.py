@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client.config import ClientConfig
+from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
 from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
@@ -171,13 +171,15 @@ class DeviceClient:
     def _next_iteration(self) -> Flow[IterationOutcome]:
         self._taking_part = None
         fault = not_ready = ""
-        for _ in range(self.config.max_restarts + 1):
+        for attempt in range(self.config.max_restarts + 1):
             try:
                 return (yield from self._one_iteration())
             except ComeBackLater as pause:
                 wait = self._wait_until(pause.at_ms)
                 not_ready = pause.text if isinstance(pause, NotReady) else ""
                 if not_ready:
+                    # Servers that meet, or wait for their Redis, take a second or more.
+                    wait = Wait(min(wait.ms << min(attempt, 16), max(wait.ms, LONGEST_RETRY_MS)))
                     self._lines.server_not_ready(self._talk.stage, not_ready)
                 if isinstance(pause, Distrusted):
                     fault = pause.fault

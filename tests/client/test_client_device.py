@@ -300,6 +300,16 @@ def test_a_server_that_does_not_get_ready(text):
     assert "start_fl_job_threshold" not in raised.value.line()
 
 
+def test_a_server_that_is_not_ready_is_given_ever_more_time():
+    clock = Clock()
+    script = Script(*[SAFEMODE] * 8, PlainText("The server's training job is disabled or finished."))
+    flow = device("f0", clock=clock, max_restarts=10).train()
+
+    waits = [advance(flow, script, clock) for _ in range(8)]
+
+    assert waits == [Wait(ms) for ms in (200, 400, 800, 1600, 3200, 6400, 8000, 8000)]
+
+
 def test_refusals_that_are_not_in_a_row_are_no_failure():
     clock = Clock()
     no = refused(str(T0))
