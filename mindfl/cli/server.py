@@ -84,7 +84,9 @@ def server_command() -> None:
 @option("--http_server_address", default="127.0.0.1:6668", help="Where devices connect; port 0: any free one.")
 @option("--server_num", default=1, type=click.IntRange(1, 1000), help="Consecutive ports, all of this one job.")
 @option("--manage_address", help="Where /state, /newInstance and the like are answered.  [default: nowhere]")
-@option("--checkpoint_dir", type=click.Path(), metavar="DIR", help="Existing folder for a checkpoint per iteration.")
+@option(
+    "--checkpoint_dir", type=click.Path(), metavar="DIR", help="Folder for checkpoints; federated: an existing one."
+)
 @option(
     "--state_dir", type=click.Path(), metavar="DIR", help="Folder from which a job goes on.  [default: <fl_name>_state]"
 )
@@ -274,7 +276,7 @@ def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_f
 @option("--python", metavar="FILE", help="A Python 3.7 to 3.9.  [default: the newest on PATH or under pyenv]")
 @option("--quiet", is_flag=True, help="No progress.")
 def install(python: str | None, quiet: bool) -> None:
-    """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 1.5 GB.
+    """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.
 
     Prints the Python that has it. What was downloaded survives an interruption."""
     from mindfl.sim.federated import install as install_federated

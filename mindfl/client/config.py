@@ -18,10 +18,10 @@ class ClientConfig:
 
     Patience, in milliseconds: the model of the running iteration is asked for every ``poll_ms`` and given up after
     ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It also
-    gives up at the second refusal in a row; here that is ``max_restarts`` + 1, and a server that says it is not ready is
-    asked after ``poll_ms``, then twice that and so on. A request that got no answer is sent
-    again after ``retry_ms``, then twice that and so on up to :data:`LONGEST_RETRY_MS`, until ``retry_limit_ms`` have
-    passed; the reference gives up at the first. ``retry_limit_ms`` of 0 does so too.
+    gives up at the second refusal in a row; here that is ``max_restarts`` + 1, and a server that is not ready is asked
+    after ``poll_ms``, then twice that and so on up to :data:`LONGEST_RETRY_MS`. A request that got no answer is sent
+    again after ``retry_ms``, likewise doubled, until ``retry_limit_ms`` have passed; the reference gives up at the
+    first. ``retry_limit_ms`` of 0 does so too.
 
     With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
     next iteration starts with it); without, the client evaluates only when it starts, as the reference does, and

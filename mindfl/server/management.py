@@ -45,7 +45,8 @@ class Management:
     """Shows and changes a running job. May be used by several threads.
 
     ``nodes`` returns the servers there are now. ``renewed`` is given the name and the number of iterations of each new
-    instance. Without ``renewable`` there is none: a privacy budget is not spent twice.
+    instance, ``changed`` is called after every change. Without ``renewable`` there is no new instance: a privacy budget
+    is not spent twice.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class Management:
         *,
         clock: Clock,
         renewed: Callable[[str, int], None],
+        changed: Callable[[], None],
         renewable: bool = True,
     ) -> None:
         self._coordinator = coordinator
         self._settings = settings
         self._clock = clock
         self._renewed = renewed
+        self._changed = changed
         self._renewable = renewable
         self._lock = threading.Lock()
         self._nodes = nodes
@@ -98,10 +101,12 @@ class Management:
 
     def _enable(self, _: bytes) -> dict[str, Any]:
         self._coordinator.enable()
+        self._changed()
         return {"message": "start enabling FL-Server successful."}
 
     def _disable(self, _: bytes) -> dict[str, Any]:
         self._coordinator.disable(self._clock.now_ms())
+        self._changed()
         return {"message": "start disabling FL-Server successful."}
 
     def _new_instance(self, body: bytes) -> dict[str, Any]:
@@ -118,4 +123,5 @@ class Management:
         self._coordinator.new_instance(settings.server_config(), name, self._clock.now_ms())
         self._settings = settings
         self._renewed(name, settings.fl_iteration_num)
+        self._changed()
         return {"message": "Start new instance successful."}

@@ -102,6 +102,9 @@ class _Server:
         self._settings = settings
         self._stack = stack
         self._tell = tell
+        # Released last: whoever stops a server may want its address and its folder at once.
+        self._registration: Registration | None = None
+        stack.callback(self._unregister)
         self._tls = self._load_tls()
         weights = options.model if isinstance(options.model, Mapping) else initial_weights(options.model)
         allow_many_connections()
@@ -112,7 +115,6 @@ class _Server:
         if options.manage_address is not None:
             self._manage_sockets = listen(Address.parse(options.manage_address, "--manage_address"), "--manage_address")
             stack.callback(_close, self._manage_sockets)
-        self._registration: Registration | None = None
         self._serving: Alone | Member | None = None
         self._is_started = False
         self._clock = Clock()
@@ -310,7 +312,15 @@ class _Server:
     def _manage(self, job: Job, nodes: ListNodes) -> Management:
         settings = _as_running(self._settings, job.coordinator)
         again = self._options.dp_budget is None
-        return Management(job.coordinator, settings, nodes, clock=self._clock, renewed=self._renewed, renewable=again)
+        return Management(
+            job.coordinator,
+            settings,
+            nodes,
+            clock=self._clock,
+            renewed=self._renewed,
+            changed=lambda: self._reporter.then(self._update_registration),
+            renewable=again,
+        )
 
     def _renewed(self, instance: str, iterations: int) -> None:
         """Name the instance in the metrics of the iterations to come."""
@@ -353,8 +363,6 @@ class _Server:
             )
         except StorageError as error:
             self._tell(f"warning: `mindfl server stop` and `status` will not find this server: {error}")
-        else:
-            self._stack.callback(self._unregister)
 
     def _unregister(self) -> None:
         if self._registration is not None:
@@ -362,6 +370,9 @@ class _Server:
             self._registration = None
 
     def _register_iteration(self, record: IterationRecord) -> None:
+        self._update_registration()
+
+    def _update_registration(self) -> None:
         if self._registration is not None and self._serving is not None:
             self._registration.update(**asdict(self._serving.progress))
 

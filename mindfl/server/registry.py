@@ -14,7 +14,8 @@ from mindfl.errors import OptionError
 from mindfl.files import cache_dir
 from mindfl.server.presence import Presence, is_alive, living
 
-STOP_SECONDS = 30.0
+#: the real server takes over a minute where it has a ``data_rate_dir``
+STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.05
 
 

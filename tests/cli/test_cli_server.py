@@ -177,6 +177,32 @@ def test_a_job_from_start_to_stop(server, folder: Path, mindfl) -> None:
     assert "no server of this user runs" in mindfl("server", "stop").error()
 
 
+def test_status_follows_the_management(server, mindfl) -> None:
+    running = server("--manage_address", "127.0.0.1:0").ready()
+
+    def manage(path: str, body: str = "") -> None:
+        (found,) = json.loads(mindfl("server", "status", "--json").out)
+        connection = HTTPConnection(urlsplit(found["manage_url"]).netloc, timeout=20)
+        connection.request("POST", path, body)
+        assert connection.getresponse().status == 200
+        connection.close()
+
+    def await_status(text: str) -> None:
+        for _ in range(1000):
+            if f": Lenet é, {text}, process" in mindfl("server", "status").out:
+                return
+        raise AssertionError(mindfl("server", "status").out)
+
+    await_status("running, iteration 1 of 3")
+    manage("/disableFLS")
+    await_status("disabled, iteration 2 of 3")
+    manage("/enableFLS")
+    await_status("running, iteration 2 of 3")
+    manage("/newInstance", '{"fl_iteration_num": 9}')
+    await_status("running, iteration 1 of 9")
+    assert running.end()[0] == 0
+
+
 def test_a_job_within_a_privacy_budget(server) -> None:
     running = server(
         "--encrypt_type", "SIGNDS", "--sign_eps", "10", "--dp_budget", "25", "--manage_address", "127.0.0.1:0"

@@ -222,7 +222,8 @@ def test_a_server_killed_before_it_is_ready_leaves_nothing_that_stops_the_next(t
             command, cwd=tmp_path, env=ServerProcess.environment(tmp_path), stdout=subprocess.DEVNULL
         )
         deadline = time.monotonic() + WAIT_S
-        while not list(tmp_path.glob(f"state/{name}")) and time.monotonic() < deadline:
+        while not list(tmp_path.glob(f"state/{name}")):
+            assert time.monotonic() < deadline, f"no {name} was made"
             time.sleep(0.0002)
         process.kill()
         process.wait()

@@ -57,6 +57,7 @@ class Managed:
             lambda: [Node("first", "127.0.0.1:6668")],
             clock=Clock(),
             renewed=lambda name, number: self.instances.append((name, number)),
+            changed=lambda: None,
         )
         self.sockets = listen(Address("127.0.0.1", 0), "address")
         self.address = str(bound_address(self.sockets[0]))

@@ -71,7 +71,7 @@ def silent(text: str) -> None:
 
 
 def install(python: PathLike | None = None, *, report: Report = silent) -> Path:
-    """Return the interpreter of the environment, which is made first where it is missing (1.5 GB, minutes).
+    """Return the interpreter of the environment, which is made first where it is missing (3 GB, minutes).
 
     ``python`` is a Python 3.7 to 3.9 to make it with, or one that has MindSpore Federated already and is then used
     itself; None: the newest of them on PATH or under pyenv. Safe under several processes: one installs, the others
@@ -175,7 +175,7 @@ def _build(base: Interpreter, folder: Path, lock: int, report: Report) -> None:
     """Make the environment in ``folder``. What an interrupted attempt left is made anew; its downloads are kept."""
     downloads = folder.with_name(f"{folder.name}.downloads")
     python = folder / "bin" / "python"
-    report(f"installing {PACKAGE} with {base.path} into {folder} (1.5 GB, once)")
+    report(f"installing {PACKAGE} with {base.path} into {folder} (3 GB, once)")
     _step([base.path, "-m", "venv", "--clear", folder], lock, silent)
     pip: list[str | Path] = [
         python,

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -62,12 +62,13 @@ def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> si
         tell(f"warning: {warning}")
     config = _config(options, settings, tell)
     server = FederatedServer(options.work_dir, config, initial_weights(options.model), report=tell)
-    with _signals() as received:
+    # The record is released last: whoever stops a server may want its address at once.
+    with _signals() as received, ExitStack() as record:
         with suppress(KeyboardInterrupt), server:
             tell(f"management at {server.manage_url}; logs are in {server.folder}")
-            with _registered(server, tell) as update:
-                ready(server.url)
-                _follow(server, update, tell)
+            update = record.enter_context(_registered(server, tell))
+            ready(server.url)
+            _follow(server, update, tell)
         return received[0]
 
 
