@@ -18,17 +18,9 @@ import hmac
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from mindfl.privacy.secagg import (
-    Fault,
-    PairwiseUnmasking,
-    SecureAggregationError,
-    check_deposit,
-    check_keys,
-    check_params,
-)
+from mindfl.privacy.secagg import Fault, SecureAggregationError
 from mindfl.protocol import (
     ClientPublicKeys,
     ClientShare,
@@ -40,7 +32,6 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
-from mindfl.protocol.encryption import PW_EXACT, STABLE_PW
 from mindfl.server.config import ServerConfig
 from mindfl.server.secure.sums import UploadSum
 
@@ -48,7 +39,7 @@ EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"
 
 
 class Unmasking(Protocol):
-    """Collects what survivors reveal; :class:`PairwiseUnmasking` and :class:`ExactUnmasking` are two."""
+    """Collects what survivors reveal; those of :mod:`mindfl.privacy.secagg` are two."""
 
     @property
     def heard(self) -> frozenset[str]: ...
@@ -205,97 +196,6 @@ class Rounds(ABC, Generic[UnmaskingT]):
     def resume(self, pause_ms: int) -> None:
         """Let the windows end so much later."""
         self._began_ms = {endpoint: began + pause_ms for endpoint, began in self._began_ms.items()}
-
-
-class PairwiseRounds(Rounds[PairwiseUnmasking]):
-    """``PW_ENCRYPT``."""
-
-    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
-        """See :meth:`Rounds.bare`."""
-        return replace(request, timestamp=None, signature=None, certificate_chain=None)
-
-    def check_published(self, request: RequestExchangeKeys) -> None:
-        """See :meth:`Rounds.check_published`."""
-        check_keys(request)
-
-    def keys_for(self, fl_id: str) -> tuple[ClientPublicKeys, ...]:
-        """Return everybody's, by ascending id."""
-        return tuple(
-            ClientPublicKeys(fl_id=owner, c_pk=keys.c_pk, s_pk=keys.s_pk, pw_iv=keys.pw_iv, pw_salt=keys.pw_salt)
-            for owner, keys in sorted(self.published.items())
-        )
-
-    def check_deposited(self, request: RequestShareSecrets) -> None:
-        """See :meth:`Rounds.check_deposited`."""
-        check_deposit(request.fl_id or "", request.encrypted_shares or (), self.published.keys())
-
-    def survivors_for(self, fl_id: str) -> tuple[str, ...]:
-        """Return all."""
-        return tuple(sorted(self.survivors or ()))
-
-    @property
-    def certain(self) -> bool:
-        """Seeds are checked by a share that could be spared, which takes one device more."""
-        return self._unmasking is not None and self._unmasking.checkable
-
-    def average(self, total: UploadSum, previous: Weights) -> Weights:
-        """See :meth:`Rounds.average`."""
-        return total.average(previous, self._unmasking_now.noise(total.layout.size, workers()))
-
-    def _make_unmasking(self, survivors: frozenset[str]) -> PairwiseUnmasking | None:
-        return PairwiseUnmasking(check_params(self.params), self.published, self.sharers, survivors)
-
-
-class StableRounds(PairwiseRounds):
-    """``STABLE_PW_ENCRYPT``: the masks of pairs alone, which cancel where everybody uploads who published keys."""
-
-    @property
-    def shared(self) -> bool:
-        """No shares are asked for."""
-        return self.exchanged
-
-    @property
-    def sharers(self) -> Collection[str]:
-        """Who published keys."""
-        return self.published.keys()
-
-    def may_upload(self, fl_id: str) -> bool:
-        """Whether the keys of all are known, its own among them."""
-        return self.exchanged and fl_id in self.published
-
-    def check_published(self, request: RequestExchangeKeys) -> None:
-        """See :meth:`Rounds.check_published`."""
-        check_keys(request, stable=True)
-
-    def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
-        """See :meth:`Rounds.bare`."""
-        return replace(super().bare(request), c_pk=None, ind_iv=None)
-
-    @property
-    def ready(self) -> bool:
-        """Whether all have uploaded."""
-        return self.survivors is not None
-
-    @property
-    def certain(self) -> bool:
-        """There is nothing that could be altered."""
-        return self.ready
-
-    def average(self, total: UploadSum, previous: Weights) -> Weights:
-        """Return what the sum gives: its masks have cancelled."""
-        return total.average(previous)
-
-    def _make_unmasking(self, survivors: frozenset[str]) -> None:
-        """Nothing is left to be taken out."""
-
-
-def make_rounds(config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
-    """Return the steps of ``iteration`` in a job with one of the :data:`mindfl.protocol.encryption.MASKED_TYPES`."""
-    from mindfl.server.secure.exact import ExactRounds
-
-    kinds: dict[str, Any] = {STABLE_PW: StableRounds, PW_EXACT: ExactRounds}
-    made: Rounds[Any] = kinds.get(config.encrypt_type, PairwiseRounds)(config, plan, iteration)
-    return made
 
 
 def workers() -> int:
