@@ -50,7 +50,12 @@ def _ignored(command: Any) -> Any:
 @option("--log_file", default="client.log", help="Where the log goes.")
 @option("--sleep_time", default=200, help="Milliseconds between two questions for the model (the reference: 10000).")
 @option("--wait_limit", default=1800, help="Seconds until the model of an iteration is given up (the reference: 180).")
-@option("--timeout", default=30.0, help="Seconds to connect and to send; three times that to receive.")
+@option(
+    "--timeout",
+    type=click.FloatRange(0, 3_000_000, min_open=True),
+    default=30.0,
+    help="Seconds to connect and to send; three times that to receive.",
+)
 @option("--retry_limit", default=60, help="Seconds to go on sending what got no answer.")
 @option("--max_restarts", default=5, help="Times in a row that the server may send this client away.")
 @_ignored

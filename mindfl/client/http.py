@@ -40,6 +40,8 @@ HEADERS = {"Content-Type": "application/octet-stream", "User-Agent": f"mindfl/{_
 #: what proxies and overloaded servers answer; a later try may succeed
 PASSING = frozenset({408, 425, 429, 502, 503, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: the longest time limit, some months
+LONGEST_S = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,9 @@ class HttpSettings:
         for name in ("server_num", "connections", "max_answer", "send_s", "receive_s"):
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("send_s", "receive_s"):
+            if getattr(self, name) > LONGEST_S:
+                raise OptionError(f"{name} must be at most {LONGEST_S} s, got {getattr(self, name)}")
         if self.use_elb and not (_is_address(parts.host) and parts.port_given):
             raise OptionError(
                 f"use_elb needs a URL of an IP address and a port, got {self.url}", hint="such as http://127.0.0.1:6668"

@@ -203,7 +203,7 @@ class TestFailures:
             (["--domain_name", "https://h:1", "--cert_path", "no.pem"], 3, "cannot read no.pem"),
             (["--domain_name", "https://h:1", "--ssl_protocol", "TLSv1.1"], 2, "TLSv1.2 or TLSv1.3"),
             (["--domain_name", "http://h:1", "--use_elb", "true"], 2, "use_elb needs a URL of an IP address"),
-            (["--domain_name", "http://h:1", "--timeout", "0"], 2, "send_s must be above 0"),
+            (["--domain_name", "http://h:1", "--timeout", "0"], 2, "Invalid value for '--timeout'"),
             (["--domain_name", "http://h:1", "--sleep_time", "0"], 2, "sleep_time must be at least 1"),
             (["--domain_name", "http://h:1", "--path_regex", "("], 2, "is no regular expression"),
             (["--domain_name", "http://h:1", "--train_weight_name", "a", "--name_regex", "("], 2, "regular expression"),

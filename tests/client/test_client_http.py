@@ -198,6 +198,13 @@ def test_any_text_is_a_url_or_a_clear_error(text):
         assert "\n" not in error.line()
 
 
+@pytest.mark.parametrize("name", ["send_s", "receive_s"])
+@pytest.mark.parametrize("value", [1e300, float("inf")])
+def test_time_limits_that_no_socket_takes(name, value):
+    with pytest.raises(OptionError, match=f"{name} must be at most"):
+        HttpSettings(url="http://h:1", **{name: value})
+
+
 @pytest.mark.parametrize("name", ["server_num", "connections", "send_s", "receive_s", "max_answer"])
 def test_numbers_are_above_0(name):
     with pytest.raises(OptionError, match=f"{name} must be above 0, got 0"):
