@@ -35,6 +35,21 @@ def unfinished(folder: Path) -> bool:
     return any(folder.glob(f"{_MOVING}*"))
 
 
+def recovered(output: Path) -> bool:
+    """Complete or undo what a killed run began in ``output``, and say whether there is anything in it.
+
+    Raises :class:`StorageError`.
+    """
+    try:
+        if not output.is_dir():
+            return False
+        with _locked(output):
+            _recover(output)
+            return _holds_anything(output)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", error.filename or output) from None
+
+
 @contextmanager
 def filled_folder(output: Path) -> Iterator[Path]:
     """Yield a staging folder whose content appears in ``output`` on success and is deleted on any error.
@@ -67,8 +82,12 @@ def _missing_parents(path: Path) -> list[Path]:
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
+def _holds_anything(output: Path) -> bool:
+    return any(not entry.name.startswith(_STAGING) for entry in output.iterdir())
+
+
 def _require_empty(output: Path) -> None:
-    if any(not entry.name.startswith(_STAGING) for entry in output.iterdir()):
+    if _holds_anything(output):
         raise OptionError(f"the output folder {output} is not empty", hint="choose another folder, or empty this one")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.data import Dataset, make_synthetic, open_dataset
+from mindfl.data.folder import recovered
 from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.files import make_dir, read_file, write_atomic
 from mindfl.lite import LiteModel
@@ -96,7 +97,7 @@ class Artefacts:
             return open_dataset(config.train_dataset)
         form = "bin" if config.clients == "java" else config.data_format
         folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
-        if not folder.is_dir():
+        if not recovered(folder):
             make_synthetic(folder, users=config.client_num, seed=config.seed, format=form, progress=progress)
         return open_dataset(folder)
 

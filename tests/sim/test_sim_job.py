@@ -14,6 +14,7 @@ from PIL import Image
 
 from mindfl.data import open_dataset
 from mindfl.errors import OptionError
+from mindfl.files import make_dir
 from mindfl.lite import LiteModel, Session
 from mindfl.sim import FederatedLeNetJob, History, TrainingResult, weight_hash
 from mindfl.sim.history import COLUMNS
@@ -244,6 +245,21 @@ def test_learns_clearly_above_chance(make_job, tmp_path: Path) -> None:
     assert result.history[-1].avg > 0.25, "chance is 1/62, the commonest class is about 0.05"
     assert result.history[-1].loss < result.history[0].loss / 2
     assert open_dataset(tmp_path / "run" / "data" / "synthetic_8_seed0_compact").synthetic
+
+
+@pytest.mark.parametrize("state", ["drawing", "moving", "empty"])
+def test_synthetic_data_after_a_kill_while_they_were_made(make_job, tmp_path: Path, state: str) -> None:
+    job = make_job(train_dataset=None, client_num=2)
+    folder = Path(job.prepare_data().root)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    leftover = make_dir(folder / {"drawing": ".mindfl-staging-x", "moving": ".mindfl-moving-x", "empty": "x"}[state])
+    for name in whole if state == "drawing" else list(whole)[1:]:
+        (folder / name).rename(leftover / name)
+    if state == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    assert len(job.prepare_data()) == 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
 def test_json_lines_are_json(job: FederatedLeNetJob, result: TrainingResult) -> None:
