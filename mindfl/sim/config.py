@@ -6,9 +6,11 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
 
 from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
@@ -38,6 +40,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "cpu_bind_mode": ("NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"),
     "server_mode": ("FEDERATED_LEARNING", "HYBRID_TRAINING"),
 }
+#: those of them without a default
+_MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode")
 _WHOLE = ("client_num", "iterations", "epochs", "batch_size", "server_num")
 _WHOLE_OR_NONE = ("clients_per_iteration", "workers", "thread_num", "parallel")
 #: paths that must be absolute for Java clients, as the tutorial says -> the option's name
@@ -54,6 +58,13 @@ _ABSOLUTE_FOR_JAVA = {
     "case_jar_path": "case_jarPath",
     "lite_jar_path": "lite_jar_path",
 }
+#: declared type -> what a value must be, and in words; whole numbers and choices are checked one by one
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "Path": ((str, os.PathLike), "a path"),
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "True or False"),
+    "float": ((int, float), "a number"),
+}
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 #: how to reach a running server over TLS
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
@@ -61,6 +72,10 @@ _PATHS = ("work_dir", "converter", "python", "client_cert", "client_key", "crl_p
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
+#: what a 32-bit number, which devices and models hold it in, can be
+_LEAST_RATE, _MOST_RATE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+#: bytes of a model file's name without what follows it, such as ``_trained.json``: file systems allow 255 in all
+_LONGEST_NAME = 200
 #: up to this many clients each gets a model file of its own, as in the tutorial
 MODEL_FILES_LIMIT = 100
 
@@ -213,6 +228,7 @@ class JobConfig:
     per_client_models: bool | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
@@ -228,6 +244,20 @@ class JobConfig:
         if self.clients == "java":
             self._check_java()
 
+    def _check_types(self) -> None:
+        """Refuse values of another type than declared; numbers of NumPy become Python's."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.generic):
+                value = value.item()
+                object.__setattr__(self, item.name, value)
+            declared, *optional = str(item.type).split(" | ")
+            if declared not in _TYPES or (optional and value is None):
+                continue
+            types, words = _TYPES[declared]
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise OptionError(f"{item.name} must be {words}, got {value!r}")
+
     def _check_numbers(self) -> None:
         for name in _WHOLE:
             _check_whole(name, getattr(self, name), least=1)
@@ -237,17 +267,21 @@ class JobConfig:
                 _check_whole(name, getattr(self, name), least=1)
         if self.clients_per_iteration is not None and self.clients_per_iteration > self.client_num:
             raise OptionError(f"clients_per_iteration is {self.clients_per_iteration}, above client_num")
-        if not isinstance(self.rate, int | float) or not 0 < self.rate < math.inf:
+        if not 0 < self.rate < math.inf:
             raise OptionError(f"learning_rate must be a finite number above 0, got {self.rate!r}")
+        if not _LEAST_RATE <= self.rate <= _MOST_RATE:
+            raise OptionError(f"learning_rate {self.rate!r} is beyond 32-bit floating point numbers")
 
     def _check_words(self) -> None:
         for option in ("train_ms_name", "infer_ms_name"):
             name = getattr(self, option)
             if name is not None and (not name.isprintable() or not name or "/" in name or name.startswith(".")):
                 raise OptionError(f"{option} must be a plain file name without folder, got {name!r}")
+            if name is not None and len(name.encode()) > _LONGEST_NAME:
+                raise OptionError(f"{option} is longer than {_LONGEST_NAME} bytes: {name[:40]}...")
         _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
         for name, choices in _CHOICES.items():
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name not in _MAY_BE_NONE:
                 _check_choice(name, getattr(self, name), choices)
         if self.deploy_env == "android":
             raise OptionError(

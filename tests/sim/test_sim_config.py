@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mindfl.errors import OptionError
@@ -27,22 +29,65 @@ def test_zero_of_anything(name: str) -> None:
         JobConfig(**{name: 0})
 
 
-@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf, "0.1"])
+@pytest.mark.parametrize("rate", [0, -0.1, math.nan, math.inf])
 def test_learning_rate(rate: Any) -> None:
     with pytest.raises(OptionError, match=r"^learning_rate must be a finite number above 0"):
         JobConfig(learning_rate=rate)
 
 
+@pytest.mark.parametrize("rate", [1e39, 1e-320, pytest.param(10**400, id="huge")])
+def test_learning_rate_that_devices_cannot_hold(rate: float) -> None:
+    with pytest.raises(OptionError, match=r"^learning_rate 1.* is beyond 32-bit"):
+        JobConfig(learning_rate=rate)
+
+
 @pytest.mark.parametrize("name", ["optimizer", "engine", "data_format"])
-def test_choices(name: str) -> None:
-    with pytest.raises(OptionError, match=f"^{name} must be one of .*, got 'foo'"):
-        JobConfig(**{name: "foo"})
+@pytest.mark.parametrize("value", ["foo", None])
+def test_choices(name: str, value: str | None) -> None:
+    with pytest.raises(OptionError, match=f"^{name} must be (one of .*|a text), got {value!r}"):
+        JobConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("a path", {"work_dir": None}),
+        ("a path", {"work_dir": b"run"}),
+        ("a path", {"train_dataset": 5}),
+        ("a text", {"train_ms_name": 5}),
+        ("a text", {"fl_name": None}),
+        ("a text", {"input_shape": 32}),
+        ("a text", {"train_weight_name": ["fc1.weight"]}),
+        ("a number", {"learning_rate": "0.1"}),
+        ("a number", {"learning_rate": True}),
+        ("a number", {"momentum": None}),
+        ("a number", {"exact_corrupt_ratio": "x"}),
+        ("a number", {"dp_budget": "3"}),
+        ("True or False", {"per_client_models": "no"}),
+    ],
+)
+def test_types(kind: str, settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(OptionError, match=f"^{name} must be {kind}, got {re.escape(repr(value))}"):
+        JobConfig(**settings)
+
+
+def test_numbers_of_numpy() -> None:
+    config = JobConfig(client_num=np.int64(8), seed=np.uint8(3), learning_rate=np.float32(0.5))
+    assert (config.client_num, config.seed, config.rate) == (8, 3, 0.5)
+    assert [type(value) for value in (config.client_num, config.seed, config.rate)] == [int, int, float]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "line\nbreak", "nul\0", "\udcff"])
 def test_model_name(name: str) -> None:
     with pytest.raises(OptionError, match=r"^train_ms_name must be a plain file name"):
         JobConfig(train_ms_name=name)
+
+
+def test_longest_model_name() -> None:
+    assert JobConfig(train_ms_name="é" * 100).train_ms_name == "é" * 100
+    with pytest.raises(OptionError, match=r"^train_ms_name is longer than 200 bytes: ééé"):
+        JobConfig(train_ms_name="é" * 101)
 
 
 def test_more_clients_per_iteration_than_clients() -> None:
