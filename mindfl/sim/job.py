@@ -172,9 +172,9 @@ class FederatedLeNetJob:
         that do not tell their labels are left out of the result.
         """
         with self._working():
-            self._check_training()
             dataset = self._artefacts.dataset(inference=True)
             users = [first_samples(dataset.user(name), samples) for name in self._users(dataset)]
+            self._check_training(len(users))
             self._report.stage("predicting")
             if self.config.clients == "java":
                 predicted = self._labels_of_java(dataset, "inference" if samples is None else SINGLE)
@@ -336,14 +336,14 @@ class FederatedLeNetJob:
     def _write_up(self, materials: Materials, result: TrainingResult) -> None:
         self._files.write(materials.model, result, len(materials.users))
 
-    def _check_training(self) -> None:
-        """Warn where the model files are not those that a training with these clients left."""
+    def _check_training(self, clients: int) -> None:
+        """Warn where the model files are not those that a training with so many clients left."""
         trained, asked = self._files.trained_clients(), self.config.client_num
         if trained is None:
             self._report.warning(
                 f"no training left the models in {self.config.models}: they are used as they are, perhaps untrained"
             )
-        elif trained != asked:
+        elif trained != clients:
             self._report.warning(f"--client_num is {asked}, but {trained} clients were trained: use the same number")
 
     def _trained_model(self, index: int) -> LiteModel:

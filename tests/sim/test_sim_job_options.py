@@ -285,6 +285,12 @@ class TestObject:
         assert len(make_job(client_num=4, reporter=recorder).infer()) == 4
         assert recorder.warnings == ["--client_num is 4, but 3 clients were trained: use the same number"]
 
+    def test_inference_with_the_same_number_beyond_the_users_of_the_data_set(self, make_job, recorder) -> None:
+        make_job(client_num=99, iterations=1).run()
+        make_job(client_num=99, reporter=recorder).infer()
+        (warning,) = recorder.warnings
+        assert "usable users, 99 were asked for" in warning
+
     def test_inference_of_one_record(self, make_job) -> None:
         job = make_job()
         job.run()
