@@ -4,11 +4,12 @@ function."""
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    _prepare_streams()
     try:
         root.main(arguments, prog_name="mindfl", standalone_mode=False)
     except click.exceptions.Exit as leaving:
@@ -106,6 +108,20 @@ def main(arguments: list[str] | None = None) -> None:
         except OSError:
             _give_up_output()
         _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
+
+
+def _prepare_streams() -> None:
+    """Give closed standard streams the null device, and let standard output show any path, escaped if need be.
+
+    Left closed, a stream's number would go to the next file opened, and so would what libraries write to the stream.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # as numbered: each gets the lowest free one
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, mode))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _give_up_output() -> None:
@@ -137,5 +153,6 @@ def _refuse(error: click.UsageError) -> None:
 
 
 def _fail(error: MindflError) -> None:
-    click.echo(f"mindfl: error: {error.line()}", err=True)
+    with suppress(OSError):  # standard error cannot be written: the exit code is all that is left to say
+        click.echo(f"mindfl: error: {error.line()}", err=True)
     sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mindfl.cli import COMMANDS
+from mindfl.cli.options import echo_json
 
 HEAVY = ("mindspore", "numba", "llvmlite", "matplotlib", "PIL", "numpy", "tqdm")
 
@@ -103,6 +105,38 @@ def test_standard_output_on_a_full_disk(unbuffered: str) -> None:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     assert done.returncode == 3
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_standard_error_on_a_full_disk() -> None:
+    command = [sys.executable, "-m", "mindfl", "data", "inspect", "missing"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert (done.returncode, done.stdout) == (40, "")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams(small_job, tmp_path: Path, closed: str) -> None:
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "mindfl", *small_job]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr if "2>&-" in closed else "") == (0, "")
+    assert (tmp_path / "run" / "summary.txt").is_file()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "iso-8859-1", "ascii"])
+def test_standard_output_that_cannot_show_a_path(python, tmp_path: Path, encoding: str) -> None:
+    folder, environment = tmp_path / "数据\udcff", {**os.environ, "PYTHONIOENCODING": encoding}
+    made = python("-m", "mindfl", "data", "synthetic", "--users", 1, "--output", folder, env=environment)
+    assert made.code == 0 and "1 users" in made.out
+    looked = python("-m", "mindfl", "data", "inspect", "--json", folder, cwd=tmp_path, env=environment)
+    assert looked.code == 0 and json.loads(looked.out)["root"] == str(folder)
+
+
+def test_json_of_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    echo_json({"losses": [4.1, math.nan], "best": (math.inf, {"of": -math.inf})})
+    assert (
+        capsys.readouterr().out.split()
+        == json.dumps({"losses": [4.1, None], "best": [None, {"of": None}]}, indent=2).split()
+    )
 
 
 def test_interrupt_that_a_destructor_loses_is_raised_again(python) -> None:
