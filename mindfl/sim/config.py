@@ -238,6 +238,7 @@ class JobConfig:
         self._check_words()
         self._check_numbers()
         self._check_weights()
+        self._check_files()
         self._check_parts()
         self._check_server()
         check_modes(self)
@@ -297,6 +298,20 @@ class JobConfig:
         exchanged, _ = self.train_weights, self.infer_weights
         if exchanged is not None and (self.engine != "lite" or self.executor != "local"):
             raise OptionError("train_weight_name works with engine lite and executor local only")
+
+    def _check_files(self) -> None:
+        """Refuse names that make one file the first model of a client and the second of another."""
+        if not self.writes_client_models:
+            return
+        first = {self.client_model(index).absolute(): index for index in range(self.client_num)}
+        for index in range(self.client_num):
+            second = self.client_infer_model(index)
+            other = None if second is None else first.get(second.absolute())
+            if other is not None:
+                raise OptionError(
+                    f"{second} would be the first model of client {other} and the second one of client {index}",
+                    hint="choose another infer_ms_name",
+                )
 
     def _check_parts(self) -> None:
         """Check which parts go together."""

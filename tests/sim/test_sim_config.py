@@ -90,6 +90,14 @@ def test_longest_model_name() -> None:
         JobConfig(train_ms_name="é" * 101)
 
 
+def test_names_that_make_two_models_one_file() -> None:
+    with pytest.raises(OptionError, match=r"a10\.ms would be .* client 10 and the second one of client 0"):
+        JobConfig(train_ms_name="a", infer_ms_name="a1", client_num=11)
+    assert JobConfig(train_ms_name="a", infer_ms_name="a1", client_num=10).writes_client_models
+    assert JobConfig(train_ms_name="a", infer_ms_name="a1", infer_model_path=Path("second"), client_num=11)
+    assert JobConfig(train_ms_name="a", infer_ms_name="a1", client_num=11, per_client_models=False)
+
+
 def test_more_clients_per_iteration_than_clients() -> None:
     with pytest.raises(OptionError, match=r"clients_per_iteration is 5, above client_num"):
         JobConfig(client_num=4, clients_per_iteration=5)
