@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from mindfl.cli.finish import KILL_TAG
@@ -46,7 +47,7 @@ def foreign(*words: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that mindfl did not start; gone with all its children at the end."""
     with subprocess.Popen(words, start_new_session=True, **settings) as process:
         try:
-            wait_for_command_line(process.pid, words[-1])
+            wait_for_sleep(process.pid)
             yield process
         finally:
             with suppress(ProcessLookupError):
@@ -54,13 +55,13 @@ def foreign(*words: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def sleeping(*words: str) -> list[str]:
-    return ["bash", "-c", "sleep 600 & trap 'kill $!; exit 7' TERM; wait", *words]
+    return ["bash", "-c", "trap 'kill $!; exit 7' TERM; sleep 600 & wait", *words]
 
 
-def wait_for_command_line(pid: int, text: str) -> None:
-    """Until the new process has become its program it is still a copy of this one."""
+def wait_for_sleep(pid: int) -> None:
+    """The trap is set then; until the child of :func:`sleeping` has become its program it is a copy, with the tag."""
     deadline = time.monotonic() + 60
-    while text.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+    while [child.cmdline() for child in psutil.Process(pid).children()] != [["sleep", "600"]]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -147,7 +148,7 @@ def test_json(mindfl, registry: ProcessRegistry) -> None:
 
 def test_command_of_any_bytes_is_listed_in_one_line(registry: ProcessRegistry) -> None:
     started = registry.start(sleeping("two\nlines", os.fsdecode(b"\xff")), role="x", log=registry.work_dir / "log")
-    wait_for_command_line(started.pid, "two")
+    wait_for_sleep(started.pid)
     finish = [*MINDFL, "finish", "--work_dir", str(registry.work_dir)]
     done = subprocess.run(finish, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -155,8 +156,6 @@ def test_command_of_any_bytes_is_listed_in_one_line(registry: ProcessRegistry) -
 
 
 def test_one_that_cannot_be_ended(mindfl, registry: ProcessRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
-
     def refuse(process: psutil.Process) -> None:
         raise psutil.AccessDenied(process.pid)
 
@@ -214,7 +213,7 @@ class TestKillTag:
             assert f"{client.pid:>8}  tagged" in outcome.out
 
     def test_process_of_the_folder_is_listed_once(self, mindfl, registry: ProcessRegistry, tag: str) -> None:
-        start(registry, words=sleeping(tag))
+        wait_for_sleep(start(registry, words=sleeping(tag)))
         outcome = mindfl("finish", "--work_dir", registry.work_dir, "--kill_tag", tag, "--dry_run")
         assert sum(tag in line for line in outcome.out.splitlines()) == 1
 

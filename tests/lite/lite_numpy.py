@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -16,10 +16,15 @@ SAME, VALID = 1, 2
 
 
 class NumpyModel:
-    """Values of one model's float constants, changed by :meth:`step` as training changes them."""
+    """Values of one model's float constants, changed by :meth:`step` as training changes them.
+
+    ``margin``: how far the last step was from another gradient, see :func:`_margin`. Where that is no more than a
+    rounding error, float32 may train otherwise and be right.
+    """
 
     def __init__(self, model: LiteModel) -> None:
         self.model = model
+        self.margin = np.inf
         self._producers = {out: node for node in model.nodes for out in node.outputs}
         self.constants = {
             t.index: np.array(t.data, np.float64 if t.dtype == np.float32 else np.int64)
@@ -30,6 +35,11 @@ class NumpyModel:
     def weights(self) -> dict[str, Array]:
         return {name: self.constants[tensor.index] for name, tensor in self.model.parameters.items()}
 
+    def adopt(self, weights: Mapping[str, Array]) -> None:
+        """Take over the runtime's weights, rounded as they are."""
+        for name, value in self.weights().items():
+            value[...] = weights[name]
+
     def predict(self, images: Array) -> Array:
         """Return the logits, for an inference model its output."""
         goal = self.model.loss_nodes[0].inputs[0] if self.model.loss_nodes else self.model.outputs[0]
@@ -37,6 +47,7 @@ class NumpyModel:
 
     def step(self, images: Array, labels: Array) -> float:
         """Run one training step: all values are computed before any constant changes."""
+        self.margin = np.inf
         evaluate = self._evaluator(images, labels)
         loss = float(evaluate(self.model.loss_nodes[0].outputs[0])[0])
         changing = [node for node in self.model.nodes if node.op in CHANGES]
@@ -56,6 +67,7 @@ class NumpyModel:
                 node = self._producers[tensor]
                 arguments = [evaluate(i) for i in node.inputs]
                 values[tensor] = OPERATORS[node.op](node, arguments, self.model.tensors[tensor].dims)
+                self.margin = min(self.margin, _margin(node, arguments[0], values[tensor]))
             return values[tensor]
 
         return evaluate
@@ -116,6 +128,19 @@ def _pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3], pool=True):
         result[:, i, j] = np.maximum(result[:, i, j], a[0][:, y, x])
     return result
+
+
+def _margin(node: Node, x: Array, y: Array) -> float:
+    """Return the least distance of a ReLU's input from zero, of a pooled value from its maximum, relative to the
+    largest value. What is exactly equal is so in any precision: borders of zeros, and what a ReLU cut off."""
+    if node.op == "Activation":
+        distances = np.abs(x)
+    elif node.op == "MaxPoolFusion":
+        taps = _taps(node, x.shape[1:3], y.shape[1:3], pool=True)
+        distances = np.stack([y[:, i, j] - x[:, row, column] for i, j, _, _, row, column in taps])
+    else:
+        return np.inf
+    return float(np.min(distances, where=distances > 0, initial=np.inf) / np.abs(x).max())
 
 
 def _pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:

