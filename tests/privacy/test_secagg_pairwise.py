@@ -218,6 +218,15 @@ def test_steps_out_of_order_are_refused() -> None:
     assert refused(lambda: device.meet(keys)) is Fault.ORDER
 
 
+def test_after_a_step_that_failed_none_is_taken() -> None:
+    """What was half taken in is not trusted: not even the same step with good input."""
+    device, keys = met()
+
+    assert refused(lambda: device.meet(keys[1:])) is not Fault.ORDER
+    for step in (lambda: device.meet(keys), device.shares, lambda: device.reveal([])):
+        assert refused(step) is Fault.ORDER
+
+
 def test_shares_for_others_of_others_or_altered_are_refused() -> None:
     def after(change: Callable[[list[ClientShare]], list[ClientShare]]) -> Fault:
         played = PairwiseRound([STAY] * 4, threshold=2)

@@ -122,6 +122,19 @@ def test_client_certificates_where_they_are_required(
             assert device.ask(get()).retcode == 200
 
 
+def test_a_refused_client_need_not_wait_for_the_end(files: CertificateFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has ended its side, though it would listen on."""
+    monkeypatch.setattr(handshake, "FAREWELL_SECONDS", 100 * WAIT_S)
+    with serve(files, require_client_certificate=True) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client(files).wrap_bio(incoming, outgoing, server_hostname=place.hostname)
+            until_read(tls.do_handshake, incoming, outgoing, raw)
+            raw.sendall(outgoing.read())
+            assert read_all(raw)
+
+
 def test_a_refused_client_that_goes_on_talking(
     files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,9 +53,10 @@ UNUSED: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"client_cert": "c.crt", "domain_name": URL.replace("http", "https")}, []),
     (
-        {"crl_path": "c.crl", "domain_name": URL.replace("http", "https"), "cert_path": "/ca.crt", **JARS},
-        ["--crl_path has no effect on the Java clients"],
+        {"client_cert": "c", "client_key": "k", "crl_path": "r", "domain_name": URL.replace("http", "https"), **JARS},
+        [f"--{name} has no effect on the Java clients" for name in ("client_cert", "client_key", "crl_path")],
     ),
+    ({"ssl_protocol": "TLSv1.3", "stack": "federated", "enable_ssl": True}, []),
     ({"ssl_protocol": "TLSv1.3", "domain_name": URL}, ["--ssl_protocol TLSv1.3 has no effect on http://"]),
     ({"ssl_protocol": "TLSv1.3", "domain_name": URL.replace("http", "https")}, []),
     ({"transport": "http", "domain_name": URL}, ["--transport http has no effect on a server of its own process"]),

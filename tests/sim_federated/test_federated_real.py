@@ -147,7 +147,9 @@ def test_same_job_on_both_servers(
     with FederatedServer(work, job(tls=tls, server_num=server_num), initial) as server:
         files = TlsSettings(cert_path=server.cert_path)
         results, model = train([HttpSettings(url=url, tls=files) for url in server.urls], lenet, femnist_dataset)
+        deadline = time.monotonic() + 60
         while server.state().completed != ITERATIONS:
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         state, pids = server.state(), server.pids
 
