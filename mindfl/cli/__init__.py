@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -90,6 +90,13 @@ def main(arguments: list[str] | None = None) -> None:
             signal.signal(number, _interrupt)
     _prepare_streams()
     try:
+        _run(arguments)
+    finally:
+        _give_up(sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> None:
+    try:
         root.main(arguments, prog_name="mindfl", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
@@ -100,13 +107,10 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         _fail(InterruptedRunError("interrupted"))
     except (_ReaderGoneError, BrokenPipeError):
-        _give_up_output()
+        _give_up(sys.stdout)
         sys.exit(141)
     except OSError as error:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            _give_up_output()
+        _give_up(sys.stdout)
         _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
 
 
@@ -124,9 +128,12 @@ def _prepare_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _give_up_output() -> None:
-    """Let what is still buffered go nowhere: Python would try to write it when it ends, and say so."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up(stream: TextIO) -> None:
+    """Let what ``stream`` cannot write go nowhere: Python would try again when it ends, and end with 120."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -205,6 +205,8 @@ class _Rewriter:
         self._replace_values(replaced)
 
     def _check_only_counts(self, counter: Proto) -> None:
+        if not counter.input:
+            raise MindirError(f"node {_label(counter)} has no input")
         variable, result = counter.input[0], counter.output[0]
         for node in self._graph.node:
             reads_variable = variable in node.input and node.output[0] != result
