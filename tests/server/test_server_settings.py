@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -308,10 +309,42 @@ def test_aliases_and_merged_mappings_mean_what_yaml_says(write: Write) -> None:
         + "  <<: [{client_epoch_num: 9, client_batch_size: 8}, {client_batch_size: 7}]\n"
     )
     settings = read_settings(write(text))
-    expected = yaml.safe_load(text)
-    assert settings.round.update_model_time_window == expected["round"]["update_model_time_window"] == 1000
-    assert settings.client.client_epoch_num == expected["client"]["client_epoch_num"] == 3
-    assert settings.client.client_batch_size == expected["client"]["client_batch_size"] == 8
+    assert settings.round.update_model_time_window == 1000
+    assert settings.client.client_epoch_num == 3
+    assert settings.client.client_batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("merges", "expected"),
+    [
+        ("<<: {A, C}", (1, 8)),
+        ("<<: [{A}, {B}, {C}]", (1, 8)),
+        ("<<: [{B}, {A}, {C}]", (2, 8)),
+        ("<<: {B}\n  <<: [{A}, {C}]", (2, 8)),
+        ("<<: {E3, <<: [{A}, {C}]}", (3, 8)),
+        ("<<: {<<: [{A}, {C}], E3}", (3, 8)),
+        ("<<: {<<: {B}, ? <<\n : {A, C}}", (2, 8)),
+        ("<<: [{<<: {B}}, {A, C}]", (2, 8)),
+        ("E3\n  <<: [{A}, {C}]", (3, 8)),
+        ("<<: [{A}, {C}]\n  E3", (3, 8)),
+    ],
+)
+def test_own_keys_win_over_merged_ones_and_earlier_mappings_over_later(
+    write: Write, merges: str, expected: tuple[int, int]
+) -> None:
+    keys = {"A": "client_epoch_num: 1", "B": "client_epoch_num: 2", "E3": "client_epoch_num: 3"}
+    keys |= {"C": "client_batch_size: 8"}
+    for letter, key in keys.items():
+        merges = re.sub(rf"\b{letter}\b", key, merges)
+    content = yaml.safe_dump({name: PLAIN[name] for name in PLAIN if name != "client"}) + f"client:\n  {merges}\n"
+    settings = read_settings(write(content))
+    assert (settings.client.client_epoch_num, settings.client.client_batch_size) == expected
+
+
+@pytest.mark.parametrize("value", ["5", "text", "~"])
+def test_a_merge_of_what_is_no_section_is_refused(write: Write, value: str) -> None:
+    content = yaml.safe_dump({name: PLAIN[name] for name in PLAIN if name != "client"}) + f"client:\n  <<: {value}\n"
+    assert "<< must name a section, or a list of sections" in refusal(write, content)
 
 
 VALUES = st.recursive(

@@ -135,12 +135,18 @@ def _compose(text: str, path: str) -> yaml.Node | None:
 
 
 def _members(node: yaml.MappingNode, path: str, problems: Problems) -> Iterator[tuple[str, yaml.Node, int]]:
-    """Yield key, value and line of each member of ``node``: its own, then those merged in (``<<: *other``)."""
+    """Yield key, value and line of each member of ``node``: its own, then those merged in (``<<: *other``).
+
+    YAML 1.1's merge keys, whatever version of PyYAML reads the file: a section's own keys win over merged ones, and
+    of several merged mappings an earlier one wins over a later one.
+    """
     found: set[str] = set()
     merged: list[yaml.Node] = []
     for key, value in node.value:
         line, name = key.start_mark.line + 1, str(key.value)
         if key.tag == _MERGE:
+            if isinstance(value, yaml.ScalarNode):
+                problems.add(f"{path}:{line}", "<< must name a section, or a list of sections")
             merged.append(value)
         elif not isinstance(key, yaml.ScalarNode):
             problems.add(f"{path}:{line}", "a key must be a word")
@@ -167,7 +173,7 @@ def _merged_members(nodes: list[yaml.Node]) -> Iterator[tuple[yaml.Node, yaml.No
             pending.extend(reversed(node.value))
         elif isinstance(node, yaml.MappingNode):
             yield from ((key, value) for key, value in node.value if key.tag != _MERGE)
-            pending.extend(value for key, value in node.value if key.tag == _MERGE)
+            pending.extend(value for key, value in reversed(node.value) if key.tag == _MERGE)
 
 
 def _value(node: yaml.Node, key: str, place: str, problems: Problems) -> object:
