@@ -6,7 +6,6 @@ carries no licence file, so it is fetched by each user and not redistributed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -17,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from tqdm import tqdm
 from mindfl.convert.child import LIBRARIES
 from mindfl.errors import ConverterMissingError, FetchError, StorageError
 from mindfl.files import cache_dir, make_dir
+from mindfl.locks import awaited
 
 REQUIREMENT = "mindspore-lite==2.0.0"
 WHEEL = "mindspore_lite-2.0.0-cp37-cp37m-manylinux1_x86_64.whl"
@@ -98,7 +97,7 @@ def fetch_library() -> Path:
         raise FetchError("the converter library is not in the cache and MINDFL_OFFLINE is set", hint="unset it once")
     downloads = make_dir(_home().parent)
     try:
-        with _lock(downloads / "lock"):
+        with awaited(downloads / "lock"):
             if _wrong_files(_home()):
                 _unpack(_download(downloads), _home())
     except OSError as error:
@@ -128,13 +127,6 @@ def _wrong_files(folder: Path) -> list[str]:
             return -1
 
     return [name for name, member in MEMBERS.items() if size(name) != member.size]
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _download(folder: Path) -> Path:

@@ -7,7 +7,6 @@ that was cut short is completed by the next run.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir
+from mindfl.locks import Lock, lock_handle
 
 _STAGING = ".mindfl-staging-"
 _MOVING = ".mindfl-moving-"
@@ -99,12 +99,12 @@ def _locked_staging(output: Path) -> Iterator[Path]:
         if lock is not None and staging.exists():  # else another process took it for a leftover
             break
         if lock is not None:
-            os.close(lock)
+            lock.close()
     try:
         yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        os.close(lock)
+        lock.close()
 
 
 @contextmanager
@@ -114,13 +114,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            os.close(lock)
+            lock.close()
 
 
 def _move_up(staging: Path) -> None:
-    for entry in staging.iterdir():
-        entry.rename(staging.parent / entry.name)
-    staging.rmdir()
+    with suppress(FileNotFoundError):  # where there are no locks, the process that began the move may still be at it
+        for entry in staging.iterdir():
+            entry.rename(staging.parent / entry.name)
+        staging.rmdir()
 
 
 def _recover(output: Path) -> None:
@@ -129,24 +130,24 @@ def _recover(output: Path) -> None:
         lock = _lock(leftover, wait=False)
         if lock is None:
             continue
-        try:
-            if leftover.name.startswith(_STAGING):
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
+        with lock:
+            if not leftover.name.startswith(_STAGING):
                 _move_up(leftover)
-        finally:
-            os.close(lock)
+            elif lock.real:  # else another process may be writing into it
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _lock(folder: Path, *, wait: bool) -> int | None:
-    """Lock ``folder`` and return the descriptor that holds the lock; None where it is gone or another has the lock."""
+def _lock(folder: Path, *, wait: bool) -> Lock | None:
+    """Lock ``folder``; return None where it is gone or another process has the lock."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+        lock = lock_handle(descriptor, folder, wait=wait)
+    except BaseException:
         os.close(descriptor)
-        return None
-    return descriptor
+        raise
+    if lock is None:
+        os.close(descriptor)
+    return lock

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import threading
@@ -13,6 +11,7 @@ from pathlib import Path
 
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
+from mindfl.locks import Lock, acquire, holder
 
 _log = logging.getLogger(__name__)
 
@@ -57,29 +56,15 @@ class StateFolder:
         except _InUseError:
             return None
 
-    def _hold(self) -> int:
+    def _hold(self) -> Lock:
         path = self.path / "lock"
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "open", path) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, b"%d\n" % os.getpid(), 0)
-        except BlockingIOError:
-            holder = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
+        lock = acquire(path)
+        if lock is None:
             raise _InUseError(
-                f"the state folder {self.path} is in use by the process {holder}",
+                f"the state folder {self.path} is in use by {holder(path)}",
                 hint="stop that server, or choose another folder",
-            ) from None
-        except OSError as error:
-            # A full disk holds no process id, which is no reason not to recover and free some of it.
-            if not _is_full(error):
-                os.close(handle)
-                raise StorageError.from_os_error(error, "lock", path) from None
-        return handle
+            )
+        return lock
 
     @property
     def reserved(self) -> bool:
@@ -155,8 +140,4 @@ class StateFolder:
 
     def close(self) -> None:
         """Let others have the folder."""
-        os.close(self._held)
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        self._held.close()

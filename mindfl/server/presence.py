@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from mindfl.errors import StorageError
 from mindfl.files import make_dir, write_atomic
+from mindfl.locks import awaited, holder_lives, probe
 
 
 class Presence:
@@ -21,7 +20,7 @@ class Presence:
     def __init__(self, path: Path) -> None:
         self._path = path
         make_dir(path.parent)
-        self._lock = _take(_lock_of(path))
+        self._lock = awaited(_lock_of(path), private=True)
 
     def write(self, text: str) -> None:
         """Replace what others read."""
@@ -30,24 +29,22 @@ class Presence:
     def close(self) -> None:
         """Remove the record."""
         _remove(self._path)
-        os.close(self._lock)
+        self._lock.close()
 
 
 def is_alive(path: Path) -> bool:
     """Say whether the process whose record is ``path`` lives; the record of a dead one is removed."""
     try:
-        handle = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
+        lock = probe(_lock_of(path))
+    except StorageError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if lock is None:
         return True
-    else:
+    with lock:
+        if not lock.real and holder_lives(_lock_of(path)):
+            return True
         _remove(path)
         return False
-    finally:
-        os.close(handle)
 
 
 def living(folder: Path) -> list[str]:
@@ -58,21 +55,6 @@ def living(folder: Path) -> list[str]:
             if is_alive(path):
                 texts.append(path.read_text("utf-8"))
     return texts
-
-
-def _take(path: Path) -> int:
-    """Return a handle that holds the lock ``path``."""
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "open", path) from None
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        # Whoever held it before may have removed the file meanwhile: then the lock is worth nothing.
-        with suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from mindfl.data.folder import recovered
 from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.files import make_dir, read_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.locks import acquire, holder
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.pairing import PairedDataset
@@ -106,17 +106,12 @@ class Artefacts:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from working in ``folder``. Raises :class:`SimulationError` where one does already."""
     path = make_dir(folder) / ".lock"
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise StorageError.from_os_error(error, "write", path) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SimulationError(
-                f"another run is working in {folder}", hint="wait for it, or choose another --work_dir"
-            ) from None
+    lock = acquire(path)
+    if lock is None:
+        raise SimulationError(
+            f"another run is working in {folder}: {holder(path)}", hint="wait for it, or choose another --work_dir"
+        )
+    with lock:
         yield
 
 

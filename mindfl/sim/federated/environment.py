@@ -6,7 +6,6 @@ of mindfl.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,13 +15,14 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindfl.convert.library import offline
 from mindfl.errors import FetchError, OptionError, SimulationError, StorageError
 from mindfl.files import PathLike, cache_dir, make_dir
+from mindfl.locks import Lock, acquire, awaited, holder
 
 Report = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def _install_once(base: Interpreter, folder: Path, report: Report) -> None:
     try:
         with _locked(make_dir(folder.parent) / f"{folder.name}.lock", report) as lock:
             if not _is_complete(folder):
-                _build(base, folder, lock, report)
+                _build(base, folder, lock.handle, report)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", error.filename or folder) from None
 
@@ -160,15 +160,12 @@ def _asked(candidate: Path) -> Interpreter | None:
     return Interpreter(candidate, version, frozenset(packages))
 
 
-@contextmanager
-def _locked(path: Path, report: Report) -> Iterator[int]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"waiting: another process installs {PACKAGE}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+def _locked(path: Path, report: Report) -> Lock:
+    lock = acquire(path)
+    if lock is None:
+        report(f"waiting: {holder(path)} installs {PACKAGE}")
+        lock = awaited(path)
+    return lock
 
 
 def _build(base: Interpreter, folder: Path, lock: int, report: Report) -> None:

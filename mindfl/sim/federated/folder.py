@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mindfl.errors import SimulationError, StorageError
+from mindfl.locks import acquire, holder
 
 #: what a run leaves there, and the next one removes
 _MADE = ("fl.yaml", "model.npz", "*.log", "redis", "scheduler", "server_*", "tls")
@@ -17,17 +17,14 @@ _MADE = ("fl.yaml", "model.npz", "*.log", "redis", "scheduler", "server_*", "tls
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for one stack; raise :class:`SimulationError` where another one has it."""
-    try:
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise StorageError.from_os_error(error, "write", folder / "lock") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SimulationError(
-                f"another real server runs in {folder.parent}", hint="stop it, or choose another --work_dir"
-            ) from None
+    path = folder / "lock"
+    lock = acquire(path)
+    if lock is None:
+        raise SimulationError(
+            f"another real server runs in {folder.parent}: {holder(path)}",
+            hint="stop it, or choose another --work_dir",
+        )
+    with lock:
         yield
 
 
