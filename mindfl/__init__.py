@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         make_synthetic,
         open_dataset,
     )
-    from mindfl.errors import MindflError
+    from mindfl.errors import MindflError, MindflWarning
     from mindfl.export import export_mindir
     from mindfl.lite import LiteModel, Session
     from mindfl.models import LeNet5
@@ -38,6 +38,7 @@ _HOMES = {
     "LeNet5": "mindfl.models",
     "LiteModel": "mindfl.lite",
     "MindflError": "mindfl.errors",
+    "MindflWarning": "mindfl.errors",
     "Session": "mindfl.lite",
     "TrainingResult": "mindfl.sim",
     "convert_dataset": "mindfl.data",
@@ -60,6 +61,7 @@ __all__ = [
     "LeNet5",
     "LiteModel",
     "MindflError",
+    "MindflWarning",
     "Session",
     "TrainingResult",
     "__version__",

@@ -2,7 +2,7 @@
 
     MindflError
     ├── OptionError            an option or argument has no usable value
-    ├── InterruptedRunError    Ctrl-C or SIGTERM ended the run
+    ├── InterruptedRunError    Ctrl-C or SIGTERM ended a command; in Python it stays KeyboardInterrupt
     ├── StorageError           a file or folder cannot be read or written (disk full, permission)
     ├── ExportError            MindSpore could not train or export the network
     ├── ConvertError           a MINDIR could not be turned into a .ms file
@@ -20,7 +20,7 @@
         └── ClientError        one client failed; names client and iteration
 
 Each class has a stable ``code`` (printed in brackets) and ``exit_code`` (docs/errors.md); each instance may carry a
-``hint``, one sentence saying what to do.
+``hint``, one sentence saying what to do. What needs attention but stops nothing is a :class:`MindflWarning`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class MindflError(Exception):
         return f"{self}{hint} [{self.code}]"
 
 
+class MindflWarning(UserWarning):
+    """Something needs the user's attention; the work goes on."""
+
+
 class OptionError(MindflError):
     """An option or argument has no usable value."""
 
@@ -54,7 +58,10 @@ class OptionError(MindflError):
 
 
 class InterruptedRunError(MindflError):
-    """Ctrl-C or SIGTERM ended the run; what was written is kept."""
+    """Ctrl-C or SIGTERM ended a command; what was written is kept.
+
+    For the command line only: functions and methods of mindfl let ``KeyboardInterrupt`` pass.
+    """
 
     code = "E-INTERRUPTED"
     exit_code = 130

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -16,7 +17,7 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from mindfl._version import __version__
-from mindfl.errors import InterruptedRunError, MindflError, OptionError, StorageError
+from mindfl.errors import InterruptedRunError, MindflError, MindflWarning, OptionError, StorageError
 
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
 COMMANDS = {
@@ -90,9 +91,28 @@ def main(arguments: list[str] | None = None) -> None:
             signal.signal(number, _interrupt)
     _prepare_streams()
     try:
-        _run(arguments)
+        with _warnings_as_lines():
+            _run(arguments)
     finally:
         _give_up(sys.stderr)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Show mindfl's own warnings as lines of this program, each of them, whatever filters Python was given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", MindflWarning)
+        show = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any, **others: Any) -> None:
+            if issubclass(category, MindflWarning):
+                with suppress(OSError):
+                    click.echo(f"mindfl: warning: {message}", err=True)
+            else:
+                show(message, category, *place, **others)
+
+        warnings.showwarning = shown
+        yield
 
 
 def _run(arguments: list[str] | None) -> None:

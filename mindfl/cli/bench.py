@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mindfl.cli.options import echo_json, json_option, option
+from mindfl.notices import WARNING
 
 if TYPE_CHECKING:
     from mindfl.sim.bench import BenchResult
@@ -27,7 +28,7 @@ def bench_command(seconds: float, workers: int | None, work_dir: str | None, qui
     from mindfl.sim.bench import bench
 
     def say(text: str) -> None:
-        if not quiet:
+        if not quiet or text.startswith(WARNING):
             click.echo(f"mindfl: {text}", err=True)
 
     result = bench(seconds=seconds, workers=workers, work_dir=work_dir, say=say)

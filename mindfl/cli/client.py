@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, interruptible, json_option, option
 from mindfl.errors import OptionError
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def client_command(task: str, as_json: bool, **options: Any) -> None:
     given = {name: None if value == "null" else value for name, value in options.items()}
     if given["train_model_path"] is None:
         raise OptionError("train_model is null", hint="name the .ms file to train")
-    _TASKS[task](DeviceJob(_settings(given)), as_json)
+    with interruptible("the model file is as before"):
+        _TASKS[task](DeviceJob(_settings(given)), as_json)
 
 
 def _settings(options: dict[str, Any]) -> DeviceSettings:

@@ -107,7 +107,10 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
         echo_json({**asdict(summary), "sheet": picture})
     else:
         _print_summary(summary, picture)
-    _complain(summary.problems, f"{len(summary.problems)} of {summary.users + len(summary.problems)} users are broken")
+    for problem in summary.problems:
+        click.echo(f"mindfl: warning: left out: {problem}", err=True)
+    if summary.problems:
+        raise DataError(f"{len(summary.problems)} of {summary.users + len(summary.problems)} users are broken")
 
 
 def _tell(report: Report, as_json: bool) -> None:
@@ -118,14 +121,8 @@ def _tell(report: Report, as_json: bool) -> None:
             f"{report.output}: {report.users} users, {report.train_samples} train and {report.test_samples} test "
             f"samples, source {report.source}, format {report.format}"
         )
-    _complain(report.problems, f"{len(report.problems)} problems: what they name was left out, the rest is written")
-
-
-def _complain(problems: list[str] | tuple[str, ...], conclusion: str) -> None:
-    for problem in problems:
-        click.echo(f"mindfl: left out: {problem}", err=True)
-    if problems:
-        raise DataError(conclusion)
+    if report.problems:
+        raise DataError(f"{len(report.problems)} problems: what they name was left out, the rest is written")
 
 
 def _print_summary(summary: Summary, picture: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, interruptible, json_option, option
 from mindfl.cli.privacy50 import privacy50_command
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
 
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
-        done = run_experiment("femnist50", reporter=bar, **settings)
+        with interruptible("what was finished is kept"):
+            done = run_experiment("femnist50", reporter=bar, **settings)
     finally:
         bar.close()
     if as_json:

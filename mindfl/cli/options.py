@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from mindfl.errors import InterruptedRunError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +25,15 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
 
 
 json_option = option("--json", "as_json", is_flag=True, show_default=False, help="Print the result as JSON.")
+
+
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Report Ctrl-C and SIGTERM as a documented error, with ``hint``, which says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted", hint=hint) from None
 
 
 def echo_json(value: Any) -> None:

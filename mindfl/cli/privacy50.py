@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, interruptible, json_option, option
 
 if TYPE_CHECKING:
     from mindfl.sim.federation import Progress
@@ -105,7 +105,8 @@ def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings:
     bar = StudyProgress(settings["iterations"], quiet=quiet)
     keys = None if modes is None else [key.strip() for key in modes.split(",") if key.strip()]
     try:
-        study = run_study(keys, reporter=bar, **settings)
+        with interruptible("the modes that ended are kept; the same command goes on with the others"):
+            study = run_study(keys, reporter=bar, **settings)
     finally:
         bar.close()
     if as_json:

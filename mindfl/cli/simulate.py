@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.job_options import GroupedCommand, job_options
-from mindfl.cli.options import echo_json
+from mindfl.cli.options import echo_json, interruptible
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
@@ -87,7 +87,7 @@ def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> 
     given = {name: value for name, value in settings.items() if value != "null"}
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
-        with FederatedLeNetJob(reporter=bar, **given) as job:
+        with interruptible("what was finished is kept"), FederatedLeNetJob(reporter=bar, **given) as job:
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")

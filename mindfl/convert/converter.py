@@ -14,6 +14,7 @@ from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, OptionError, StorageError
 from mindfl.files import PathLike, make_dir, write_atomic
 from mindfl.lite.model import LiteModel
+from mindfl.spelling import known_keywords
 
 _SUFFIX = ".ms"
 
@@ -30,6 +31,7 @@ class ConvertResult:
     model: LiteModel = field(repr=False)
 
 
+@known_keywords
 def convert_model(
     mindir_path: PathLike, output_path: PathLike, *, converter: PathLike | None = None, train: bool = True
 ) -> ConvertResult:

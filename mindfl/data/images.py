@@ -20,6 +20,7 @@ from mindfl.data.samples import ALPHABET, CLASSES, PARTS, Samples, natural_key
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
+from mindfl.spelling import known_keywords
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -28,6 +29,7 @@ _SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
 _MODES = {"1", "L", "P", "RGB"}
 
 
+@known_keywords
 def convert_images(
     input: PathLike,
     output: PathLike,

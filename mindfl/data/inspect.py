@@ -17,6 +17,7 @@ from mindfl.data.progress import progress_bar
 from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
 from mindfl.errors import DataError
 from mindfl.files import PathLike, atomic_path
+from mindfl.spelling import known_keywords
 
 SHEET_USERS = 16
 SHEET_IMAGES = 24
@@ -45,6 +46,7 @@ class Summary:
     problems: list[str]
 
 
+@known_keywords
 def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
     """Read all of the data set in ``path`` and count; write a contact sheet (PNG) to ``sheet`` if given.
 

@@ -28,12 +28,14 @@ from mindfl.data.spill import Spill
 from mindfl.data.writer import DatasetWriter, Report, random_generator, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
+from mindfl.spelling import known_keywords
 
 _SIDE = 28
 _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
 _KEYS = ("users", "num_samples", "user_data")
 
 
+@known_keywords
 def convert_leaf(
     input: PathLike,
     output: PathLike,

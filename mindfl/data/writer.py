@@ -16,6 +16,7 @@ from mindfl.data.folder import filled_folder, local_path
 from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
+from mindfl.notices import warn
 
 #: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
 MAX_BATCH = 4096
@@ -104,6 +105,8 @@ class Writing:
 def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int = 32) -> Iterator[Writing]:
     """Write a data set to ``output``, which must be missing or empty; it appears whole or not at all.
 
+    What is left out is named in a :class:`~mindfl.errors.MindflWarning` each.
+
     ``format`` is "compact" or "bin"; ``batch_size`` matters for bins only. Raises :class:`OptionError` for an
     unusable argument, :class:`DataError` when no user could be stored, :class:`StorageError` when writing fails.
     """
@@ -125,6 +128,8 @@ def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int
             complete = True
         finally:
             sink.close(complete=complete)
+    for problem in writer.problems:
+        warn(f"left out: {problem}")
     writing.report = Report(
         output=target,
         format=format,

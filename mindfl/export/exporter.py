@@ -17,6 +17,7 @@ from mindfl.errors import ExportError, MindflError, OptionError, StorageError
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
+from mindfl.spelling import known_keywords
 
 _SUFFIX = ".mindir"
 
@@ -30,6 +31,7 @@ class ExportResult:
     parameters: dict[str, tuple[int, ...]]
 
 
+@known_keywords
 def export_mindir(
     mindir_path: PathLike,
     *,

@@ -13,6 +13,7 @@ from mindfl.errors import OptionError
 from mindfl.protocol import CipherPublicParams, CompressType, DPParams, DSParams, FLPlan, PWParams
 from mindfl.protocol.encryption import DP, ENCRYPT_TYPES, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS, STABLE_PW
 from mindfl.server.aggregate import MAX_UPLOADS
+from mindfl.spelling import known_keywords
 
 if TYPE_CHECKING:
     from mindfl.privacy.secagg import FixedPoint, GraphPlan
@@ -60,6 +61,7 @@ MODE_SETTINGS = (*_WORDS, *_RANGES, "reconstruct_secrets_threshold")
 UNCOMPRESSED_TYPES = (SIGN_DS, *MASKED_TYPES)
 
 
+@known_keywords
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """One federated job. Windows are in milliseconds.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.files import PathLike
 from mindfl.server.iteration import IterationRecord
+from mindfl.spelling import known_keywords
 
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -31,6 +32,7 @@ class Hooks(Protocol):
         """The server has answered its last request."""
 
 
+@known_keywords
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """What ``mindfl server start`` was told.

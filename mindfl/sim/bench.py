@@ -15,10 +15,12 @@ from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, cache_dir, make_dir
+from mindfl.notices import WARNING, announce
 from mindfl.sim.artefacts import locked
 from mindfl.sim.config import default_workers
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob, Silent
+from mindfl.spelling import known_keywords
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
 _CLIENTS_PER_WORKER = 8
@@ -54,13 +56,15 @@ class BenchResult:
     ratio: float | None
 
 
+@known_keywords
 def bench(
-    *, seconds: float = 8.0, workers: int | None = None, work_dir: PathLike | None = None, say: Say | None = None
+    *, seconds: float = 8.0, workers: int | None = None, work_dir: PathLike | None = None, say: Say = announce
 ) -> BenchResult:
     """Measure training speed with one worker and with ``workers`` (None: one per processor), about ``seconds`` each.
 
     LeNet is exported and converted, and the synthetic writers are drawn, as by ``mindfl simulate``; both are kept in
-    ``work_dir`` (None: ``bench`` in the cache folder) for the next time. ``say`` is told of each stage. Raises
+    ``work_dir`` (None: ``bench`` in the cache folder) for the next time. ``say`` is told of each stage, and of
+    warnings, which begin with "warning: "; by default stages are logged, and warnings go through ``warnings``. Raises
     :class:`OptionError` for values out of range, and what exporting and converting raise.
     """
     if not (math.isfinite(seconds) and seconds > 0):
@@ -69,14 +73,13 @@ def bench(
         raise OptionError(f"workers must be at least 1, got {workers}")
     most = workers or default_workers()
     clients = min(max(_CLIENTS_PER_WORKER * most, _FEWEST_CLIENTS), _MOST_CLIENTS)
-    say = say or _silent
     with _artefacts(Path(work_dir) if work_dir is not None else cache_dir() / "bench", clients, say) as settings:
         speeds = []
         for count in sorted({1, most}):
             say(f"training with {count} worker{'s' if count > 1 else ''}")
             # the first run finds out how many iterations fill the time
-            rate = 1 / median(_train(settings, count, _FEWEST_ITERATIONS)[0])
-            speeds.append(_speed(settings, count, max(_FEWEST_ITERATIONS, math.ceil(rate * seconds))))
+            rate = 1 / median(_train(settings, count, _FEWEST_ITERATIONS, say).seconds)
+            speeds.append(_speed(settings, count, max(_FEWEST_ITERATIONS, math.ceil(rate * seconds)), say))
     ratio = speeds[-1].steps_per_s / speeds[0].steps_per_s if len(speeds) > 1 else None
     batch = int(settings["batch_size"])
     return BenchResult(processor_name(), default_workers(), clients, _EPOCHS, batch, tuple(speeds), ratio)
@@ -98,7 +101,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
     settings: dict[str, Any] = {"client_num": clients, "epochs": _EPOCHS, "batch_size": 32}
     with locked(make_dir(folder)):
         say("preparing the model and the data")
-        job = FederatedLeNetJob(work_dir=folder, **settings)
+        job = FederatedLeNetJob(reporter=_Rows(say), work_dir=folder, **settings)
         model, data = Path(job.convert()), job.prepare_data().root
         with tempfile.TemporaryDirectory(prefix="mindfl-bench-") as temporary:
             models = make_dir(Path(temporary, "ms"))
@@ -107,27 +110,29 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
 
 
 class _Rows(Silent):
-    def __init__(self) -> None:
+    """Keeps the seconds of each iteration but the first, and the steps in each."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
         self.seconds: list[float] = []
         self.steps = 0
 
+    def warning(self, text: str) -> None:
+        self._say(WARNING + text)
+
     def row(self, row: IterationRow) -> None:
-        self.seconds.append(row.seconds)
+        if row.iteration > 1:
+            self.seconds.append(row.seconds)
         self.steps = row.steps
 
 
-def _train(settings: dict[str, Any], workers: int, iterations: int) -> tuple[list[float], int]:
-    """Return the seconds of each counted iteration of a job, and the steps in each."""
-    rows = _Rows()
+def _train(settings: dict[str, Any], workers: int, iterations: int, say: Say) -> _Rows:
+    rows = _Rows(say)
     FederatedLeNetJob(reporter=rows, workers=workers, iterations=iterations + 1, **settings).run()
-    return rows.seconds[1:], rows.steps
+    return rows
 
 
-def _speed(settings: dict[str, Any], workers: int, iterations: int) -> Speed:
-    seconds, steps = _train(settings, workers, iterations)
-    rate = steps / median(seconds)
-    return Speed(workers, round(rate, 1), round(1000 * workers / rate, 3), len(seconds))
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""
+def _speed(settings: dict[str, Any], workers: int, iterations: int, say: Say) -> Speed:
+    rows = _train(settings, workers, iterations, say)
+    rate = rows.steps / median(rows.seconds)
+    return Speed(workers, round(rate, 1), round(1000 * workers / rate, 3), len(rows.seconds))

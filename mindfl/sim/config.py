@@ -16,6 +16,7 @@ from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
 from mindfl.sim.modes import check_modes
+from mindfl.spelling import known_keywords
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -85,6 +86,7 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@known_keywords
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
     """Settings of a :class:`~mindfl.sim.FederatedLeNetJob`.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,15 +24,17 @@ from mindfl.client import (
     run,
 )
 from mindfl.client.config import LENET_CLIENT
-from mindfl.errors import InterruptedRunError, OptionError, ProtocolError
+from mindfl.errors import OptionError, ProtocolError
 from mindfl.lite import LiteModel
 from mindfl.protocol import ResponseCode
 from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import now_ms, sleep_ms
+from mindfl.spelling import known_keywords
 
 
+@known_keywords
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings:
     """What a device process needs, under the names of the reference's arguments.
@@ -74,7 +75,7 @@ class DeviceSettings:
 
 class DeviceJob:
     """The three tasks of a device. Errors are those of :class:`mindfl.client.DeviceClient`, and :class:`OptionError`
-    for a setting that a task lacks."""
+    for a setting that a task lacks. Until a task ends, and after Ctrl-C, the model files are as before."""
 
     def __init__(self, settings: DeviceSettings) -> None:
         self.settings = settings
@@ -86,7 +87,7 @@ class DeviceJob:
         """
         if self.settings.train_data is None:
             raise OptionError("training needs train_data", hint="--train_data_dir IMAGES,LABELS or a user's folder")
-        with _interruptible(), self._transport() as transport:
+        with self._transport() as transport:
             client = self._client(self.settings.train_data, self.settings.eval_data)
             with closing(client.train()) as flow:
                 result = run(flow, transport, now_ms, sleep_ms)
@@ -99,11 +100,7 @@ class DeviceJob:
 
     def get_model(self) -> int:
         """Fetch the server's latest model into the model files; return its iteration."""
-        with (
-            _interruptible(),
-            self._transport() as transport,
-            closing(self._client(None, None).get_model()) as flow,
-        ):
+        with self._transport() as transport, closing(self._client(None, None).get_model()) as flow:
             return run(flow, transport, now_ms, sleep_ms)
 
     def infer(self) -> NDArray[np.int_]:
@@ -111,8 +108,7 @@ class DeviceJob:
         data = self.settings.infer_data or self.settings.eval_data
         if data is None:
             raise OptionError("inference needs infer_data", hint="--infer_data_dir IMAGES,LABELS or a user's folder")
-        with _interruptible():
-            return self._client(None, data, infers=True).inference()
+        return self._client(None, data, infers=True).inference()
 
     def _transport(self) -> HttpTransport:
         if self.settings.server is None:
@@ -153,11 +149,3 @@ class DeviceJob:
             settings.infer_weight_name,
         )
         return DeviceClient(config, trainer, now_ms, log, files)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise InterruptedRunError("interrupted", hint="the model file is as before") from None

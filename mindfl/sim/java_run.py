@@ -96,10 +96,10 @@ class JavaRun:
 
     def rows(self) -> Generator[IterationRow, None, None]:
         """Run the clients to their ends; raises what :meth:`JavaClients.run` does, after the rows."""
-        failure: MindflError | None = None
+        failure: MindflError | KeyboardInterrupt | None = None
         try:
             self.clients.run()
-        except MindflError as error:
+        except (MindflError, KeyboardInterrupt) as error:
             failure = error
         started = [log.iterations for log in self.clients.logs.values()]
         self.iterations = max([*started, 0]) or self.iterations

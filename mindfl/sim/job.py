@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset
-from mindfl.errors import InterruptedRunError, StorageError
+from mindfl.errors import StorageError
 from mindfl.files import make_dir, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
@@ -31,9 +31,10 @@ from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.privacy import Spending
-from mindfl.sim.reporter import Reporter, Silent
+from mindfl.sim.reporter import PythonReporter, Reporter, Silent
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.stacks import Materials, Run, Stack
+from mindfl.spelling import check_keywords
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from mindfl.sim.java import JavaOutcome
     from mindfl.sim.stacks import Server
 
-__all__ = ["ClientFiles", "FederatedLeNetJob", "Reporter", "Silent"]
+__all__ = ["ClientFiles", "FederatedLeNetJob", "PythonReporter", "Reporter", "Silent"]
 
 SINGLE = "single"
 """Task of Java clients for one record: any text but the three known ones, the tutorial says."""
@@ -66,9 +67,10 @@ class ClientFiles:
 class FederatedLeNetJob:
     """A federated job: LeNet on a writer-partitioned data set, simulated devices, embedded server.
 
-    Keyword arguments are those of :class:`~mindfl.sim.config.JobConfig`, plus ``reporter``. Every method can be called
-    alone and again: what it needs is made first, what is there already is kept. With ``stack="federated"`` the server
-    is MindSpore Federated's own, with ``clients="java"`` the clients are.
+    Keyword arguments are those of :class:`~mindfl.sim.config.JobConfig`, plus ``reporter``: without one, warnings go
+    through ``warnings`` as :class:`~mindfl.errors.MindflWarning`, and stages to the logger ``mindfl``. Every method can
+    be called alone and again: what it needs is made first, what is there already is kept. With ``stack="federated"``
+    the server is MindSpore Federated's own, with ``clients="java"`` the clients are.
 
     Servers and processes that a method started are ended when it returns; in a ``with`` block, at the end of the block.
     ``server`` is the one in use (a :class:`~mindfl.server.Coordinator` or a
@@ -86,10 +88,11 @@ class FederatedLeNetJob:
     model: ClassVar[str] = "lenet"
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Any) -> None:
+        check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
         self.config = JobConfig(**{"model": type(self).model, **settings})
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
-        self._report: Reporter = reporter or Silent()
+        self._report: Reporter = reporter or PythonReporter()
         self._artefacts = Artefacts(self.config)
         self._files = ResultFiles(self.config)
         self._stack = Stack(self.config, self._report)
@@ -146,8 +149,8 @@ class FederatedLeNetJob:
     def train(self) -> TrainingResult:
         """Run the federated iterations, writing logs, history, picture, summary and models into the work folder.
 
-        Raises :class:`ClientError` naming the client that failed, :class:`InterruptedRunError` after Ctrl-C; what was
-        finished by then is kept, and written up, in both cases.
+        Raises :class:`ClientError` naming the client that failed, ``KeyboardInterrupt`` after Ctrl-C; what was finished
+        by then is kept, and written up, in both cases.
         """
         with self._working():
             model = self._starting_model()
@@ -222,8 +225,6 @@ class FederatedLeNetJob:
 
                     check_java(self.config)
                 yield
-        except KeyboardInterrupt:
-            raise InterruptedRunError("interrupted", hint="what was finished is kept") from None
         finally:
             if not self._in_block:
                 self.close()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindfl.cli import main
-from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.errors import OptionError
 from mindfl.sim import JobConfig
 from mindfl.sim.experiment import FILES, Experiment, run_experiment
 from mindfl.sim.history import History, IterationRow
@@ -87,7 +87,7 @@ def test_setting_is_the_tutorials(models: Path, writers: Path, tmp_path: Path, r
         raise KeyboardInterrupt
 
     recorder.row = stop
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(KeyboardInterrupt):
         run_experiment(train_dataset=writers, train_model_path=models, work_dir=tmp_path, reporter=recorder)
     report = (tmp_path / "experiment.md").read_text()
     assert "20 epochs, batch 32, init lecun" in report
@@ -189,7 +189,7 @@ def test_interrupted_run_shows_what_ended(run: Callable[..., Experiment], tmp_pa
         raise KeyboardInterrupt
 
     recorder.row = stop
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(KeyboardInterrupt):
         run(iterations=5, reporter=recorder)
     report = (tmp_path / "run" / "experiment.md").read_text()
     assert "3 clients, 1 iteration, 1 epoch" in report and "sha256" not in report

@@ -13,7 +13,6 @@ from mindfl.cli import main
 from mindfl.errors import (
     ClientError,
     DataError,
-    InterruptedRunError,
     ModelFormatError,
     SimulationError,
     StorageError,
@@ -115,7 +114,7 @@ def test_failure_keeps_the_iterations_before_it(make_job, own_bins: Path, tmp_pa
     LiteModel.load(job.trained_model_path)
 
 
-def test_keyboard_interrupt_becomes_one_error(make_job, tmp_path: Path) -> None:
+def test_keyboard_interrupt_passes_through(make_job, tmp_path: Path) -> None:
     class Impatient:
         stage = warning = row = staticmethod(lambda _: None)
 
@@ -123,7 +122,7 @@ def test_keyboard_interrupt_becomes_one_error(make_job, tmp_path: Path) -> None:
             if progress.iteration == 2:
                 raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(KeyboardInterrupt):
         make_job(reporter=Impatient()).run()
     assert "interrupted after 1 of 2 iterations" in (tmp_path / "run" / "summary.txt").read_text()
 

@@ -317,5 +317,15 @@ class TestObject:
 
 
 def test_only_the_documented_names() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(OptionError, match="FederatedLeNetJob has no keyword no_such_setting") as caught:
         FederatedLeNetJob(no_such_setting=1)
+    assert caught.value.hint == "see help(FederatedLeNetJob)"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("clinet_num", "client_num"), ("jarPath", "jar_path"), ("Iterations", "iterations")]
+)
+def test_a_keyword_that_is_nearly_right_is_suggested(wrong: str, right: str) -> None:
+    with pytest.raises(OptionError, match=wrong) as caught:
+        FederatedLeNetJob(**{wrong: 1})
+    assert caught.value.hint == f"did you mean {right}?"

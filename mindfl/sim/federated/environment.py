@@ -23,6 +23,7 @@ from mindfl.convert.library import offline
 from mindfl.errors import FetchError, OptionError, SimulationError, StorageError
 from mindfl.files import PathLike, cache_dir, make_dir
 from mindfl.locks import Lock, acquire, awaited, holder
+from mindfl.notices import announce
 
 Report = Callable[[str], None]
 
@@ -70,7 +71,7 @@ def silent(text: str) -> None:
     """Report nothing."""
 
 
-def install(python: PathLike | None = None, *, report: Report = silent) -> Path:
+def install(python: PathLike | None = None, *, report: Report = announce) -> Path:
     """Return the interpreter of the environment, which is made first where it is missing (3 GB, minutes).
 
     ``python`` is a Python 3.7 to 3.9 to make it with, or one that has MindSpore Federated already and is then used

@@ -13,8 +13,9 @@ import numpy as np
 
 from mindfl.errors import ProtocolError, SimulationError, TlsError
 from mindfl.files import PathLike, atomic_path, make_dir
+from mindfl.notices import announce
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles, write_config
-from mindfl.sim.federated.environment import Report, install, silent
+from mindfl.sim.federated.environment import Report, install
 from mindfl.sim.federated.folder import clear, locked
 from mindfl.sim.federated.management import FederatedState, Management
 from mindfl.sim.federated.ports import Addresses, choose_addresses
@@ -39,7 +40,8 @@ class FederatedServer:
         work_dir: everything is written into ``federated`` in it; one stack at a time can use it.
         config: the job.
         initial_weights: float32 arrays of any shape by name.
-        report: is given lines of progress; warnings begin with "warning: ".
+        report: is given lines of progress; warnings begin with "warning: ". By default these are warnings of Python,
+            and the rest is logged.
         registry: records the processes; None: that of ``work_dir``.
 
     A context manager: :meth:`start` on entering, :meth:`stop` on leaving. ``fl_name`` is the job's name on the server.
@@ -58,7 +60,7 @@ class FederatedServer:
         config: FederatedConfig,
         initial_weights: Weights,
         *,
-        report: Report = silent,
+        report: Report = announce,
         registry: ProcessRegistry | None = None,
     ) -> None:
         from mindfl.sim.processes import ProcessRegistry

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mindfl.data.folder import local_path
-from mindfl.errors import ClientError, InterruptedRunError, MindflError, OptionError, SimulationError
+from mindfl.errors import ClientError, MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, write_atomic
 from mindfl.models import interrupt_held_back
+from mindfl.notices import announce
 from mindfl.sim.artefacts import locked
 from mindfl.sim.config import default_workers
 from mindfl.sim.federation import Observer, Progress
@@ -56,7 +57,8 @@ class JavaClients:
     Args:
         clients: their files; see :func:`mindfl.sim.java.client_files`.
         registry: records the processes, so that they can be ended whatever happens to this one.
-        report: is told, in a line of text, what goes on.
+        report: is told, in a line of text, what goes on; warnings begin with "warning: ". By default these are
+            warnings of Python, and the rest is logged.
         observer: is told of each upload, as by mindfl's own clients.
     """
 
@@ -67,7 +69,7 @@ class JavaClients:
         clients: Sequence[JavaClientFiles],
         *,
         registry: ProcessRegistry,
-        report: Callable[[str], None] = lambda text: None,
+        report: Callable[[str], None] = announce,
         observer: Observer = lambda progress: None,
     ) -> None:
         if not clients:
@@ -116,8 +118,8 @@ class JavaClients:
 
         One that cannot even start ends the others, as they have the same jars. Otherwise a client's failure is for the
         end, when the others are through. Raises :class:`ClientError` or :class:`SimulationError` for the first client
-        that failed, with the last lines of its log; :class:`InterruptedRunError` after Ctrl-C. ``outcomes``, ``logs``
-        and ``rows()`` can be asked afterwards in each case, and no client runs any more.
+        that failed, with the last lines of its log; ``KeyboardInterrupt`` after Ctrl-C. ``outcomes``, ``logs`` and
+        ``rows()`` can be asked afterwards in each case, and no client runs any more.
         """
         self._clients = [client.afresh() for client in self._clients]
         if self._settings.task == INFERENCE:
@@ -125,9 +127,6 @@ class JavaClients:
         with locked(self._clients[0].folder):
             try:
                 self._run_all(self._limit())
-            except KeyboardInterrupt:
-                hint = "the Java clients were ended; their logs are kept"
-                raise InterruptedRunError("interrupted", hint=hint) from None
             finally:
                 self._end_all()
         self._raise_failure()

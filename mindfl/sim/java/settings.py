@@ -10,6 +10,7 @@ from pathlib import Path
 from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
+from mindfl.spelling import known_keywords
 
 TRAIN, INFERENCE, GET_MODEL = "train", "inference", "getModel"
 
@@ -22,6 +23,7 @@ _CHOICES = {
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 
 
+@known_keywords
 @dataclass(frozen=True, kw_only=True)
 class JavaSettings:
     """How Java clients are started. Names, order and defaults are those of the tutorial's ``run_client_x86.py``.

@@ -14,9 +14,10 @@ import numpy as np
 
 from mindfl._version import __version__
 from mindfl.data import Dataset
-from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.notices import logger
 from mindfl.sim.artefacts import Artefacts, check_model, locked
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users
@@ -26,11 +27,12 @@ from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import server_settings
-from mindfl.sim.reporter import Reporter, Silent
+from mindfl.sim.reporter import PythonReporter, Reporter
 from mindfl.sim.study.costs import measured_costs
 from mindfl.sim.study.modes import Mode, chosen_modes
 from mindfl.sim.study.report import FILES, write_study
 from mindfl.sim.study.results import ModeResult, Study
+from mindfl.spelling import did_you_mean
 
 _DEFAULT_DIR = "mindfl_privacy"
 #: settings of a job that a study has too; the others belong to modes, or to parts that it does not measure
@@ -52,7 +54,6 @@ SETTINGS = (
     "workers",
 )
 _DEFAULTS = {"work_dir": _DEFAULT_DIR, "client_num": 50, "iterations": 20, "epochs": 20, "batch_size": 32}
-_RESUME = "the modes that ended are kept; the same command goes on with the others"
 
 
 class StudyReporter(Reporter, Protocol):
@@ -62,9 +63,10 @@ class StudyReporter(Reporter, Protocol):
         """Mode ``number`` of ``modes`` begins; or its result is there already."""
 
 
-class _Silent(Silent):
+class _PythonReporter(PythonReporter):
     def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
-        """Ignore."""
+        """Log it."""
+        logger.info("mode %d of %d: %s%s", number, modes, mode.name, ", done already" if kept else "")
 
 
 def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | None = None, **settings: Any) -> Study:
@@ -77,19 +79,16 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
 
     Each mode has a folder of its own in the work folder, with what a job writes. A mode whose result is there, made
     with the same settings from the same data and model, is not run again. Raises :class:`OptionError`, and what a job
-    raises; the modes that ended by then are written up.
+    raises; the modes that ended by then are written up, also after Ctrl-C.
     """
     chosen = chosen_modes(modes)
     given = {name: value for name, value in settings.items() if value is not None}
-    if unknown := given.keys() - set(SETTINGS):
-        raise OptionError(f"{min(unknown)} is no setting of this study", hint=f"it has {', '.join(SETTINGS)}")
+    for name in given.keys() - set(SETTINGS):
+        raise OptionError(f"{name} is no setting of this study", hint=did_you_mean(name, SETTINGS))
     config = JobConfig(**{**_DEFAULTS, **given})
-    try:
-        with locked(config.work_dir):
-            load_matplotlib()
-            return _Runner(config, chosen, reporter or _Silent()).run()
-    except (KeyboardInterrupt, InterruptedRunError):
-        raise InterruptedRunError("interrupted", hint=_RESUME) from None
+    with locked(config.work_dir):
+        load_matplotlib()
+        return _Runner(config, chosen, reporter or _PythonReporter()).run()
 
 
 class _Runner:

@@ -1,0 +1,68 @@
+"""What was probably meant by a word that is not known, and keyword arguments that are refused with that suggestion."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+from mindfl.errors import OptionError
+
+CallableT = TypeVar("CallableT", bound=Callable[..., Any])
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the word of ``known`` that ``word`` nearly is; None where there is none.
+
+    Upper and lower case, dashes, underscores and spaces make no difference.
+
+    Example:
+        >>> nearest("clinet-num", ["client_num", "seed"])
+        'client_num'
+    """
+    by_letters = {_letters(name): name for name in known}
+    matches = difflib.get_close_matches(_letters(word), by_letters, 1, cutoff=0.75)
+    return by_letters[matches[0]] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the nearest word of ``known``; where there is none, a hint that lists them all."""
+    names = list(known)
+    near = nearest(word, names)
+    return f"choose one of {', '.join(names)}" if near is None else f"did you mean {near}?"
+
+
+def check_keywords(given: Mapping[str, object], known: Iterable[str], owner: str) -> None:
+    """Raise :class:`OptionError` for the first of ``given`` that ``owner`` does not know."""
+    names = set(known)
+    for name in given:
+        if name not in names:
+            near = nearest(name, sorted(names))
+            hint = f"did you mean {near}?" if near else f"see help({owner})"
+            raise OptionError(f"{owner} has no keyword {name}", hint=hint)
+
+
+def known_keywords(target: CallableT) -> CallableT:
+    """Decorate a function, or a class with keyword arguments: an unknown keyword is an :class:`OptionError`."""
+    parameters = inspect.signature(target).parameters.values()
+    known = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    name = target.__name__
+    if isinstance(target, type):
+        target.__init__ = _checked(target.__init__, known, name)  # type: ignore[misc]
+        return target
+    return _checked(target, known, name)
+
+
+def _checked(function: CallableT, known: Iterable[str], owner: str) -> CallableT:
+    @wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        check_keywords(keywords, known, owner)
+        return function(*arguments, **keywords)
+
+    return checked  # type: ignore[return-value]
+
+
+def _letters(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())
