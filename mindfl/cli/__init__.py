@@ -6,17 +6,16 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import click
 
 from mindfl._version import __version__
+from mindfl.cli.interrupts import Interrupts
 from mindfl.errors import InterruptedRunError, MindflError, MindflWarning, OptionError, StorageError
 
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
@@ -85,16 +84,28 @@ def root() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with a documented exit code (docs/errors.md); never shows a traceback for an
-    error that mindfl understands. SIGTERM ends a command as Ctrl-C does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    error that mindfl understands. SIGTERM and SIGHUP end a command as Ctrl-C does."""
+    interrupts = Interrupts()
     _prepare_streams()
+    code: object = None
     try:
         with _warnings_as_lines():
-            _run(arguments)
+            _run(arguments, interrupts)
+        code = 0
+    except KeyboardInterrupt:  # while the command's end was being told
+        sys.exit(code := InterruptedRunError.exit_code)
+    except SystemExit as leaving:
+        code = leaving.code
+        raise
     finally:
+        interrupts.settle()
         _give_up(sys.stderr)
+        if arguments is None and isinstance(code, int):
+            with suppress(OSError):
+                sys.stdout.flush()
+            interrupts.leave(code)
+        else:
+            interrupts.restore()
 
 
 @contextmanager
@@ -115,9 +126,10 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-def _run(arguments: list[str] | None) -> None:
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> None:
     try:
         root.main(arguments, prog_name="mindfl", standalone_mode=False)
+        interrupts.settle()
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except click.UsageError as error:
@@ -125,6 +137,7 @@ def _run(arguments: list[str] | None) -> None:
     except MindflError as error:
         _fail(error)
     except (KeyboardInterrupt, click.Abort):
+        interrupts.settle()
         _fail(InterruptedRunError("interrupted"))
     except (_ReaderGoneError, BrokenPipeError):
         _give_up(sys.stdout)
@@ -154,20 +167,6 @@ def _give_up(stream: TextIO) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise ``KeyboardInterrupt``, and again a moment later where a destructor or a callback from C loses it.
-
-    From then on objects that were interrupted while they were made fail in their destructors: that is not shown.
-    """
-    sys.unraisablehook = _insist
-    raise KeyboardInterrupt
-
-
-def _insist(lost: sys.UnraisableHookArgs) -> None:
-    if issubclass(lost.exc_type, KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
 
 
 def _refuse(error: click.UsageError) -> None:

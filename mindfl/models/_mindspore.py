@@ -37,24 +37,27 @@ def import_mindspore() -> ModuleType:
 
 @contextmanager
 def interrupt_held_back() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, which then raises ``KeyboardInterrupt``.
+    """Hold SIGINT and SIGTERM back until the end of the block; the first that came is then raised as if it came there.
 
     Interrupted in the middle of its import, MindSpore crashes the interpreter on its way out. Once it compiles a graph
     it has a handler of its own for SIGINT, which ends the process with SIGTERM and leaves temporary files behind;
-    therefore SIGTERM is held back too, and both handlers are put back at the end.
+    therefore SIGTERM is held back too, and both handlers are put back at the end. Ignored signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
-    previous = {number: signal.signal(number, lambda number, frame: held.append(number)) for number in _HELD_BACK}
+    previous = {number: signal.getsignal(number) for number in _HELD_BACK}
+    for number, handler in previous.items():
+        ignored = handler is signal.SIG_IGN  # as SIGINT by what a script starts with &
+        signal.signal(number, handler if ignored else lambda number, frame: held.append(number))
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if held:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(held[0])
 
 
 def has_avx512(cpu_flags: Path = _CPU_FLAGS) -> bool:

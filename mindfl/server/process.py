@@ -39,7 +39,7 @@ from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
 from mindfl.server.settings.budget import within_budget
-from mindfl.server.signals import stop_signal
+from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Storage
 from mindfl.server.tls import ServerTls, load_tls
@@ -69,8 +69,8 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     prefix = settings.client.http_url_prefix
     if prefix and not prefix.startswith("/"):
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")
-    with ExitStack() as stack, _collecting_rarely():
-        return asyncio.run(_Server(options, settings, stack, tell).run(ready))
+    with stop_signal() as stopping, ExitStack() as stack, _collecting_rarely():
+        return asyncio.run(_Server(options, settings, stack, tell).run(ready, stopping))
 
 
 def _if_read(tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -133,10 +133,10 @@ class _Server:
         self._reporter.then(self._begin)
         stack.callback(self._begun.set)
 
-    async def run(self, ready: Callable[[str], None]) -> Signals:
+    async def run(self, ready: Callable[[str], None], stop: StopSignal) -> Signals:
         """Serve until a signal comes."""
         self._serving = serving = self._member() if self._options.cluster else self._alone()
-        stopping = stop_signal()
+        stopping = stop.future()
         starting = asyncio.create_task(serving.start(self._sockets, self._manage_sockets, self._tls))
         try:
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -139,27 +139,6 @@ def test_json_of_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_interrupt_that_a_destructor_loses_is_raised_again(python) -> None:
-    script = """
-import signal
-from mindfl.cli import main
-
-class Deaf:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-main(["--version"])
-deaf = Deaf()
-try:
-    del deaf
-    signal.pause()
-except KeyboardInterrupt:
-    print("heard")
-"""
-    outcome = python("-c", script)
-    assert outcome.out.splitlines()[-1] == "heard" and outcome.err == ""
-
-
 class TestDoctor:
     NAMES = (
         *("Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),

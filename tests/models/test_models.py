@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -116,15 +117,37 @@ def test_the_users_onednn_setting_stays() -> None:
     assert "cpu,isa:Intel SSE4.1" in output
 
 
-def test_interrupt_is_held_back_to_the_end_of_the_block() -> None:
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    reached = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with pytest.raises(KeyboardInterrupt), interrupt_held_back():
+@pytest.fixture
+def raised() -> Iterator[list[int]]:
+    """Return a list to which SIGINT and SIGTERM are added when they come."""
+    numbers: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: numbers.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_held_back_to_the_end_of_the_block_and_comes_as_itself(raised: list[int], number: int) -> None:
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with interrupt_held_back():
+        with interrupt_held_back():
             signal.raise_signal(number)
-            reached.append(number)
-    assert reached == [signal.SIGINT, signal.SIGTERM]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+        assert raised == []
+    assert raised == [number]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_an_ignored_signal_stays_ignored_in_the_block(raised: list[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as what a script starts with & has it
+    with interrupt_held_back():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert raised == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_other_threads_may_use_the_block() -> None:

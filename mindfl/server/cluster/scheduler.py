@@ -13,7 +13,7 @@ from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.place import find_store, keeper_tls
 from mindfl.server.http import Address, Listeners, bound_address, listen
 from mindfl.server.settings import read_settings
-from mindfl.server.signals import stop_signal
+from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.tls import ServerTls, load_tls
 
 
@@ -41,8 +41,8 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
     store, internal = find_store(settings, options.state_dir), keeper_tls(settings)
     sockets = listen(address, "--manage_address")
 
-    async def run() -> signal.Signals:
-        stopping = stop_signal()
+    async def run(stop: StopSignal) -> signal.Signals:
+        stopping = stop.future()
         listeners = Listeners()
         line = KeeperLine(store.keeper, tls=internal)
         try:
@@ -54,7 +54,8 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
             await line.close()
 
     try:
-        return asyncio.run(run())
+        with stop_signal() as stop:
+            return asyncio.run(run(stop))
     finally:
         for listening in sockets:
             listening.close()

@@ -115,7 +115,10 @@ def _answering_redis(settings: JobSettings, tell: Tell) -> str | None:
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """Yield a list that holds the signal after ``KeyboardInterrupt``; a second one ends this process at once."""
+    """Yield a list that holds the signal after ``KeyboardInterrupt``; a second one ends this process at once.
+
+    Ignored signals stay ignored.
+    """
     received: list[signal.Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -125,7 +128,10 @@ def _signals() -> Iterator[list[signal.Signals]]:
         received.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, note)
     try:
         yield received
     finally:

@@ -1,0 +1,86 @@
+"""How signals end a command: by ``KeyboardInterrupt`` while it works, not at all once its exit code is known."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_RETRY_SECONDS = 0.05
+_SAME_WISH_SECONDS = 1.0
+
+
+class Interrupts:
+    """Handlers of the signals that end a command, from its creation on; those that are ignored stay so.
+
+    SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``. One that comes within a second of another is the same wish,
+    such as from a terminal and from a parent that passes it on: it leaves the cleaning up alone. What a destructor or a
+    callback from C loses is raised again by SIGALRM.
+    """
+
+    def __init__(self) -> None:
+        self._settled = False
+        self._exit_code: int | None = None
+        self._last = -math.inf
+        self._hook = sys.unraisablehook
+        self._previous: dict[int, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python takes signals in the main thread only
+        for number in (*_ENDING, signal.SIGALRM):
+            if (previous := signal.getsignal(number)) is not signal.SIG_IGN:
+                self._previous[number] = signal.SIG_DFL if previous is None else previous
+                signal.signal(number, self._retry if number == signal.SIGALRM else self._interrupt)
+
+    def settle(self) -> None:
+        """Raise nothing from now on: the command has come to its end."""
+        self._settled = True
+
+    def restore(self) -> None:
+        """Put back what was there before."""
+        sys.unraisablehook = self._hook
+        if self._previous:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def leave(self, exit_code: int) -> None:
+        """Let a signal end the process at once with ``exit_code``, until Python drops its handlers; then ignore it.
+
+        To be called when nothing is left to be written: the last that a command of its own process does.
+        """
+        self._exit_code = exit_code
+        # Python gives handled signals back their default, death, well before it has taken its modules apart.
+        atexit.register(self._ignore)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        same, self._last = now - self._last < _SAME_WISH_SECONDS, now
+        if not same or self._settled:
+            self._raise()
+
+    def _retry(self, number: int, frame: FrameType | None) -> None:
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._exit_code is not None:
+            os._exit(self._exit_code)
+        if not self._settled:
+            # From now on objects that were interrupted while they were made fail in their destructors: not shown.
+            sys.unraisablehook = _insist
+            raise KeyboardInterrupt
+
+    def _ignore(self) -> None:
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _insist(lost: sys.UnraisableHookArgs) -> None:
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
