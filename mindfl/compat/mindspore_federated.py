@@ -3,48 +3,87 @@
     from mindfl.compat.mindspore_federated import Callback, FeatureMap, FLServerJob, FlSchedulerJob, SSLConfig
 
 One job per process, run from the main thread, as there. Servers with the same ``fl_name`` and
-``distributed_cache.address`` in their YAML share one job, and a scheduler finds it. What is refused raises
-:class:`mindfl.MindflError`.
+``distributed_cache.address`` in their YAML share one job, and a scheduler finds it. What is refused raises a
+``RuntimeError`` as there, in the same words where the reference has some; it is a :class:`mindfl.MindflError` too.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import OptionError
+from mindfl.compat.refusals import (
+    as_runtime_error,
+    check_number,
+    check_text,
+    refused,
+    refusing,
+    refusing_settings,
+)
+from mindfl.errors import ModelFormatError, OptionError, StorageError
 from mindfl.server.checkpoint import latest
 from mindfl.server.cluster import SchedulerOptions, run_scheduler
-from mindfl.server.initial import initial_weights
+from mindfl.server.http import Address
+from mindfl.server.initial import MODEL_FILES, initial_weights
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.options import ServerOptions
 from mindfl.server.process import run_server
-from mindfl.server.settings import read_settings, require_supported
+from mindfl.server.settings import JobSettings, read_settings, require_supported
 
 __all__ = ["Callback", "CallbackContext", "FLServerJob", "FeatureItem", "FeatureMap", "FlSchedulerJob", "SSLConfig"]
 
 _logger = logging.getLogger("mindfl.server")
 
 
-@dataclass
-class SSLConfig:
-    """The passwords of the certificates that the YAML file names. ``client_password`` is not needed here."""
+_CERTIFICATES = ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")
 
-    server_password: str = field(repr=False)
-    client_password: str = field(repr=False)
+
+class SSLConfig:
+    """The passwords of the certificates that the YAML file names. ``client_password`` is not needed here.
+
+    Paths, ``cipher_list`` and days are for the reference's vertical jobs; a server takes those of its YAML file.
+    """
+
+    def __init__(
+        self,
+        server_password: str,
+        client_password: str,
+        server_cert_path: str | None = None,
+        client_cert_path: str | None = None,
+        ca_cert_path: str | None = None,
+        crl_path: str | None = None,
+        cipher_list: str | None = None,
+        cert_expire_warning_time_in_day: int = 90,
+    ) -> None:
+        check_text("server_password", server_password)
+        check_text("client_password", client_password)
+        unused = (server_cert_path, client_cert_path, ca_cert_path, cipher_list)
+        for name, value in zip(_CERTIFICATES, unused, strict=True):
+            if value is not None:
+                check_text(name, value)
+        if crl_path not in (None, ""):
+            check_text("crl_path", crl_path)
+        check_number("cert_expire_warning_time_in_day", cert_expire_warning_time_in_day)
+        self.server_password = server_password
+        self.client_password = client_password
+        if any(unused) or crl_path:
+            _logger.warning("paths and ciphers of an SSLConfig have no effect: a server takes those of its YAML file")
+
+    def __repr__(self) -> str:
+        return "SSLConfig()"
 
 
 @dataclass(eq=False)
 class FeatureItem:
     """One weight: float32, any shape. ``require_aggr`` False: it keeps its value, whatever devices upload.
 
-    Raises :class:`OptionError` for anything else.
+    Raises ``RuntimeError`` for anything else.
     """
 
     feature_name: str
@@ -52,9 +91,12 @@ class FeatureItem:
     require_aggr: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, np.ndarray) or self.data.dtype != np.float32 or self.data.size == 0:
-            found = f"{self.data.dtype} {self.data.shape}" if isinstance(self.data, np.ndarray) else type(self.data)
-            raise OptionError(f"feature {self.feature_name} must be a NumPy array of float32 with values, not {found}")
+        if not isinstance(self.data, np.ndarray):
+            raise refused("The type of parameter 'data' is expected to be instance of numpy.ndarray")
+        if self.data.dtype != np.float32:
+            raise refused(f"The value type of parameter 'data' is expected to be float32, but got {self.data.dtype}")
+        if self.data.size == 0:
+            raise refused("The value size of parameter 'data' is expected to > 0")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,7 +158,7 @@ class FLServerJob:
 
     ``http_server_address``: where devices connect. ``tcp_server_ip``: where servers on other machines find this one.
     ``checkpoint_dir``, if it exists when the job is run: a folder for the model of each iteration,
-    from which a new job begins. Raises :class:`OptionError` for settings that cannot be used.
+    from which a new job begins. Raises ``RuntimeError`` for arguments and settings that cannot be used.
     """
 
     def __init__(
@@ -127,13 +169,21 @@ class FLServerJob:
         checkpoint_dir: str = "./fl_ckpt/",
         ssl_config: SSLConfig | None = None,
     ) -> None:
-        self._settings = read_settings(yaml_config)
-        require_supported(self._settings)
+        for name, value in (
+            ("yaml_config", yaml_config),
+            ("http_server_address", http_server_address),
+            ("tcp_server_ip", tcp_server_ip),
+            ("checkpoint_dir", checkpoint_dir),
+        ):
+            check_text(name, value)
+        self._password = _password(ssl_config)
+        self._settings = _settings(yaml_config)
+        with refusing():
+            require_supported(self._settings)
         self._yaml_config = yaml_config
         self._http_server_address = http_server_address
         self._tcp_server_ip = tcp_server_ip
         self._checkpoint_dir = checkpoint_dir
-        self._password = _password(ssl_config)
 
     def run(
         self,
@@ -143,13 +193,25 @@ class FLServerJob:
         """Serve until SIGTERM or SIGINT.
 
         ``feature_map``: the initial weights, or a ``.ckpt``, ``.mindir``, ``.ms`` or ``.npz`` file with them, taken as
-        they lie. It may be missing where the checkpoint folder holds a model. Raises :class:`OptionError`, and
-        :class:`StorageError` for files that cannot be used.
+        they lie. It may be missing where the checkpoint folder holds a model. Raises ``RuntimeError`` for arguments and
+        files that cannot be used, and where the job runs with other weights or settings.
         """
         if callback is not None and not isinstance(callback, Callback):
-            raise OptionError(f"callback must be a Callback, not {type(callback)}")
+            raise refused(
+                "Parameter 'callback' is expected to be instance of Callback when it's not None, but"
+                f" got {type(callback)}."
+            )
+        with refusing(self._settings):
+            self._run(feature_map, callback)
+
+    def _run(self, feature_map: object, callback: Callback | None) -> None:
         folder = Path(self._checkpoint_dir)
         features = _features(feature_map, folder, self._settings.fl_name)
+        try:
+            Address.parse(self._http_server_address, "http_server_address")
+        except OptionError as error:
+            text = f"The format of http server address '{self._http_server_address}' is invalid"
+            raise refused(text, str(error)) from None
         options = ServerOptions(
             config=self._yaml_config,
             model={name: item.data for name, item in features.items()},
@@ -168,14 +230,16 @@ class FlSchedulerJob:
     """The scheduler of the job that ``yaml_config`` describes: it answers on ``manage_address``."""
 
     def __init__(self, yaml_config: str, manage_address: str, ssl_config: SSLConfig | None = None) -> None:
-        read_settings(yaml_config)
-        self._options = SchedulerOptions(
-            config=yaml_config, manage_address=manage_address, password=_password(ssl_config)
-        )
+        check_text("yaml_config", yaml_config)
+        check_text("manage_address", manage_address)
+        password = _password(ssl_config)
+        self._settings = _settings(yaml_config)
+        self._options = SchedulerOptions(config=yaml_config, manage_address=manage_address, password=password)
 
     def run(self) -> None:
         """Answer until SIGTERM or SIGINT."""
-        run_scheduler(self._options, ready=lambda url: _logger.info("ready %s", url))
+        with refusing(self._settings):
+            run_scheduler(self._options, ready=lambda url: _logger.info("ready %s", url))
 
 
 class _Hooks:
@@ -214,6 +278,13 @@ class _Hooks:
             _logger.warning("the callback's %s failed: %r", name, error, exc_info=True)
 
 
+def _settings(yaml_config: str) -> JobSettings:
+    if not Path(yaml_config).exists():
+        raise refused(f"yaml config file {yaml_config} not exist")
+    with refusing_settings(yaml_config):
+        return read_settings(yaml_config)
+
+
 def _features(given: object, folder: Path, fl_name: str) -> Mapping[str, FeatureItem]:
     """Return the initial weights in the form in which they will be handed to the callback."""
     features = FeatureMap()
@@ -222,27 +293,53 @@ def _features(given: object, folder: Path, fl_name: str) -> Mapping[str, Feature
     elif isinstance(given, Mapping):
         for name, values in given.items():
             features.add_feature(name, values)
-    elif isinstance(given, str | Path):
-        for name, values in initial_weights(given, kchw=False).items():
-            features.add_feature(name, values)
-    elif given is not None:
-        raise OptionError(
-            f"feature_map must be a dict of arrays, a FeatureMap or the path of a file, not {type(given)}"
-        )
     found = latest(folder, fl_name) if folder.is_dir() else None
     if found is None:
-        if given is None:
-            raise OptionError(f"feature_map is missing, and {folder} holds no checkpoint to begin with")
-        return features.feature_map()
+        if not isinstance(given, FeatureMap | Mapping):
+            features = _from_file(given)
+        return _checked(features.feature_map())
     before, newest = features.feature_map(), FeatureMap()
     for name, values in found.weights.items():
         newest.add_feature(name, values, before[name].require_aggr if name in before else True)
     return newest.feature_map()
 
 
+def _from_file(given: object) -> FeatureMap:
+    if not isinstance(given, str):
+        raise refused(
+            "The parameter 'feature_map' is expected to be instance of dict(feature_name, feature_val), FeatureMap, "
+            f"or a checkpoint or mindir file path, but got '{type(given)}'."
+        )
+    if Path(given).suffix not in MODEL_FILES:
+        raise refused(
+            "The value of parameter 'feature_map' is expected to be checkpoint file path, ends with '.ckpt', or MindIR "
+            "file path, ends with '.mindir', when the type of parameter 'feature_map' is str."
+        )
+    features = FeatureMap()
+    try:
+        for name, values in initial_weights(given, kchw=False).items():
+            features.add_feature(name, values)
+    except (ModelFormatError, StorageError) as error:
+        # MindSpore, which reads them there, raises ValueError.
+        raise as_runtime_error(type(error), ValueError)(str(error), hint=error.hint) from None
+    return features
+
+
+def _checked(items: Mapping[str, FeatureItem]) -> Mapping[str, FeatureItem]:
+    """Return ``items``. Raises an error of the reference's class for names and switches of another type."""
+    for name, item in items.items():
+        for value, kind in ((name, str), (item.require_aggr, bool | int)):
+            if not isinstance(value, kind):
+                text = f"feature {name!r} with require_aggr {item.require_aggr!r}: {value!r} has a wrong type"
+                raise as_runtime_error(OptionError, TypeError)(text)
+    if not items:
+        raise refused("Model size 0 cannot <=0 or >=UINT32_MAX: there are no weights")
+    return items
+
+
 def _password(ssl_config: SSLConfig | None) -> str | None:
     if ssl_config is not None and not isinstance(ssl_config, SSLConfig):
-        raise OptionError(f"ssl_config must be an SSLConfig, not {type(ssl_config)}")
+        raise refused(f"Parameter 'ssl_config' should be None or instance of SSLConfig, but got {type(ssl_config)}")
     return None if ssl_config is None else ssl_config.server_password
 
 

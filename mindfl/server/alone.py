@@ -18,13 +18,24 @@ from mindfl.server.state import Progress
 class Alone:
     """Serves ``job``. Belongs to one event loop, in which it must be made.
 
-    ``counted`` wraps what answers devices. See :class:`mindfl.server.cluster.Member`, which has the same methods.
+    ``counted`` wraps what answers devices, of which at most ``most_connections`` are connected at a time. See
+    :class:`mindfl.server.cluster.Member`, which has the same methods.
     """
 
-    def __init__(self, job: Job, management: Management, *, prefix: str, clock: Clock, counted: Counted) -> None:
+    def __init__(
+        self,
+        job: Job,
+        management: Management,
+        *,
+        prefix: str,
+        clock: Clock,
+        counted: Counted,
+        most_connections: int | None = None,
+    ) -> None:
         self._coordinator = job.coordinator
         self._management = management
         self._counted = counted
+        self._most_connections = most_connections
         self._service = HttpService(job, prefix=prefix, clock=clock)
         self.failure: asyncio.Future[StorageError] = self._service.workers.failure
 
@@ -37,7 +48,8 @@ class Alone:
         self, sockets: Sequence[socket.socket], manage_sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
     ) -> None:
         """Accept requests."""
-        await self._service.serve(self._counted(self._service.front), sockets, tls)
+        front = self._counted(self._service.front)
+        await self._service.serve(front, sockets, tls, most_connections=self._most_connections)
         self._service.front.watch_windows()
         await self._service.serve(ManagementFront(self._management, self._service.workers), manage_sockets, tls)
 

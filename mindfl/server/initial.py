@@ -91,3 +91,5 @@ _READERS: dict[str, Callable[[PathLike], Arrays]] = {
     ".ckpt": _from_ckpt,
     ".npz": _from_npz,
 }
+MODEL_FILES = tuple(_READERS)
+"""The endings of files that :func:`initial_weights` reads."""

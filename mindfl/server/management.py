@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,10 +31,19 @@ class Node:
     node_id: str
     tcp_address: str
 
+    @classmethod
+    def begun(cls, tcp_address: str, now: datetime) -> Node:
+        """Return the server at ``tcp_address`` with the id that the reference gives to one that starts at ``now``."""
+        return cls(f"{tcp_address}::{_stamp(now)}::{secrets.randbelow(100_000):05d}", tcp_address)
+
 
 def instance_name(now: datetime) -> str:
     """Return the name that the reference gives to an instance begun at ``now``."""
-    return f"i_{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
+    return f"i_{_stamp(now)}"
+
+
+def _stamp(now: datetime) -> str:
+    return f"{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
 
 
 def listed(nodes: Sequence[Node]) -> list[dict[str, str]]:

@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -232,7 +231,12 @@ class _Server:
         nodes = self._nodes()
         management = self._manage(job, lambda: nodes)
         return Alone(
-            job, management, prefix=self._settings.client.http_url_prefix, clock=self._clock, counted=self._counted
+            job,
+            management,
+            prefix=self._settings.client.http_url_prefix,
+            clock=self._clock,
+            counted=self._counted,
+            most_connections=self._most_connections,
         )
 
     def _member(self) -> Member:
@@ -249,12 +253,17 @@ class _Server:
                 internal_host=LOOPBACK if local else self._options.tcp_server_ip,
                 internal_tls=None if local else self._internal_tls(),
                 counted=self._counted,
+                most_connections=self._most_connections,
                 report=self._reporter,
                 open_job=self._open_shared,
                 manage=self._manage,
                 write_files=self._files,
             ),
         )
+
+    @property
+    def _most_connections(self) -> int:
+        return self._settings.client.connection_num * len(self._sockets)
 
     def _state_dir(self) -> Path:
         return Path(self._options.state_dir or re.sub(r"[^\w.-]+", "_", self._settings.fl_name) + "_state")
@@ -390,7 +399,8 @@ class _Server:
             )
 
     def _nodes(self) -> list[Node]:
-        return [Node(str(uuid.uuid4()), str(bound_address(listening))) for listening in self._sockets]
+        now = datetime.now(timezone.utc).astimezone()
+        return [Node.begun(str(bound_address(listening)), now) for listening in self._sockets]
 
     def _url(self, listening: socket.socket, prefix: str) -> str:
         """Return what a device is told: it puts a slash and the endpoint's name behind it."""

@@ -19,6 +19,10 @@ SNAPSHOT = "snapshot"
 Replay = Callable[[int, bytes], None]
 
 
+class StoreDownError(StorageError):
+    """What is stored elsewhere cannot be reached just now."""
+
+
 class EventJournal(Protocol):
     """Records in the order in which they were appended; see :class:`mindfl.server.journal.Journal`."""
 

@@ -14,7 +14,7 @@ import pytest
 from compat_cluster import Launch, assert_model, average, scheduler, settings
 from free_ports import free_address
 
-from mindfl.compat.mindspore_federated import FeatureMap, FlSchedulerJob, FLServerJob
+from mindfl.compat.mindspore_federated import FLServerJob
 from mindfl.errors import OptionError
 from mindfl.protocol import PlainText, RequestGetModel, encode, texts
 from mindfl.server.certificates import make_certificates
@@ -211,37 +211,3 @@ def test_a_job_with_another_model_is_not_joined(launch: Launch, folder: Path, mo
     job = FLServerJob(str(folder / "fl.yaml"), free_address(), checkpoint_dir="nowhere")
     with pytest.raises(OptionError, match="weights have other names or lengths"):
         job.run({"w": np.zeros(3, np.float32)})
-
-
-@pytest.mark.parametrize(
-    ("features", "reason"),
-    [
-        (None, "feature_map is missing"),
-        ({"w": np.zeros(3)}, "feature w must be a NumPy array of float32 with values, not float64"),
-        ({"w": [1.0]}, "feature w must be"),
-        ({"w": np.zeros(0, np.float32)}, "feature w must be"),
-        ({}, "no weights"),
-        (FeatureMap(), "no weights"),
-        (7, "feature_map must be a dict of arrays"),
-    ],
-)
-def test_features_that_cannot_be_served(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, features: object, reason: str
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-    monkeypatch.chdir(folder)
-    with pytest.raises(OptionError, match=reason):
-        FLServerJob("fl.yaml", free_address(), checkpoint_dir="nowhere").run(features)
-
-
-def test_settings_and_arguments_are_checked_when_a_job_is_made(folder: Path) -> None:
-    (folder / "fl.yaml").write_text("fl_name: x")
-    with pytest.raises(OptionError, match="fl_iteration_num is missing"):
-        FLServerJob(str(folder / "fl.yaml"), "127.0.0.1:0")
-    with pytest.raises(OptionError, match="fl_iteration_num is missing"):
-        FlSchedulerJob(str(folder / "fl.yaml"), "127.0.0.1:0")
-    settings(folder)
-    with pytest.raises(OptionError, match="ssl_config must be an SSLConfig"):
-        FLServerJob(str(folder / "fl.yaml"), "127.0.0.1:0", ssl_config="secret")
-    with pytest.raises(OptionError, match="callback must be a Callback"):
-        FLServerJob(str(folder / "fl.yaml"), "127.0.0.1:0").run({}, callback=print)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event, Thread
@@ -186,3 +187,11 @@ def test_a_body_beyond_a_megabyte_is_refused(managed: Managed) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 413
     connection.close()
+
+
+def test_the_id_of_a_server_holds_its_address_and_its_start_as_the_references_does() -> None:
+    """The real one's: 127.0.0.1:39647::2026-11-29-12:34:28.718.626::69383"""
+    node = Node.begun("127.0.0.1:39647", datetime(2026, 11, 29, 12, 34, 28, 718_626))
+    begin, _, number = node.node_id.rpartition("::")
+    assert begin == "127.0.0.1:39647::2026-11-29-12:34:28.718.626" and node.tcp_address == "127.0.0.1:39647"
+    assert number.isdecimal() and len(number) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 
 import pytest
 from http_requests import Device, chunked, coordinator, get, head, start, update
@@ -287,3 +288,23 @@ def test_several_addresses_are_one_job() -> None:
     assert ports == list(range(ports[0], ports[0] + 3))
     for each in sockets:
         each.close()
+
+
+def test_more_connections_than_connection_num_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        service = HttpService(VolatileJob(coordinator()))
+        (listening,) = listen(Address("127.0.0.1", 0), "address")
+        host, port = listening.getsockname()
+        await service.serve(service.front, [listening], most_connections=1)
+        first, kept = await asyncio.open_connection(host, port)
+        kept.write(head("/getModel", len(GET)) + GET)
+        assert (await first.readline()).startswith(b"HTTP/1.1 200")
+        second, refused = await asyncio.open_connection(host, port)
+        with suppress(ConnectionError):
+            assert await second.read() == b""
+        refused.close()
+        kept.close()
+        await service.stop()
+
+    asyncio.run(run())
+    assert "refused, too many connections are open" in caplog.text

@@ -400,7 +400,6 @@ def test_options_override_the_file_and_are_checked_alike(write: Write) -> None:
     [
         ("server_mode", "HYBRID_TRAINING"),
         ("aggregation.aggregation_type", "Scaffold"),
-        ("unsupervised.eval_type", "SILHOUETTE_SCORE"),
         ("client_verify.pki_verify", True),
         ("distributed_cache.plugin_lib_path", "/x.so"),
     ],
@@ -411,6 +410,64 @@ def test_what_cannot_be_honoured_is_read_but_no_server_starts_with_it(write: Wri
     with pytest.raises(OptionError, match=f"{key} {value} is not yet supported") as caught:
         require_supported(settings)
     assert f"{path}:" in str(caught.value)
+
+
+#: sections that the reference's own files have besides those of PLAIN
+REFERENCE = {
+    "unsupervised": {"cluster_client_num": 1000, "eval_type": "SILHOUETTE_SCORE"},
+    "encrypt": {
+        "encrypt_train_type": "NOT_ENCRYPT",
+        "privacy_eval_type": "LAPLACE",
+        "pw_encrypt": {"share_secrets_ratio": 1.0, "cipher_time_window": 3000, "reconstruct_secrets_threshold": 1},
+        "dp_encrypt": {"dp_eps": 50.0, "dp_delta": 0.01, "dp_norm_clip": 1.0},
+        "signds": {"sign_k": 0.01, "sign_eps": 100, "sign_thr_ratio": 0.6, "sign_global_lr": 0.1, "sign_dim_out": 0},
+        "laplace_eval": {"laplace_eval_eps": 230260},
+    },
+    "aggregation": {"aggregation_type": "FedAvg", "iid_rate": 0.01, "total_client_num": 7},
+    "ssl": {**SSL, "crl_path": "", "cert_expire_warning_time_in_day": 90},
+    "client_verify": {
+        "pki_verify": False,
+        "root_first_ca_path": "",
+        "root_second_ca_path": "",
+        "equip_crl_path": "",
+        "replay_attack_time_diff": 600000,
+    },
+    "distributed_cache": {
+        "type": "redis",
+        "address": "127.0.0.1:8113",
+        "plugin_lib_path": "",
+        "enable_ssl": False,
+        "cacert_filename": "",
+        "capath": "",
+        "cert_filename": "",
+        "private_key_filename": "",
+        "server_name": "",
+    },
+}
+
+
+def test_the_references_own_files_start_and_what_has_no_effect_is_named(write: Write) -> None:
+    settings = read_settings(write({**PLAIN, **REFERENCE}))
+    require_supported(settings)
+    assert [warning.partition(": ")[2] for warning in settings.warnings] == [
+        "aggregation.iid_rate has no effect: FedAvg does not use it",
+        "aggregation.total_client_num has no effect: FedAvg does not use it",
+        "distributed_cache.enable_ssl has no effect: the file's own enable_ssl decides",
+        "encrypt.privacy_eval_type has no effect: evaluation data is neither protected nor used",
+        "encrypt.laplace_eval.laplace_eval_eps has no effect: evaluation data is neither protected nor used",
+        "SILHOUETTE_SCORE is not computed: unsupervisedEval stays 0.0",
+    ]
+
+
+def test_the_encryption_of_later_files_has_its_effect(write: Write) -> None:
+    later = changed(PLAIN, "encrypt", {"encrypt_train_type": "DP_ENCRYPT", "dp_encrypt": {"dp_eps": 3.0}})
+    settings = read_settings(write(later))
+    assert (settings.encrypt.encrypt_type, settings.encrypt.dp_encrypt.dp_eps) == ("DP_ENCRYPT", 3.0)
+    assert "encrypt_type must be one of" in refusal(write, changed(later, "encrypt.encrypt_train_type", "DP"))
+    assert read_settings(write(changed(later, "encrypt.encrypt_type", "DP_ENCRYPT"))) == settings
+    text = refusal(write, changed(later, "encrypt.encrypt_type", "NOT_ENCRYPT"))
+    assert "encrypt.encrypt_train_type DP_ENCRYPT contradicts encrypt.encrypt_type NOT_ENCRYPT" in text
+    assert with_overrides(settings, {"encrypt_type": "SIGNDS"}).encrypt.encrypt_type == "SIGNDS"
 
 
 @pytest.mark.parametrize(("encrypt_type", "kept"), [("SIGNDS", False), ("PW_ENCRYPT", False), ("DP_ENCRYPT", True)])

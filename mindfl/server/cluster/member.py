@@ -17,11 +17,12 @@ from mindfl.server.cluster.forward import DeviceForward, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.membership import Membership
-from mindfl.server.cluster.store import JobStore, StoreDownError, fingerprint
+from mindfl.server.cluster.store import JobStore, fingerprint
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.state import Progress
+from mindfl.server.storage import StoreDownError
 
 _logger = logging.getLogger("mindfl.server")
 
@@ -74,7 +75,8 @@ class Member:
         await asyncio.to_thread(self._store.join, self._own.nodes)
         await self._join()
         self._follow_keeper()
-        await self._listeners.serve(self._own.counted(self._answer), sockets, tls)
+        front = self._own.counted(self._answer)
+        await self._listeners.serve(front, sockets, tls, most_connections=self._own.most_connections)
         management = ManagementForward(self._line, self._store, self._own.fl_name)
         await self._listeners.serve(management, manage_sockets, tls)
 

@@ -32,9 +32,10 @@ class Membership:
 
     ``layout`` is that of the weights it was given, ``nodes`` are its addresses. Should it keep the job, it answers the
     others on a free port of ``internal_host``, encrypted where there is ``internal_tls``. ``counted`` wraps what
-    answers devices. ``report`` is called with the record of each iteration that ends, whichever server keeps the job.
-    The rest concerns the keeper alone: ``open_job`` is given the storage and what to call at the end of each iteration,
-    ``manage`` the job and what lists its servers, ``write_files`` each record.
+    answers devices, of which at most ``most_connections`` are connected at a time. ``report`` is called with the record
+    of each iteration that ends, whichever server keeps the job. The rest concerns the keeper alone: ``open_job`` is
+    given the storage and what to call at the end of each iteration, ``manage`` the job and what lists its servers,
+    ``write_files`` each record.
     """
 
     fl_name: str
@@ -45,6 +46,7 @@ class Membership:
     internal_host: str
     internal_tls: InternalTls | None
     counted: Counted
+    most_connections: int
     report: Ended
     open_job: Callable[[Storage, Ended], DurableJob]
     manage: Callable[[DurableJob, ListNodes], Management]

@@ -9,9 +9,10 @@ import ssl
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike
 from mindfl.server.cluster.folder_store import FolderStore, job_folder
-from mindfl.server.cluster.store import JobStore, StoreDownError
+from mindfl.server.cluster.store import JobStore
 from mindfl.server.settings import JobSettings
 from mindfl.server.settings.sections import EMBEDDED
+from mindfl.server.storage import StoreDownError
 
 _logger = logging.getLogger("mindfl.server")
 

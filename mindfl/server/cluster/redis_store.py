@@ -23,11 +23,11 @@ from redis.retry import Retry
 
 from mindfl.errors import StorageError
 from mindfl.server.cluster.redis_storage import KEEPER, LEADER, LEASE_MS, RedisStorage
-from mindfl.server.cluster.store import KeeperRecord, StoreDownError
+from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.durable import DurableJob
 from mindfl.server.management import Node
 from mindfl.server.settings import JobSettings
-from mindfl.server.storage import Storage
+from mindfl.server.storage import Storage, StoreDownError
 
 _ANSWER_SECONDS = 2.0
 _PRESENCE_MS = 6000

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from mindfl.errors import StorageError
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob
 from mindfl.server.management import Node
@@ -46,10 +45,6 @@ def fingerprint(layout: FeatureLayout) -> str:
     """Return the SHA-256 of names and lengths of a job's weights."""
     lengths = [[name, layout.slices[name].stop - layout.slices[name].start] for name in layout.names]
     return hashlib.sha256(json.dumps(lengths).encode()).hexdigest()
-
-
-class StoreDownError(StorageError):
-    """The meeting place cannot be reached just now."""
 
 
 class Claim(Protocol):

@@ -75,7 +75,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server.connections.add(self)
         if self._server.draining:
             self.abort()
-        elif crowded(transport.get_extra_info("socket")):
+        elif self._server.is_full or crowded(transport.get_extra_info("socket")):
             logger.warning("%s: refused, too many connections are open", self.peer)
             self.abort()
         elif self._waiting:

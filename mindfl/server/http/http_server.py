@@ -27,7 +27,12 @@ class HttpServer:
     """
 
     def __init__(
-        self, front: Front, tls: ssl.SSLContext | None = None, *, idle_seconds: float = limits.IDLE_SECONDS
+        self,
+        front: Front,
+        tls: ssl.SSLContext | None = None,
+        *,
+        idle_seconds: float = limits.IDLE_SECONDS,
+        most_connections: int | None = None,
     ) -> None:
         self.front = front
         self.buffer = memoryview(bytearray(READ))
@@ -36,6 +41,7 @@ class HttpServer:
         self.draining = False
         self.idle_seconds = idle_seconds
         self._tls = tls
+        self._most_connections = most_connections
         self._listeners: list[asyncio.Server] = []
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -63,6 +69,11 @@ class HttpServer:
                 await asyncio.wait_for(self._idle.wait(), seconds)
         for connection in list(self.connections):
             connection.abort()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more connections are open than there may be."""
+        return self._most_connections is not None and len(self.connections) > self._most_connections
 
     def begin(self) -> None:
         """Note that a request is in flight."""

@@ -29,9 +29,19 @@ class Listeners:
     def __init__(self) -> None:
         self._servers: list[HttpServer] = []
 
-    async def serve(self, front: Front, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Accept requests on ``sockets``, which become the listeners' own, and let ``front`` answer them."""
-        server = HttpServer(front, tls)
+    async def serve(
+        self,
+        front: Front,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None = None,
+        *,
+        most_connections: int | None = None,
+    ) -> None:
+        """Accept requests on ``sockets``, which become the listeners' own, and let ``front`` answer them.
+
+        Where more than ``most_connections`` would be open, new ones are refused.
+        """
+        server = HttpServer(front, tls, most_connections=most_connections)
         self._servers.append(server)
         await server.listen(sockets)
 

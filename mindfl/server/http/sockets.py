@@ -26,6 +26,10 @@ _REASONS = {
 }
 
 
+class ListenError(OptionError):
+    """An address that cannot be listened on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a server listens."""
@@ -62,7 +66,7 @@ def listen(address: Address, option: str, count: int = 1) -> list[socket.socket]
             if left and error.errno == errno.EADDRINUSE:
                 continue
             reason, hint = _REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
-            raise OptionError(f"{option}: cannot listen on {error.filename}: {reason}", hint=hint) from None
+            raise ListenError(f"{option}: cannot listen on {error.filename}: {reason}", hint=hint) from None
     raise AssertionError("the last try returns or raises")
 
 

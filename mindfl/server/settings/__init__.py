@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mindfl.server.settings.document import NoMappingError, SettingsError
 from mindfl.server.settings.instance import apply_new_instance, query_instance
 from mindfl.server.settings.reader import read_settings, with_overrides
 from mindfl.server.settings.sections import JobSettings
@@ -9,6 +10,8 @@ from mindfl.server.settings.support import require_supported
 
 __all__ = [
     "JobSettings",
+    "NoMappingError",
+    "SettingsError",
     "apply_new_instance",
     "query_instance",
     "read_settings",

@@ -10,7 +10,7 @@ import yaml
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike
-from mindfl.server.settings.rule import shown
+from mindfl.server.settings.rule import Misfit, shown
 from mindfl.server.settings.sections import Entry
 
 FILE_LIMIT = 64 * 1024
@@ -20,6 +20,18 @@ _DEPTH_LIMIT = 20
 _SCALAR_LIMIT = 4096
 _NAMED_PROBLEMS = 20
 _MERGE = "tag:yaml.org,2002:merge"
+
+
+class SettingsError(OptionError):
+    """Settings that cannot be used. ``misfits``: those that are missing or have no usable value, section by section."""
+
+    def __init__(self, message: str, *, hint: str = "", misfits: tuple[Misfit, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.misfits = misfits
+
+
+class NoMappingError(OptionError):
+    """A file is empty, or holds something else than keys with values."""
 
 
 class Ignored:
@@ -58,9 +70,12 @@ class Problems:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._unnamed = 0
+        self._misfits: list[Misfit] = []
 
-    def add(self, place: str, text: str) -> None:
-        """Note one problem."""
+    def add(self, place: str, text: str, misfit: Misfit | None = None) -> None:
+        """Note one problem, and which setting it is about."""
+        if misfit is not None:
+            self._misfits.append(misfit)
         if len(self._lines) < _NAMED_PROBLEMS:
             self._lines.append(f"{place}: {text}")
         else:
@@ -75,7 +90,8 @@ class Problems:
         """Raise :class:`OptionError` listing the problems, if there are any."""
         if self._lines:
             more = [f"and {self._unnamed} more"] if self._unnamed else []
-            raise OptionError("; ".join(self._lines + more), hint="correct the settings file or the options")
+            text = "; ".join(self._lines + more)
+            raise SettingsError(text, hint="correct the settings file or the options", misfits=tuple(self._misfits))
 
 
 def read_entries(path: PathLike, sections: Mapping[str, tuple[str, ...]], problems: Problems) -> dict[str, Entry]:
@@ -86,7 +102,7 @@ def read_entries(path: PathLike, sections: Mapping[str, tuple[str, ...]], proble
     """
     root = _compose(_read(path), str(path))
     if not isinstance(root, yaml.MappingNode):
-        raise OptionError(f"{path} holds no settings: it must be a YAML mapping, key: value on each line")
+        raise NoMappingError(f"{path} holds no settings: it must be a YAML mapping, key: value on each line")
     entries: dict[str, Entry] = {}
     pending = [("", root)]
     while pending:
@@ -112,7 +128,7 @@ def _read(path: PathLike) -> str:
     if len(content) > FILE_LIMIT:
         raise OptionError(f"{path} is longer than {FILE_LIMIT // 1024} KiB: it is no settings file")
     if not content.strip():
-        raise OptionError(f"{path} is empty", hint="docs/server.md shows a settings file")
+        raise NoMappingError(f"{path} is empty", hint="docs/server.md shows a settings file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -12,8 +12,8 @@ from mindfl.files import PathLike
 from mindfl.protocol.encryption import DP, PW, PW_EXACT, SIGN_DS, STABLE_PW
 from mindfl.server.config import UNCOMPRESSED_TYPES
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
-from mindfl.server.settings.rule import shown
-from mindfl.server.settings.sections import Entry, JobSettings, Origin
+from mindfl.server.settings.rule import Misfit, shown
+from mindfl.server.settings.sections import NOT_EVAL, Entry, JobSettings, Origin
 
 _PW_WINDOWS = ("share_secrets_ratio", "cipher_time_window")
 _PW_KEYS = (*_PW_WINDOWS, "reconstruct_secrets_threshold")
@@ -24,6 +24,17 @@ _CONDITIONAL: dict[str, tuple[str, dict[object, tuple[str, ...]]]] = {
     "encrypt.signds": ("encrypt.encrypt_type", {SIGN_DS: ()}),
     "ssl": ("enable_ssl", {True: ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")}),
 }
+#: key of files for later versions of the reference -> its name in 0.1.0
+_RENAMED = {"encrypt.encrypt_train_type": "encrypt.encrypt_type"}
+#: key of the reference's files -> why it has no effect here
+_WITHOUT_EFFECT = {
+    "aggregation.iid_rate": "FedAvg does not use it",
+    "aggregation.total_client_num": "FedAvg does not use it",
+    "distributed_cache.enable_ssl": "the file's own enable_ssl decides",
+    "distributed_cache.server_name": "the certificate must name the host in distributed_cache.address",
+    "encrypt.privacy_eval_type": "evaluation data is neither protected nor used",
+    "encrypt.laplace_eval.laplace_eval_eps": "evaluation data is neither protected nor used",
+}
 
 
 def read_settings(path: PathLike, overrides: Mapping[str, object] | None = None) -> JobSettings:
@@ -33,7 +44,7 @@ def read_settings(path: PathLike, overrides: Mapping[str, object] | None = None)
     the file cannot be read, and one :class:`OptionError` that names every problem as ``file:line: key``.
     """
     problems = Problems()
-    entries = read_entries(path, _sections(), problems)
+    entries = _renamed(read_entries(path, _file_sections(), problems), problems)
     return _build(str(path), entries | _option_entries(overrides or {}, "--{name}"), problems)
 
 
@@ -60,6 +71,33 @@ def _sections() -> dict[str, tuple[str, ...]]:
 
     found: dict[str, tuple[str, ...]] = {}
     walk("", JobSettings)
+    return found
+
+
+@cache
+def _file_sections() -> dict[str, tuple[str, ...]]:
+    """Return the keys of every section of a file: those of :func:`_sections`, and those that only files have."""
+    found = dict(_sections())
+    for key in (*_RENAMED, *_WITHOUT_EFFECT):
+        section, _, name = key.rpartition(".")
+        if name in found.get(section, ()):
+            continue
+        home, _, last = section.rpartition(".")
+        if section not in found:
+            found[home] = (*found[home], last)
+        found[section] = (*found.get(section, ()), name)
+    return found
+
+
+def _renamed(entries: Mapping[str, Entry], problems: Problems) -> dict[str, Entry]:
+    """Return ``entries`` under the names of 0.1.0; a setting that is given under both must have one value."""
+    found = {key: entry for key, entry in entries.items() if key not in _RENAMED}
+    for other, key in _RENAMED.items():
+        if other not in entries:
+            continue
+        entry = found.setdefault(key, entries[other])
+        if entry.value != entries[other].value:
+            problems.add(entries[other].place, f"{other} {entries[other].value} contradicts {key} {entry.value}")
     return found
 
 
@@ -137,18 +175,22 @@ def _value(item: Field[Any], kind: type, key: str, origin: Origin, required: boo
     if entry is None or entry.value == "" or isinstance(entry.value, Ignored):
         if required:
             found = "" if entry is None else f" (its value is {shown(entry.value)})"
-            problems.add(origin.place(key), f"{key} is missing{found}")
+            problems.add(origin.place(key), f"{key} is missing{found}", Misfit(key, None, kind, item.metadata["rule"]))
         return item.default
-    fault = item.metadata["rule"].fault(entry.value, kind)
+    rule = item.metadata["rule"]
+    fault = rule.fault(entry.value, kind)
     if fault:
-        problems.add(entry.place, f"{key} {fault}")
+        problems.add(entry.place, f"{key} {fault}", Misfit(key, entry.value, kind, rule))
         return item.default
     return kind(entry.value)
 
 
 def _reconciled(settings: JobSettings) -> JobSettings:
     """Overrule what contradicts itself, as the reference does, with a warning; one also for options without effect."""
-    warnings = _useless_options(settings.origin)
+    warnings = _useless_options(settings.origin) + _useless_keys(settings.origin)
+    if settings.unsupervised.eval_type != NOT_EVAL:
+        place = settings.origin.place("unsupervised.eval_type")
+        warnings.append(f"{place}: {settings.unsupervised.eval_type} is not computed: unsupervisedEval stays 0.0")
     encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
     if encrypt_type in UNCOMPRESSED_TYPES and compression.upload_compress_type != "NO_COMPRESS":
         place = settings.origin.place("compression.upload_compress_type")
@@ -172,6 +214,15 @@ def _useless_options(origin: Origin) -> list[str]:
         if decider and not counts and entry.place.startswith("--"):
             found.append(f"{entry.place} has no effect without {decider} {' or '.join(map(str, deciding))}")
     return found
+
+
+def _useless_keys(origin: Origin) -> list[str]:
+    """Return a line for each key of the reference, or of a later version of it, that is given and does nothing."""
+    return [
+        f"{origin.place(key)}: {key} has no effect: {why}"
+        for key, why in _WITHOUT_EFFECT.items()
+        if key in origin.entries and origin.entries[key].value != ""
+    ]
 
 
 def _is_time_level(text: str) -> bool:

@@ -37,7 +37,7 @@ class Rule:
 
     def fault(self, value: object, kind: type) -> str | None:
         """Return why ``value`` is no usable setting of type ``kind``, or None. Whole numbers are numbers too."""
-        if type(value) is not kind and not (kind is float and type(value) is int):
+        if not is_of_kind(value, kind):
             return f"must be {_TYPE_NAMES[kind]}, not {shown(value)}{_number_hint(value, kind)}"
         if isinstance(value, str):
             return self._text_fault(value)
@@ -72,6 +72,21 @@ def setting(
 ) -> Any:
     """Declare a setting of the YAML file as a dataclass field; one without a default is required."""
     return field(default=default, metadata={"rule": Rule(least, above, most, below, choices)})
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A setting without a usable value: ``value`` is None where it is missing, else no ``kind`` or against ``rule``."""
+
+    key: str
+    value: object
+    kind: type
+    rule: Rule
+
+
+def is_of_kind(value: object, kind: type) -> bool:
+    """Return whether ``value`` has the type of a setting; whole numbers are numbers too."""
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def shown(value: object) -> str:

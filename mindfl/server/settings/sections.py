@@ -14,6 +14,7 @@ from mindfl.server.config import ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
 
 EMBEDDED = "embedded"
+NOT_EVAL = "NOT_EVAL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,11 @@ class SummarySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsupervisedSettings:
-    """Evaluation without labels."""
+    """Evaluation without labels. It is accepted as the reference's files have it, and not computed."""
 
     cluster_client_num: int = setting(1000, least=1, most=INT64_MAX)
     eval_type: str = setting(
-        "NOT_EVAL", choices=("NOT_EVAL", "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE")
+        NOT_EVAL, choices=(NOT_EVAL, "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE")
     )
 
 

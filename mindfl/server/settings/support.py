@@ -10,7 +10,6 @@ _SUPPORTED: dict[str, tuple[object, ...]] = {
     "server_mode": ("FEDERATED_LEARNING",),
     "distributed_cache.type": ("redis", EMBEDDED),
     "distributed_cache.plugin_lib_path": ("",),
-    "unsupervised.eval_type": ("NOT_EVAL",),
     "client_verify.pki_verify": (False,),
     "aggregation.aggregation_type": ("FedAvg",),
 }

@@ -1,0 +1,117 @@
+"""What MindSpore Federated 0.1.0 says of arguments and settings that it refuses, as ``RuntimeError``.
+
+Its scripts catch ``RuntimeError``. What is raised here is one, and a :class:`mindfl.MindflError` of the kind that
+mindfl raises elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from mindfl.errors import MindflError, OptionError
+from mindfl.server.http.sockets import ListenError
+from mindfl.server.settings import JobSettings, NoMappingError, SettingsError
+from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, Misfit, Rule, is_of_kind
+from mindfl.server.storage import StoreDownError
+
+_TYPE_NAMES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
+_ENCRYPT_TYPES = ("NOT_ENCRYPT", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "DP_ENCRYPT", "SIGNDS")
+#: settings whose upper limit is that of the wire, not the reference's
+_UNLIMITED = ("client.client_epoch_num", "client.client_batch_size")
+_NO_MAPPING = "Expect content of yaml config file {path} is of the dict type, yaml config file: {path}"
+_LINK_FAILED = "Link to distributed cache failed, distributed cache address: {address}, enable ssl: {tls:d}"
+
+
+def refused(text: str, hint: str = "") -> MindflError:
+    """Return the error for what is refused."""
+    return as_runtime_error(OptionError)(text, hint=hint)
+
+
+def as_runtime_error(kind: type[MindflError], *others: type[Exception]) -> type[MindflError]:
+    """Return a class of errors of this ``kind`` that are ``RuntimeError`` too, and one of the ``others``."""
+    return cast(type[MindflError], type(kind.__name__, (kind, *others, RuntimeError), {}))
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise the error for an argument that is no text, or an empty one."""
+    if not isinstance(value, str):
+        raise refused(f"Parameter '{name}' should be str, but actually {type(value)}")
+    if not value:
+        raise refused(f"Parameter '{name}' should not be empty str")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise the error for an argument that is no whole number."""
+    if not isinstance(value, int):
+        raise refused(f"Parameter '{name}' should be int, but actually {type(value)}")
+
+
+@contextmanager
+def refusing_settings(yaml_config: str) -> Iterator[None]:
+    """Turn what is raised while the file ``yaml_config`` is read into the reference's errors."""
+    with refusing():
+        try:
+            yield
+        except NoMappingError as error:
+            text = _NO_MAPPING.format(path=yaml_config)
+            raise refused(text, error.hint) from error
+        except SettingsError as error:
+            sentences = [_sentence(misfit) for misfit in error.misfits]
+            found = [f"{text}, yaml config file: {yaml_config}" if said else text for text, said in sentences if text]
+            raise refused("; ".join(found) or str(error), error.hint) from error
+
+
+@contextmanager
+def refusing(settings: JobSettings | None = None) -> Iterator[None]:
+    """Turn every :class:`MindflError` into a ``RuntimeError``, in the reference's words where it has some."""
+    try:
+        yield
+    except ListenError as error:
+        raise refused(f"Http server starting failed. {error}", error.hint) from error
+    except MindflError as error:
+        if isinstance(error, RuntimeError):
+            raise
+        text, hint = str(error), error.hint
+        if settings is not None and isinstance(error, StoreDownError):
+            text = _LINK_FAILED.format(address=settings.distributed_cache.address, tls=settings.enable_ssl)
+            hint = f"{error}; {hint}"
+        raise as_runtime_error(type(error))(text, hint=hint) from error
+
+
+def _sentence(misfit: Misfit) -> tuple[str, bool]:
+    """Return what the reference says of ``misfit``, "" where it would take it, and whether it names the file."""
+    key, value, kind, rule = misfit.key, misfit.value, misfit.kind, misfit.rule
+    if value is None:
+        return f"The parameter '{key}' is missing", True
+    if not is_of_kind(value, kind):
+        found = ("<< " if kind is str else "") + _TYPE_NAMES.get(type(value), "dict")
+        return f"The parameter '{key}' is expected to be type {_TYPE_NAMES[kind]}, actually {found}", True
+    if key == "server_mode":
+        return f"{value} is invalid. Server mode must be {' or '.join(rule.choices)}", False
+    if rule.choices:
+        choices = _ENCRYPT_TYPES if key == "encrypt.encrypt_type" else rule.choices
+        return f"The value of parameter '{key}' can be only one of [{', '.join(choices)}], but got {value}", True
+    number = cast(float, value)
+    expected = _expected_whole(key, number, rule) if kind is int else _expected_real(rule)
+    got = f"{number:f}" if kind is float else number
+    return expected and f"Failed to check value of parameter '{key}': {expected}, but got {got}", True
+
+
+def _expected_whole(key: str, value: float, rule: Rule) -> str:
+    most = UINT32_MAX if rule.most == INT32_MAX else rule.most
+    if key in _UNLIMITED or most == INT64_MAX:
+        return f"value is expected >={rule.least}" if value < (rule.least or 0) else ""
+    return f"value is expected to be range of [{rule.least},{most}]"
+
+
+def _expected_real(rule: Rule) -> str:
+    match rule:
+        case Rule(above=float() | int() as above, most=None, below=None):
+            return f"value is expected >{above:f}"
+        case Rule(above=float() | int() as above, below=float() | int() as below):
+            return f"expect value to be range of ({above:f},{below:f})"
+        case Rule(above=float() | int() as above, most=float() | int() as most):
+            return f"value is expected value to be range of ({above:f},{most:f}]"
+    return f"value is expected to be range of [{rule.least:f},{rule.most:f}]"
