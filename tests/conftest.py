@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -73,6 +74,18 @@ def converted(
         return convert_model(mindir, folder / mindir.stem).path
 
     return _made_once(convert)
+
+
+@pytest.fixture
+def first_release(tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that unpacks one of the archives of ``golden/first_release`` and returns the folder."""
+
+    def unpack(name: str) -> Path:
+        with tarfile.open(Path(__file__).parent / "golden" / "first_release" / f"{name}.tar.xz") as archive:
+            archive.extractall(tmp_path / name, filter="data")
+        return tmp_path / name
+
+    return unpack
 
 
 @pytest.fixture(scope="session")
