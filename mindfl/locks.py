@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import socket
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mindfl.errors import StorageError
+from mindfl.notices import warn
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,17 +86,17 @@ def probe(path: Path) -> Lock | None:
     return _lock_file(path, wait=False, mode=0o600)
 
 
-def lock_handle(handle: int, path: Path, *, wait: bool = False, warn: bool = True) -> Lock | None:
+def lock_handle(handle: int, path: Path, *, wait: bool = False, warned: bool = True) -> Lock | None:
     """Lock the open file or folder ``handle`` of ``path``; return None where another process holds the lock.
 
-    Without ``warn`` the file system's lack of locks is not mentioned.
+    Without ``warned`` the file system's lack of locks is not mentioned.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return None
     except OSError as error:
-        if warn:
+        if warned:
             _warn(handle, path, error)
         return Lock(handle, real=False)
     return Lock(handle, real=True)
@@ -157,9 +157,7 @@ def _warn(handle: int, path: Path, error: OSError) -> None:
     if device in _named:
         return
     _named.add(device)
-    warnings.warn(
+    warn(
         f"{path} cannot be locked ({error.strerror}), so other processes are not kept out: let no two of them work in"
-        f" {path.parent} at the same time, or choose a folder on another file system",
-        RuntimeWarning,
-        stacklevel=2,
+        f" {path.parent} at the same time, or choose a folder on another file system"
     )

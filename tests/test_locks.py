@@ -17,7 +17,7 @@ import pytest
 from mindfl import locks
 from mindfl.convert import library
 from mindfl.data.folder import filled_folder, recovered
-from mindfl.errors import SimulationError, StorageError
+from mindfl.errors import MindflWarning, SimulationError, StorageError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.server.folder import StateFolder
@@ -90,7 +90,7 @@ Use = Callable[[Path], AbstractContextManager[object]]
 
 @pytest.mark.parametrize("use", [locked, stack_locked], ids=["work folder", "real server's folder"])
 def test_without_locks_a_folder_is_used_with_one_warning(no_locks: None, use: Use, tmp_path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match=r"lock cannot be locked \(.*\), so other processes are not kept out"):
+    with pytest.warns(MindflWarning, match=r"lock cannot be locked \(.*\), so other processes are not kept out"):
         use(tmp_path).__enter__()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -99,12 +99,12 @@ def test_without_locks_a_folder_is_used_with_one_warning(no_locks: None, use: Us
 
 
 def test_without_locks_a_state_folder_is_used(no_locks: None, tmp_path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match="cannot be locked"):
+    with pytest.warns(MindflWarning, match="cannot be locked"):
         StateFolder(tmp_path / "state").close()
 
 
 def test_without_locks_a_data_set_is_written_and_a_cut_move_completed(no_locks: None, tmp_path: Path) -> None:
-    with pytest.warns(RuntimeWarning, match="cannot be locked"), filled_folder(tmp_path / "set") as folder:
+    with pytest.warns(MindflWarning, match="cannot be locked"), filled_folder(tmp_path / "set") as folder:
         (folder / "a").touch()
     assert [path.name for path in (tmp_path / "set").iterdir()] == ["a"]
     cut = tmp_path / "cut" / ".mindfl-moving-x"
@@ -116,14 +116,14 @@ def test_without_locks_a_data_set_is_written_and_a_cut_move_completed(no_locks: 
 
 def test_without_locks_what_another_process_may_be_writing_is_left_alone(no_locks: None, tmp_path: Path) -> None:
     (tmp_path / ".mindfl-staging-x").mkdir()
-    with pytest.warns(RuntimeWarning, match="cannot be locked"):
+    with pytest.warns(MindflWarning, match="cannot be locked"):
         assert not recovered(tmp_path)
     assert (tmp_path / ".mindfl-staging-x").exists()
 
 
 def test_without_locks_a_server_is_alive_as_long_as_its_process(no_locks: None, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    with pytest.warns(RuntimeWarning, match="cannot be locked"):
+    with pytest.warns(MindflWarning, match="cannot be locked"):
         presence = Presence(path)
     presence.write("mine")
     assert is_alive(path) and path.exists()
@@ -142,7 +142,7 @@ def test_without_locks_the_caches_are_filled(no_locks: None, tmp_path: Path, mon
     filled: list[Path] = []
     monkeypatch.setattr(library, "_download", lambda folder: folder)
     monkeypatch.setattr(library, "_unpack", lambda _wheel, home: filled.append(home))
-    with pytest.warns(RuntimeWarning, match="cannot be locked"):
+    with pytest.warns(MindflWarning, match="cannot be locked"):
         library.fetch_library()
     assert len(filled) == 1
     told: list[str] = []

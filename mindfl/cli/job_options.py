@@ -149,9 +149,9 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
     ),
     "Java clients": (
         (("--clients",), {"help": "embedded or java.  [default: java with --jarPath]"}),
-        (("--jarPath", "--fl_jar_path", "jar_path"), {"help": "The federated learning jar, absolute."}),
-        (("--case_jarPath", "--case_jar_path", "case_jar_path"), {"help": "The jar of the model script, absolute."}),
-        (("--lite_jar_path",), {"help": "MindSpore Lite's jar, absolute: start as MindSpore Federated 0.1.0 does."}),
+        (("--jarPath", "--fl_jar_path", "jar_path"), {"help": "The federated learning jar."}),
+        (("--case_jarPath", "--case_jar_path", "case_jar_path"), {"help": "The jar of the model script."}),
+        (("--lite_jar_path",), {"help": "MindSpore Lite's jar: start as MindSpore Federated 0.1.0 does."}),
         (
             ("--flName", "--fl_name", "fl_name"),
             {

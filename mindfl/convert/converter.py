@@ -11,9 +11,10 @@ from mindfl.convert.backends import Backend, find_backend
 from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
-from mindfl.errors import ConvertError, MindirError, OptionError, StorageError
+from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.files import PathLike, make_dir, write_atomic
 from mindfl.lite.model import LiteModel
+from mindfl.notices import warn
 from mindfl.spelling import known_keywords
 
 _SUFFIX = ".ms"
@@ -44,7 +45,8 @@ def convert_model(
             else the library of the ``mindspore-lite==2.0.0`` wheel, which is fetched on first use.
         train: make a training model (False: a model for inference).
 
-    Returns the verified result. The image input of the ``.ms`` is NHWC and convolution weights are KHWC.
+    Returns the verified result. Where mindfl's runtime lacks an operator of the model, which other runtimes may have, a
+    :class:`~mindfl.errors.MindflWarning` names it. The image input of the ``.ms`` is NHWC, convolution weights are KHWC.
 
     Raises:
         MindirError: the MINDIR is missing, damaged, not a training graph, or holds something unsupported.
@@ -73,8 +75,16 @@ def convert_model(
             failures.append(error)
             continue
         write_atomic(target, content)
+        _warn_of_limits(result)
         return result
     raise failures[-1]
+
+
+def _warn_of_limits(result: ConvertResult) -> None:
+    try:
+        result.model.check_operators()
+    except ModelFormatError as limit:
+        warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
 
 
 def _with_suffix(path: PathLike) -> Path:

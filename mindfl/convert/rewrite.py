@@ -103,14 +103,25 @@ def _check_supported(model: Proto) -> None:
             f"the graph has {len(model.functions)} sub-graphs, which are not supported",
             hint="write the network without control flow",
         )
+    unknown = unknown_operators(model)
+    if unknown:
+        operator, node = next(iter(unknown.items()))
+        raise MindirError(
+            f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
+            hint="name a newer converter with --converter, or export with MindSpore 2.0; known operators: "
+            + ", ".join(sorted(OPERATORS)),
+        )
+
+
+def unknown_operators(model: Proto) -> dict[str, str]:
+    """Return the operators in ``model`` that :func:`rewrite` does not know, each with the first node that uses it."""
     types = {primitive.name: primitive.op_type for primitive in model.primitives}
+    found: dict[str, str] = {}
     for node in model.graph.node:
         operator = types.get(node.op_type.removeprefix(_REFERENCE), node.op_type)
         if operator not in OPERATORS and operator != _CONSTANT:
-            raise MindirError(
-                f"operator {operator} (node {_label(node)}) is not supported",
-                hint="supported: " + ", ".join(sorted(OPERATORS)),
-            )
+            found.setdefault(operator, _label(node))
+    return found
 
 
 class _Rewriter:

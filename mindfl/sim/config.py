@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import re
@@ -45,20 +46,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode")
 _WHOLE = ("client_num", "iterations", "epochs", "batch_size", "server_num")
 _WHOLE_OR_NONE = ("clients_per_iteration", "workers", "thread_num", "parallel")
-#: paths that must be absolute for Java clients, as the tutorial says -> the option's name
-_ABSOLUTE_FOR_JAVA = {
-    "train_dataset": "train_dataset",
-    "test_dataset": "test_dataset",
-    "infer_dataset": "infer_data_dir",
-    "train_model_path": "train_model_path",
-    "infer_model_path": "infer_model_path",
-    "origin_train_model_path": "origin_train_model_path",
-    "origin_infer_model_path": "origin_infer_model_path",
-    "cert_path": "cert_path",
-    "jar_path": "jarPath",
-    "case_jar_path": "case_jarPath",
-    "lite_jar_path": "lite_jar_path",
-}
+#: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
+_JAVA_PATHS = (
+    *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
+    *("origin_train_model_path", "origin_infer_model_path", "cert_path", "jar_path", "case_jar_path", "lite_jar_path"),
+)
 #: declared type -> what a value must be, and in words; whole numbers and choices are checked one by one
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "Path": ((str, os.PathLike), "a path"),
@@ -69,7 +61,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 #: how to reach a running server over TLS
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
-_PATHS = ("work_dir", "converter", "python", "client_cert", "client_key", "crl_path", *_ABSOLUTE_FOR_JAVA)
+_PATHS = ("work_dir", "converter", "python", "client_cert", "client_key", "crl_path", *_JAVA_PATHS)
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
@@ -349,16 +341,20 @@ class JobConfig:
     def _check_java(self) -> None:
         missing = [name for name in ("jar_path", "case_jar_path") if getattr(self, name) is None]
         if missing:
-            raise OptionError(f"Java clients need {missing[0]}", hint="--jarPath and --case_jarPath, absolute paths")
-        for name, option in _ABSOLUTE_FOR_JAVA.items():
+            raise OptionError(f"Java clients need {missing[0]}", hint="--jarPath and --case_jarPath")
+        for name in _JAVA_PATHS:
             path = getattr(self, name)
-            if path is not None and not path.is_absolute():
-                raise OptionError(
-                    f"{option} must be an absolute path for Java clients, got {path}",
-                    hint=f"such as {Path.cwd() / path}",
-                )
+            if path is not None:
+                object.__setattr__(self, name, path.absolute())
         if not self.writes_client_models:
             raise OptionError("each Java client needs a model file of its own", hint="give --per_client_models")
+
+    def derived(self, **changes: object) -> JobConfig:
+        """Return a copy with other values. They are not checked: the job chose them, not the user."""
+        copied = copy.copy(self)
+        for name, value in changes.items():
+            object.__setattr__(copied, name, value)
+        return copied
 
     def server_settings(self) -> HttpSettings:
         """Return how to reach the server in ``domain_name``."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -47,7 +47,7 @@ class Node:
 
     def __init__(self, setup: NodeSetup, threads: int) -> None:
         self._setup = setup
-        self._config = replace(setup.config, workers=threads)
+        self._config = setup.config.derived(workers=threads)
         self._edges: dict[Share, tuple[EdgeCoordinator, InProcessTransport]] = {}
 
     # Made on first use and not by the constructor, whose errors would look like the loss of a node.

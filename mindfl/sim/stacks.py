@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mindfl.data import Dataset
@@ -76,7 +76,7 @@ class Stack:
     def run(self, materials: Materials, iterations: int) -> Run:
         """Return the training of ``materials``, with a server of its own where the job has none elsewhere."""
         self.close()
-        config, clients = replace(self._config, iterations=iterations), len(materials.users)
+        config, clients = self._config.derived(iterations=iterations), len(materials.users)
         if config.stack == "federated" and config.domain_name is None:
             config = self._start_real_server(config, materials.weights, clients)
         if config.clients == "java":
@@ -104,7 +104,7 @@ class Stack:
             return self._joined
         if self._config.domain_name is not None:
             return self._config
-        plain = replace(self._config, encrypt_type=PLAIN)  # nothing is uploaded
+        plain = self._config.derived(encrypt_type=PLAIN)  # nothing is uploaded
         if self._config.stack == "federated":
             return self._start_real_server(plain, weights, 1)
         coordinator = Coordinator(server_settings(plain, 1), weights)
@@ -137,8 +137,7 @@ class Stack:
             config.work_dir, settings, weights, report=self._tell, registry=ProcessRegistry(config.work_dir)
         )
         self.server = self._open.enter_context(server)
-        self._joined = replace(
-            config,
+        self._joined = config.derived(
             domain_name=server.url,
             cert_path=server.cert_path,
             use_elb=config.server_num > 1,
@@ -152,7 +151,7 @@ class Stack:
         from mindfl.server.http import BackgroundServer
 
         server = self._open.enter_context(BackgroundServer(coordinator))
-        self._joined = replace(self._config, domain_name=server.url)
+        self._joined = self._config.derived(domain_name=server.url)
         return self._joined
 
     def _java_run(self, config: JobConfig, materials: Materials) -> Run:
@@ -179,7 +178,7 @@ class Stack:
             if config.executor == "ray":
                 from mindfl.sim.ray_executor import NodeSetup, RayExecutor
 
-                absolute = replace(config, work_dir=config.work_dir.resolve())
+                absolute = config.derived(work_dir=config.work_dir.resolve())
                 root = str(materials.dataset.root.resolve())
                 setup = NodeSetup(absolute, materials.model.content, root, tuple(materials.users))
                 return RayExecutor(coordinator, setup, config.ray_address)

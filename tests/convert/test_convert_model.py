@@ -12,7 +12,14 @@ from mindfl.convert import convert_model
 from mindfl.convert.mindir import Proto, parameters, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
-from mindfl.errors import MindirError, OptionError, StorageError, VerificationError
+from mindfl.errors import (
+    MindflWarning,
+    MindirError,
+    ModelFormatError,
+    OptionError,
+    StorageError,
+    VerificationError,
+)
 from mindfl.lite.model import LiteModel
 
 ModelFactory = Callable[..., Path]
@@ -150,6 +157,35 @@ def test_changed_value_is_found(name: str, model: Proto, converted: ModelFactory
     content = changed(LiteModel.load(converted()), name)
     with pytest.raises(VerificationError, match=f"parameter {name} has other values"):
         verify(content, model, train=True)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_what_only_the_runtime_lacks_is_a_warning(
+    train: bool, exported: ModelFactory, converter_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(_model: LiteModel) -> None:
+        raise ModelFormatError("the model uses Softmax, which the runtime does not have")
+
+    monkeypatch.setattr(LiteModel, "check_operators", lacking)
+    with pytest.warns(MindflWarning, match=r"net\.ms is converted, but mindfl cannot execute it: the model"):
+        convert_model(exported(), tmp_path / "net", train=train)
+    assert (tmp_path / "net.ms").is_file()
+
+
+def test_values_that_an_inference_model_may_fold_are_not_compared(model: Proto, converted: ModelFactory) -> None:
+    content = changed(LiteModel.load(converted()), "fc3.bias")
+    with pytest.raises(VerificationError, match=r"parameter fc3\.bias has other values"):
+        verify(content, model, train=False)
+    model.graph.node[0].op_type = "BatchNorm"
+    assert verify(content, model, train=False).nodes
+
+
+def test_an_operator_that_cannot_be_rewritten_is_mindfls_limit(model: Proto, tmp_path: Path) -> None:
+    model.graph.node[0].op_type = "Softmax"
+    (tmp_path / "net.mindir").write_bytes(model.SerializeToString())
+    with pytest.raises(MindirError, match=r"mindfl cannot rewrite the operator Softmax \(node .*\)") as caught:
+        convert_model(tmp_path / "net.mindir", tmp_path / "net", train=False)
+    assert "--converter" in caught.value.hint
 
 
 def test_other_models_are_found(model: Proto, converted: ModelFactory, exported: ModelFactory) -> None:

@@ -118,10 +118,6 @@ def test_it_is_said_once(make_job, recorder) -> None:
         ({"enable_ssl": True, "stack": "federated", "domain_name": URL}, "enable_ssl is for a server that the job"),
         ({"clients": "java"}, "Java clients need jar_path"),
         ({"jar_path": "/a.jar"}, "Java clients need case_jar_path"),
-        ({**JARS, "train_dataset": "data"}, "train_dataset must be an absolute path for Java clients, got data"),
-        ({**JARS, "test_dataset": "data"}, "test_dataset must be an absolute path for Java clients"),
-        ({**JARS, "infer_dataset": "data"}, "infer_data_dir must be an absolute path for Java clients"),
-        ({**JARS, "train_model_path": "ms"}, "train_model_path must be an absolute path for Java clients"),
         ({**JARS, "clients_per_iteration": 2}, "Java clients all take part"),
         ({**JARS, "per_client_models": False}, "each Java client needs a model file of its own"),
     ],
@@ -130,6 +126,24 @@ def test_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(OptionError) as caught:
         JobConfig(**settings)
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path", "jar_path"),
+        *("origin_train_model_path", "origin_infer_model_path", "case_jar_path", "lite_jar_path"),
+    ],
+)
+def test_java_clients_are_given_absolute_paths(name: str) -> None:
+    assert getattr(JobConfig(**{**JARS, name: "here/x"}), name) == Path.cwd() / "here" / "x"
+
+
+def test_a_derived_configuration_is_not_checked_again() -> None:
+    config = JobConfig(stack="federated", enable_ssl=True, workers=2)
+    derived = config.derived(domain_name="https://127.0.0.1:1", iterations=3)
+    assert (derived.domain_name, derived.iterations, derived.enable_ssl) == ("https://127.0.0.1:1", 3, True)
+    assert (config.domain_name, config.iterations) == (None, 20)
 
 
 def test_jars_mean_java_clients() -> None:

@@ -158,10 +158,18 @@ class TestEnds:
                 clients.run()
         assert clients.outcomes[0].state == "left_out" and clients.rows() == []
 
-    def test_a_class_of_the_case_jar_that_java_does_not_find(self, make_clients) -> None:
-        with pytest.raises(SimulationError, match=r"ClassNotFoundException: com\.mindspore") as caught:
-            make_clients(1, tutorial=True, mode="class").run()
-        assert "JDK_JAVA_OPTIONS=--add-modules=ALL-MODULE-PATH" in caught.value.hint
+    def test_a_class_that_java_does_not_find(self, make_clients) -> None:
+        with pytest.raises(SimulationError, match=r"ClassNotFoundException: com\.example") as caught:
+            make_clients(1, tutorial=True, mode="class", fl_name="com.example.None").run()
+        assert "check --case_jarPath and --flName" in caught.value.hint
+
+    def test_a_jar_that_cannot_be_a_module(self, make_clients, jars: Jars, tmp_path: Path) -> None:
+        case = tmp_path / "case" / "1.jar"
+        case.parent.mkdir()
+        case.write_bytes(jars.case.read_bytes())
+        with pytest.raises(SimulationError, match="initialization of boot layer") as caught:
+            make_clients(1, tutorial=True, case_jar_path=case).run()
+        assert "give --lite_jar_path" in caught.value.hint
 
     def test_data_that_do_not_fit_the_model(self, make_clients) -> None:
         with pytest.raises(SimulationError, match="BufferOverflowException") as caught:

@@ -17,6 +17,8 @@ from mindfl.errors import MindflError, OptionError
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, History
+from mindfl.sim.config import JobConfig
+from mindfl.sim.java_run import check_java, java_settings
 from mindfl.sim.processes import ProcessRegistry
 
 MakeJob = Callable[..., FederatedLeNetJob]
@@ -144,6 +146,39 @@ def test_a_failure_in_iteration_1(make_job: MakeJob, tmp_path: Path, monkeypatch
     assert "client.log" in caught.value.hint
     assert job.result is None
     assert ProcessRegistry(tmp_path / "run").running() == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_real_server_with_tls_goes_with_java_clients(fake_jars: FakeJars, tls: bool) -> None:
+    config = JobConfig(
+        stack="federated", enable_ssl=tls, jar_path=fake_jars.client, case_jar_path=fake_jars.case, server_num=2
+    )
+    check_java(config)
+    url = "https://127.0.0.1:1" if tls else "http://127.0.0.1:1"
+    reached = config.derived(domain_name=url, cert_path=Path("/ca.pem") if tls else None, use_elb=True)
+    assert java_settings(reached, "train").domain_name == url
+
+
+def test_relative_paths(
+    jars: Jars, bins: Path, converted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    shutil.copy(converted(), tmp_path / "models" / "lenet_train.ms")
+    for name, path in (("fl", jars.client.parent), ("case", jars.case.parent), ("bins", bins)):
+        (tmp_path / name).symlink_to(path)
+    with FederatedLeNetJob(
+        work_dir="run",
+        train_dataset="bins",
+        train_model_path="models",
+        jar_path=f"fl/{jars.client.name}",
+        case_jar_path=f"case/{jars.case.name}",
+        heap="64m",
+        client_num=2,
+        iterations=1,
+        epochs=1,
+    ) as job:
+        assert len(job.run().history) == 1
 
 
 @pytest.mark.parametrize(

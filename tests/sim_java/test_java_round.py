@@ -128,27 +128,17 @@ def test_logs_in_other_languages(make_clients, country: str, word: str) -> None:
     assert [row.clients for row in clients.rows()] == [2, 2]
 
 
-def test_a_case_class_found_by_javas_own_variable(make_clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the error for a class that was not found tells the user to do."""
-    monkeypatch.setenv("JDK_JAVA_OPTIONS", "--add-modules=ALL-MODULE-PATH")
-    with served(start_fl_job_threshold=1) as server:
-        (outcome,) = make_clients(1, tutorial=True, domain_name=server.url, mode="class").run()
-    assert outcome.succeeded
-
-
 def test_a_case_class_on_the_module_path(make_clients, jars: Jars) -> None:
     """The tutorial's form starts with JDK 17, and further options reach the virtual machine."""
     with served(start_fl_job_threshold=1) as server:
-        clients = make_clients(
-            1, tutorial=True, domain_name=server.url, mode="class", jvm_options=("--add-modules=ALL-MODULE-PATH",)
-        )
+        clients = make_clients(1, tutorial=True, domain_name=server.url, mode="class", jvm_options=("-Dx=y",))
         (outcome,) = clients.run()
     assert outcome.succeeded
     assert clients.commands[0][:5] == [
         "java",
         "-Xmx64m",
         "-Dstandin.mode=class",
-        "--add-modules=ALL-MODULE-PATH",
+        "-Dx=y",
         f"--module-path={jars.client.parent}:{jars.case.parent}",
     ]
 

@@ -36,11 +36,9 @@ handlers = java.util.logging.ConsoleHandler
 java.util.logging.ConsoleHandler.level = FINE
 .level = FINE
 """
-_NO_CLASS = re.compile("ClassNotFoundException|NoClassDefFoundError")
-_NO_CLASS_HINT = (
-    "Java does not look into --case_jarPath by itself: give --lite_jar_path, or set the variable"
-    " JDK_JAVA_OPTIONS=--add-modules=ALL-MODULE-PATH"
-)
+#: what the tutorial's launch form can fail with
+_NO_CLASS = re.compile("ClassNotFoundException|NoClassDefFoundError|initialization of boot layer")
+_NO_CLASS_HINT = "check --case_jarPath and --flName, or give --lite_jar_path: Java then needs no module path"
 _LABELS_HINT = (
     "the client's data do not fit the model's inputs: the demo LeNet of 0.1.0 writes one-hot float labels, while the"
     " tutorial's model takes int32 labels; use a model script, or a model, of the other kind"
@@ -218,7 +216,7 @@ class JavaClients:
         lines = " | ".join(self._clients[outcome.index].log.last_lines)
         ending = f"its log ends: {lines}" if lines else "its log is empty"
         cause, hint = f"{outcome.cause}; {ending}{others}", f"the whole log is {outcome.log}"
-        if self._settings.lite_jar_path is None and _NO_CLASS.search(outcome.cause):
+        if self._settings.lite_jar_path is None and _NO_CLASS.search(outcome.cause + lines):
             hint = f"{_NO_CLASS_HINT}; {hint}"
         elif "BufferOverflowException" in outcome.cause + lines:
             hint = f"{_LABELS_HINT}; {hint}"

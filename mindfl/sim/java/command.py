@@ -19,7 +19,8 @@ NULL = "null"
 def launch_command(settings: JavaSettings, client: JavaClientFiles) -> list[str]:
     """Return the program and its arguments, in one of two forms:
 
-    - the tutorial's: ``java --module-path=<folders of both jars> -jar <jarPath> <arguments>``;
+    - the tutorial's: ``java --module-path=<folders of both jars> --add-modules=ALL-MODULE-PATH -jar <jarPath>
+      <arguments>``;
     - that of MindSpore Federated 0.1.0, where its third jar is given:
       ``java -cp <jars> com.mindspore.flclient.SyncFLJob <arguments>``.
 
@@ -29,7 +30,8 @@ def launch_command(settings: JavaSettings, client: JavaClientFiles) -> list[str]
     jars = [settings.jar_path, settings.case_jar_path]
     if settings.lite_jar_path is None:
         folders = _path_list([jar.parent for jar in jars])
-        launch = [f"--module-path={folders}", "-jar", str(settings.jar_path)]
+        # Java looks for a class on the module path only in modules that it was told to add.
+        launch = [f"--module-path={folders}", "--add-modules=ALL-MODULE-PATH", "-jar", str(settings.jar_path)]
     else:
         launch = ["-cp", _path_list([*jars, settings.lite_jar_path]), MAIN_CLASS]
     command = [*options, *launch, *client_arguments(settings, client)]

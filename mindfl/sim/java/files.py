@@ -13,22 +13,16 @@ from numpy.typing import NDArray
 
 from mindfl.data import Dataset
 from mindfl.data.bins import BinDataset
+from mindfl.data.folder import local_path
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
-from mindfl.sim.java.settings import absolute_path
 
-_FIELDS = {
-    "train_data": "train_dataset",
-    "eval_data": "test_dataset",
-    "infer_data": "test_dataset",
-    "train_model": "train_model_path",
-    "infer_model": "infer_model_path",
-}
+_PATHS = ("train_data", "eval_data", "infer_data", "train_model", "infer_model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JavaClientFiles:
-    """One client's ``name`` and files. All paths are absolute; else :class:`OptionError` names the option.
+    """One client's ``name`` and files. Relative paths are made absolute, as each client runs in a folder of its own.
 
     Each of the data lists is as the model script wants it: images and labels for LeNet. ``infer_model`` is a second
     model, None: the first one is for inference too.
@@ -42,12 +36,12 @@ class JavaClientFiles:
     infer_data: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        for field, option in _FIELDS.items():
+        for field in _PATHS:
             value = getattr(self, field)
             if isinstance(value, tuple):
-                object.__setattr__(self, field, tuple(absolute_path(path, option) for path in value))
+                object.__setattr__(self, field, tuple(local_path(path).absolute() for path in value))
             elif value is not None:
-                object.__setattr__(self, field, absolute_path(value, option))
+                object.__setattr__(self, field, local_path(value).absolute())
 
     def remove_backup(self) -> None:
         """Remove the copy of the model that a client made in an earlier job.

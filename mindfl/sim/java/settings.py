@@ -20,6 +20,8 @@ _CHOICES = {
     "cpu_bind_mode": ("NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"),
     "server_mode": ("FEDERATED_LEARNING", "HYBRID_TRAINING"),
 }
+#: made absolute: each client has a folder of its own, where a relative path would lead elsewhere
+_PATHS = ("jar_path", "case_jar_path", "lite_jar_path", "cert_path")
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 
 
@@ -29,9 +31,9 @@ class JavaSettings:
     """How Java clients are started. Names, order and defaults are those of the tutorial's ``run_client_x86.py``.
 
     Args:
-        jar_path: the federated learning jar (``--jarPath``), absolute.
-        case_jar_path: the jar of the model script (``--case_jarPath``), absolute.
-        lite_jar_path: MindSpore Lite's jar, absolute: with it clients are started as MindSpore Federated 0.1.0 does,
+        jar_path: the federated learning jar (``--jarPath``).
+        case_jar_path: the jar of the model script (``--case_jarPath``).
+        lite_jar_path: MindSpore Lite's jar: with it clients are started as MindSpore Federated 0.1.0 does,
             without it as the tutorial does; see :func:`mindfl.sim.java.launch_command`.
         fl_name: class of the model script (``--flName``).
         domain_name: URL of the server; inference needs none.
@@ -80,11 +82,11 @@ class JavaSettings:
     jvm_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, option in _PATH_OPTIONS.items():
+        for name in _PATHS:
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, absolute_path(value, option))
-        if os.sep in self.java:  # each client has a folder of its own, where a relative path would lead elsewhere
+                object.__setattr__(self, name, local_path(value).absolute())
+        if os.sep in self.java:
             object.__setattr__(self, "java", str(local_path(self.java).absolute()))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
@@ -114,27 +116,6 @@ class JavaSettings:
         HttpSettings(url=self.domain_name, use_elb=self.use_elb, server_num=self.server_num)
         if self.domain_name.startswith("https:") and self.cert_path is None:
             raise OptionError("--domain_name is https, so --cert_path is needed", hint="the authority's certificate")
-
-
-_PATH_OPTIONS = {
-    "jar_path": "jarPath",
-    "case_jar_path": "case_jarPath",
-    "lite_jar_path": "lite_jar_path",
-    "cert_path": "cert_path",
-}
-
-
-def absolute_path(value: str | Path, option: str) -> Path:
-    """Return ``value`` as a path; raise :class:`OptionError` naming ``option`` where it is relative.
-
-    Each Java client runs in a folder of its own, where a relative path would name something else.
-    """
-    path = local_path(value)
-    if not path.is_absolute():
-        raise OptionError(
-            f"--{option} must be an absolute path for Java clients, got {value}", hint=f"such as {Path.cwd() / path}"
-        )
-    return path
 
 
 def literal_separator(expression: str, option: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -55,13 +56,13 @@ def measured_costs(config: JobConfig, model: LiteModel, dataset: Dataset, users:
     """
     try:
         with TemporaryDirectory(prefix="mindfl-costs-", ignore_cleanup_errors=True) as folder:
-            return _measured(replace(config, work_dir=folder), model, dataset, users)  # type: ignore[arg-type]
+            return _measured(config.derived(work_dir=Path(folder)), model, dataset, users)
     except OSError as error:
         raise StorageError.from_os_error(error, "use", error.filename or "the folder for temporary files") from None
 
 
 def _measured(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequence[str]) -> Costs:
-    config = replace(config, iterations=ITERATIONS, epochs=1, workers=1, per_client_models=False)
+    config = config.derived(iterations=ITERATIONS, epochs=1, workers=1, per_client_models=False)
     engine = _TimedEngine(model)
     meters: list[_Meter] = []
 
