@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mindfl.errors import MindirError
+from mindfl.filekind import file_kind
 from mindfl.files import PathLike
 
 # A MINDIR message (``ModelProto``, ``GraphProto``, ...); the generated classes have no static types.
@@ -77,12 +78,19 @@ def parse_mindir(content: bytes, name: str) -> Proto:
     try:
         model.ParseFromString(content)
     except (DecodeError, ValueError, RecursionError):  # the latter two: protobuf's pure Python decoder
-        raise MindirError(f"{name} is not a MINDIR file, or is cut off", hint="export it again") from None
+        raise _no_mindir(content, name, "or is cut off") from None
     if not model.graph.node or not model.graph.output:
-        raise MindirError(f"{name} is not a MINDIR file: it holds no graph", hint="export it again")
+        raise _no_mindir(content, name, "it holds no graph")
     if _holds_broken_text(model):
         raise MindirError(f"{name} is damaged: it holds text that is not UTF-8", hint="export it again")
     return model
+
+
+def _no_mindir(content: bytes, name: str, otherwise: str) -> MindirError:
+    kind = file_kind(content)
+    if kind is not None and not kind.is_mindir:
+        return MindirError(f"{name} is not a MINDIR file but {kind.name}", hint="name the exported .mindir file")
+    return MindirError(f"{name} is not a MINDIR file, {otherwise}", hint="export it again")
 
 
 def _holds_broken_text(message: Proto) -> bool:

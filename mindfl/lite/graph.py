@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,8 @@ from mindfl.lite.model import LiteModel, Node, Tensor
 from mindfl.lite.program import ALIGNMENT, Value
 from mindfl.lite.schema import NO_ACTIVATION, OPTIMIZERS, RELU
 
-_LOSS_OP = "SparseSoftmaxCrossEntropyWithLogits"
+_SPARSE_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
+_ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
 _LARGEST_BATCH = 2**16
 #: operator -> inputs that are not read: the pooling's gradient remembers where its maxima were
 _UNREAD = {"MaxPoolGrad": {1}}
@@ -33,14 +35,15 @@ class Graph:
     """A model with the relations that planning needs: producers, consumers, constants, loss and logits."""
 
     def __init__(self, model: LiteModel) -> None:
-        model.check_operators()
         self.model = model
         self.producer: dict[int, Node] = {}
         for node in model.nodes:
             for tensor in node.outputs:
                 if tensor in self.producer or tensor in model.inputs or model.tensors[tensor].data is not None:
-                    name = node.name or node.index
-                    raise ModelFormatError(f"node {name} ({node.op}) writes a tensor that has its value from elsewhere")
+                    name = model.tensors[tensor].name
+                    raise ModelFormatError(
+                        f"node {node.label} writes tensor {name}: a tensor that has its value from elsewhere"
+                    )
                 self.producer[tensor] = node
         self.consumers: dict[int, list[Node]] = {}
         for node in model.nodes:
@@ -61,15 +64,42 @@ class Graph:
     @cached_property
     def loss_node(self) -> Node | None:
         """The forward loss, or None for an inference model."""
-        found = [node for node in self.model.nodes if node.op == _LOSS_OP and not node.flag("is_grad")]
+        found = [
+            node
+            for node in self.model.nodes
+            if (node.op == _SPARSE_LOSS and not node.flag("is_grad")) or node.op == _ONE_HOT_LOSS
+        ]
         return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def one_hot_labels(self) -> int | None:
+        """The float input that carries one-hot labels [batch, classes]; None where the labels are class numbers."""
+        node = self.loss_node
+        if node is None or node.op != _ONE_HOT_LOSS or node.inputs[1] not in self.model.inputs:
+            return None
+        return node.inputs[1] if self.model.tensors[node.inputs[1]].dtype == np.float32 else None
+
+    @cached_property
+    def loss(self) -> int | None:
+        """The tensor that holds the loss: of the batch, or of each sample; None for an inference model."""
+        if self.loss_node is None:
+            return None
+        if self.loss_node.op == _ONE_HOT_LOSS:
+            for tensor in self.model.outputs:
+                node = self.producer.get(tensor)
+                if node is not None and not _changes_state(node) and self.loss_node in self.ordered([node]):
+                    return tensor
+        return self.loss_node.outputs[0]
 
     @cached_property
     def image(self) -> Tensor:
         """The float input that carries the samples."""
-        found = [self.model.tensors[i] for i in self.model.inputs if self.model.tensors[i].dtype == np.float32]
+        found = [self.model.tensors[i] for i in self.model.inputs if i != self.one_hot_labels]
+        found = [tensor for tensor in found if tensor.dtype == np.float32]
         if len(found) != 1 or not found[0].dims or found[0].dims[0] < 1:
-            raise ModelFormatError("the model must have one float32 input whose first dimension is the batch")
+            raise ModelFormatError(
+                "the model must have one float32 input (beside one-hot labels) whose first dimension is the batch"
+            )
         if found[0].dims[0] > _LARGEST_BATCH:
             raise ModelFormatError(f"the batch of {found[0].dims[0]} is larger than {_LARGEST_BATCH}")
         return found[0]
@@ -82,6 +112,11 @@ class Graph:
         if len(self.model.outputs) != 1:
             raise ModelFormatError("the model has neither one loss nor one output")
         return self.model.tensors[self.model.outputs[0]]
+
+    @cached_property
+    def classes(self) -> int:
+        """Number of class scores."""
+        return math.prod(self.logits.dims) // self.image.dims[0]
 
     @cached_property
     def equal_channels(self) -> bool:
@@ -153,4 +188,4 @@ def _changes_state(node: Node) -> bool:
 def need(condition: bool, node: Node, what: str) -> None:
     """Raise :class:`ModelFormatError` saying that the node uses ``what``, unless the condition holds."""
     if not condition:
-        raise ModelFormatError(f"node {node.name or node.index} ({node.op}) uses {what}, which the runtime does not do")
+        raise ModelFormatError(f"node {node.label} uses {what}, which the runtime does not do")

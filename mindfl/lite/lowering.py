@@ -4,47 +4,67 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
 
-import numpy as np
-
+from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import need
 from mindfl.lite.kernels.emitter import VECTOR
 from mindfl.lite.lowering_conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
+from mindfl.lite.lowering_elements import ADD, DIVIDE, MULTIPLY, SUBTRACT, arithmetic, reduction, same_order, tile
+from mindfl.lite.lowering_loss import cross_entropy, one_hot, sparse_cross_entropy
 from mindfl.lite.lowering_pool import lower_pool, lower_pool_grad
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Plan, mark_fused
 from mindfl.lite.program import Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU
+from mindfl.lite.shapes import alike, core, last_axis, matrix
 
 Lowering = Callable[[Plan, Node], None]
 
 
 def _activation(plan: Plan, node: Node) -> None:
-    need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
+    kind = node.integer("type")
+    if kind == NO_ACTIVATION:
+        same_order(plan, node)
+        return
+    need(kind == RELU, node, f"activation {kind}")
     x = plan.batched(node, 0)
     y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit("RELU", x=x.offset, y=y.offset, size=x.size * plan.lanes)
 
 
 def _activation_grad(plan: Plan, node: Node) -> None:
-    need(node.integer("type") == RELU, node, f"activation {node.integer('type')}")
+    kind = node.integer("type")
+    if kind == NO_ACTIVATION:
+        same_order(plan, node)
+        return
+    need(kind == RELU, node, f"activation {kind}")
     dy, y = plan.batched(node, 0), plan.batched(node, 1)
-    need(dy.dims == y.dims, node, f"shapes {dy.dims} and {y.dims}")
+    need(alike(dy.dims, y.dims), node, f"shapes {dy.dims} and {y.dims}")
     dx = plan.keep(node.outputs[0], plan.new_batch(dy.dims))
     plan.builder.emit("RELU_GRAD", dy=dy.offset, y=y.offset, dx=dx.offset, size=dy.size * plan.lanes)
 
 
 def _matmul(plan: Plan, node: Node) -> None:
-    a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
-    need(len(a.dims) == 2 and len(b.dims) == 2, node, f"shapes {a.dims} and {b.dims}")
+    a, b = (_as_matrix(plan, node, place) for place in (0, 1))
     if a.batched and not b.batched and not node.flag("transpose_a"):
         _dense(plan, node, a, b)
     elif a.batched and b.batched and node.flag("transpose_a") and not node.flag("transpose_b"):
         _outer(plan, node, a, b)
     else:
         need(False, node, "operands in an order other than x*W, dy*W or dy^T*x")
+
+
+def _as_matrix(plan: Plan, node: Node, place: int) -> Value:
+    """Return an operand as a matrix; of a tensor that carries the batch its samples are the rows."""
+    value = plan.value(node.inputs[place])
+    one_axis = len(core(value.dims[1:])) <= 1
+    dims = matrix(value.dims) if not value.batched else (plan.batch, value.size) if one_axis else None
+    if dims is None:
+        raise ModelFormatError(f"node {node.label} uses operands of shapes that are no matrices: {value.dims}")
+    return replace(value, dims=dims)
 
 
 def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
@@ -100,35 +120,28 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
 
 def _bias_add(plan: Plan, node: Node) -> None:
     x, bias = plan.batched(node, 0), plan.fixed(node, 1)
-    need(len(x.dims) > 1 and bias.size == x.dims[-1], node, f"a bias of {bias.size} for shape {x.dims}")
+    channels = last_axis(x.dims[1:])
+    need(len(x.dims) > 1 and bias.size == channels, node, f"a bias of {bias.size} for shape {x.dims}")
     y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit(
-        "BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=x.size, channels=x.dims[-1], lanes=plan.lanes
+        "BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=x.size, channels=channels, lanes=plan.lanes
     )
 
 
 def _bias_add_grad(plan: Plan, node: Node) -> None:
     dy = plan.batched(node, 0)
     need(len(dy.dims) > 1, node, f"shape {dy.dims}")
-    y = plan.keep(node.outputs[0], plan.new_parameter((dy.dims[-1],)))
+    channels = last_axis(dy.dims[1:])
+    y = plan.keep(node.outputs[0], plan.new_parameter((channels,)))
     plan.builder.emit(
         "BIAS_GRAD",
         dy=dy.offset,
         y=y.offset,
         rows=dy.size,
-        channels=dy.dims[-1],
+        channels=channels,
         lanes=plan.lanes,
         batch=plan.batch,
     )
-
-
-def _same_order(plan: Plan, node: Node) -> None:
-    """Flatten and Reshape keep the elements of a sample in order: no work, a new shape."""
-    x = plan.value(node.inputs[0])
-    dims = plan.tensor(node.outputs[0]).dims
-    need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
-    need(not x.batched or dims[:1] == (plan.batch,), node, "a reshape across the batch")
-    plan.keep(node.outputs[0], Value(x.offset, dims, x.batched))
 
 
 def _transpose(plan: Plan, node: Node) -> None:
@@ -143,33 +156,11 @@ def _transpose(plan: Plan, node: Node) -> None:
     plan.gather(x.offset, y.offset, rows)
 
 
-def _loss(plan: Plan, node: Node) -> None:
-    logits = plan.batched(node, 0)
-    labels = plan.tensor(node.inputs[1])
-    need(labels.index in plan.graph.model.inputs and labels.dtype == np.int32, node, "labels that are no int32 input")
-    need(labels.dims == (plan.batch,), node, f"labels of shape {labels.dims}")
-    need(logits.dims == (plan.batch, *plan.graph.logits.dims[-1:]), node, f"logits of shape {logits.dims}")
-    sizes = {"classes": logits.dims[1], "batch": plan.batch, "lanes": plan.lanes}
-    if node.flag("is_grad"):
-        dx = plan.keep(node.outputs[0], plan.new_batch(logits.dims))
-        plan.builder.emit("LOSS_GRAD", logits=logits.offset, dx=dx.offset, **sizes)
-    else:
-        loss = plan.keep(node.outputs[0], plan.new_parameter((1,)))
-        plan.builder.emit("LOSS", logits=logits.offset, loss=loss.offset, **sizes)
-
-
-def _mul(plan: Plan, node: Node) -> None:
-    a, b = plan.fixed(node, 0), plan.fixed(node, 1)
-    need(node.integer("activation") == NO_ACTIVATION, node, "a fused activation")
-    need(a.size == b.size or 1 in (a.size, b.size), node, f"shapes {a.dims} and {b.dims}")
-    y = plan.keep(node.outputs[0], plan.new_parameter(a.dims if a.size >= b.size else b.dims))
-    plan.builder.emit("MULTIPLY", a=a.offset, b=b.offset, y=y.offset, size=y.size, a_step=a.size > 1, b_step=b.size > 1)
-
-
 def _add_n(plan: Plan, node: Node) -> None:
     terms = [plan.value(tensor) for tensor in node.inputs]
     first = terms[0]
-    need(len({(term.dims, term.batched) for term in terms}) == 1 and len(terms) > 1, node, "terms of unequal shapes")
+    equal = all(term.batched == first.batched and alike(term.dims, first.dims) for term in terms)
+    need(equal and len(terms) > 1, node, "terms of unequal shapes")
     y = plan.keep(node.outputs[0], plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims))
     size = first.size * (plan.lanes if first.batched else 1)
     total = first.offset
@@ -191,6 +182,8 @@ def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict
     written = ("weight", "state", "first", "mean", "variance")
     wrong = [name for name, value in values.items() if value.size != (count if name in (*written, "gradient") else 1)]
     need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
+    weight, gradient = values["weight"].dims, values["gradient"].dims
+    need(alike(weight, gradient), node, f"a gradient of shape {gradient} for a weight of shape {weight}")
     constant = dict(zip(names, (tensor in plan.graph.constants for tensor in node.inputs), strict=True))
     need(all(constant[name] for name in names if name in written), node, "a computed state")
     return {name: value.offset for name, value in values.items()}
@@ -231,6 +224,7 @@ LOWERINGS: Mapping[str, Lowering] = MappingProxyType(
         "Activation": _activation,
         "ActivationGrad": _activation_grad,
         "Adam": _optimizer,
+        "AddFusion": arithmetic(ADD),
         "AddN": _add_n,
         "ApplyMomentum": _optimizer,
         "Assign": _assign,
@@ -239,14 +233,26 @@ LOWERINGS: Mapping[str, Lowering] = MappingProxyType(
         "Conv2DBackpropFilterFusion": lower_filter_grad,
         "Conv2DBackpropInputFusion": lower_input_grad,
         "Conv2DFusion": lower_conv,
-        "Flatten": _same_order,
+        "Depend": same_order,
+        "DivFusion": arithmetic(DIVIDE),
+        "ExpandDims": same_order,
+        "Flatten": same_order,
+        "FlattenGrad": same_order,
         "MatMulFusion": _matmul,
         "MaxPoolFusion": lower_pool,
         "MaxPoolGrad": lower_pool_grad,
-        "MulFusion": _mul,
-        "Reshape": _same_order,
+        "MulFusion": arithmetic(MULTIPLY),
+        "OneHot": one_hot,
+        "RealDiv": arithmetic(DIVIDE),
+        "ReduceFusion": reduction,
+        "Reshape": same_order,
         "SGD": _optimizer,
-        "SparseSoftmaxCrossEntropyWithLogits": _loss,
+        "SoftmaxCrossEntropyWithLogits": cross_entropy,
+        "SparseSoftmaxCrossEntropyWithLogits": sparse_cross_entropy,
+        "Squeeze": same_order,
+        "SubFusion": arithmetic(SUBTRACT),
+        "TileFusion": tile,
         "Transpose": _transpose,
+        "Unsqueeze": same_order,
     }
 )

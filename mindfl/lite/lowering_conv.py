@@ -16,6 +16,7 @@ from mindfl.lite.lowering_pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Plan, mark_fused
 from mindfl.lite.schema import NO_ACTIVATION
+from mindfl.lite.shapes import alike
 from mindfl.lite.windows import Geometry, conv_geometry
 
 
@@ -56,7 +57,7 @@ def lower_conv(plan: Plan, node: Node) -> None:
     x, weight = plan.batched(node, 0), plan.fixed(node, 1)
     fusion = plan.graph.fusion(node)
     y_dims = plan.tensor(node.outputs[0]).dims
-    geometry = conv_geometry(node, x.dims, y_dims)
+    geometry = conv_geometry(node, x.dims, y_dims, weight.dims)
     folded = _is_folded(plan, node.inputs[0])
     _check_weight(plan, node, weight.dims, geometry, folded)
     mark_fused(plan, node, fusion.output)
@@ -97,7 +98,7 @@ def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[t
 def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
     """Refuse a weight or its gradient that has not one value for each output channel and tap."""
     channels = plan.graph.image.dims[3] if folded else geometry.channels
-    need(dims == (geometry.out[2], *geometry.kernel, channels), node, f"a weight of shape {dims}")
+    need(alike(dims, (geometry.out[2], *geometry.kernel, channels)), node, f"a weight of shape {dims}")
 
 
 def _steps(plan: Plan, geometry: Geometry, rows: int) -> dict[str, int]:
@@ -126,7 +127,7 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
     weight = plan.fixed(node, 1)
     dx = plan.keep(node.outputs[0], plan.new_batch(plan.tensor(node.outputs[0]).dims))
-    geometry = conv_geometry(node, dx.dims, _gradient_dims(plan, node))
+    geometry = conv_geometry(node, dx.dims, _gradient_dims(plan, node), weight.dims)
     _check_weight(plan, node, weight.dims, geometry, folded=False)
     features = geometry.height * geometry.width * geometry.channels
     starts, length = geometry.runs()
@@ -159,9 +160,9 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     """dw of a convolution; positions are listed once per vector of lanes."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
     x = plan.batched(node, 1)
-    geometry = conv_geometry(node, x.dims, _gradient_dims(plan, node))
-    folded = _is_folded(plan, node.inputs[1])
     dims = plan.tensor(node.outputs[0]).dims
+    geometry = conv_geometry(node, x.dims, _gradient_dims(plan, node), dims)
+    folded = _is_folded(plan, node.inputs[1])
     _check_weight(plan, node, dims, geometry, folded)
     taps = geometry.taps()
     channels = geometry.out[2]

@@ -31,7 +31,7 @@ class Windows:
     @classmethod
     def of(cls, plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int, ...]) -> Windows:
         """Read the windows of a pooling node from an image of shape ``dims`` to one of shape ``out``, both NHWC."""
-        kernel, strides = node.integers("kernel_size"), node.integers("strides")
+        kernel, strides = node.integers("kernel_size"), node.integers("strides") or (1, 1)
         need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel[:8]}")
         pads = node.attributes.get("pad", ())
         need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
+from mindfl.filekind import file_kind
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.flatbuf import BrokenBufferError, Table
-from mindfl.lite.schema import OPERATORS, OPTIMIZERS, AttributeValue
+from mindfl.lite.schema import EXECUTED, OPERATORS, OPTIMIZERS, AttributeValue
 
 IDENTIFIER = b"MSL2"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
@@ -58,6 +59,11 @@ class Node:
     attributes: Mapping[str, AttributeValue]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """The node's name and operator, for messages."""
+        return f"{self.name or self.index} ({self.op})"
 
     def flag(self, name: str) -> bool:
         """Return a boolean attribute."""
@@ -107,13 +113,14 @@ class LiteModel:
     @staticmethod
     def from_bytes(content: bytes) -> LiteModel:
         """Decode the bytes of a file. Raises :class:`ModelFormatError`."""
-        if len(content) < 8 or content[4:8] != IDENTIFIER:
-            what = "empty" if not content else "not a MindSpore Lite model (no MSL2 identifier)"
-            raise ModelFormatError(f"the file is {what}", hint="make one with: mindfl convert")
+        if content[4:8] != IDENTIFIER:
+            raise _not_a_model(content)
         try:
             return _decode(content)
         except (BrokenBufferError, RecursionError, MemoryError) as error:
-            raise ModelFormatError(f"the file is damaged: {error}", hint="convert the MINDIR again") from None
+            raise ModelFormatError(
+                f"the file is damaged or cut off: {error}", hint="copy it again, or convert the MINDIR again"
+            ) from None
 
     @cached_property
     def optimizer_nodes(self) -> tuple[Node, ...]:
@@ -140,7 +147,7 @@ class LiteModel:
         for node in self.optimizer_nodes:
             tensor = self.tensors[node.inputs[0]]
             if tensor.data is None or tensor.dtype != np.float32:
-                raise ModelFormatError(f"node {node.name or node.index} ({node.op}) trains what is no float32 constant")
+                raise ModelFormatError(f"node {node.label} trains {tensor.name!r}, which is no float32 constant")
             if tensor.name in found or constants[tensor.name] > 1:
                 raise ModelFormatError(f"the model trains several parameters named {tensor.name!r}, or one twice")
             found[tensor.name] = tensor
@@ -155,9 +162,7 @@ class LiteModel:
 
     def check_operators(self) -> None:
         """Raise :class:`ModelFormatError` naming the operators the runtime does not have, if any."""
-        unknown = sorted({node.op for node in self.nodes if node.op.startswith("operator#")})
-        if unknown:
-            raise ModelFormatError(f"the model uses {', '.join(unknown)}, which the runtime does not have")
+        refuse_unknown(self, self.nodes)
 
     def patched(self, values: Mapping[str, NDArray[np.float32]]) -> bytes:
         """Return the file's bytes with the float32 constants named in ``values`` replaced, all else unchanged.
@@ -194,6 +199,34 @@ class LiteModel:
         total = sum(tensor.size for tensor in self.parameters.values())
         lines.append(f"  {total:,} trainable parameters, {len(self.content):,} bytes")
         return "\n".join(lines)
+
+
+def refuse_unknown(model: LiteModel, nodes: Iterable[Node]) -> None:
+    """Raise :class:`ModelFormatError` naming those of ``nodes`` whose operators the runtime does not have, if any."""
+    first = {node.op: node for node in reversed([node for node in nodes if node.op not in EXECUTED])}
+    if not first:
+        return
+    listed = [f"{node.op} (node {node.name or node.index}, {made(model, node)})" for node in reversed(first.values())]
+    raise ModelFormatError(
+        f"the model uses {', '.join(listed)}, which the runtime does not have", hint="mindfl inspect lists its nodes"
+    )
+
+
+def made(model: LiteModel, node: Node) -> str:
+    """Return what a node makes, in words: the name and shape of its first output."""
+    if not node.outputs:
+        return "no output"
+    tensor = model.tensors[node.outputs[0]]
+    return f"tensor {'of that name' if tensor.name == node.name else tensor.name or tensor.index}, {_shape(tensor)}"
+
+
+def _not_a_model(content: bytes) -> ModelFormatError:
+    kind = file_kind(content)
+    if kind is not None and (kind.is_lite or not content):
+        return ModelFormatError(f"the file is {kind.name}", hint=kind.hint)
+    what = f": it is {kind.name}" if kind is not None else ""
+    hint = (kind.hint if kind is not None else "") or "make one with: mindfl convert"
+    return ModelFormatError(f"the file is not a MindSpore Lite model (no MSL2 identifier){what}", hint=hint)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -242,7 +275,7 @@ def _node(index: int, table: Table, tensor_count: int) -> Node:
     )
     if operator and (len(node.inputs) < operator.inputs or len(node.outputs) < operator.outputs):
         ends = f"{len(node.inputs)} inputs and {len(node.outputs)} outputs"
-        raise BrokenBufferError(f"node {node.name or index} ({node.op}) has {ends} only")
+        raise BrokenBufferError(f"node {node.label} has {ends} only")
     return node
 
 

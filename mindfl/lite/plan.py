@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph, need
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.program import Builder, Place, Program, Value
+from mindfl.lite.shapes import alike, batch_first
 
 
 class Blocks(Protocol):
@@ -66,26 +68,47 @@ class Plan:
         return Value(self.builder.allocate(math.prod(dims)), dims, False)
 
     def keep(self, tensor: int, value: Value) -> Value:
-        """Remember where a tensor lives, and return that."""
+        """Remember where a tensor lives, and return that, with the file's dimensions of 1.
+
+        Raises :class:`ModelFormatError` where the file says another shape than was computed.
+        """
+        described = self.tensor(tensor)
+        if tensor != self.graph.image.index and value.dims != described.dims:
+            dims = batch_first(described.dims, self.batch) if value.batched else described.dims
+            if dims is None or not alike(value.dims, dims):
+                raise ModelFormatError(
+                    f"tensor {described.name} has shape {described.dims} but comes out as {value.dims}"
+                )
+            value = replace(value, dims=dims)
         self.values[tensor] = value
         return value
 
     def value(self, tensor: int) -> Value:
         """Return where a tensor lives; it must have been computed or be a float constant."""
+        if tensor == self.graph.one_hot_labels and tensor not in self.values:
+            self._write_labels(tensor)
         if tensor not in self.values:
             raise ModelFormatError(f"tensor {self.graph.model.tensors[tensor].name} is used but never computed")
         return self.values[tensor]
 
+    def _write_labels(self, tensor: int) -> None:
+        """Emit what writes the labels of the batch, given as class numbers, as the rows of a one-hot input."""
+        self.emit_one_hot(self.keep(tensor, self.new_batch((self.batch, self.graph.classes))))
+
+    def emit_one_hot(self, y: Value) -> None:
+        """Emit what writes the labels of the batch, given as class numbers, one-hot to ``y`` (batch, classes)."""
+        self.builder.emit("ONE_HOT", y=y.offset, classes=y.size, batch=self.batch, lanes=self.lanes)
+
     def batched(self, node: Node, place: int) -> Value:
         """Return an input of a node that must carry the batch."""
         value = self.value(node.inputs[place])
-        need(value.batched, node, f"an input {place} without the batch")
+        need(value.batched, node, f"an input {place} ({self.tensor(node.inputs[place]).name}) without the batch")
         return value
 
     def fixed(self, node: Node, place: int) -> Value:
         """Return an input of a node that must not carry the batch."""
         value = self.value(node.inputs[place])
-        need(not value.batched, node, f"an input {place} with the batch")
+        need(not value.batched, node, f"an input {place} ({self.tensor(node.inputs[place]).name}) with the batch")
         return value
 
     def tensor(self, index: int) -> Tensor:
@@ -115,14 +138,6 @@ class Plan:
         offset = self.builder.allocate(1)
         self.literals[offset] = number
         return offset
-
-    def check_shapes(self) -> None:
-        """Raise :class:`ModelFormatError` where a computed shape is not the one in the file."""
-        for index, value in self.values.items():
-            tensor = self.tensor(index)
-            alike = value.dims == tensor.dims or max(math.prod(value.dims), tensor.size) == 1
-            if not alike and tensor is not self.graph.image:
-                raise ModelFormatError(f"tensor {tensor.name} has shape {tensor.dims} but comes out as {value.dims}")
 
     def program(self, result: int, classes: int = 0) -> Program:
         """Return the finished program: its outcome lies at ``result``, ``classes`` per sample or one number (0)."""

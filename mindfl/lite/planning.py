@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph
 from mindfl.lite.lowering import LOWERINGS
-from mindfl.lite.model import Node
+from mindfl.lite.lowering_elements import mean_of_all
+from mindfl.lite.model import LiteModel, Node, made, refuse_unknown
 from mindfl.lite.plan import Plan
 from mindfl.lite.program import Program
+from mindfl.lite.shapes import core
 
 
 def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
@@ -19,11 +21,11 @@ def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
     runtime does not do.
     """
     optimizers = graph.model.optimizer_nodes
-    if graph.loss_node is None or not graph.model.parameters:
+    if graph.loss is None or not graph.model.parameters:
         raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
     changes = [node for node in graph.model.nodes if node.op == "Assign"]
-    plan = _lowered(graph, [graph.loss_node, *optimizers, *changes], folded=folded, start=start)
-    return plan.program(plan.value(graph.loss_node.outputs[0]).offset)
+    plan = _lowered(graph, [graph.producer[graph.loss], *optimizers, *changes], folded=folded, start=start)
+    return plan.program(mean_of_all(plan, plan.value(graph.loss)))
 
 
 def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
@@ -33,16 +35,28 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
         raise ModelFormatError("the model computes no logits")
     plan = _lowered(graph, [source], folded=folded, start=start)
     logits = plan.value(graph.logits.index)
-    if not logits.batched or len(logits.dims) != 2:
-        raise ModelFormatError(f"the logits have shape {logits.dims}, expected (batch, classes)")
-    return plan.program(logits.offset, logits.dims[1])
+    if not logits.batched or len(core(logits.dims[1:])) > 1:
+        raise ModelFormatError(
+            f"the logits (tensor {graph.logits.name}) have shape {logits.dims}, expected (batch, classes)"
+        )
+    return plan.program(logits.offset, logits.size)
 
 
 def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
+    order = graph.ordered(goals)
+    refuse_unknown(graph.model, order)
     plan = Plan(graph, folded=folded, start=start)
-    for node in graph.ordered(goals):
+    for node in order:
         if node.index not in plan.done:
-            LOWERINGS[node.op](plan, node)
+            try:
+                LOWERINGS[node.op](plan, node)
+            except ModelFormatError as error:
+                raise _located(graph.model, node, error) from None
             plan.done.add(node.index)
-    plan.check_shapes()
     return plan
+
+
+def _located(model: LiteModel, node: Node, error: ModelFormatError) -> ModelFormatError:
+    """Return an error that names the node and what it makes."""
+    text = str(error) if node.label in str(error) else f"node {node.label}: {error}"
+    return ModelFormatError(f"{text} ({made(model, node)})", hint=error.hint)

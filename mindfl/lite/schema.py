@@ -1,8 +1,7 @@
-"""The operators a MindSpore Lite training file may hold, and how their attributes lie in the file.
+"""The operators a MindSpore Lite file may hold, and how their attributes lie in the file.
 
-Numbers are those of the MindSpore Lite 2.0.0 schema as observed in converted files. An operator that is not in
-:data:`OPERATORS` is still decoded (as ``operator#<tag>``), so that a file can be listed, and refused by name when it is
-to be executed.
+Every operator of MindSpore Lite's schema is decoded under its name, whether the runtime executes it or not; a tag that
+the schema does not have is decoded as ``operator#<tag>``. Absent attributes have the schema's defaults.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mindfl.flatbuf import Table
+from mindfl.lite.operator_table import OPERATOR_TABLE
 
 #: what an attribute holds
 AttributeValue = int | float | bool | tuple[int, ...]
@@ -19,6 +19,9 @@ AttributeValue = int | float | bool | tuple[int, ...]
 RELU = 1
 PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
 NO_ACTIVATION = 0
+REDUCE_MEAN, REDUCE_SUM = 0, 4
+
+_NOT_DECODED = "*"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,13 @@ class Attribute:
     kind: str
     default: float = 0
 
-    def read(self, table: Table) -> AttributeValue:
-        """Return the value in an operator's table, or the default where it is absent."""
+    def read(self, table: Table | None) -> AttributeValue:
+        """Return the value in an operator's table, or the default where it, or the table, is absent."""
         if self.kind == "q[]":
-            vector = table.array(self.slot, "<i8")
+            vector = table.array(self.slot, "<i8") if table is not None else None
             return () if vector is None else tuple(int(item) for item in vector)
-        return table.scalar(self.slot, self.kind, self.default)
+        default = self.default if self.kind == "f" else bool(self.default) if self.kind == "?" else int(self.default)
+        return default if table is None else table.scalar(self.slot, self.kind, default)
 
 
 @dataclass(frozen=True)
@@ -45,105 +49,74 @@ class Operator:
     tag: int
     name: str
     attributes: tuple[Attribute, ...] = ()
-    inputs: int = 1
-    outputs: int = 1
+    inputs: int = 0
+    outputs: int = 0
 
     def read(self, table: Table | None) -> Mapping[str, AttributeValue]:
         """Return all attributes of one node."""
-        if table is None:
-            return MappingProxyType({})
         return MappingProxyType({item.name: item.read(table) for item in self.attributes})
 
 
-def _convolution(tag: int, name: str, *, pad_slot: int) -> Operator:
-    """Describe a convolution operator; the input gradient has one more vector before its padding."""
-    last = pad_slot
-    return Operator(
-        tag,
-        name,
-        (
-            Attribute(0, "format", "i"),
-            Attribute(1, "kernel_size", "q[]"),
-            Attribute(2, "stride", "q[]"),
-            Attribute(3, "dilation", "q[]"),
-            Attribute(4, "pad_mode", "b"),
-            Attribute(last, "pad_list", "q[]"),
-            Attribute(last + 1, "mode", "q"),
-            Attribute(last + 2, "group", "q"),
-            Attribute(last + 3, "in_channel", "q"),
-            Attribute(last + 4, "out_channel", "q"),
-            Attribute(last + 5, "activation", "b"),
-        ),
-        inputs=2,
-    )
-
-
-_ALL = (
-    Operator(2, "Activation", (Attribute(0, "type", "b"), Attribute(1, "alpha", "f"))),
-    Operator(3, "ActivationGrad", (Attribute(0, "type", "b"), Attribute(1, "alpha", "f")), inputs=2),
-    Operator(4, "Adam", (Attribute(0, "locking", "?"), Attribute(1, "nesterov", "?")), inputs=10, outputs=0),
-    Operator(8, "AddN"),
-    Operator(
-        10,
-        "ApplyMomentum",
-        # MindSpore Lite's kernel does not read gradient_scale, so an absent one must not mean 0
-        (Attribute(0, "nesterov", "?"), Attribute(1, "locking", "?"), Attribute(2, "gradient_scale", "f", 1.0)),
-        inputs=5,
-        outputs=0,
-    ),
-    Operator(14, "Assign", inputs=2, outputs=0),
-    Operator(23, "BiasAdd", (Attribute(0, "format", "q"),), inputs=2),
-    Operator(26, "BiasAddGrad"),
-    _convolution(33, "Conv2DBackpropFilterFusion", pad_slot=5),
-    _convolution(34, "Conv2DBackpropInputFusion", pad_slot=6),
-    _convolution(35, "Conv2DFusion", pad_slot=5),
-    Operator(61, "Flatten", (Attribute(0, "axis", "q", 1),)),
-    Operator(
-        89,
-        "MatMulFusion",
-        (Attribute(0, "transpose_a", "?"), Attribute(1, "transpose_b", "?"), Attribute(2, "activation", "b")),
-        inputs=2,
-    ),
-    Operator(
-        92,
-        "MaxPoolFusion",
-        (
-            Attribute(0, "kernel_size", "q[]"),
-            Attribute(1, "strides", "q[]"),
-            Attribute(2, "pad", "q[]"),
-            Attribute(3, "pad_mode", "b"),
-            Attribute(4, "round_mode", "b"),
-            Attribute(5, "format", "i"),
-            Attribute(6, "global", "?"),
-            Attribute(7, "activation", "b"),
-        ),
-    ),
-    Operator(
-        93,
-        "MaxPoolGrad",
-        (
-            Attribute(0, "kernel_size", "q[]"),
-            Attribute(1, "strides", "q[]"),
-            Attribute(2, "pad_mode", "b"),
-            Attribute(3, "format", "i"),
-        ),
-        inputs=3,
-    ),
-    Operator(99, "MulFusion", (Attribute(0, "activation", "b"),), inputs=2),
-    Operator(119, "Reshape"),
-    Operator(
-        129,
-        "SGD",
-        (Attribute(0, "nesterov", "?"), Attribute(1, "dampening", "f"), Attribute(2, "weight_decay", "f")),
-        inputs=6,
-        outputs=0,
-    ),
-    Operator(143, "SparseSoftmaxCrossEntropyWithLogits", (Attribute(0, "is_grad", "?"),), inputs=2),
-    Operator(162, "Transpose", inputs=2),
+#: the operators that the runtime executes -> the fewest inputs and outputs of a node
+EXECUTED: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "Activation": (1, 1),
+        "ActivationGrad": (2, 1),
+        "Adam": (10, 0),
+        "AddFusion": (2, 1),
+        "AddN": (1, 1),
+        "ApplyMomentum": (5, 0),
+        "Assign": (2, 0),
+        "BiasAdd": (2, 1),
+        "BiasAddGrad": (1, 1),
+        "Conv2DBackpropFilterFusion": (2, 1),
+        "Conv2DBackpropInputFusion": (2, 1),
+        "Conv2DFusion": (2, 1),
+        "Depend": (1, 1),
+        "DivFusion": (2, 1),
+        "ExpandDims": (1, 1),
+        "Flatten": (1, 1),
+        "FlattenGrad": (1, 1),
+        "MatMulFusion": (2, 1),
+        "MaxPoolFusion": (1, 1),
+        "MaxPoolGrad": (3, 1),
+        "MulFusion": (2, 1),
+        "OneHot": (4, 1),
+        "RealDiv": (2, 1),
+        "ReduceFusion": (1, 1),
+        "Reshape": (1, 1),
+        "SGD": (6, 0),
+        "SoftmaxCrossEntropyWithLogits": (2, 1),
+        "SparseSoftmaxCrossEntropyWithLogits": (2, 1),
+        "Squeeze": (1, 1),
+        "SubFusion": (2, 1),
+        "TileFusion": (1, 1),
+        "Transpose": (2, 1),
+        "Unsqueeze": (1, 1),
+    }
 )
 
-#: union tag -> operator
-OPERATORS: Mapping[int, Operator] = MappingProxyType({operator.tag: operator for operator in _ALL})
+#: optimizers: they change a trainable parameter (their input 0); the value is the input that is the learning rate
+OPTIMIZERS: Mapping[str, int] = MappingProxyType({"Adam": 5, "AdamWeightDecay": 3, "ApplyMomentum": 2, "SGD": 2})
 
-#: the operators that change a trainable parameter (their input 0); the value is the input that is the learning rate
-OPTIMIZERS: Mapping[str, int] = MappingProxyType({"Adam": 5, "ApplyMomentum": 2, "SGD": 2})
+
+def _operator(line: str) -> Operator:
+    tag, name, *attributes = line.split()
+    least = EXECUTED.get(name, (1, 0) if name in OPTIMIZERS else (0, 0))
+    return Operator(int(tag), name, tuple(_attributes(attributes)), *least)
+
+
+def _attributes(texts: list[str]) -> list[Attribute]:
+    found = []
+    for slot, text in enumerate(texts):
+        name, _, rest = text.partition(":")
+        kind, _, default = rest.partition("=")
+        if kind != _NOT_DECODED:
+            found.append(Attribute(slot, name, kind, float(default or 0)))
+    return found
+
+
+#: union tag -> operator
+OPERATORS: Mapping[int, Operator] = MappingProxyType(
+    {operator.tag: operator for operator in map(_operator, OPERATOR_TABLE.strip().splitlines())}
+)

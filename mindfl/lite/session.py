@@ -16,6 +16,7 @@ from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
 from mindfl.lite.program import ALIGNMENT, Program
+from mindfl.lite.shapes import alike
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -39,8 +40,9 @@ class Session:
     ``model`` is a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
 
     Images are float32: ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are
-    equal. Labels are int32 ``(count,)``. Equal channels are detected and computed once: exact, since equal inputs have
-    equal gradients. Raises :class:`ModelFormatError` for a model the runtime cannot execute.
+    equal. Labels are int32 ``(count,)``, or one-hot ``(count, classes)``, whatever the model's own labels are. Equal
+    channels are detected and computed once: exact, since equal inputs have equal gradients. Raises
+    :class:`ModelFormatError` for a model the runtime cannot execute.
     """
 
     def __init__(self, model: LiteModel | Executable) -> None:
@@ -68,7 +70,7 @@ class Session:
     @property
     def classes(self) -> int:
         """Number of class scores."""
-        return self.executable.graph.logits.dims[-1]
+        return self.executable.graph.classes
 
     def reset(self) -> None:
         """Put weights and optimizer state back to what the file holds."""
@@ -210,18 +212,29 @@ class Session:
         elif array.shape[1:] == shape[:-1] and len(shape) == 3:
             folded = self.executable.graph.equal_channels
             array = array if folded else np.repeat(array[..., None], shape[-1], axis=-1)
+        elif array.ndim and alike(array.shape[1:], shape):
+            folded = False
         else:
             raise DataError(f"images have shape {array.shape[1:]}, the model takes {shape}")
         return array.reshape(len(array), -1), folded
 
     def _checked_labels(self, labels: ArrayLike, count: int) -> Labels:
         array = np.asarray(labels)
+        if array.shape == (count, self.classes) and array.ndim == 2:
+            array = _class_numbers(array)
         if array.shape != (count,) or array.dtype.kind not in "iu":
             raise DataError(f"there are {count} images, and labels of shape {array.shape} and type {array.dtype}")
         wrong = array[(array < 0) | (array >= self.classes)]
         if wrong.size:
             raise DataError(f"label {wrong[0]} is out of range: the model has classes 0 to {self.classes - 1}")
         return _own(array, np.int32)
+
+
+def _class_numbers(one_hot: NDArray[Any]) -> NDArray[Any]:
+    """Return one-hot labels as class numbers. Raises :class:`DataError` for a row without exactly one 1."""
+    if not ((one_hot == 0) | (one_hot == 1)).all() or not (one_hot.sum(axis=1) == 1).all():
+        raise DataError("labels of shape (count, classes) must be one-hot: one 1 in each row, else 0")
+    return one_hot.argmax(axis=1)
 
 
 def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:

@@ -71,18 +71,21 @@ class Geometry:
         ]
 
 
-def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...]) -> Geometry:
+def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...], weight: tuple[int, ...]) -> Geometry:
     """Return the sizes of a convolution node, or of a gradient's, from NHWC shape ``x_dims`` to ``y_dims``.
+
+    The window's size, where the node does not tell it, is that of a ``weight`` of KHWC shape.
 
     Raises :class:`ModelFormatError` for attributes that are out of range or do not fit the shapes.
     """
     need(len(x_dims) == 4 and len(y_dims) == 4, node, f"shapes {x_dims} and {y_dims}")
     need(node.integer("group") in (0, 1), node, f"{node.integer('group')} groups")
-    kernel, stride, dilation = (node.integers(name)[-2:] for name in ("kernel_size", "stride", "dilation"))
+    kernel = node.integers("kernel_size")[-2:] or weight[1:3]
+    stride, dilation = (node.integers(name)[-2:] or (1, 1) for name in ("stride", "dilation"))
     need(len(kernel) == len(stride) == len(dilation) == 2, node, "a window that is not two-dimensional")
     need(min(*kernel, *dilation) >= 1, node, f"window {kernel} and dilation {dilation}")
     explicit = node.integer("pad_mode") == PAD_EXPLICIT
-    pads = node.integers("pad_list") if explicit else (0, 0, 0, 0)
+    pads = (node.integers("pad_list") if explicit else ()) or (0, 0, 0, 0)
     need(len(pads) == 4, node, f"{len(pads)} values of padding")
     reach = tuple(dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1))
     inner, out = x_dims[1:3], y_dims[1:3]

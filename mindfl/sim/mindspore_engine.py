@@ -120,7 +120,7 @@ class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
 def _sizes(model: LiteModel) -> tuple[int, int]:
     """Return (channels, classes) of the file."""
     graph = Graph(model)
-    return graph.image.dims[-1], graph.logits.dims[-1]
+    return graph.image.dims[-1], graph.classes
 
 
 def _outer_layout(value: NDArray[np.float32]) -> NDArray[np.float32]:

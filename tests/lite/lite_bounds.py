@@ -115,6 +115,26 @@ def _multiply(o: Operands, t: _Table) -> Iterator[Range]:
     yield "y", 0, o["size"]
 
 
+def _binary(o: Operands, t: _Table) -> Iterator[Range]:
+    for name in "ab":
+        rows = t.run(o[f"{name}_table"], o["rows"])
+        assert rows.min() >= 0
+        yield name, 0, int(rows.max()) + (o["count"] - 1) * o[f"{name}_lane"] + 1
+    yield "y", 0, (o["rows"] - 1) * o["lanes"] + o["count"]
+
+
+def _reduce(o: Operands, t: _Table) -> Iterator[Range]:
+    outs, terms = t.run(o["outs_table"], o["outs"]), t.run(o["terms_table"], o["terms"])
+    assert min(outs.min(), terms.min()) >= 0
+    yield "x", 0, int(outs.max() + terms.max()) + o["count"]
+    yield "y", 0, (o["outs"] - 1) * o["lanes"] + o["count"]
+
+
+def _one_hot(o: Operands, t: _Table) -> Iterator[Range]:
+    t.run(0, o["batch"])
+    yield "y", 0, o["classes"] * o["lanes"]
+
+
 def _sized(arrays: str, numbers: str = "") -> Callable[[Operands, _Table], Iterator[Range]]:
     def ranges(o: Operands, t: _Table) -> Iterator[Range]:
         yield from ((name, 0, o["size"]) for name in arrays.split())
@@ -156,6 +176,10 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "SGD": _sized("weight gradient state first", "rate momentum dampening decay"),
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
     "COPY": _sized("x y"),
+    "BINARY": _binary,
+    "REDUCE": _reduce,
+    "ONE_HOT": _one_hot,
+    "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
 
 
@@ -211,7 +235,7 @@ def check_model(model: LiteModel) -> Executable:
         for program in (programs.train, programs.predict):
             if program is not None:
                 check_program(program, buffers, programs.arena_size)
-        classes = executable.graph.logits.dims[-1]
+        classes = executable.graph.classes
         buffers.check(programs.predict.place.result, 0, classes * programs.predict.place.lanes)
         if programs.train is not None:
             buffers.check(programs.train.place.result, 0, 1)

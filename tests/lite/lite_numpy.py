@@ -40,16 +40,22 @@ class NumpyModel:
         for name, value in self.weights().items():
             value[...] = weights[name]
 
+    def _loss(self) -> int:
+        """The output that no optimizer makes, else what the loss node makes."""
+        outputs = [out for out in self.model.outputs if self._producers[out].op not in CHANGES]
+        return outputs[0] if outputs else self.model.loss_nodes[0].outputs[0]
+
     def predict(self, images: Array) -> Array:
         """Return the logits, for an inference model its output."""
-        goal = self.model.loss_nodes[0].inputs[0] if self.model.loss_nodes else self.model.outputs[0]
+        losses = [node for node in self.model.loss_nodes if "CrossEntropy" in node.op]
+        goal = losses[0].inputs[0] if losses else self.model.outputs[0]
         return self._evaluator(images, None)(goal)
 
     def step(self, images: Array, labels: Array) -> float:
         """Run one training step: all values are computed before any constant changes."""
         self.margin = np.inf
         evaluate = self._evaluator(images, labels)
-        loss = float(evaluate(self.model.loss_nodes[0].outputs[0])[0])
+        loss = float(np.mean(evaluate(self._loss())))
         changing = [node for node in self.model.nodes if node.op in CHANGES]
         arguments = [[evaluate(tensor) for tensor in node.inputs] for node in changing]
         for node, values in zip(changing, arguments, strict=True):
@@ -59,14 +65,26 @@ class NumpyModel:
     def _evaluator(self, images: Array, labels: Array | None) -> Callable[[int], Array]:
         values: dict[int, Array] = dict(self.constants)
         for index in self.model.inputs:
-            given = images if self.model.tensors[index].dtype == np.float32 else labels
-            values[index] = np.asarray(given)
+            tensor = self.model.tensors[index]
+            if tensor.dtype != np.float32:
+                values[index] = np.asarray(labels)
+            elif any(node.op == ONE_HOT_LOSS and node.inputs[1] == index for node in self.model.nodes):
+                values[index] = np.zeros(tensor.dims)
+                if labels is not None:
+                    values[index].reshape(len(labels), -1)[np.arange(len(labels)), labels] = 1
+            else:
+                values[index] = np.asarray(images).reshape(tensor.dims)
 
         def evaluate(tensor: int) -> Array:
             if tensor not in values:
                 node = self._producers[tensor]
                 arguments = [evaluate(i) for i in node.inputs]
-                values[tensor] = OPERATORS[node.op](node, arguments, self.model.tensors[tensor].dims)
+                if node.op == ONE_HOT_LOSS:
+                    results = _one_hot_loss(arguments)
+                else:
+                    results = [OPERATORS[node.op](node, arguments, self.model.tensors[tensor].dims)]
+                for out, result in zip(node.outputs, results, strict=False):
+                    values[out] = result.reshape(self.model.tensors[out].dims)
                 self.margin = min(self.margin, _margin(node, arguments[0], values[tensor]))
             return values[tensor]
 
@@ -159,6 +177,19 @@ def _matmul(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     return np.maximum(result, 0) if node.integer("activation") else result
 
 
+def _one_hot_loss(a: list[Array]) -> list[Array]:
+    logits = a[0].reshape(len(a[0]), -1)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = exponentials / exponentials.sum(axis=1, keepdims=True)
+    labels = a[1].reshape(logits.shape)
+    return [-(labels * np.log(softmax)).sum(axis=1), softmax - labels]
+
+
+def _reduce(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    axes = tuple(int(axis) for axis in a[1]) if len(a) > 1 else None
+    return np.asarray((a[0].sum if node.integer("mode") else a[0].mean)(axis=axes))
+
+
 def _loss(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     logits, labels = a
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -199,23 +230,37 @@ def _assign(node: Node, a: list[Array]) -> None:
     a[0][...] = a[1].reshape(a[0].shape)
 
 
+ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
+
 CHANGES = {"ApplyMomentum": _momentum, "SGD": _sgd, "Adam": _adam, "Assign": _assign}
 
 OPERATORS: dict[str, Callable[[Node, list[Array], tuple[int, ...]], Array]] = {
-    "Activation": lambda node, a, dims: np.maximum(a[0], 0),
-    "ActivationGrad": lambda node, a, dims: np.where(a[1] > 0, a[0], 0),
+    "Activation": lambda node, a, dims: np.maximum(a[0], 0) if node.integer("type") else a[0],
+    "ActivationGrad": lambda node, a, dims: np.where(a[1] > 0, a[0], 0) if node.integer("type") else a[0],
+    "AddFusion": lambda node, a, dims: a[0] + a[1],
     "AddN": lambda node, a, dims: np.sum(a, axis=0),
-    "BiasAdd": lambda node, a, dims: a[0] + a[1],
-    "BiasAddGrad": lambda node, a, dims: a[0].sum(axis=tuple(range(a[0].ndim - 1))),
+    "BiasAdd": lambda node, a, dims: (a[0].reshape(-1, a[1].size) + a[1].ravel()).reshape(a[0].shape),
+    "BiasAddGrad": lambda node, a, dims: a[0].reshape(-1, np.prod(dims)).sum(axis=0),
     "Conv2DBackpropFilterFusion": _conv_filter_grad,
     "Conv2DBackpropInputFusion": _conv_input_grad,
     "Conv2DFusion": _conv,
+    "Depend": lambda node, a, dims: a[0],
+    "DivFusion": lambda node, a, dims: a[0] / a[1],
+    "ExpandDims": lambda node, a, dims: a[0].reshape(dims),
     "Flatten": lambda node, a, dims: a[0].reshape(dims),
+    "FlattenGrad": lambda node, a, dims: a[0].reshape(dims),
     "MatMulFusion": _matmul,
     "MaxPoolFusion": _pool,
     "MaxPoolGrad": _pool_grad,
     "MulFusion": lambda node, a, dims: a[0] * a[1],
+    "OneHot": lambda node, a, dims: np.eye(int(a[1].ravel()[0]))[a[0].ravel()],
+    "RealDiv": lambda node, a, dims: a[0] / a[1],
+    "ReduceFusion": _reduce,
     "Reshape": lambda node, a, dims: a[0].reshape(dims),
+    "Squeeze": lambda node, a, dims: a[0].reshape(dims),
+    "SubFusion": lambda node, a, dims: a[0] - a[1],
+    "TileFusion": lambda node, a, dims: np.tile(a[0], a[1]),
+    "Unsqueeze": lambda node, a, dims: a[0].reshape(dims),
     "SparseSoftmaxCrossEntropyWithLogits": _loss,
     "Transpose": lambda node, a, dims: a[0].transpose(a[1]),
 }

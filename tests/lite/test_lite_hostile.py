@@ -104,7 +104,14 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "value from elsewhere",
     ),
     "a node that writes the image": (lambda m: m.node("Flatten").outputs.__setitem__(0, m.inputs[1]), "elsewhere"),
-    "an unknown operator": (lambda m: setattr(m.nodes[3], "op", "operator#200"), "operator#200"),
+    "an operator that no schema has": (
+        lambda m: setattr(m.node("BiasAdd"), "op", "operator#250"),
+        r"operator#250 \(node net/BiasAdd12, tensor t12, 3x4\)",
+    ),
+    "an operator that the runtime does not have": (
+        lambda m: setattr(m.node("BiasAdd"), "op", "LayerNormFusion"),
+        "LayerNormFusion",
+    ),
     "an index out of range": (lambda m: m.node("ApplyMomentum").inputs.__setitem__(0, 10**6), "index is out of range"),
     "an output out of range": (lambda m: m.outputs.append(2**32 - 1), "index is out of range"),
     "an optimizer without inputs": (lambda m: m.node("ApplyMomentum").inputs.clear(), "0 inputs"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import njit
 
-from mindfl.lite.kernels import layers, pointwise
+from mindfl.lite.kernels import elements, layers, pointwise
 from mindfl.lite.kernels.opcodes import NUMBERS
 
 _CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
@@ -17,6 +17,7 @@ _BIAS, _BIAS_GRAD, _RELU, _RELU_GRAD = (NUMBERS[n] for n in ("BIAS", "BIAS_GRAD"
 _POOL, _POOL_GRAD = NUMBERS["POOL"], NUMBERS["POOL_GRAD"]
 _LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
 _MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
+_BINARY, _REDUCE, _ONE_HOT, _CROSS_ENTROPY = (NUMBERS[n] for n in ("BINARY", "REDUCE", "ONE_HOT", "CROSS_ENTROPY"))
 _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
 #: features moved together per sample: one cache line
 _BLOCK = 16
@@ -73,6 +74,14 @@ def _run(arena: Any, table: Any, code: Any) -> None:
             pointwise.adam(arena, table, i)
         elif number == _COPY:
             pointwise.copy(arena, table, i)
+        elif number == _BINARY:
+            elements.binary(arena, table, i)
+        elif number == _REDUCE:
+            elements.reduce(arena, table, i)
+        elif number == _ONE_HOT:
+            elements.one_hot(arena, table, i)
+        elif number == _CROSS_ENTROPY:
+            elements.cross_entropy(arena, table, i)
 
 
 @njit(nogil=True, cache=True)

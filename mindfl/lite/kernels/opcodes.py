@@ -59,6 +59,10 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("gradient", "size", "nesterov"),
         ),
         "COPY": ("x", "y", "size"),
+        "BINARY": ("kind", "a", "b", "y", "a_table", "b_table", "rows", "a_lane", "b_lane", "lanes", "count"),
+        "REDUCE": ("x", "y", "outs_table", "outs", "terms_table", "terms", "lanes", "count", "mean"),
+        "ONE_HOT": ("y", "classes", "batch", "lanes"),
+        "CROSS_ENTROPY": ("logits", "labels", "loss", "dx", "classes", "batch", "lanes"),
     }
 )
 

@@ -1,0 +1,195 @@
+"""Operators on single elements in instructions: arithmetic with broadcasting, reductions, repetitions, new shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+
+from mindfl.errors import ModelFormatError
+from mindfl.lite.graph import need
+from mindfl.lite.model import Node
+from mindfl.lite.plan import Plan
+from mindfl.lite.program import Value
+from mindfl.lite.schema import NO_ACTIVATION, REDUCE_MEAN, REDUCE_SUM
+from mindfl.lite.shapes import Dims, alike, batch_first, broadcast, padded, steps
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
+#: elements that are addressed one by one: a bound for files that ask for tables without end
+_MOST_ROWS = 2**22
+
+
+def same_order(plan: Plan, node: Node) -> None:
+    """A new shape for elements that stay in order: no work."""
+    x = plan.value(node.inputs[0])
+    dims = plan.tensor(node.outputs[0]).dims
+    need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
+    carried = batch_first(dims, plan.batch) if x.batched else dims
+    if carried is None:
+        need(False, node, "a reshape across the batch")
+        return
+    plan.keep(node.outputs[0], Value(x.offset, carried, x.batched))
+
+
+def arithmetic(kind: int) -> Callable[[Plan, Node], None]:
+    """Return the lowering of an operator on two operands, broadcast as NumPy does."""
+
+    def lower(plan: Plan, node: Node) -> None:
+        need(node.attributes.get("activation", NO_ACTIVATION) == NO_ACTIVATION, node, "a fused activation")
+        a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+        if kind == MULTIPLY and (_side_by_side(a, b) or 1 in (_size_if_fixed(a), _size_if_fixed(b))):
+            _multiply(plan, node, a, b)
+        else:
+            _binary(plan, node, kind, a, b)
+
+    return lower
+
+
+def _size_if_fixed(value: Value) -> int:
+    return 0 if value.batched else value.size
+
+
+def _side_by_side(a: Value, b: Value) -> bool:
+    return a.batched == b.batched and alike(a.dims, b.dims)
+
+
+def _new(plan: Plan, like: Value) -> Value:
+    return plan.new_batch(like.dims) if like.batched else plan.new_parameter(like.dims)
+
+
+def _multiply(plan: Plan, node: Node, a: Value, b: Value) -> None:
+    """Multiply element by element, or by one number."""
+    larger = b if b.batched or b.size > a.size else a
+    size = larger.size * (plan.lanes if larger.batched else 1)
+    y = plan.keep(node.outputs[0], _new(plan, larger))
+    a_step, b_step = (int(value.batched or value.size > 1) for value in (a, b))
+    plan.builder.emit("MULTIPLY", a=a.offset, b=b.offset, y=y.offset, size=size, a_step=a_step, b_step=b_step)
+
+
+def _binary(plan: Plan, node: Node, kind: int, a: Value, b: Value) -> None:
+    dims = broadcast(a.dims, b.dims)
+    batched = a.batched or b.batched
+    aligned = all(not value.batched or len(value.dims) == max(len(a.dims), len(b.dims)) for value in (a, b))
+    if dims is None or not aligned:
+        need(False, node, f"operands of shapes {a.dims} and {b.dims}")
+        return
+    y = plan.keep(node.outputs[0], plan.new_batch(dims) if batched else plan.new_parameter(dims))
+    lanes, count = (plan.lanes, plan.batch) if batched else (1, 1)
+    inner = dims[1:] if batched else dims
+    need(math.prod(inner) <= _MOST_ROWS, node, f"an array of {math.prod(inner)} elements")
+    tables, between = zip(*(_addresses(plan, value, dims, batched) for value in (a, b)), strict=True)
+    plan.builder.emit(
+        "BINARY",
+        kind=kind,
+        a=a.offset,
+        b=b.offset,
+        y=y.offset,
+        a_table=tables[0],
+        b_table=tables[1],
+        rows=math.prod(inner),
+        a_lane=between[0],
+        b_lane=between[1],
+        lanes=lanes,
+        count=count,
+    )
+
+
+def _addresses(plan: Plan, value: Value, target: Dims, batched: bool) -> tuple[int, int]:
+    """Return the table of where an operand's elements for each row of the result lie, and how far samples are apart."""
+    if value.batched:
+        rows = _positions(target[1:], [step * plan.lanes for step in steps(value.dims[1:], target[1:])])
+        return plan.builder.entries(rows), 1
+    apart = steps(value.dims, target)
+    if not batched:
+        return plan.builder.entries(_positions(target, apart)), 0
+    return plan.builder.entries(_positions(target[1:], apart[1:])), apart[0]
+
+
+def _positions(dims: Dims, apart: Sequence[int]) -> list[int]:
+    return [sum(map(math.prod, zip(place, apart, strict=True))) for place in product(*map(range, dims))]
+
+
+def reduction(plan: Plan, node: Node) -> None:
+    """Mean or sum over some axes, the batch among them or not."""
+    mode = node.integer("mode")
+    need(mode in (REDUCE_MEAN, REDUCE_SUM), node, f"reduction mode {mode}")
+    need(not node.flag("reduce_to_end"), node, "a reduction to the end")
+    need(node.real("coeff") in (0.0, 1.0), node, f"a reduction with coefficient {node.real('coeff')}")
+    x = plan.value(node.inputs[0])
+    rank = len(x.dims)
+    given = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else ()
+    need(all(-rank <= axis < rank for axis in given), node, f"axes {given[:8]} of shape {x.dims}")
+    axes = {axis % rank for axis in given} if given else set(range(rank))
+    reduce(plan, x, axes, mean=mode == REDUCE_MEAN, output=node.outputs[0])
+
+
+def reduce(plan: Plan, x: Value, axes: set[int], *, mean: bool, output: int | None = None) -> Value:
+    """Emit the mean or sum of ``x`` over ``axes``, as the value of tensor ``output`` where that is given."""
+    if x.size * plan.batch > _MOST_ROWS:
+        raise ModelFormatError(f"an array of {x.size * plan.batch} elements is too large for this operator")
+    kept = [axis for axis in range(len(x.dims)) if axis not in axes]
+    batched = x.batched and 0 in kept
+    dims = tuple(1 if axis in axes else dim for axis, dim in enumerate(x.dims))
+    value = plan.new_batch(dims) if batched else plan.new_parameter(dims)
+    y = value if output is None else plan.keep(output, value)
+    apart = _apart(plan, x)
+    start = 1 if batched else 0
+    outs = _positions(*_chosen(x.dims, apart, [axis for axis in kept if axis >= start]))
+    terms = _positions(*_chosen(x.dims, apart, sorted(axes)))
+    plan.builder.emit(
+        "REDUCE",
+        x=x.offset,
+        y=y.offset,
+        outs_table=plan.builder.entries(outs),
+        outs=len(outs),
+        terms_table=plan.builder.entries(terms),
+        terms=len(terms),
+        lanes=plan.lanes if batched else 1,
+        count=plan.batch if batched else 1,
+        mean=mean,
+    )
+    return y
+
+
+def _apart(plan: Plan, x: Value) -> Dims:
+    """Return how far apart the elements of each axis lie in memory: the samples of a batch side by side."""
+    if not x.batched:
+        return steps(x.dims, x.dims)
+    return (1, *(step * plan.lanes for step in steps(x.dims[1:], x.dims[1:])))
+
+
+def _chosen(dims: Dims, apart: Dims, axes: list[int]) -> tuple[Dims, Dims]:
+    return tuple(dims[axis] for axis in axes), tuple(apart[axis] for axis in axes)
+
+
+def mean_of_all(plan: Plan, x: Value) -> int:
+    """Return the place of the mean of all elements: of ``x`` itself where it is one number."""
+    if x.size == 1 and not x.batched:
+        return x.offset
+    return reduce(plan, x, set(range(len(x.dims))), mean=True).offset
+
+
+def tile(plan: Plan, node: Node) -> None:
+    """Repeat a tensor that does not carry the batch along its axes."""
+    x = plan.fixed(node, 0)
+    times = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else node.integers("dims")
+    rank = max(len(times), len(x.dims))
+    own, times = padded(x.dims, rank), padded(times, rank)
+    need(min(times, default=1) >= 1 and math.prod(own) * math.prod(times) <= _MOST_ROWS, node, f"{times[:8]} times")
+    dims = tuple(dim * count for dim, count in zip(own, times, strict=True))
+    y = plan.keep(node.outputs[0], plan.new_parameter(dims))
+    apart = [math.prod(own[axis + 1 :]) for axis in range(rank)]
+    places = product(*map(range, dims))
+    rows = [sum(p % dim * step for p, dim, step in zip(place, own, apart, strict=True)) for place in places]
+    plan.builder.emit(
+        "REDUCE",
+        x=x.offset,
+        y=y.offset,
+        outs_table=plan.builder.entries(rows),
+        outs=len(rows),
+        terms_table=plan.builder.entries([0]),
+        terms=1,
+        lanes=1,
+        count=1,
+        mean=False,
+    )
