@@ -1,7 +1,7 @@
-"""Alerts for clients whose TLS handshake fails: asyncio closes such a connection without sending them.
+"""What clients are sent whose TLS handshake fails: asyncio closes such a connection without a word.
 
 Without its alert a device learns that the connection was closed, not that (say) its certificate has expired, and tries
-again until it loses patience.
+again until it loses patience. One that speaks HTTP in the clear is answered in the clear.
 """
 
 from __future__ import annotations
@@ -10,6 +10,13 @@ import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+
+_TEXT = b"This port speaks TLS: use https://\n"
+PLAIN_HTTP_REFUSED = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nServer: mindfl\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TEXT), _TEXT)
+)
+"""The answer to a request in the clear on a port for TLS."""
 
 #: takes the alert of the handshake that is begun in this context
 send_alert: ContextVar[Callable[[bytes], None] | None] = ContextVar("send_alert", default=None)
@@ -35,10 +42,11 @@ class _AlertingObject(ssl.SSLObject):
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
-        except ssl.SSLError:
+        except ssl.SSLError as error:
             alert = self.outgoing.read()
-            if alert and self.send_alert:
-                self.send_alert(alert)
+            farewell = PLAIN_HTTP_REFUSED if error.reason == "HTTP_REQUEST" else alert
+            if farewell and self.send_alert:
+                self.send_alert(farewell)
             raise
 
 

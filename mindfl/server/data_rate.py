@@ -19,6 +19,7 @@ from mindfl.files import PathLike, make_dir
 from mindfl.server.http.http_server import Front
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
+from mindfl.server.lasting import LastingFault
 from mindfl.server.metrics_file import LineFile
 
 WRITE_SECONDS = 60.0
@@ -44,7 +45,7 @@ class DataRate:
         self._lock = threading.Lock()
         self._seconds: dict[datetime, tuple[int, int]] = {}
         self._unwritten: dict[Path, list[str]] = {}
-        self._failed = False
+        self._fault = LastingFault(_logger)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mindfl-data-rate", daemon=True)
         self._thread.start()
@@ -71,11 +72,10 @@ class DataRate:
                 del lines[:-MOST_LINES]
                 LineFile(path).append("\n".join(lines))
                 del self._unwritten[path]
-            self._failed = False
         except StorageError as error:
-            if not self._failed:
-                _logger.warning("%s", error.line())
-            self._failed = True
+            self._fault.occurred(error.line())
+        else:
+            self._fault.over("data rates are written")
 
     def close(self) -> None:
         """Write what is left, and count no more."""

@@ -40,6 +40,7 @@ from mindfl.server.coordinator import Coordinator
 from mindfl.server.events import Event, EventCodec, SecureEvent, Started, Uploaded
 from mindfl.server.folder import StateFolder
 from mindfl.server.iteration import IterationRecord
+from mindfl.server.lasting import LastingFault
 from mindfl.server.segment import Record
 from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
 from mindfl.server.state import MODELS_KEPT, JobState
@@ -94,6 +95,7 @@ class DurableJob:
         begin = time.perf_counter()
         self._on_iteration_end = on_iteration_end
         self._saver = ThreadPoolExecutor(1, "snapshot")
+        self._snapshots = LastingFault(_logger)
         layout, model = initial_model(initial_weights)
         self._log = _EventLog(layout)
         self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
@@ -202,7 +204,9 @@ class DurableJob:
                     self._store(snapshot)
                 except StorageError as error:
                     # The journal holds everything from the snapshot before on; the next one will make up for it.
-                    _logger.warning("%s", error.line())
+                    self._snapshots.occurred(error.line())
+                    return
+        self._snapshots.over(f"{self._storage.place} takes snapshots")
 
     def _store(self, snapshot: Snapshot) -> None:
         self._storage.save(snapshot.parts())

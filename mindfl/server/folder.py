@@ -42,7 +42,7 @@ class StateFolder:
         self._held = self._hold()
         self._lock = threading.Lock()
         self._reserve_size = _MARGIN
-        self._reserved = self._spending = self._warned = False
+        self._reserved = self._spending = False
         # Half-written files of a predecessor that was killed.
         for leftover in self.path.glob(".*.tmp"):
             with suppress(OSError):
@@ -74,7 +74,8 @@ class StateFolder:
     def set_reserve(self, size: int) -> None:
         """Let the space to set aside be ``size`` bytes and a margin from now on."""
         self._reserve_size = size + _MARGIN
-        self.reserve()
+        if not self.reserve():
+            _log.warning("%s has no room to set aside for the ends of iterations: free some space", self.path)
 
     def reserve(self) -> bool:
         """Set the space aside if it is not, and return whether it is now."""
@@ -109,13 +110,9 @@ class StateFolder:
                 os.posix_fallocate(handle, 0, self._reserve_size)
             finally:
                 os.close(handle)
-        except OSError as error:
-            if not self._warned:
-                _log.warning("%s", StorageError.from_os_error(error, "set disk space aside in", self.path).line())
-            self._warned = True
+        except OSError:
             self._remove_reserve()
             return False
-        self._warned = False
         return True
 
     def _remove_reserve(self) -> None:

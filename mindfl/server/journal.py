@@ -22,6 +22,7 @@ from itertools import count
 
 from mindfl.errors import StorageError
 from mindfl.server.folder import StateFolder
+from mindfl.server.lasting import LastingFault
 from mindfl.server.segment import (
     HEAD_SIZE,
     SYNCED,
@@ -45,9 +46,10 @@ Replay = Callable[[int, bytes], None]
 class Journal:
     """The journal of ``job`` (16 bytes) in ``folder``, from the position ``start`` on.
 
-    Opening calls ``replay(kind, payload)`` for each record from ``start`` on. A torn end, of which nothing can have
-    been acknowledged, is cut off: ``cut`` is its length in bytes. Raises :class:`StorageError` where a file cannot be
-    read or written, or damage concerns what was acknowledged.
+    Opening calls ``replay(kind, payload)`` for each record from ``start`` on. A torn end is cut off: ``cut`` is its
+    length in bytes. A crash or a power loss tears off nothing that was acknowledged; a disk that loses what it has
+    flushed, or a file that was shortened, may. Raises :class:`StorageError` where a file cannot be read or written, or
+    something behind the damage shows that it had been flushed.
     """
 
     def __init__(self, folder: StateFolder, job: bytes, start: int, replay: Replay) -> None:
@@ -62,6 +64,7 @@ class Journal:
         self._waiting: list[tuple[int, int, Future[None]]] = []
         self._numbers = count()
         self._failure: StorageError | None = None
+        self._refusing = LastingFault(_log)
         self._closing = False
         self._ending = threading.Event()
         self._changed = threading.Condition()
@@ -83,14 +86,22 @@ class Journal:
             if self._failure:
                 raise self._failure
             try:
-                if not (vital or self._folder.reserve()):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._write(record)
-            except OSError as error:
-                if not (vital and self._folder.reserved):
-                    raise self._write_error(error) from None
-                self._write_into_reserve(record)
+                self._append(record, vital)
+            except StorageError as error:
+                self._refusing.occurred(f"{error.line()}: devices are refused until there is room")
+                raise
+            self._refusing.over(f"{self._folder.path} can be written")
             return self._end
+
+    def _append(self, record: Record, vital: bool) -> None:
+        try:
+            if not (vital or self._folder.reserve()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._write(record)
+        except OSError as error:
+            if not (vital and self._folder.reserved):
+                raise self._write_error(error) from None
+            self._write_into_reserve(record)
 
     def durable(self, position: int) -> Future[None] | None:
         """Have everything before ``position`` flushed; return None if it is, else a future that is done when it is.
@@ -175,7 +186,7 @@ class Journal:
         return position
 
     def _cut_off(self, index: int, position: int) -> int:
-        """Remove everything from ``position`` on, which lies in file ``index``, unless some of it was acknowledged."""
+        """Remove everything from ``position`` on, which lies in file ``index``, unless some of it was flushed."""
         segment = self._segments[index]
         if any(each.vouches_for(position) for each in self._segments[index:]):
             raise damaged(segment.path, segment.offset(position))

@@ -292,8 +292,8 @@ class _Server:
         place = storage if isinstance(storage, Path) else storage.place
         if job.recovery.cut:
             self._tell(
-                f"the journal in {place} ended torn, as the server before was cut off: its last {job.recovery.cut}"
-                " bytes are removed, none of which was acknowledged"
+                f"the journal in {place} ended torn: its last {job.recovery.cut} bytes hold no whole record and are"
+                " removed; a crash leaves no acknowledged upload there, a damaged disk or a shortened file may"
             )
         if job.recovery.events or job.coordinator.iteration > self._first_iteration:
             self._tell(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from mindfl.errors import StorageError
 from mindfl.server.iteration import IterationRecord
+from mindfl.server.lasting import LastingFault
 
 logger = logging.getLogger("mindfl.server")
 
@@ -16,11 +17,10 @@ Sink = Callable[[IterationRecord], None]
 
 
 class Reporter:
-    """Hands records to ``sinks``, in order. One that fails is told of once; the job and the other sinks go on."""
+    """Hands records to ``sinks``, in order. Where one fails, a warning says so; the job and the other sinks go on."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
-        self._sinks = list(sinks)
-        self._failed: set[int] = set()
+        self._sinks = [(sink, LastingFault(logger)) for sink in sinks]
         self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="mindfl-reporter", daemon=True)
         self._thread.start()
@@ -43,11 +43,10 @@ class Reporter:
             action()
 
     def _hand_on(self, record: IterationRecord) -> None:
-        for number, sink in enumerate(self._sinks):
+        for sink, fault in self._sinks:
             try:
                 sink(record)
-                self._failed.discard(number)
             except StorageError as error:
-                if number not in self._failed:
-                    logger.warning("%s", error.line())
-                self._failed.add(number)
+                fault.occurred(error.line())
+            else:
+                fault.over("what could not be written about iterations is written")

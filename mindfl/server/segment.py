@@ -175,6 +175,6 @@ class Segment:
 def damaged(path: Path, offset: int) -> StorageError:
     """Return the error for stored data that is not what was written."""
     return StorageError(
-        f"{path} is damaged at byte {offset}, and uploads that were acknowledged are stored there",
+        f"{path} is damaged at byte {offset}, where uploads that were acknowledged may be stored",
         hint="restore the state folder from a backup, or begin anew in another one",
     )

@@ -203,10 +203,15 @@ def test_a_disk_that_fills_up_and_has_room_again(tmp_path: Path, small_disk: Pat
         assert "its disk may be full" in (refused.reason or "")
         assert 0 < int(refused.next_req_time or 0) - now_ms() <= 3_600_000 + 60_000
         assert code(first, RequestGetModel(iteration=1)) == 201
+        for _ in range(5):
+            assert code(first, upload(2)) == 300
         (small_disk / "filler").unlink()
         assert code(first, upload(2)) == 200
         first.end(signal.SIGKILL)
-        assert "Traceback" not in first.said()
+        told = [line for line in first.said().splitlines() if str(small_disk) in line]
+        assert len(told) == 2 and "Traceback" not in first.said()
+        assert "No space left on device" in told[0] and "devices are refused until there is room" in told[0]
+        assert told[1].endswith("state can be written again, after 6 failures")
     with ServerProcess(tmp_path, *state) as second:
         assert code(second, start(1)) == 200
         assert set(np.frombuffer(last_model(second.url), np.float32).tolist()) == {1.5}
@@ -260,4 +265,5 @@ def test_a_torn_end_that_was_cut_off_is_told_in_one_line(tmp_path: Path) -> None
     with ServerProcess(tmp_path, "--state_dir", "state") as second:
         told = [line for line in second.said().splitlines() if "torn" in line]
         assert len(told) == 1 and "journal in state" in told[0] and "last 123 bytes" in told[0]
+        assert "a damaged disk or a shortened file may" in told[0]
         assert "1 of its uploads were read back" in second.said()

@@ -8,6 +8,7 @@ import queue
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from http_requests import WAIT_S, Device, coordinator, get, head, start, update
 
+from mindfl.client import HttpSettings, HttpTransport
+from mindfl.errors import TlsError, TransportError
 from mindfl.protocol import encode
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.certificates import CertificateFiles, make_certificates
@@ -72,6 +75,32 @@ def test_a_round_over_tls(files: CertificateFiles, version: ssl.TLSVersion) -> N
             assert device.ask(get(1)).retcode == 200
 
 
+@pytest.mark.parametrize("size", [0, 2_000_000])
+def test_a_client_in_the_clear_is_told_to_use_https(
+    files: CertificateFiles, warnings: Callable[[], str], size: int
+) -> None:
+    with serve(files) as server:
+        with Device(server.url) as plain:
+            with suppress(ConnectionError):
+                plain.send(head("/getModel", size) + bytes(size))
+            reply = plain.receive()
+            assert (reply.status, reply.body) == (400, b"This port speaks TLS: use https://\n")
+            assert plain.closed()
+        assert warnings().endswith("refused, it speaks plain HTTP on a port for TLS")
+        settings = HttpSettings(url=server.url.replace("https://", "http://"))
+        with HttpTransport(settings) as transport, pytest.raises(TransportError, match="use https://") as caught:
+            transport.send(get(), 0)
+        assert caught.value.lasting
+
+
+def test_a_client_that_speaks_tls_to_a_plain_port_is_told_of(warnings: Callable[[], str]) -> None:
+    with BackgroundServer(coordinator()) as server:
+        secure = server.url.replace("http://", "https://")
+        with HttpTransport(HttpSettings(url=secure)) as transport, pytest.raises(TlsError, match="does not speak TLS"):
+            transport.send(get(), 0)
+        assert warnings().endswith("refused, it speaks TLS on a port for plain HTTP")
+
+
 def test_an_answer_of_several_slices(files: CertificateFiles) -> None:
     model = {"weight": np.arange(SLICE, dtype=np.float32)}
     job = Coordinator(ServerConfig(fl_iteration_num=1, start_fl_job_threshold=1), model)
@@ -87,7 +116,7 @@ def test_refused_handshakes_are_one_line_each(
     with serve(files) as server:
         with Device(server.url) as plain:
             plain.send(b"POST /getModel HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            assert plain.closed()
+            assert plain.receive().status == 400 and plain.closed()
         assert ": refused, " in warnings()
         with pytest.raises(ssl.SSLCertVerificationError):
             SecureDevice(server.url, client(files, other.ca_cert))

@@ -34,6 +34,8 @@ _MOST_WAITING = 256
 """How many requests may follow one that is not answered yet: more than come with one read."""
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r?\n")
 """A request in order, but for a method that the parser does not know."""
+_TLS_HELLO = b"\x16\x03"
+"""How a client that wants TLS begins."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -142,9 +144,9 @@ class Connection(asyncio.BufferedProtocol):
             self._parser = httptools.HttpRequestParser(self)
             return data[upgrade.args[0] :]
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(501 if _REQUEST_LINE.match(data) else 400)
+            self._refuse(501 if _REQUEST_LINE.match(data) else 400, data)
         except (httptools.HttpParserError, NotHttpError):
-            self._refuse(400)
+            self._refuse(400, data)
         return data[:0]
 
     def _take(self, data: memoryview) -> memoryview:
@@ -164,8 +166,11 @@ class Connection(asyncio.BufferedProtocol):
         if request is not None:
             request.finish()
 
-    def _refuse(self, status: int) -> None:
-        logger.info("%s: not an HTTP request", self.peer)
+    def _refuse(self, status: int, data: memoryview | bytes = b"") -> None:
+        if bytes(data[: len(_TLS_HELLO)]) == _TLS_HELLO:
+            logger.warning("%s: refused, it speaks TLS on a port for plain HTTP", self.peer)
+        else:
+            logger.info("%s: not an HTTP request", self.peer)
         self._read(False)
         if self._answering is None:
             self._limit.lift()
