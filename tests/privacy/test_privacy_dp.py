@@ -150,6 +150,29 @@ def test_an_update_keeps_its_direction():
     assert clipped.weights["a"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("bound", "factor"),
+    [(0.625, 0.125), (2.5, 0.5), (5.0, 1.0), (math.nextafter(5.0, 6.0), 1.0), (8.0, 1.0), (1e30, 1.0)],
+)
+def test_an_update_is_scaled_by_bound_over_norm_above_the_bound_and_never_below_it(bound, factor):
+    """An update of norm 5 in numbers that float32 holds exactly."""
+    received = weights(a=[1.0, 2.0], b=[-3.0])
+    trained = weights(a=[4.0, 6.0], b=[-3.0])
+    noisy = add_noise(trained, received, ClipBound(bound), 0.0, seeded())
+    assert noisy.weights["a"].tolist() == [1.0 + 3.0 * factor, 2.0 + 4.0 * factor]
+    assert noisy.weights["b"].tolist() == [-3.0]
+
+
+def test_noise_does_not_depend_on_how_far_the_update_was_clipped():
+    received = weights(a=np.zeros(1000))
+    far, near = weights(a=np.full(1000, 64.0)), weights(a=np.zeros(1000))
+    noise = 3.0 * 0.5 * normal_noise(1000, seeded(9))
+    for trained in (far, near):
+        clipped = add_noise(trained, received, ClipBound(0.5), 0.0, seeded()).weights["a"].astype(np.float64)
+        noisy = add_noise(trained, received, ClipBound(0.5), 3.0, seeded(9)).weights["a"]
+        assert noisy.tolist() == pytest.approx((clipped + noise).tolist(), rel=1e-6, abs=1e-6)
+
+
 def test_a_device_that_learned_nothing_uploads_noise():
     received = weights(a=np.ones(1000))
     noisy = add_noise(received, received, ClipBound(), 1.0, seeded(5))
