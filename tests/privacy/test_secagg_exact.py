@@ -31,6 +31,8 @@ from mindfl.privacy.secagg import (
     plan_graph,
 )
 from mindfl.privacy.secagg.exact import commit
+from mindfl.privacy.secagg.primes import EXACT_PRIME
+from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair
 from mindfl.protocol import ClientShare
 
 STAY = Leaves.NEVER
@@ -192,6 +194,16 @@ def test_an_altered_share_is_found_and_done_without(step: Leaves, liar: int) -> 
     assert unmasking.unmask(total).tobytes() == played.plain().tobytes()
 
 
+def test_missing_shares_are_counted_in_the_refusal() -> None:
+    played = ExactRound([STAY] * 5, threshold=3)
+    total = played.total(played.uploads())
+    unmasking = played.unmasking(silent=played.ids[1:])
+
+    assert not unmasking.ready
+    with pytest.raises(SecureAggregationError, match=r"\(2 are missing\)|\(3 are missing\)"):
+        unmasking.unmask(total)
+
+
 def test_too_many_altered_shares_fail_the_iteration() -> None:
     played = ExactRound([STAY, STAY, STAY, STAY, Leaves.UPLOAD], threshold=3)
     total = played.total(played.uploads())
@@ -320,6 +332,35 @@ def test_a_share_fits_only_its_sender_its_receiver_and_its_iteration() -> None:
         lambda deposits, me: [replace(share, fl_id=f"{share.fl_id}!") for share in delivered(deposits, me)]
     )
     assert strangers is Fault.PEER_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("key", "seed", "fault"),
+    [
+        (Share(1, 0), Share(1, EXACT_PRIME - 1), None),
+        (Share(MAX_PLACE, EXACT_PRIME - 1), Share(MAX_PLACE, 0), None),
+        (Share(0, 5), Share(0, 5), Fault.SHARE_MALFORMED),
+        (Share(MAX_PLACE + 1, 5), Share(MAX_PLACE + 1, 5), Fault.SHARE_MALFORMED),
+        (Share(1, EXACT_PRIME), Share(1, 5), Fault.SHARE_MALFORMED),
+        (Share(1, 5), Share(1, EXACT_PRIME), Fault.SHARE_MALFORMED),
+    ],
+)
+def test_a_neighbour_may_send_any_number_below_the_prime_at_any_place_and_no_other(
+    key: Share, seed: Share, fault: Fault | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = met()
+    for device in devices:
+        device.meet(other.keys for other in devices if other is not device)
+    me, liar, *others = devices
+    deposits: dict[str, Sequence[ClientShare]] = {device.fl_id: device.shares() for device in (me, *others)}
+    monkeypatch.setattr("mindfl.privacy.secagg.exact.SharePair", lambda *_: SharePair(key, seed))
+    deposits[liar.fl_id] = liar.shares()
+    monkeypatch.undo()
+
+    if fault:
+        assert refused(lambda: me.receive(delivered(deposits, me.fl_id))) is fault
+    else:
+        me.receive(delivered(deposits, me.fl_id))
 
 
 def test_a_revealed_share_must_be_at_its_place() -> None:
