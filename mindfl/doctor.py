@@ -51,10 +51,16 @@ def _python() -> tuple[bool, str]:
 
 
 def _mindspore() -> tuple[bool, str]:
+    from mindfl.export.process import try_import
+
     try:
-        return True, version("mindspore")
+        installed = version("mindspore")
     except PackageNotFoundError:
         return False, "not installed"
+    try:
+        return True, try_import()
+    except MindflError as error:
+        return False, f"{installed} is installed, but fails: {error}" + (f" ({error.hint})" if error.hint else "")
 
 
 def _cpu() -> tuple[bool, str]:

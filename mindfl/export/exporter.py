@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import itertools
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import ExportError, MindflError, OptionError, StorageError
+from mindfl.errors import OptionError, StorageError
 from mindfl.export.optimizers import OptimizerSettings
+from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
 from mindfl.spelling import known_keywords
@@ -79,16 +80,19 @@ def export_mindir(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")
-    classes = spec.num_class if num_class is None else num_class
-    channels = spec.num_channel if num_channel is None else num_channel
-    batches = _random_batches(spec, batch_size, channels, classes, seed)
-    with _graph_mode(device_target), _mindspore_errors(), atomic_path(target := _with_suffix(mindir_path)) as temporary:
-        with interrupt_held_back():
-            network = spec.build(classes, channels, init=init, seed=seed)
-            trainer = _Trainer(network, settings)
-        losses = [trainer.train_and_export(next(batches), temporary) for _ in range(epochs)]
-    shapes = {parameter.name: tuple(parameter.shape) for parameter in network.trainable_params()}
-    return ExportResult(target, tuple(losses), shapes)
+    network = _Network(
+        spec,
+        settings,
+        classes=spec.num_class if num_class is None else num_class,
+        channels=spec.num_channel if num_channel is None else num_channel,
+        batch_size=batch_size,
+        init=init,
+        seed=seed,
+    )
+    with atomic_path(target := _with_suffix(mindir_path)) as temporary, _temporary_folder() as folder:
+        content, losses, shapes = call_for(spec, _train_and_export, network, epochs, device_target, folder)
+        temporary.write_bytes(content)
+    return ExportResult(target, losses, shapes)
 
 
 def _with_suffix(path: PathLike) -> Path:
@@ -98,13 +102,56 @@ def _with_suffix(path: PathLike) -> Path:
     return target if target.name.endswith(_SUFFIX) else target.with_name(target.name + _SUFFIX)
 
 
-def _random_batches(
-    spec: ModelSpec, batch_size: int, channels: int, classes: int, seed: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    generator = np.random.default_rng((seed, 1))
-    while True:
-        images = generator.random(spec.input_shape(batch_size, channels), np.float32)
-        yield images, generator.integers(0, classes, batch_size, np.int32)
+@contextmanager
+def _temporary_folder() -> Iterator[str]:
+    """Yield a folder, removed at the end also where what works in it was killed.
+
+    MindSpore refuses paths with spaces or letters beyond ASCII: it lies where temporary files do.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="mindfl-export-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "use the temporary folder", tempfile.gettempdir()) from None
+    with folder as name:
+        yield name
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What is exported: a network by name, its sizes, its initial weights, and its optimizer."""
+
+    spec: ModelSpec
+    optimizer: OptimizerSettings
+    classes: int
+    channels: int
+    batch_size: int
+    init: str
+    seed: int
+
+    def build(self) -> Any:
+        """Return the MindSpore cell."""
+        return self.spec.build(self.classes, self.channels, init=self.init, seed=self.seed)
+
+    def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
+        """Yield images and labels without end."""
+        generator = np.random.default_rng((self.seed, 1))
+        while True:
+            images = generator.random(self.spec.input_shape(self.batch_size, self.channels), np.float32)
+            yield images, generator.integers(0, self.classes, self.batch_size, np.int32)
+
+
+def _train_and_export(
+    network: _Network, epochs: int, device_target: str, folder: str
+) -> tuple[bytes, tuple[float, ...], dict[str, tuple[int, ...]]]:
+    """Return the exported graph, the losses, and the parameters' shapes, using ``folder`` for MindSpore's files."""
+    with graph_mode(device_target), mindspore_errors():
+        with interrupt_held_back():
+            cell = network.build()
+            trainer = _Trainer(cell, network.optimizer)
+        batches = itertools.islice(network.random_batches(), epochs)
+        steps = [trainer.train_and_export(batch, folder) for batch in batches]
+    shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
+    return steps[-1][1], tuple(loss for loss, _ in steps), shapes
 
 
 class _Trainer:
@@ -118,8 +165,8 @@ class _Trainer:
         self._initial = self._values()
 
     @interrupt_held_back()
-    def train_and_export(self, batch: tuple[NDArray[Any], ...], path: Path) -> float:
-        """Take one training step, leave the graph with its initial values in ``path`` and return the loss."""
+    def train_and_export(self, batch: tuple[NDArray[Any], ...], folder: str) -> tuple[float, bytes]:
+        """Take one training step; return the loss, and the graph with its initial values."""
         tensor = import_mindspore().Tensor
         inputs = [tensor(array) for array in batch]
         loss = float(self._cell(*inputs).asnumpy())
@@ -128,9 +175,9 @@ class _Trainer:
         # other than zero would be applied to the wrong weights on the device; and clients shall start from the same,
         # untrained, network that the seed names.
         self._assign(self._initial)
-        path.write_bytes(_exported(self._cell, inputs))
+        content = _exported(self._cell, inputs, folder)
         self._assign(trained)
-        return loss
+        return loss, content
 
     def _values(self) -> dict[str, NDArray[Any]]:
         return {parameter.name: parameter.asnumpy().copy() for parameter in self._cell.get_parameters()}
@@ -141,48 +188,12 @@ class _Trainer:
             parameter.set_data(tensor(values[parameter.name]))
 
 
-def _exported(cell: Any, inputs: list[Any]) -> bytes:
-    # MindSpore refuses paths with spaces or letters beyond ASCII, appends a suffix and makes its file read-only.
+def _exported(cell: Any, inputs: list[Any], folder: str) -> bytes:
+    # MindSpore appends a suffix and makes its file read-only.
     try:
-        with tempfile.TemporaryDirectory(prefix="mindfl-export-") as folder:
-            file = Path(folder, "graph" + _SUFFIX)
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            file = Path(own, "graph" + _SUFFIX)
             import_mindspore().export(cell, *inputs, file_name=str(file), file_format="MINDIR")
             return file.read_bytes()
     except OSError as error:
-        raise StorageError.from_os_error(error, "use the temporary folder", tempfile.gettempdir()) from None
-
-
-@contextmanager
-def _graph_mode(device_target: str) -> Iterator[None]:
-    """Export needs MindSpore's graph mode; the caller's mode comes back afterwards."""
-    mindspore = import_mindspore()
-    previous = mindspore.get_context("mode")
-    logging.disable()  # MindSpore logs about each missing GPU library; the error says it
-    try:
-        mindspore.set_device(device_target)
-        mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ExportError(
-            f"device target {device_target!r} cannot be used: {_first_sentence(error)}", hint="CPU always works"
-        ) from None
-    finally:
-        logging.disable(logging.NOTSET)
-    try:
-        yield
-    finally:
-        mindspore.set_context(mode=previous)
-
-
-@contextmanager
-def _mindspore_errors() -> Iterator[None]:
-    try:
-        yield
-    except (MindflError, OSError):
-        raise
-    except Exception as error:
-        raise ExportError(f"MindSpore failed: {_first_sentence(error)}") from error
-
-
-def _first_sentence(error: Exception) -> str:
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line.partition(". ")[0]
+        raise StorageError.from_os_error(error, "use the temporary folder", folder) from None

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mindfl._lazy import lazy_names
-from mindfl.models._mindspore import has_avx512, import_mindspore, interrupt_held_back
+from mindfl.models._mindspore import (
+    first_sentence,
+    has_avx512,
+    import_mindspore,
+    interrupt_held_back,
+    mindspore_lock,
+)
 from mindfl.models.initializers import INITIALIZERS
 from mindfl.models.registry import MODELS, ModelSpec, model_spec
 
@@ -17,9 +23,11 @@ __all__ = [
     "MODELS",
     "LeNet5",
     "ModelSpec",
+    "first_sentence",
     "has_avx512",
     "import_mindspore",
     "interrupt_held_back",
+    "mindspore_lock",
     "model_spec",
 ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -23,16 +25,71 @@ def import_mindspore() -> ModuleType:
     On a CPU with AVX-512, MindSpore 2.10's oneDNN picks a reference convolution that takes 12 times as long as its AVX2
     one, so ``ONEDNN_MAX_CPU_ISA=AVX2`` is set first, unless the user set it; it has no effect once MindSpore has been
     imported. ``GLOG_v`` is likewise raised so that only errors are logged. Raises :class:`ExportError` where MindSpore
-    is missing or cannot be loaded.
+    is missing, cannot be loaded, or was loaded before this process was forked.
     """
     if has_avx512():
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     os.environ.setdefault("GLOG_v", "3")
+    if _process.forked:
+        raise ExportError(
+            "MindSpore was loaded before this process was forked from another, and works in that one only",
+            hint="start processes with multiprocessing's spawn, or load MindSpore in them only",
+        )
     try:
         with interrupt_held_back():
             return importlib.import_module("mindspore")
-    except ImportError as error:
-        raise ExportError(f"MindSpore cannot be imported: {error}", hint="pip install mindspore") from None
+    except (Exception, SystemExit) as error:  # of its own, and of packages that do not fit together
+        raise ExportError(f"MindSpore cannot be imported: {first_sentence(error)}", hint=_hint(error)) from None
+
+
+def mindspore_lock() -> AbstractContextManager[bool]:
+    """Return the lock to be held while MindSpore works in this process: several threads at a time crash it."""
+    return _process.lock
+
+
+def first_sentence(error: BaseException) -> str:
+    """Return the first sentence of what MindSpore says: that below the ruled heading where its text begins with one.
+
+    Example:
+        >>> first_sentence(RuntimeError("-----\\n- Kernel Select Failed:\\n-----\\nReLU has no kernel. Try another."))
+        'ReLU has no kernel'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    ruled = [_is_rule(line) for line in lines]
+    while ruled[:1] == [True]:
+        heading = ruled[2:3] == [True] and (lines[1].startswith("- ") or lines[1].endswith(":"))
+        skipped = 3 if heading else 1
+        lines, ruled = lines[skipped:], ruled[skipped:]
+    return (lines[:1] or [type(error).__name__])[0].partition(". ")[0]
+
+
+def _is_rule(line: str) -> bool:
+    return len(line) > 2 and not line.strip("-=")
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "mindspore":
+        return "pip install mindspore"
+    if "cannot open shared object file" in str(error):
+        return "install the system library that it names"
+    return "another package may not fit it: try it in a fresh virtual environment, pip install mindspore"
+
+
+class _Process:
+    """What has to begin anew in a process that is forked from this one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.forked = False
+
+    def after_fork(self) -> None:
+        """Note whether MindSpore was there before; another thread may have held the lock."""
+        self.lock = threading.RLock()
+        self.forked = self.forked or "mindspore" in sys.modules
+
+
+_process = _Process()
+os.register_at_fork(after_in_child=_process.after_fork)
 
 
 @contextmanager
@@ -44,7 +101,8 @@ def interrupt_held_back() -> Iterator[None]:
     therefore SIGTERM is held back too, and both handlers are put back at the end. Ignored signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        with _handlers_put_back():
+            yield
         return
     held: list[int] = []
     previous = {number: signal.getsignal(number) for number in _HELD_BACK}
@@ -58,6 +116,21 @@ def interrupt_held_back() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if held:
             signal.raise_signal(held[0])
+
+
+@contextmanager
+def _handlers_put_back() -> Iterator[None]:
+    """Put the handlers back at the end of the block, in a thread where Python lets none be set."""
+    python = ctypes.pythonapi
+    python.PyOS_getsig.restype = ctypes.c_void_p
+    python.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    python.PyOS_setsig.restype = ctypes.c_void_p
+    previous = {number: python.PyOS_getsig(int(number)) for number in _HELD_BACK}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            python.PyOS_setsig(int(number), handler)
 
 
 def has_avx512(cpu_flags: Path = _CPU_FLAGS) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,30 @@ from numpy.typing import NDArray
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
 from mindfl.export.optimizers import OptimizerSettings
+from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mode
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph
-from mindfl.models import import_mindspore, model_spec
+from mindfl.models import import_mindspore, interrupt_held_back, mindspore_lock, model_spec
 from mindfl.sim.engines import ClientTrainer, Weights
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def _one_at_a_time(method: Callable[P, Result]) -> Callable[P, Result]:
+    @wraps(method)
+    def locked(*arguments: P.args, **options: P.kwargs) -> Result:
+        with mindspore_lock(), interrupt_held_back():
+            return method(*arguments, **options)
+
+    return locked
 
 
 class MindSporeEngine:
     """Trains a registered network; weights come and go in the layout of the ``.ms`` file (convolutions KHWC).
 
-    One thread at a time: MindSpore spreads each step over the processors itself. Raises :class:`OptionError` where the
-    network's parameters are not those of the ``.ms`` file.
+    One thread at a time, whatever job it works for: MindSpore spreads each step over the processors itself. Raises
+    :class:`OptionError` where the network's parameters are not those of the ``.ms`` file.
     """
 
     max_workers: int | None = 1
@@ -30,9 +44,14 @@ class MindSporeEngine:
     def __init__(
         self, model: LiteModel, *, name: str, optimizer: OptimizerSettings, batch_size: int, device_target: str
     ) -> None:
+        with mindspore_here(), interrupt_held_back(), mindspore_errors():
+            self._build(model, name, optimizer, batch_size, device_target)
+
+    def _build(
+        self, model: LiteModel, name: str, optimizer: OptimizerSettings, batch_size: int, device_target: str
+    ) -> None:
         mindspore = import_mindspore()
-        mindspore.set_device(device_target)
-        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+        use_graph_mode(device_target)
         self.model = model
         self.batch_size = batch_size
         self._tensor = mindspore.Tensor
@@ -53,12 +72,14 @@ class MindSporeEngine:
         """Return a trainer of one client's data."""
         return _MindSporeTrainer(self, user, stop)
 
+    @_one_at_a_time
     def load(self, weights: Weights) -> None:
         """Set the parameters."""
         for name, value in weights.items():
             dims = self.model.parameters[name].dims
             self._parameters[name].set_data(self._tensor(_outer_layout(value.reshape(dims))))
 
+    @_one_at_a_time
     def begin_training(self, rate: float) -> None:
         """Set the optimizer's state to its initial values, and its learning rate."""
         for parameter in self._step.get_parameters():
@@ -66,14 +87,17 @@ class MindSporeEngine:
                 parameter.set_data(self._tensor(self._state[parameter.name]))
         self._optimizer.learning_rate.set_data(self._tensor(np.float32(rate)))
 
+    @_one_at_a_time
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Return the parameters flat, in the ``.ms`` layout."""
         return {name: _file_layout(self._parameters[name].asnumpy()).reshape(-1) for name in self.model.parameters}
 
+    @_one_at_a_time
     def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
         """Run one training step on NHWC images and return the mean loss."""
         return float(self._step(self._input(images), self._tensor(labels)).asnumpy())
 
+    @_one_at_a_time
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the class scores of one batch of NHWC images."""
         scores: NDArray[np.float32] = self._network(self._input(images)).asnumpy()

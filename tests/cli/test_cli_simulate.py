@@ -270,3 +270,19 @@ class TestRunningCommand:
         assert outcome.code == 60
         assert "another run is working in" in outcome.error()
         assert running.poll() is None, "the first run goes on"
+
+
+@pytest.mark.parametrize("own_model", [True, False])
+def test_a_mindspore_that_aborts_stops_only_what_needs_it(
+    python, small_job: list[str], tmp_path: Path, own_model: bool
+) -> None:
+    (tmp_path / "packages" / "mindspore").mkdir(parents=True)
+    (tmp_path / "packages" / "mindspore" / "__init__.py").write_text("import os; os.abort()")
+    if not own_model:
+        (tmp_path / "models" / "lenet_train.ms").unlink()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "packages")}
+    outcome = python("-m", "mindfl", *small_job, "--quiet", env=environment)
+    if own_model:
+        assert (outcome.code, outcome.err) == (0, "")
+    else:
+        assert outcome.code == 10 and "MindSpore was ended by SIGABRT" in outcome.error()

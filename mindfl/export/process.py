@@ -1,0 +1,101 @@
+"""A process of its own for MindSpore: it keeps some 400 MiB, its threads and its signal handlers out of this one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, ParamSpec, TypeVar
+
+from mindfl.errors import ExportError, StorageError
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+#: makes the same packages importable as here, then runs what it is told
+_PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.child import main; main()"
+
+
+def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
+    """Call ``function``, one of this package's, in a new process; return its result, raise what it raises.
+
+    What MindSpore prints is not shown, unless ``GLOG_v`` asks for it. The process ends with this one, whatever ends it.
+    Raises :class:`ExportError` where it is killed or cannot be started.
+    """
+    with _log_file() as log:
+        answer, status = _run(pickle.dumps((function, arguments, options)), log)
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+    if "GLOG_v" in os.environ:
+        sys.stderr.write(text)
+    try:
+        succeeded, outcome = pickle.loads(answer)
+    except (EOFError, pickle.UnpicklingError):
+        raise ExportError(f"MindSpore {_ending(status)}: {last_words(text)}", hint=_hint(status)) from None
+    if succeeded:
+        result: Result = outcome
+        return result
+    raise outcome
+
+
+def try_import() -> str:
+    """Import MindSpore in a process of its own; return its version. Raises :class:`ExportError` where that fails."""
+    from mindfl.export.child import mindspore_version
+
+    return in_child(mindspore_version)
+
+
+def last_words(log: str) -> str:
+    """Return the line that says most of what a process printed before it was ended."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
+    errors = [line.rpartition("] ")[2] for line in lines if "error" in line.casefold()]
+    named = [line for line in errors if not line.startswith("Fatal Python error")]
+    return ([line for line in thrown if line] or named[-1:] or errors or lines[-1:] or ["it gave no reason"])[0]
+
+
+def _log_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="mindfl-mindspore-")
+    except OSError as error:
+        raise StorageError(
+            f"no temporary folder can be used: {error.strerror}", hint="set TMPDIR to a folder you may write to"
+        ) from None
+
+
+def _run(request: bytes, log: IO[bytes]) -> tuple[bytes, int]:
+    command = [sys.executable, "-c", _PROGRAM, repr(sys.path)]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise ExportError(f"no process for MindSpore can be started: {error}") from None
+    try:
+        answer, _ = process.communicate(request)
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return answer, process.returncode
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def _hint(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "perhaps the memory did not suffice: MindSpore needs 500 MiB"
+    return "mindfl doctor says whether MindSpore can be imported"

@@ -1,0 +1,80 @@
+"""How MindSpore is used: in a process of its own where possible, in graph mode, with errors of one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from mindfl.errors import ExportError, MindflError
+from mindfl.export.process import in_child, try_import
+from mindfl.models import ModelSpec, first_sentence, import_mindspore, mindspore_lock
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def call_for(spec: ModelSpec, function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
+    """Call ``function``, which uses MindSpore and the network of ``spec``, and return its result.
+
+    mindfl's own networks are used in a new process. Others only this process is sure to know, be they registered in a
+    notebook, made by a closure, or changed since their module was imported: they are used here, one at a time.
+    """
+    if spec.build.__module__.startswith("mindfl.") and sys.executable:
+        return in_child(function, *arguments, **options)
+    with mindspore_here():
+        return function(*arguments, **options)
+
+
+@contextmanager
+def mindspore_here() -> Iterator[None]:
+    """Let one thread at a time use MindSpore in this process.
+
+    Raises :class:`ExportError` where it cannot be imported.
+    """
+    with mindspore_lock():
+        if "mindspore" not in sys.modules and sys.executable:
+            try_import()  # where the import fails it may take the process with it
+        import_mindspore()
+        yield
+
+
+@contextmanager
+def graph_mode(device_target: str) -> Iterator[None]:
+    """Export needs MindSpore's graph mode; the caller's mode comes back afterwards."""
+    mindspore = import_mindspore()
+    previous = mindspore.get_context("mode")
+    use_graph_mode(device_target)
+    try:
+        yield
+    finally:
+        mindspore.set_context(mode=previous)
+
+
+def use_graph_mode(device_target: str) -> None:
+    """Let MindSpore compile graphs for this device. Raises :class:`ExportError` where it lacks the device."""
+    mindspore = import_mindspore()
+    disabled = logging.root.manager.disable
+    logging.disable()  # MindSpore logs about each missing GPU library; the error says it
+    try:
+        mindspore.set_device(device_target)
+        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ExportError(
+            f"device target {device_target!r} cannot be used: {first_sentence(error)}", hint="CPU always works"
+        ) from None
+    finally:
+        logging.disable(disabled)
+
+
+@contextmanager
+def mindspore_errors() -> Iterator[None]:
+    """Turn what MindSpore raises in the block into :class:`ExportError`."""
+    try:
+        yield
+    except (MindflError, OSError):
+        raise
+    except Exception as error:
+        raise ExportError(f"MindSpore failed: {first_sentence(error)}") from error
