@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import OptionError, StorageError
+from mindfl.errors import OptionError
 from mindfl.export.optimizers import OptimizerSettings
+from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
@@ -89,8 +89,8 @@ def export_mindir(
         init=init,
         seed=seed,
     )
-    with atomic_path(target := _with_suffix(mindir_path)) as temporary, _temporary_folder() as folder:
-        content, losses, shapes = call_for(spec, _train_and_export, network, epochs, device_target, folder)
+    with atomic_path(target := _with_suffix(mindir_path)) as temporary:
+        content, losses, shapes = call_for(spec, _train_and_export, network, epochs, device_target)
         temporary.write_bytes(content)
     return ExportResult(target, losses, shapes)
 
@@ -100,20 +100,6 @@ def _with_suffix(path: PathLike) -> Path:
     if not target.name or target.is_dir():
         raise OptionError(f"{str(target)!r} does not name a file", hint="such as ms/lenet/lenet_train.mindir")
     return target if target.name.endswith(_SUFFIX) else target.with_name(target.name + _SUFFIX)
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[str]:
-    """Yield a folder, removed at the end also where what works in it was killed.
-
-    MindSpore refuses paths with spaces or letters beyond ASCII: it lies where temporary files do.
-    """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="mindfl-export-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StorageError.from_os_error(error, "use the temporary folder", tempfile.gettempdir()) from None
-    with folder as name:
-        yield name
 
 
 @dataclass(frozen=True)
@@ -141,15 +127,15 @@ class _Network:
 
 
 def _train_and_export(
-    network: _Network, epochs: int, device_target: str, folder: str
+    network: _Network, epochs: int, device_target: str
 ) -> tuple[bytes, tuple[float, ...], dict[str, tuple[int, ...]]]:
-    """Return the exported graph, the losses, and the parameters' shapes, using ``folder`` for MindSpore's files."""
+    """Return the exported graph, the losses, and the parameters' shapes."""
     with graph_mode(device_target), mindspore_errors():
         with interrupt_held_back():
             cell = network.build()
             trainer = _Trainer(cell, network.optimizer)
         batches = itertools.islice(network.random_batches(), epochs)
-        steps = [trainer.train_and_export(batch, folder) for batch in batches]
+        steps = [trainer.train_and_export(batch) for batch in batches]
     shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
     return steps[-1][1], tuple(loss for loss, _ in steps), shapes
 
@@ -165,7 +151,7 @@ class _Trainer:
         self._initial = self._values()
 
     @interrupt_held_back()
-    def train_and_export(self, batch: tuple[NDArray[Any], ...], folder: str) -> tuple[float, bytes]:
+    def train_and_export(self, batch: tuple[NDArray[Any], ...]) -> tuple[float, bytes]:
         """Take one training step; return the loss, and the graph with its initial values."""
         tensor = import_mindspore().Tensor
         inputs = [tensor(array) for array in batch]
@@ -175,7 +161,7 @@ class _Trainer:
         # other than zero would be applied to the wrong weights on the device; and clients shall start from the same,
         # untrained, network that the seed names.
         self._assign(self._initial)
-        content = _exported(self._cell, inputs, folder)
+        content = _exported(self._cell, inputs)
         self._assign(trained)
         return loss, content
 
@@ -188,12 +174,9 @@ class _Trainer:
             parameter.set_data(tensor(values[parameter.name]))
 
 
-def _exported(cell: Any, inputs: list[Any], folder: str) -> bytes:
-    # MindSpore appends a suffix and makes its file read-only.
-    try:
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            file = Path(own, "graph" + _SUFFIX)
-            import_mindspore().export(cell, *inputs, file_name=str(file), file_format="MINDIR")
-            return file.read_bytes()
-    except OSError as error:
-        raise StorageError.from_os_error(error, "use the temporary folder", folder) from None
+def _exported(cell: Any, inputs: list[Any]) -> bytes:
+    with temporary_folder("mindfl-export-") as folder:
+        # MindSpore appends a suffix, makes its file read-only, and refuses paths with spaces or letters beyond ASCII.
+        file = Path(os.path.relpath(folder / ("graph" + _SUFFIX)))
+        import_mindspore().export(cell, *inputs, file_name=str(file), file_format="MINDIR")
+        return file.read_bytes()

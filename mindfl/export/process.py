@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from typing import IO, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, StorageError
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
+_LOG = "log"
 #: makes the same packages importable as here, then runs what it is told
 _PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.child import main; main()"
 
@@ -27,10 +29,9 @@ def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwa
     What MindSpore prints is not shown, unless ``GLOG_v`` asks for it. The process ends with this one, whatever ends it.
     Raises :class:`ExportError` where it is killed or cannot be started.
     """
-    with _log_file() as log:
-        answer, status = _run(pickle.dumps((function, arguments, options)), log)
-        log.seek(0)
-        text = log.read().decode(errors="replace")
+    with temporary_folder("mindfl-mindspore-") as folder:
+        answer, status = _run(pickle.dumps((function, arguments, options)), folder)
+        text = (folder / _LOG).read_text(errors="replace")
     if "GLOG_v" in os.environ:
         sys.stderr.write(text)
     try:
@@ -59,30 +60,42 @@ def last_words(log: str) -> str:
     return ([line for line in thrown if line] or named[-1:] or errors or lines[-1:] or ["it gave no reason"])[0]
 
 
-def _log_file() -> IO[bytes]:
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a new folder, and remove it with what was left in it. Raises :class:`StorageError` where there is none."""
     try:
-        return tempfile.TemporaryFile(prefix="mindfl-mindspore-")
+        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
     except OSError as error:
         raise StorageError(
             f"no temporary folder can be used: {error.strerror}", hint="set TMPDIR to a folder you may write to"
         ) from None
+    with folder as name:
+        yield Path(name)
 
 
-def _run(request: bytes, log: IO[bytes]) -> tuple[bytes, int]:
-    command = [sys.executable, "-c", _PROGRAM, repr(sys.path)]
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-        )
-    except (OSError, RuntimeError) as error:
-        raise ExportError(f"no process for MindSpore can be started: {error}") from None
-    try:
-        answer, _ = process.communicate(request)
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def _run(request: bytes, folder: Path) -> tuple[bytes, int]:
+    """Return what the process answers, and its exit status. It leaves nothing but in ``folder``."""
+    command = [sys.executable, "-c", _PROGRAM, repr([str(Path(place).absolute()) for place in sys.path])]
+    with (folder / _LOG).open("wb") as log:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=folder,
+                env={**os.environ, "TMPDIR": str(folder)},
+                start_new_session=True,
+            )
+        except (OSError, RuntimeError) as error:
+            raise ExportError(f"no process for MindSpore can be started: {error}") from None
+        try:
+            answer, _ = process.communicate(request)
+        finally:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     return answer, process.returncode
 
 

@@ -203,6 +203,14 @@ def test_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         export_mindir(tmp_path / "net", batch_size=1)
 
 
+def test_a_temporary_folder_with_any_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "größe 模型"
+    folder.mkdir()
+    monkeypatch.setattr(process.tempfile, "tempdir", str(folder))
+    assert export_mindir(tmp_path / "net", batch_size=1).path.is_file()
+    assert list(folder.iterdir()) == []
+
+
 def test_errors_come_back_as_they_are() -> None:
     with pytest.raises(OptionError, match="unknown initialisation 'x'") as caught:
         in_child(initializer, "x", 0)
@@ -212,7 +220,7 @@ def test_errors_come_back_as_they_are() -> None:
 def test_nothing_is_left_where_the_parent_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mindfl", "export", f"--mindir_path={tmp_path}/net", "--epochs=100000"]
     parent = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)})
-    while not [*tmp_path.glob("mindfl-export-*/*/*")]:
+    while not [*tmp_path.rglob("mindfl-export-*")]:
         with pytest.raises(subprocess.TimeoutExpired):
             parent.wait(0.1)
     (child,) = psutil.Process(parent.pid).children()
