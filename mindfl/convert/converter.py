@@ -46,7 +46,7 @@ def convert_model(
         train: make a training model (False: a model for inference).
 
     Returns the verified result. Where mindfl's runtime lacks an operator of the model, which other runtimes may have, a
-    :class:`~mindfl.errors.MindflWarning` names it. The image input of the ``.ms`` is NHWC, convolution weights are KHWC.
+    :class:`~mindfl.errors.MindflWarning` names it. The image input of the ``.ms`` is NHWC, convolutions are KHWC.
 
     Raises:
         MindirError: the MINDIR is missing, damaged, not a training graph, or holds something unsupported.

@@ -234,7 +234,8 @@ def _class_numbers(one_hot: NDArray[Any]) -> NDArray[Any]:
     """Return one-hot labels as class numbers. Raises :class:`DataError` for a row without exactly one 1."""
     if not ((one_hot == 0) | (one_hot == 1)).all() or not (one_hot.sum(axis=1) == 1).all():
         raise DataError("labels of shape (count, classes) must be one-hot: one 1 in each row, else 0")
-    return one_hot.argmax(axis=1)
+    classes: NDArray[Any] = one_hot.argmax(axis=1)
+    return classes
 
 
 def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
