@@ -9,6 +9,7 @@ from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.models import import_mindspore
+from mindfl.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
-            raise OptionError(f"unknown optimizer {self.name!r}", hint=f"choose one of {', '.join(OPTIMIZERS)}")
+            raise OptionError(f"unknown optimizer {self.name!r}", hint=did_you_mean(self.name, OPTIMIZERS))
         if not 0.0 < self.learning_rate < math.inf:
             raise OptionError(f"the learning rate must be a positive number, got {self.learning_rate}")
         if not 0.0 <= self.momentum < 1.0:

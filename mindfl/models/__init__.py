@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mindfl._lazy import lazy_names
 from mindfl.models._mindspore import (
+    DEVICE_TARGETS,
     first_sentence,
     has_avx512,
     import_mindspore,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mindfl.models.lenet import LeNet5
 
 __all__ = [
+    "DEVICE_TARGETS",
     "INITIALIZERS",
     "MODELS",
     "LeNet5",

@@ -16,6 +16,8 @@ from types import ModuleType
 from mindfl.errors import ExportError
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
+#: MindSpore's names of devices
+DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 

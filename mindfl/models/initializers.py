@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.spelling import did_you_mean
 
 #: name -> standard deviation of a normal distribution, for a weight with the given number of inputs per output
 _SCALED = {
@@ -33,7 +34,7 @@ def initializer(name: str, seed: int) -> Draw:
     :class:`OptionError` for another name or a negative seed.
     """
     if name not in INITIALIZERS:
-        raise OptionError(f"unknown initialisation {name!r}", hint=f"choose one of {', '.join(INITIALIZERS)}")
+        raise OptionError(f"unknown initialisation {name!r}", hint=did_you_mean(name, INITIALIZERS))
     if seed < 0:
         raise OptionError(f"the seed must not be negative, got {seed}")
     generator = np.random.default_rng(seed)

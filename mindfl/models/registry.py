@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindfl.errors import OptionError
+from mindfl.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """A network by name: how to make it, and the shape of one sample as the network takes it.
 
-    ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (imports MindSpore).
+    ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (imports MindSpore). ``parameters``
+    are the names of its trainable parameters, by which a model file is known to hold it; empty: they are not compared.
     """
 
     name: str
@@ -21,6 +23,7 @@ class ModelSpec:
     image_size: tuple[int, int]
     num_class: int
     num_channel: int
+    parameters: frozenset[str] = frozenset()
 
     def input_shape(self, batch_size: int, num_channel: int) -> tuple[int, int, int, int]:
         """Return the shape [N, C, H, W] of a batch of images."""
@@ -33,11 +36,16 @@ def _lenet(*args: Any, **options: Any) -> Any:
     return LeNet5(*args, **options)
 
 
-MODELS = {"lenet": ModelSpec("lenet", _lenet, image_size=(32, 32), num_class=62, num_channel=3)}
+_LENET_PARAMETERS = frozenset(
+    {"conv1.weight", "conv2.weight", *(f"fc{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))}
+)
+MODELS = {
+    "lenet": ModelSpec("lenet", _lenet, image_size=(32, 32), num_class=62, num_channel=3, parameters=_LENET_PARAMETERS)
+}
 
 
 def model_spec(name: str) -> ModelSpec:
     """Return the entry of ``name``; raise :class:`OptionError` that lists the known names otherwise."""
     if name not in MODELS:
-        raise OptionError(f"unknown model {name!r}", hint=f"choose one of {', '.join(MODELS)}")
+        raise OptionError(f"unknown model {name!r}", hint=did_you_mean(name, MODELS))
     return MODELS[name]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mindfl.lite import LiteModel
 from mindfl.locks import acquire, holder
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
+from mindfl.sim.model_options import check_settings
 from mindfl.sim.pairing import PairedDataset
 
 
@@ -42,19 +44,11 @@ class Artefacts:
     def export(self) -> Path:
         """Export the training graph unless the file is there already."""
         config = self._config
-        settings = {
-            "model": config.model,
-            "batch_size": config.batch_size,
-            "optimizer": config.optimizer,
-            "learning_rate": config.rate,
-            "momentum": config.momentum,
-            "init": config.init,
-            "seed": config.seed,
-        }
+        settings = {**asdict(config.network), "learning_rate": config.rate, "seed": config.seed}
         if not _made_with(self.mindir, settings):
             from mindfl.export import export_mindir
 
-            export_mindir(self.mindir, device_target=config.device_target, **settings)  # type: ignore[arg-type]
+            export_mindir(self.mindir, device_target=config.device_target, **settings)
             _remember(self.mindir, settings)
         return self.mindir
 
@@ -117,13 +111,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def check_model(model: LiteModel, config: JobConfig) -> None:
     """Raise :class:`OptionError` or :class:`ModelFormatError` where the model file does not fit the job's options."""
+    path = config.origin_train_model_path or config.models / f"{config.train_ms_name}.ms"
+    check_settings(model, config, path)
     inputs = [model.tensors[index].dims for index in model.inputs]
-    batch = next((dims[0] for dims in inputs if len(dims) == 4), config.batch_size)
-    if batch != config.batch_size:
-        raise OptionError(
-            f"--batch_size is {config.batch_size}, but the model file was exported for {batch}",
-            hint=f"use --batch_size {batch}",
-        )
     shapes = ";".join(",".join(map(str, dims)) for dims in inputs)
     if config.input_shape not in (None, shapes):
         raise OptionError(

@@ -16,8 +16,9 @@ import numpy as np
 from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
+from mindfl.models import DEVICE_TARGETS, INITIALIZERS, model_spec
 from mindfl.sim.modes import check_modes
-from mindfl.spelling import known_keywords
+from mindfl.spelling import known_keywords, nearest
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -38,14 +39,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "stack": get_args(StackName),
     "clients": get_args(ClientsName),
     "deploy_env": ("x86", "android"),
+    "device_target": DEVICE_TARGETS,
+    "init": INITIALIZERS,
+    "optimizer": ("momentum", "sgd", "adam"),
     "ssl_protocol": ("TLSv1.2", "TLSv1.3"),
     "cpu_bind_mode": ("NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"),
     "server_mode": ("FEDERATED_LEARNING", "HYBRID_TRAINING"),
 }
 #: those of them without a default
-_MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode")
-_WHOLE = ("client_num", "iterations", "epochs", "batch_size", "server_num")
-_WHOLE_OR_NONE = ("clients_per_iteration", "workers", "thread_num", "parallel")
+_MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode", "init", "optimizer")
+_WHOLE = ("client_num", "iterations", "epochs", "server_num")
+_WHOLE_OR_NONE = ("batch_size", "clients_per_iteration", "workers", "thread_num", "parallel")
 #: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
 _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
@@ -78,6 +82,17 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What a job exports where it has no model file of the user's own."""
+
+    model: str = "lenet"
+    init: str = "lecun"
+    optimizer: str = "momentum"
+    momentum: float = 0.9
+    batch_size: int = 32
+
+
 @known_keywords
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
@@ -102,16 +117,20 @@ class JobConfig:
         train_weight_name: names of the weights that clients exchange with the server, joined by what the regular
             expression ``name_regex`` matches; the others begin each iteration as in the model file. None: all.
         infer_weight_name: names of those that the second model files get; None: all.
-        model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`.
+        model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`. None: what a model
+            file of the user's own holds; for one that is exported ``lenet``, ``lecun``, ``momentum`` and 0.9. What
+            contradicts such a file is refused.
         client_num: clients; the data set's first ones in natural order of name.
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
-        iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer.
+        iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer,
+            that of batch_size is the model file's, else 32.
         input_shape: shapes of the model's inputs, as ``32,32,32,3;32``; checked against the model file.
         fl_name: client class, as it appears in messages and logs.
         seed: of initial weights, synthetic data and the choice of clients.
         workers: threads; None: one per processor. The result does not depend on it.
         engine: ``lite`` executes the .ms file; ``mindspore`` trains the same network with MindSpore.
-        device_target: MindSpore's device for exporting and for the MindSpore engine.
+        device_target: MindSpore's device for the MindSpore engine: ``CPU``, ``GPU`` or ``Ascend``. All others train on
+            the CPU.
         executor: ``local`` runs all clients here; ``ray`` spreads them over a Ray cluster, with the same result. Data
             set and work folder must have the same paths on every node; logs are written where a client runs.
         ray_address: address of the cluster; None: the one Ray finds, else one is started here.
@@ -157,16 +176,16 @@ class JobConfig:
     train_weight_name: str | None = None
     infer_weight_name: str | None = None
     name_regex: str = ","
-    model: str = "lenet"
-    init: str = "lecun"
-    optimizer: str = "momentum"
-    momentum: float = 0.9
+    model: str | None = None
+    init: str | None = None
+    optimizer: str | None = None
+    momentum: float | None = None
     learning_rate: float | None = None
     client_num: int = 50
     clients_per_iteration: int | None = None
     iterations: int = 20
     epochs: int = 5
-    batch_size: int = 32
+    batch_size: int | None = None
     input_shape: str | None = None
     fl_name: str = LENET_CLIENT
     seed: int = 0
@@ -274,7 +293,6 @@ class JobConfig:
                 raise OptionError(f"{option} must be a plain file name without folder, got {name!r}")
             if name is not None and len(name.encode()) > _LONGEST_NAME:
                 raise OptionError(f"{option} is longer than {_LONGEST_NAME} bytes: {name[:40]}...")
-        _check_choice("optimizer", self.optimizer, tuple(LEARNING_RATES))
         for name, choices in _CHOICES.items():
             if getattr(self, name) is not None or name not in _MAY_BE_NONE:
                 _check_choice(name, getattr(self, name), choices)
@@ -309,6 +327,16 @@ class JobConfig:
 
     def _check_parts(self) -> None:
         """Check which parts go together."""
+        if self.model is not None:
+            model_spec(self.model)
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise OptionError(f"momentum must be at least 0 and below 1, got {self.momentum!r}")
+        if self.device_target != "CPU" and (self.engine != "mindspore" or self.clients == "java"):
+            whom = "Java clients train" if self.clients == "java" else f"engine {self.engine} trains"
+            raise OptionError(
+                f"device_target {self.device_target} is for engine mindspore: {whom} on the CPU",
+                hint="leave it out, or choose --engine mindspore",
+            )
         if self.executor == "ray" and self.engine != "lite":
             raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
         elsewhere = self.domain_name is not None or self.stack == "federated" or self.clients == "java"
@@ -371,7 +399,14 @@ class JobConfig:
     @property
     def rate(self) -> float:
         """The learning rate."""
-        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+        return LEARNING_RATES[self.network.optimizer] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def network(self) -> Network:
+        """The network to export, with the defaults of what is not given."""
+        return Network(
+            **{item.name: value for item in fields(Network) if (value := getattr(self, item.name)) is not None}
+        )
 
     @property
     def cohort(self) -> int:
@@ -441,7 +476,9 @@ def _check_whole(name: str, value: object, *, least: int) -> None:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        near = nearest(str(value), choices)
+        hint = f"did you mean {near}?" if near else ""
+        raise OptionError(f"{name} must be one of {', '.join(choices)}, got {value!r}", hint=hint)
 
 
 #: why ``clients_per_iteration`` cannot be chosen

@@ -19,9 +19,10 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History
 from mindfl.sim.job import FederatedLeNetJob, folder_name
 from mindfl.sim.metrics import Accuracy
+from mindfl.sim.model_options import own_model
 from mindfl.sim.plot import plot_history
 from mindfl.sim.published import EXPERIMENTS, Published
-from mindfl.sim.reporter import Reporter
+from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
 
 FILES = ("experiment.png", "experiment.csv", "experiment.md")
@@ -74,8 +75,8 @@ class Experiment:
                 _count(_clients(self.history), "client"),
                 _count(len(self.history), "iteration"),
                 _count(config.epochs, "epoch"),
-                f"batch {config.batch_size}",
-                f"init {config.init}",
+                f"batch {config.network.batch_size}",
+                _initial_weights(config),
             )
         )
 
@@ -109,8 +110,8 @@ class Experiment:
         steps, seconds = sum(self.history.column("steps")), sum(self.history.column("seconds"))
         facts = [
             f"data: {self.data}",
-            f"setting: {self._setting}, {config.optimizer}, learning rate {config.rate:g}, seed {config.seed}",
-            f"initial weights: {config.init}; the published curve stays at chance for its first {published.plateau} "
+            f"setting: {self._setting}, {config.network.optimizer}, learning rate {config.rate:g}, seed {config.seed}",
+            f"{_initial_weights(config)}; the published curve stays at chance for its first {published.plateau} "
             "iterations, as with `--init truncated_normal`",
             f"published: {published.clients} clients, {published.servers} servers, {published.iterations} iterations, "
             f"{published.epochs} epochs, batch {published.batch_size}, FEMNIST; read off the tutorial's figure. "
@@ -172,7 +173,7 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
             remove_file(folder / file)
 
     def experiment(history: History, result: TrainingResult | None) -> Experiment:
-        dataset = FederatedLeNetJob(**settings).prepare_data()
+        dataset = FederatedLeNetJob(reporter=Silent(), **settings).prepare_data()
         return Experiment(
             name=name,
             published=published,
@@ -213,13 +214,17 @@ def _changes(published: Published, config: JobConfig, clients: int) -> Iterator[
         ("clients", clients, published.clients),
         ("clients an iteration", "all" if config.cohort == config.client_num else config.cohort, "all"),
         ("epochs", config.epochs, published.epochs),
-        ("batch", config.batch_size, published.batch_size),
-        ("optimizer", config.optimizer, "momentum"),
+        ("batch", config.network.batch_size, published.batch_size),
+        ("optimizer", config.network.optimizer, "momentum"),
         ("learning rate", config.rate, published.learning_rate),
-        ("momentum", config.momentum, published.momentum),
+        ("momentum", config.network.momentum, published.momentum),
         ("model", config.model, "lenet"),
     )
     return (_change(name, own, theirs) for name, own, theirs in pairs if own != theirs)
+
+
+def _initial_weights(config: JobConfig) -> str:
+    return f"init {config.network.init}" if own_model(config) is None else "initial weights of the model file"
 
 
 def _change(name: str, own: object, theirs: object) -> str:

@@ -25,6 +25,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.history import History, HistoryFiles
+from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.outcome import ResultFiles
@@ -85,11 +86,12 @@ class FederatedLeNetJob:
         ...     print(job.run().summary())
     """
 
-    model: ClassVar[str] = "lenet"
+    model: ClassVar[str | None] = None
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Any) -> None:
         check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
-        self.config = JobConfig(**{"model": type(self).model, **settings})
+        given = JobConfig(**{"model": type(self).model, **settings})
+        self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
         self._report: Reporter = reporter or PythonReporter()
@@ -97,7 +99,7 @@ class FederatedLeNetJob:
         self._files = ResultFiles(self.config)
         self._stack = Stack(self.config, self._report)
         self._in_block = False
-        for text in unused_settings(self.config):
+        for text in (*notes, *unused_settings(given)):
             self._report.warning(text)
 
     def __enter__(self) -> Self:
@@ -248,7 +250,7 @@ class FederatedLeNetJob:
             self._report.warning(f"an earlier run had more clients: {text} are still its models")
 
     def _engine(self, model: LiteModel) -> Engine:
-        config = self.config
+        config, network = self.config, self.config.network
         if config.engine == "lite":
             from mindfl.lite.kernels import is_cached
 
@@ -261,9 +263,9 @@ class FederatedLeNetJob:
 
         return MindSporeEngine(
             model,
-            name=config.model,
-            optimizer=OptimizerSettings(config.optimizer, config.rate, config.momentum),
-            batch_size=config.batch_size,
+            name=network.model,
+            optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum),
+            batch_size=network.batch_size,
             device_target=config.device_target,
         )
 
@@ -332,7 +334,8 @@ class FederatedLeNetJob:
         kind = "Java clients" if self.config.clients == "java" else "clients"
         server = ", MindSpore Federated's server" if self.config.stack == "federated" else ""
         modes = "" if self.config.domain_name else mode_words(self.config)
-        return f"{self.config.model}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
+        network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
+        return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
 
     def _write_up(self, materials: Materials, result: TrainingResult) -> None:
         self._files.write(materials.model, result, len(materials.users))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mindfl.protocol.encryption import DP, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim.config import JobConfig
+from mindfl.sim.model_options import own_model
 
 
 class _Rule(NamedTuple):
@@ -47,6 +48,10 @@ def _java_clients(config: JobConfig) -> bool:
 
 def _embedded_server(config: JobConfig) -> bool:
     return config.stack == "embedded" and config.domain_name is None
+
+
+def _has_no_momentum(config: JobConfig) -> bool:
+    return config.network.optimizer != "momentum" and own_model(config) is None
 
 
 _UPLOADS = "the uploads"
@@ -165,6 +170,13 @@ _RULES = (
         "--train_dataset",
         "it is for a synthetic data set",
     ),
-    _Rule(("momentum",), lambda config: config.optimizer != "momentum", "other optimizers", "they have none"),
+    _Rule(("momentum",), _has_no_momentum, "other optimizers", "they have none"),
+    _Rule(
+        ("init",),
+        lambda config: config.domain_name is not None,
+        "a server that runs already",
+        "its own model counts",
+    ),
+    _Rule(("workers",), lambda config: config.engine == "mindspore", "--engine mindspore", "it trains in one thread"),
     _Rule(("ray_address",), lambda config: config.executor != "ray", "--executor local", "it is for --executor ray"),
 )

@@ -94,7 +94,7 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
         global_iteration_time_window=NO_WINDOW,
         cipher_time_window=NO_WINDOW,
         client_epoch_num=config.epochs,
-        client_batch_size=config.batch_size,
+        client_batch_size=config.network.batch_size,
         client_learning_rate=config.rate,
         **mode_settings(config, clients),
     )

@@ -118,11 +118,11 @@ class Stack:
 
         settings = FederatedConfig(
             # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
-            fl_name=f"{config.model}_{uuid.uuid4().hex[:12]}",
+            fl_name=f"{config.network.model}_{uuid.uuid4().hex[:12]}",
             iterations=config.iterations,
             clients=clients,
             epochs=config.epochs,
-            batch_size=config.batch_size,
+            batch_size=config.network.batch_size,
             learning_rate=config.rate,
             start_fl_job_time_window=LONG_WINDOW,
             update_model_time_window=LONG_WINDOW,

@@ -41,7 +41,7 @@ def test_learning_rate_that_devices_cannot_hold(rate: float) -> None:
         JobConfig(learning_rate=rate)
 
 
-@pytest.mark.parametrize("name", ["optimizer", "engine", "data_format"])
+@pytest.mark.parametrize("name", ["device_target", "engine", "data_format"])
 @pytest.mark.parametrize("value", ["foo", None])
 def test_choices(name: str, value: str | None) -> None:
     with pytest.raises(OptionError, match=f"^{name} must be (one of .*|a text), got {value!r}"):
@@ -60,7 +60,7 @@ def test_choices(name: str, value: str | None) -> None:
         ("a text", {"train_weight_name": ["fc1.weight"]}),
         ("a number", {"learning_rate": "0.1"}),
         ("a number", {"learning_rate": True}),
-        ("a number", {"momentum": None}),
+        ("a number", {"dp_eps": None}),
         ("a number", {"exact_corrupt_ratio": "x"}),
         ("a number", {"dp_budget": "3"}),
         ("True or False", {"per_client_models": "no"}),

@@ -90,7 +90,7 @@ def test_setting_is_the_tutorials(models: Path, writers: Path, tmp_path: Path, r
     with pytest.raises(KeyboardInterrupt):
         run_experiment(train_dataset=writers, train_model_path=models, work_dir=tmp_path, reporter=recorder)
     report = (tmp_path / "experiment.md").read_text()
-    assert "20 epochs, batch 32, init lecun" in report
+    assert "20 epochs, batch 32, initial weights of the model file" in report
     assert "not as in the tutorial: clients 5 (there 50);" in report, "the data set has five"
 
 
@@ -223,7 +223,9 @@ def test_command(models: Path, writers: Path, tmp_path: Path, capsys: pytest.Cap
     command = ["experiment", "femnist50", *map(str, paths), *small]
     main(command)
     text = capsys.readouterr()
-    assert text.out.startswith("femnist50: 3 clients, 2 iterations, 1 epoch, batch 32, init lecun\ndata: SYNTHETIC")
+    assert text.out.startswith(
+        "femnist50: 3 clients, 2 iterations, 1 epoch, batch 32, initial weights of the model file\ndata: SYNTHETIC"
+    )
     assert text.out.endswith(f"written to {tmp_path / 'run'}: {', '.join(FILES)}\n")
     assert "warning" not in text.err
     main([*command, "--json", "--quiet"])

@@ -25,6 +25,8 @@ from mindfl.sim.experiment import data_words
 from mindfl.sim.federation import Progress
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob
+from mindfl.sim.model_options import settled
+from mindfl.sim.notes import unused_settings
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import server_settings
 from mindfl.sim.reporter import PythonReporter, Reporter
@@ -53,7 +55,7 @@ SETTINGS = (
     "work_dir",
     "workers",
 )
-_DEFAULTS = {"work_dir": _DEFAULT_DIR, "client_num": 50, "iterations": 20, "epochs": 20, "batch_size": 32}
+_DEFAULTS = {"work_dir": _DEFAULT_DIR, "client_num": 50, "iterations": 20, "epochs": 20}
 
 
 class StudyReporter(Reporter, Protocol):
@@ -85,10 +87,14 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
     given = {name: value for name, value in settings.items() if value is not None}
     for name in given.keys() - set(SETTINGS):
         raise OptionError(f"{name} is no setting of this study", hint=did_you_mean(name, SETTINGS))
-    config = JobConfig(**{**_DEFAULTS, **given})
+    reporter = reporter or _PythonReporter()
+    asked = JobConfig(**{**_DEFAULTS, **given})
+    config, notes = settled(asked)
+    for text in (*notes, *unused_settings(asked)):
+        reporter.warning(text)
     with locked(config.work_dir):
         load_matplotlib()
-        return _Runner(config, chosen, reporter or _PythonReporter()).run()
+        return _Runner(config, chosen, reporter).run()
 
 
 class _Runner:
@@ -119,7 +125,9 @@ class _Runner:
                 result = ModeResult.kept(folder, made_with)
                 self._report.mode(mode, number, len(self._modes), kept=result is not None)
                 if result is None:
-                    job = FederatedLeNetJob(reporter=_Quieter(self._report), **settings)
+                    quieter = _Quieter(self._report)
+                    job = FederatedLeNetJob(reporter=quieter, **settings)
+                    quieter.is_prepared = True
                     self._report.stage(f"{mode.name}: measuring what an iteration costs")
                     costs = measured_costs(job.config, model, dataset, users)
                     result = ModeResult.of(mode.key, mode.name, job.run(), costs)
@@ -133,6 +141,8 @@ class _Runner:
             **{name: getattr(self._config, name) for name in SETTINGS},
             "work_dir": self._config.work_dir / mode.key,
             "train_model_path": None,
+            "init": None,
+            "converter": None,
             "train_dataset": dataset.root,
             "client_num": clients,
             "origin_train_model_path": start,
@@ -176,8 +186,9 @@ class _Runner:
         config = self._config
         ended = {one.key for one in self._ended}
         return Study(
-            setting=f"{config.model}, {clients} clients, {config.iterations} iterations, {config.epochs} epochs, "
-            f"batch {config.batch_size}, learning rate {config.rate:g}, seed {config.seed}",
+            setting=f"{config.model or 'own network'}, {clients} clients, {config.iterations} iterations, "
+            f"{config.epochs} epochs, batch {config.network.batch_size}, "
+            f"learning rate {config.rate:g}, seed {config.seed}",
             data=data_words(dataset, clients),
             machine=f"{platform.machine()}, {os.cpu_count()} processors, {config.threads} threads",
             results=tuple(self._ended),
@@ -190,12 +201,14 @@ class _Quieter:
 
     def __init__(self, reporter: Reporter) -> None:
         self._report = reporter
+        self.is_prepared = False
 
     def stage(self, text: str) -> None:
         """Ignore: preparations are done."""
 
     def warning(self, text: str) -> None:
-        self._report.warning(text)
+        if self.is_prepared:
+            self._report.warning(text)
 
     def progress(self, progress: Progress) -> None:
         self._report.progress(progress)

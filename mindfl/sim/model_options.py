@@ -1,0 +1,140 @@
+"""Options whose meaning a model file of the user's own fixes: taken from it, or refused where they contradict it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from mindfl.errors import MindflError, OptionError
+from mindfl.files import read_file
+from mindfl.lite import LiteModel
+from mindfl.lite.optimizer import ModelOptimizer, optimizer_of
+from mindfl.models import model_spec
+from mindfl.protocol.encryption import PLAIN
+from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
+
+
+def own_model(config: JobConfig) -> Path | None:
+    """Return the model file of the user's own that the job starts from; None where mindfl makes one."""
+    if config.origin_train_model_path is not None:
+        return config.origin_train_model_path
+    path, first = config.models / f"{config.train_ms_name}.ms", config.client_model(0)
+    if path.exists():
+        return None if _recorded_hash(path) == hashlib.sha256(read_file(path)).hexdigest() else path
+    return first if config.train_model_path is not None and first.exists() else None
+
+
+def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
+    """Return ``config`` with what was left to a model file, and a line for each setting that has no effect on it.
+
+    Without a file of the user's own these are the defaults. Raises :class:`OptionError` for what contradicts the file;
+    a file that cannot be read is left to what needs it.
+    """
+    path = own_model(config)
+    if path is None:
+        return _with_defaults(config), []
+    try:
+        model = LiteModel.load(path)
+        optimizer, _ = optimizer_of(model), model.parameters
+    except MindflError:
+        return config, []
+    check_settings(model, config, path)
+    return replace(config, **_decided(model, optimizer, config)), list(_without_effect(config, path, optimizer))
+
+
+def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
+    """Raise :class:`OptionError` where a setting contradicts the model file ``path``."""
+    optimizer = optimizer_of(model)
+    for name, value, found in _decisions(model, config, optimizer):
+        if value is not None and found is not None and value != found:
+            raise OptionError(
+                f"--{name} is {value}, but {path} was exported for {found}",
+                hint=f"use --{name} {found}",
+            )
+    if config.model is not None:
+        named = model_spec(config.model).parameters
+        if named and named != model.parameters.keys():
+            raise OptionError(
+                f"--model is {config.model}, but {path} holds another network, with {', '.join(model.parameters)}",
+                hint="leave it out: the network is in the file",
+            )
+    if config.engine == "mindspore" and optimizer is not None and (extra := _beyond_mindspore(optimizer)):
+        raise OptionError(
+            f"--engine mindspore cannot train as {path} does: its optimizer has {extra}",
+            hint="--engine lite executes the file as it is",
+        )
+
+
+def batch_size(model: LiteModel) -> int | None:
+    """Return the batch that ``model`` was exported for; None where its input is no image."""
+    inputs = [model.tensors[index].dims for index in model.inputs]
+    return next((dims[0] for dims in inputs if len(dims) == 4), None)
+
+
+def _recorded_hash(path: Path) -> object:
+    """Return the SHA-256 that mindfl noted beside a file it made."""
+    try:
+        note = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
+        return note.get("sha256") if isinstance(note, dict) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _with_defaults(config: JobConfig) -> JobConfig:
+    network = config.network
+    unused = set() if network.optimizer == "momentum" else {"momentum"}
+    names = {item.name for item in fields(Network)} - unused
+    return replace(config, **{name: getattr(network, name) for name in names})
+
+
+def _decisions(
+    model: LiteModel, config: JobConfig, optimizer: ModelOptimizer | None
+) -> Iterator[tuple[str, object, object]]:
+    """Yield option, value given, and value in the file; None where there is none."""
+    yield "batch_size", config.batch_size, batch_size(model)
+    if optimizer is not None:
+        yield "optimizer", config.optimizer, optimizer.name
+        yield "momentum", config.momentum, optimizer.momentum
+
+
+def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConfig) -> dict[str, Any]:
+    values: dict[str, Any] = {"batch_size": batch_size(model)}
+    if optimizer is not None:
+        known = optimizer.name in LEARNING_RATES
+        values |= {"optimizer": optimizer.name if known else None, "momentum": optimizer.momentum}
+    if config.model is None and model.parameters.keys() == model_spec(Network.model).parameters:
+        values["model"] = Network.model
+    return values
+
+
+def _beyond_mindspore(optimizer: ModelOptimizer) -> str:
+    """Return what the file's optimizer does and the MindSpore engine's would not; empty where there is nothing."""
+    extras = {
+        f"several forms, {optimizer.name}": optimizer.name not in LEARNING_RATES,
+        "Nesterov momentum": optimizer.nesterov,
+        f"weight decay {optimizer.weight_decay:g}": optimizer.weight_decay != 0,
+        f"momentum {optimizer.momentum}": optimizer.name == "sgd" and optimizer.momentum is not None,
+    }
+    return next((text for text, applies in extras.items() if applies), "")
+
+
+def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | None) -> Iterator[str]:
+    if config.init is not None:
+        yield f"--init {config.init} has no effect on {path}: the file holds the initial weights"
+    if config.converter is not None:
+        yield f"--converter {config.converter} has no effect on {path}: the file is converted already"
+    if config.momentum is not None and optimizer is not None and optimizer.momentum is None:
+        yield f"--momentum {config.momentum} has no effect on {path}: its optimizer, {optimizer.name}, has none"
+    if config.model is not None and config.engine == "lite" and not model_spec(config.model).parameters:
+        yield f"--model {config.model} has no effect on {path}: the network is in the file"
+    if config.seed and _draws_nothing(config):
+        yield f"--seed {config.seed} has no effect: model and data are given, and all clients take part"
+
+
+def _draws_nothing(config: JobConfig) -> bool:
+    plain = config.encrypt_type == PLAIN and config.upload_compress_type == "NO_COMPRESS"
+    return config.train_dataset is not None and config.cohort == config.client_num and plain
