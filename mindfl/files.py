@@ -38,12 +38,12 @@ def make_dir(path: PathLike) -> Path:
 
 
 @contextmanager
-def atomic_path(path: PathLike, *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: PathLike, *, private: bool = False, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path``, on any error it is removed.
 
     Creates missing parent folders. A ``private`` file can be read by this user only. The file is flushed to disk before
-    the rename, so ``path`` is either the old content or the whole new one. Raises :class:`StorageError` for any
-    ``OSError`` met on the way.
+    the rename, so ``path`` is either the old content or the whole new one; without ``durable`` that holds for a killed
+    process, but not for a power failure. Raises :class:`StorageError` for any ``OSError`` met on the way.
     """
     target = Path(path)
     make_dir(target.parent)
@@ -53,8 +53,9 @@ def atomic_path(path: PathLike, *, private: bool = False) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o600 if private else 0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
@@ -65,9 +66,9 @@ def atomic_path(path: PathLike, *, private: bool = False) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False) -> None:
+def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False, durable: bool = True) -> None:
     """Write ``content`` (text as UTF-8) to ``path`` through :func:`atomic_path`."""
-    with atomic_path(path, private=private) as temporary:
+    with atomic_path(path, private=private, durable=durable) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -20,6 +20,20 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
     "Job": (
         (("--work_dir",), {"default": "mindfl_work", "help": "Folder for everything that is written."}),
         (
+            ("--config",),
+            {"help": "Settings of an earlier run, its config.json; other options given here count instead."},
+        ),
+        (
+            ("--resume",),
+            {"is_flag": True, "show_default": False, "help": "Go on with the run in --work_dir, with its settings."},
+        ),
+        (("--overwrite",), {"is_flag": True, "show_default": False, "help": "Replace the run in --work_dir."}),
+        (("--save_every",), {"type": int, "help": "Keep the model after every so many iterations.  [default: no]"}),
+        (
+            ("--save_best",),
+            {"is_flag": True, "show_default": False, "help": "Keep the model with the highest AVG as <name>_best.ms."},
+        ),
+        (
             ("--task",),
             {"default": "train", "help": "train, inference or getModel; any other text: inference of one record."},
         ),

@@ -36,6 +36,11 @@ def interruptible(hint: str) -> Iterator[None]:
         raise InterruptedRunError("interrupted", hint=hint) from None
 
 
+def is_given(context: click.Context, name: str) -> bool:
+    """Say whether the user gave the parameter ``name``, so that its value is not the default."""
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
 def echo_json(value: Any) -> None:
     """Print ``value`` as one indented JSON document: null for what is no finite number, and escapes where standard
     output cannot show a character."""

@@ -81,6 +81,7 @@ class StudyProgress:
 @click.command("privacy50", short_help="The same job once per mode of privacy and compression.")
 @option("--train_dataset", help="Data set of `mindfl data`, or the tutorial's folders.  [default: a synthetic one]")
 @option("--work_dir", default="mindfl_privacy", help="Folder for everything that is written.")
+@option("--overwrite", is_flag=True, show_default=False, help="Replace results that were made with other settings.")
 @option("--modes", help="Which ones, such as plain,quant,exact.  [default: all]")
 @option("--client_num", default=50, help="Number of clients; all take part in each iteration.")
 @option("--iterations", default=20, help="Federated iterations of each mode.")

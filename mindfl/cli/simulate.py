@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mindfl.cli.job_options import GroupedCommand, job_options
-from mindfl.cli.options import echo_json, interruptible
+from mindfl.cli.options import echo_json, interruptible, is_given
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
@@ -73,21 +74,26 @@ def _new_bar(total: int, text: str) -> Any:
     "simulate", cls=GroupedCommand, short_help="Run the whole job: export, convert, data, federated training, report."
 )
 @job_options
-def simulate_command(task: str, quiet: bool, as_json: bool, **settings: Any) -> None:
+@click.pass_context
+def simulate_command(
+    context: click.Context, /, task: str, config: str | None, quiet: bool, as_json: bool, **settings: Any
+) -> None:
     """Run the tutorial's whole job: export LeNet's training graph, convert it, give every client its model file, train
     federated on a writer-partitioned data set, and report AVG, TOP5 and LOW5 accuracy per iteration.
 
-    Writes history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model files. The same
-    seed gives bitwise the same weights for any number of workers.
+    Writes config.json, history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model
+    files. The same seed gives bitwise the same weights for any number of workers. A folder that holds a result is
+    refused unless --resume or --overwrite is given.
 
     Dashes may stand for the underscores of an option; the value null counts as not given. An option that has no effect
     on the parts chosen is named in a warning."""
     from mindfl.sim import FederatedLeNetJob
 
-    given = {name: value for name, value in settings.items() if value != "null"}
+    given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
-        with interruptible("what was finished is kept"), FederatedLeNetJob(reporter=bar, **given) as job:
+        make = FederatedLeNetJob if config is None else partial(FederatedLeNetJob.from_config, config)
+        with interruptible("what was finished is kept: --resume goes on"), make(reporter=bar, **given) as job:
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,15 @@ class DeviceClient:
     def trained(self) -> int:
         """How often this client has trained."""
         return self._trained
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What this client keeps from one iteration to the next, as plain values by name; settable between two."""
+        return self._encoder.memory
+
+    @memory.setter
+    def memory(self, values: Mapping[str, Any]) -> None:
+        self._encoder.memory = values
 
     def train(self) -> Flow[JobResult]:
         """Take part in iterations until the last one of the plan, or until the server's job is over.

@@ -6,7 +6,7 @@ Noise comes first, compression second, as in MindSpore Federated 0.1.0.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -90,6 +90,15 @@ class UploadEncoder:
     @property
     def _dp(self) -> DPParams:
         return self._cipher.dp_params or DPParams()
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What this device keeps from one iteration to the next, as plain values; it can be set between two."""
+        return {} if self._bound == ClipBound() else {"clip_bound": self._bound.value}
+
+    @memory.setter
+    def memory(self, values: Mapping[str, Any]) -> None:
+        self._bound = ClipBound(values["clip_bound"]) if values else ClipBound()
 
     def begin(self, response: ResponseFLJob, plan: FLPlan, received: Weights) -> None:
         """Note what the answer to startFLJob asks for; ``received`` is the model to start from.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mindfl.data.convert import convert_dataset
 from mindfl.data.dataset import Dataset, Split, UserData, check_dataset, open_dataset
+from mindfl.data.fingerprint import Fingerprint, fingerprint
 from mindfl.data.images import convert_images
 from mindfl.data.inspect import Summary, inspect_dataset
 from mindfl.data.leaf import convert_leaf
@@ -12,6 +13,7 @@ from mindfl.data.writer import Report
 
 __all__ = [
     "Dataset",
+    "Fingerprint",
     "Report",
     "Split",
     "Summary",
@@ -20,6 +22,7 @@ __all__ = [
     "convert_dataset",
     "convert_images",
     "convert_leaf",
+    "fingerprint",
     "inspect_dataset",
     "make_synthetic",
     "open_dataset",

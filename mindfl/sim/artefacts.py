@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mindfl._version import __version__, package_version
 from mindfl.data import Dataset, make_synthetic, open_dataset
 from mindfl.data.folder import recovered
-from mindfl.errors import OptionError, SimulationError, StorageError
-from mindfl.files import make_dir, read_file, write_atomic
+from mindfl.errors import MindirError, ModelFormatError, OptionError, SimulationError, StorageError
+from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.locks import acquire, holder
+from mindfl.models.registry import model_spec
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import check_settings
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.training_note import TrainingNote, file_digest
+
+
+def _nothing(_: str) -> None:
+    """Say nothing."""
 
 
 class Artefacts:
     """Knows which file was made with which settings, through a JSON file beside each.
 
-    A file whose settings or content changed since is not trusted but made again.
+    A file of mindfl's whose settings changed since is made again. A file that is not as the note beside it says, or has
+    none, is the user's own: it is used as it is and never replaced. ``say`` is told so, ``warn`` where such a file has
+    taken the place of one of mindfl's.
     """
 
-    def __init__(self, config: JobConfig) -> None:
+    def __init__(
+        self, config: JobConfig, say: Callable[[str], None] = _nothing, warn: Callable[[str], None] = _nothing
+    ) -> None:
         self._config = config
+        self._say = say
+        self._warn = warn
+        self._uses_own = config.origin_train_model_path is not None
 
     @property
     def mindir(self) -> Path:
@@ -45,21 +62,31 @@ class Artefacts:
         """Export the training graph unless the file is there already."""
         config = self._config
         settings = {**asdict(config.network), "learning_rate": config.rate, "seed": config.seed}
-        if not _made_with(self.mindir, settings):
+
+        def build(path: Path) -> None:
             from mindfl.export import export_mindir
 
-            export_mindir(self.mindir, device_target=config.device_target, **settings)
-            _remember(self.mindir, settings)
+            export_mindir(path, device_target=config.device_target, **settings)
+
+        self._make(self.mindir, {**settings, **_network(settings["model"])}, build)
         return self.mindir
 
     def convert(self) -> Path:
         """Convert the MINDIR unless the model is there already."""
-        settings = {"mindir": _digest(self.export())}
-        if not _made_with(self.model, settings):
-            from mindfl.convert import convert_model
+        if not self._is_own(self.model):
+            converter = self._config.converter
+            settings = {
+                "mindir": file_digest(self.export()),
+                "mindfl": __version__,
+                "converter": None if converter is None else str(converter),
+            }
 
-            convert_model(self.mindir, self.model, converter=self._config.converter)
-            _remember(self.model, settings)
+            def build(path: Path) -> None:
+                from mindfl.convert import convert_model
+
+                convert_model(self.mindir, path, converter=converter)
+
+            self._make(self.model, settings, build)
         return self.model
 
     def starting_model(self) -> LiteModel:
@@ -68,14 +95,56 @@ class Artefacts:
         config = self._config
         if config.origin_train_model_path is not None:
             return LiteModel.load(config.origin_train_model_path)
-        if config.train_model_path is not None and not _note(self.model).exists():
-            first = config.client_model(0)
-            if not self.model.exists() and first.exists():
-                # Training overwrites the clients' files: without this copy the next run would start from its result.
-                write_atomic(self.model, LiteModel.load(first).content)
-            if self.model.exists():
-                return LiteModel.load(self.model)
+        first = config.client_model(0)
+        if config.train_model_path is not None and not self.model.exists() and first.exists():
+            # Training overwrites the clients' files: without this copy the next run would start from its result.
+            if TrainingNote(config.models, config.train_ms_name).matches(first):
+                raise OptionError(
+                    f"{self.model} is missing, and {first} is what a training left",
+                    hint=f"put the model to start from at {self.model}, or give --origin_train_model_path",
+                )
+            write_atomic(self.model, LiteModel.load(first).content)
         return LiteModel.load(self.convert())
+
+    def description(self, model: LiteModel) -> dict[str, Any]:
+        """Return which file the starting ``model`` is, its SHA-256, and whether it is the user's own."""
+        path = (self._config.origin_train_model_path or self.model).absolute()
+        return {"path": str(path), "sha256": hashlib.sha256(model.content).hexdigest(), "own": self._uses_own}
+
+    def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], None]) -> None:
+        """Let ``build`` write ``path``, unless it is there with these ``settings`` or is the user's own."""
+        note = _note(path)
+        if self._is_own(path) or (path.exists() and _read_note(path).get("settings") == settings):
+            return
+        try:
+            # In this order a process that is killed never leaves a file without its note, or with another's.
+            for old in (path, note):
+                remove_file(old)
+            with tempfile.TemporaryDirectory(prefix=".mindfl-making-", dir=make_dir(path.parent)) as folder:
+                made = Path(folder, path.name)
+                build(made)
+                write_atomic(note, json.dumps({"settings": settings, "sha256": file_digest(made)}, indent=2) + "\n")
+                made.replace(path)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "write", path) from None
+
+    def _is_own(self, path: Path) -> bool:
+        """Say whether ``path`` is a file that mindfl did not make, and tell the user that it is used."""
+        if not path.exists():
+            return False
+        noted = _read_note(path).get("sha256")
+        if noted == file_digest(path):
+            return False
+        if noted is not None and (fault := _fault(path)):
+            aside = path.replace(path.with_name(f"{path.name}.damaged"))
+            self._warn(f"{path} was damaged ({fault}): it is made again, and what was there is {aside}")
+            return False
+        if noted is not None:
+            self._warn(f"{path} is not the file that mindfl made there: it is used as it is")
+        else:
+            self._say(f"using your own {path}")
+        self._uses_own = True
+        return True
 
     def dataset(self, *, inference: bool = False, progress: bool = True) -> Dataset:
         """Open the data set, or draw a synthetic one where none was given; with the test parts for evaluation, or for
@@ -127,17 +196,44 @@ def _note(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def _remember(path: Path, settings: Mapping[str, Any]) -> None:
-    write_atomic(_note(path), json.dumps({"settings": settings, "sha256": _digest(path)}, indent=2) + "\n")
-
-
-def _made_with(path: Path, settings: Mapping[str, Any]) -> bool:
+def _read_note(path: Path) -> dict[str, Any]:
+    """Return the note beside ``path``; empty where there is none that can be read."""
     try:
-        note = json.loads(_note(path).read_text())
-        return bool(note == {"settings": settings, "sha256": _digest(path)})
-    except (OSError, ValueError, StorageError):
-        return False
+        note = json.loads(_note(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(read_file(path)).hexdigest()
+def _fault(path: Path) -> str | None:
+    """Return why ``path`` is no MINDIR, or no ``.ms`` file; None where it is one."""
+    try:
+        if path.suffix == ".ms":
+            LiteModel.load(path)
+        else:
+            from mindfl.convert.mindir import read_mindir
+
+            read_mindir(path)
+    except (ModelFormatError, MindirError) as error:
+        return str(error)
+    return None
+
+
+def _network(model: str) -> dict[str, Any]:
+    """Return what an export depends on beside its settings: the network's code, and the packages that export it."""
+    spec = model_spec(model)
+    return {
+        "mindfl": __version__,
+        "mindspore": package_version("mindspore"),
+        "shape": [*spec.image_size, spec.num_channel, spec.num_class],
+        "code": _codefile_digest(spec.build),
+    }
+
+
+def _codefile_digest(build: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the file that defines ``build``; a value that never comes again where there is none."""
+    code = inspect.unwrap(getattr(build, "func", build))
+    try:
+        return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return uuid.uuid4().hex

@@ -49,7 +49,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 #: those of them without a default
 _MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode", "init", "optimizer")
 _WHOLE = ("client_num", "iterations", "epochs", "server_num")
-_WHOLE_OR_NONE = ("batch_size", "clients_per_iteration", "workers", "thread_num", "parallel")
+_WHOLE_OR_NONE = ("save_every", "batch_size", "clients_per_iteration", "workers", "thread_num", "parallel")
 #: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
 _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
@@ -103,6 +103,11 @@ class JobConfig:
 
     Args:
         work_dir: folder for everything the job writes.
+        resume: go on with the run in work_dir, with its settings where others are not given; False: a folder that holds
+            a result is refused.
+        overwrite: replace the run in work_dir.
+        save_every: keep the model after every so many iterations as ``<name>_iteration{k}.ms``; None: not.
+        save_best: keep the model with the highest AVG so far as ``<name>_best.ms``.
         train_dataset: data set made by ``mindfl data``, or the tutorial's folders; None: a synthetic one is drawn.
         test_dataset: data set whose test parts the clients are evaluated with: that of the user of the same name, or at
             the same position where no name is in both; one user's where it has only one. None: train_dataset.
@@ -164,6 +169,10 @@ class JobConfig:
     """
 
     work_dir: Path = field(default=Path("mindfl_work"))
+    resume: bool = False
+    overwrite: bool = False
+    save_every: int | None = None
+    save_best: bool = False
     train_dataset: Path | None = None
     test_dataset: Path | None = None
     infer_dataset: Path | None = None
@@ -327,6 +336,13 @@ class JobConfig:
 
     def _check_parts(self) -> None:
         """Check which parts go together."""
+        if self.resume and self.overwrite:
+            raise OptionError("resume and overwrite contradict each other", hint="give one of them")
+        if self.resume and (self.domain_name is not None or self.stack == "federated" or self.clients == "java"):
+            raise OptionError(
+                "resume needs the embedded server and clients: other servers and Java clients keep their own state",
+                hint="choose another work_dir, or overwrite; a server that runs goes on where it is",
+            )
         if self.model is not None:
             model_spec(self.model)
         if self.momentum is not None and not 0 <= self.momentum < 1:

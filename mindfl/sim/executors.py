@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mindfl.client import InProcessTransport, MeteredTransport, Traffic
 from mindfl.server import Coordinator
-from mindfl.sim.pool import ClientPool, ClientResult
+from mindfl.sim.pool import ClientPool, ClientResult, Memories
 
 #: is told how many more clients uploaded, and the mean loss of these
 Report = Callable[[int, float], None]
@@ -21,8 +21,13 @@ class Executor(Protocol):
     def traffic(self) -> Traffic:
         """What clients and coordinator exchanged so far."""
 
-    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
-        """Let the clients with these indices take part in the running iteration; return their results in order."""
+    def run_iteration(
+        self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
+    ) -> list[ClientResult]:
+        """Let the clients with these indices take part in the running iteration; return their results in order.
+
+        ``memories`` are what clients keep from the iterations before.
+        """
 
     def finish(self) -> None:
         """Let the clients end their jobs after the last iteration."""
@@ -44,9 +49,11 @@ class LocalExecutor:
         """What was exchanged so far."""
         return self._transport.traffic
 
-    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
+    def run_iteration(
+        self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
+    ) -> list[ClientResult]:
         """Train, upload, fetch and evaluate."""
-        self._pool.advance(indices, self._transport, lambda loss: report(1, loss))
+        self._pool.advance(indices, self._transport, lambda loss: report(1, loss), memories)
         return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
 
     def finish(self) -> None:

@@ -169,6 +169,7 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
     job = FederatedLeNetJob(reporter=reporter, **settings)
     folder = job.config.work_dir
     with locked(folder):
+        job.check_work_dir()
         for file in FILES:
             remove_file(folder / file)
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import SimulationError
 from mindfl.server import Coordinator, IterationRecord
+from mindfl.server.state import JobState
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.executors import Executor
 from mindfl.sim.history import ClientAccuracies, IterationRow
 from mindfl.sim.pool import server_settings
+from mindfl.sim.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+#: name of the clients' memories among the values of a state
+_CLIENTS = "clients"
 ExecutorFactory = Callable[[Coordinator], Executor]
 
 
@@ -38,9 +43,14 @@ class Federation:
     """Runs a job of ``clients`` devices. ``rows()`` yields each iteration's row as it ends; ``model`` is the latest
     aggregated model.
 
+    ``start`` is the state to go on from; None: the job begins with ``initial``.
+
     The result depends on the seed alone: aggregation is exact, every device begins an iteration from the same model,
     and the choice of clients has a generator of its own per iteration.
     """
+
+    resumable = True
+    stepwise = True
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class Federation:
         clients: int,
         executor: ExecutorFactory,
         observer: Observer,
+        start: RunState | None = None,
     ) -> None:
         self._config = config
         self._clients = clients
@@ -56,8 +67,14 @@ class Federation:
         self._record: IterationRecord | None = None
         self._accuracies = ClientAccuracies.of(())
         settings = server_settings(config, min(config.cohort, clients))
-        self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note)
+        self._first = 1 if start is None else start.iteration + 1
+        state = None
+        if start is not None:
+            state = JobState(settings, "", self._first, True, {start.iteration: start.weights})
+        self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note, state=state)
         self._make_executor = executor
+        kept = {} if start is None else start.values.get(_CLIENTS, {})
+        self._memories = {int(index): memory for index, memory in kept.items()}
         self.iterations = config.iterations
 
     @property
@@ -65,11 +82,16 @@ class Federation:
         """The latest aggregated model, flat float32 arrays by name."""
         return self._coordinator.model
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """The plain values of the state after the latest iteration, beside the model."""
+        return {_CLIENTS: self._memories} if self._memories else {}
+
     def rows(self) -> Generator[IterationRow, None, None]:
         """Run the iterations. Ctrl-C, SIGTERM and errors end the executor before they pass through."""
         executor = self._make_executor(self._coordinator)
         try:
-            for iteration in range(1, self.iterations + 1):
+            for iteration in range(self._first, self.iterations + 1):
                 yield self._iterate(executor, iteration)
             executor.finish()
         finally:
@@ -86,7 +108,8 @@ class Federation:
             done, total = done + clients, total + clients * loss
             self._observer(Progress(iteration, done, len(cohort), total / done, self.iterations))
 
-        results = executor.run_iteration(iteration, cohort, report)
+        results = executor.run_iteration(iteration, cohort, report, self._memories)
+        self._memories.update({index: item.memory for index, item in zip(cohort, results, strict=True) if item.memory})
         if self._record is None or self._record.iteration != iteration:
             raise SimulationError(f"iteration {iteration} did not end though all its clients did")
         seconds = time.perf_counter() - begin

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
-from mindfl.files import PathLike, make_dir, read_file
+from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.sim.metrics import Accuracy
 
 
@@ -178,28 +178,36 @@ class HistoryFiles:
         self.jsonl = folder / "history.jsonl"
         self.csv = folder / "history.csv"
 
-    def begin(self) -> None:
-        """Start both files anew."""
-        make_dir(self.jsonl.parent)
-        _write(self.jsonl, "", mode="w")
-        _write(self.csv, ",".join(COLUMNS) + "\r\n", mode="w")
+    def begin(self, rows: Iterable[IterationRow] = ()) -> None:
+        """Start both files anew with ``rows``; a killed process leaves the old files or the new ones."""
+        kept = list(rows)
+        write_atomic(self.jsonl, "".join(map(_json_line, kept)))
+        write_atomic(self.csv, ",".join(COLUMNS) + "\r\n" + "".join(map(_csv_line, kept)))
 
     def append(self, row: IterationRow) -> None:
         """Add a row to both files."""
-        entry: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
-        entry = {name: None if value != value else value for name, value in entry.items()}
-        entry["accuracies"] = dict(row.accuracies.items())
-        _write(self.jsonl, json.dumps(entry, ensure_ascii=False) + "\n", mode="a")
-        line = io.StringIO()
-        csv.writer(line).writerow([getattr(row, name) for name in COLUMNS])
-        _write(self.csv, line.getvalue(), mode="a")
+        _append(self.jsonl, _json_line(row))
+        _append(self.csv, _csv_line(row))
 
 
-def _write(path: Path, text: str, *, mode: str) -> None:
-    """Write ``text`` at once; where that fails the file is cut back to what it was."""
+def _json_line(row: IterationRow) -> str:
+    entry: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
+    entry = {name: None if value != value else value for name, value in entry.items()}
+    entry["accuracies"] = dict(row.accuracies.items())
+    return json.dumps(entry, ensure_ascii=False) + "\n"
+
+
+def _csv_line(row: IterationRow) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow([getattr(row, name) for name in COLUMNS])
+    return line.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    """Append ``text`` at once; where that fails the file is cut back to what it was."""
     content = text.encode()
     try:
-        with path.open(mode + "b", buffering=0) as file:
+        with path.open("ab", buffering=0) as file:
             size = file.seek(0, io.SEEK_END)
             try:
                 written = 0

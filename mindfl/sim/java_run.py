@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from mindfl.data import Dataset
 from mindfl.errors import MindflError, SimulationError
@@ -65,6 +67,10 @@ def _absolute(dataset: Dataset) -> Dataset:
 
 class JavaRun:
     """Training by Java clients. ``rows()`` yields all rows once the clients have ended, also where one failed."""
+
+    resumable = False
+    values: Mapping[str, Any] = MappingProxyType({})
+    stepwise = False
 
     def __init__(
         self,

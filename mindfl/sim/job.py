@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,27 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.client import InProcessTransport, Transport, run
-from mindfl.data import Dataset
+from mindfl.data import Dataset, fingerprint
+from mindfl.data.folder import local_path
 from mindfl.errors import StorageError
-from mindfl.files import make_dir, write_atomic
+from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
+from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, check_model, locked
 from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
-from mindfl.sim.history import History, HistoryFiles
 from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.outcome import ResultFiles
-from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import now_ms, sleep_ms
-from mindfl.sim.privacy import Spending
+from mindfl.sim.repetition import Repetition
 from mindfl.sim.reporter import PythonReporter, Reporter, Silent
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.stacks import Materials, Run, Stack
+from mindfl.sim.run_folder import RunFolder
+from mindfl.sim.run_record import RunRecord
+from mindfl.sim.stacks import Materials, Stack
+from mindfl.sim.training import Training
 from mindfl.spelling import check_keywords
 
 if TYPE_CHECKING:
@@ -47,8 +49,6 @@ __all__ = ["ClientFiles", "FederatedLeNetJob", "PythonReporter", "Reporter", "Si
 
 SINGLE = "single"
 """Task of Java clients for one record: any text but the three known ones, the tutorial says."""
-#: seconds between two drawings of the accuracy figure during a run
-PICTURE_INTERVAL = 10.0
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,35 @@ class FederatedLeNetJob:
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Any) -> None:
         check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
+        if settings.get("resume"):
+            settings = {**_recorded(settings.get("work_dir")), **settings}
         given = JobConfig(**{"model": type(self).model, **settings})
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
         self._report: Reporter = reporter or PythonReporter()
-        self._artefacts = Artefacts(self.config)
+        self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
         self._files = ResultFiles(self.config)
         self._stack = Stack(self.config, self._report)
         self._in_block = False
+        self._repeats: Repetition | None = None
         for text in (*notes, *unused_settings(given)):
             self._report.warning(text)
+
+    @classmethod
+    def from_config(cls, path: PathLike, *, reporter: Reporter | None = None, **settings: Any) -> Self:
+        """Return the job that repeats a run: ``path`` is its ``config.json``; ``settings`` replace those there.
+
+        The folders that the run wrote to are not taken over. Training raises :class:`OptionError` where the data, or a
+        model of the user's own, are not the earlier ones, and warns where the weights come out otherwise.
+
+        Example:
+            >>> FederatedLeNetJob.from_config("run/config.json", work_dir="again").run()  # doctest: +SKIP
+        """
+        earlier = RunRecord.load(local_path(path))
+        job = cls(reporter=reporter, **{**earlier.repeatable(), **settings})
+        job._repeats = Repetition(Path(path), earlier, settings.keys())
+        return job
 
     def __enter__(self) -> Self:
         self._in_block = True
@@ -125,6 +143,10 @@ class FederatedLeNetJob:
     def trained_model_path(self) -> str:
         """The file that holds the aggregated model after training."""
         return str(self._files.trained)
+
+    def check_work_dir(self) -> None:
+        """Raise :class:`OptionError` where the work folder holds a result that training would replace."""
+        RunFolder(self.config, self._report.warning).check()
 
     def export(self) -> str:
         """Export the training graph; return the path of the MINDIR. Raises :class:`ExportError`."""
@@ -155,15 +177,22 @@ class FederatedLeNetJob:
         by then is kept, and written up, in both cases.
         """
         with self._working():
-            model = self._starting_model()
-            dataset = self.prepare_data()
-            users = self._users(dataset)
-            engine = self._engine(model) if self.config.clients == "embedded" else None
-            self._write_models(model, len(users))
-            self._remove_old(len(users))
-            weights = chosen_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
-            materials = Materials(model, weights, engine, dataset, users)
-            return self._federate(materials)
+            folder = RunFolder(self.config, self._report.warning)
+            folder.check()
+            materials = self._materials()
+            record = self._record(materials)
+            if self._repeats is not None:
+                self._repeats.check(record, self._report.warning)
+            beginning = folder.begin(record)
+            if beginning.state is None:
+                self._write_models(materials.model, len(materials.users))
+                self._remove_old(len(materials.users))
+            title = self._title(materials)
+            training = Training(self.config, materials, beginning, folder, self._files, self._report, title)
+            self.result = training.run(self._stack.run)
+            if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
+                self._report.warning(warning)
+            return self.result
 
     def run(self) -> TrainingResult:
         """Do everything: export, convert, data, clients, training."""
@@ -207,12 +236,14 @@ class FederatedLeNetJob:
                 self._run_java(config, "getModel", dataset)
                 return {name: value.copy() for name, value in LiteModel.load(config.client_model(0)).weights.items()}
             transport = self._transport(config)
+            fetched: list[Path] = []
             for index, name in enumerate(users):
                 client, trainer = single_device(self.config, index, dataset.user(name), source)
                 run(client.get_model(), transport, now_ms, sleep_ms)
                 if self.config.writes_client_models:
                     source.save(self.config.client_model(index), trainer.weights())
-            self._files.update_second_models(trainer.weights(), source, len(users))
+                    fetched.append(self.config.client_model(index))
+            self._files.fetched([*fetched, *self._files.update_second_models(trainer.weights(), source, len(users))])
             # Copied: they are lent, and a session serves many clients.
             weights = {name: values.copy() for name, values in trainer.weights().items()}
             return {name: values.reshape(source.weights[name].shape) for name, values in weights.items()}
@@ -231,6 +262,18 @@ class FederatedLeNetJob:
             if not self._in_block:
                 self.close()
 
+    def _materials(self) -> Materials:
+        model = self._starting_model()
+        dataset = self.prepare_data()
+        users = self._users(dataset)
+        engine = self._engine(model) if self.config.clients == "embedded" else None
+        weights = chosen_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
+        return Materials(model, weights, engine, dataset, users)
+
+    def _record(self, materials: Materials) -> RunRecord:
+        data = fingerprint(materials.dataset, materials.users)
+        return RunRecord.begin(self.config, data.as_dict(), self._artefacts.description(materials.model))
+
     def _starting_model(self) -> LiteModel:
         self._report.stage("preparing the model")
         model = self._artefacts.starting_model()
@@ -244,6 +287,8 @@ class FederatedLeNetJob:
         return self._files.write_client_models(model.content, clients)
 
     def _remove_old(self, clients: int) -> None:
+        if not self.config.overwrite and (aside := self._files.set_aside()):
+            self._report.warning(f"an earlier run left its models in {self.config.models}: they are in {aside} now")
         stale = self._files.remove_old(clients)
         if stale:
             text = f"{stale[0]}" if len(stale) == 1 else f"{stale[0]} to {stale[-1].name}"
@@ -279,53 +324,6 @@ class FederatedLeNetJob:
         second, log = config.client_infer_model(index), config.client_log(index)
         return ClientFiles(index, name, config.client_model(index), second, log)
 
-    def _federate(self, materials: Materials) -> TrainingResult:
-        load_matplotlib()  # so that Ctrl-C in the first iteration need not wait for it
-        files = HistoryFiles(make_dir(self.config.work_dir))
-        files.begin()
-        history = History()
-        spending = Spending(self.config, len(materials.users))
-        for note in spending.notes():
-            self._report.warning(note)
-        federation = self._stack.run(materials, spending.iterations)
-        self._report.stage(f"training {len(materials.users)} clients")
-
-        def result() -> TrainingResult:
-            title, privacy = self._title(materials), spending.summary(len(history))
-            return TrainingResult(title, federation.iterations, history, federation.model, privacy)
-
-        try:
-            self._follow(federation, files, history, spending, result)
-        except BaseException:
-            # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
-            with suppress(Exception):
-                self._write_up(materials, result())
-            raise
-        self.result = result()
-        self._write_up(materials, self.result)
-        return self.result
-
-    def _follow(
-        self,
-        federation: Run,
-        files: HistoryFiles,
-        history: History,
-        spending: Spending,
-        result: Callable[[], TrainingResult],
-    ) -> None:
-        with closing(federation.rows()) as rows:
-            drawn = time.monotonic()
-            for row in map(spending.counted, rows):
-                files.append(row)
-                history.append(row)
-                self._report.row(row)
-                if warning := spending.warning(row.iteration):
-                    self._report.warning(warning)
-                # Drawn during the run, so that it can be watched, and so that Ctrl-C need not wait for matplotlib.
-                if time.monotonic() - drawn >= PICTURE_INTERVAL:
-                    result().plot(self._files.picture)
-                    drawn = time.monotonic()
-
     def _title(self, materials: Materials) -> str:
         dataset, tests = materials.dataset, self.config.test_dataset
         data = "synthetic handwriting" if dataset.synthetic else f"{folder_name(dataset.root)} ({dataset.source})"
@@ -337,9 +335,6 @@ class FederatedLeNetJob:
         network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
         return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
 
-    def _write_up(self, materials: Materials, result: TrainingResult) -> None:
-        self._files.write(materials.model, result, len(materials.users))
-
     def _check_training(self, clients: int) -> None:
         """Warn where the model files are not those that a training with so many clients left."""
         trained, asked = self._files.trained_clients(), self.config.client_num
@@ -349,19 +344,17 @@ class FederatedLeNetJob:
             )
         elif trained != clients:
             self._report.warning(f"--client_num is {asked}, but {trained} clients were trained: use the same number")
+        for text in self._files.doubtful(clients):
+            self._report.warning(text)
 
     def _trained_model(self, index: int) -> LiteModel:
-        for path in (self.config.client_infer_model(index), self.config.client_model(index)):
-            if path is not None and path.exists():
-                return LiteModel.load(path)
-        return self._latest_model()
+        path = self._files.client_file(index)
+        return self._latest_model() if path is None else LiteModel.load(path)
 
     def _latest_model(self) -> LiteModel:
         with suppress(StorageError):
             return LiteModel.load(self.trained_model_path)
-        if self.config.client_model(0).exists():
-            return LiteModel.load(self.config.client_model(0))
-        return self._starting_model()
+        return self._starting_model() if (path := self._files.client_file(0)) is None else LiteModel.load(path)
 
     def _labels_of_java(self, dataset: Dataset, task: str) -> dict[str, NDArray[np.int_]]:
         outcomes = self._run_java(self.config, task, dataset)
@@ -391,6 +384,12 @@ class FederatedLeNetJob:
         from mindfl.client import HttpTransport
 
         return HttpTransport(config.server_settings())
+
+
+def _recorded(work_dir: PathLike | None) -> dict[str, Any]:
+    """Return the settings of the run in ``work_dir``; none where there is no record of it."""
+    path = local_path(JobConfig.work_dir if work_dir is None else work_dir) / run_record.NAME
+    return RunRecord.load(path).own_settings() if path.exists() else {}
 
 
 def folder_name(path: Path) -> str:

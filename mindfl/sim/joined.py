@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
 from mindfl.client.encoding import received_weights
@@ -81,6 +82,10 @@ class JoinedFederation:
     what others contribute is not known here. ``in_turn``: no others take part, and these are to upload in the order of
     their numbers, for the sake of a server whose sum depends on it.
     """
+
+    resumable = False
+    values: Mapping[str, Any] = MappingProxyType({})
+    stepwise = True
 
     def __init__(
         self,

@@ -17,6 +17,9 @@ from mindfl.models import model_spec
 from mindfl.protocol.encryption import PLAIN
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
 
+#: optimizer node of MindSpore's graphs -> the option's value
+_GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}
+
 
 def own_model(config: JobConfig) -> Path | None:
     """Return the model file of the user's own that the job starts from; None where mindfl makes one."""
@@ -36,7 +39,7 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     """
     path = own_model(config)
     if path is None:
-        return _with_defaults(config), []
+        return _with_defaults(replace(config, **_graph_decisions(config))), []
     try:
         model = LiteModel.load(path)
         optimizer, _ = optimizer_of(model), model.parameters
@@ -82,6 +85,29 @@ def _recorded_hash(path: Path) -> object:
         return note.get("sha256") if isinstance(note, dict) else None
     except (OSError, ValueError):
         return None
+
+
+def _graph_decisions(config: JobConfig) -> dict[str, Any]:
+    """Return what a MINDIR of the user's own, from which the model file is to be made, decides; empty without one."""
+    path = config.models / f"{config.train_ms_name}.mindir"
+    try:
+        if not path.exists() or _recorded_hash(path) == hashlib.sha256(read_file(path)).hexdigest():
+            return {}
+        from mindfl.convert.mindir import operators, read_mindir
+
+        graph = read_mindir(path)
+        names = {_GRAPH_OPTIMIZERS[name] for name in operators(graph).values() if name in _GRAPH_OPTIMIZERS}
+        sizes = [tensor.dims[0] for value in graph.graph.input for tensor in value.tensor if len(tensor.dims) == 4]
+    except MindflError:
+        return {}
+    found = {"optimizer": names.pop() if len(names) == 1 else None, "batch_size": sizes[0] if sizes else None}
+    for name, value in found.items():
+        if value is not None and getattr(config, name) not in (None, value):
+            raise OptionError(
+                f"--{name} is {getattr(config, name)}, but {path} was exported for {value}",
+                hint=f"use --{name} {value}",
+            )
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _with_defaults(config: JobConfig) -> JobConfig:

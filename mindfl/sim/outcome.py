@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.data import UserData
-from mindfl.files import remove_file, write_atomic
+from mindfl.errors import StorageError
+from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.training_note import TrainingNote, file_digest
 
 
 class ResultFiles:
-    """The files that training and inference write, and those of an earlier run that they must not leave behind."""
+    """The files that training and inference write, and those of an earlier run that they must not leave behind.
+
+    A note beside the trained model says which clients' files the latest training wrote; other files of clients are of
+    an earlier run, or the user's.
+    """
 
     def __init__(self, config: JobConfig) -> None:
         self._config = config
@@ -28,7 +34,11 @@ class ResultFiles:
         self.summary = config.work_dir / "summary.txt"
         self.predictions = config.work_dir / "predictions.csv"
         self.trained = config.models / f"{config.train_ms_name}_trained.ms"
-        self._note = config.models / f"{config.train_ms_name}_trained.json"
+        self.best = config.models / f"{config.train_ms_name}_best.ms"
+
+    def checkpoint(self, iteration: int) -> Path:
+        """Return the file that ``--save_every`` writes after ``iteration``."""
+        return self._config.models / f"{self._config.train_ms_name}_iteration{iteration}.ms"
 
     def remove_old(self, clients: int) -> list[Path]:
         """Remove what an earlier run left and this one may not come to overwrite.
@@ -38,13 +48,41 @@ class ResultFiles:
         before = self.trained_clients() or 0
         logs = [self._config.client_log(index) for index in range(clients)]
         old = [path for path in self._config.work_dir.glob("client_*/client.log") if path not in logs]
-        for path in (self.trained, self._note, self.picture, self.summary, self.predictions, *logs, *old):
+        for path in (*self._models(), self.picture, self.summary, self.predictions, *logs, *old):
             remove_file(path)
+        self._note().remove()
         for path in old:
             with suppress(OSError):
                 path.parent.rmdir()
         stale = range(clients, before)
         return [path for path in map(self._config.client_model, stale) if path.exists()]
+
+    def set_aside(self) -> Path | None:
+        """Move the models that an earlier run left into a folder of their own; return it, None where there are none.
+
+        The folder of the models may serve several work folders, so they may be another run's result.
+        """
+        models = [path for path in self._models() if path.exists()]
+        if not models:
+            return None
+        number = file_digest(models[0])[:12]
+        folder = make_dir(self._config.models / f"{self._config.train_ms_name}_earlier_{number}")
+        try:
+            for path in models:
+                path.replace(folder / path.name)
+        except OSError as error:
+            raise StorageError.from_os_error(error, "move", error.filename or folder) from None
+        return folder
+
+    def keep(self, model: LiteModel, result: TrainingResult, clients: int) -> bytes:
+        """Write the model as it is after the latest iteration, and the note of it; return the file's content.
+
+        Done after every iteration, so that a killed run leaves its model too.
+        """
+        trained = model.patched(result.weights)
+        write_atomic(self.trained, trained, durable=False)
+        self._remember(result, clients, (), durable=False)
+        return trained
 
     def write(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
         """Write up ``result``, whose weights go into copies of ``model``'s file."""
@@ -53,11 +91,19 @@ class ResultFiles:
             return
         trained = model.patched(result.weights)
         write_atomic(self.trained, trained)
-        self.write_client_models(trained, clients)
-        self.update_second_models({**model.weights, **result.weights}, model, clients)
-        note = {"client_num": clients, "iterations": len(result.history), "weights_sha256": result.hash}
-        write_atomic(self._note, json.dumps(note, indent=2) + "\n")
+        written = self.write_client_models(trained, clients)
+        written += self.update_second_models({**model.weights, **result.weights}, model, clients)
+        self._remember(result, clients, written)
         result.plot(self.picture)
+
+    def write_checkpoint(self, content: bytes, iteration: int) -> None:
+        """Keep ``content`` as the model after ``iteration``."""
+        write_atomic(self.checkpoint(iteration), content)
+
+    def write_best(self, content: bytes, iteration: int, avg: float) -> None:
+        """Keep ``content`` as the best model so far, with a note of its iteration and AVG."""
+        write_atomic(self.best, content)
+        write_atomic(self.best.with_suffix(".json"), json.dumps({"iteration": iteration, "avg": avg}, indent=2) + "\n")
 
     def write_client_models(self, content: bytes, clients: int) -> list[Path]:
         """Write each client's own model file, where clients have one; return the paths."""
@@ -71,24 +117,50 @@ class ResultFiles:
         for path in self._second_models(clients):
             write_atomic(path, content)
 
-    def update_second_models(self, weights: Mapping[str, NDArray[np.float32]], model: LiteModel, clients: int) -> None:
-        """Put those of ``weights`` that are chosen for them into the second model files.
+    def update_second_models(
+        self, weights: Mapping[str, NDArray[np.float32]], model: LiteModel, clients: int
+    ) -> list[Path]:
+        """Put those of ``weights`` that are chosen for them into the second model files; return the paths.
 
         Missing files are made of ``model``.
         """
         names = self._config.infer_weights
-        for path in self._second_models(clients):
+        paths = self._second_models(clients)
+        for path in paths:
             second = LiteModel.load(path) if path.exists() else model
             chosen = {name: weights[name] for name in names or second.weights if name in weights}
             write_atomic(path, second.patched(chosen))
+        return paths
+
+    def fetched(self, paths: Iterable[Path]) -> None:
+        """Note that ``paths`` hold a model that the clients fetched."""
+        self._note().add(paths)
+
+    def client_file(self, index: int) -> Path | None:
+        """Return the file that inference of client ``index`` uses; None where it has none that counts.
+
+        After a training that is a file it wrote, also where the user has changed it since; without, the file there.
+        """
+        note = self._note()
+        for path in (self._config.client_infer_model(index), self._config.client_model(index)):
+            if path is not None and path.exists() and (not note or note.lists(path)):
+                return path
+        return None
+
+    def doubtful(self, clients: int) -> Iterator[str]:
+        """Yield a line for clients' model files that the latest training did not write, or that changed since."""
+        note = self._note()
+        paths = [self._config.client_model(index) for index in range(clients)]
+        paths += [path for path in map(self._config.client_infer_model, range(clients)) if path is not None]
+        there = [path for path in paths if note and path.exists()]
+        if stale := [path for path in there if not note.lists(path)]:
+            yield f"{_named(stale)}: not written by the latest training, so inference uses the model that it left"
+        if changed := [path for path in there if note.lists(path) and not note.matches(path)]:
+            yield f"{_named(changed)}: changed since the training that wrote it, and used as it is"
 
     def trained_clients(self) -> int | None:
         """Return how many clients the training had that left the model files; None where there was none here."""
-        try:
-            number = json.loads(self._note.read_text("utf-8"))["client_num"]
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        return number if isinstance(number, int) else None
+        return self._note().clients
 
     def write_predictions(self, predicted: Mapping[str, NDArray[np.int_]], users: Sequence[UserData]) -> None:
         """Write the table of true and predicted labels, one row per sample of the users that were predicted."""
@@ -107,3 +179,23 @@ class ResultFiles:
     def _second_models(self, clients: int) -> list[Path]:
         paths = [self._config.client_infer_model(index) for index in range(clients if self._has_client_models else 0)]
         return [path for path in paths if path is not None]
+
+    def _models(self) -> list[Path]:
+        """Return the files of models that trainings leave beside the clients', whether they are there or not."""
+        saved = [path for path in self._config.models.glob("*_iteration*.ms") if self._is_checkpoint(path)]
+        return [self.trained, self.best, self.best.with_suffix(".json"), *saved]
+
+    def _note(self) -> TrainingNote:
+        return TrainingNote(self._config.models, self._config.train_ms_name)
+
+    def _remember(self, result: TrainingResult, clients: int, files: Iterable[Path], *, durable: bool = True) -> None:
+        values = {"client_num": clients, "iterations": len(result.history), "weights_sha256": result.hash}
+        self._note().write(values, files, durable=durable)
+
+    def _is_checkpoint(self, path: Path) -> bool:
+        number = path.stem.removeprefix(f"{self._config.train_ms_name}_iteration")
+        return number.isdecimal() and path == self.checkpoint(int(number))
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

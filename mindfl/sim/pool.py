@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from mindfl.client import (
     ClientConfig,
@@ -43,6 +45,13 @@ PATIENT_RESTARTS = 1000
 #: MindSpore Federated's server tells a client that asks a moment too early, between two iterations, to come back when
 #: its windows are over: hours for a simulation
 LONGEST_WAIT_FOR_FEDERATED = 5_000
+
+
+Memory: TypeAlias = Mapping[str, Any]
+"""What a client keeps from one iteration to the next: plain values by name."""
+Memories: TypeAlias = Mapping[int, Memory]
+"""The memory of each client that keeps anything, by its number."""
+NOTHING: Memories = MappingProxyType({})
 
 
 def now_ms() -> int:
@@ -103,12 +112,13 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
 @dataclass(frozen=True)
 class ClientResult:
     """What a client did in an iteration: mean loss of its last local epoch, training steps, and its accuracy 0..1 with
-    the aggregated model (None without test data)."""
+    the aggregated model (None without test data). ``memory`` is what it keeps for its next iteration."""
 
     name: str
     loss: float
     steps: int
     accuracy: float | None
+    memory: Memory = field(default_factory=dict)
 
 
 class Participant:
@@ -163,7 +173,8 @@ class Participant:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
             raise SimulationError(f"client {self.name} did not end the iteration")
-        return ClientResult(self.name, self.outcome.loss, self.steps(self.outcome), self.outcome.accuracy)
+        steps = self.steps(self.outcome)
+        return ClientResult(self.name, self.outcome.loss, steps, self.outcome.accuracy, self.client.memory)
 
     def steps(self, outcome: IterationOutcome) -> int:
         """Return the training steps of an iteration."""
@@ -186,6 +197,7 @@ class ClientPool:
         self._dataset = dataset
         self._clients = clients
         self._participants: dict[int, Participant] = {}
+        self._memories: Memories = NOTHING
         self._trained: dict[int, int] = {}
         self._stop = threading.Event()
         self._pair_keys = PairKeyRing()
@@ -193,12 +205,21 @@ class ClientPool:
         self._threads = ThreadPoolExecutor(self.workers, "mindfl-worker")
 
     def advance(
-        self, indices: Sequence[int], transport: MeteredTransport, report: Callable[[float], None] = lambda loss: None
+        self,
+        indices: Sequence[int],
+        transport: MeteredTransport,
+        report: Callable[[float], None] = lambda loss: None,
+        memories: Memories = NOTHING,
     ) -> None:
         """Let each of these devices, in any order, begin an iteration and go on until it has to wait for others.
 
+        ``memories`` are what devices keep from their iterations before, which may have been in another process.
         ``report`` is told the loss of each. The first failure is raised; the rest goes on until :meth:`close`.
         """
+        self._memories = memories
+        for index in indices:
+            if index in self._participants:
+                self._participants[index].client.memory = memories.get(index, {})
         self._trained = {index: each.client.trained for index, each in self._participants.items()}
         self._advance(indices, transport, report)
 
@@ -270,5 +291,6 @@ class ClientPool:
             user = self._dataset.user(self._clients[index])
             randomness = self._seeded(index) if self._own_server else system_randomness
             participant = Participant(index, user, self._config, self._engine, self._stop, randomness, self._pair_keys)
+            participant.client.memory = self._memories.get(index, {})
             self._participants[index] = participant
         return participant.advance(transport)

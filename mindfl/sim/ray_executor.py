@@ -21,11 +21,12 @@ from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import OptionError, SimulationError
 from mindfl.lite import LiteModel
+from mindfl.protocol.encryption import DP
 from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine, Weights
 from mindfl.sim.executors import Report
-from mindfl.sim.pool import ClientPool, ClientResult, now_ms, server_settings
+from mindfl.sim.pool import ClientPool, ClientResult, Memories, now_ms, server_settings
 
 Share = tuple[int, ...]
 #: seconds until a cluster's address counts as unreachable
@@ -63,12 +64,15 @@ class Node:
     def _pool(self) -> ClientPool:
         return ClientPool(self._config, self._engine, self._dataset, self._setup.clients)
 
-    def train(self, iteration: int, model: Weights, share: Share) -> tuple[Part, float, Traffic]:
-        """Train and sum a share of the clients; return the sum, their mean loss, and the traffic."""
+    def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> tuple[Part, float, Traffic]:
+        """Train and sum a share of the clients, with what they keep from the iterations before.
+
+        Returns the sum, their mean loss, and the traffic.
+        """
         edge = EdgeCoordinator(server_settings(self._config, len(share)), model, iteration)
         transport = InProcessTransport(edge)
         losses: list[float] = []
-        self._pool.advance(share, transport, losses.append)
+        self._pool.advance(share, transport, losses.append, memories)
         self._edges[share] = (edge, transport)
         return edge.part(), float(np.mean(losses)), transport.traffic
 
@@ -81,6 +85,11 @@ class Node:
 
     def evaluate(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost."""
+        if self._config.encrypt_type == DP:
+            raise SimulationError(
+                "a node of the Ray cluster was lost, and with it what its clients remember for the next iteration",
+                hint="--resume goes on from the last iteration that ended",
+            )
         results = []
         for index in share:
             name = self._setup.clients[index]
@@ -120,13 +129,18 @@ class RayExecutor:
         """What clients and edge coordinators exchanged so far."""
         return self._traffic
 
-    def run_iteration(self, iteration: int, indices: Sequence[int], report: Report) -> list[ClientResult]:
+    def run_iteration(
+        self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
+    ) -> list[ClientResult]:
         """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
         model = self._ray.put(dict(self._coordinator.model))
         parts: dict[Share, tuple[str, Part]] = {}
-        for share, node, (part, loss, traffic) in self._on_nodes(
-            self._shares(indices), lambda node, share: self._nodes[node].train.remote(iteration, model, share)
-        ):
+
+        def ask(node: str, share: Share) -> Any:
+            own = {index: memories[index] for index in share if index in memories}
+            return self._nodes[node].train.remote(iteration, model, share, own)
+
+        for share, node, (part, loss, traffic) in self._on_nodes(self._shares(indices), ask):
             self._coordinator.absorb(part, now_ms())
             self._traffic += traffic
             parts[share] = (node, part)

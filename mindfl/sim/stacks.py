@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
@@ -21,6 +21,7 @@ from mindfl.sim.joined import JoinedFederation
 from mindfl.sim.modes import federated_settings
 from mindfl.sim.pool import ClientPool, server_settings
 from mindfl.sim.reporter import Reporter
+from mindfl.sim.run_state import RunState
 
 if TYPE_CHECKING:
     from mindfl.sim.federated import FederatedServer
@@ -32,13 +33,23 @@ LONG_WINDOW = 24 * 3600 * 1000
 
 
 class Run(Protocol):
-    """A training that is about to happen: ``rows()`` does it."""
+    """A training that is about to happen: ``rows()`` does it.
+
+    ``resumable``: it can go on later from a :class:`~mindfl.sim.run_state.RunState`. ``stepwise``: ``model`` is that of
+    the latest row; otherwise it is known at the end only.
+    """
 
     iterations: int
+    resumable: bool
+    stepwise: bool
 
     @property
     def model(self) -> Weights:
         """The latest aggregated model, flat float32 arrays by name."""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Plain values of the state after the latest row, beside the model; empty where it is not resumable."""
 
     def rows(self) -> Generator[IterationRow, None, None]:
         """Train; yield each iteration's row as it ends."""
@@ -48,7 +59,8 @@ class Run(Protocol):
 class Materials:
     """What a training needs besides its settings. ``weights`` of the model are what the server begins with.
 
-    ``engine`` makes the trainers of embedded clients; Java clients need none.
+    ``start`` is the state to go on from; None: at the first iteration. ``engine`` makes the trainers of embedded
+    clients; Java clients need none.
     """
 
     model: LiteModel
@@ -56,6 +68,7 @@ class Materials:
     engine: Engine | None
     dataset: Dataset
     users: Sequence[str]
+    start: RunState | None = None
 
 
 class Stack:
@@ -93,7 +106,8 @@ class Stack:
                 self._report.progress,
                 in_turn=self._joined is not None,
             )
-        return Federation(config, materials.weights, clients, self._executor(config, materials), self._report.progress)
+        executor = self._executor(config, materials)
+        return Federation(config, materials.weights, clients, executor, self._report.progress, materials.start)
 
     def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
         """Return the settings with the address of a server that gives ``weights`` away, or that trained already.

@@ -96,7 +96,7 @@ def test_dashed_spellings_work(mindfl, small_job: list[str]) -> None:
 
 
 def test_more_servers_are_one(mindfl, small_job: list[str]) -> None:
-    one, four = mindfl(*small_job), mindfl(*small_job, "--server_num", 4)
+    one, four = mindfl(*small_job), mindfl(*small_job, "--server_num", 4, "--overwrite")
     assert four.out.splitlines()[2:] == one.out.splitlines()[2:]
     assert "warning: --server_num 4" in four.err and "warning" not in one.err
 
@@ -172,12 +172,14 @@ def test_the_tutorials_spellings_and_those_of_0_1_0() -> None:
 
 def test_every_option_is_a_setting_and_the_other_way_round() -> None:
     names = {parameter.name for parameter in simulate_command.params}
-    assert names - {"task", "quiet", "as_json", "help"} == {item.name for item in fields(JobConfig)}
+    assert names - {"task", "config", "quiet", "as_json", "help"} == {item.name for item in fields(JobConfig)}
 
 
 def test_defaults_are_those_of_the_settings() -> None:
     context = simulate_command.make_context("simulate", [])
-    settings = {name: value for name, value in context.params.items() if name not in ("task", "quiet", "as_json")}
+    settings = {
+        name: value for name, value in context.params.items() if name not in ("task", "config", "quiet", "as_json")
+    }
     assert JobConfig(**settings) == JobConfig()
 
 

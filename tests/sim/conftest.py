@@ -80,6 +80,7 @@ def make_job(models: Path, writers: Path, tmp_path: Path) -> JobFactory:
     def make(**settings: object) -> FederatedLeNetJob:
         small = {
             "work_dir": tmp_path / "run",
+            "overwrite": True,
             "train_dataset": writers,
             "train_model_path": models,
             "client_num": 3,

@@ -93,7 +93,7 @@ def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path
     executor = RayExecutor(coordinator, setup, cluster.address)
     try:
         with pytest.raises(DataError, match="nowhere is not a folder"):
-            executor.run_iteration(1, [0], lambda clients, loss: None)
+            executor.run_iteration(1, [0], lambda clients, loss: None, {})
     finally:
         executor.close()
 
@@ -107,3 +107,12 @@ def test_a_cluster_that_is_not_there_is_one_line(data: Path, work: Any) -> None:
 def test_only_the_lite_engine_is_spread(work: Any) -> None:
     with pytest.raises(OptionError, match="executor ray runs the engine lite only"):
         work("engine", executor="ray", engine="mindspore")
+
+
+def test_what_clients_remember_goes_with_them(cluster: Any, data: Path, work: Any) -> None:
+    """A client that is drawn again may be on the other node, and the bound of its updates is its memory."""
+    settings = {"train_dataset": data, "encrypt_type": "DP_ENCRYPT", "clients_per_iteration": 3, "iterations": 4}
+    expected = work("local", **settings).run().hash
+    spread = {**settings, "executor": "ray", "ray_address": cluster.address}
+    work("ray", **{**spread, "iterations": 2}).run()
+    assert work("ray", **spread, resume=True).run().hash == expected

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from mindfl._version import __version__
-from mindfl.data import Dataset
+from mindfl.data import Dataset, fingerprint
 from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
@@ -33,7 +31,7 @@ from mindfl.sim.reporter import PythonReporter, Reporter
 from mindfl.sim.study.costs import measured_costs
 from mindfl.sim.study.modes import Mode, chosen_modes
 from mindfl.sim.study.report import FILES, write_study
-from mindfl.sim.study.results import ModeResult, Study
+from mindfl.sim.study.results import RESULT_FILE, ModeResult, Study
 from mindfl.spelling import did_you_mean
 
 _DEFAULT_DIR = "mindfl_privacy"
@@ -49,6 +47,7 @@ SETTINGS = (
     "model",
     "momentum",
     "optimizer",
+    "overwrite",
     "seed",
     "train_dataset",
     "train_model_path",
@@ -106,8 +105,6 @@ class _Runner:
 
     def run(self) -> Study:
         config, artefacts = self._config, Artefacts(self._config)
-        for file in FILES:
-            remove_file(config.work_dir / file)
         self._report.stage("preparing the model")
         model = artefacts.starting_model()
         check_model(model, config)
@@ -118,6 +115,10 @@ class _Runner:
         write_atomic(start, model.content)
         jobs = {mode: self._job_settings(mode, start, dataset, len(users)) for mode in self._modes}
         facts = self._facts(model, dataset, users)
+        if not config.overwrite:
+            self._check_folder(facts)
+        for file in FILES:
+            remove_file(config.work_dir / file)
         with self._written_up(dataset, len(users)):
             for number, (mode, settings) in enumerate(jobs.items(), 1):
                 folder = config.work_dir / mode.key
@@ -135,6 +136,16 @@ class _Runner:
                 self._ended.append(result)
         return self._study(dataset, len(users))
 
+    def _check_folder(self, facts: Mapping[str, Any]) -> None:
+        """Raise :class:`OptionError` where a mode's result would be replaced by one that is made otherwise."""
+        for mode in self._modes:
+            folder = self._config.work_dir / mode.key
+            if (folder / RESULT_FILE).exists() and ModeResult.kept(folder, {**facts, **mode.settings}) is None:
+                raise OptionError(
+                    f"{folder} holds a result that was made with other settings, data or model",
+                    hint="--overwrite replaces it, another --work_dir leaves it alone",
+                )
+
     def _job_settings(self, mode: Mode, start: Path, dataset: Dataset, clients: int) -> dict[str, Any]:
         """Return those of the mode's job. Raises :class:`OptionError` where there can be no such job."""
         settings = {
@@ -147,6 +158,7 @@ class _Runner:
             "client_num": clients,
             "origin_train_model_path": start,
             "per_client_models": False,
+            "overwrite": True,
             **mode.settings,
         }
         try:
@@ -172,7 +184,7 @@ class _Runner:
         config = self._config
         return {
             "mindfl": __version__,
-            "data": _data_hash(dataset, users),
+            "data": fingerprint(dataset, users).sha256,
             "model": hashlib.sha256(model.content).hexdigest(),
             "clients": len(users),
             "iterations": config.iterations,
@@ -215,15 +227,3 @@ class _Quieter:
 
     def row(self, row: IterationRow) -> None:
         self._report.row(row)
-
-
-def _data_hash(dataset: Dataset, users: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for name in users:
-        user = dataset.user(name)
-        digest.update(name.encode(errors="surrogatepass") + b"\0")
-        for part in (user.train, user.test):
-            digest.update(part.size.to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(part.labels[: part.size], "<i4").tobytes())
-            digest.update(np.ascontiguousarray(part.planes(), "<f4").tobytes())
-    return digest.hexdigest()

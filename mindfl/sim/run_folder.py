@@ -1,0 +1,129 @@
+"""The run in a work folder: whether a training may begin there, begins anew, or goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.files import remove_file
+from mindfl.sim import run_record, run_state
+from mindfl.sim.config import JobConfig
+from mindfl.sim.history import History, IterationRow
+from mindfl.sim.run_record import RunRecord
+from mindfl.sim.run_state import RunState
+
+_CHOICES = "--resume goes on with it, --overwrite replaces it, and another --work_dir leaves it alone"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a training begins: its record, the rows of earlier iterations, and the state after them (None: at 1)."""
+
+    record: RunRecord
+    rows: tuple[IterationRow, ...] = ()
+    state: RunState | None = None
+
+
+class RunFolder:
+    """Checks and begins the training of ``config`` in its work folder, which the caller has locked.
+
+    ``warn`` is told what may make a resumed run end with other bits.
+    """
+
+    def __init__(self, config: JobConfig, warn: Callable[[str], None]) -> None:
+        self._config = config
+        self._warn = warn
+        self._history = config.work_dir / "history.jsonl"
+
+    def check(self) -> None:
+        """Raise :class:`OptionError` where training would replace a result without being told to.
+
+        Also where a run is to go on that left no state.
+        """
+        if self._config.overwrite:
+            return
+        recorded, rows = self._recorded(), self._rows_written()
+        if self._config.resume and rows and recorded is None:
+            raise OptionError(
+                f"{self._config.work_dir} holds a run of mindfl 0.1.0, which left no state to go on from",
+                hint="--overwrite replaces it",
+            )
+        if rows and not self._config.resume:
+            asked = f" of {recorded.settings.get('iterations')}" if recorded else ""
+            raise OptionError(f"{self._config.work_dir} holds a run of {rows}{asked} iterations", hint=_CHOICES)
+
+    def begin(self, record: RunRecord) -> Beginning:
+        """Write ``config.json`` and return where training begins: ``record`` tells what it would begin with now.
+
+        Raises :class:`OptionError` where a run is to go on that was made otherwise.
+        """
+        earlier = self._recorded() if self._config.resume else None
+        if earlier is None:
+            remove_file(self._config.work_dir / run_state.NAME)
+            record.write(self._config.work_dir)
+            return Beginning(record)
+        self._compare(record, earlier)
+        state = RunState.load(self._config.work_dir)
+        continued = replace(record, began=earlier.began)
+        beginning = Beginning(continued) if state is None else Beginning(continued, self._rows(state), state)
+        if state is not None and state.iteration > self._config.iterations:
+            raise OptionError(
+                f"--iterations is {self._config.iterations}, but {state.iteration} are done in {self._config.work_dir}",
+                hint="give more, or --overwrite to start again",
+            )
+        continued.write(self._config.work_dir)
+        return beginning
+
+    def save(self, state: RunState) -> None:
+        """Keep the state after an iteration."""
+        state.save(self._config.work_dir)
+
+    def end(self, record: RunRecord, iterations: int, weights_sha256: str) -> None:
+        """Complete ``config.json`` at the end of the run."""
+        record.finished(iterations, weights_sha256).write(self._config.work_dir)
+
+    def _recorded(self) -> RunRecord | None:
+        path = self._config.work_dir / run_record.NAME
+        return RunRecord.load(path) if path.exists() else None
+
+    def _rows_written(self) -> int:
+        try:
+            return self._history.read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StorageError.from_os_error(error, "read", self._history) from None
+
+    def _rows(self, state: RunState) -> tuple[IterationRow, ...]:
+        rows = tuple(row for row in History.load(self._history) if row.iteration <= state.iteration)
+        if [row.iteration for row in rows] != list(range(1, state.iteration + 1)):
+            raise DataError(
+                f"{self._history} does not hold the {state.iteration} iterations that were finished",
+                hint="start again with --overwrite",
+            )
+        return rows
+
+    def _compare(self, now: RunRecord, earlier: RunRecord) -> None:
+        for name in now.differences(earlier):
+            raise OptionError(
+                f"--{name} is {now.settings[name]}, but the run in {self._config.work_dir} was made with"
+                f" {earlier.settings[name]}",
+                hint=f"leave --{name} out, or choose another --work_dir",
+            )
+        if now.data != earlier.data:
+            raise OptionError(
+                f"the data are not those that the run in {self._config.work_dir} began with",
+                hint="restore them, or start again with --overwrite or another --work_dir",
+            )
+        if now.model["sha256"] != earlier.model["sha256"]:
+            raise OptionError(
+                f"the model to start from is not the one that the run in {self._config.work_dir} began with",
+                hint="restore it, or start again with --overwrite or another --work_dir",
+            )
+        for name, version in earlier.versions.items():
+            if now.versions.get(name) != version:
+                self._warn(
+                    f"the run began with {name} {version} and goes on with {now.versions.get(name)}:"
+                    " the last bits of the weights may differ"
+                )

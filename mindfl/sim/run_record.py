@@ -1,0 +1,149 @@
+"""``config.json``: how the run in a work folder was made, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mindfl._version import __version__, package_version
+from mindfl.errors import OptionError
+from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.server.config import MODE_SETTINGS
+from mindfl.sim.config import JobConfig
+
+NAME = "config.json"
+#: version of the file's form; a reader refuses a newer one
+FORM = 1
+#: settings that the weights follow from, beside the data, the starting model and the number of iterations
+DECIDING = (
+    *("model", "init", "optimizer", "momentum", "learning_rate", "client_num", "clients_per_iteration", "epochs"),
+    *("batch_size", "seed", "engine", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
+    *MODE_SETTINGS,
+)
+#: settings that name files whose content decides, which is compared instead of the path
+FILES = ("train_dataset", "test_dataset", "origin_train_model_path", "train_model_path", "train_ms_name")
+#: settings of one call, which a repetition does not take over
+OF_ONE_CALL = ("work_dir", "resume", "overwrite", "train_model_path", "infer_model_path")
+_PACKAGES = ("mindspore", "numpy", "numba", "llvmlite", "scipy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What ``config.json`` holds.
+
+    Args:
+        settings: every setting of :class:`~mindfl.sim.config.JobConfig` by name; paths are absolute texts.
+        command: the command line, or the Python program's.
+        versions: of mindfl, Python and the packages that compute, by name.
+        data: the values of the data's :class:`~mindfl.data.Fingerprint`.
+        model: ``path`` and ``sha256`` of the file that training began with, and whether it is the user's ``own``.
+        began, ended: times in UTC, ISO 8601; ``ended`` is None while the run goes on, and after it was killed.
+        iterations: finished ones, None until the end.
+        weights_sha256: of the final weights (:func:`mindfl.sim.weight_hash`), None until the end.
+    """
+
+    settings: Mapping[str, Any]
+    command: Sequence[str]
+    versions: Mapping[str, str]
+    data: Mapping[str, int | str]
+    model: Mapping[str, Any]
+    began: str
+    ended: str | None = None
+    iterations: int | None = None
+    weights_sha256: str | None = None
+
+    @classmethod
+    def begin(cls, config: JobConfig, data: Mapping[str, int | str], model: Mapping[str, Any]) -> RunRecord:
+        """Return the record of a run that begins now."""
+        return cls(
+            settings={item.name: _plain(getattr(config, item.name)) for item in fields(config)},
+            command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
+            versions=_versions(),
+            data=data,
+            model=model,
+            began=_now(),
+        )
+
+    @classmethod
+    def load(cls, path: PathLike) -> RunRecord:
+        """Read a ``config.json``. Raises :class:`OptionError` for other content, :class:`StorageError`."""
+        content = read_file(path)
+        try:
+            found = json.loads(content)
+            form = found.pop("form")
+            if form == FORM:
+                record = cls(**found)
+                record._check_types()
+                return record
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise OptionError(f"{path} is not the config.json of a mindfl run") from None
+        raise OptionError(f"{path} has form {form!r}, this mindfl reads {FORM}", hint="use the mindfl that wrote it")
+
+    def write(self, folder: Path) -> None:
+        """Write ``config.json`` into ``folder``."""
+        entries = {"form": FORM, **asdict(self)}
+        text = json.dumps(entries, indent=2, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a path that is not UTF-8
+            text = json.dumps(entries, indent=2)
+        write_atomic(folder / NAME, text + "\n")
+
+    def finished(self, iterations: int, weights_sha256: str) -> RunRecord:
+        """Return the record of the run that ended now after ``iterations``."""
+        return replace(self, ended=_now(), iterations=iterations, weights_sha256=weights_sha256)
+
+    def repeatable(self) -> dict[str, Any]:
+        """Return the settings that make the same run elsewhere: those that are not as by default today.
+
+        Folders that the run wrote to are not among them; a model of the user's own is named by its file.
+
+        Raises :class:`OptionError` for a setting that this version does not have.
+        """
+        defaults = {item.name: _plain(item.default) for item in fields(JobConfig)}
+        if unknown := self.settings.keys() - defaults.keys():
+            raise OptionError(
+                f"config.json has a setting {min(unknown)!r}, which this mindfl does not know",
+                hint=f"it was written by mindfl {self.versions.get('mindfl', '?')}",
+            )
+        own = {"origin_train_model_path": self.model["path"]} if self.model["own"] else {}
+        taken = {name: value for name, value in self.settings.items() if name not in OF_ONE_CALL}
+        return {name: value for name, value in {**taken, **own}.items() if value != defaults[name]}
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return the settings with which the run goes on in its own folder: as :meth:`repeatable`, with its folders."""
+        folders = {name: self.settings.get(name) for name in ("train_model_path", "infer_model_path")}
+        given = {name: value for name, value in folders.items() if value is not None}
+        repeated = self.repeatable()
+        if self.settings.get("origin_train_model_path") is None:
+            repeated.pop("origin_train_model_path", None)
+        return {**repeated, **given}
+
+    def differences(self, other: RunRecord, names: Iterable[str] = DECIDING) -> list[str]:
+        """Return which of the settings ``names`` are not as in ``other``, which may lack some of them."""
+        return [name for name in names if name in other.settings and self.settings.get(name) != other.settings[name]]
+
+    def _check_types(self) -> None:
+        parts = (self.settings, self.data, self.versions, self.model)
+        if not all(isinstance(part, dict) for part in parts) or not {"path", "sha256", "own"} <= self.model.keys():
+            raise TypeError("not the fields of a record")
+
+
+def _plain(value: Any) -> Any:
+    return str(value.absolute()) if isinstance(value, Path) else value
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: package_version(name) for name in _PACKAGES}
+    known = {name: text for name, text in installed.items() if text is not None}
+    return {"mindfl": __version__, "python": platform.python_version(), **known}
