@@ -281,6 +281,45 @@ def test_safemode_while_waiting_for_the_model_only_waits():
     assert endpoints(script) == ["FLJob", "UpdateModel"] + ["GetModel"] * 4
 
 
+@pytest.mark.parametrize("answer", [WAITING, SAFEMODE])
+def test_waiting_for_the_model_is_logged_once_however_often_it_is_asked_for(answer, tmp_path):
+    clock, log = Clock(), ClientLog(tmp_path / "client.log", lambda: datetime(2026, 1, 1))
+    once = Script(accepted(1), UPLOADED, answer, ready(1))
+    flow = device("f0", clock=clock, log=log).train()
+    while not isinstance(advance(flow, once, clock), IterationDone):
+        pass
+    log.flush()
+    expected = log.path.read_text()
+    often = Script(accepted(1), UPLOADED, *[answer] * 9, ready(1))
+    other = ClientLog(tmp_path / "other.log", lambda: datetime(2026, 1, 1))
+    flow = device("f0", clock=clock, log=other).train()
+    while not isinstance(advance(flow, often, clock), IterationDone):
+        pass
+    other.flush()
+
+    assert other.path.read_text() == expected
+    without = Script(accepted(1), UPLOADED, ready(1))
+    none = ClientLog(tmp_path / "none.log", lambda: datetime(2026, 1, 1))
+    flow = device("f0", clock=clock, log=none).train()
+    while not isinstance(advance(flow, without, clock), IterationDone):
+        pass
+    none.flush()
+    assert len(none.path.read_text()) < len(expected)
+
+
+def test_who_waits_to_start_again_takes_part_in_nothing():
+    clock = Clock()
+    client = device("f0", clock=clock)
+    refusal = ResponseUpdateModel(retcode=300, reason="late", next_req_time=str(T0 + 1000))
+    script = Script(accepted(1), refusal, accepted(2), UPLOADED, ready(2))
+    flow = client.train()
+
+    assert isinstance(advance(flow, script, clock), Wait)
+    assert client.taking_part is None
+    assert isinstance(advance(flow, script, clock), IterationDone)
+    assert client.taking_part == 2
+
+
 def test_too_many_refusals_in_a_row():
     clock = Clock()
     script = Script(*[refused(str(T0 + 10**9))] * 3)
@@ -393,6 +432,20 @@ def test_a_failing_trainer_names_the_client(method):
     with pytest.raises(ClientError, match="client f0 failed in iteration 1: user f0: label 77") as raised:
         run(device("f0", trainer, clock).train(), Script(accepted(1)), clock, clock.sleep)
     assert raised.value.hint == "mend the file"
+
+
+def test_what_a_trainer_says_of_its_own_client_is_passed_on_as_it_is():
+    failure = ClientError("f0", 7, "its battery is empty", hint="charge it")
+
+    def fail(*_):
+        raise failure
+
+    trainer, clock = StandInTrainer(), Clock()
+    trainer.train = fail
+
+    with pytest.raises(ClientError) as raised:
+        run(device("f0", trainer, clock).train(), Script(accepted(1)), clock, clock.sleep)
+    assert raised.value is failure
 
 
 def test_closing_a_client_between_iterations_is_a_normal_end(tmp_path):

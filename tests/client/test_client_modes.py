@@ -235,6 +235,15 @@ def test_a_waiting_device_holds_the_old_model_only_where_it_needs_it() -> None:
         flow.close()
 
 
+def test_the_number_of_indices_and_the_time_are_logged_each_in_its_place(tmp_path: Path) -> None:
+    log = ClientLog(tmp_path / "client.log", lambda: datetime(2026, 11, 22, 7, 44, 19))
+    play(log, weights={"w": np.linspace(0, 1, 66_404, dtype=np.float32)}, client_learning_rate=0.01, **SIGNS)
+
+    text = log.path.read_text()
+    assert re.findall(r"outputDimension size is (\d+)", text)[0] not in ("0", "")
+    assert set(re.findall(r"signds time is (\d+)ms", text)) == {"0"}
+
+
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="no logs of the real client beside the repository")
 @pytest.mark.parametrize(
     ("name", "settings"),

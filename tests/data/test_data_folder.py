@@ -49,10 +49,9 @@ def test_an_error_leaves_things_as_they_were(error: type[BaseException], existin
 
 def test_what_is_there_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(OptionError, match="not empty"), filled_folder(tmp_path):
-        pass
-    with pytest.raises(OptionError, match="is a file"), filled_folder(tmp_path / "mine.txt"):
-        pass
+    for output, cause in ((tmp_path, "not empty"), (tmp_path / "mine.txt", "is a file")):
+        with pytest.raises(OptionError, match=cause), filled_folder(output):
+            pytest.fail("the work began before the refusal")
     assert files(tmp_path) == ["mine.txt"] and (tmp_path / "mine.txt").read_text() == "mine"
 
 

@@ -52,6 +52,7 @@ def test_written_samples_are_read_back(
             assert np.array_equal(split.images(), grey_to_float(grey))
             assert np.array_equal(split.images(1, 3), grey_to_float(grey)[1:3])
             assert np.array_equal(split.grey(), grey)
+            assert np.array_equal(split.grey(1, 3), grey[1:3])
     assert not list(check_dataset(dataset))
 
 
@@ -200,8 +201,8 @@ BREAKAGES = {
     _truncate_images: "not whole images",
     _one_image_less: "has 3 images but",
     _truncate_labels: "not whole int32",
-    _label_too_large: "label 62 of sample 2",
-    _label_negative: "label -1 of sample 2",
+    _label_too_large: "label 62 of sample 2 in",
+    _label_negative: "is outside 0..61",
     _wrong_batches: "do not make the 3 batches",
     _manifest_random: "not valid JSON",
     _manifest_other_count: "says 9 train samples, but 4 are stored",
@@ -221,6 +222,31 @@ def test_one_broken_user_is_named_and_stops_no_other(
     problems = list(check_dataset(dataset))
     assert len(problems) == 1 and "user b" in str(problems[0]) and BREAKAGES[breakage] in str(problems[0])
     assert dataset.user("a").train.size == 3 and dataset.user("c").test.size == 2
+
+
+def test_only_visible_folders_are_users_of_bins(make_dataset: MakeDataset) -> None:
+    root = make_dataset("bin", {"a": (2, 1)}, batch_size=1)
+    (root / "notes.txt").write_text("mine")
+    (root / ".hidden").mkdir()
+    assert open_dataset(root).users == ("a",)
+
+
+@pytest.mark.parametrize(("train", "test", "missing"), [(0, 4, "train"), (4, 0, "test")])
+def test_a_user_without_one_part_is_named_and_stops_no_other(
+    train: int, test: int, missing: str, make_dataset: MakeDataset
+) -> None:
+    root = make_dataset("compact", {"a": (3, 1), "b": (2, 2)})
+    index = json.loads((root / "index.json").read_text("utf-8"))
+    assert index["users"][1] == {"name": "b", "train": 2, "test": 2}
+    index["users"][1] = {"name": "b", "train": train, "test": test}
+    (root / "index.json").write_text(json.dumps(index), "utf-8")
+    (problem,) = check_dataset(open_dataset(root))
+    assert str(problem) == f"user b has no {missing} samples in {root / 'index.json'}"
+
+
+def test_the_index_is_readable_text(make_dataset: MakeDataset) -> None:
+    root = make_dataset("compact", {"schön 状态": (1, 1)})
+    assert '"name": "schön 状态"' in (root / "index.json").read_bytes().decode("utf-8")
 
 
 def test_file_cut_after_opening_is_noticed(make_dataset: MakeDataset) -> None:
@@ -353,6 +379,18 @@ def test_natural_order_is_total(names: list[str]) -> None:
 
 def test_natural_order_counts() -> None:
     assert sorted(["f10", "f2", "f01", "f1"], key=natural_key) == ["f01", "f1", "f2", "f10"]
+    assert sorted(["a1b3", "a01b002", "a2b1", "a1b10"], key=natural_key) == ["a01b002", "a1b3", "a1b10", "a2b1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("ü" * 100, True), ("ü" * 100 + "x", False), ("x" * 200, True), ("", False)]
+)
+def test_names_have_one_to_two_hundred_bytes(name: str, good: bool) -> None:
+    if good:
+        assert check_name(name) == name
+    else:
+        with pytest.raises(DataError, match="cannot name a folder"):
+            check_name(name)
 
 
 @pytest.mark.parametrize(

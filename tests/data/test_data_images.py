@@ -46,6 +46,15 @@ def test_images_and_labels_are_taken_over(format: str, folders: Path) -> None:
     assert train.grey()[:, 5, 5].tolist() == [10, 20] and test.grey()[0, 31, 31] == 30
 
 
+def test_bins_have_batches_of_the_size_asked_for(folders: Path) -> None:
+    report = convert(folders, format="bin", batch_size=2)
+    assert sorted(path.name for path in (report.output / "u2").glob("*label.bin")) == [
+        "u2_bn_1_test_label.bin",
+        "u2_bn_1_train_label.bin",
+    ]
+    assert (report.output / "u2" / "u2_bn_1_train_data.bin").stat().st_size == 2 * 32 * 32 * 3 * 4
+
+
 def test_letters_name_classes_too(folders: Path) -> None:
     for name in ("z", "Z", "7"):
         picture(folders / "u2" / "train" / name / "x.png")

@@ -87,6 +87,8 @@ BROKEN_USERS: dict[str, tuple[Any, str]] = {
     "list": ([1, 2], "has not both"),
     "short": ({"x": [[0.5] * 783], "y": [1]}, "783 values, not 28x28"),
     "ragged": ({"x": [[0.5] * 784, [0.5]], "y": [1, 2]}, "lists of numbers of equal length"),
+    "labels": ({"x": [[0.5] * 784] * 2, "y": [[1], [2]]}, "y is not a list of numbers of equal length"),
+    "images": ({"x": [0.5] * 784, "y": [1]}, "x is not lists of numbers of equal length"),
     "text": ({"x": [["a"] * 784], "y": [1]}, "not a number"),
     "null": ({"x": [[None] * 784], "y": [1]}, "not a number"),
     "nan": ({"x": [[float("nan")] * 784], "y": [1]}, "outside 0..1"),
@@ -96,6 +98,8 @@ BROKEN_USERS: dict[str, tuple[Any, str]] = {
     "half": ({"x": [[0.5] * 784], "y": [1.5]}, "integer in 0..61"),
     "more": ({"x": [[0.5] * 784], "y": [1, 2]}, "1 images but 2 labels"),
     "none": ({"x": [], "y": []}, "no samples"),
+    "bright": ({"x": [[1.0000001] * 784], "y": [1]}, "outside 0..1"),
+    "below": ({"x": [[0.5] * 784], "y": [-1]}, "integer in 0..61"),
 }
 
 
@@ -107,6 +111,33 @@ def test_a_broken_user_is_named_and_the_others_are_kept(kind: str, tmp_path: Pat
     assert report.users == 2 and len(report.problems) == 1
     assert "user bad" in report.problems[0] and "all.json" in report.problems[0] and message in report.problems[0]
     assert open_dataset(tmp_path / "out").users == ("f1", "f2")
+
+
+def test_the_darkest_and_the_brightest_pixel_and_the_first_and_the_last_label_are_taken(tmp_path: Path) -> None:
+    user = {"x": [[0.0] * 784, [1.0] * 784], "y": [0, 61]}
+    write(tmp_path / "in/train/a.json", shard({"f1": user}))
+    write(tmp_path / "in/test/a.json", shard({"f1": user}))
+    assert convert(tmp_path / "in", tmp_path / "out").problems == ()
+    train = open_dataset(tmp_path / "out").user("f1").train
+    assert train.labels[:2].tolist() == [0, 61] and train.grey()[:, 0, 0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"users": ,}', "a value expected, ',}' found"),
+        ('{"users": 1 ' + "x" * 50, "',' expected, '" + "x" * 20 + "' found"),
+        ('{"users": 1}' + "y" * 50, "the end of the file expected, '" + "y" * 20 + "' found"),
+        ("{7: 1}", "a key expected, '7: 1}' found"),
+        ('{"users" 1}', "':' expected, '1}' found"),
+    ],
+)
+def test_broken_json_is_shown_where_it_breaks(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught, open_shard(path, lambda _: None) as stream:
+        list(read_shard(stream, path))
+    assert str(caught.value) == f"{path} is not valid JSON: {message}"
 
 
 def test_a_user_in_two_shards_is_left_out(tmp_path: Path) -> None:

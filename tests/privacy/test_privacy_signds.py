@@ -242,6 +242,15 @@ def test_indices_need_no_order_and_count_in_the_order_of_the_names():
     assert model["b"].tobytes() == first_model()["b"].tobytes()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, np.float32(3e38)])
+def test_weights_that_overflow_are_refused_and_nothing_is_warned_of(bad):
+    received = {"a": np.full(1000, -3e38, np.float32)}
+    with pytest.raises(EncodingError) as caught:
+        encode_signs({"a": np.full(1000, bad, np.float32)}, received, DEFAULTS)
+    assert caught.value.fault is EncodingFault.NOT_FINITE
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_refused(bad):
     model = first_model()

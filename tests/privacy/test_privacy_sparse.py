@@ -231,6 +231,24 @@ def test_a_device_refuses_a_rate_that_cannot_be(rate):
     assert caught.value.fault is EncodingFault.RATE
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, np.float32(3e38)])
+def test_weights_that_overflow_are_refused_and_nothing_is_warned_of(bad):
+    received = {"a": np.full(50, -3e38, np.float32)}
+    with pytest.raises(EncodingError) as caught:
+        encode_update({"a": np.full(50, bad, np.float32)}, received, data_size=100, rate=1.0, iteration=1)
+    assert caught.value.fault is EncodingFault.NOT_FINITE
+
+
+def test_of_several_unknown_names_the_first_is_named():
+    entries = tuple(
+        CompressFeatureMap(weight_fullname=name, compress_data=np.zeros(1, np.int8), min_val=0.0, max_val=0.0)
+        for name in ("zz", "mm", "xx")
+    )
+    with pytest.raises(EncodingError, match=r"\(mm\)"):
+        decoded(entries)
+
+
 def test_a_device_refuses_to_send_what_is_not_finite():
     trained, received, _ = some_upload()
     trained["a"] = np.full_like(trained["a"], np.nan)

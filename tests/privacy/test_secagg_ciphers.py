@@ -55,6 +55,7 @@ def test_a_private_key_is_kept_unclamped() -> None:
     private = raw("07" + "ff" * 31)
 
     assert KeyPair.from_private(private).private.reveal() == private
+    assert KeyPair.from_private(private) == KeyPair.from_private(private)
 
 
 def pbkdf2_of_rfc_8018(password: bytes, salt: bytes, rounds: int) -> bytes:

@@ -363,6 +363,27 @@ def test_a_neighbour_may_send_any_number_below_the_prime_at_any_place_and_no_oth
         me.receive(delivered(deposits, me.fl_id))
 
 
+def test_only_who_shared_can_have_uploaded() -> None:
+    played = ExactRound([STAY] * 4, threshold=3)
+    played.uploads()
+
+    for sharers, survivors in ((played.ids[:3], played.ids), (played.ids, [*played.ids, "stranger"])):
+        assert refused(
+            lambda s=sharers, u=survivors: ExactUnmasking(played.plan, played.keys, played.beside, s, u)
+        ) is (Fault.PEER_UNKNOWN)
+
+
+def test_shares_are_in_the_order_of_their_places_whoever_revealed_first() -> None:
+    played = ExactRound([STAY] * 5, threshold=3)
+    played.uploads()
+    unmasking = ExactUnmasking(played.plan, played.keys, played.beside, played.sharers, played.survivors)
+    for name in sorted(played.survivors, reverse=True):
+        unmasking.add(name, played.devices[name].reveal(played.survivors))
+
+    for owner in played.ids:
+        assert [share.x for share in unmasking.of(owner)] == [1, 2, 3, 4]
+
+
 def test_a_revealed_share_must_be_at_its_place() -> None:
     played = ExactRound([STAY] * 5, threshold=3)
     played.uploads()
@@ -420,6 +441,13 @@ def test_the_largest_sum_does_not_wrap_around(bits: int, sign: int) -> None:
     assert fixed.decode(total, uploads * data_size) == np.float32(sign * 8)
 
 
+def test_eight_bits_behind_the_point_are_the_fewest() -> None:
+    assert FixedPoint.for_job(1, 2**16 - 1, bits=32).fraction_bits == 8
+    with pytest.raises(OptionError, match="leave 7 bits behind the point, and 8 are needed") as caught:
+        FixedPoint.for_job(1, 2**16, bits=32)
+    assert "64 bits" in (caught.value.hint or "")
+
+
 def test_the_documented_precisions() -> None:
     assert FixedPoint.for_job(1000, 65_535).fraction_bits == 30
     assert FixedPoint.for_job(100_000, 65_535).fraction_bits == 23
@@ -441,6 +469,13 @@ def test_jobs_without_fixed_point_are_refused(arguments: tuple[Any, ...]) -> Non
 
     with pytest.raises(OptionError):
         FixedPoint.for_job(*counts, **options)
+
+
+@pytest.mark.parametrize("data_size", [1, 2, 1000])
+def test_data_sizes_from_one_to_the_planned_total_are_decoded(data_size: int) -> None:
+    fixed = FixedPoint.for_job(10, 100)
+
+    assert fixed.decode(fixed.encode(np.array([0.5], np.float32), 1, "x") * np.uint64(data_size), data_size) == 0.5
 
 
 @pytest.mark.parametrize("data_size", [0, -1, 1001])

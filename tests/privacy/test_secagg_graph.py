@@ -98,6 +98,29 @@ def test_devices_that_cannot_be_protected_are_refused(devices: int, corrupt: int
         plan_graph(devices, corrupt, lost)
 
 
+@pytest.mark.parametrize(
+    ("devices", "corrupt", "lost", "message"),
+    [
+        (2, 0, 0, "nothing to protect"),
+        (10, -1, 0, "nothing to protect"),
+        (10, 0, -1, "nothing to protect"),
+        (10, 5, 5, "nothing to protect"),
+        (10, 4, 5, "cannot withstand 4 corrupt and 5 lost"),
+    ],
+)
+def test_the_refusal_says_whether_other_numbers_could_help(devices: int, corrupt: int, lost: int, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        plan_graph(devices, corrupt, lost)
+
+
+@pytest.mark.parametrize(("devices", "corrupt", "lost"), [(1000, 50, 100), (300, 30, 60), (100, 5, 30), (60, 2, 20)])
+def test_the_two_ways_to_fail_stay_below_the_bound_together(devices: int, corrupt: int, lost: int) -> None:
+    for bits in range(10, 60, 5):
+        plan = plan_graph(devices, corrupt, lost, privacy_bits=bits)
+
+        assert 2.0**plan.exposed_log2 + 2.0**plan.cut_off_log2 <= 2.0**-bits
+
+
 def test_small_jobs_have_complete_graphs_and_certainties() -> None:
     plan = plan_graph(5, 1, 1)
 

@@ -181,6 +181,17 @@ def met() -> tuple[PairwiseDevice, list[Any]]:
     return devices[0], [published(device.request) for device in devices]
 
 
+def test_only_who_shared_can_have_uploaded() -> None:
+    played = PairwiseRound([STAY] * 4, threshold=3)
+    played.uploads()
+    plan = check_params(params(3))
+
+    for sharers, survivors in ((played.ids[:3], played.ids), (played.ids, [*played.ids, "stranger"])):
+        assert refused(lambda s=sharers, u=survivors: PairwiseUnmasking(plan, played.requests, s, u)) is (
+            Fault.PEER_UNKNOWN
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

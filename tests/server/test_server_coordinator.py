@@ -57,6 +57,16 @@ def start(fl_id="a", data_size=10, eval_data_size=4, **changes):
     )
 
 
+def test_devices_without_test_data_weigh_nothing_in_the_accuracy():
+    server, records = coordinator(start_fl_job_threshold=3)
+    for fl_id, evaluated, accuracy in (("a", 4, 0.75), ("b", 0, 0.5), ("c", -7, 0.25)):
+        assert server.handle(start(fl_id, eval_data_size=evaluated), T0).retcode == 200
+        assert server.handle(update(fl_id, upload_accuracy=accuracy), T0).retcode == 200
+
+    (record,) = records
+    assert (record.eval_data_size, record.accuracy) == (4, 0.75)
+
+
 def weights(value, data_size=10):
     return {
         "conv.weight": np.full(2, value * data_size, np.float32),

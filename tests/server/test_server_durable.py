@@ -156,7 +156,7 @@ def test_the_same_iteration_goes_on_with_every_upload_counted_once(tmp_path: Pat
 
     with Server(crashed) as server:
         assert (server.coordinator.iteration, server.records) == (2, [])
-        assert (server.job.recovery.uploads, server.job.recovery.cut) == (1, 0)
+        assert (server.job.recovery.events, server.job.recovery.uploads, server.job.recovery.cut) == (3, 1, 0)
         again = server.upload("b", 2)
         assert (again.retcode, again.reason) == (300, "Updating metadata of UpdateModelClientList failed for fl id b")
         assert server.start("a").reason == "Updating device metadata failed for fl id a"
@@ -508,6 +508,17 @@ def test_events_come_back_from_their_bytes(event: Any) -> None:
     codec = EventCodec(FeatureLayout(LENGTHS))
     kind, parts = codec.encode(event)
     assert codec.decode(kind, b"".join(parts)) == event
+
+
+@pytest.mark.parametrize("fl_id", ["", "ü 状态", "half a pair \ud800", "\udfff"])
+def test_any_text_is_kept_as_an_id(fl_id: str) -> None:
+    codec = EventCodec(FeatureLayout(LENGTHS))
+    started = Started(-1, fl_id, Device(1, 0))
+    kind, parts = codec.encode(started)
+    assert codec.decode(kind, b"".join(parts)) == started
+    kind, parts = codec.encode(Uploaded(7, fl_id, Upload(0.5, 1.0), {"w03": np.arange(4, dtype=np.float32)}))
+    back = codec.decode(kind, b"".join(parts))
+    assert isinstance(back, Uploaded) and back.fl_id == fl_id and back.content["w03"].tolist() == [0, 1, 2, 3]
 
 
 @given(times, names, st.floats(allow_nan=False), st.sets(st.sampled_from(sorted(LENGTHS)), min_size=1), st.randoms())

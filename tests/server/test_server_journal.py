@@ -97,6 +97,32 @@ def test_files_before_a_snapshot_are_removed_and_not_missed(tmp_path: Path) -> N
         Opened(tmp_path, first)
 
 
+def test_an_empty_file_is_gone_on_with_and_not_begun_anew(tmp_path: Path) -> None:
+    """A second file of the same name would be removed together with the first, and be the one that is written to."""
+    with Opened(tmp_path) as opened:
+        opened.keep(b"one")
+        first = opened.journal.rotate()
+        (_, file) = journals(tmp_path)
+        header = file.read_bytes()
+        assert opened.journal.rotate() == first
+        assert file.read_bytes() == header
+        opened.journal.drop_before(first)
+        opened.keep(b"two")
+    assert payloads(tmp_path, first) == [b"two"]
+
+
+@pytest.mark.parametrize("at", range(HEADER_SIZE))
+def test_a_changed_header_is_damage_at_the_beginning(at: int, tmp_path: Path) -> None:
+    with Opened(tmp_path) as opened:
+        opened.keep(b"one")
+    (file,) = journals(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StorageError, match=rf"{file.name} is damaged at byte 0, "):
+        Opened(tmp_path)
+
+
 def test_a_missing_journal_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
     with Opened(tmp_path) as opened:
         opened.keep(b"one")
@@ -285,6 +311,32 @@ def test_one_flush_serves_all_who_wait(tmp_path: Path, monkeypatch: pytest.Monke
         assert len(flushes) == 2
         assert opened.journal.durable(0) is None
     assert len(payloads(tmp_path)) == 51
+
+
+def test_who_waits_for_what_is_flushed_does_not_wait_for_what_was_written_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go = threading.Semaphore(0), threading.Semaphore(0)
+    flush = os.fdatasync
+
+    def slow_flush(file: int) -> None:
+        began.release()
+        assert go.acquire(timeout=60)
+        flush(file)
+
+    with Opened(tmp_path) as opened:
+        monkeypatch.setattr(os, "fdatasync", slow_flush)
+        first = opened.journal.durable(opened.add(b"first"))
+        assert began.acquire(timeout=60)
+        second = opened.journal.durable(opened.add(b"second"))
+        go.release()
+        assert first is not None and second is not None
+        assert began.acquire(timeout=60)
+        try:
+            assert first.done() and not second.done()
+        finally:
+            go.release(10)
+        second.result(60)
 
 
 def test_a_record_that_nobody_asked_for_is_not_called_durable(tmp_path: Path) -> None:
