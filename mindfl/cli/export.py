@@ -18,6 +18,9 @@ from mindfl.cli.options import echo_json, json_option, option
 @option("--learning_rate", default=0.01, help="Step size.")
 @option("--momentum", default=0.9, help="Of the momentum optimizer.")
 @option("--weight_decay", default=0.0, help="L2 penalty.")
+@option(
+    "--loss", default="sparse", help="Labels of the graph: sparse (class numbers) or onehot (float [batch, classes])."
+)
 @option("--num_class", type=int, help="Number of classes.  [default: the model's own]")
 @option("--num_channel", type=int, help="Channels of the images.  [default: the model's own]")
 @option("--init", default="lecun", help="Initial weights: lecun, he, or truncated_normal (the reference's).")

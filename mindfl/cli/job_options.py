@@ -90,6 +90,10 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
         ),
         (("--optimizer",), {"help": "momentum, sgd or adam.  [default: that of the model file, else momentum]"}),
         (
+            ("--loss",),
+            {"help": "Labels: sparse (class numbers) or onehot.  [default: those of the model file, else sparse]"},
+        ),
+        (
             ("--momentum",),
             {"type": float, "help": "Momentum coefficient, 0 to 1.  [default: that of the model file, else 0.9]"},
         ),

@@ -33,10 +33,10 @@ _FORMATS = (b"NCHW", b"NHWC")
 
 @dataclass(frozen=True)
 class _Settings:
-    """Inputs, from ``first`` on, that become attributes; each attribute has an alias that must agree."""
+    """Inputs, from ``first`` on, that become attributes; each may have aliases that must agree."""
 
     first: int
-    names: tuple[tuple[str, str], ...]
+    names: tuple[tuple[str, ...], ...]
 
 
 _UNCHANGED = _Settings(first=0, names=())
@@ -46,11 +46,13 @@ OPERATORS = {
     "MatMul": _Settings(2, (("transpose_a", "transpose_x1"), ("transpose_b", "transpose_x2"))),
     "BiasAdd": _Settings(2, (("format", "data_format"),)),
     "BiasAddGrad": _Settings(1, (("format", "data_format"),)),
+    "ReduceMean": _Settings(2, (("keep_dims",),)),
     **dict.fromkeys(
         (
             *("Adam", "AddN", "ApplyMomentum", "Assign", _STEP_COUNTER, "Conv2D", "Conv2DBackpropFilter"),
-            *("Conv2DBackpropInput", "Depend", "Flatten", "Load", "MakeTuple", "MaxPool", "MaxPoolGrad", "Mul"),
-            *("ReLU", "ReluGrad", "Reshape", "SGD", "SparseSoftmaxCrossEntropyWithLogits", "UpdateState"),
+            *("Conv2DBackpropInput", "Depend", "ExpandDims", "Flatten", "Load", "MakeTuple", "MaxPool", "MaxPoolGrad"),
+            *("Mul", "RealDiv", "ReLU", "ReluGrad", "Reshape", "SGD", "SoftmaxCrossEntropyWithLogits"),
+            *("SparseSoftmaxCrossEntropyWithLogits", "TupleGetItem", "UpdateState"),
         ),
         _UNCHANGED,
     ),

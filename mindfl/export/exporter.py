@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.export.losses import as_labels, check_loss, with_loss
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
@@ -43,6 +44,7 @@ def export_mindir(
     learning_rate: float = 0.01,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    loss: str = "sparse",
     seed: int = 0,
     init: str = "lecun",
     num_class: int | None = None,
@@ -52,8 +54,9 @@ def export_mindir(
     """Train ``model`` for ``epochs`` steps on random batches and export its training graph to ``mindir_path``.
 
     The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are images,
-    float32 [batch_size, channels, height, width], and labels, int32 [batch_size]; its output is the mean loss. It is
-    MindSpore's own current MINDIR version; :func:`mindfl.convert.convert_model` rewrites it where needed.
+    float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with ``loss="onehot"`` float32
+    [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR version;
+    :func:`mindfl.convert.convert_model` rewrites it where needed.
 
     Args:
         mindir_path: target; ``.mindir`` is appended if missing, folders are created, an existing file is replaced.
@@ -64,6 +67,8 @@ def export_mindir(
         learning_rate: step size, > 0.
         momentum: of the momentum optimizer, 0 <= momentum < 1; the others have none.
         weight_decay: L2 penalty, >= 0.
+        loss: softmax cross entropy of labels that are class numbers (``"sparse"``) or one-hot (``"onehot"``, the form
+            that the demo client of MindSpore Federated 0.1.0 writes).
         seed: starts the generators of the initial weights and of the batches.
         init: initial weights (:func:`mindfl.models.initializers.initializer`).
         num_class: outputs; default: the model's own.
@@ -77,12 +82,14 @@ def export_mindir(
     """
     spec = model_spec(model)
     settings = OptimizerSettings(optimizer, learning_rate, momentum, weight_decay)
+    check_loss(loss)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")
     network = _Network(
         spec,
         settings,
+        loss=loss,
         classes=spec.num_class if num_class is None else num_class,
         channels=spec.num_channel if num_channel is None else num_channel,
         batch_size=batch_size,
@@ -104,10 +111,11 @@ def _with_suffix(path: PathLike) -> Path:
 
 @dataclass(frozen=True)
 class _Network:
-    """What is exported: a network by name, its sizes, its initial weights, and its optimizer."""
+    """What is exported: a network by name, its sizes, its initial weights, its loss, and its optimizer."""
 
     spec: ModelSpec
     optimizer: OptimizerSettings
+    loss: str
     classes: int
     channels: int
     batch_size: int
@@ -118,12 +126,13 @@ class _Network:
         """Return the MindSpore cell."""
         return self.spec.build(self.classes, self.channels, init=self.init, seed=self.seed)
 
-    def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-        """Yield images and labels without end."""
+    def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+        """Yield images and labels, in the form that the loss takes, without end."""
         generator = np.random.default_rng((self.seed, 1))
         while True:
             images = generator.random(self.spec.input_shape(self.batch_size, self.channels), np.float32)
-            yield images, generator.integers(0, self.classes, self.batch_size, np.int32)
+            labels = generator.integers(0, self.classes, self.batch_size, np.int32)
+            yield images, as_labels(labels, self.classes, self.loss)
 
 
 def _train_and_export(
@@ -133,7 +142,7 @@ def _train_and_export(
     with graph_mode(device_target), mindspore_errors():
         with interrupt_held_back():
             cell = network.build()
-            trainer = _Trainer(cell, network.optimizer)
+            trainer = _Trainer(with_loss(cell, network.loss), network.optimizer.build(cell.trainable_params()))
         batches = itertools.islice(network.random_batches(), epochs)
         steps = [trainer.train_and_export(batch) for batch in batches]
     shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
@@ -143,10 +152,8 @@ def _train_and_export(
 class _Trainer:
     """A network with loss and optimizer, and the values of all its parameters as they were before the first step."""
 
-    def __init__(self, network: Any, settings: OptimizerSettings) -> None:
-        nn = import_mindspore().nn
-        loss = nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
-        self._cell = nn.TrainOneStepCell(loss, settings.build(network.trainable_params()))
+    def __init__(self, loss: Any, optimizer: Any) -> None:
+        self._cell = import_mindspore().nn.TrainOneStepCell(loss, optimizer)
         self._cell.set_train()
         self._initial = self._values()
 

@@ -25,11 +25,11 @@ class Programs:
     arena_size: int
 
     @classmethod
-    def of(cls, graph: Graph, *, folded: bool) -> Programs:
-        """Plan training (where the model has it) and prediction."""
+    def of(cls, graph: Graph, *, folded: bool, training: bool) -> Programs:
+        """Plan training (where the model has it, and ``training`` is set) and prediction."""
         train = None
         start = graph.constants_size
-        if graph.model.optimizer_nodes:
+        if training and graph.model.optimizer_nodes:
             train = plan_training(graph, folded=folded, start=start)
             start = train.end
         predict = plan_prediction(graph, folded=folded, start=start)
@@ -37,10 +37,14 @@ class Programs:
 
 
 class Executable:
-    """A model planned once; any number of sessions (one per thread) run it."""
+    """A model planned once; any number of sessions (one per thread) run it.
 
-    def __init__(self, model: LiteModel) -> None:
+    Without ``training`` it predicts only: for a model whose training part has what the runtime lacks.
+    """
+
+    def __init__(self, model: LiteModel, *, training: bool = True) -> None:
         self.model = model
+        self._training = training
         self.graph = Graph(model)
         self._programs: dict[bool, Programs] = {}
         self._planning = threading.Lock()
@@ -49,7 +53,7 @@ class Executable:
         """Return the programs for samples with all channels (``folded=False``) or with one that stands for all."""
         with self._planning:
             if folded not in self._programs:
-                self._programs[folded] = Programs.of(self.graph, folded=folded)
+                self._programs[folded] = Programs.of(self.graph, folded=folded, training=self._training)
             return self._programs[folded]
 
     @cached_property

@@ -62,6 +62,8 @@ class Artefacts:
         """Export the training graph unless the file is there already."""
         config = self._config
         settings = {**asdict(config.network), "learning_rate": config.rate, "seed": config.seed}
+        if settings["loss"] == "sparse":
+            del settings["loss"]  # as in the notes of the first release, which had no other
 
         def build(path: Path) -> None:
             from mindfl.export import export_mindir
@@ -182,6 +184,11 @@ def check_model(model: LiteModel, config: JobConfig) -> None:
     """Raise :class:`OptionError` or :class:`ModelFormatError` where the model file does not fit the job's options."""
     path = config.origin_train_model_path or config.models / f"{config.train_ms_name}.ms"
     check_settings(model, config, path)
+    if not model.parameters:
+        raise ModelFormatError(
+            "the model file trains nothing: it has no optimizer node that mindfl knows",
+            hint="mindfl inspect lists its nodes; convert a training graph with --trainModel=true",
+        )
     inputs = [model.tensors[index].dims for index in model.inputs]
     shapes = ";".join(",".join(map(str, dims)) for dims in inputs)
     if config.input_shape not in (None, shapes):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mindfl.client import HttpSettings
 
 EngineName = Literal["lite", "mindspore"]
+LossName = Literal["sparse", "onehot"]
 ExecutorName = Literal["local", "ray"]
 TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
@@ -33,6 +34,7 @@ ClientsName = Literal["embedded", "java"]
 #: settings with a fixed set of values, in the words of MindSpore Federated 0.1.0 where they are its own
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engine": get_args(EngineName),
+    "loss": get_args(LossName),
     "executor": get_args(ExecutorName),
     "transport": get_args(TransportName),
     "data_format": get_args(DataForm),
@@ -47,7 +49,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "server_mode": ("FEDERATED_LEARNING", "HYBRID_TRAINING"),
 }
 #: those of them without a default
-_MAY_BE_NONE = ("clients", "ssl_protocol", "cpu_bind_mode", "init", "optimizer")
+_MAY_BE_NONE = ("loss", "clients", "ssl_protocol", "cpu_bind_mode", "init", "optimizer")
 _WHOLE = ("client_num", "iterations", "epochs", "server_num")
 _WHOLE_OR_NONE = ("save_every", "batch_size", "clients_per_iteration", "workers", "thread_num", "parallel")
 #: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
@@ -90,6 +92,7 @@ class Network:
     init: str = "lecun"
     optimizer: str = "momentum"
     momentum: float = 0.9
+    loss: str = "sparse"
     batch_size: int = 32
 
 
@@ -122,9 +125,9 @@ class JobConfig:
         train_weight_name: names of the weights that clients exchange with the server, joined by what the regular
             expression ``name_regex`` matches; the others begin each iteration as in the model file. None: all.
         infer_weight_name: names of those that the second model files get; None: all.
-        model, init, optimizer, momentum: what is exported; see :func:`mindfl.export.export_mindir`. None: what a model
-            file of the user's own holds; for one that is exported ``lenet``, ``lecun``, ``momentum`` and 0.9. What
-            contradicts such a file is refused.
+        model, init, optimizer, momentum, loss: what is exported; see :func:`mindfl.export.export_mindir`. None: what a
+            model file of the user's own holds; for one that is exported ``lenet``, ``lecun``, ``momentum``, 0.9 and
+            ``sparse``. What contradicts such a file is refused.
         client_num: clients; the data set's first ones in natural order of name.
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
         iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer,
@@ -188,6 +191,7 @@ class JobConfig:
     model: str | None = None
     init: str | None = None
     optimizer: str | None = None
+    loss: LossName | None = None
     momentum: float | None = None
     learning_rate: float | None = None
     client_num: int = 50

@@ -31,6 +31,7 @@ from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import now_ms, sleep_ms
+from mindfl.sim.weights_only import WeightsTrainer
 from mindfl.spelling import known_keywords
 
 
@@ -119,14 +120,15 @@ class DeviceJob:
         settings = self.settings
         path = settings.infer_model_path if infers and settings.infer_model_path else settings.train_model_path
         model = LiteModel.load(path)
-        engine = LiteEngine(model)
-        if settings.batch_size not in (None, engine.batch_size):
-            raise OptionError(
-                f"batch_size is {settings.batch_size}, but {path} was exported for {engine.batch_size}",
-                hint=f"use --batch_size {engine.batch_size}",
-            )
         user = open_user(train, test, settings.path_regex, settings.user)
-        trainer: Trainer = engine.trainer(user, threading.Event())
+        trainer: Trainer = WeightsTrainer(model, user)
+        if train is not None or infers:
+            trainer = LiteEngine(model, training=train is not None).trainer(user, threading.Event())
+        if settings.batch_size not in (None, trainer.batch_size):
+            raise OptionError(
+                f"batch_size is {settings.batch_size}, but {path} was exported for {trainer.batch_size}",
+                hint=f"use --batch_size {trainer.batch_size}",
+            )
         if settings.train_weight_name is not None and not infers:
             trainer = ChosenWeights(trainer, settings.train_weight_name, model)
         config = ClientConfig(

@@ -18,12 +18,20 @@ from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import client_settings, now_ms
+from mindfl.sim.weights_only import WeightsTrainer
 
 
-def single_device(config: JobConfig, index: int, user: UserData, model: LiteModel) -> tuple[DeviceClient, Any]:
-    """Return a client, with the model loaded, and its trainer. The next device may take the model's place."""
-    trainer: Any = _engine_of(model.content).trainer(user, threading.Event())
-    trainer.load(model.weights)
+def single_device(
+    config: JobConfig, index: int, user: UserData, model: LiteModel, *, fetches: bool = False
+) -> tuple[DeviceClient, Any]:
+    """Return a client, with the model loaded, and its trainer. The next device may take the model's place.
+
+    A client that only ``fetches`` a model needs weights, not operators.
+    """
+    trainer: Any = WeightsTrainer(model, user)
+    if not fetches:
+        trainer = _engine_of(model.content).trainer(user, threading.Event())
+        trainer.load(model.weights)
     if config.train_weights is not None:
         trainer = ChosenWeights(trainer, config.train_weights, model)
     log = ClientLog(config.client_log(index), datetime.now)
@@ -64,4 +72,4 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
 @lru_cache(maxsize=1)
 def _engine_of(content: bytes) -> LiteEngine:
     """Return an engine; clients one after the other mostly have the same model."""
-    return LiteEngine(LiteModel.from_bytes(content))
+    return LiteEngine(LiteModel.from_bytes(content), training=False)

@@ -49,9 +49,10 @@ class LiteEngine:
 
     max_workers: int | None = None
 
-    def __init__(self, model: LiteModel) -> None:
+    def __init__(self, model: LiteModel, *, training: bool = True) -> None:
+        """Without ``training`` the engine evaluates and predicts only."""
         self.model = model
-        self._executable = Executable(model)
+        self._executable = Executable(model, training=training)
         self._local = threading.local()
         self.batch_size = self.session().batch_size
 

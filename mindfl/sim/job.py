@@ -238,7 +238,7 @@ class FederatedLeNetJob:
             transport = self._transport(config)
             fetched: list[Path] = []
             for index, name in enumerate(users):
-                client, trainer = single_device(self.config, index, dataset.user(name), source)
+                client, trainer = single_device(self.config, index, dataset.user(name), source, fetches=True)
                 run(client.get_model(), transport, now_ms, sleep_ms)
                 if self.config.writes_client_models:
                     source.save(self.config.client_model(index), trainer.weights())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
+from mindfl.export.losses import with_loss
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mode
 from mindfl.lite import LiteModel
@@ -58,10 +59,9 @@ class MindSporeEngine:
         spec = model_spec(name)
         channels, classes = _sizes(model)
         self._network = spec.build(classes, channels, init="truncated_normal", seed=0)
-        nn = mindspore.nn
-        loss = nn.WithLossCell(self._network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
+        loss = with_loss(self._network, "sparse")  # a one-hot loss is the same: labels are class numbers here
         self._optimizer = optimizer.build(self._network.trainable_params())
-        self._step = nn.TrainOneStepCell(loss, self._optimizer)
+        self._step = mindspore.nn.TrainOneStepCell(loss, self._optimizer)
         self._step.set_train()
         self._parameters: Mapping[str, Any] = {p.name: p for p in self._network.trainable_params()}
         if self._parameters.keys() != model.parameters.keys():

@@ -78,6 +78,10 @@ def batch_size(model: LiteModel) -> int | None:
     return next((dims[0] for dims in inputs if len(dims) == 4), None)
 
 
+def _loss(model: LiteModel) -> str:
+    return "onehot" if model.takes_one_hot_labels else "sparse"
+
+
 def _recorded_hash(path: Path) -> object:
     """Return the SHA-256 that mindfl noted beside a file it made."""
     try:
@@ -122,13 +126,14 @@ def _decisions(
 ) -> Iterator[tuple[str, object, object]]:
     """Yield option, value given, and value in the file; None where there is none."""
     yield "batch_size", config.batch_size, batch_size(model)
+    yield "loss", config.loss, _loss(model)
     if optimizer is not None:
         yield "optimizer", config.optimizer, optimizer.name
         yield "momentum", config.momentum, optimizer.momentum
 
 
 def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"batch_size": batch_size(model)}
+    values: dict[str, Any] = {"batch_size": batch_size(model), "loss": _loss(model)}
     if optimizer is not None:
         known = optimizer.name in LEARNING_RATES
         values |= {"optimizer": optimizer.name if known else None, "momentum": optimizer.momentum}

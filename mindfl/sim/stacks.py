@@ -183,6 +183,7 @@ class Stack:
             registry=ProcessRegistry(config.work_dir),
             report=self._tell,
             observer=self._report.progress,
+            warn=self._report.warning,
             model=model,
         )
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from mindfl.cli.export import export_command
-from mindfl.convert.mindir import optimizer_states, parameters, read_mindir
+from mindfl.convert.mindir import operators, optimizer_states, parameters, read_mindir
 from mindfl.errors import ExportError, MindflError, OptionError, StorageError
 from mindfl.export import export_mindir
 from mindfl.models import LeNet5, import_mindspore
@@ -188,3 +188,16 @@ def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: int, backgr
     assert errors.strip() == "mindfl: error: interrupted [E-INTERRUPTED]"
     assert [*folder.iterdir(), *temporary.iterdir()] == []
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ms", "tmp"]
+
+
+def test_one_hot_labels_are_an_input_of_the_graph(tmp_path: Path) -> None:
+    path = export_mindir(tmp_path / "onehot", batch_size=4, loss="onehot", seed=1).path
+    graph = read_mindir(path).graph
+    assert [list(value.tensor[0].dims) for value in graph.input] == [[4, 3, 32, 32], [4, 62]]
+    assert "SoftmaxCrossEntropyWithLogits" in operators(read_mindir(path)).values()
+
+
+def test_an_unknown_loss_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"unknown loss 'mse'"):
+        export_mindir(tmp_path / "a", loss="mse")
+    assert not list(tmp_path.iterdir())

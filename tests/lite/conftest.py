@@ -20,9 +20,13 @@ def make_pair(converter_library: Path, tmp_path_factory: pytest.TempPathFactory)
     made: list[Path] = []
 
     def pair(
-        network: Any, image_shape: tuple[int, ...], batch: int, optimizer: str = "momentum"
+        network: Any,
+        image_shape: tuple[int, ...],
+        batch: int,
+        optimizer: str = "momentum",
+        one_hot: int | None = None,
     ) -> tuple[Session, Reference]:
-        reference = Reference(network, optimizer)
+        reference = Reference(network, optimizer, one_hot=one_hot)
         made.append(reference.export(folder / f"network{len(made)}", image_shape, batch))
         return Session(convert_model(made[-1], made[-1].with_suffix(".ms")).model), reference
 

@@ -25,13 +25,15 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 class Reference:
     """A network, its loss and optimizer in MindSpore. Images are NHWC and weights KHWC here, as in the ``.ms`` file."""
 
-    def __init__(self, network: Any, optimizer: str = "momentum") -> None:
+    def __init__(self, network: Any, optimizer: str = "momentum", *, one_hot: int | None = None) -> None:
+        """``one_hot``: the number of classes of a loss whose labels are one-hot; None: they are class numbers."""
         mindspore = import_mindspore()
         mindspore.set_context(mode=mindspore.GRAPH_MODE)
         nn = mindspore.nn
         kind, options = OPTIMIZERS[optimizer]
-        loss = nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
+        loss = nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=not one_hot, reduction="mean"))
         self.network = network
+        self._one_hot = one_hot
         self._tensor = mindspore.Tensor
         self._export = mindspore.export
         self._cell = nn.TrainOneStepCell(loss, getattr(nn, kind)(network.trainable_params(), **options))
@@ -40,14 +42,16 @@ class Reference:
     def export(self, path: Path, image_shape: tuple[int, ...], batch: int) -> Path:
         """Write the training graph for ``batch`` images of ``image_shape`` (height, width, channels)."""
         images = self._tensor(np.zeros((batch, image_shape[2], *image_shape[:2]), np.float32))
-        self._export(
-            self._cell, images, self._tensor(np.zeros(batch, np.int32)), file_name=str(path), file_format="MINDIR"
-        )
+        labels = self._labels(np.zeros(batch, np.int32))
+        self._export(self._cell, images, labels, file_name=str(path), file_format="MINDIR")
         return path.with_suffix(".mindir")
 
     def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
         """Train one step and return the loss."""
-        return float(self._cell(self._images(images), self._tensor(labels)).asnumpy())
+        return float(self._cell(self._images(images), self._labels(labels)).asnumpy())
+
+    def _labels(self, labels: NDArray[np.int32]) -> Any:
+        return self._tensor(np.eye(self._one_hot, dtype=np.float32)[labels] if self._one_hot else labels)
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mindfl.errors import OptionError
@@ -58,3 +59,39 @@ def test_by_subclass_and_by_name(registered: None, converter_library: Path, writ
 def test_unknown(tmp_path: Path, writers: Path) -> None:
     with pytest.raises(OptionError, match="unknown model 'resnet'"):
         FederatedLeNetJob(model="resnet", work_dir=tmp_path, train_dataset=writers).run()
+
+
+def test_one_hot_labels_train_to_the_same_model(
+    registered: None, converter_library: Path, writers: Path, tmp_path: Path
+) -> None:
+    given = {"train_dataset": writers, "client_num": 2, "iterations": 2, "epochs": 2, "model": "small", "workers": 1}
+    sparse = FederatedLeNetJob(work_dir=tmp_path / "sparse", **given).run()
+    job = FederatedLeNetJob(work_dir=tmp_path / "onehot", loss="onehot", **given)
+    one_hot = job.run()
+
+    model = LiteModel.load(job.trained_model_path)
+    assert [model.tensors[index].dims for index in model.inputs] == [(32, 32, 32, 3), (32, 62)]
+    for name, values in sparse.weights.items():
+        np.testing.assert_allclose(one_hot.weights[name], values, atol=1e-5, err_msg=name)
+    assert [row.avg for row in one_hot.history] == [row.avg for row in sparse.history]
+    assert one_hot.history[-1].loss == pytest.approx(sparse.history[-1].loss, abs=1e-5)
+    # A file of one's own is recognised by its inputs, and an export with the other loss is not reused.
+    own = FederatedLeNetJob(
+        work_dir=tmp_path / "own", origin_train_model_path=tmp_path / "onehot" / "ms" / "lenet_train.ms", **given
+    )
+    assert own.run().hash == one_hot.hash
+    again = FederatedLeNetJob(work_dir=tmp_path / "onehot", **given)
+    made = LiteModel.load(again.convert())
+    assert [made.tensors[index].dims for index in made.inputs] == [(32, 32, 32, 3), (32,)]
+    with pytest.raises(OptionError, match=r"--loss is onehot, but .* was exported for sparse"):
+        FederatedLeNetJob(
+            work_dir=tmp_path / "other",
+            origin_train_model_path=tmp_path / "sparse" / "ms" / "lenet_train.ms",
+            loss="onehot",
+            **given,
+        ).prepare_clients()
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(OptionError, match="loss must be one of sparse, onehot"):
+        FederatedLeNetJob(loss="one_hot")

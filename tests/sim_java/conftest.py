@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from java_programs import FakeJars, Jars, compiled_jars
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models
 from mindfl.sim.processes import ProcessRegistry
+
+sys.path.append(str(Path(__file__).parents[1] / "lite"))
 
 MakeClients = Callable[..., JavaClients]
 

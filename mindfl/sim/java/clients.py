@@ -41,7 +41,8 @@ _NO_CLASS = re.compile("ClassNotFoundException|NoClassDefFoundError|initializati
 _NO_CLASS_HINT = "check --case_jarPath and --flName, or give --lite_jar_path: Java then needs no module path"
 _LABELS_HINT = (
     "the client's data do not fit the model's inputs: the demo LeNet of 0.1.0 writes one-hot float labels, while the"
-    " tutorial's model takes int32 labels; use a model script, or a model, of the other kind"
+    " tutorial's model takes int32 labels; use a model script of the other kind, or a model of the other kind: --loss"
+    " onehot exports one for one-hot labels"
 )
 
 

@@ -118,6 +118,8 @@ def final_accuracies(
     A Java client evaluates the model that an iteration begins with, so nobody but mindfl evaluates that of the last
     iteration. With ``weights`` these are put into the client's model file's content first, else the file counts as it
     is: a Java client leaves the last model there. Clients without such bins, or without images in them, are left out.
+
+    Raises :class:`ModelFormatError` for a model that mindfl's runtime cannot execute.
     """
     from mindfl.lite import LiteModel
     from mindfl.sim.device_files import open_user
@@ -134,6 +136,6 @@ def final_accuracies(
             model = LiteModel.load(client.train_model)
             content = model.content if weights is None else model.patched(weights)
             if engine is None or content != loaded:
-                engine, loaded = LiteEngine(LiteModel.from_bytes(content)), content
+                engine, loaded = LiteEngine(LiteModel.from_bytes(content), training=False), content
             accuracies[client.name] = engine.trainer(user, threading.Event()).evaluate()
     return accuracies
