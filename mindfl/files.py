@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from mindfl.errors import StorageError
+from mindfl.leftovers import temporary_file
 
 PathLike = str | os.PathLike[str]
 
@@ -47,23 +47,16 @@ def atomic_path(path: PathLike, *, private: bool = False, durable: bool = True) 
     """
     target = Path(path)
     make_dir(target.parent)
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", suffix=".tmp", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        if durable:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.chmod(0o600 if private else 0o666 & ~_umask())
-        temporary.replace(target)
+        with temporary_file(target) as temporary:
+            yield temporary
+            if durable:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            temporary.chmod(0o600 if private else 0o666 & ~_umask())
+            temporary.replace(target)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", target) from None
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
 
 
 def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False, durable: bool = True) -> None:

@@ -13,6 +13,7 @@ from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.files import PathLike, make_dir, write_atomic
+from mindfl.leftovers import scratch_folder
 from mindfl.lite.model import LiteModel
 from mindfl.notices import warn
 from mindfl.spelling import known_keywords
@@ -112,9 +113,9 @@ def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> 
 def _attempt(backend: Backend, model: Proto, train: bool) -> tuple[bytes, str]:
     # A folder of its own: converters stumble over spaces and other letters in paths, and leave read-only files.
     try:
-        with tempfile.TemporaryDirectory(prefix="mindfl-convert-") as folder:
+        with scratch_folder("mindfl-convert") as folder:
             Path(folder, "model.mindir").write_bytes(model.SerializeToString())
-            log = backend.run(Path(folder), train)
+            log = backend.run(folder, train)
             return Path(folder, "model.ms").read_bytes(), log
     except OSError as error:
         raise StorageError.from_os_error(error, "use the temporary folder", tempfile.gettempdir()) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir, read_file, write_atomic
+from mindfl.leftovers import scratch_folder
 
 try:
     from cryptography import x509
@@ -264,7 +264,7 @@ def _write(folder: Path, contents: Mapping[Path, bytes], public: set[Path]) -> N
     """Write all files into a private folder first, so that a full disk leaves nothing behind, then move them."""
     make_dir(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix=".certificates.", dir=folder) as staging:
+        with scratch_folder(".certificates", folder) as staging:
             for path, content in contents.items():
                 staged = Path(staging, path.name)
                 staged.touch(0o644 if path in public else 0o600)

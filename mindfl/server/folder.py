@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
+from mindfl.leftovers import remove_leftovers
 from mindfl.locks import Lock, acquire, holder
 
 _log = logging.getLogger(__name__)
@@ -43,10 +44,7 @@ class StateFolder:
         self._lock = threading.Lock()
         self._reserve_size = _MARGIN
         self._reserved = self._spending = False
-        # Half-written files of a predecessor that was killed.
-        for leftover in self.path.glob(".*.tmp"):
-            with suppress(OSError):
-                leftover.unlink()
+        remove_leftovers([self.path])
 
     @classmethod
     def if_free(cls, path: PathLike) -> StateFolder | None:

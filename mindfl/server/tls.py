@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
+from mindfl.leftovers import scratch_folder
 from mindfl.server.alerts import AlertingContext
 from mindfl.server.settings.sections import JobSettings
 
@@ -141,7 +142,7 @@ def _private_file(content: bytes) -> Iterator[Path]:
 
     What is put there is encrypted with a password that exists in memory only, so that not even a crash leaves a key.
     """
-    with tempfile.TemporaryDirectory(prefix="mindfl-tls.") as folder:
+    with scratch_folder("mindfl-tls") as folder:
         path = Path(folder, "identity.pem")
         path.touch(0o600)
         path.write_bytes(content)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, cache_dir, make_dir
+from mindfl.leftovers import scratch_folder
 from mindfl.notices import WARNING, announce
 from mindfl.sim.artefacts import locked
 from mindfl.sim.config import default_workers
@@ -103,7 +103,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
         say("preparing the model and the data")
         job = FederatedLeNetJob(reporter=_Rows(say), work_dir=folder, **settings)
         model, data = Path(job.convert()), job.prepare_data().root
-        with tempfile.TemporaryDirectory(prefix="mindfl-bench-") as temporary:
+        with scratch_folder("mindfl-bench") as temporary:
             models = make_dir(Path(temporary, "ms"))
             shutil.copy(model, models / model.name)
             yield {**settings, "work_dir": temporary, "train_model_path": models, "train_dataset": data}

@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from mindfl.client import EpochReport, InProcessTransport
 from mindfl.data import Dataset, UserData
 from mindfl.errors import StorageError
+from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
 from mindfl.protocol import Request, Response, ResponseCode, encode, encode_response
 from mindfl.server import Coordinator
@@ -55,8 +54,8 @@ def measured_costs(config: JobConfig, model: LiteModel, dataset: Dataset, users:
     with secure aggregation. Raises what the job raises.
     """
     try:
-        with TemporaryDirectory(prefix="mindfl-costs-", ignore_cleanup_errors=True) as folder:
-            return _measured(config.derived(work_dir=Path(folder)), model, dataset, users)
+        with scratch_folder("mindfl-costs") as folder:
+            return _measured(config.derived(work_dir=folder), model, dataset, users)
     except OSError as error:
         raise StorageError.from_os_error(error, "use", error.filename or "the folder for temporary files") from None
 
