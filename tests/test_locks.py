@@ -22,9 +22,9 @@ from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.server.folder import StateFolder
 from mindfl.server.presence import Presence, is_alive
-from mindfl.sim.artefacts import locked
 from mindfl.sim.federated import environment
 from mindfl.sim.federated.folder import locked as stack_locked
+from mindfl.sim.held_folders import locked
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 

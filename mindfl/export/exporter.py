@@ -182,7 +182,7 @@ class _Trainer:
 
 
 def _exported(cell: Any, inputs: list[Any]) -> bytes:
-    with temporary_folder("mindfl-export-") as folder:
+    with temporary_folder("mindfl-export") as folder:
         # MindSpore appends a suffix, makes its file read-only, and refuses paths with spaces or letters beyond ASCII.
         file = Path(os.path.relpath(folder / ("graph" + _SUFFIX)))
         import_mindspore().export(cell, *inputs, file_name=str(file), file_format="MINDIR")

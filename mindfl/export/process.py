@@ -7,13 +7,13 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, StorageError
+from mindfl.leftovers import scratch_folder
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwa
     What MindSpore prints is not shown, unless ``GLOG_v`` asks for it. The process ends with this one, whatever ends it.
     Raises :class:`ExportError` where it is killed or cannot be started.
     """
-    with temporary_folder("mindfl-mindspore-") as folder:
+    with temporary_folder("mindfl-mindspore") as folder:
         answer, status = _run(pickle.dumps((function, arguments, options)), folder)
         text = (folder / _LOG).read_text(errors="replace")
     if "GLOG_v" in os.environ:
@@ -61,16 +61,19 @@ def last_words(log: str) -> str:
 
 
 @contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Yield a new folder, and remove it with what was left in it. Raises :class:`StorageError` where there is none."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise StorageError(
-            f"no temporary folder can be used: {error.strerror}", hint="set TMPDIR to a folder you may write to"
-        ) from None
-    with folder as name:
-        yield Path(name)
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Yield a new folder ``<name>.*``, and remove it with what was left in it.
+
+    Raises :class:`StorageError` where there is none.
+    """
+    with ExitStack() as held:
+        try:
+            folder = held.enter_context(scratch_folder(name))
+        except OSError as error:
+            raise StorageError(
+                f"no temporary folder can be used: {error.strerror}", hint="set TMPDIR to a folder you may write to"
+            ) from None
+        yield folder
 
 
 def _run(request: bytes, folder: Path) -> tuple[bytes, int]:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__, package_version
-from mindfl.data import Dataset, make_synthetic, open_dataset
-from mindfl.data.folder import recovered
-from mindfl.errors import MindirError, ModelFormatError, OptionError, SimulationError, StorageError
+from mindfl.data import Dataset, open_dataset
+from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.files import make_dir, remove_file, write_atomic
+from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
-from mindfl.locks import acquire, holder
 from mindfl.models.registry import model_spec
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import check_settings
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.synthetic_data import synthetic_data
 from mindfl.sim.training_note import TrainingNote, file_digest
 
 
@@ -122,7 +120,7 @@ class Artefacts:
             # In this order a process that is killed never leaves a file without its note, or with another's.
             for old in (path, note):
                 remove_file(old)
-            with tempfile.TemporaryDirectory(prefix=".mindfl-making-", dir=make_dir(path.parent)) as folder:
+            with scratch_folder(".mindfl-making", make_dir(path.parent)) as folder:
                 made = Path(folder, path.name)
                 build(made)
                 write_atomic(note, json.dumps({"settings": settings, "sha256": file_digest(made)}, indent=2) + "\n")
@@ -162,22 +160,11 @@ class Artefacts:
             return open_dataset(config.train_dataset)
         form = "bin" if config.clients == "java" else config.data_format
         folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
-        if not recovered(folder):
-            make_synthetic(folder, users=config.client_num, seed=config.seed, format=form, progress=progress)
-        return open_dataset(folder)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in ``folder``. Raises :class:`SimulationError` where one does already."""
-    path = make_dir(folder) / ".lock"
-    lock = acquire(path)
-    if lock is None:
-        raise SimulationError(
-            f"another run is working in {folder}: {holder(path)}", hint="wait for it, or choose another --work_dir"
+        return open_dataset(
+            synthetic_data(
+                folder, users=config.client_num, seed=config.seed, form=form, warn=self._warn, progress=progress
+            )
         )
-    with lock:
-        yield
 
 
 def check_model(model: LiteModel, config: JobConfig) -> None:

@@ -16,8 +16,8 @@ from mindfl.errors import OptionError
 from mindfl.files import PathLike, cache_dir, make_dir
 from mindfl.leftovers import scratch_folder
 from mindfl.notices import WARNING, announce
-from mindfl.sim.artefacts import locked
 from mindfl.sim.config import default_workers
+from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob, Silent
 from mindfl.spelling import known_keywords

@@ -14,8 +14,8 @@ from typing import Any
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
-from mindfl.sim.artefacts import locked
 from mindfl.sim.config import JobConfig
+from mindfl.sim.held_folders import locked
 from mindfl.sim.history import History
 from mindfl.sim.job import FederatedLeNetJob, folder_name
 from mindfl.sim.metrics import Accuracy

@@ -20,11 +20,12 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
-from mindfl.sim.artefacts import Artefacts, check_model, locked
+from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
+from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
@@ -257,7 +258,8 @@ class FederatedLeNetJob:
                     from mindfl.sim.java_run import check_java
 
                     check_java(self.config)
-                yield
+                with model_folders(self.config):
+                    yield
         finally:
             if not self._in_block:
                 self.close()

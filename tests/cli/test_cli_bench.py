@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from mindfl.cli.bench import bench_command
 from mindfl.errors import OptionError, SimulationError
-from mindfl.sim.artefacts import locked
 from mindfl.sim.bench import BenchResult, Speed, bench
+from mindfl.sim.held_folders import locked
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Callable
@@ -198,7 +199,7 @@ def test_own_networks_do_not_bring_the_process_down_either(broken: Callable[...,
 
 
 def test_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process.tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(StorageError, match="temporary folder"):
         export_mindir(tmp_path / "net", batch_size=1)
 
@@ -206,7 +207,7 @@ def test_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_temporary_folder_with_any_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "größe 模型"
     folder.mkdir()
-    monkeypatch.setattr(process.tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     assert export_mindir(tmp_path / "net", batch_size=1).path.is_file()
     assert list(folder.iterdir()) == []
 

@@ -19,7 +19,7 @@ from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.lite import LiteModel
 from mindfl.sim import JobConfig
-from mindfl.sim.artefacts import locked
+from mindfl.sim.held_folders import locked
 from mindfl.sim.study import FILES, MODES, Mode, ModeResult, Study, chosen_modes, run_study, summary
 from mindfl.sim.study.costs import Costs, measured_costs
 from mindfl.sim.study.report import markdown, table, table_csv, write_study

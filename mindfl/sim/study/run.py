@@ -16,11 +16,12 @@ from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.notices import logger
-from mindfl.sim.artefacts import Artefacts, check_model, locked
+from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users
 from mindfl.sim.experiment import data_words
 from mindfl.sim.federation import Progress
+from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.model_options import settled
@@ -91,7 +92,7 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
     config, notes = settled(asked)
     for text in (*notes, *unused_settings(asked)):
         reporter.warning(text)
-    with locked(config.work_dir):
+    with locked(config.work_dir), model_folders(config):
         load_matplotlib()
         return _Runner(config, chosen, reporter).run()
 
