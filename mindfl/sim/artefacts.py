@@ -18,6 +18,7 @@ from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
 from mindfl.models.registry import model_spec
+from mindfl.notices import warn
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import check_settings
@@ -39,7 +40,7 @@ class Artefacts:
     """
 
     def __init__(
-        self, config: JobConfig, say: Callable[[str], None] = _nothing, warn: Callable[[str], None] = _nothing
+        self, config: JobConfig, say: Callable[[str], None] = _nothing, warn: Callable[[str], None] = warn
     ) -> None:
         self._config = config
         self._say = say
@@ -160,11 +161,8 @@ class Artefacts:
             return open_dataset(config.train_dataset)
         form = "bin" if config.clients == "java" else config.data_format
         folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
-        return open_dataset(
-            synthetic_data(
-                folder, users=config.client_num, seed=config.seed, form=form, warn=self._warn, progress=progress
-            )
-        )
+        synthetic_data(folder, config.client_num, config.seed, form, warn=self._warn, progress=progress)
+        return open_dataset(folder)
 
 
 def check_model(model: LiteModel, config: JobConfig) -> None:

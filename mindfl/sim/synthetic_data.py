@@ -18,9 +18,9 @@ _CHUNK = 1 << 20
 
 
 def synthetic_data(
-    folder: Path, *, users: int, seed: int, form: str, warn: Callable[[str], None], progress: bool = True
-) -> Path:
-    """Return ``folder`` with the synthetic data of ``users`` writers in it.
+    folder: Path, users: int, seed: int, form: str, *, warn: Callable[[str], None], progress: bool = True
+) -> None:
+    """Let the synthetic data of ``users`` writers be in ``folder``.
 
     They are drawn where they are missing. Where their content is not that of the checksum beside ``folder``, they are
     drawn again; if that gives other data, what was there is kept under another name, which ``warn`` is told. Raises
@@ -35,10 +35,10 @@ def synthetic_data(
 
     if not recovered(folder):
         draw()
-        return folder
+        return
     found = _checksum(folder)
     if found == _noted(folder):
-        return folder
+        return
     aside = _put_aside(folder)
     if draw() == found:  # mindfl 0.1.0 left no checksum
         shutil.rmtree(aside, ignore_errors=True)

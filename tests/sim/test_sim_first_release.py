@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mindfl.errors import OptionError
 from mindfl.sim import FederatedLeNetJob, weight_hash
 
 SETTINGS: dict[str, Any] = {"client_num": 2, "epochs": 1, "seed": 788, "learning_rate": 2e-38, "workers": 1}
@@ -18,17 +19,8 @@ TRAINED = "b7ee3168fc5c9d9d5de2a387d3b11b988ea6ef176a8a58cc0b4341dcd04248a9"
 
 
 @pytest.fixture
-def folders(first_release: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folders, where nothing may be exported or converted: all of it is there."""
-    monkeypatch.setattr("mindfl.export.export_mindir", _forbidden)
-    monkeypatch.setattr("mindfl.convert.convert_model", _forbidden)
-    folder = first_release("work_folders")
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def _forbidden(*_arguments: object, **_settings: object) -> None:
-    raise AssertionError("made again, though the first release left it")
+def folders(first_release: Callable[[str], Path]) -> Path:
+    return first_release("work_folders")
 
 
 def labels(path: Path) -> list[dict[str, str]]:
@@ -50,16 +42,29 @@ def test_its_model_is_fetched(folders: Path) -> None:
     assert weight_hash(job.get_model()) == TRAINED
 
 
-def test_an_interrupted_run_is_made_again_from_its_model(folders: Path) -> None:
-    result = FederatedLeNetJob(work_dir=folders / "interrupted", iterations=2, **SETTINGS).run()
-    assert result.hash == TRAINED
+@pytest.mark.parametrize("name", ["finished", "interrupted"])
+def test_its_run_is_neither_replaced_unasked_nor_gone_on_with(folders: Path, name: str) -> None:
+    before = (folders / name / "history.csv").read_bytes()
+    with pytest.raises(OptionError, match=rf"{name} holds a run of [12] iterations?$") as caught:
+        FederatedLeNetJob(work_dir=folders / name, iterations=2, **SETTINGS).run()
+    assert "--overwrite replaces it" in caught.value.hint
+    with pytest.raises(OptionError, match=r"holds a run of mindfl 0\.1\.0, which left no state") as caught:
+        FederatedLeNetJob(work_dir=folders / name, iterations=2, resume=True, **SETTINGS).run()
+    assert "--overwrite replaces it" in caught.value.hint
+    assert (folders / name / "history.csv").read_bytes() == before
+
+
+def test_its_run_is_replaced_when_asked(folders: Path, converter_library: Path, recorder: Any) -> None:
+    settings = {**SETTINGS, "iterations": 2, "overwrite": True, "reporter": recorder}
+    assert FederatedLeNetJob(work_dir=folders / "interrupted", **settings).run().hash == TRAINED
+    assert recorder.warnings == []
 
 
 def test_a_model_of_the_users_own_is_where_the_next_run_starts(folders: Path) -> None:
     own = folders / "own_models"
     before = (own / "models" / "lenet_train.ms").read_bytes()
     settings = {**SETTINGS, "train_model_path": own / "models", "infer_ms_name": "lenet_infer", "data_format": "bin"}
-    result = FederatedLeNetJob(work_dir=own / "next run", iterations=2, **settings).run()
+    result = FederatedLeNetJob(work_dir=own / "next run", iterations=2, overwrite=True, **settings).run()
     assert result.hash == TRAINED
     assert (own / "models" / "lenet_train.ms").read_bytes() == before
     assert json.loads((own / "models" / "lenet_train_trained.json").read_text())["weights_sha256"] == TRAINED
