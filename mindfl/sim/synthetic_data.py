@@ -44,7 +44,6 @@ def synthetic_data(
         shutil.rmtree(aside, ignore_errors=True)
     else:
         warn(f"the synthetic data in {folder} are not as they were drawn: drawn again, and what was there is {aside}")
-    return folder
 
 
 def _note(folder: Path) -> Path:
