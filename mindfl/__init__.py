@@ -12,7 +12,7 @@ from mindfl._version import __version__
 
 if TYPE_CHECKING:
     from mindfl.client import DeviceClient
-    from mindfl.convert import convert_model
+    from mindfl.convert import convert_model, inspect_model
     from mindfl.data import (
         convert_dataset,
         convert_images,
@@ -47,6 +47,7 @@ _HOMES = {
     "convert_model": "mindfl.convert",
     "export_mindir": "mindfl.export",
     "inspect_dataset": "mindfl.data",
+    "inspect_model": "mindfl.convert",
     "make_synthetic": "mindfl.data",
     "open_dataset": "mindfl.data",
     "weight_hash": "mindfl.sim",
@@ -71,6 +72,7 @@ __all__ = [
     "convert_model",
     "export_mindir",
     "inspect_dataset",
+    "inspect_model",
     "make_synthetic",
     "open_dataset",
     "weight_hash",

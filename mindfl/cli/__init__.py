@@ -28,6 +28,7 @@ COMMANDS = {
     "experiment": ("mindfl.cli.experiment", "Run the tutorial's experiment, or one that compares modes of privacy."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
+    "inspect": ("mindfl.cli.inspect", "Show what a .ms or .mindir file holds, and what the runtime lacks for it."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mindfl.convert.backends import installed_backend
 from mindfl.convert.converter import ConvertResult, convert_model
+from mindfl.convert.inspection import inspect_model
 from mindfl.convert.library import fetch_library
 
-__all__ = ["ConvertResult", "convert_model", "fetch_library", "installed_backend"]
+__all__ = ["ConvertResult", "convert_model", "fetch_library", "inspect_model", "installed_backend"]

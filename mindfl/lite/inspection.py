@@ -1,0 +1,201 @@
+"""What a model file holds, in a form that can be shown: nodes, parameters, optimizer, and what the runtime lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mindfl.errors import ModelFormatError
+from mindfl.files import PathLike
+from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
+from mindfl.lite.optimizer import optimizer_of
+from mindfl.lite.schema import EXECUTED, OPTIMIZERS
+
+#: operator -> the loss that it computes, in words
+LOSSES: Mapping[str, str] = {
+    "SparseSoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are class numbers",
+    "SoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are one-hot",
+}
+
+
+_FINE = {"ms": "mindfl trains this file", "mindir": "mindfl converts this file for training"}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor. ``order`` tells what its four dimensions are; it is empty for other tensors.
+
+    ``NHWC`` and ``NCHW`` are images (batch, height, width, channel), ``KHWC`` and ``KCHW`` weights of a convolution
+    (out, height, width, in).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    order: str = ""
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return f"{self.name} {shape} {self.dtype}" + (f" {self.order}" if self.order else "")
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """A node: its operator, what it reads and makes, and its attributes."""
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model file holds.
+
+    Args:
+        kind: ``ms`` (a device's model) or ``mindir`` (a graph before conversion).
+        writer: who wrote the file, with version.
+        inputs, outputs, parameters: tensors; parameters are those that training changes.
+        optimizer: its settings by name; None where the file does not train.
+        batch_size: samples per step, fixed in the file; None where no input has a batch.
+        loss: what is minimised; None where there is no loss that is known.
+        nodes: all nodes in the order of the file.
+        lacking: what keeps mindfl from training with it, one sentence each; empty where nothing does.
+    """
+
+    kind: str
+    name: str
+    writer: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    parameters: tuple[TensorInfo, ...]
+    optimizer: Mapping[str, Any] | None
+    batch_size: int | None
+    loss: str | None
+    nodes: tuple[NodeInfo, ...]
+    lacking: tuple[str, ...]
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of values that training changes."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.parameters)
+
+    def summary(self) -> str:
+        """Return a readable listing."""
+        settings = ", ".join(f"{name} {value}" for name, value in (self.optimizer or {}).items())
+        lines = [
+            f"{self.kind}: {self.name or 'model'}, written by {self.writer or 'an unknown program'}",
+            *(f"input      {tensor}" for tensor in self.inputs),
+            *(f"output     {tensor}" for tensor in self.outputs),
+            f"batch size {self.batch_size or 'none'}",
+            f"loss       {self.loss or 'none that is known'}",
+            f"optimizer  {settings or 'none: the file does not train'}",
+            *(f"parameter  {tensor}" for tensor in self.parameters),
+            f"{self.parameter_count:,} values in {len(self.parameters)} parameters, {len(self.nodes)} nodes",
+            *(f"node {n:>4}  {_described(node)}" for n, node in enumerate(self.nodes)),
+            *(self.lacking or (_FINE[self.kind],)),
+        ]
+        return "\n".join(lines)
+
+
+def _described(node: NodeInfo) -> str:
+    return f"{node.operator:<36} {', '.join(node.inputs)} -> {', '.join(node.outputs)}"
+
+
+def inspect_ms(path: PathLike) -> Inspection:
+    """Return what the ``.ms`` file ``path`` holds, whether mindfl's runtime can execute it or not.
+
+    Raises :class:`StorageError` if it cannot be read, :class:`ModelFormatError` if it is no ``.ms`` file.
+
+    Example:
+        >>> inspect_ms("lenet_train.ms").batch_size  # doctest: +SKIP
+        32
+    """
+    model = LiteModel.load(path)
+    losses = [LOSSES[node.op] for node in model.nodes if node.op in LOSSES]
+    return Inspection(
+        kind="ms",
+        name=model.name,
+        writer=model.version,
+        inputs=tuple(_tensor(model.tensors[index]) for index in model.inputs),
+        outputs=tuple(_tensor(model.tensors[index]) for index in model.outputs),
+        parameters=tuple(_tensor(tensor) for tensor in _parameters(model)),
+        optimizer=_optimizer(model),
+        batch_size=_batch_size(model),
+        loss=losses[0] if losses else None,
+        nodes=tuple(_node(model, node) for node in model.nodes),
+        lacking=tuple(_lacking(model)),
+    )
+
+
+def _tensor(tensor: Tensor) -> TensorInfo:
+    order = str(FORMATS.get(tensor.format, "")) if len(tensor.dims) == 4 else ""
+    return TensorInfo(tensor.name, tensor.dims, tensor.dtype.name if tensor.dtype is not None else "unknown", order)
+
+
+def _node(model: LiteModel, node: Node) -> NodeInfo:
+    names = [tuple(model.tensors[index].name for index in indices) for indices in (node.inputs, node.outputs)]
+    return NodeInfo(node.name, node.op, names[0], names[1], dict(node.attributes))
+
+
+def _parameters(model: LiteModel) -> Iterable[Tensor]:
+    try:
+        return model.parameters.values()
+    except ModelFormatError:
+        return ()
+
+
+def _batch_size(model: LiteModel) -> int | None:
+    inputs = [model.tensors[index] for index in model.inputs if model.tensors[index].dims]
+    return max(inputs, key=lambda tensor: tensor.size).dims[0] if inputs else None
+
+
+def _optimizer(model: LiteModel) -> dict[str, Any] | None:
+    """Return the settings of the optimizer, under the names of mindfl's options."""
+    if not model.optimizer_nodes:
+        return None
+    known = optimizer_of(model)
+    names = sorted({node.op for node in model.optimizer_nodes})
+    rates = {_number(model, node.inputs[OPTIMIZERS[node.op]]) for node in model.optimizer_nodes if _has_rate(node)}
+    settings: dict[str, Any] = {"optimizer": known.name if known is not None else " and ".join(names)}
+    if len(rates) == 1:
+        settings["learning_rate"] = rates.pop()
+    if known is not None:
+        settings |= {"momentum": known.momentum, "weight_decay": known.weight_decay, "nesterov": known.nesterov}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _has_rate(node: Node) -> bool:
+    return len(node.inputs) > OPTIMIZERS[node.op]
+
+
+def _number(model: LiteModel, index: int) -> float | None:
+    data = model.tensors[index].data
+    return float(str(data.reshape(-1)[0])) if data is not None and data.size == 1 else None
+
+
+def _lacking(model: LiteModel) -> Iterable[str]:
+    reason = _refusal(model)
+    if not reason:
+        return
+    lacked = [node for node in model.nodes if node.op not in EXECUTED]
+    if not lacked:
+        yield f"cannot train: {reason}"
+    for node in {node.op: node for node in reversed(lacked)}.values():
+        yield f"cannot train: operator {node.op} in node {node.name or node.index}"
+
+
+def _refusal(model: LiteModel) -> str:
+    """Return why the runtime does not train a model whose operators it has; empty where it does."""
+    from mindfl.lite.executable import Executable
+
+    try:
+        programs = Executable(model).programs(folded=False)
+    except ModelFormatError as error:
+        return str(error)
+    return "" if programs.train is not None else "the file has no optimizer node"
