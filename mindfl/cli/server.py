@@ -90,7 +90,7 @@ def server_command() -> None:
 @option(
     "--state_dir", type=click.Path(), metavar="DIR", help="Folder from which a job goes on.  [default: <fl_name>_state]"
 )
-@option("--cluster", is_flag=True, help="Share the job with other servers of the same file, or --state_dir.")
+@option("--cluster", is_flag=True, help="Share the job with other servers of the same file, in its Redis.")
 @option("--tcp_server_ip", default="127.0.0.1", help="Where servers of the cluster on other machines find this one.")
 @option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
@@ -127,6 +127,8 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
     def ready(url: str) -> None:
         click.echo(f"ready {url}")
 
+    if values["cluster"] and values["state_dir"] is not None:
+        raise OptionError("--state_dir is for one server: those of a --cluster keep the job in the Redis")
     if values["dp_budget"] is not None and values["cluster"]:
         raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
     overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
@@ -204,7 +206,6 @@ def _password(path: str | None) -> str | None:
 @server_command.command()
 @option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
 @option("--manage_address", default="127.0.0.1:11202", help="Where to answer; port 0: any free one.")
-@option("--state_dir", type=click.Path(), metavar="DIR", help="That of the servers, where they have one.")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 def scheduler(password_file: str | None, **values: Any) -> None:
     """Answer /state, /queryInstance, /enableFLS, /disableFLS and /newInstance for the servers of a cluster.

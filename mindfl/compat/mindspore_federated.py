@@ -35,6 +35,7 @@ from mindfl.server.iteration import IterationRecord
 from mindfl.server.options import ServerOptions
 from mindfl.server.process import run_server
 from mindfl.server.settings import JobSettings, read_settings, require_supported
+from mindfl.server.settings.sections import EMBEDDED
 
 __all__ = ["Callback", "CallbackContext", "FLServerJob", "FeatureItem", "FeatureMap", "FlSchedulerJob", "SSLConfig"]
 
@@ -218,7 +219,7 @@ class FLServerJob:
             constant=frozenset(name for name, item in features.items() if not item.require_aggr),
             http_server_address=self._http_server_address,
             checkpoint_dir=folder if folder.is_dir() else None,
-            cluster=True,
+            cluster=self._settings.distributed_cache.type != EMBEDDED,
             tcp_server_ip=self._tcp_server_ip,
             password=self._password,
             hooks=None if callback is None else _Hooks(callback, features, self._settings.fl_name),

@@ -12,9 +12,9 @@ from typing import cast
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.server.http.sockets import ListenError
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings, NoMappingError, SettingsError
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, Misfit, Rule, is_of_kind
-from mindfl.server.storage import StoreDownError
 
 _TYPE_NAMES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 _ENCRYPT_TYPES = ("NOT_ENCRYPT", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "DP_ENCRYPT", "SIGNDS")

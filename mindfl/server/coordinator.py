@@ -29,7 +29,14 @@ from mindfl.server import answers, events, masking
 from mindfl.server.events import Uploaded
 from mindfl.server.iteration import Converted, Device, Iteration
 from mindfl.server.job_machine import JobMachine
-from mindfl.server.refusal import FAULT_REFUSALS, STORAGE_RETRY_MS, Refusal, start_refusal, update_form_refusal
+from mindfl.server.refusal import (
+    FAULT_REFUSALS,
+    STORAGE_RETRY_MS,
+    Refusal,
+    start_refusal,
+    storage_refusal,
+    update_form_refusal,
+)
 from mindfl.server.state import ServerState
 from mindfl.server.uploads import Basis, uploaded_content
 
@@ -69,8 +76,8 @@ class Coordinator(JobMachine):
         if not (refusal or known):
             try:
                 self._commit(events.Started(now_ms, fl_id, Device(request.data_size, max(request.eval_data_size, 0))))
-            except StorageError:
-                refusal = Refusal.NOT_STORED
+            except StorageError as error:
+                refusal = storage_refusal(error)
         time = self._next_req_time(now_ms, fl_id, refusal)
         mode = self.config.encrypt_type
         reason = self._refuse(request, refusal, fl_id=fl_id, time=time, mode=mode) if refusal else texts.START_SUCCESS
@@ -99,10 +106,13 @@ class Coordinator(JobMachine):
         if verdict.fresh:
             try:
                 self._commit(self._masking.event(request, current.rounds, now_ms))
-            except StorageError:
+            except StorageError as error:
                 # A device that has revealed nothing yet may save the iteration with its next try.
                 last = isinstance(request, SendReconstructSecret)
-                verdict = replace(verdict, refusal=Refusal.REVEAL_NOT_STORED if last else Refusal.NOT_STORED)
+                refusal = storage_refusal(error, Refusal.REVEAL_NOT_STORED if last else Refusal.NOT_STORED)
+                if refusal is Refusal.SAFEMODE:
+                    return PlainText(self._refuse(request, refusal))
+                verdict = replace(verdict, refusal=refusal)
         elif not verdict.refusal:
             current.accept(ENDPOINTS[type(request)])
         if verdict.refusal:
@@ -133,8 +143,8 @@ class Coordinator(JobMachine):
                     return answer
                 try:
                     append()
-                except StorageError:
-                    return self._refuse_update(request, Refusal.NOT_STORED, now_ms)
+                except StorageError as error:
+                    return self._refuse_update(request, storage_refusal(error), now_ms)
                 return self._accept_update(event, contribution)
 
     def _answer_without_counting(

@@ -24,7 +24,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -41,10 +41,11 @@ from mindfl.server.events import Event, EventCodec, SecureEvent, Started, Upload
 from mindfl.server.folder import StateFolder
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.lasting import LastingFault
+from mindfl.server.sameness import other_settings
 from mindfl.server.segment import Record
-from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
-from mindfl.server.state import MODELS_KEPT, JobState
-from mindfl.server.storage import EventJournal, FolderStorage, Storage
+from mindfl.server.snapshot import Origin, Snapshot, begun_differently, decode, fingerprint
+from mindfl.server.state import EMPTIED, MODELS_KEPT, JobState
+from mindfl.server.storage import EventJournal, FolderStorage, Memory, Storage
 
 _logger = logging.getLogger(__name__)
 
@@ -69,11 +70,13 @@ class Recovery:
 class DurableJob:
     """The job of ``config`` and ``initial_weights`` in ``storage``, a folder by default: a new one, or the one there.
 
-    Pass what the job was begun with, also when it is to go on: another model or other settings are refused, unless
-    ``as_stored``: then a stored job goes on with its own, if its weights have the same names and lengths. ``clock`` is
+    Pass what the job was begun with, also when it is to go on: another model or other settings are refused.
+    ``as_stored``: a stored job goes on whatever values its weights began with, and the settings may also be those that
+    it has now. ``clock`` is
     the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
-    ``first_iteration`` is its first iteration. ``constant``: see :class:`Coordinator`. A storage belongs to the job
-    from now on, also where this fails.
+    ``first_iteration`` is its first iteration. ``constant``: see :class:`Coordinator`. ``memory``: what the job goes on
+    from where nothing is stored; the iteration that was running, if clients had started in it, is failed. A storage
+    belongs to the job from now on, also where this fails.
 
     Raises :class:`StorageError` where the folder cannot be used, is in use, is damaged, or holds another job;
     :class:`OptionError` for unusable weights.
@@ -91,6 +94,7 @@ class DurableJob:
         first_iteration: int = 1,
         as_stored: bool = False,
         constant: Set[str] = frozenset(),
+        memory: Memory | None = None,
     ) -> None:
         begin = time.perf_counter()
         self._on_iteration_end = on_iteration_end
@@ -101,7 +105,15 @@ class DurableJob:
         self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
         try:
             new = JobState(config, instance, first_iteration, True, {first_iteration - 1: model})
-            snapshot = self._first_snapshot(new, layout, as_stored)
+            stored = self._storage.load()
+            self.revived = stored is None and memory is not None
+            if stored is not None:
+                snapshot = decode(
+                    stored, self._storage.place, config, model, layout, constant=constant, as_stored=as_stored
+                )
+            else:
+                origin = Origin(os.urandom(16), config, fingerprint(model), constant)
+                snapshot = self._first_snapshot(origin, memory.state if memory else new)
             self._origin = snapshot.origin
             self._newest = snapshot
             self.coordinator = Coordinator(
@@ -114,6 +126,9 @@ class DurableJob:
                 constant=constant,
             )
             self._go_on(snapshot, clock)
+            self._check_settings(config)
+            if memory and self.revived and memory.busy:
+                self.coordinator.abandon(clock.now_ms(), EMPTIED)
         except BaseException:
             self._storage.close()
             raise
@@ -140,6 +155,21 @@ class DurableJob:
         return self._storage.prompt
 
     @property
+    def away(self) -> bool:
+        """Whether what stores the job cannot be reached just now."""
+        return self._storage.away
+
+    @property
+    def origin(self) -> Origin:
+        """What the job was begun with."""
+        return self._origin
+
+    def memory(self) -> Memory:
+        """Return what the job can go on from, should what stores it be emptied."""
+        state, busy = self.coordinator.snapshot(), self.coordinator.is_busy
+        return Memory(state, busy, self._origin.job, self._log.end)
+
+    @property
     def settled(self) -> int:
         """The position to wait for after :meth:`Coordinator.disable`, ``enable``, ``new_instance`` and ``tick``."""
         return self._log.settled
@@ -150,13 +180,15 @@ class DurableJob:
         self._journal.close()
         self._storage.close()
 
-    def _first_snapshot(self, new: JobState, layout: FeatureLayout, as_stored: bool) -> Snapshot:
-        """Return the snapshot that is stored, after storing that of the ``new`` job where there is none."""
-        model = new.models[new.iteration - 1]
-        stored = self._storage.load()
-        if stored is not None:
-            return decode(stored, self._storage.place, new.config, model, layout, as_stored=as_stored)
-        snapshot = Snapshot(Origin(os.urandom(16), new.config, fingerprint(model)), 0, new)
+    def _check_settings(self, config: ServerConfig) -> None:
+        changed = other_settings(config, asdict(self._origin.config), asdict(self.coordinator.config))
+        if changed:
+            self._journal.close()
+            raise begun_differently(self._storage.place, changed)
+
+    def _first_snapshot(self, origin: Origin, state: JobState) -> Snapshot:
+        """Return the snapshot of a job that begins, after storing it."""
+        snapshot = Snapshot(origin, 0, state)
         self._storage.save(snapshot.parts())
         return snapshot
 
@@ -218,7 +250,7 @@ class _EventLog:
 
     def __init__(self, layout: FeatureLayout) -> None:
         self.layout = layout
-        self.counted = self.settled = 0
+        self.counted = self.settled = self.end = 0
         self.replayed = self.uploads_replayed = 0
         self._codec = EventCodec(layout)
         self._journal: EventJournal | None = None
@@ -235,7 +267,7 @@ class _EventLog:
         bulk = isinstance(event, (Started, Uploaded, *get_args(SecureEvent)))
 
         def append() -> None:
-            position = journal.append(record, vital=not bulk)
+            position = self.end = journal.append(record, vital=not bulk)
             if not isinstance(event, Started):
                 self.counted = position
             if not bulk:

@@ -19,10 +19,6 @@ _log = logging.getLogger(__name__)
 _MARGIN = 1 << 16
 
 
-class _InUseError(StorageError):
-    """Another process holds the folder."""
-
-
 def private_dir(path: PathLike) -> Path:
     """Create ``path`` if it is missing, for this user only: it will hold what single devices trained."""
     new = not Path(path).exists()
@@ -46,19 +42,11 @@ class StateFolder:
         self._reserved = self._spending = False
         remove_leftovers([self.path])
 
-    @classmethod
-    def if_free(cls, path: PathLike) -> StateFolder | None:
-        """Return the folder, or None where another process holds it."""
-        try:
-            return cls(path)
-        except _InUseError:
-            return None
-
     def _hold(self) -> Lock:
         path = self.path / "lock"
         lock = acquire(path)
         if lock is None:
-            raise _InUseError(
+            raise StorageError(
                 f"the state folder {self.path} is in use by {holder(path)}",
                 hint="stop that server, or choose another folder",
             )

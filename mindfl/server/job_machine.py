@@ -105,6 +105,12 @@ class JobMachine:
         with self._lock:
             return self._earlier_refusals + self._current.refusals
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether clients have started in the running iteration."""
+        with self._lock:
+            return bool(self._current.started)
+
     def snapshot(self) -> JobState:
         """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
         with self._lock:
@@ -137,6 +143,12 @@ class JobMachine:
         with self._lock:
             self._check_switch("disabled", ServerState.DISABLED)
             self._commit(events.Disabled(now_ms))
+
+    def abandon(self, now_ms: int, reason: str) -> None:
+        """Fail the running iteration, if there is one, for this ``reason``. Raises as :meth:`disable` does."""
+        with self._lock:
+            if self.state is ServerState.RUNNING:
+                self._commit(events.WindowEnded(now_ms, reason))
 
     def enable(self) -> None:
         """Go on after :meth:`disable`. Raises as that does, also where the job is not disabled."""

@@ -43,9 +43,9 @@ class ServerOptions:
     ``journal`` is False. ``password`` belongs to the server's key, which ``server_key_path`` holds where the file of a
     PEM certificate does not.
 
-    ``cluster``: share the job with other servers of the same ``state_dir``, or of the same ``fl_name`` and
-    ``distributed_cache.address`` in the file; a stored job goes on as it is, a new one after the newest checkpoint.
-    Servers on other machines, which meet in a Redis, find this one at ``tcp_server_ip``.
+    ``cluster``: share the job with the other servers of the same ``fl_name`` that meet in the Redis at
+    ``distributed_cache.address``; a stored job goes on as it is, a new one after the newest checkpoint. Servers on
+    other machines find this one at ``tcp_server_ip``. ``state_dir`` is not used then.
 
     ``dp_budget``: epsilon that no device spends more than; the job has as many iterations as that pays for, and no
     other instance. Not for a ``cluster``, whose job goes on with what it began with.

@@ -22,7 +22,7 @@ from mindfl.server.aggregate import initial_model
 from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
 from mindfl.server.clock import Clock
-from mindfl.server.cluster import FolderStore, InternalTls, Member, Membership, find_store, keeper_tls
+from mindfl.server.cluster import InternalTls, Member, Membership, find_store, keeper_tls
 from mindfl.server.cluster.membership import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
@@ -32,15 +32,17 @@ from mindfl.server.initial import initial_weights
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
-from mindfl.server.options import LOOPBACK, ServerOptions, Weights
+from mindfl.server.options import ServerOptions, Weights
 from mindfl.server.protection import protection, weaknesses
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
+from mindfl.server.sameness import features
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
 from mindfl.server.settings.budget import within_budget
 from mindfl.server.signals import StopSignal, stop_signal
+from mindfl.server.snapshot import fingerprint
 from mindfl.server.state import JobState, Progress
-from mindfl.server.storage import Storage
+from mindfl.server.storage import Memory, Storage
 from mindfl.server.tls import ServerTls, load_tls
 
 _OBJECTS = 50_000
@@ -240,18 +242,20 @@ class _Server:
         )
 
     def _member(self) -> Member:
-        store = find_store(self._settings, self._options.state_dir)
-        local = isinstance(store, FolderStore)
+        layout, model = initial_model(self._weights)
         return Member(
-            store,
+            find_store(self._settings),
             Membership(
                 fl_name=self._settings.fl_name,
-                layout=initial_model(self._weights)[0],
+                layout=layout,
+                features=features(layout, self._options.constant),
+                config=self._settings.server_config(),
+                model=fingerprint(model) if self._first_iteration == 1 else "",
                 prefix=self._settings.client.http_url_prefix,
                 clock=self._clock,
                 nodes=self._nodes(),
-                internal_host=LOOPBACK if local else self._options.tcp_server_ip,
-                internal_tls=None if local else self._internal_tls(),
+                internal_host=self._options.tcp_server_ip,
+                internal_tls=self._internal_tls(),
                 counted=self._counted,
                 most_connections=self._most_connections,
                 report=self._reporter,
@@ -268,15 +272,12 @@ class _Server:
     def _state_dir(self) -> Path:
         return Path(self._options.state_dir or re.sub(r"[^\w.-]+", "_", self._settings.fl_name) + "_state")
 
-    def _open_shared(self, storage: Storage, ended: Ended) -> DurableJob:
-        job = self._open_durable(storage, ended, as_stored=True)
-        own, stored = asdict(self._settings.server_config()), asdict(job.coordinator.config)
-        other = [f"{name} {stored[name]}, not {own[name]}" for name in own if stored[name] != own[name]]
-        if other:
-            self._tell(f"warning: the job goes on with its own settings: {', '.join(other)}")
-        return job
+    def _open_shared(self, storage: Storage, ended: Ended, memory: Memory | None) -> DurableJob:
+        return self._open_durable(storage, ended, as_stored=True, memory=memory)
 
-    def _open_durable(self, storage: Path | Storage, ended: Ended, *, as_stored: bool) -> DurableJob:
+    def _open_durable(
+        self, storage: Path | Storage, ended: Ended, *, as_stored: bool, memory: Memory | None = None
+    ) -> DurableJob:
         job = DurableJob(
             storage,
             self._settings.server_config(),
@@ -287,6 +288,7 @@ class _Server:
             first_iteration=self._first_iteration,
             as_stored=as_stored,
             constant=self._options.constant,
+            memory=memory,
         )
         self._renewed(job.coordinator.instance, job.coordinator.config.fl_iteration_num)
         place = storage if isinstance(storage, Path) else storage.place
@@ -295,7 +297,12 @@ class _Server:
                 f"the journal in {place} ended torn: its last {job.recovery.cut} bytes hold no whole record and are"
                 " removed; a crash leaves no acknowledged upload there, a damaged disk or a shortened file may"
             )
-        if job.recovery.events or job.coordinator.iteration > self._first_iteration:
+        if job.revived:
+            self._tell(
+                f"warning: {place} had lost the job: it goes on from this server's memory with iteration "
+                f"{job.coordinator.iteration}"
+            )
+        elif job.recovery.events or job.coordinator.iteration > self._first_iteration:
             self._tell(
                 f"the job in {place} goes on with iteration {job.coordinator.iteration}:"
                 f" {job.recovery.uploads} of its uploads were read back in {job.recovery.seconds:.1f} s"

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from mindfl.errors import StorageError
 from mindfl.privacy.faults import EncodingFault
 from mindfl.protocol import CompressType, RequestFLJob, RequestUpdateModel, ResponseCode, texts
 from mindfl.protocol.encryption import PW_EXACT
@@ -25,6 +26,10 @@ NOT_STORED = "The server cannot store the request, its disk may be full. Please 
 # Not texts of the reference either, which accepts what its own devices would not send.
 SHARES_MALFORMED = "The shares of {fl_id} are not what a device sends: {fault}"
 NOT_ANNOUNCED = "This job uses {mode}, which {fl_id} did not announce: only mindfl's own devices do it."
+
+
+class StoreDownError(StorageError):
+    """What is stored elsewhere cannot be reached just now, or is no longer this server's to change."""
 
 
 class Refusal(Enum):
@@ -77,12 +82,18 @@ class Refusal(Enum):
     REVEAL_CONTENT = ("reveal_content", ResponseCode.REQUEST_ERROR, SHARES_MALFORMED)
     REVEAL_NOT_STORED = ("not_stored", ResponseCode.SUC_NOT_READY, NOT_STORED)
     NOT_STORED = ("not_stored", ResponseCode.OUT_OF_TIME, NOT_STORED)
+    SAFEMODE = ("safemode", None, texts.SAFEMODE)
     MODEL_NOT_READY = ("model_not_ready", ResponseCode.SUC_NOT_READY, texts.MODEL_NOT_READY)
 
     def __init__(self, label: str, retcode: ResponseCode | None, text: str) -> None:
         self.label = label
         self.retcode = retcode
         self.text = text
+
+
+def storage_refusal(error: StorageError, usual: Refusal = Refusal.NOT_STORED) -> Refusal:
+    """Return the refusal of a request that could not be stored."""
+    return Refusal.SAFEMODE if isinstance(error, StoreDownError) else usual
 
 
 FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {

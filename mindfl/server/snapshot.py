@@ -11,8 +11,8 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -22,21 +22,23 @@ from mindfl.protocol import Weights
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Buffer
+from mindfl.server.sameness import features, other_features, other_settings
 from mindfl.server.state import DIGEST_SIZE, JobState
 
 MAGIC = b"mindflS\x01"
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-_DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.default is not MISSING}
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a job was begun with: its id (16 bytes), settings and the SHA-256 of its initial model."""
+    """What a job was begun with: its id (16 bytes), settings, the SHA-256 of its initial model, and the names of the
+    weights that are not aggregated (None: a version of mindfl that did not note them)."""
 
     job: bytes
     config: ServerConfig
     model: str
+    constant: Set[str] | None = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Snapshot:
             "job": self.origin.job.hex(),
             "begun_with": asdict(self.origin.config),
             "initial_model": self.origin.model,
+            **({} if self.origin.constant is None else {"constant": sorted(self.origin.constant)}),
             "lengths": {name: values.size for name, values in self.state.models[self.state.iteration - 1].items()},
             "position": self.position,
             "config": asdict(state.config),
@@ -84,14 +87,48 @@ def fingerprint(model: Weights) -> str:
     return digest.hexdigest()
 
 
+def job_of(data: bytes) -> bytes:
+    """Return the id of the job in the bytes of a snapshot, b"" where they are none."""
+    begin = len(MAGIC) + _LENGTH.size
+    try:
+        return bytes.fromhex(json.loads(data[begin : begin + int(_LENGTH.unpack_from(data, len(MAGIC))[0])])["job"])
+    except (ValueError, LookupError, TypeError, struct.error):
+        return b""
+
+
 def decode(
-    data: bytes, place: str, config: ServerConfig, initial: Weights, layout: FeatureLayout, *, as_stored: bool = False
+    data: bytes,
+    place: str,
+    config: ServerConfig,
+    initial: Weights,
+    layout: FeatureLayout,
+    *,
+    constant: Set[str] = frozenset(),
+    as_stored: bool = False,
 ) -> Snapshot:
     """Return the snapshot stored in ``place`` of the job that was begun with ``config`` and the model ``initial``.
 
-    ``as_stored``: of any job whose weights have the names and lengths of ``layout``.
+    ``constant``: names of the weights that are not aggregated. ``as_stored``: of any job whose weights have these
+    names, lengths and constants.
 
     Raises :class:`StorageError` where it is damaged or another job's.
+    """
+    own = _Own(config, initial, layout, constant, as_stored)
+
+    def check(head: Mapping[str, Any]) -> None:
+        if not own.as_stored:
+            _check_origin(place, head, own)
+        _check_features(place, head, own)
+
+    return read(data, place, layout, check)
+
+
+def read(
+    data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mapping[str, Any]], None] = lambda head: None
+) -> Snapshot:
+    """Return the snapshot in ``data``, from ``place``, of weights in ``layout``. ``check`` may refuse its head.
+
+    Raises :class:`StorageError` where it is damaged.
     """
     if not data.startswith(MAGIC) or data[-_CRC.size :] != _CRC.pack(zlib.crc32(data[: -_CRC.size])):
         raise StorageError(
@@ -99,7 +136,7 @@ def decode(
             hint="restore it from a backup, or begin anew in another place",
         )
     try:
-        return _decode(data, place, config, initial, layout, as_stored)
+        return _read(data, place, layout, check)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise StorageError(
             f"{place}: the snapshot holds what this version of mindfl does not write: {error}",
@@ -107,22 +144,29 @@ def decode(
         ) from None
 
 
-def _decode(
-    data: bytes, place: str, config: ServerConfig, initial: Weights, layout: FeatureLayout, as_stored: bool
-) -> Snapshot:
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What a server was given."""
+
+    config: ServerConfig
+    initial: Weights
+    layout: FeatureLayout
+    constant: Set[str]
+    as_stored: bool
+
+
+def _read(data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mapping[str, Any]], None]) -> Snapshot:
     begin = len(MAGIC) + _LENGTH.size
     end = begin + int(_LENGTH.unpack_from(data, len(MAGIC))[0])
     head = json.loads(data[begin:end])
-    if as_stored:
-        _check_layout(place, head["lengths"], layout)
-    else:
-        _check_origin(place, head, config, initial)
+    check(head)
     values = np.frombuffer(data, np.float32, len(head["models"]) * layout.size, end)
     flats = values.reshape(len(head["models"]), layout.size)
     models = {number: layout.split(flat.copy()) for number, flat in zip(head["models"], flats, strict=True)}
     counted = _counted(head["counted"], data[end + values.nbytes : -_CRC.size])
     try:
-        origin = Origin(bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"]), head["initial_model"])
+        constant = frozenset(head["constant"]) if "constant" in head else None
+        origin = Origin(bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"]), head["initial_model"], constant)
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
         raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None
@@ -146,27 +190,29 @@ def _counted(lengths: Sequence[tuple[int, int]], data: bytes) -> dict[int, froze
     return counted
 
 
-def _check_origin(place: str, head: Mapping[str, Any], config: ServerConfig, initial: Weights) -> None:
-    # A job of an earlier version of mindfl knows fewer settings.
-    before = {**_DEFAULTS, **head["begun_with"]}
-    now = json.loads(json.dumps(asdict(config)))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys]
-    if head["initial_model"] != fingerprint(initial):
+def _check_origin(place: str, head: Mapping[str, Any], own: _Own) -> None:
+    changed = other_settings(own.config, head["begun_with"])
+    if head["initial_model"] != fingerprint(own.initial):
         changed.append("the initial model")
     if changed:
-        raise StorageError(
-            f"{place} holds a job that was begun differently: {', '.join(changed)}",
-            hint="start it as before, or choose another state folder for a new job",
-        )
+        raise begun_differently(place, changed)
 
 
-def _check_layout(place: str, lengths: Mapping[str, int], layout: FeatureLayout) -> None:
-    own = {name: part.stop - part.start for name, part in layout.slices.items()}
-    if lengths != own:
-        names = [name for name in {**lengths, **own} if lengths.get(name) != own.get(name)]
-        changed = [f"{name} {lengths.get(name, 'missing')} -> {own.get(name, 'missing')}" for name in names]
+def begun_differently(place: str, changed: Sequence[str]) -> StorageError:
+    """Return the error for a job in ``place`` that was begun with something else, which ``changed`` lists."""
+    return StorageError(
+        f"{place} holds a job that was begun differently: {', '.join(changed)}",
+        hint="start it as before, or give the new job another fl_name or state folder",
+    )
+
+
+def _check_features(place: str, head: Mapping[str, Any], own: _Own) -> None:
+    mine = features(own.layout, own.constant)
+    constant = head.get("constant", own.constant)
+    job = {name: [4 * length, int(name not in constant)] for name, length in head["lengths"].items()}
+    other = other_features(mine, job)
+    if other:
         raise StorageError(
-            f"{place} holds a job with another model: {', '.join(changed)}",
-            hint="start it with that model, or give the new job another fl_name or folder",
+            f"{place} holds a job with another model: {other}",
+            hint="start it with that model, or give the new job another fl_name or state folder",
         )

@@ -23,6 +23,9 @@ UNMASKED = "Weight unmask finished! This iteration is valid. Proceed to next ite
 UNMASK_FAILED = "Weight unmask failed! This iteration is invalid. Proceed to next iteration."
 DISABLED = "Instance disabled! This iteration is invalid. Proceed to next iteration."
 
+#: likewise: the reference begins a new job
+EMPTIED = "Distributed cache emptied! This iteration is invalid. Proceed to next iteration."
+
 # What the scheduler of the 0.1.0 server answers.
 COMPLETED = "The instance is completed and cannot be {done}."
 ALREADY = "The instance has already been {done}."

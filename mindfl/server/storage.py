@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from mindfl.errors import StorageError
@@ -13,14 +14,25 @@ from mindfl.server.events import Buffer
 from mindfl.server.folder import StateFolder
 from mindfl.server.journal import Journal
 from mindfl.server.segment import Record
+from mindfl.server.state import JobState
 
 SNAPSHOT = "snapshot"
 
 Replay = Callable[[int, bytes], None]
 
 
-class StoreDownError(StorageError):
-    """What is stored elsewhere cannot be reached just now."""
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a living process knows of its job, should the place where the job is stored lose it.
+
+    ``busy``: clients may have started in the running iteration. ``job`` and ``position`` name the job and the end of
+    its journal, where the process knows them.
+    """
+
+    state: JobState
+    busy: bool = True
+    job: bytes = b""
+    position: int = 0
 
 
 class EventJournal(Protocol):
@@ -57,6 +69,10 @@ class Storage(Protocol):
     def prompt(self) -> bool:
         """Whether appending to the journal is a matter of microseconds as a rule, so that an event loop may do it."""
 
+    @property
+    def away(self) -> bool:
+        """Whether the place cannot be reached just now."""
+
     def load(self) -> bytes | None:
         """Return the snapshot, or None where nothing is stored."""
 
@@ -91,6 +107,11 @@ class FolderStorage:
     def prompt(self) -> bool:
         """True: the operating system takes what is appended."""
         return True
+
+    @property
+    def away(self) -> bool:
+        """False: it is here."""
+        return False
 
     def load(self) -> bytes | None:
         """Read the file of the snapshot."""

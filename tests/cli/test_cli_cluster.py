@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from redis_servers import RedisServer, redis_server
 
 YAML = """\
 fl_name: Lenet
 fl_iteration_num: 3
 server_mode: FEDERATED_LEARNING
 enable_ssl: false
-distributed_cache: {type: embedded, address: "127.0.0.1:1"}
+distributed_cache: {type: redis, address: "REDIS"}
 round:
   start_fl_job_threshold: 2
   start_fl_job_time_window: 30000
@@ -35,13 +36,18 @@ Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def store(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: RedisServer) -> Iterator[Start]:
     """Return a function that runs `mindfl server ...` and returns the process and the URL it prints."""
-    (tmp_path / "fl.yaml").write_text(YAML)
+    (tmp_path / "fl.yaml").write_text(YAML.replace("REDIS", store.address))
     np.savez(tmp_path / "model.npz", w=np.zeros((2, 3), np.float32))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINDFL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     running: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -76,7 +82,7 @@ def test_servers_and_scheduler_find_each_other(start: Start, mindfl: Callable[..
     boss, boss_url = start("scheduler", "--manage_address", "127.0.0.1:0")
     assert get(boss_url, "/state")["error_message"] == "Cannot find cluster info for Lenet"
     first, first_url = start(*SERVER)
-    second, second_url = start(*SERVER, "--manage_address", "127.0.0.1:0", "--start_fl_job_threshold", "7")
+    second, second_url = start(*SERVER, "--manage_address", "127.0.0.1:0")
     nodes = [node["tcp_address"] for node in get(boss_url, "/state")["nodes"]]
     assert nodes == [urlsplit(url).netloc for url in (first_url, second_url)]
     listed = json.loads(mindfl("server", "status", "--json").out)
@@ -92,27 +98,49 @@ def test_servers_and_scheduler_find_each_other(start: Start, mindfl: Callable[..
     assert get(boss_url, "/state")["cluster_state"] == "CLUSTER_DISABLE"
     assert mindfl("server", "stop").out == f"stopped {second_url}\n"
     assert second.wait(30) == 0
-    warning = "mindfl: warning: the job goes on with its own settings: start_fl_job_threshold 2, not 7\n"
-    assert second.communicate() == ("", warning)
+    assert second.communicate() == ("", "")
     assert "nodes" not in get(boss_url, "/state")
     boss.send_signal(signal.SIGINT)
     assert boss.communicate(timeout=30) == ("", "mindfl: error: interrupted [E-INTERRUPTED]\n")
     assert boss.returncode == 130
 
 
-def test_a_cluster_in_a_folder_of_its_own(start: Start, tmp_path: Path) -> None:
-    for _ in range(2):
-        start(*SERVER, "--state_dir", "shared state")
-    _, boss_url = start("scheduler", "--manage_address", "127.0.0.1:0", "--state_dir", "shared state")
-    assert len(get(boss_url, "/state")["nodes"]) == 2
-    assert (tmp_path / "shared state" / "snapshot").exists() and not (tmp_path / "state").exists()
+@pytest.mark.parametrize(
+    ("change", "arguments", "reason"),
+    [
+        (
+            ("type: redis", "type: embedded"),
+            [],
+            "servers of one job meet in a Redis, and distributed_cache.type is embedded",
+        ),
+        (("", ""), ["--state_dir", "state"], "--state_dir is for one server"),
+        (("num: 3", "num: 5"), [], "the job Lenet runs with other settings: fl_iteration_num 3 -> 5"),
+    ],
+)
+def test_servers_that_cannot_share_the_job_are_told_why(
+    start: Start, mindfl: Callable[..., Any], change: tuple[str, str], arguments: list[str], reason: str
+) -> None:
+    start(*SERVER)
+    text = Path("fl.yaml").read_text()
+    Path("other.yaml").write_text(text.replace(*change) if change[0] else text)
+    assert reason in mindfl("server", *SERVER, "--config", "other.yaml", *arguments).error()
+
+
+def test_without_its_redis_a_cluster_waits_and_then_ends(
+    store: RedisServer, start: Start, mindfl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mindfl.server.cluster import place
+
+    monkeypatch.setattr(place, "WAIT_SECONDS", 0.0)
+    store.stop()
+    assert f"the Redis at {store.address} does not answer" in mindfl("server", *SERVER, "--config", "fl.yaml").error()
+    assert not list(Path().glob("*state*"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["--manage_address", "here"], "--manage_address must be host:port"),
-        (["--state_dir", "fl.yaml"], "cannot create folder fl.yaml"),
         (["--password_file", "missing"], "cannot read missing"),
     ],
 )

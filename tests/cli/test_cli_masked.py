@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from free_ports import free_address
+from redis_servers import RedisServer, redis_server
 
 from mindfl.client import HttpTransport
 from mindfl.lite import LiteModel
@@ -101,7 +102,6 @@ def folder(converted: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir()
     (folder / "start.ms").write_bytes(converted().read_bytes())
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return folder
 
 
@@ -355,6 +355,12 @@ class TestServer:
         assert answer.retcode == 400 and EXACT in answer.reason
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
 @pytest.mark.slow
 class TestCluster:
     @pytest.mark.parametrize("mode", MODES)
@@ -366,9 +372,13 @@ class TestCluster:
         alone: Callable[..., Weights],
         writers: Path,
         mindfl: Any,
+        store: RedisServer,
     ) -> None:
         """The first server keeps the job; two devices talk to the second."""
         settings(mode)
+        path = processes.folder / "fl.yaml"
+        shared = f'type: redis, address: "{store.address}"'
+        path.write_text(path.read_text().replace('type: embedded, address: "127.0.0.1:1"', shared))
         urls = [processes.serve("--cluster", "--quiet")[1] for _ in range(2)]
         devices = [processes.client(number, urls[min(number, 1)], writers) for number in range(3)]
         for device in devices:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from http.client import HTTPConnection
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 import mindfl
@@ -34,7 +36,6 @@ from mindfl.protocol import (
 
 SCRIPT = Path(__file__).with_name("federated_script.py")
 WAIT_S = 30.0
-NO_REDIS = "127.0.0.1:1"
 YAML = """\
 fl_name: {fl_name}
 fl_iteration_num: {iterations}
@@ -51,9 +52,11 @@ summary: {{metrics_file: metrics.json, failure_event_file: event.txt}}
 """
 
 
-def settings(folder: Path, clients: int = 2, iterations: int = 3, store: str = NO_REDIS) -> None:
-    """Write the settings of a job."""
-    (folder / "fl.yaml").write_text(YAML.format(clients=clients, iterations=iterations, fl_name="Lenet", store=store))
+def settings(folder: Path, clients: int = 2, iterations: int = 3, store: str = "") -> None:
+    """Write the settings of a job; ``store``: the address of its Redis, "" for that of the settings before."""
+    path = folder / "fl.yaml"
+    store = store or yaml.safe_load(path.read_text())["distributed_cache"]["address"]
+    path.write_text(YAML.format(clients=clients, iterations=iterations, fl_name="Lenet", store=store))
 
 
 class Process:
@@ -62,12 +65,11 @@ class Process:
     def __init__(self, folder: Path, role: str, address: str) -> None:
         self.address = address
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._last: deque[str] = deque(maxlen=8)
+        self.seen: deque[str] = deque(maxlen=16)
         self._errors = (folder / f"{role}-{address}.err").open("w+")
         environment = {
             **os.environ,
             "PYTHONPATH": str(Path(mindfl.__file__).parents[1]),
-            "XDG_STATE_HOME": str(folder / "state"),
             "MINDFL_CACHE": str(folder / "cache"),
         }
         self.process = subprocess.Popen(
@@ -91,8 +93,8 @@ class Process:
         """Return the next line that holds ``part``."""
         while True:
             line = self._lines.get(timeout=WAIT_S)
-            assert line is not None, (part, list(self._last), self.errors())
-            self._last.append(line)
+            assert line is not None, (part, list(self.seen), self.errors())
+            self.seen.append(line)
             if part in line:
                 return line
 
@@ -171,6 +173,15 @@ def average(clients: list[str], iteration: int) -> dict[str, NDArray[np.float32]
 
 
 Launch = Callable[..., Process]
+
+
+def await_nodes(boss: Process, servers: list[Process]) -> None:
+    """Wait until these servers and no others are listed: one that was killed is until its key has expired."""
+    expected = [server.address for server in servers]
+    deadline = time.monotonic() + WAIT_S
+    while [node["tcp_address"] for node in boss.manage("/state").get("nodes", [])] != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def scheduler(launch: Launch) -> Process:

@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 from compat_cluster import Launch, Process, settings
 from free_ports import free_address
+from redis_servers import RedisServer, redis_server
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def store(tmp_path: Path) -> Iterator[RedisServer]:
+    """The Redis in which the servers of a test meet; it keeps what it holds on disk."""
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, store: RedisServer) -> Path:
     folder = tmp_path / "a jöb"
     (folder / "fl_ckpt").mkdir(parents=True)
-    settings(folder)
+    settings(folder, store=store.address)
     return folder
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compat_cluster import Launch, assert_model, average, scheduler, settings
+from compat_cluster import Launch, assert_model, average, await_nodes, scheduler, settings
 from free_ports import free_address
+from redis_servers import RedisServer, redis_server
 
-from mindfl.compat.mindspore_federated import FLServerJob
-from mindfl.errors import OptionError
+from mindfl.compat.mindspore_federated import FeatureMap, FLServerJob
 from mindfl.protocol import PlainText, RequestGetModel, encode, texts
-from mindfl.server.certificates import make_certificates
+from mindfl.server.certificates import CertificateFiles, make_certificates
 
 
 def test_two_servers_and_a_scheduler_are_one_job(launch: Launch, folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_forwarder_that_leaves_or_dies_is_not_missed(launch: Launch, folder: P
     third.process.kill()
     third.process.wait()
     boss = scheduler(launch)
-    assert [node["tcp_address"] for node in boss.manage("/state")["nodes"]] == [keeper.address]
+    await_nodes(boss, [keeper])
     assert keeper.update("2", 1) == 200
     assert_model(keeper.model(1), average(["1", "2"], 1))
 
@@ -148,6 +148,7 @@ def test_the_scheduler_rules_all_servers(launch: Launch, folder: Path) -> None:
     assert boss.manage("/queryInstance")["result"]["fl_iteration_num"] == 1
     assert boss.manage("/state")["cluster_state"] == "CLUSTER_FINISH"
     assert other.end(signal.SIGTERM) == 0
+    await_nodes(boss, [])
     assert boss.manage("/state") == {
         "code": "0",
         "cluster_state": "CLUSTER_FINISH",
@@ -162,9 +163,17 @@ def test_the_scheduler_rules_all_servers(launch: Launch, folder: Path) -> None:
 
 
 def test_servers_with_tls(launch: Launch, folder: Path) -> None:
+    """The Redis speaks TLS too, as with the reference."""
     pytest.importorskip("cryptography")
     files = make_certificates(folder / "tls", days=2, password="server_password_12345")
+    with redis_server(folder / "redis", certificates=files) as store:
+        settings(folder, store=store.address)
+        _serve_with_tls(launch, folder, files)
+
+
+def _serve_with_tls(launch: Launch, folder: Path, files: CertificateFiles) -> None:
     text = (folder / "fl.yaml").read_text().replace("enable_ssl: false", "enable_ssl: true")
+    text = text.replace("type: redis, ", f"type: redis, cacert_filename: {files.ca_cert}, ")
     paths = {"server_cert_path": files.server_p12, "client_cert_path": files.client_p12, "ca_cert_path": files.ca_cert}
     lines = [f"  {key}: {value}\n" for key, value in {**paths, "cipher_list": "ECDHE-ECDSA-AES128-GCM-SHA256"}.items()]
     (folder / "fl.yaml").write_text(text + "ssl:\n" + "".join(lines))
@@ -191,23 +200,78 @@ def test_the_script_goes_on_after_its_callback_failed_and_after_a_restart(launch
     assert again.start("1").iteration == 3
 
 
-def test_a_new_job_begins_after_the_newest_checkpoint(launch: Launch, folder: Path) -> None:
+def test_a_new_job_begins_after_the_newest_checkpoint(launch: Launch, folder: Path, store: RedisServer) -> None:
     settings(folder, clients=1, iterations=3)
     first = launch()
     assert first.start("1").iteration == 1 and first.update("1", 1) == 200
     path = Path(first.line("checkpoint").split()[1])
     assert first.end(signal.SIGTERM) == 0
     assert (folder / path).is_file()
-    (folder / "state").rename(folder / "lost")
+    store.ask("flushall")
     again = launch()
     assert again.start("1").iteration == 2
     assert_model(again.model(0), average(["1"], 1))
 
 
-def test_a_job_with_another_model_is_not_joined(launch: Launch, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    launch()
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+WEIGHTS = {"fc.weight": np.zeros((2, 3), np.float32), "fc.bias": np.zeros(2, np.float32)}
+MEAN = {"bn.moving_mean": np.array(0.5, np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("weights", "constant", "change", "text"),
+    [
+        (
+            {**WEIGHTS, **MEAN},
+            set(),
+            ("fl_name", "fl_name"),
+            "The feature require_aggr 1 of local != that 0 declared in the distributed cache, feature: bn.moving_mean",
+        ),
+        (
+            {**WEIGHTS, **MEAN, "fc.bias": np.zeros(3, np.float32)},
+            set(MEAN),
+            ("fl_name", "fl_name"),
+            "The feature size 12 of local != that 8 declared in the distributed cache, feature: fc.bias",
+        ),
+        (
+            {**WEIGHTS, "other": np.zeros(1, np.float32)},
+            set(),
+            ("fl_name", "fl_name"),
+            "The features are inconsistent with that declared in distributed cache: cannot find feature bn.moving_mean",
+        ),
+        (
+            WEIGHTS,
+            set(),
+            ("fl_name", "fl_name"),
+            "The number 2 of local features != the number 3 declared in the distributed cache",
+        ),
+        (
+            {**WEIGHTS, **MEAN},
+            set(MEAN),
+            ("start_fl_job_threshold: 2", "start_fl_job_threshold: 7"),
+            "the job Lenet runs with other settings: start_fl_job_threshold 2 -> 7",
+        ),
+    ],
+    ids=["require_aggr", "size", "name", "number", "settings"],
+)
+def test_a_second_server_with_something_else_is_refused(
+    launch: Launch,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: dict[str, np.ndarray],
+    constant: set[str],
+    change: tuple[str, str],
+    text: str,
+) -> None:
+    """Texts about weights are the real server's."""
+    first = launch()
     monkeypatch.chdir(folder)
-    job = FLServerJob(str(folder / "fl.yaml"), free_address(), checkpoint_dir="nowhere")
-    with pytest.raises(OptionError, match="weights have other names or lengths"):
-        job.run({"w": np.zeros(3, np.float32)})
+    Path("other.yaml").write_text(Path("fl.yaml").read_text().replace(*change))
+    features = FeatureMap()
+    for name, values in weights.items():
+        features.add_feature(name, values, require_aggr=name not in constant)
+    job = FLServerJob("other.yaml", free_address(), checkpoint_dir="nowhere")
+    with pytest.raises(RuntimeError, match=text):
+        job.run(features)
+    assert first.end(signal.SIGTERM) == 0
+    with pytest.raises(RuntimeError, match=text.rpartition(": ")[2]):
+        FLServerJob("other.yaml", free_address(), checkpoint_dir="nowhere").run(features)

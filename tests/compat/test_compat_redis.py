@@ -1,69 +1,45 @@
-"""The same scripts where a Redis answers at the address in the YAML."""
+"""The scripts' Redis: away, emptied, without persistence, late."""
 
 from __future__ import annotations
 
-import shutil
+import queue
 import signal
-import subprocess
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from compat_cluster import Launch, assert_model, average, scheduler, settings
+from compat_cluster import Launch, Process, assert_model, average, scheduler, settings
 from free_ports import free_address
+from redis_servers import RedisServer, redis_server
 
 from mindfl.protocol import PlainText, RequestFLJob, texts
 
-redis = pytest.importorskip("redis", reason="needs the extra redis")
+SAFEMODE = PlainText(texts.SAFEMODE)
 
 
-class Server:
-    """A redis-server that keeps what it holds in ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.address = free_address()
-        self._folder = folder
-        self._start()
-
-    def _start(self) -> None:
-        port = self.address.rpartition(":")[2]
-        command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
-        command += ["--appendonly", "yes", "--appendfsync", "always"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout
-        for line in self.process.stdout:
-            if "Ready to accept connections" in line:
-                break
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
-
-    def restart(self) -> None:
-        self.stop()
-        self._start()
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+@pytest.fixture(autouse=True)
+def three_clients(folder: Path) -> None:
+    settings(folder, clients=3, iterations=3)
 
 
-@pytest.fixture
-def store(tmp_path: Path, folder: Path) -> Iterator[Server]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs redis-server")
-    (tmp_path / "redis").mkdir()
-    server = Server(tmp_path / "redis")
-    settings(folder, clients=3, iterations=2, store=server.address)
-    yield server
-    server.stop()
+def start_request(fl_id: str) -> RequestFLJob:
+    return RequestFLJob(fl_name="any", fl_id=fl_id, data_size=3, timestamp="1")
+
+
+def run_iteration(server: Process, number: int) -> None:
+    for fl_id in "123":
+        assert server.start(fl_id).iteration == number
+    for fl_id in "123":
+        assert server.update(fl_id, number) == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_keeper_that_goes_loses_nothing(launch: Launch, folder: Path, store: Server, number: signal.Signals) -> None:
+def test_a_keeper_that_goes_loses_nothing(
+    launch: Launch, folder: Path, store: RedisServer, number: signal.Signals
+) -> None:
     boss = scheduler(launch)
     assert boss.manage("/state")["error_message"] == "Cannot find cluster info for Lenet"
     keeper, other = launch(), launch()
-    assert not (folder / "state").exists()
     assert [node["tcp_address"] for node in boss.manage("/state")["nodes"]] == [keeper.address, other.address]
     for fl_id in "123":
         assert other.start(fl_id).retcode == 200
@@ -74,35 +50,98 @@ def test_a_keeper_that_goes_loses_nothing(launch: Launch, folder: Path, store: S
     assert "bn.moving_mean" in other.line("iteration 1 True")
     newcomer = launch()
     assert_model(newcomer.model(1), average(["1", "2", "3"], 1))
-    for fl_id in "123":
-        assert newcomer.start(fl_id).retcode == 200
-    for fl_id in "123":
-        assert newcomer.update(fl_id, 2) == 200
+    run_iteration(newcomer, 2)
+    run_iteration(newcomer, 3)
     assert boss.manage("/state")["cluster_state"] == "CLUSTER_FINISH"
 
 
-def test_a_redis_that_is_away_for_a_while(launch: Launch, folder: Path, store: Server) -> None:
+@pytest.mark.parametrize("how", ["killed", "hung"])
+def test_while_the_redis_is_away_devices_are_told_so_at_once_and_get_the_model(
+    launch: Launch, folder: Path, store: RedisServer, how: str
+) -> None:
     keeper, other, boss = launch(), launch(), scheduler(launch)
+    run_iteration(other, 1)
     for fl_id in "123":
         assert other.start(fl_id).retcode == 200
-    assert keeper.update("1", 1) == 200
-    store.stop()
+    assert keeper.update("1", 2) == 200
+    store.stop() if how == "killed" else store.pause()
+    with ThreadPoolExecutor(2) as threads:
+        in_flight = [threads.submit(server.upload, "2", 2) for server in (keeper, other)]
+        assert [answer.result(20) for answer in in_flight] == [SAFEMODE, SAFEMODE]
+    for server in (keeper, other):
+        assert server.ask(start_request("9")) == SAFEMODE
+        assert server.upload("2", 2) == SAFEMODE
+        assert_model(server.model(1), average(["1", "2", "3"], 1))
+        assert server.model(2).retcode == 201
     assert boss.manage("/state")["error_message"] == "Failed to access the cache server. Please retry later."
-    with ThreadPoolExecutor(1) as threads:
-        late = threads.submit(other.update, "2", 1)
-        store.restart()
-        assert late.result(60) in (200, 300)
-    if late.result() == 300:
-        assert other.update("2", 1) == 200
-    assert other.update("3", 1) == 200
-    assert_model(other.model(1), average(["1", "2", "3"], 1))
+    store.start() if how == "killed" else store.resume()
+    keeper.line("answers again")
+    assert keeper.update("2", 2) == other.update("3", 2) == 200
+    assert_model(other.model(2), average(["1", "2", "3"], 2))
 
 
-def test_an_emptied_redis_is_a_new_job(launch: Launch, folder: Path, store: Server) -> None:
+@pytest.mark.parametrize("how", ["emptied", "restarted"])
+def test_a_job_goes_on_at_the_next_iteration_where_its_redis_was_emptied(
+    launch: Launch, folder: Path, tmp_path: Path, how: str
+) -> None:
+    with redis_server(tmp_path / "volatile", kept=False) as store:
+        settings(folder, clients=3, iterations=4, store=store.address)
+        keeper, other = launch(), launch()
+        assert any("keeps nothing on disk" in line for line in keeper.seen)
+        run_iteration(other, 1)
+        for fl_id in "123":
+            assert other.start(fl_id).retcode == 200
+        assert other.update("1", 2) == 200
+        store.ask("flushall") if how == "emptied" else store.restart()
+        keeper.line("goes on from this server's memory with iteration 3")
+        keeper.line("iteration 2 False")
+        for server in (keeper, other):
+            assert_model(server.model(2), average(["1", "2", "3"], 1))
+        assert other.line("iteration 2 False")
+        run_iteration(other, 3)
+        assert_model(keeper.model(3), average(["1", "2", "3"], 3))
+
+
+def test_an_emptied_redis_costs_no_iteration_in_which_nobody_had_started(
+    launch: Launch, folder: Path, store: RedisServer
+) -> None:
     keeper = launch()
-    assert keeper.start("1").retcode == 200
-    host, port = store.address.split(":")
-    redis.Redis(host, int(port)).flushall()
-    keeper.line("keeps the job no longer")
-    assert keeper.start("1").retcode == 200
-    assert keeper.ask(RequestFLJob(fl_id="2", timestamp="1")) == PlainText(texts.START_SCHEMA)
+    run_iteration(keeper, 1)
+    store.ask("flushall")
+    keeper.line("goes on from this server's memory with iteration 2")
+    run_iteration(keeper, 2)
+    assert_model(keeper.model(2), average(["1", "2", "3"], 2))
+
+
+def test_another_server_goes_on_where_the_keeper_died_and_the_redis_was_emptied(
+    launch: Launch, folder: Path, store: RedisServer
+) -> None:
+    keeper, other = launch(), launch()
+    run_iteration(other, 1)
+    other.line("iteration 1 True")
+    keeper.process.kill()
+    store.ask("flushall")
+    other.line("goes on from this server's memory with iteration 3")
+    assert_model(other.model(0), average(["1", "2", "3"], 1))
+    run_iteration(other, 3)
+
+
+def test_a_server_waits_for_a_redis_that_comes_late_and_never_begins_a_job_of_its_own(
+    folder: Path, tmp_path: Path
+) -> None:
+    with redis_server(tmp_path / "late") as store:
+        settings(folder, clients=3, iterations=3, store=store.address)
+        store.stop()
+        waiting, ended = (Process(folder, "MS_SERVER", free_address()) for _ in range(2))
+        boss = Process(folder, "MS_SCHED", free_address())
+        for process in (waiting, ended, boss):
+            assert f"the Redis at {store.address} does not answer" in process.line("waiting up to 60 s")
+        assert ended.end(signal.SIGTERM) == 0
+        with pytest.raises(queue.Empty):
+            waiting._lines.get(timeout=0.01)
+        store.start()
+        waiting.line("started")
+        boss.line("ready")
+        assert waiting.start("1").iteration == 1
+        for process in (waiting, boss):
+            assert process.end(signal.SIGTERM) == 0

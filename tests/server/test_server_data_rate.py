@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import threading
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from itertools import chain
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from faults_process import ServerProcess, write_job
+from redis_servers import RedisServer, redis_server
 
 from mindfl.errors import StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, encode
@@ -138,10 +140,17 @@ def test_a_folder_that_cannot_be_is_known_at_start(tmp_path: Path) -> None:
         DataRate(tmp_path / "file" / "rates", "s")
 
 
-@pytest.mark.parametrize("arguments", [["--state_dir", "state"], ["--cluster", "--state_dir", "state"]], ids=str)
-def test_a_server_counts_every_message_and_nothing_else(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "cluster"])
+def test_a_server_counts_every_message_and_nothing_else(tmp_path: Path, shared: bool) -> None:
+    with redis_server(tmp_path / "redis") if shared else nullcontext() as store:
+        _count_every_message(tmp_path, store)
+
+
+def _count_every_message(tmp_path: Path, store: RedisServer | None) -> None:
+    arguments = ["--cluster"] if store else ["--state_dir", "state"]
     write_job(tmp_path, clients=2, iterations=1, weights={"w": np.zeros(100, np.float32)})
     settings = (tmp_path / "fl.yaml").read_text()
+    settings = settings.replace("127.0.0.1:6379", store.address if store else "127.0.0.1:1")
     (tmp_path / "fl.yaml").write_text(settings.replace("event.txt}", "event.txt, data_rate_dir: ./rates}"))
     received = sent = 0
     with ServerProcess(tmp_path, *arguments) as server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mindfl.server.cluster.folder_store import FolderStore, job_folder
 from mindfl.server.cluster.member import Member
 from mindfl.server.cluster.membership import InternalTls, Membership
 from mindfl.server.cluster.place import find_store, keeper_tls
@@ -10,7 +9,6 @@ from mindfl.server.cluster.scheduler import SchedulerOptions, run_scheduler
 from mindfl.server.cluster.store import JobStore, KeeperRecord
 
 __all__ = [
-    "FolderStore",
     "InternalTls",
     "JobStore",
     "KeeperRecord",
@@ -18,7 +16,6 @@ __all__ = [
     "Membership",
     "SchedulerOptions",
     "find_store",
-    "job_folder",
     "keeper_tls",
     "run_scheduler",
 ]

@@ -17,6 +17,8 @@ from mindfl.server.iteration import IterationRecord
 from mindfl.server.state import MODELS_KEPT, Progress
 
 PATH = "/iterations"
+STATE_PATH = "/job"
+"""Where the keeper gives the job as it is."""
 WAIT_SECONDS = 20.0
 """How long the keeper lets a server wait before it answers that nothing has ended."""
 

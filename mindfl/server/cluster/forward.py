@@ -6,12 +6,11 @@ import asyncio
 from urllib.parse import quote
 
 from mindfl.errors import StorageError
-from mindfl.protocol import texts
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.store import JobStore
 from mindfl.server.http.connection import SLICE
 from mindfl.server.http.exchange import BodyLimits, PathFront
-from mindfl.server.http.front import device_paths
+from mindfl.server.http.front import SAFEMODE, device_paths
 from mindfl.server.http.management_front import MANAGEMENT_LIMITS
 from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
 from mindfl.server.http.request import Body, Request
@@ -29,7 +28,7 @@ _UNREACHABLE = failure(400, "Failed to access the cache server. Please retry lat
 class DeviceForward(PathFront):
     """Passes the requests of devices on, body by body. Belongs to one event loop.
 
-    Where nobody keeps the job for a minute, devices are told what the reference tells them while its store is down.
+    Where nobody keeps the job for a minute, or the Redis is away, devices are told what the reference tells them then.
     """
 
     def __init__(self, line: KeeperLine, *, prefix: str, model_bytes: int) -> None:
@@ -43,7 +42,7 @@ class DeviceForward(PathFront):
         if not body:
             return EMPTY_BODY
         found = await self._line.ask(self._quoted[path], body, hold_seconds=DEVICE_HOLD_SECONDS)
-        return Reply(200, texts.SAFEMODE.encode()) if found is None else self._shared(found)
+        return SAFEMODE if found is None else self._shared(found)
 
     def _shared(self, reply: Reply) -> Reply:
         """Return a recent answer that is the same, so that thousands of clients that read slowly hold one model."""
@@ -74,7 +73,10 @@ class ManagementForward(PathFront):
         reply = await self._line.ask(path, body, hold_seconds=_SCHEDULER_HOLD_SECONDS if nodes else 0.0)
         if reply is not None:
             return reply
-        return await asyncio.to_thread(self._without_keeper, path, listed(nodes))
+        try:
+            return await asyncio.to_thread(self._without_keeper, path, listed(nodes))
+        except StorageError:
+            return _UNREACHABLE
 
     def _without_keeper(self, path: str, nodes: list[dict[str, str]]) -> Reply:
         last = self._store.keeper()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from mindfl.server.cluster.feed import PATH, IterationFeed, News, Position
+from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
 from mindfl.server.cluster.line import REFUSED, TOKEN
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.http.front import DeviceFront
@@ -14,6 +15,7 @@ from mindfl.server.http.management_front import ManagementFront
 from mindfl.server.http.pages import Reply, error_page
 from mindfl.server.http.request import Request
 from mindfl.server.management import PATHS
+from mindfl.server.snapshot import Origin, Snapshot
 from mindfl.server.state import Progress
 
 
@@ -46,11 +48,19 @@ class KeeperFront:
         path = request.path
         if path == PATH:
             return await self._news(request)
+        if path == STATE_PATH:
+            return Reply(200, await asyncio.to_thread(self._state))
         if path not in PATHS:
             return await self._devices(request)
         reply = await self._management(request)
         await self._changed()
         return reply
+
+    def _state(self) -> bytes:
+        """Return the job between two iterations, with its latest model alone."""
+        state = self._coordinator.snapshot()
+        newest = replace(state, models={state.iteration - 1: state.models[state.iteration - 1]}, counted={})
+        return b"".join(Snapshot(Origin(bytes(16), state.config, ""), 0, newest).parts())
 
     async def _news(self, request: Request) -> Reply:
         query = request.query

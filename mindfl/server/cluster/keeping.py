@@ -7,16 +7,18 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 
 from mindfl.errors import MindflError, StorageError
 from mindfl.server.cluster.feed import IterationFeed
 from mindfl.server.cluster.keeper import KeeperFront
 from mindfl.server.cluster.membership import Ended, ListNodes, Membership
-from mindfl.server.cluster.store import Claim, KeeperRecord, fingerprint
+from mindfl.server.cluster.store import Claim, KeeperRecord
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, HttpService, ManagementFront, bound_address, listen
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.state import Progress
+from mindfl.server.storage import Memory
 
 _logger = logging.getLogger("mindfl.server")
 
@@ -46,14 +48,18 @@ class Keeping:
         nodes: ListNodes,
         report: Ended,
         failed: Callable[[MindflError], None],
+        memory: Memory | None = None,
     ) -> Keeping:
         """Open the job, answer the other servers, and let them know.
 
         ``report`` is given the records of iterations, those that end while the journal is replayed among them;
-        ``failed`` is called should it become impossible to store anything. Raises :class:`StorageError`.
+        ``failed`` is called should it become impossible to store anything. ``memory``: what the job goes on from where
+        nothing is stored. Raises :class:`StorageError`.
         """
         keeping = cls(own, claim, report)
-        job = await asyncio.to_thread(claim.open_job, lambda folder: own.open_job(folder, keeping.ended))
+        job = await asyncio.to_thread(
+            claim.open_job, lambda storage: own.open_job(storage, keeping.ended, memory), memory
+        )
         try:
             await keeping._serve(job, nodes, failed)
         except BaseException:
@@ -84,7 +90,7 @@ class Keeping:
 
     async def _watch(self) -> None:
         """Notice that the claim was lost, also while nobody asks for anything."""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, StorageError):
             while True:
                 await asyncio.sleep(_WATCH_SECONDS)
                 await self.service.workers.durable(0)
@@ -93,6 +99,10 @@ class Keeping:
     def progress(self) -> Progress:
         """How far the job is."""
         return Progress.of(self._job.coordinator)
+
+    def memory(self) -> Memory:
+        """What the job can go on from, should the Redis be emptied."""
+        return self._job.memory()
 
     def ended(self, record: IterationRecord) -> None:
         """Pass on what became of an iteration; called from any thread, also while the job is being opened."""
@@ -105,7 +115,8 @@ class Keeping:
         """Finish what is in flight and give the claim back."""
         self._watching.cancel()
         self._url = ""
-        await self._republish()
+        if not self.service.workers.failure.done():
+            await self._republish()
         self._feed.close()
         await self.service.stop()
         await asyncio.gather(*self._publications)
@@ -116,9 +127,12 @@ class Keeping:
             record = KeeperRecord(
                 url=self._url,
                 token=self._token,
-                layout=fingerprint(self._job.coordinator.layout),
                 progress=self.progress,
                 settings=self._management.result,
+                features=self._own.features,
+                initial_model=self._job.origin.model,
+                begun_with=asdict(self._job.origin.config),
+                config=asdict(self._job.coordinator.config),
             )
             await asyncio.to_thread(self._claim.publish, record)
 

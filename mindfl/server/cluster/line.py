@@ -13,6 +13,7 @@ from yarl import URL
 from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.http.front import REPEATED
 from mindfl.server.http.pages import Reply
+from mindfl.server.refusal import StoreDownError
 
 TOKEN = "mindfl-token"
 """Header that shows that a request comes from a server of the job, or its scheduler."""
@@ -53,7 +54,8 @@ class KeeperLine:
         )
 
     async def ask(self, path: str, body: bytes | memoryview = b"", *, hold_seconds: float) -> Reply | None:
-        """Return the keeper's answer to ``body`` at ``path`` (quoted), or None where there was none to be had.
+        """Return the keeper's answer to ``body`` at ``path`` (quoted), or None where there was none to be had: at once
+        where nobody can say who keeps the job.
 
         A request whose answer did not come is sent again, marked so that whatever the keeper accepted is accepted
         again, to the same keeper or the next one, for ``hold_seconds``.
@@ -62,7 +64,10 @@ class KeeperLine:
         deadline = clock() + hold_seconds
         headers: dict[str, str] = {}
         while True:
-            keeper = await self._found()
+            try:
+                keeper = await self._found()
+            except StoreDownError:
+                return None
             if keeper is not None:
                 try:
                     reply = await self._send(keeper, path, body, headers)

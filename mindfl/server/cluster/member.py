@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from mindfl.errors import MindflError, OptionError, StorageError
@@ -17,12 +18,17 @@ from mindfl.server.cluster.forward import DeviceForward, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.membership import Membership
-from mindfl.server.cluster.store import JobStore, fingerprint
+from mindfl.server.cluster.place import reach
+from mindfl.server.cluster.store import JobStore
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
+from mindfl.server.iteration import IterationRecord
+from mindfl.server.refusal import StoreDownError
+from mindfl.server.sameness import other_features, other_settings
+from mindfl.server.snapshot import read
 from mindfl.server.state import Progress
-from mindfl.server.storage import StoreDownError
+from mindfl.server.storage import Memory
 
 _logger = logging.getLogger("mindfl.server")
 
@@ -54,6 +60,8 @@ class Member:
         self._stepping_down: asyncio.Task[None] | None = None
         self._keeping: Keeping | None = None
         self._progress = Progress("", 0, 0)
+        self._memory: Memory | None = None
+        self._was_keeper = False
         self._stopping = False
 
     @property
@@ -70,8 +78,9 @@ class Member:
         """Find or take the job, then accept requests.
 
         Raises :class:`StorageError` where it can neither be had nor found, and :class:`OptionError` for one with other
-        weights.
+        weights or settings.
         """
+        await reach(self._store)
         await asyncio.to_thread(self._store.join, self._own.nodes)
         await self._join()
         self._follow_keeper()
@@ -94,7 +103,8 @@ class Member:
         await self._listeners.stop()
         if self._keeping:
             await self._keeping.leave()
-        await asyncio.to_thread(self._store.leave)
+        with suppress(StorageError):
+            await asyncio.to_thread(self._store.leave)
         await self._line.close()
 
     async def _answer(self, request: Request) -> Reply:
@@ -107,7 +117,8 @@ class Member:
         while not await self._claimed():
             news = await self._news(None)
             if news is not None:
-                await self._check_model()
+                await self._check_sameness()
+                await self._remember()
                 self._progress = news.progress
                 self._report.skip_to(news.newest)
                 return
@@ -117,13 +128,30 @@ class Member:
                     hint="end that process, or wait until it has recovered the job",
                 )
 
-    async def _check_model(self) -> None:
+    async def _check_sameness(self) -> None:
         keeper = await asyncio.to_thread(self._store.keeper)
-        if keeper is not None and keeper.layout != fingerprint(self._own.layout):
+        if keeper is None:
+            return
+        other = other_features(self._own.features, keeper.features) if keeper.features else ""
+        if other:
             raise OptionError(
-                f"the job {self._own.fl_name} runs with a model whose weights have other names or lengths",
+                f"the job {self._own.fl_name} runs with another model: {other}",
                 hint="start this server with that model, or another job under another fl_name",
             )
+        if changed := other_settings(self._own.config, keeper.begun_with, keeper.config):
+            raise OptionError(
+                f"the job {self._own.fl_name} runs with other settings: {', '.join(changed)}",
+                hint="start this server with those of the others, or another job under another fl_name",
+            )
+
+        if self._own.model and keeper.initial_model not in ("", self._own.model):
+            _logger.warning("the values of this server's weights are not used: the job began with others")
+
+    async def _remember(self) -> None:
+        """Fetch the job as it is, to go on from should the Redis be emptied and its keeper be gone."""
+        reply = await self._line.ask(feed.STATE_PATH, hold_seconds=_NEWS_HOLD_SECONDS)
+        if reply is not None and reply.status == 200:
+            self._memory = Memory(read(reply.body, "the job's keeper", self._own.layout).state)
 
     def _follow_keeper(self) -> None:
         self._tasks = [asyncio.create_task(self._elect()), asyncio.create_task(self._follow())]
@@ -147,6 +175,8 @@ class Member:
     def _lost(self, error: MindflError) -> None:
         """Keep the job no more: what is stored is read again by whoever keeps it next."""
         _logger.warning("this server keeps the job no longer: %s", error.line())
+        if self._keeping:
+            self._memory, self._was_keeper = self._keeping.memory(), True
         self._stepping_down = asyncio.create_task(self._step_down())
 
     async def _step_down(self) -> None:
@@ -159,10 +189,16 @@ class Member:
     async def _claimed(self) -> bool:
         """Keep the job from now on, unless another server does."""
         if self._keeping is None:
-            claim = await asyncio.to_thread(self._store.claim)
+            follows = self._memory is not None and not self._was_keeper
+            claim = await asyncio.to_thread(self._store.claim, follows=follows)
             if claim is not None:
                 self._keeping = await Keeping.begin(
-                    self._own, claim, nodes=self._store.nodes, report=self._report, failed=self._lost
+                    self._own,
+                    claim,
+                    nodes=self._store.nodes,
+                    report=self._report,
+                    failed=self._lost,
+                    memory=self._memory,
                 )
         return self._keeping is not None
 
@@ -170,10 +206,22 @@ class Member:
         """Report the ends of iterations for as long as another server keeps the job."""
         while self._keeping is None:
             news = await self._news(self._report.position)
-            if news is not None:
-                self._progress = news.progress
-                if news.record is not None:
-                    self._report(news.record)
+            if news is None:
+                await asyncio.sleep(_ELECTION_SECONDS)
+                continue
+            self._progress, self._was_keeper = news.progress, False
+            if news.record is not None:
+                self._report(news.record)
+                await self._note(news.record)
+
+    async def _note(self, record: IterationRecord) -> None:
+        """Note the end of an iteration that another server told of."""
+        known = self._memory
+        if known is None or known.state.instance != record.instance:
+            await self._remember()
+        elif known.state.iteration <= record.iteration:
+            state = replace(known.state, iteration=record.iteration + 1, models={record.iteration: record.model})
+            self._memory = Memory(state)
 
     async def _news(self, known: Position | None) -> News | None:
         query = f"?{urlencode({'instance': known.instance, 'iteration': known.iteration})}" if known else ""

@@ -1,48 +1,60 @@
-"""Which place the servers of a job meet in."""
+"""Where the servers of a job meet: in the Redis that their settings name."""
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 import logging
 import ssl
 
-from mindfl.errors import OptionError, StorageError
-from mindfl.files import PathLike
-from mindfl.server.cluster.folder_store import FolderStore, job_folder
+from mindfl.errors import OptionError
 from mindfl.server.cluster.store import JobStore
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
 from mindfl.server.settings.sections import EMBEDDED
-from mindfl.server.storage import StoreDownError
 
 _logger = logging.getLogger("mindfl.server")
 
+WAIT_SECONDS = 60.0
+"""How long a server that starts waits for the Redis, which may start at the same time."""
+_PAUSE_SECONDS = 0.2
 
-def find_store(settings: JobSettings, path: PathLike | None = None) -> JobStore:
-    """Return where the servers with these settings meet.
 
-    The folder ``path``, if that is given, and :func:`job_folder` where the type is "embedded". Else the Redis at
-    ``distributed_cache.address``, where the package redis is installed and one answers. Else, for an address of this
-    machine, :func:`job_folder` too. Raises :class:`StorageError`.
+def find_store(settings: JobSettings) -> JobStore:
+    """Return the Redis in which the servers with these settings meet.
+
+    Raises :class:`OptionError` where the settings name none, or the package redis is not installed.
     """
-    address = settings.distributed_cache.address
-    if path is not None:
-        return FolderStore(path)
-    folder = job_folder(address, settings.fl_name)
     if settings.distributed_cache.type == EMBEDDED:
-        return FolderStore(folder)
+        raise OptionError(
+            f"{settings.origin.place('distributed_cache.type')}: servers of one job meet in a Redis, and "
+            f"distributed_cache.type is {EMBEDDED}",
+            hint="write distributed_cache: {type: redis, address: HOST:PORT}, or start one server without --cluster",
+        )
     try:
         from mindfl.server.cluster.redis_store import RedisStore
     except ModuleNotFoundError:
-        if not _is_local(address):
-            _logger.warning("without the package redis, servers on other machines than this are other jobs")
-        return FolderStore(folder)
-    try:
-        return RedisStore(settings)
-    except StoreDownError as error:
-        if not _is_local(address):
-            raise StorageError(str(error), hint="start it, or correct distributed_cache.address") from None
-        _logger.warning("no Redis answers at %s: the servers of this machine meet in %s", address, folder)
-        return FolderStore(folder)
+        raise OptionError(
+            "servers of one job meet in a Redis, which needs the package redis", hint="pip install redis"
+        ) from None
+    return RedisStore(settings)
+
+
+async def reach(store: JobStore) -> None:
+    """Return once ``store`` can be reached. Raises :class:`StoreDownError` where it cannot within a minute."""
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    told = False
+    while True:
+        try:
+            await asyncio.to_thread(store.check)
+        except StoreDownError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            if not told:
+                _logger.warning("%s: waiting up to %.0f s for it", error, WAIT_SECONDS)
+            told = True
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def keeper_tls(settings: JobSettings) -> ssl.SSLContext | None:
@@ -56,11 +68,3 @@ def keeper_tls(settings: JobSettings) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=settings.ssl.ca_cert_path)
     except (OSError, ssl.SSLError) as error:
         raise OptionError(f"{settings.ssl.ca_cert_path} holds no certificate of an authority: {error}") from None
-
-
-def _is_local(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

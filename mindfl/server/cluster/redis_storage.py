@@ -2,6 +2,9 @@
 
 A position of the journal counts records. The list begins with the record at ``journal:begin``. An entry is the kind of
 the record (1 byte), its CRC-32 (4 bytes, little endian) and its payload.
+
+While the Redis does not answer nothing is accepted. When it is back, and holds what it held, the job goes on: what may
+have been appended although the answer was lost was refused, and is removed.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ from __future__ import annotations
 import logging
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,23 +22,31 @@ import redis
 
 from mindfl.errors import StorageError
 from mindfl.server.events import Buffer
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.segment import Record
-from mindfl.server.storage import Replay
+from mindfl.server.snapshot import job_of
+from mindfl.server.storage import Memory, Replay
 
 _logger = logging.getLogger("mindfl.server")
 
 LEADER = "leader"
 KEEPER = "keeper"
+SNAPSHOT = "snapshot"
 LEASE_MS = 5000
 """How long a keeper that has gone silent keeps the job."""
-_SNAPSHOT = "snapshot"
 _RENEWAL_SECONDS = 1.0
-_INSIST_SECONDS = 3.0
+_RETURN_SECONDS = 0.2
+"""How often a Redis that is away is asked."""
 _CHUNK = 64
 _HEAD = struct.Struct("<BI")
 
 _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) end return 0"
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+_DELETE = """
+if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('del', KEYS[2])
+return 1
+"""
 _PUT = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[2], ARGV[2])
@@ -49,6 +59,19 @@ local at = tonumber(redis.call('get', KEYS[2]) or '0') + redis.call('llen', KEYS
 if at ~= tonumber(ARGV[2]) then return at end
 redis.call('rpush', KEYS[3], ARGV[3])
 return at + 1
+"""
+_RESUME = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+if redis.call('exists', KEYS[4]) == 0 then return 0 end
+local at = tonumber(redis.call('get', KEYS[2]) or '0') + redis.call('llen', KEYS[3])
+if at == tonumber(ARGV[2]) + 1 then
+  redis.call('rpop', KEYS[3])
+  at = at - 1
+end
+if at ~= tonumber(ARGV[2]) then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[3])
+return 1
 """
 _DROP = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -64,8 +87,8 @@ return 1
 class RedisStorage:
     """The job whose keys begin with ``prefix``, held with ``token`` until it is closed.
 
-    ``lost`` is set once it is held no longer, because the lease was not renewed in time. Methods raise
-    :class:`StorageError`.
+    ``lost`` is set once it is held no longer: another server has it, or the Redis holds less than before. Methods raise
+    :class:`StorageError`, and :class:`StoreDownError` while the Redis does not answer.
     """
 
     def __init__(self, client: Any, prefix: str, token: str, place: str) -> None:
@@ -75,6 +98,9 @@ class RedisStorage:
         self._prefix = prefix
         self._begin, self._records = prefix + "journal:begin", prefix + "journal"
         self._ended = threading.Event()
+        self._away = threading.Event()
+        self._appending = threading.Lock()
+        self._end: int | None = None
         self.lost = threading.Event()
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
 
@@ -83,14 +109,19 @@ class RedisStorage:
         """False: every record crosses the network."""
         return False
 
+    @property
+    def away(self) -> bool:
+        """Whether the Redis does not answer."""
+        return self._away.is_set()
+
     def load(self) -> bytes | None:
         """Read the snapshot."""
-        found: bytes | None = self._asked(self._client.get, self._prefix + _SNAPSHOT)
+        found: bytes | None = self._asked(self._client.get, self._prefix + SNAPSHOT)
         return found
 
     def save(self, parts: Sequence[Buffer]) -> None:
         """Replace the snapshot."""
-        self.put(_SNAPSHOT, b"".join(parts))
+        self.put(SNAPSHOT, b"".join(parts))
 
     def put(self, name: str, value: bytes | str) -> None:
         """Set one of the job's keys."""
@@ -125,18 +156,33 @@ class RedisStorage:
             at += len(chunk)
 
     def append(self, position: int, entry: bytes) -> None:
-        """Append the entry that is to have ``position``; insists for a moment where the Redis does not answer."""
-        deadline = time.monotonic() + _INSIST_SECONDS
-        while True:
+        """Append the entry that is to have ``position``."""
+        with self._appending:
+            if self.away:
+                raise StoreDownError(f"{self.place} does not answer")
+            self._end = position
             try:
                 end = self._script(_APPEND, [self._begin, self._records], position, entry)
-            except StorageError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_RENEWAL_SECONDS / 10)
-            else:
-                self._own(end == position + 1)
-                return
+            except StoreDownError as error:
+                self._lose_touch(error)
+                raise
+            self._own(end == position + 1)
+            self._end = position + 1
+
+    def _lose_touch(self, error: StoreDownError) -> None:
+        if not self.away:
+            self._away.set()
+            _logger.warning("%s: devices are told to wait, getModel is answered", error.line())
+
+    def discard_if_behind(self, memory: Memory) -> None:
+        """Remove what is stored where it is less of the job than ``memory`` says there was."""
+        stored = self.load()
+        if stored is None or job_of(stored) != memory.job:
+            return
+        begin = int(self._asked(self._client.get, self._begin) or 0)
+        if begin + self._asked(self._client.llen, self._records) < memory.position:
+            for name in (self._prefix + SNAPSHOT, self._begin, self._records):
+                self._own(self._script(_DELETE, [name]))
 
     def drop_before(self, position: int) -> None:
         """Forget the entries before ``position``."""
@@ -144,7 +190,7 @@ class RedisStorage:
 
     def lost_error(self) -> StorageError:
         """Return the error for what is no longer this server's to write."""
-        return StorageError(f"{self.place}: another server keeps the job now, or the Redis was emptied")
+        return StoreDownError(f"{self.place}: another server keeps the job now, or the Redis was emptied")
 
     def _own(self, done: object) -> None:
         if not done:
@@ -152,18 +198,24 @@ class RedisStorage:
             raise self.lost_error()
 
     def _renew(self) -> None:
-        renewed = time.monotonic()
-        while not self._ended.wait(_RENEWAL_SECONDS):
+        while not self._ended.wait(_RETURN_SECONDS if self.away else _RENEWAL_SECONDS):
             try:
-                if not self._script(_RENEW, [], LEASE_MS):
+                if not self._still_held():
                     self.lost.set()
                     return
-                renewed = time.monotonic()
-            except StorageError as error:
-                if time.monotonic() - renewed > LEASE_MS / 1000:
-                    _logger.warning("%s", error.line())
-                    self.lost.set()
-                    return
+            except StoreDownError as error:
+                self._lose_touch(error)
+
+    def _still_held(self) -> bool:
+        if not self.away:
+            return bool(self._script(_RENEW, [], LEASE_MS))
+        with self._appending:
+            keys = [self._begin, self._records, self._prefix + SNAPSHOT]
+            held = bool(self._script(_RESUME, keys, self._end or 0, LEASE_MS))
+            if held:
+                _logger.warning("%s answers again: the job goes on", self.place)
+                self._away.clear()
+        return held
 
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Any:
         names = [self._prefix + LEADER, *keys]
@@ -173,13 +225,13 @@ class RedisStorage:
         try:
             return command(*arguments)
         except redis.RedisError as error:
-            raise StorageError(f"{self.place} does not answer: {error}") from None
+            raise StoreDownError(f"{self.place} does not answer: {error}") from None
 
 
 class RedisJournal:
     """The journal in a :class:`RedisStorage`; see :class:`mindfl.server.storage.EventJournal`.
 
-    After a failure nobody knows what is stored, so nothing more is accepted: :meth:`durable` says so.
+    What could not be appended did not happen. Once the job is lost :meth:`durable` says so.
     """
 
     cut = 0
@@ -203,11 +255,7 @@ class RedisJournal:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            try:
-                self._storage.append(self._end, entry)
-            except StorageError as error:
-                self._failure = error
-                raise
+            self._storage.append(self._end, entry)
             self._end += 1
             return self._end
 

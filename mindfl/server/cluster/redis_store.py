@@ -8,6 +8,7 @@ as safe as the Redis makes it: with ``appendonly yes`` and ``appendfsync always`
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -22,13 +23,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mindfl.errors import StorageError
-from mindfl.server.cluster.redis_storage import KEEPER, LEADER, LEASE_MS, RedisStorage
+from mindfl.server.cluster.redis_storage import KEEPER, LEADER, LEASE_MS, SNAPSHOT, RedisStorage
 from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.durable import DurableJob
 from mindfl.server.management import Node
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
-from mindfl.server.storage import Storage, StoreDownError
+from mindfl.server.storage import Memory, Storage
 
+_logger = logging.getLogger("mindfl.server")
+
+_START_IT = "start it, such as with `redis-server --appendonly yes`, or correct distributed_cache.address"
 _ANSWER_SECONDS = 2.0
 _PRESENCE_MS = 6000
 
@@ -39,8 +44,10 @@ class RedisClaim:
     def __init__(self, storage: RedisStorage) -> None:
         self._storage = storage
 
-    def open_job(self, begin: Callable[[Storage], DurableJob]) -> DurableJob:
+    def open_job(self, begin: Callable[[Storage], DurableJob], memory: Memory | None) -> DurableJob:
         """Return the job in the Redis."""
+        if memory is not None:
+            self._storage.discard_if_behind(memory)
         return begin(self._storage)
 
     def publish(self, record: KeeperRecord) -> None:
@@ -49,29 +56,52 @@ class RedisClaim:
 
 
 class RedisStore:
-    """The servers that meet in the Redis of ``settings``. Raises :class:`StorageError` where it does not answer."""
+    """The servers that meet in the Redis of ``settings``. Raises :class:`StorageError` for an unusable address."""
 
     def __init__(self, settings: JobSettings) -> None:
         self.place = f"the Redis at {settings.distributed_cache.address}"
         self._client = _connect(settings)
         self._prefix = f"mindfl:{settings.fl_name}:"
         self._presence: tuple[str, threading.Event] | None = None
-        _asked(self._client.ping)
+        self._empty_since: float | None = None
 
-    def claim(self) -> RedisClaim | None:
+    def check(self) -> None:
+        """Ask the Redis, and warn where it keeps nothing on disk."""
+        self._asked(self._client.ping)
+        try:
+            kept = self._asked(self._client.config_get, "save", "appendonly")
+        except StorageError:  # which many hosted ones forbid
+            return
+        if not kept.get("save") and kept.get("appendonly") == "no":
+            _logger.warning(
+                '%s keeps nothing on disk (save "", appendonly no): should it end, uploads of the running iteration '
+                "are lost, and the model too unless a server of the job lives: set appendonly yes",
+                self.place,
+            )
+
+    def claim(self, *, follows: bool = False) -> RedisClaim | None:
         """Take the leader's key if nobody has it."""
+        if follows and self._was_emptied():
+            return None
         token = secrets.token_hex(16)
-        if not _asked(self._client.set, self._prefix + LEADER, token, nx=True, px=LEASE_MS):
+        if not self._asked(self._client.set, self._prefix + LEADER, token, nx=True, px=LEASE_MS):
             return None
         return RedisClaim(RedisStorage(self._client, self._prefix, token, self.place))
 
+    def _was_emptied(self) -> bool:
+        """Whether the job is gone since less than a moment, in which its last keeper comes back if it lives."""
+        if self._asked(self._client.exists, self._prefix + SNAPSHOT):
+            self._empty_since = None
+            return False
+        if self._empty_since is None:
+            self._empty_since = time.monotonic()
+        return time.monotonic() - self._empty_since < 2 * LEASE_MS / 1000
+
     def keeper(self) -> KeeperRecord | None:
-        """Read what the keeper set last; None also where the Redis does not answer."""
+        """Read what the keeper set last."""
         try:
-            found = _asked(self._client.get, self._prefix + KEEPER)
+            found = self._asked(self._client.get, self._prefix + KEEPER)
             return None if found is None else KeeperRecord.parse(found)
-        except StoreDownError:
-            return None
         except (ValueError, KeyError, TypeError):
             raise StorageError(f"{self.place} holds a job of another version of mindfl") from None
 
@@ -89,21 +119,27 @@ class RedisStore:
                 with suppress(redis.RedisError):
                     appear()
 
-        _asked(appear)
+        self._asked(appear)
         self._presence = name, ended
         threading.Thread(target=stay, name="presence", daemon=True).start()
 
     def nodes(self) -> list[Node]:
         """Read the servers whose keys are alive, and forget the others."""
-        listed = _asked(self._client.hgetall, self._prefix + "servers")
+        listed = self._asked(self._client.hgetall, self._prefix + "servers")
         found: list[Node] = []
         for name, content in sorted(listed.items()):
             key = self._prefix.encode() + b"server:" + name
-            if _asked(self._client.exists, key):
+            if self._asked(self._client.exists, key):
                 found += [Node(**node) for node in json.loads(content)]
             else:
-                _asked(self._client.hdel, self._prefix + "servers", name)
+                self._asked(self._client.hdel, self._prefix + "servers", name)
         return found
+
+    def _asked(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except redis.RedisError as error:
+            raise StoreDownError(f"{self.place} does not answer: {error}", hint=_START_IT) from None
 
     def leave(self) -> None:
         """Remove this server's key."""
@@ -133,10 +169,3 @@ def _connect(settings: JobSettings) -> Any:
     limits = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _ANSWER_SECONDS}
     # Whether and how long to insist is known here, and not the same for every command.
     return redis.Redis(host, int(port), retry=Retry(NoBackoff(), 0), **limits, **tls)
-
-
-def _asked(command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    try:
-        return command(*arguments, **options)
-    except redis.RedisError as error:
-        raise StoreDownError(f"the Redis of the job does not answer: {error}") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mindfl.files import PathLike
 from mindfl.server.cluster.forward import ManagementForward
 from mindfl.server.cluster.line import KeeperLine
-from mindfl.server.cluster.place import find_store, keeper_tls
+from mindfl.server.cluster.place import find_store, keeper_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
 from mindfl.server.settings import read_settings
 from mindfl.server.signals import StopSignal, stop_signal
@@ -23,13 +23,13 @@ class SchedulerOptions:
 
     config: PathLike
     manage_address: str
-    state_dir: PathLike | None = None
     password: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
 
 
 def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) -> signal.Signals:
-    """Answer on the management address until SIGTERM or SIGINT, and return the signal. Needs no server to start.
+    """Answer on the management address until SIGTERM or SIGINT, and return the signal. Needs the Redis to start,
+    but no server.
 
     ``ready`` is given the URL once requests are accepted. Raises :class:`OptionError` for settings and addresses that
     cannot be used, :class:`StorageError` for files and folders.
@@ -38,7 +38,7 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
     tls = ServerTls.from_settings(settings, options.password)
     context = load_tls(tls).context if tls else None
     address = Address.parse(options.manage_address, "--manage_address")
-    store, internal = find_store(settings, options.state_dir), keeper_tls(settings)
+    store, internal = find_store(settings), keeper_tls(settings)
     sockets = listen(address, "--manage_address")
 
     async def run(stop: StopSignal) -> signal.Signals:
@@ -46,6 +46,12 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
         listeners = Listeners()
         line = KeeperLine(store.keeper, tls=internal)
         try:
+            starting = asyncio.create_task(reach(store))
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                return await stopping
+            starting.result()
             await listeners.serve(ManagementForward(line, store, settings.fl_name), sockets, context)
             ready(f"{'https' if context else 'http'}://{bound_address(sockets[0])}")
             return await stopping

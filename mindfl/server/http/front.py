@@ -31,6 +31,7 @@ from mindfl.protocol import (
     ReturnShareSecrets,
     SendReconstructSecret,
     decode,
+    texts,
     weights_bytes,
 )
 from mindfl.protocol.encryption import PW, PW_EXACT
@@ -43,6 +44,7 @@ from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
 from mindfl.server.masking import SERVED
+from mindfl.server.refusal import StoreDownError
 
 _PLAIN: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
 #: of one device's share with its id, and of all the rest, a certificate chain included
@@ -58,6 +60,9 @@ _EMPTY_ANSWERS: dict[type[Request], Callable[..., Response]] = {
     GetClientList: partial(ReturnClientList, clients=()),
     SendReconstructSecret: ReconstructSecret,
 }
+
+SAFEMODE = Reply(200, texts.SAFEMODE.encode())
+"""The answer to a request that cannot be stored, or passed on, just now."""
 
 REPEATED = "mindfl-repeated"
 """Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
@@ -109,11 +114,16 @@ class DeviceFront(PathFront):
         if not body:
             return EMPTY_BODY
         kind, repeated = self._kinds[path], REPEATED in request.headers
+        if self._job.away and kind is not RequestGetModel:
+            return SAFEMODE
         # The last of these takes the masks out of the sum.
         heavy = kind is SendReconstructSecret
         done = await self._workers.handle(len(body), lambda: self._done(kind, body, repeated), heavy=heavy)
         self._windows.set(done.deadline)
-        await self._workers.durable(done.position)
+        try:
+            await self._workers.durable(done.position)
+        except StoreDownError:
+            return SAFEMODE
         return Reply(200, done.content)
 
     def _done(self, kind: type[Request], body: Body, repeated: bool) -> _Done:

@@ -22,6 +22,10 @@ class Job(Protocol):
         """Whether :meth:`handle` never waits for a network, so that an event loop may call it."""
 
     @property
+    def away(self) -> bool:
+        """Whether nothing can be stored just now, because what stores it cannot be reached."""
+
+    @property
     def settled(self) -> int:
         """The position to wait for after a change that is not a device's."""
 
@@ -36,6 +40,7 @@ class VolatileJob:
     """A job that lives in memory only."""
 
     prompt = True
+    away = False
     settled = 0
 
     def __init__(self, coordinator: Coordinator) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mindfl.errors import StorageError
 from mindfl.server.http.job import Job
+from mindfl.server.refusal import StoreDownError
 
 LIGHT_BYTES = 2**20
 """Messages up to this size are handled in the event loop: a LeNet's upload takes half a millisecond, and to hand it to
@@ -48,7 +49,8 @@ class Workers:
     async def durable(self, position: int) -> None:
         """Return when all before ``position`` is durable.
 
-        Raises ``ConnectionError`` where that has become impossible: an answer would be a promise that cannot be kept.
+        Raises ``ConnectionError`` where that has become impossible: an answer would be a promise that cannot be kept;
+        :class:`StoreDownError` where it is for another server, or another time, to store it.
         """
         waiting = self.job.durable(position)
         if waiting is None:
@@ -58,6 +60,8 @@ class Workers:
         except StorageError as error:
             if not self.failure.done():
                 self.failure.set_result(error)
+            if isinstance(error, StoreDownError):
+                raise
             raise ConnectionResetError("the server cannot store anything any more") from None
 
     def close(self) -> None:

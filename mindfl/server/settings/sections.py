@@ -19,7 +19,7 @@ NOT_EVAL = "NOT_EVAL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedCacheSettings:
-    """Where several servers of one job share their state; type :data:`EMBEDDED`: in a folder of this machine."""
+    """The Redis where several servers of one job share their state; type :data:`EMBEDDED`: there is but one server."""
 
     type: str = setting("redis")
     address: str = setting()
