@@ -17,7 +17,8 @@
     │   └── TransportError     a server cannot be reached, or its answer did not come
     │       └── TlsError       the server's certificate, or this client's, is not accepted
     └── SimulationError        a federated run cannot go on
-        └── ClientError        one client failed; names client and iteration
+        ├── ClientError        one client failed; names client and iteration
+        └── NotAggregatedError    clients trained, but the server aggregated nothing
 
 Each class has a stable ``code`` (printed in brackets) and ``exit_code`` (docs/errors.md); each instance may carry a
 ``hint``, one sentence saying what to do. What needs attention but stops nothing is a :class:`MindflWarning`.
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import ClassVar
 
 
@@ -203,3 +205,15 @@ class ClientError(SimulationError):
         super().__init__(f"client {client} failed in iteration {iteration}: {cause}", hint=hint)
         self.client = client
         self.iteration = iteration
+        self._cause = cause
+
+    def __reduce__(self) -> tuple[partial[ClientError], tuple[str, int, str]]:
+        """Return how to make it again in another process."""
+        return partial(type(self), hint=self.hint), (self.client, self.iteration, self._cause)
+
+
+class NotAggregatedError(SimulationError):
+    """Clients trained and uploaded, but no iteration aggregated anything: there is no trained model."""
+
+    code = "E-NOT-AGGREGATED"
+    exit_code = 62

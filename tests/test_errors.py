@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import re
 from pathlib import Path
 
@@ -53,3 +54,9 @@ def test_storage_error_explains_the_systems_reason(number: int, hint: str) -> No
     error = StorageError.from_os_error(OSError(number, "the reason"), "write", "/some/file")
     assert str(error) == "cannot write /some/file: the reason"
     assert hint in error.hint and bool(error.hint) == bool(hint)
+
+
+def test_errors_pass_from_process_to_process() -> None:
+    sent = ClientError("f0", 7, "the loss is nan", hint="lower the learning rate")
+    received = pickle.loads(pickle.dumps(sent))
+    assert (str(received), received.hint, received.client, received.iteration) == (str(sent), sent.hint, "f0", 7)

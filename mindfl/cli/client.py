@@ -129,9 +129,13 @@ def _train(job: DeviceJob, as_json: bool) -> None:
     result = job.train()
     model = job.settings.train_model_path
     if as_json:
-        echo_json({"iterations": result.completed, "train_model": model})
+        echo_json(
+            {"iterations": result.completed, "aggregated": result.completed - result.failed, "train_model": model}
+        )
     else:
-        click.echo(f"took part in {result.completed} iterations; the last model is in {click.format_filename(model)}")
+        failed = f", {result.failed} of which aggregated nothing" if result.failed else ""
+        name = click.format_filename(model)
+        click.echo(f"took part in {result.completed} iterations{failed}; the last model is in {name}")
 
 
 def _inference(job: DeviceJob, as_json: bool) -> None:

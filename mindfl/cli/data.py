@@ -118,18 +118,22 @@ def _tell(report: Report, as_json: bool) -> None:
         echo_json(asdict(report))
     else:
         click.echo(
-            f"{report.output}: {report.users} users, {report.train_samples} train and {report.test_samples} test "
-            f"samples, source {report.source}, format {report.format}"
+            f"{report.output}: {report.users} users{_untested(report.untested)}, {report.train_samples} train and "
+            f"{report.test_samples} test samples, source {report.source}, format {report.format}"
         )
     if report.problems:
         raise DataError(f"{len(report.problems)} problems: what they name was left out, the rest is written")
+
+
+def _untested(users: int) -> str:
+    return f" ({users} without test samples)" if users else ""
 
 
 def _print_summary(summary: Summary, picture: str) -> None:
     sizes = summary.samples_per_user
     click.echo(f"data set          {summary.root}")
     click.echo(f"form, source      {summary.kind}, {summary.source}")
-    click.echo(f"users             {summary.users}")
+    click.echo(f"users             {summary.users}{_untested(summary.untested)}")
     click.echo(f"samples           {summary.train_samples} train, {summary.test_samples} test")
     click.echo(f"samples per user  min {sizes['min']}, median {sizes['median']:g}, max {sizes['max']}")
     click.echo("samples per class")

@@ -28,6 +28,8 @@ experiment_command.add_command(privacy50_command)
 @option("--overwrite", is_flag=True, show_default=False, help="Replace the run in --work_dir.")
 @option("--client_num", default=50, help="Number of clients.")
 @option("--clients_per_iteration", type=int, help="Clients drawn for each iteration.  [default: all]")
+@option("--evaluate", help="Whose test data measure the model: all clients', or the drawn ones'.  [default: all]")
+@option("--evaluate_every", type=int, help="Evaluate after every so many iterations.  [default: see `mindfl simulate`]")
 @option("--stack", default="embedded", help="embedded, or federated: MindSpore Federated's own servers.")
 @option(
     "--server_num", type=int, help="Number of its servers, 0.5 GiB each; the embedded one needs one.  [default: 16]"
@@ -67,7 +69,7 @@ def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
 
 
 def _description(done: Experiment) -> dict[str, Any]:
-    last = done.history[-1]
+    last = (done.history.evaluated or done.history)[-1]
     return {
         "experiment": done.name,
         "data": done.data,

@@ -42,6 +42,18 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
             ("--clients_per_iteration",),
             {"type": int, "help": "Clients drawn for each iteration.  [default: all]"},
         ),
+        (
+            ("--evaluate",),
+            {"default": "all", "help": "Whose test data measure the model: all clients', or the drawn ones'."},
+        ),
+        (
+            ("--evaluate_every",),
+            {
+                "type": int,
+                "help": "Evaluate after every so many iterations, and after the last."
+                "  [default: every one; or all clients so seldom that it costs no more than training]",
+            },
+        ),
         (("--iterations",), {"default": 20, "help": "Federated iterations (the tutorial: 100)."}),
         (("--epochs",), {"default": 5, "help": "Local epochs per iteration (the tutorial: 20)."}),
         (

@@ -57,7 +57,7 @@ class StudyProgress:
         self._show(text, self._place + done / progress.iterations)
 
     def row(self, row: IterationRow) -> None:
-        self._avg = f", AVG {row.avg:.3f}"
+        self._avg = f", AVG {row.avg:.3f}" if row.evaluated else self._avg
 
     def close(self) -> None:
         """Leave the bar as it stands."""

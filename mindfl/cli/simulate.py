@@ -26,6 +26,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
         self._avg = "-"
+        self._measured = 0
 
     def stage(self, text: str) -> None:
         if not self._quiet:
@@ -45,8 +46,10 @@ class Progress:
         self._bar.update()
 
     def row(self, row: IterationRow) -> None:
-        self._avg = f"{row.avg:.3f}"
-        text = self._text(row.iteration, row.clients, row.loss)
+        if row.evaluated:
+            self._avg = f"{row.avg:.3f}" + f" of the {row.evaluated} drawn" * (row.measured == "drawn")
+            self._measured = row.iteration
+        text = self._text(row.iteration, row.clients, row.loss) + ", not aggregated" * (not row.aggregated)
         if self._bar is not None:
             self._bar.set_description_str(text)
         elif not self._terminal:
@@ -60,7 +63,8 @@ class Progress:
             self._bar.close()
 
     def _text(self, iteration: int, clients: object, loss: float) -> str:
-        return f"iteration {iteration}/{self._iterations}, {clients} clients, loss {loss:.3f}, AVG {self._avg}"
+        since = f" after iteration {self._measured}" if 0 < self._measured < iteration - 1 else ""
+        return f"iteration {iteration}/{self._iterations}, {clients} clients, loss {loss:.3f}, AVG {self._avg}{since}"
 
 
 def _new_bar(total: int, text: str) -> Any:
@@ -114,13 +118,17 @@ def _train(job: FederatedLeNetJob, as_json: bool) -> None:
 
 
 def _description(job: FederatedLeNetJob, result: TrainingResult) -> dict[str, Any]:
-    last = result.history[-1]
+    last, measured = result.history[-1], (result.history.evaluated or result.history)[-1]
     return {
         "title": result.title,
         "iterations": len(result.history),
-        "avg": last.avg,
-        "top5": last.top5,
-        "low5": last.low5,
+        "aggregated": result.history.aggregated,
+        "avg": measured.avg,
+        "top5": measured.top5,
+        "low5": measured.low5,
+        "measured": measured.measured,
+        "evaluated": measured.evaluated,
+        "evaluated_iteration": measured.iteration if measured.evaluated else None,
         "loss": last.loss,
         "weights_sha256": result.hash,
         "trained_model": job.trained_model_path,

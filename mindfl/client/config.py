@@ -27,8 +27,12 @@ class ClientConfig:
     first. ``retry_limit_ms`` of 0 does so too.
 
     With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
-    next iteration starts with it); without, the client evaluates only when it starts, as the reference does, and
-    never the last model.
+    next iteration starts with it), after every ``evaluate_every`` iterations and after the last; without, the client
+    evaluates only when it starts, as the reference does, and never the last model. Without ``evaluate_received`` the
+    client evaluates nothing when it starts, so it uploads no accuracy unless it knows that of the model it received.
+
+    With ``compare_models`` the client notices where an iteration aggregated nothing: see
+    :mod:`mindfl.client.comparison`.
     """
 
     name: str
@@ -44,3 +48,11 @@ class ClientConfig:
     retry_ms: int = 250
     retry_limit_ms: int = 60_000
     evaluate_aggregated: bool = True
+    evaluate_every: int = 1
+    evaluate_received: bool = True
+    compare_models: bool = True
+
+
+def evaluation_due(iteration: int, every: int, last: int) -> bool:
+    """Return whether the model of ``iteration`` is evaluated: every ``every``-th one, and that of the ``last``."""
+    return iteration % every == 0 or iteration >= last

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
+from mindfl.client.comparison import Digests, digests, unchanged
+from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig, evaluation_due
 from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
@@ -84,7 +85,9 @@ class DeviceClient:
             randomness=randomness,
             pair_keys=pair_keys,
         )
-        self._encoder = UploadEncoder(randomness, self._lines.privacy, steady_ms, self._masking.hide)
+        self._encoder = UploadEncoder(
+            randomness, self._lines.privacy, steady_ms, self._masking.hide, compares=config.compare_models
+        )
         self._uploading = Uploading(config, self._talk, self._lines, self._encoder)
         self._iterations = 1
         self._accuracy: float | None = None
@@ -92,6 +95,7 @@ class DeviceClient:
         self._taking_part: int | None = None
         self._trained = 0
         self._start_lost = False
+        self._began_with: Digests = {}
 
     @property
     def iterations(self) -> int:
@@ -122,7 +126,7 @@ class DeviceClient:
 
         Closing the flow between two iterations is a normal end, which saves no model.
         """
-        completed, code = 0, ResponseCode.SUCCEED
+        completed, failed, code = 0, 0, ResponseCode.SUCCEED
         self._lines.task_started("flJobRun")
         self._back_up()
         self._lines.job_started()
@@ -130,10 +134,12 @@ class DeviceClient:
             while self._talk.iteration < self._iterations:
                 outcome = yield from self._next_iteration()
                 completed += 1
+                failed += not outcome.aggregated
                 self._lines.iteration_ended(outcome.iteration)
                 self._lines.flush()
                 yield IterationDone(outcome)
-            self._save()
+            if failed < completed:
+                self._save()
         except JobOver:
             code = ResponseCode.SYSTEM_ERROR
             self._lines.failed(self._talk.stage, self._talk.iteration, code)
@@ -145,7 +151,7 @@ class DeviceClient:
             self._taking_part = None
             self._lines.job_ended(self._iterations, code)
             self._lines.flush()
-        return JobResult(completed, code)
+        return JobResult(completed, code, failed)
 
     def get_model(self) -> Flow[int]:
         """Load the server's latest model with one request, for iteration 0 as the reference does; return its number."""
@@ -220,10 +226,10 @@ class DeviceClient:
 
     def _one_iteration(self) -> Flow[IterationOutcome]:
         plan = yield from self._start()
-        before = self._evaluate(self._talk.iteration - 1)
+        before = self._received_accuracy()
         loss = yield from self._contribute(plan, before)
-        yield from self._await_model()
-        after = self._evaluate(self._talk.iteration) if self.config.evaluate_aggregated else None
+        aggregated = yield from self._await_model()
+        after = self._evaluate(self._talk.iteration) if self._evaluates_aggregated() else None
         return IterationOutcome(
             client=self.config.name,
             iteration=self._talk.iteration,
@@ -233,6 +239,7 @@ class DeviceClient:
             data_size=self._trainer.train_size,
             eval_size=self._trainer.eval_size,
             epochs=plan.epochs,
+            aggregated=aggregated,
         )
 
     def _contribute(self, plan: FLPlan, before: float | None) -> Flow[float]:
@@ -273,6 +280,7 @@ class DeviceClient:
         self._check_plan(plan)
         with self._talk.named():
             self._encoder.begin(response, plan, model)
+        self._began_with = digests(model) if self.config.compare_models else {}
         self._load(model)
         self._masking.begin(plan.cipher, model, lambda: self._guarded(self._trainer.weights))
         self._taking_part = self._talk.iteration
@@ -305,6 +313,15 @@ class DeviceClient:
                 f"the server's plan has batches of {plan.mini_batch}, its model batches of {self._trainer.batch_size}",
                 hint="export the model with the server's client_batch_size",
             )
+
+    def _received_accuracy(self) -> float | None:
+        """Return the accuracy of the model to train from; None where it is neither known nor evaluated."""
+        model = self._talk.iteration - 1
+        return self._evaluate(model) if self.config.evaluate_received or self._evaluated == model else None
+
+    def _evaluates_aggregated(self) -> bool:
+        due = evaluation_due(self._talk.iteration, self.config.evaluate_every, self._iterations)
+        return self.config.evaluate_aggregated and due
 
     def _evaluate(self, model: int) -> float | None:
         if not self._trainer.eval_size:
@@ -342,7 +359,8 @@ class DeviceClient:
         number, now_ms = self._talk.iteration, self._now_ms()
         return update_request(self.config, self._trainer, number, now_ms, fields=fields, loss=loss, accuracy=accuracy)
 
-    def _await_model(self) -> Flow[None]:
+    def _await_model(self) -> Flow[bool]:
+        """Load the iteration's model; return whether anything was aggregated, as far as can be known."""
         deadline = self._steady_ms() + self.config.poll_limit_ms
         logged = False
         while True:
@@ -369,9 +387,13 @@ class DeviceClient:
         model = self._talk.model_in(response)
         self._load(model)
         self._encoder.iteration_ended(model or {})
+        failed = self._encoder.changes and unchanged(self._began_with, digests(model or {}))
+        if failed:
+            self._lines.nothing_aggregated(self._talk.iteration)
         # A server that has moved on may have sent a later model, which then has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
             self._evaluated = None
+        return not failed
 
     def _wait_until(self, at_ms: int | None) -> Wait:
         ahead = 0 if at_ms is None else at_ms - self._now_ms()

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mindfl.client.comparison import uploads_change
 from mindfl.client.privacylog import PrivacyLog, encrypt_type
 from mindfl.errors import ProtocolError
 from mindfl.privacy import ClipBound, add_noise, encode_signs, encode_update, noise_multiplier
@@ -70,10 +71,21 @@ class UploadEncoder:
     """Encodes one device's uploads; keeps its bound on updates from iteration to iteration.
 
     The model that an iteration began with is held as long as it is needed: with DP_ENCRYPT until the next one is there.
-    ``hide`` masks uploads for :data:`MASKED_TYPES`.
+    ``hide`` masks uploads for :data:`MASKED_TYPES`. With ``compares``, ``changes`` says of the latest upload whether
+    aggregating the like is sure to change the model; without, it is False.
     """
 
-    def __init__(self, randomness: Randomness, lines: PrivacyLog, steady_ms: Callable[[], int], hide: Hide) -> None:
+    def __init__(
+        self,
+        randomness: Randomness,
+        lines: PrivacyLog,
+        steady_ms: Callable[[], int],
+        hide: Hide,
+        *,
+        compares: bool = False,
+    ) -> None:
+        self._compares = compares
+        self.changes = False
         self._randomness = randomness
         self._lines = lines
         self._steady_ms = steady_ms
@@ -115,7 +127,8 @@ class UploadEncoder:
             raise ProtocolError(f"cannot compress what {self._kind} masks, as the server asks for")
         # Without the weights of the answer, which may be no more than the body that they came in.
         self._asked = replace(response, feature_map=None, compress_feature_map=None)
-        needed = compressed or self._kind in (DP, SIGN_DS)
+        needed = compressed or self._kind in (DP, SIGN_DS) or self._compares
+        self.changes = False
         self._received = received if needed else {}
 
     def training_begins(self) -> None:
@@ -131,20 +144,15 @@ class UploadEncoder:
         received = {name: values for name, values in self._received.items() if name in trained}
         self._received = received if self._kind == DP else {}
         random = self._randomness(self._asked.iteration)
-        if self._kind == SIGN_DS:
-            update = encode_signs(trained, received, self._cipher.ds_params or DSParams(), random)
-            self._lines.signed(update.indices.size, self._steady_ms() - begin)
-            names = dict.fromkeys(received, _NO_VALUES)
-            return {"feature_map": names, "sign": update.sign, "index_array": update.indices}
         if self._kind == DP:
             multiplier = noise_multiplier(self._dp.dp_eps, self._dp.dp_delta)
             trained = add_noise(trained, received, self._bound, multiplier, random).weights
-        compression = self._asked.upload_compress_type
-        if self._kind in MASKED_TYPES:
-            fields = self._hide(trained, samples)
+        if self._kind == SIGN_DS:
+            fields = self._signed(trained, received, random, begin)
         else:
-            fields = self._compressed(trained, received, samples) if compression else _plain(trained, samples)
-        self._lines.encoded(self._kind, compression, self._steady_ms() - begin)
+            fields = self._weights(trained, received, samples)
+            self._lines.encoded(self._kind, self._asked.upload_compress_type, self._steady_ms() - begin)
+        self.changes = self._compares and uploads_change(fields, trained, received, self._asked, samples)
         return fields
 
     def uploaded(self) -> None:
@@ -159,6 +167,18 @@ class UploadEncoder:
         bound = self._bound.after(self._asked.iteration, before, new, self._dp.dp_norm_clip)
         self._lines.bound(distance(before, new), bound.value, changed=bound != self._bound)
         self._bound, self._received = bound, {}
+
+    def _signed(self, trained: Weights, received: Weights, random: RandomBytes, begin: int) -> dict[str, Any]:
+        update = encode_signs(trained, received, self._cipher.ds_params or DSParams(), random)
+        self._lines.signed(update.indices.size, self._steady_ms() - begin)
+        names = dict.fromkeys(received, _NO_VALUES)
+        return {"feature_map": names, "sign": update.sign, "index_array": update.indices}
+
+    def _weights(self, trained: Weights, received: Weights, samples: int) -> dict[str, Any]:
+        if self._kind in MASKED_TYPES:
+            return self._hide(trained, samples)
+        compressed = self._asked.upload_compress_type != CompressType.NO_COMPRESS
+        return self._compressed(trained, received, samples) if compressed else _plain(trained, samples)
 
     def _compressed(self, trained: Weights, received: Weights, samples: int) -> dict[str, Any]:
         asked = self._asked

@@ -35,7 +35,8 @@ class IterationOutcome:
 
     ``loss`` is the mean loss of its last local epoch. Accuracies are shares 0..1 of its test samples, None without
     test data: ``accuracy_before`` of the model it received, ``accuracy`` of the aggregated model of this iteration
-    (also None where ``ClientConfig.evaluate_aggregated`` is off).
+    (both also None where ``ClientConfig`` says that it is not evaluated). ``aggregated`` is False where the model of
+    this iteration is bitwise that of the one before, although the client uploaded another one: nothing was aggregated.
     """
 
     client: str
@@ -46,6 +47,7 @@ class IterationOutcome:
     data_size: int
     eval_size: int
     epochs: int
+    aggregated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,12 @@ class JobResult:
     """How a training job ended: iterations completed by this client, and the code of its last exchange.
 
     ``code`` is 200 after the last iteration, and 500 where the server finished or disabled the job before that.
+    ``failed`` of the completed iterations aggregated nothing.
     """
 
     completed: int
     code: ResponseCode
+    failed: int = 0
 
 
 Effect: TypeAlias = Send | Wait | IterationDone

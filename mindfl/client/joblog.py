@@ -285,6 +285,11 @@ class JobLog:
         self._say("SyncFLJob flRunLoop", _ruled(f"the total response of {iteration}: SUCCESS", 56, 70))
         self._iteration_callback(iteration, ResponseCode.SUCCEED)
 
+    def nothing_aggregated(self, iteration: int) -> None:
+        """The model of ``iteration`` is the one that it began with; the reference does not notice."""
+        text = f"[getModel] iteration {iteration} aggregated nothing: its model is the one it began with"
+        self._say("GetModel doResponse", text, level="WARNING")
+
     def waiting(self, stage: str, iteration: int, milliseconds: int) -> None:
         """``stage`` was told to come back later."""
         self._say("SyncFLJob resetContext", f"[{stage}] out of time: need wait and request startFLJob again")

@@ -3,7 +3,8 @@
 Images are little-endian float32 NHWC, 32x32x3, in 0..1; labels little-endian int32 (MindSpore Federated 0.1.0, LeNet
 demo). Only whole batches are stored: here the last one is filled by repeating the user's samples from the first, and
 ``manifest.json`` in each user folder holds the true counts. Folders without a manifest (the tutorial's own
-``3500_clients_bin``) are read with every stored sample as a true one.
+``3500_clients_bin``) are read with every stored sample as a true one. The tutorial's own script drops what does not
+fill a batch: for most users it writes test bins of 0 batches and 0 bytes. These have no test data.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from mindfl.data.jsonfile import read_json
 from mindfl.data.pixels import FloatFile, grey_to_float
-from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels
+from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels, no_samples
 from mindfl.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -102,6 +103,8 @@ def _read_manifest(folder: Path, user: str) -> dict[str, Any]:
 
 
 def _open_part(folder: Path, user: str, part: str, manifest: dict[str, Any]) -> Split:
+    if part == "test" and _has_only_train_bins(folder, user):
+        return no_samples(FloatFile(folder, user))
     images, batches = _find(folder, user, part, "data")
     labels_path, label_batches = _find(folder, user, part, "label")
     size, rest = divmod(_file_size(images, user), FloatFile.image_bytes())
@@ -110,10 +113,10 @@ def _open_part(folder: Path, user: str, part: str, manifest: dict[str, Any]) -> 
         raise DataError(f"user {user}: {images} is not whole images of {FloatFile.image_bytes()} bytes (truncated?)")
     if len(labels) != size:
         raise DataError(f"user {user}: {images.name} has {size} images but {labels_path.name} has {len(labels)} labels")
-    if batches != label_batches or (size % batches if batches else size):
+    if batches != label_batches or bool(batches) != bool(size) or (batches and size % batches):
         raise DataError(f"user {user}: {size} {part} samples do not make the {batches} batches of {images.name}")
     true_size = _true_size(folder, user, part, manifest, size) if manifest else size
-    if not true_size:
+    if not true_size and part != "test":
         raise DataError(f"user {user} has no {part} samples in {folder}")
     return Split(check_labels(labels, user, labels_path), true_size, FloatFile(images, user))
 
@@ -129,12 +132,25 @@ def _true_size(folder: Path, user: str, part: str, manifest: dict[str, Any], sto
     return size
 
 
-def _find(folder: Path, user: str, part: str, what: str) -> tuple[Path, int]:
+def _has_only_train_bins(folder: Path, user: str) -> bool:
+    """Return whether there is no test bin, and none whose name may be a misspelled one."""
+    known = [match["part"] for _, match in _bins(folder, user)]
+    return "test" not in known and len(known) == sum(1 for _ in folder.glob("*.bin"))
+
+
+def _bins(folder: Path, user: str) -> list[tuple[Path, re.Match[str]]]:
     try:
-        matches = [(path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+        return [(path, match) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     except OSError as error:
         raise DataError(f"user {user}: cannot list {folder}: {error.strerror}") from None
-    found = [(path, int(match["batches"])) for path, match in matches if (match["part"], match["what"]) == (part, what)]
+
+
+def _find(folder: Path, user: str, part: str, what: str) -> tuple[Path, int]:
+    found = [
+        (path, int(match["batches"]))
+        for path, match in _bins(folder, user)
+        if (match["part"], match["what"]) == (part, what)
+    ]
     if len(found) != 1:
         names = f"{user}_bn_<batches>_{part}_{what}.bin"
         raise DataError(f"user {user}: {folder} has {len(found) or 'no'} files {names} where one is needed")

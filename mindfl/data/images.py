@@ -16,7 +16,7 @@ from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.progress import progress_bar
 from mindfl.data.resize import enlarge
-from mindfl.data.samples import ALPHABET, CLASSES, PARTS, Samples, natural_key
+from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, natural_key
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
@@ -79,7 +79,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _read_part(folder: Path, user: str) -> Samples:
+    """Return a user's images. Without any test folder, or any image in it, the user has no test data."""
+    is_test = folder.name == "test"
     if not folder.is_dir():
+        if is_test and set(_folders(folder.parent)) <= set(PARTS):
+            return NO_SAMPLES
         raise DataError(f"user {user} has no folder {folder}")
     images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
@@ -89,6 +93,8 @@ def _read_part(folder: Path, user: str) -> Samples:
         for path in _files(folder / name):
             images.append(_read_image(path, user))
             labels.append(_LABELS[name])
+    if not images and is_test:
+        return NO_SAMPLES
     if not images:
         raise DataError(f"user {user} has no images in {folder}")
     return Samples(np.stack(images), np.array(labels))

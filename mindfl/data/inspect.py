@@ -31,7 +31,8 @@ class Summary:
     """A data set in numbers; ``dataclasses.asdict`` of it is JSON-able.
 
     ``classes`` maps each of the 62 characters to its samples in both parts. ``samples_per_user`` has keys min, median
-    and max, over both parts. ``problems`` has one line per broken user; counts leave broken users out.
+    and max, over both parts. ``problems`` has one line per broken user; counts leave broken users out. ``untested``
+    is the number of users without test samples.
     """
 
     root: str
@@ -44,6 +45,7 @@ class Summary:
     samples_per_user: dict[str, float]
     classes: dict[str, int]
     problems: list[str]
+    untested: int = 0
 
 
 @known_keywords
@@ -82,6 +84,7 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         samples_per_user={"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())},
         classes={letter: int(count) for letter, count in zip(ALPHABET, histogram, strict=True)},
         problems=problems,
+        untested=sum(not test for _, test in totals),
     )
 
 

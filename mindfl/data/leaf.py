@@ -23,7 +23,7 @@ from mindfl.data.folder import local_path
 from mindfl.data.leafjson import open_shard, read_shard
 from mindfl.data.progress import progress_bar
 from mindfl.data.resize import enlarge
-from mindfl.data.samples import CLASSES, PARTS, Samples, check_name, natural_key
+from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name, natural_key
 from mindfl.data.spill import Spill
 from mindfl.data.writer import DatasetWriter, Report, random_generator, write_dataset
 from mindfl.errors import DataError
@@ -126,7 +126,7 @@ class _Collected:
             if key in self.origin:
                 raise DataError(f"user {user} appears twice ({self.origin[key]} and {path})")
             self.origin[key] = path
-            samples = _decode(value, f"user {user} in {path}")
+            samples = _decode(value, f"user {user} in {path}", may_be_empty=part == "test")
         except DataError as error:
             self.broken.setdefault(user, error)
             return -1
@@ -170,14 +170,13 @@ def _train_and_test(collected: _Collected, user: str, seed: int) -> tuple[Sample
     parts = {part: collected.spill.read(users[user]) for part, users in collected.parts.items() if user in users}
     if "all" in parts:
         return parts["all"].split(random_generator(seed, zlib.crc32(user.encode("utf-8", "replace"))))
-    for part in PARTS:
-        if part not in parts:
-            hint = "was LEAF run with '-t user'? Use '-t sample', or convert all_data"
-            raise DataError(f"user {user} has no {part} samples", hint=hint)
-    return parts["train"], parts["test"]
+    if "train" not in parts:
+        hint = "was LEAF run with '-t user'? Use '-t sample', or convert all_data"
+        raise DataError(f"user {user} has no train samples", hint=hint)
+    return parts["train"], parts.get("test", NO_SAMPLES)
 
 
-def _decode(value: object, owner: str) -> Samples:
+def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
     """Turn one user's {"x": ..., "y": ...} into samples, or raise :class:`DataError`."""
     if isinstance(value, ValueError):
         raise DataError(f"{owner} is not valid JSON: {value}")
@@ -187,7 +186,9 @@ def _decode(value: object, owner: str) -> Samples:
     labels = _numbers(value["y"], 1, f"{owner}: y")
     if len(images) != len(labels):
         raise DataError(f"{owner} has {len(images)} images but {len(labels)} labels")
-    if images.size == 0:
+    if not len(labels):
+        if may_be_empty:
+            return NO_SAMPLES
         raise DataError(f"{owner} has no samples")
     if images.shape[1] != _SIDE * _SIDE:
         raise DataError(f"{owner} has images of {images.shape[1]} values, not {_SIDE}x{_SIDE}")

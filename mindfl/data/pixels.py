@@ -47,6 +47,8 @@ class PixelFile(ABC):
     def map(self, first: int, count: int) -> NDArray[Any]:
         """Memory-map images [first, first + count), read-only."""
         shape = (count, *self.shape)
+        if not count:
+            return np.zeros(shape, self.dtype)
         try:
             return np.memmap(self.path, self.dtype, "r", first * self.image_bytes(), shape)
         except (OSError, ValueError) as error:
@@ -54,6 +56,8 @@ class PixelFile(ABC):
 
     def raw(self, first: int, count: int) -> NDArray[Any]:
         """Read images [first, first + count) as they are stored."""
+        if not count:
+            return np.zeros((0, *self.shape), self.dtype)
         values = count * int(np.prod(self.shape))
         try:
             stored: NDArray[Any] = np.fromfile(self.path, self.dtype, values, offset=first * self.image_bytes())

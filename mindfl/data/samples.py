@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.pixels import PixelFile
+from mindfl.data.pixels import IMAGE_SIZE, PixelFile
 from mindfl.errors import DataError
 
 #: FEMNIST's class order: label 0 is "0", 10 is "A", 36 is "a", 61 is "z".
@@ -38,10 +38,15 @@ class Samples(NamedTuple):
         return Samples(self.grey[chosen], self.labels[chosen])
 
     def split(self, rng: np.random.Generator) -> tuple[Samples, Samples]:
-        """Split at random into train and test, 9:1, each in the original order; at least one test sample."""
+        """Split at random into train and test, 9:1, each in the original order; at least one sample each, where there
+        are two."""
         order = rng.permutation(len(self.labels))
-        train = min(int(TRAIN_SHARE * len(order)), len(order) - 1)
+        train = max(min(int(TRAIN_SHARE * len(order)), len(order) - 1), 1)
         return self.take(np.sort(order[:train])), self.take(np.sort(order[train:]))
+
+
+#: of a user without test data
+NO_SAMPLES = Samples(np.zeros((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,17 @@ class Split:
 
 @dataclass(frozen=True)
 class UserData:
-    """One user (one writer, one simulated device); both parts hold at least one sample."""
+    """One user (one writer, one simulated device). The train part holds at least one sample, the test part may be
+    empty: then the user trains and is not evaluated."""
 
     name: str
     train: Split
     test: Split
+
+
+def no_samples(file: PixelFile) -> Split:
+    """Return a part without samples; ``file`` is not read."""
+    return Split(np.zeros(0, np.int32), 0, file)
 
 
 class Dataset(ABC):

@@ -24,7 +24,8 @@ MAX_BATCH = 4096
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. ``problems`` has one line for each user or file that was left out."""
+    """What was written. ``problems`` has one line for each user or file that was left out; ``untested`` is the number
+    of users without test samples."""
 
     output: Path
     format: Form
@@ -33,6 +34,7 @@ class Report:
     train_samples: int
     test_samples: int
     problems: tuple[str, ...]
+    untested: int = 0
 
 
 class Sink(Protocol):
@@ -59,6 +61,7 @@ class DatasetWriter:
         self._names: set[str] = set()
         self.train_samples = 0
         self.test_samples = 0
+        self.untested = 0
         self.problems: list[str] = []
 
     @property
@@ -71,12 +74,13 @@ class DatasetWriter:
         user = check_name(name)
         if user in self._names:
             raise DataError(f"user {user} appears twice")
+        if not len(train.labels):
+            raise DataError(f"user {user} has no train samples", hint="each user needs at least one")
         for part, samples in (("train", train), ("test", test)):
-            if not len(samples.labels):
-                raise DataError(f"user {user} has no {part} samples", hint="each user needs at least one of both")
             check_labels(samples.labels, user, f"the {part} part")
         self._sink.add(user, train, test)
         self._names.add(user)
+        self.untested += not len(test.labels)
         self.train_samples += len(train.labels)
         self.test_samples += len(test.labels)
 
@@ -138,4 +142,5 @@ def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int
         train_samples=writer.train_samples,
         test_samples=writer.test_samples,
         problems=tuple(writer.problems),
+        untested=writer.untested,
     )

@@ -30,6 +30,7 @@ TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
 StackName = Literal["embedded", "federated"]
 ClientsName = Literal["embedded", "java"]
+EvaluateName = Literal["all", "drawn"]
 
 #: settings with a fixed set of values, in the words of MindSpore Federated 0.1.0 where they are its own
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -40,6 +41,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "data_format": get_args(DataForm),
     "stack": get_args(StackName),
     "clients": get_args(ClientsName),
+    "evaluate": get_args(EvaluateName),
     "deploy_env": ("x86", "android"),
     "device_target": DEVICE_TARGETS,
     "init": INITIALIZERS,
@@ -51,7 +53,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 #: those of them without a default
 _MAY_BE_NONE = ("loss", "clients", "ssl_protocol", "cpu_bind_mode", "init", "optimizer")
 _WHOLE = ("client_num", "iterations", "epochs", "server_num")
-_WHOLE_OR_NONE = ("save_every", "batch_size", "clients_per_iteration", "workers", "thread_num", "parallel")
+_WHOLE_OR_NONE = (
+    *("save_every", "batch_size", "clients_per_iteration", "evaluate_every"),
+    *("workers", "thread_num", "parallel"),
+)
 #: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
 _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
@@ -132,6 +137,10 @@ class JobConfig:
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
         iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer,
             that of batch_size is the model file's, else 32.
+        evaluate: whose accuracies a row of the history holds: those of ``all`` clients, or of those ``drawn`` for the
+            iteration. All are those of this process where a server elsewhere chooses.
+        evaluate_every: the models of every so many iterations, and the last one, are evaluated. None: every one; or, of
+            all clients, so seldom that it costs no more than the training, counted in batches.
         input_shape: shapes of the model's inputs, as ``32,32,32,3;32``; checked against the model file.
         fl_name: client class, as it appears in messages and logs.
         seed: of initial weights, synthetic data and the choice of clients.
@@ -196,6 +205,8 @@ class JobConfig:
     learning_rate: float | None = None
     client_num: int = 50
     clients_per_iteration: int | None = None
+    evaluate: EvaluateName = "all"
+    evaluate_every: int | None = None
     iterations: int = 20
     epochs: int = 5
     batch_size: int | None = None

@@ -68,7 +68,7 @@ def open_user(train: str | None, test: str | None, separator: str, user: str | N
     - the folder of one user, with its bins;
     - a data set of ``mindfl data``, of which ``user`` is taken: a name, or a position from 0.
 
-    None gives an empty part. Raises :class:`DataError`.
+    None gives an empty part, as do empty bins of a test part. Raises :class:`DataError`.
     """
     parts = [_open_part(path, part, separator, user) for path, part in ((train, "train"), (test, "test"))]
     name = next((name for name, _ in parts if name), "device")
@@ -80,7 +80,7 @@ def _open_part(source: str | None, part: str, separator: str, user: str | None) 
         return "", _EMPTY
     path = local_path(source)
     if not path.is_dir():
-        return _open_pair(source, separator)
+        return _open_pair(source, separator, may_be_empty=part == "test")
     if any(path.glob(f"*_bn_*_{part}_*.bin")):
         data = BinDataset(path.resolve().parent).user(path.resolve().name)
     else:
@@ -92,7 +92,7 @@ def _open_part(source: str | None, part: str, separator: str, user: str | None) 
     return data.name, data.train if part == "train" else data.test
 
 
-def _open_pair(source: str, separator: str) -> tuple[str, Split]:
+def _open_pair(source: str, separator: str, *, may_be_empty: bool) -> tuple[str, Split]:
     pieces = re.split(separator, source)
     if len(pieces) != 2:
         raise DataError(f"{source} is neither a folder nor two files", hint=f"with {separator!r} between them")
@@ -103,6 +103,8 @@ def _open_pair(source: str, separator: str) -> tuple[str, Split]:
         size, rest = divmod(images.stat().st_size, FloatFile.image_bytes())
     except OSError as error:
         raise StorageError.from_os_error(error, "read", images) from None
+    if may_be_empty and not (size or rest or len(values)):
+        return name, _EMPTY
     if rest or not size:
         raise DataError(f"{images} is not whole images of {FloatFile.image_bytes()} bytes (truncated?)")
     if len(values) != size:

@@ -23,8 +23,9 @@ from mindfl.client import (
     Trainer,
     run,
 )
+from mindfl.client.comparison import LIKELY_REASON
 from mindfl.client.config import LENET_CLIENT
-from mindfl.errors import OptionError, ProtocolError
+from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolError
 from mindfl.lite import LiteModel
 from mindfl.protocol import ResponseCode
 from mindfl.sim.chosen import ChosenWeights
@@ -84,7 +85,8 @@ class DeviceJob:
     def train(self) -> JobResult:
         """Take part in the server's job to its end and leave the last model in the model files.
 
-        Raises :class:`ProtocolError` where the server's job ends without this device: then the files are as before.
+        Raises :class:`ProtocolError` where the server's job ends without this device, and :class:`NotAggregatedError`
+        where all of its iterations failed: then the files are as before.
         """
         if self.settings.train_data is None:
             raise OptionError("training needs train_data", hint="--train_data_dir IMAGES,LABELS or a user's folder")
@@ -96,6 +98,11 @@ class DeviceJob:
             raise ProtocolError(
                 f"the server's job was over before this client's was: it took part in {result.completed} iterations",
                 hint="the model file is as before; start a new job on the server",
+            )
+        if result.failed == result.completed:
+            raise NotAggregatedError(
+                f"none of {result.completed} iterations was aggregated: the server gave back the model it began with",
+                hint=f"{LIKELY_REASON}; the model file is as before",
             )
         return result
 
@@ -109,7 +116,10 @@ class DeviceJob:
         data = self.settings.infer_data or self.settings.eval_data
         if data is None:
             raise OptionError("inference needs infer_data", hint="--infer_data_dir IMAGES,LABELS or a user's folder")
-        return self._client(None, data, infers=True).inference()
+        labels = self._client(None, data, infers=True).inference()
+        if not labels.size:
+            raise DataError(f"{data} holds no samples to predict")
+        return labels
 
     def _transport(self) -> HttpTransport:
         if self.settings.server is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from mindfl.client import ClientLog, DeviceClient
 from mindfl.data import Dataset, UserData
@@ -45,12 +45,20 @@ def first_samples(user: UserData, samples: int | None) -> UserData:
     return replace(user, test=replace(user.test, labels=user.test.labels[:samples], size=min(samples, user.test.size)))
 
 
-def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> list[str]:
+class ClientSamples(NamedTuple):
+    """A client's name and its numbers of train and test samples."""
+
+    name: str
+    train: int
+    test: int
+
+
+def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> list[ClientSamples]:
     """Return the first ``wanted`` usable users, read to the end; broken ones are named and passed over.
 
     Raises the first one's :class:`DataError` where none is usable.
     """
-    usable: list[str] = []
+    usable: list[ClientSamples] = []
     broken: list[DataError] = []
     for name in dataset.users:
         if len(usable) == wanted:
@@ -58,7 +66,7 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
         try:
             user = dataset.user(check_name(name))
             user.train.planes(), user.test.planes()
-            usable.append(name)
+            usable.append(ClientSamples(name, user.train.size, user.test.size))
         except DataError as error:
             broken.append(error)
             warn(f"left out: {error}")

@@ -103,7 +103,9 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         return accuracy(scores, _labels(self._user.test))
 
     def predict(self) -> NDArray[np.int_]:
-        """Return the predicted labels of the test data."""
+        """Return the predicted labels of the test data; none without any."""
+        if not self.eval_size:
+            return np.zeros(0, np.int_)
         labels: NDArray[np.int_] = self._test_scores().argmax(axis=1)
         return labels
 

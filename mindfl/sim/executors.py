@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
-from mindfl.client import InProcessTransport, MeteredTransport, Traffic
+from mindfl.client import ClientConfig, InProcessTransport, MeteredTransport, Traffic
+from mindfl.client.encoding import received_weights
+from mindfl.client.requests import model_request
+from mindfl.errors import SimulationError
+from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
-from mindfl.sim.pool import ClientPool, ClientResult, Memories
+from mindfl.sim.engines import Weights
+from mindfl.sim.pool import ClientPool, ClientResult, Memories, NamedAccuracy, now_ms
 
 #: is told how many more clients uploaded, and the mean loss of these
 Report = Callable[[int, float], None]
@@ -29,6 +34,9 @@ class Executor(Protocol):
         ``memories`` are what clients keep from the iterations before.
         """
 
+    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
+        """Return the accuracy of an ended iteration's model on these clients' test data, in order."""
+
     def finish(self) -> None:
         """Let the clients end their jobs after the last iteration."""
 
@@ -36,10 +44,20 @@ class Executor(Protocol):
         """End threads and other processes; safe at any time."""
 
 
+def given_model(coordinator: Coordinator, iteration: int) -> Weights:
+    """Return the model of an ended iteration as clients get it: off by the quantisation where it is sent quantised."""
+    response = coordinator.handle(model_request(ClientConfig(name="", fl_id=""), iteration, now_ms()), now_ms())
+    model = received_weights(response) if isinstance(response, ResponseGetModel) else None
+    if not model:
+        raise SimulationError(f"the coordinator does not give the model of iteration {iteration} away")
+    return model
+
+
 class LocalExecutor:
     """Runs all clients in this process; they call the coordinator directly, or talk to it over HTTP on this machine."""
 
     def __init__(self, coordinator: Coordinator, pool: ClientPool, *, http: bool = False) -> None:
+        self._coordinator = coordinator
         self._pool = pool
         self._open = ExitStack()
         self._transport: MeteredTransport = self._served(coordinator) if http else InProcessTransport(coordinator)
@@ -55,6 +73,10 @@ class LocalExecutor:
         """Train, upload, fetch and evaluate."""
         self._pool.advance(indices, self._transport, lambda loss: report(1, loss), memories)
         return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
+
+    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
+        """Evaluate what the clients would get from the coordinator."""
+        return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices)
 
     def finish(self) -> None:
         """Let every device end its job."""

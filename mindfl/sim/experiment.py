@@ -15,6 +15,7 @@ from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.sim.config import JobConfig
+from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import History
 from mindfl.sim.job import FederatedLeNetJob, folder_name
@@ -100,6 +101,7 @@ class Experiment:
             lines.append(f"{each.quantity:30} {each.published:9.3f} {each.measured:9.3f} {each.difference:+11.3f}")
         if not self.comparisons:
             lines.append(f"nothing to compare with the published curve; {self._final()}")
+        lines.append(self._measured)
         if self.result is not None:
             lines.append(f"weights sha256 {self.result.hash}")
         return "\n".join(lines)
@@ -118,6 +120,7 @@ class Experiment:
             "Which of its 3,500 writers these were is not known: a difference comes from the writers too",
             f"servers: {self._servers}",
             f"{steps:,} training steps in {seconds:,.0f} s",
+            self._measured,
         ]
         if self.changes:
             facts.insert(2, f"not as in the tutorial: {', '.join(self.changes)}; so only this run is shown")
@@ -145,6 +148,10 @@ class Experiment:
         write_atomic(folder / "experiment.md", self.markdown())
         published = None if self.changes else self.published
         plot_history(self.history, folder / "experiment.png", title=self.title, published=published)
+
+    @property
+    def _measured(self) -> str:
+        return f"accuracy of {measured_clients(self.history)}, after {measured_iterations(self.history)}"
 
     def _final(self) -> str:
         done = len(self.history)
@@ -234,7 +241,7 @@ def _change(name: str, own: object, theirs: object) -> str:
 
 def _comparisons(published: Published, history: History) -> Iterator[Comparison]:
     for iteration, accuracy in published.avg_at.items():
-        if iteration <= len(history):
+        if iteration in {row.iteration for row in history.evaluated}:
             yield Comparison(f"AVG at iteration {iteration}", accuracy, history[iteration - 1].avg)
     if len(history) >= published.iterations:
         last = published.last_iterations
@@ -245,7 +252,10 @@ def _comparisons(published: Published, history: History) -> Iterator[Comparison]
 
 
 def _mean(history: History, iterations: range) -> Accuracy:
-    rows = [history[iteration - 1] for iteration in iterations]
+    """Return the mean of those of ``iterations`` that were evaluated; NaN where none was."""
+    rows = [row for row in history.evaluated if row.iteration in iterations]
+    if not rows:
+        return Accuracy.of(())
     return Accuracy(*(fmean(getattr(row, field) for row in rows) for field in Accuracy._fields))
 
 

@@ -15,9 +15,10 @@ from mindfl.server import Coordinator, IterationRecord
 from mindfl.server.state import JobState
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
+from mindfl.sim.evaluation import Evaluation
 from mindfl.sim.executors import Executor
 from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.pool import server_settings
+from mindfl.sim.pool import ClientResult, server_settings
 from mindfl.sim.run_state import RunState
 
 
@@ -61,6 +62,7 @@ class Federation:
         observer: Observer,
         start: RunState | None = None,
     ) -> None:
+        self._evaluation = Evaluation(config.evaluate, config.evaluate_every or 1)
         self._config = config
         self._clients = clients
         self._observer = observer
@@ -112,18 +114,37 @@ class Federation:
         self._memories.update({index: item.memory for index, item in zip(cohort, results, strict=True) if item.memory})
         if self._record is None or self._record.iteration != iteration:
             raise SimulationError(f"iteration {iteration} did not end though all its clients did")
-        seconds = time.perf_counter() - begin
-        self._accuracies = ClientAccuracies.of(((item.name, item.accuracy) for item in results), like=self._accuracies)
-        return IterationRow.measured(
+        measured = self._measured(iteration, cohort)
+        accuracies = self._accuracies_of(executor, iteration, cohort, results) if measured else ClientAccuracies.of(())
+        return IterationRow.ended(
             iteration,
-            self._accuracies,
+            accuracies,
+            measured=measured,
+            aggregated=self._record.valid,
             loss=self._record.loss,
             clients=len(cohort),
             samples=self._record.data_size,
             steps=sum(item.steps for item in results),
             traffic=executor.traffic - before,
-            seconds=seconds,
+            seconds=time.perf_counter() - begin,
         )
+
+    def _measured(self, iteration: int, cohort: Sequence[int]) -> str:
+        """Return whose accuracies the row of ``iteration`` holds; empty where it is not evaluated."""
+        if not self._evaluation.due(iteration, self.iterations):
+            return ""
+        return "all" if len(cohort) == self._clients else self._evaluation.clients
+
+    def _accuracies_of(
+        self, executor: Executor, iteration: int, cohort: Sequence[int], results: Sequence[ClientResult]
+    ) -> ClientAccuracies:
+        """Return the accuracies of the drawn clients, and of all others where these are evaluated too."""
+        found = {index: (item.name, item.accuracy) for index, item in zip(cohort, results, strict=True)}
+        if self._evaluation.clients == "all":
+            others = [index for index in range(self._clients) if index not in found]
+            found.update(zip(others, executor.evaluate(iteration, others), strict=True))
+        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
+        return self._accuracies
 
     def _chosen(self, iteration: int) -> Sequence[int]:
         """Return the clients of an iteration, in order: all, or a sample that depends on seed and iteration alone."""

@@ -19,7 +19,7 @@ from mindfl.sim.metrics import Accuracy
 
 
 class ClientAccuracies(Mapping[str, float]):
-    """Accuracy of each client that took part, by name: an array beside names that rows share.
+    """Accuracy of each client that was evaluated, by name: an array beside names that rows share.
 
     A dict would cost some hundred bytes per client and iteration, which 3,500 clients and 1,000 iterations would make
     hundreds of megabytes.
@@ -66,12 +66,15 @@ class ClientAccuracies(Mapping[str, float]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IterationRow:
-    """One iteration. Accuracies are of its aggregated model, 0..1, NaN where no client has test data.
+    """One iteration. Accuracies are of its aggregated model, 0..1, NaN where no client was evaluated.
 
     ``loss`` is the mean loss of the clients' last local epoch, weighted by their sample counts; ``samples`` are true
     training samples; ``bytes_*`` count the values of the weights, as they are encoded; ``steps`` are training steps of
     one batch; ``seconds`` is wall time, evaluation included. ``epsilon`` is what the iterations up to this one cost in
-    privacy, NaN where that is not counted. ``accuracies`` maps each client that took part to its accuracy.
+    privacy, NaN where that is not counted. ``evaluated`` is the number of clients that were evaluated, and ``measured``
+    says which: "all" of the job that have test data, those "drawn" for the iteration, or, empty, none, as the iteration
+    was not to be evaluated. ``aggregated`` is False where the iteration failed at the server: its model is the one that
+    it began with. ``accuracies`` maps each of them to its accuracy.
     """
 
     iteration: int
@@ -87,14 +90,19 @@ class IterationRow:
     steps_per_s: float
     seconds: float
     epsilon: float = math.nan
+    evaluated: int = 0
+    measured: str = ""
+    aggregated: bool = True
     accuracies: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def measured(
+    def ended(
         cls,
         iteration: int,
         accuracies: Mapping[str, float],
         *,
+        measured: str,
+        aggregated: bool = True,
         loss: float,
         clients: int,
         samples: int,
@@ -117,6 +125,9 @@ class IterationRow:
             steps=steps,
             steps_per_s=round(steps / seconds, 1) if seconds else math.nan,
             seconds=round(seconds, 3),
+            evaluated=len(accuracies),
+            measured=measured,
+            aggregated=aggregated,
             accuracies=accuracies,
         )
 
@@ -132,16 +143,16 @@ class History(Sequence[IterationRow]):
 
     @classmethod
     def load(cls, path: PathLike) -> History:
-        """Read a ``history.jsonl``; a last line that was cut off is left out. Raises :class:`DataError`."""
+        """Read a ``history.jsonl``; a last line that was cut off is left out. Raises :class:`DataError`.
+
+        mindfl 0.1.0 evaluated the clients that took part, and did not write so.
+        """
         lines = read_file(path).decode(errors="replace").rstrip("\n").split("\n")
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                entry: dict[str, Any] = {
-                    key: math.nan if value is None else value for key, value in json.loads(line).items()
-                }
-                rows.append(IterationRow(**entry))
-            except (ValueError, TypeError, AttributeError):
+                rows.append(_row(json.loads(line)))
+            except (ValueError, TypeError, KeyError, AttributeError):
                 if number == len(lines):
                     break
                 raise DataError(f"line {number} of {path} is no history entry") from None
@@ -166,9 +177,27 @@ class History(Sequence[IterationRow]):
         """Add a row in memory."""
         self._rows.append(row)
 
+    @property
+    def evaluated(self) -> list[IterationRow]:
+        """The rows that hold accuracies."""
+        return [row for row in self._rows if not math.isnan(row.avg)]
+
+    @property
+    def aggregated(self) -> int:
+        """The number of iterations that aggregated something."""
+        return sum(row.aggregated for row in self._rows)
+
     def column(self, name: str) -> list[float]:
         """Return one column, such as ``"avg"``."""
         return [getattr(row, name) for row in self._rows]
+
+
+def _row(entry: dict[str, Any]) -> IterationRow:
+    """Return the row that a line of ``history.jsonl`` holds; raise ``TypeError`` or ``AttributeError`` for others."""
+    values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
+    if "measured" not in values:
+        values |= {"evaluated": len(values["accuracies"]), "measured": "drawn"}
+    return IterationRow(**values)
 
 
 class HistoryFiles:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mindfl.client.comparison import digests, unchanged
 from mindfl.data import Dataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
@@ -82,11 +83,18 @@ class JavaRun:
         observer: Observer,
         warn: Callable[[str], None] = lambda text: None,
         model: Callable[[], Weights] | None = None,
+        valid: Mapping[int, bool] | None = None,
+        initial: Weights | None = None,
     ) -> None:
-        """``model`` tells the server's latest model; None: it is read from a client's file."""
+        """``model`` tells the server's latest model; None: it is read from a client's file.
+
+        ``valid`` tells which iterations the server aggregated, ``initial`` what it began with, as far as it is known.
+        """
         self._files = files
         self._warn = warn
         self._model = model
+        self._valid = valid or {}
+        self._initial = initial
         self.iterations = config.iterations
         self.clients = JavaClients(
             config.work_dir, java_settings(config, "train"), files, registry=registry, report=report, observer=observer
@@ -111,9 +119,19 @@ class JavaRun:
             failure = error
         started = [log.iterations for log in self.clients.logs.values()]
         self.iterations = max([*started, 0]) or self.iterations
-        yield from self.clients.rows(self._final_accuracies() if failure is None else None)
+        rows = self.clients.rows(self._final_accuracies() if failure is None else None)
+        stopped = failure is None and self._is_untrained()
+        for row in rows:
+            aggregated = row.aggregated and self._valid.get(row.iteration, True) and not stopped
+            yield replace(row, aggregated=aggregated)
         if failure is not None:
             raise failure
+
+    def _is_untrained(self) -> bool:
+        """Return whether the model is the one that the server began with, though clients learned from it."""
+        done = [each for log in self.clients.logs.values() for each in log.completed.values()]
+        learned = any(len(set(each.losses)) > 1 for each in done)
+        return self._initial is not None and learned and unchanged(digests(self._initial), digests(self.model))
 
     def _final_accuracies(self) -> Mapping[str, float]:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
-from mindfl.sim.devices import first_samples, single_device, usable_users
+from mindfl.sim.devices import ClientSamples, first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.model_options import settled
@@ -174,8 +174,8 @@ class FederatedLeNetJob:
     def train(self) -> TrainingResult:
         """Run the federated iterations, writing logs, history, picture, summary and models into the work folder.
 
-        Raises :class:`ClientError` naming the client that failed, ``KeyboardInterrupt`` after Ctrl-C; what was finished
-        by then is kept, and written up, in both cases.
+        Raises :class:`ClientError` naming the client that failed, :class:`NotAggregatedError` where every iteration
+        failed at the server, ``KeyboardInterrupt`` after Ctrl-C; what was finished by then is kept, and written up.
         """
         with self._working():
             folder = RunFolder(self.config, self._report.warning)
@@ -210,6 +210,7 @@ class FederatedLeNetJob:
             dataset = self._artefacts.dataset(inference=True)
             users = [first_samples(dataset.user(name), samples) for name in self._users(dataset)]
             self._check_training(len(users))
+            self._warn_of_untested([user.test.size for user in users], "nothing to predict")
             self._report.stage("predicting")
             if self.config.clients == "java":
                 predicted = self._labels_of_java(dataset, "inference" if samples is None else SINGLE)
@@ -267,10 +268,11 @@ class FederatedLeNetJob:
     def _materials(self) -> Materials:
         model = self._starting_model()
         dataset = self.prepare_data()
-        users = self._users(dataset)
+        samples = self._samples(dataset)
+        self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
         engine = self._engine(model) if self.config.clients == "embedded" else None
         weights = chosen_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
-        return Materials(model, weights, engine, dataset, users)
+        return Materials(model, weights, engine, dataset, samples)
 
     def _record(self, materials: Materials) -> RunRecord:
         data = fingerprint(materials.dataset, materials.users)
@@ -317,14 +319,21 @@ class FederatedLeNetJob:
         )
 
     def _users(self, dataset: Dataset) -> list[str]:
+        return [client.name for client in self._samples(dataset)]
+
+    def _samples(self, dataset: Dataset) -> list[ClientSamples]:
         usable = usable_users(dataset, self.config.client_num, self._report.warning)
-        self.clients = tuple(self._client_files(index, name) for index, name in enumerate(usable))
+        self.clients = tuple(self._client_files(index, client.name) for index, client in enumerate(usable))
         return usable
 
     def _client_files(self, index: int, name: str) -> ClientFiles:
         config = self.config
         second, log = config.client_infer_model(index), config.client_log(index)
         return ClientFiles(index, name, config.client_model(index), second, log)
+
+    def _warn_of_untested(self, sizes: Sequence[int], what: str) -> None:
+        if untested := sum(not size for size in sizes):
+            self._report.warning(f"no test data for {untested} of {len(sizes)} clients: {what}")
 
     def _title(self, materials: Materials) -> str:
         dataset, tests = materials.dataset, self.config.test_dataset
@@ -334,6 +343,8 @@ class FederatedLeNetJob:
         kind = "Java clients" if self.config.clients == "java" else "clients"
         server = ", MindSpore Federated's server" if self.config.stack == "federated" else ""
         modes = "" if self.config.domain_name else mode_words(self.config)
+        if materials.untested:
+            kind += f" ({materials.untested} without test data)"
         network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
         return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from mindfl.errors import SimulationError, TransportError
 from mindfl.protocol import CompressType, Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
+from mindfl.sim.evaluation import Evaluation
 from mindfl.sim.federation import Observer, Progress
 from mindfl.sim.history import ClientAccuracies, IterationRow
 from mindfl.sim.pool import ClientPool, Participant, now_ms
@@ -33,6 +35,7 @@ class ModelKeeper:
         self._transport = transport
         self._lock = threading.Lock()
         self._kept: tuple[int, Weights] | None = None
+        self._models: dict[int, Weights] = {}
         self._quantised = False
 
     def send(self, request: Request, now_ms: int) -> Response:
@@ -51,6 +54,13 @@ class ModelKeeper:
     def model(self) -> Weights | None:
         """The model of the latest iteration that anybody asked for."""
         return self._kept[1] if self._kept else None
+
+    def take(self, iteration: int) -> Weights | None:
+        """Return the model of ``iteration`` as it was given, and forget it and those before it."""
+        with self._lock:
+            model = self._models.get(iteration)
+            self._models = {number: kept for number, kept in self._models.items() if number > iteration}
+        return model
 
     def complete(self) -> None:
         """Fetch the kept model as it is, where it was quantised on its way."""
@@ -71,6 +81,7 @@ class ModelKeeper:
             model = received_weights(response) if newer and response.retcode == ResponseCode.SUCCEED else None
             if model:
                 self._kept = iteration, model
+                self._models[iteration] = model
                 self._quantised = response.download_compress_type == CompressType.QUANT
 
 
@@ -80,7 +91,8 @@ class JoinedFederation:
     ``rows()`` yields each iteration's row once no device is busy with it any more; ``model`` is the latest aggregated
     model; ``iterations`` are those of the server's plan, once it is known. Means are over the devices of this process:
     what others contribute is not known here. ``in_turn``: no others take part, and these are to upload in the order of
-    their numbers, for the sake of a server whose sum depends on it.
+    their numbers, for the sake of a server whose sum depends on it. ``affordable`` tells, for a number of clients that
+    took part, at which interval evaluating all of this process costs no more than they trained; None: at any.
     """
 
     resumable = False
@@ -96,7 +108,10 @@ class JoinedFederation:
         observer: Observer,
         *,
         in_turn: bool = False,
+        affordable: Callable[[int], int] | None = None,
     ) -> None:
+        self._evaluation = Evaluation(config.evaluate, config.evaluate_every or 1)
+        self._affordable = affordable if config.evaluate_every is None else None
         self._pool = pool
         self._clients = clients
         self._http = transport
@@ -199,14 +214,14 @@ class JoinedFederation:
 
     def _row(self, iteration: int, done: dict[int, IterationOutcome]) -> IterationRow:
         outcomes = [done[index] for index in sorted(done)]
+        measured, accuracies = self._measured(iteration, done)
         began, self._began = self._began, time.perf_counter()
         before, self._traffic = self._traffic, self._transport.traffic
-        self._accuracies = ClientAccuracies.of(
-            ((item.client, item.accuracy) for item in outcomes), like=self._accuracies
-        )
-        return IterationRow.measured(
+        return IterationRow.ended(
             iteration,
-            self._accuracies,
+            accuracies,
+            measured=measured,
+            aggregated=any(item.aggregated for item in outcomes),
             loss=_mean_loss(outcomes),
             clients=len(outcomes),
             samples=sum(item.data_size for item in outcomes),
@@ -214,6 +229,29 @@ class JoinedFederation:
             traffic=self._traffic - before,
             seconds=self._began - began,
         )
+
+    def _measured(self, iteration: int, done: dict[int, IterationOutcome]) -> tuple[str, ClientAccuracies]:
+        """Return whose accuracies the row holds, and these; those of all clients are of this process's only.
+
+        The server tells nobody whom it will choose, so the interval follows from how many it chose.
+        """
+        model = self._transport.take(iteration)
+        everybody = len(done) == self._clients
+        evaluation = self._evaluation
+        if evaluation.clients == "all" and not everybody and self._affordable is not None:
+            evaluation = replace(evaluation, every=self._affordable(len(done)))
+        if not evaluation.due(iteration, self.iterations):
+            return "", ClientAccuracies.of(())
+        found = {index: (outcome.client, outcome.accuracy) for index, outcome in done.items()}
+        others = [index for index in range(self._clients) if index not in done]
+        whose = "all" if everybody else evaluation.clients
+        if whose == "all" and others:
+            if model is None:
+                whose = "drawn"
+            else:
+                found.update(zip(others, self._pool.evaluate(iteration, model, others), strict=True))
+        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
+        return whose, self._accuracies
 
     def _participant(self, index: int) -> Participant:
         participant = self._pool.participant(index)

@@ -77,6 +77,18 @@ _RULES = (
         "the Java clients",
         "they show no certificate and read no revocation list",
     ),
+    _Rule(
+        ("evaluate", "evaluate_every"),
+        _java_clients,
+        "the Java clients",
+        "each evaluates in every iteration that it takes part in",
+    ),
+    _Rule(
+        ("evaluate",),
+        lambda config: _embedded_clients(config) and config.domain_name is None and config.cohort == config.client_num,
+        "this job",
+        "every client takes part in every iteration",
+    ),
     _Rule(("vocal_file", "ids_file"), lambda config: True, "image classification", "it is for texts"),
     _Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
     _Rule(

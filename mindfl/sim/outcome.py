@@ -85,9 +85,12 @@ class ResultFiles:
         return trained
 
     def write(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
-        """Write up ``result``, whose weights go into copies of ``model``'s file."""
+        """Write up ``result``, whose weights go into copies of ``model``'s file if they are trained."""
         write_atomic(self.summary, result.summary() + "\n")
         if not len(result.history):
+            return
+        if not result.history.aggregated:
+            result.plot(self.picture)
             return
         trained = model.patched(result.weights)
         write_atomic(self.trained, trained)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import interrupt_held_back
+from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ _CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "
 _TITLE_WIDTH = 90
 
 
-def plot_history(history: History, path: PathLike, *, title: str, published: Published | None = None) -> None:
-    """Draw ``history`` as a PNG, beside a published curve where there is one.
+def plot_history(
+    history: History, path: PathLike, *, title: str, published: Published | None = None, untested: int = 0
+) -> None:
+    """Draw ``history`` as a PNG, beside a published curve where there is one; ``untested`` clients have no test data.
 
+    Iterations that were not evaluated have no point on the curves. What was measured stands above them.
     Raises :class:`StorageError` where it cannot be written.
     """
     load_matplotlib()
@@ -33,19 +37,25 @@ def plot_history(history: History, path: PathLike, *, title: str, published: Pub
     figure = Figure(figsize=(8, 5 if published is None else 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    iterations = history.column("iteration")
-    marker = "o" if len(iterations) <= 30 else ""
+    rows = history.evaluated
+    iterations = [row.iteration for row in rows]
+    marker = "o" if len(rows) <= 30 else ""
     for name, label, colour in _CURVES:
-        values = history.column(name)
+        values = [getattr(row, name) for row in rows]
         last = f"  {values[-1]:.3f}" if values else ""
         axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
+    whom, when = measured_clients(history, untested=untested), measured_iterations(history)
     axes.set(xlabel="iteration", ylabel="accuracy on the clients' test data", ylim=(0, 1.01))
+    if len(history):
+        title = f"{title}\naccuracy of {whom}" + f", after {when}" * bool(rows)
+        if history.aggregated < len(history):
+            title += f"\n{history.aggregated} of {len(history)} iterations were aggregated"
+        axes.set_xlim(*_limits(history))
     axes.set_title("\n".join(fill(line, _TITLE_WIDTH) for line in title.split("\n")), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(x=0.5 if len(iterations) == 1 else 0.02)
     axes.grid(alpha=0.3)
-    if published is not None and iterations:
-        _draw_published(axes, published, len(iterations))
+    if published is not None and len(history):
+        _draw_published(axes, published, len(history))
         figure.legend(loc="outside lower center", ncols=2)
     else:
         axes.legend(loc="best")
@@ -55,6 +65,13 @@ def plot_history(history: History, path: PathLike, *, title: str, published: Pub
     # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
     del figure, axes
     gc.collect()
+
+
+def _limits(history: History) -> tuple[float, float]:
+    """Return where the axis of iterations begins and ends."""
+    first, last = history[0].iteration, history[-1].iteration
+    margin = 0.02 * (last - first) or 0.5
+    return first - margin, last + margin
 
 
 def _draw_published(axes: Any, published: Published, iterations: int) -> None:

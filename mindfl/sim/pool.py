@@ -27,11 +27,11 @@ from mindfl.client import (
 )
 from mindfl.client.encoding import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
-from mindfl.errors import SimulationError
+from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
 from mindfl.privacy import seeded_bytes
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
-from mindfl.sim.engines import Engine
+from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.modes import mode_settings
 from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
@@ -45,6 +45,8 @@ PATIENT_RESTARTS = 1000
 #: MindSpore Federated's server tells a client that asks a moment too early, between two iterations, to come back when
 #: its windows are over: hours for a simulation
 LONGEST_WAIT_FOR_FEDERATED = 5_000
+#: a client and its accuracy, None where it has no test data
+NamedAccuracy = tuple[str, float | None]
 
 
 Memory: TypeAlias = Mapping[str, Any]
@@ -79,9 +81,11 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
         eval_data=f"{user.name}_test",
         poll_ms=POLL_MS,
         poll_limit_ms=NO_WINDOW,
+        evaluate_every=config.evaluate_every or 1,
     )
     if config.domain_name is None:
-        return settings
+        # Nobody reads the accuracy in an upload to the embedded server, which itself knows what it aggregated.
+        return replace(settings, evaluate_received=settings.evaluate_every == 1, compare_models=False)
     poll_ms = max(200, 2 * config.client_num)
     longest_ms = LONGEST_WAIT_FOR_FEDERATED if config.stack == "federated" else settings.longest_wait_ms
     return replace(
@@ -112,7 +116,8 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
 @dataclass(frozen=True)
 class ClientResult:
     """What a client did in an iteration: mean loss of its last local epoch, training steps, and its accuracy 0..1 with
-    the aggregated model (None without test data). ``memory`` is what it keeps for its next iteration."""
+    the aggregated model (None without test data, or where it was not evaluated). ``memory`` is what it keeps for its
+    next iteration."""
 
     name: str
     loss: float
@@ -234,6 +239,31 @@ class ClientPool:
         while waiting := [index for index in indices if self._participants[index].outcome is None]:
             self._advance(waiting, transport, report, after_ms=POLL_MS)
         return [self._participants[index].result() for index in indices]
+
+    def evaluate(self, iteration: int, model: Weights, indices: Sequence[int]) -> list[NamedAccuracy]:
+        """Return the accuracy 0..1 of ``model``, that of ``iteration``, on these devices' test data; None without any.
+
+        The devices need not have begun, and know nothing of it.
+        """
+
+        def accuracy(index: int) -> NamedAccuracy:
+            name = self._clients[index]
+            try:
+                return name, self._accuracy(name, model)
+            except InterruptedRunError:
+                raise
+            except MindflError as error:
+                raise ClientError(name, iteration, str(error), hint=error.hint) from error
+
+        return list(self._threads.map(accuracy, indices))
+
+    def _accuracy(self, name: str, model: Weights) -> float | None:
+        trainer = self._engine.trainer(self._dataset.user(name), self._stop)
+        trainer.check_stop()
+        if not trainer.eval_size:
+            return None
+        trainer.load(model)
+        return trainer.evaluate()
 
     def _advance(
         self,

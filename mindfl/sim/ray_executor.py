@@ -9,7 +9,6 @@ its sum was absorbed has its share trained elsewhere; afterwards only the evalua
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +24,8 @@ from mindfl.protocol.encryption import DP
 from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine, Weights
-from mindfl.sim.executors import Report
-from mindfl.sim.pool import ClientPool, ClientResult, Memories, now_ms, server_settings
+from mindfl.sim.executors import Report, given_model
+from mindfl.sim.pool import ClientPool, ClientResult, Memories, NamedAccuracy, now_ms, server_settings
 
 Share = tuple[int, ...]
 #: seconds until a cluster's address counts as unreachable
@@ -83,7 +82,11 @@ class Node:
         edge.publish(model, now_ms())
         return self._pool.end_iteration(share, transport), transport.traffic - before
 
-    def evaluate(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
+    def evaluate(self, iteration: int, model: Weights, share: Share) -> list[NamedAccuracy]:
+        """Evaluate the new model for clients that take no part in the iteration."""
+        return self._pool.evaluate(iteration, model, share)
+
+    def end_for_lost(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost."""
         if self._config.encrypt_type == DP:
             raise SimulationError(
@@ -91,12 +94,8 @@ class Node:
                 hint="--resume goes on from the last iteration that ended",
             )
         results = []
-        for index in share:
-            name = self._setup.clients[index]
-            trainer = self._engine.trainer(self._dataset.user(name), threading.Event())
-            trainer.load(model)
-            accuracy = trainer.evaluate() if trainer.eval_size else None
-            steps = -(-trainer.train_size // trainer.batch_size) * self._config.epochs
+        for name, accuracy in self._pool.evaluate(part.iteration, model, share):
+            steps = -(-self._dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
             results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy))
         return results
 
@@ -145,7 +144,17 @@ class RayExecutor:
             self._traffic += traffic
             parts[share] = (node, part)
             report(len(share), loss)
-        return self._evaluated(indices, parts)
+        return self._ended(iteration, indices, parts)
+
+    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
+        """Evaluate on all nodes what the clients would get from the coordinator."""
+        model = self._ray.put(dict(given_model(self._coordinator, iteration)))
+        found: dict[int, NamedAccuracy] = {}
+        for share, _, accuracies in self._on_nodes(
+            self._shares(indices), lambda node, share: self._nodes[node].evaluate.remote(iteration, model, share)
+        ):
+            found.update(zip(share, accuracies, strict=True))
+        return [found[index] for index in indices]
 
     def finish(self) -> None:
         """Let the clients end their jobs."""
@@ -166,13 +175,17 @@ class RayExecutor:
         actor = self._ray.remote(Node).options(num_cpus=threads, scheduling_strategy=placed, max_restarts=0)
         return actor.remote(setup, threads)
 
-    def _evaluated(self, indices: Sequence[int], parts: Mapping[Share, tuple[str, Part]]) -> list[ClientResult]:
+    def _ended(
+        self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, Part]]
+    ) -> list[ClientResult]:
         model = self._ray.put(dict(self._coordinator.model))
 
         def ask(node: str, share: Share) -> Any:
             home, part = parts[share]
             worker = self._nodes[node]
-            return worker.end.remote(model, share) if node == home else worker.evaluate.remote(model, share, part)
+            if node == home:
+                return worker.end.remote(model, share)
+            return worker.end_for_lost.remote(dict(given_model(self._coordinator, iteration)), share, part)
 
         found: dict[int, ClientResult] = {}
         homes = {share: home for share, (home, _) in parts.items()}

@@ -9,9 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.errors import NotAggregatedError
 from mindfl.files import PathLike
+from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
+
+
+def aggregated_words(history: History) -> str:
+    """Return in words how many iterations aggregated something."""
+    done, aggregated = len(history), history.aggregated
+    if aggregated:
+        return f"{aggregated} of {done} iterations were aggregated; the others failed at the server"
+    return f"none of {done} iterations was aggregated: the model is the one that training began with"
 
 
 def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
@@ -28,7 +38,8 @@ class TrainingResult:
     """History and final weights (flat float32 by name, convolutions KHWC) of a job; ``title`` names job and data.
 
     ``privacy`` says what the iterations cost in privacy; empty where that is not counted.
-    ``iterations`` is how many were asked for: ``history`` is shorter where the run was interrupted.
+    ``iterations`` is how many were asked for: ``history`` is shorter where the run was interrupted. ``untested`` is the
+    number of clients that have no test data.
     """
 
     title: str
@@ -36,6 +47,7 @@ class TrainingResult:
     history: History
     weights: Mapping[str, NDArray[np.float32]]
     privacy: str = ""
+    untested: int = 0
 
     @property
     def hash(self) -> str:
@@ -44,7 +56,12 @@ class TrainingResult:
 
     def plot(self, path: PathLike) -> None:
         """Draw AVG, TOP5 and LOW5 over the iterations as a PNG."""
-        plot_history(self.history, path, title=self.title)
+        plot_history(self.history, path, title=self.title, untested=self.untested)
+
+    def check(self, hint: str = "") -> None:
+        """Raise :class:`NotAggregatedError`, with ``hint``, where no iteration aggregated anything."""
+        if len(self.history) and not self.history.aggregated:
+            raise NotAggregatedError(aggregated_words(self.history), hint=hint)
 
     def summary(self) -> str:
         """Return a few lines: what ran, final accuracies, speed, and the hash of the weights."""
@@ -52,16 +69,33 @@ class TrainingResult:
         lines = [self.title]
         if done < self.iterations:
             lines.append(f"interrupted after {done} of {self.iterations} iterations")
+        if self.history.aggregated < done:
+            lines.append(aggregated_words(self.history))
         if done:
-            first, last = self.history[0], self.history[-1]
+            last = self.history[-1]
             seconds = sum(self.history.column("seconds"))
             steps = sum(self.history.column("steps"))
             lines += [
                 f"{done} iteration{'s' * (done > 1)} of {last.clients} clients, {steps:,} steps in {seconds:.1f} s"
                 f" ({steps / seconds if seconds else 0:,.0f} steps/s)",
-                f"AVG {last.avg:.4f}  TOP5 {last.top5:.4f}  LOW5 {last.low5:.4f}  loss {last.loss:.4f}"
-                f"  (after the first iteration: AVG {first.avg:.4f})",
+                *self._accuracies(),
             ]
         lines += filter(None, [self.privacy])
         lines.append(f"weights sha256 {self.hash}")
         return "\n".join(lines)
+
+    def _accuracies(self) -> list[str]:
+        """Return the accuracies of the latest model that was evaluated, and whose they are."""
+        loss = f"loss {self.history[-1].loss:.4f}"
+        whom, when = measured_clients(self.history, untested=self.untested), measured_iterations(self.history)
+        rows = self.history.evaluated
+        if not rows:
+            return [f"{loss}; accuracy of {whom}"]
+        first, last = rows[0], rows[-1]
+        begun = "the first iteration" if first is self.history[0] else f"iteration {first.iteration}"
+        ended = "" if last is self.history[-1] else f"after iteration {last.iteration}: "
+        return [
+            f"{ended}AVG {last.avg:.4f}  TOP5 {last.top5:.4f}  LOW5 {last.low5:.4f}  {loss}"
+            f"  (after {begun}: AVG {first.avg:.4f})",
+            f"accuracy of {whom}, after {when}",
+        ]

@@ -13,7 +13,9 @@ from mindfl.lite import LiteModel
 from mindfl.protocol.encryption import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.config import JobConfig
+from mindfl.sim.devices import ClientSamples
 from mindfl.sim.engines import Engine, Weights
+from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.federation import Federation
 from mindfl.sim.history import IterationRow
@@ -57,7 +59,8 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Materials:
-    """What a training needs besides its settings. ``weights`` of the model are what the server begins with.
+    """What a training needs besides its settings. ``weights`` of the model are what the server begins with, ``samples``
+    the clients that take part.
 
     ``start`` is the state to go on from; None: at the first iteration. ``engine`` makes the trainers of embedded
     clients; Java clients need none.
@@ -67,8 +70,18 @@ class Materials:
     weights: Weights
     engine: Engine | None
     dataset: Dataset
-    users: Sequence[str]
+    samples: Sequence[ClientSamples]
     start: RunState | None = None
+
+    @property
+    def untested(self) -> int:
+        """The number of clients without test data."""
+        return sum(not client.test for client in self.samples)
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The clients' names."""
+        return tuple(client.name for client in self.samples)
 
 
 class Stack:
@@ -89,7 +102,7 @@ class Stack:
     def run(self, materials: Materials, iterations: int) -> Run:
         """Return the training of ``materials``, with a server of its own where the job has none elsewhere."""
         self.close()
-        config, clients = self._config.derived(iterations=iterations), len(materials.users)
+        config, clients = self._config.derived(iterations=iterations), len(materials.samples)
         if config.stack == "federated" and config.domain_name is None:
             config = self._start_real_server(config, materials.weights, clients)
         if config.clients == "java":
@@ -105,7 +118,10 @@ class Stack:
                 transport,
                 self._report.progress,
                 in_turn=self._joined is not None,
+                affordable=lambda cohort: _affordable_every(config, materials, cohort),
             )
+        if config.evaluate_every is None and config.evaluate == "all":
+            config = config.derived(evaluate_every=_affordable_every(config, materials, config.cohort))
         executor = self._executor(config, materials)
         return Federation(config, materials.weights, clients, executor, self._report.progress, materials.start)
 
@@ -173,8 +189,13 @@ class Stack:
         from mindfl.sim.processes import ProcessRegistry
 
         model = None
+        valid: dict[int, bool] = {}
         if config.domain_name is None:
-            coordinator = Coordinator(server_settings(config, len(materials.users)), materials.weights)
+            coordinator = Coordinator(
+                server_settings(config, len(materials.users)),
+                materials.weights,
+                on_iteration_end=lambda record: valid.update({record.iteration: record.valid}),
+            )
             self.server, model = coordinator, lambda: coordinator.model
             config = self._serve(coordinator)
         return JavaRun(
@@ -185,6 +206,8 @@ class Stack:
             observer=self._report.progress,
             warn=self._report.warning,
             model=model,
+            valid=valid,
+            initial=None if self._joined is None else materials.weights,
         )
 
     def _executor(self, config: JobConfig, materials: Materials) -> Callable[[Coordinator], Executor]:
@@ -211,3 +234,8 @@ class Stack:
             self._report.warning(text.removeprefix("warning: "))
         else:
             self._report.stage(text)
+
+
+def _affordable_every(config: JobConfig, materials: Materials, cohort: int) -> int:
+    sizes = [(client.train, client.test) for client in materials.samples]
+    return affordable_every(sizes, batch_size=config.network.batch_size, epochs=config.epochs, cohort=cohort)

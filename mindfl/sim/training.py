@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 
+from mindfl.client.comparison import LIKELY_REASON
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles, IterationRow
 from mindfl.sim.outcome import ResultFiles
@@ -50,10 +51,14 @@ class Training:
         self._history = History(beginning.rows)
         self._spending = Spending(config, len(materials.users))
         self._drawn = time.monotonic()
+        self._failure_told = False
         self._best = max((row.avg for row in beginning.rows if not math.isnan(row.avg)), default=-math.inf)
 
     def run(self, start: Callable[[Materials, int], Run]) -> TrainingResult:
-        """Train to the end, and write up what was finished, however the run ends."""
+        """Train to the end, and write up what was finished, however the run ends.
+
+        Raises :class:`NotAggregatedError` where every iteration failed at the server.
+        """
         load_matplotlib()  # so that Ctrl-C in the first iteration need not wait for it
         self._rows.begin(self._history)
         for note in self._spending.notes():
@@ -71,7 +76,9 @@ class Training:
             with suppress(Exception):
                 self._write_up(self._result(run.iterations, run))
             raise
-        return self._write_up(self._result(run.iterations, run))
+        result = self._write_up(self._result(run.iterations, run))
+        result.check(hint=LIKELY_REASON)
+        return result
 
     def _announcement(self) -> str:
         text = f"training {len(self._materials.users)} clients"
@@ -85,13 +92,14 @@ class Training:
                 self._history.append(row)
                 self._keep(run, row)
                 self._report.row(row)
+                self._warn_of_failure(row)
                 if warning := self._spending.warning(row.iteration):
                     self._report.warning(warning)
                 self._draw(run)
 
     def _keep(self, run: Run, row: IterationRow) -> None:
         """Keep the state and the models of the iteration that ended, so that a killed run loses none."""
-        if not run.stepwise:
+        if not run.stepwise or not self._history.aggregated:
             return
         if run.resumable:
             self._folder.save(RunState(row.iteration, run.model, run.values))
@@ -103,6 +111,13 @@ class Training:
             self._best = row.avg
             self._files.write_best(content, row.iteration, row.avg)
 
+    def _warn_of_failure(self, row: IterationRow) -> None:
+        if not row.aggregated and not self._failure_told:
+            self._failure_told = True
+            self._report.warning(
+                f"iteration {row.iteration} failed: its model is the one that it began with; {LIKELY_REASON}"
+            )
+
     def _draw(self, run: Run) -> None:
         """Draw the figure during the run, so that it can be watched, and Ctrl-C need not wait for matplotlib."""
         if time.monotonic() - self._drawn >= PICTURE_INTERVAL:
@@ -112,7 +127,7 @@ class Training:
     def _result(self, iterations: int, source: Run | RunState) -> TrainingResult:
         weights = source.weights if isinstance(source, RunState) else source.model
         privacy = self._spending.summary(len(self._history))
-        return TrainingResult(self._title, iterations, self._history, weights, privacy)
+        return TrainingResult(self._title, iterations, self._history, weights, privacy, self._materials.untested)
 
     def _write_up(self, result: TrainingResult) -> TrainingResult:
         self._files.write(self._materials.model, result, len(self._materials.users))

@@ -86,6 +86,16 @@ def test_train(mindfl, job: list[str], serve, model: Path, writers: Path, tmp_pa
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_job_in_which_nothing_was_aggregated(mindfl, job: list[str], serve, model: Path) -> None:
+    start = model.read_bytes()
+    windows = {"start_fl_job_time_window": 300, "update_model_time_window": 300, "global_iteration_time_window": 600}
+    with serve(start_fl_job_threshold=2, **windows) as server:
+        outcome = mindfl(*job, "--domain_name", server.url)
+    assert (outcome.code, outcome.out) == (62, "")
+    assert "none of 2 iterations was aggregated" in outcome.err and "[E-NOT-AGGREGATED]" in outcome.err
+    assert "the model file is as before" in outcome.err and model.read_bytes() == start
+
+
 def test_two_clients_in_processes_of_their_own(job: list[str], serve, model: Path, tmp_path: Path) -> None:
     with serve(start_fl_job_threshold=2) as server:
         processes = []

@@ -60,7 +60,8 @@ WAITING = ResponseGetModel(retcode=201, reason="not ready", iteration=1)
 
 
 def ready(iteration):
-    return ResponseGetModel(retcode=200, reason="ok", iteration=iteration + 1, feature_map=MODEL)
+    aggregated = {name: values + np.float32(1) for name, values in MODEL.items()}
+    return ResponseGetModel(retcode=200, reason="ok", iteration=iteration + 1, feature_map=aggregated)
 
 
 class Script:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindfl.data import check_dataset, convert_dataset, open_dataset
+from mindfl.data import check_dataset, convert_dataset, inspect_dataset, open_dataset
 from mindfl.data.pixels import float_to_grey, grey_to_float
 from mindfl.data.samples import Samples, check_name, natural_key
 from mindfl.data.writer import write_dataset
@@ -183,11 +183,22 @@ def _manifest_of_the_future(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
 
 
-def _empty_test_part(folder: Path) -> None:
+def _emptied_test_part(folder: Path) -> None:
     (folder / "manifest.json").unlink()
     for what in ("data", "label"):
-        (folder / f"b_bn_1_test_{what}.bin").unlink()
-        (folder / f"b_bn_0_test_{what}.bin").touch()
+        os.truncate(folder / f"b_bn_1_test_{what}.bin", 0)
+
+
+def _empty_train_part(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    for what in ("data", "label"):
+        (folder / f"b_bn_2_train_{what}.bin").unlink()
+        (folder / f"b_bn_0_train_{what}.bin").touch()
+
+
+def _misspelled_test_part(folder: Path) -> None:
+    for what in ("data", "label"):
+        (folder / f"b_bn_1_test_{what}.bin").rename(folder / f"b_bn_1_tset_{what}.bin")
 
 
 def _image_file_is_folder(folder: Path) -> None:
@@ -207,7 +218,9 @@ BREAKAGES = {
     _manifest_random: "not valid JSON",
     _manifest_other_count: "says 9 train samples, but 4 are stored",
     _manifest_of_the_future: "version 2",
-    _empty_test_part: "has no test samples",
+    _emptied_test_part: "0 test samples do not make the 1 batches",
+    _empty_train_part: "has no train samples",
+    _misspelled_test_part: "no files b_bn_<batches>_test_data.bin",
     _image_file_is_folder: "user b",
 }
 
@@ -231,22 +244,50 @@ def test_only_visible_folders_are_users_of_bins(make_dataset: MakeDataset) -> No
     assert open_dataset(root).users == ("a",)
 
 
-@pytest.mark.parametrize(("train", "test", "missing"), [(0, 4, "train"), (4, 0, "test")])
-def test_a_user_without_one_part_is_named_and_stops_no_other(
-    train: int, test: int, missing: str, make_dataset: MakeDataset
-) -> None:
+def test_a_user_without_train_samples_is_named_and_stops_no_other(make_dataset: MakeDataset) -> None:
     root = make_dataset("compact", {"a": (3, 1), "b": (2, 2)})
     index = json.loads((root / "index.json").read_text("utf-8"))
     assert index["users"][1] == {"name": "b", "train": 2, "test": 2}
-    index["users"][1] = {"name": "b", "train": train, "test": test}
+    index["users"][1] = {"name": "b", "train": 0, "test": 4}
     (root / "index.json").write_text(json.dumps(index), "utf-8")
     (problem,) = check_dataset(open_dataset(root))
-    assert str(problem) == f"user b has no {missing} samples in {root / 'index.json'}"
+    assert str(problem) == f"user b has no train samples in {root / 'index.json'}"
 
 
 def test_the_index_is_readable_text(make_dataset: MakeDataset) -> None:
     root = make_dataset("compact", {"schön 状态": (1, 1)})
     assert '"name": "schön 状态"' in (root / "index.json").read_bytes().decode("utf-8")
+
+
+def _without_test_bins(folder: Path) -> None:
+    for path in folder.glob("*_test_*.bin"):
+        path.unlink()
+
+
+def _with_empty_test_bins(folder: Path) -> None:
+    """As the tutorial's own script leaves most users, which drops what does not fill a batch."""
+    _without_test_bins(folder)
+    for what in ("data", "label"):
+        (folder / f"{folder.name}_bn_0_test_{what}.bin").touch()
+
+
+@pytest.mark.parametrize("change", [_without_test_bins, _with_empty_test_bins])
+def test_users_without_test_data(change: Callable[[Path], None], make_dataset: MakeDataset, tmp_path: Path) -> None:
+    root = make_dataset("bin", {"a": (3, 1), "b": (4, 1)}, batch_size=2)
+    for user in ("a", "b"):
+        (root / user / "manifest.json").unlink()
+    change(root / "b")
+    assert list(check_dataset(open_dataset(root))) == []
+    for form, name in (("compact", "one"), ("bin", "two"), ("compact", "three")):
+        report = convert_dataset(root, tmp_path / name, format=form, batch_size=2, progress=False)
+        assert (report.users, report.untested, report.problems) == (2, 1, ())
+        root = report.output
+        user = open_dataset(root).user("b")
+        assert (user.train.size, user.test.size, user.test.labels.size) == (4, 0, 0)
+        assert user.test.pixels.shape[0] == 0 and user.test.images().shape == (0, 32, 32, 3)
+        assert user.test.grey().shape == (0, 32, 32)
+    summary = inspect_dataset(root)
+    assert (summary.users, summary.untested, summary.problems) == (2, 1, [])
 
 
 def test_file_cut_after_opening_is_noticed(make_dataset: MakeDataset) -> None:
@@ -397,7 +438,6 @@ def test_names_have_one_to_two_hundred_bytes(name: str, good: bool) -> None:
     ("name", "train", "test", "message"),
     [
         ("ok", 0, 1, "no train samples"),
-        ("ok", 1, 0, "no test samples"),
         ("../up", 1, 1, "cannot name a folder"),
         ("", 1, 1, "cannot name a folder"),
         ("a\nb", 1, 1, "cannot name a folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (lambda user: (user / "train/0/a.png").write_bytes((user / "train/0/a.png").read_bytes()[:45]), "a.png"),
     "folder": (lambda user: (user / "train/0/x.png").mkdir(), "x.png"),
     "label": (lambda user: picture(user / "train/62/x.png"), "not named by a class"),
-    "no test": (lambda user: (user / "test/36/c.png").unlink(), "has no images"),
+    "no train": (lambda user: shutil.rmtree(user / "train"), "has no folder"),
     "no part": (lambda user: (user / "test").rename(user / "tset"), "has no folder"),
 }
 
@@ -101,6 +102,24 @@ def test_a_broken_user_is_named_and_the_others_are_kept(kind: str, folders: Path
     assert report.users == 1 and len(report.problems) == 1
     assert "user u2" in report.problems[0] and message in report.problems[0]
     assert open_dataset(report.output).users == ("u10",)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda user: (user / "test/36/c.png").unlink(),
+        lambda user: shutil.rmtree(user / "test/36"),
+        lambda user: shutil.rmtree(user / "test"),
+    ],
+    ids=["no image", "no class", "no folder"],
+)
+@pytest.mark.parametrize("format", ["bin", "compact"])
+def test_a_user_without_test_images_is_kept(damage: Callable[[Path], object], format: str, folders: Path) -> None:
+    damage(folders / "u2")
+    report = convert(folders, format=format)
+    assert (report.users, report.untested, report.problems) == (2, 1, ())
+    user = open_dataset(report.output).user("u2")
+    assert (user.train.size, user.test.size) == (2, 0)
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:

@@ -148,19 +148,28 @@ def test_a_user_in_two_shards_is_left_out(tmp_path: Path) -> None:
     assert "a.json" in report.problems[0] and "b.json" in report.problems[0]
 
 
-def test_users_without_one_part_are_left_out(tmp_path: Path) -> None:
+def test_users_without_test_samples_are_kept_and_those_without_train_samples_left_out(tmp_path: Path) -> None:
     write(tmp_path / "in/train/a.json", shard({"f1": entry(3), "f2": entry(3)}))
     write(tmp_path / "in/test/a.json", shard({"f1": entry(1), "f3": entry(1)}))
     report = convert(tmp_path / "in", tmp_path / "out")
-    assert report.users == 1
-    starts = [problem.split(" (")[0] for problem in report.problems]
-    assert starts == ["user f2 has no test samples", "user f3 has no train samples"] and "-t user" in report.problems[0]
+    assert (report.users, report.untested, report.test_samples) == (2, 1, 1)
+    (problem,) = report.problems
+    assert problem.startswith("user f3 has no train samples (") and "-t user" in problem
+    kept = open_dataset(tmp_path / "out").user("f2")
+    assert (kept.train.size, kept.test.size) == (3, 0)
 
 
-def test_a_single_sample_cannot_be_split(tmp_path: Path) -> None:
+def test_an_empty_test_entry(tmp_path: Path) -> None:
+    write(tmp_path / "in/train/a.json", shard({"f1": entry(3)}))
+    write(tmp_path / "in/test/a.json", shard({"f1": {"x": [], "y": []}}))
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert (report.users, report.untested, report.problems) == (1, 1, ())
+
+
+def test_a_single_sample_is_for_training(tmp_path: Path) -> None:
     write(tmp_path / "in/a.json", shard({"f1": entry(1), "f2": entry(2)}))
     report = convert(tmp_path / "in", tmp_path / "out")
-    assert report.users == 1 and report.problems[0].startswith("user f1 has no train samples")
+    assert (report.users, report.untested, report.train_samples, report.test_samples) == (2, 1, 2, 1)
 
 
 def test_names_that_no_folder_can_have(tmp_path: Path) -> None:

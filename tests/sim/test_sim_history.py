@@ -55,7 +55,20 @@ def test_both_files_hold_the_rows(files: HistoryFiles) -> None:
     # The columns and their order are promised to users.
     assert " ".join(table[0]) == (
         "iteration avg top5 low5 loss clients samples bytes_down bytes_up steps steps_per_s seconds epsilon"
+        " evaluated measured aggregated"
     )
+
+
+def test_history_of_the_first_release(tmp_path: Path) -> None:
+    line = (
+        '{"iteration": 1, "avg": 0.5, "top5": 0.5, "low5": 0.5, "loss": 4.0, "clients": 2, "samples": 381,'
+        ' "bytes_down": 1416448, "bytes_up": 708224, "steps": 26, "steps_per_s": 24.4, "seconds": 1.068,'
+        ' "epsilon": null, "accuracies": {"f1": 0.25, "f2": 0.75}}\n'
+    )
+    (tmp_path / "history.jsonl").write_text(line)
+    (row,) = History.load(tmp_path / "history.jsonl")
+    assert (row.evaluated, row.measured) == (2, "drawn"), "it evaluated those that took part"
+    assert row.aggregated
 
 
 def test_beginning_again_forgets_the_earlier_run(files: HistoryFiles) -> None:
@@ -161,9 +174,10 @@ class TestClientAccuracies:
 
 
 def measured(accuracies: ClientAccuracies, steps: int, seconds: float) -> IterationRow:
-    return IterationRow.measured(
+    return IterationRow.ended(
         3,
         accuracies,
+        measured="all",
         loss=1.5,
         clients=4,
         samples=100,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindfl.errors import OptionError, SimulationError, TransportError
+from mindfl.errors import NotAggregatedError, OptionError, SimulationError, TransportError
 from mindfl.lite import LiteModel
 from mindfl.protocol import RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
@@ -22,8 +22,11 @@ from mindfl.server.certificates import make_certificates, revoke
 from mindfl.server.http import BackgroundServer
 from mindfl.server.tls import ServerTls, load_tls
 from mindfl.sim import History, weight_hash
+from mindfl.sim.engines import LiteEngine
+from mindfl.sim.evaluation import affordable_every
 
 Served = Callable[..., Any]
+SHORT = {"start_fl_job_time_window": 300, "update_model_time_window": 300, "global_iteration_time_window": 600}
 
 
 @pytest.fixture
@@ -95,6 +98,47 @@ class TestJoining:
         assert [(row.iteration, row.clients) for row in result.history] == [(1, 2), (2, 2), (3, 2)]
         assert [record.valid for record in server.records] == [True] * 3
         assert result.hash == weight_hash(server.records[-1].model)
+
+    @pytest.mark.parametrize(("whose", "evaluated"), [("all", 5), ("drawn", 2)])
+    def test_clients_that_the_server_did_not_choose_are_evaluated_too(
+        self, make_job, served: Served, whose: str, evaluated: int
+    ) -> None:
+        with served(start_fl_job_threshold=2, fl_iteration_num=2) as server:
+            job = make_job(domain_name=server.url, client_num=5, evaluate=whose, evaluate_every=1)
+            result = job.run()
+        assert [(row.clients, row.evaluated, row.measured) for row in result.history] == [(2, evaluated, whose)] * 2
+        trained = LiteEngine(LiteModel.load(job.trained_model_path))
+        for user in job.prepare_data():
+            expected = trained.trainer(user, threading.Event())
+            expected.load(result.weights)
+            accuracy = result.history[-1].accuracies.get(user.name, None if whose == "drawn" else -1.0)
+            assert accuracy in (None, expected.evaluate())
+
+    def test_automatic_intervals_follow_from_how_many_the_server_chose(self, make_job, served: Served) -> None:
+        with served(start_fl_job_threshold=1, fl_iteration_num=3, client_epoch_num=1) as server:
+            job = make_job(domain_name=server.url, client_num=5, epochs=1)
+            result = job.run()
+        sizes = [(user.train.size, user.test.size) for user in job.prepare_data()]
+        every = affordable_every(sizes, batch_size=32, epochs=1, cohort=1)
+        assert [row.evaluated for row in result.history] == [
+            5 if number % every == 0 or number == 3 else 0 for number in (1, 2, 3)
+        ]
+
+    def test_a_threshold_above_the_number_of_devices_is_no_success(
+        self, make_job, served: Served, recorder: Any, tmp_path: Path
+    ) -> None:
+        with served(start_fl_job_threshold=5, fl_iteration_num=2, client_epoch_num=1, **SHORT) as server:
+            job = make_job(domain_name=server.url, reporter=recorder)
+            with pytest.raises(NotAggregatedError, match="none of 2 iterations was aggregated") as caught:
+                job.run()
+        assert [record.valid for record in server.records] == [False, False]
+        assert "start_fl_job_threshold is likely above" in caught.value.hint
+        assert (caught.value.code, caught.value.exit_code) == ("E-NOT-AGGREGATED", 62)
+        assert [row.aggregated for row in History.load(tmp_path / "run" / "history.jsonl")] == [False, False]
+        assert sum("start_fl_job_threshold" in text for text in recorder.warnings) == 1
+        assert "none of 2 iterations was aggregated" in (tmp_path / "run" / "summary.txt").read_text()
+        assert (tmp_path / "run" / "accuracy.png").exists()
+        assert job.result is None and not Path(job.trained_model_path).exists(), "nothing was trained"
 
     def test_two_simulations_share_a_job(self, make_job, served: Served, tmp_path: Path) -> None:
         results: dict[int, Any] = {}

@@ -80,6 +80,18 @@ def test_a_node_lost_in_mid_iteration_changes_nothing(cluster: Any, data: Path, 
     assert [row.clients for row in result.history] == [CLIENTS, CLIENTS]
 
 
+@pytest.mark.parametrize("download", ["NO_COMPRESS", "QUANT"])
+def test_clients_that_were_not_drawn_are_evaluated_as_in_a_local_run(
+    cluster: Any, data: Path, work: Any, download: str
+) -> None:
+    settings = {"train_dataset": data, "clients_per_iteration": 2, "download_compress_type": download}
+    local = work("local", **settings).run()
+    spread = work("ray", **settings, executor="ray", ray_address=cluster.address).run()
+    assert spread.hash == local.hash
+    assert [row.evaluated for row in spread.history] == [CLIENTS, CLIENTS]
+    assert [row.accuracies for row in spread.history] == [dict(row.accuracies) for row in local.history]
+
+
 def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
     from mindfl.lite import LiteModel
     from mindfl.server import Coordinator

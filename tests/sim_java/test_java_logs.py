@@ -105,6 +105,28 @@ class TestRecorded:
         assert (first.bytes_up, first.bytes_down) == (2 * FEATURES, 4 * FEATURES)
         assert first.seconds == pytest.approx(10.3, abs=0.1) and first.steps_per_s == pytest.approx(0.3)
 
+    @pytest.mark.parametrize(
+        ("losses", "final", "aggregated"),
+        [
+            ([("4.5", "4.25")] * 2, 0.5, [False, False]),
+            ([("4.5", "4.25")] * 2, 0.75, [False, True]),
+            ([("4.5", "4.25"), ("3.5", "3.25")], 0.5, [True, True]),
+            ([("4.5", "4.5")] * 2, 0.5, [True, True]),
+        ],
+        ids=["failed", "failed-then-counted", "counted", "constant-losses"],
+    )
+    def test_iterations_that_repeat_what_the_one_before_did(
+        self, losses: list[tuple[str, str]], final: float, aggregated: list[bool]
+    ) -> None:
+        text = "".join(
+            iteration(number, 2, loss=first)
+            + record(f"----------epoch:1,average loss:{second}----------")
+            + total(number)
+            for number, (first, second) in enumerate(losses, 1)
+        )
+        rows = history_rows({"f0": read(text.encode())}, {"f0": final})
+        assert [row.aggregated for row in rows] == aggregated
+
     def test_without_evaluation_data(self) -> None:
         (row,) = history_rows({"client": read(golden("train_no_eval"))})
         assert math.isnan(row.avg) and row.accuracies == {} and row.loss == pytest.approx(4.115)

@@ -26,7 +26,7 @@ from mindfl.sim.java.jars import check_jars
 from mindfl.sim.java.judgement import judge
 from mindfl.sim.java.log import JavaLog
 from mindfl.sim.java.rows import history_rows, mean_loss
-from mindfl.sim.java.settings import INFERENCE, TRAIN, JavaSettings
+from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings
 from mindfl.sim.processes import ProcessRegistry
 
 _LOOK_SECONDS = 0.1
@@ -87,7 +87,7 @@ class JavaClients:
         self._settings = settings
         self._clients = [
             Client(index, files, root / f"client_{index}", launch_command(settings, files))
-            for index, files in enumerate(clients)
+            for index, files in _with_data(clients, settings.task)
         ]
         self._registry = registry
         self._report = report
@@ -224,6 +224,14 @@ class JavaClients:
         if outcome.iteration:
             return ClientError(outcome.name, outcome.iteration, cause, hint=hint)
         return SimulationError(f"Java client {outcome.index} ({outcome.name}) {what}: {cause}", hint=hint)
+
+
+def _with_data(clients: Sequence[JavaClientFiles], task: str) -> list[tuple[int, JavaClientFiles]]:
+    """Return the clients, by index, without those that have nothing to infer, if that is the task and others have."""
+    numbered = list(enumerate(clients))
+    if task in (TRAIN, GET_MODEL):
+        return numbered
+    return [(index, files) for index, files in numbered if files.infer_data] or numbered
 
 
 def _check_names(names: Sequence[str]) -> None:

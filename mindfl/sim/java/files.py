@@ -66,7 +66,8 @@ def client_files(
 ) -> list[JavaClientFiles]:
     """Return the files of one client per user, as the tutorial's script finds them in its data set's folders.
 
-    Evaluation and inference use the test bins, of ``test_dataset`` where that is given. Raises :class:`DataError` where
+    Evaluation and inference use the test bins, of ``test_dataset`` where that is given; users without test data have
+    none. Raises :class:`DataError` where
     a data set is not made of the tutorial's bins, which is all that its clients read, or a user lacks one.
     """
     tests = test_dataset or dataset
@@ -81,11 +82,16 @@ def client_files(
             train_model=model,
             infer_model=infer_models[index] if infer_models else None,
             train_data=_bins(dataset.root / user, "train"),
-            eval_data=_bins(tests.root / user, "test"),
-            infer_data=_bins(tests.root / user, "test"),
+            eval_data=_test_bins(tests, user),
+            infer_data=_test_bins(tests, user),
         )
         for index, (user, model) in enumerate(zip(users, train_models, strict=True))
     ]
+
+
+def _test_bins(dataset: Dataset, user: str) -> tuple[Path, ...]:
+    """Return a user's test bins; none where they are empty, which the client would take for data."""
+    return _bins(dataset.root / user, "test") if dataset.user(user).test.size else ()
 
 
 def _bins(folder: Path, part: str) -> tuple[Path, ...]:

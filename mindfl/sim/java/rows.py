@@ -17,6 +17,9 @@ def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None 
     iteration begins with: so these are the accuracies it logged in the *next* iteration, and those of the last
     iteration come from ``final`` (see :func:`mindfl.sim.java.final_accuracies`); without them they are NaN. What
     clients logged in the first iteration is of the initial model, and belongs to no row.
+
+    Logs hold no weights. But an iteration whose successor repeats its losses and accuracies, for every client, began
+    with the same model: it was not aggregated.
     """
     numbers = sorted({number for log in logs.values() for number in log.completed})
     rows: list[IterationRow] = []
@@ -26,14 +29,44 @@ def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None 
         if not evaluated and number == numbers[-1]:
             evaluated = dict(final or {})
         pairs = [(name, evaluated.get(name)) for name in logs]
-        rows.append(_row(number, done, ClientAccuracies.of(pairs, rows[-1].accuracies if rows else None)))
+        measured = "all" if len(done) == len(logs) else "drawn"
+        accuracies = ClientAccuracies.of(pairs, rows[-1].accuracies if rows else None)
+        aggregated = not (_repeated(number, logs) or (number == numbers[-1] and _stopped(number, logs, rows, final)))
+        rows.append(_row(number, done, accuracies, measured, aggregated))
     return rows
 
 
-def _row(number: int, done: Sequence[ClientIteration], accuracies: ClientAccuracies) -> IterationRow:
-    return IterationRow.measured(
+def _repeated(number: int, logs: Mapping[str, JavaLog]) -> bool:
+    """Return whether the iteration after ``number`` is the same training again. Constant losses tell nothing."""
+    pairs = [(log.completed.get(number), log.completed.get(number + 1)) for log in logs.values()]
+    both = [(one, next) for one, next in pairs if one and next]
+    return bool(both) and all(
+        len(set(one.losses)) > 1 and (one.losses, one.accuracy) == (next.losses, next.accuracy) for one, next in both
+    )
+
+
+def _stopped(
+    number: int, logs: Mapping[str, JavaLog], rows: Sequence[IterationRow], final: Mapping[str, float] | None
+) -> bool:
+    """Return whether the last iteration, ``number``, failed as all before it did: its model measures the same."""
+    begun = {name: log.accuracies[number] for name, log in logs.items() if number in log.accuracies}
+    return (
+        bool(rows and final)
+        and not any(row.aggregated for row in rows)
+        and all(
+            name in begun and math.isclose(begun[name], value, rel_tol=1e-6) for name, value in (final or {}).items()
+        )
+    )
+
+
+def _row(
+    number: int, done: Sequence[ClientIteration], accuracies: ClientAccuracies, measured: str, aggregated: bool
+) -> IterationRow:
+    return IterationRow.ended(
         number,
         accuracies,
+        measured=measured,
+        aggregated=aggregated,
         loss=mean_loss(done),
         clients=len(done),
         samples=sum(each.data_size for each in done),

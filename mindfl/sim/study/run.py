@@ -111,7 +111,7 @@ class _Runner:
         check_model(model, config)
         self._report.stage("opening the data set")
         dataset = artefacts.dataset()
-        users = usable_users(dataset, config.client_num, self._report.warning)
+        users = [user.name for user in usable_users(dataset, config.client_num, self._report.warning)]
         start = config.work_dir / "start.ms"
         write_atomic(start, model.content)
         jobs = {mode: self._job_settings(mode, start, dataset, len(users)) for mode in self._modes}
