@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from mindfl.errors import StorageError
 from mindfl.leftovers import temporary_file
@@ -65,10 +68,23 @@ def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False,
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def open_file(path: PathLike) -> BinaryIO:
+    """Open ``path`` for reading. Raises ``OSError``, also for a pipe or a device, which may never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return os.fdopen(handle, "rb")
+
+
 def read_file(path: PathLike) -> bytes:
     """Return the bytes of ``path``; raise :class:`StorageError` naming it where that is impossible."""
     try:
-        return Path(path).read_bytes()
+        with open_file(path) as file:
+            return file.read()
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None
 

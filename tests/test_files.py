@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match=r"cannot create folder"):
         make_dir(tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_refused_without_waiting(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(StorageError, match=r"cannot read .*x: (it is not a regular file|Is a directory)"):
+        read_file(tmp_path / "x")
+    with pytest.raises(StorageError, match=r"/dev/zero: it is not a regular file"):
+        read_file("/dev/zero")
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def leaf(input: str, output: str, format: str, batch_size: int, seed: int, as_js
 @form_options(default="bin")
 @json_option
 def images(input: str, output: str, format: str, batch_size: int, as_json: bool) -> None:
-    """Convert image folders: <user>/<train|test>/<label>/*.png or .jpg, labels 0..61 or a letter."""
+    """Convert image folders: <user>/<train|test>/<label>/*.png (or JPEG, BMP, GIF, WebP, TIFF, PNM), labels 0..61 or a
+    letter."""
     from mindfl.data import convert_images
 
     _tell(convert_images(input, output, format=format, batch_size=batch_size), as_json)

@@ -22,6 +22,7 @@ from mindfl.data.jsonfile import read_json
 from mindfl.data.pixels import FloatFile, grey_to_float
 from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels, no_samples
 from mindfl.errors import DataError
+from mindfl.files import open_file
 
 MANIFEST = "manifest.json"
 _FORMAT = "mindfl-bin"
@@ -166,7 +167,8 @@ def _file_size(path: Path, user: str) -> int:
 
 def _read_labels(path: Path, user: str) -> NDArray[np.integer[Any]]:
     try:
-        content = path.read_bytes()
+        with open_file(path) as file:
+            content = file.read()
     except OSError as error:
         raise DataError(f"user {user}: cannot read {path}: {error.strerror}") from None
     if len(content) % _LABEL.itemsize:

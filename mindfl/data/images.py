@@ -6,11 +6,12 @@ taken: with digits both mean the same, so no name has two meanings.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
@@ -19,11 +20,15 @@ from mindfl.data.resize import enlarge
 from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, natural_key
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, open_file
 from mindfl.spelling import known_keywords
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
+_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm"),
+}
+#: what file managers of Windows leave in folders; those of other systems are hidden
+_LITTER = {"thumbs.db", "desktop.ini"}
 #: The tutorial's images as LEAF gives them, and already resized ones.
 _SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
 _MODES = {"1", "L", "P", "RGB"}
@@ -38,11 +43,12 @@ def convert_images(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:
-    """Convert ``input/<user>/<train|test>/<label>/*.png|jpg`` to a data set in the new folder ``output``.
+    """Convert ``input/<user>/<train|test>/<label>/*.png`` to a data set in the new folder ``output``.
 
-    Images are 28 x 28 or 32 x 32; colours become grey. A broken user is left out and named in the report's
-    ``problems``. Raises :class:`DataError` where no user is usable, and what
-    :func:`~mindfl.data.writer.write_dataset` raises.
+    Images are PNG, JPEG, BMP, GIF, WebP, TIFF or PNM files of 28 x 28 or 32 x 32 pixels; colours become grey. A broken
+    user is left out and named in the report's ``problems``, and so are files in other places than label folders, and
+    files there that are no images. Hidden files are ignored. Raises :class:`DataError` where no user is usable, and
+    what :func:`~mindfl.data.writer.write_dataset` raises.
     """
     root = local_path(input)
     users = _folders(root)
@@ -52,8 +58,12 @@ def convert_images(
         write_dataset(output, format=format, source="images", batch_size=batch_size) as writing,
         progress_bar("reading images", len(users), "user", shown=progress) as bar,
     ):
+        for problem in _strays(root, "the users' folders"):
+            writing.writer.skip(problem)
         for user in users:
             try:
+                for problem in _unused(root / user):
+                    writing.writer.skip(problem)
                 train, test = (_read_part(root / user / part, user) for part in PARTS)
                 writing.writer.add(user, train, test)
             except DataError as error:
@@ -70,9 +80,35 @@ def _files(folder: Path) -> list[Path]:
     return [entry for entry in _entries(folder) if entry.suffix.lower() in _SUFFIXES]
 
 
+def _strays(folder: Path, beside: str) -> list[DataError]:
+    """Return a problem where there are images in ``folder``, ``beside`` the folders that belong there."""
+    return _left_out(_files(folder), f"beside {beside} in {folder}, where no images are read")
+
+
+def _unused(user: Path) -> Iterator[DataError]:
+    """Yield a problem for each place in a user's folder whose files are not read."""
+    folders = _folders(user)
+    yield from _strays(user, "train and test")
+    if set(PARTS) <= set(folders):
+        others = [user / name for name in folders if name not in PARTS]
+        yield from _left_out(others, f"in {user}, of which only train and test are read")
+    for part in (user / part for part in PARTS if (user / part).is_dir()):
+        yield from _strays(part, "the label folders")
+        for label in _folders(part):
+            others = [entry for entry in _entries(part / label) if entry.suffix.lower() not in _SUFFIXES]
+            yield from _left_out(others, f"in {part / label}, which is no image that can be read")
+
+
+def _left_out(entries: Sequence[Path], where: str) -> list[DataError]:
+    more = f" and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return [DataError(f"{entries[0].name}{more} {where}")] if entries else []
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
-        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        visible = [
+            entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in _LITTER
+        ]
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}") from None
     return sorted(visible, key=lambda entry: natural_key(entry.name))
@@ -102,15 +138,23 @@ def _read_part(folder: Path, user: str) -> Samples:
 
 def _read_image(path: Path, user: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as opened:
+            if getattr(opened, "n_frames", 1) > 1:
+                raise DataError(f"user {user}: {path} has {opened.n_frames} frames, not one")
+            image = ImageOps.exif_transpose(opened)
             if image.size not in _SIZES:
                 width, height = image.size
                 raise DataError(f"user {user}: {path} is {width}x{height}, not 28x28", hint="resize it first")
-            if image.mode not in _MODES:
-                raise DataError(f"user {user}: {path} has mode {image.mode}, not 8-bit grey or colour")
+            if image.mode not in _MODES or "transparency" in image.info:
+                mode = f"{image.mode} with transparency" if "transparency" in image.info else image.mode
+                raise DataError(f"user {user}: {path} has mode {mode}, not 8-bit grey or colour")
             grey: NDArray[np.uint8] = np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = "not a readable image" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "not a readable image" if isinstance(error, UnidentifiedImageError) else _reason(error)
         raise DataError(f"user {user}: cannot read {path}: {reason}") from None
     resized: NDArray[np.uint8] = enlarge(grey[None])[0]
     return resized
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -53,7 +53,7 @@ def convert_leaf(
     :class:`DataError` where no user is usable, and what :func:`~mindfl.data.writer.write_dataset` raises.
     """
     shards = _find_shards(local_path(input))
-    total = sum(path.stat().st_size for paths in shards.values() for path in paths)
+    total = sum(path.stat().st_size for paths in shards.values() for path in paths if path.is_file())
     with (
         write_dataset(output, format=format, source="leaf", batch_size=batch_size) as writing,
         Spill(writing.folder) as spill,
@@ -88,7 +88,7 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
 def _shards_in(folder: Path) -> list[Path]:
     try:
         entries = list(folder.iterdir()) if folder.is_dir() else []
-        found = [path for path in entries if _SHARD.fullmatch(path.name) and path.is_file()]
+        found = [path for path in entries if _SHARD.fullmatch(path.name)]
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}") from None
     return sorted(found, key=lambda path: natural_key(path.name))
@@ -140,13 +140,25 @@ class _Collected:
         users, sizes = rest["users"], rest["num_samples"]
         if not (isinstance(users, list) and isinstance(sizes, list) and len(users) == len(sizes)):
             raise DataError(f"{path} has not one entry of num_samples for each of users")
-        for user, size in zip(map(str, users), sizes, strict=True):
-            stored = counts.get(user)
-            if stored is None:
-                self.broken.setdefault(user, DataError(f"user {user!r} is listed in {path} but has no data there"))
-            elif size != stored >= 0:
-                cause = f"has {stored} samples where num_samples says {size}"
-                self.broken.setdefault(user, DataError(f"user {user} in {path} {cause}"))
+        listed = list(map(str, users))
+        faults = {user: f"user {user} has data in {path} but is not listed in its users" for user in counts}
+        for user, size in zip(listed, sizes, strict=True):
+            faults[user] = self._fault(path, user, size, counts.get(user), listed.count(user))
+        for user, fault in faults.items():
+            if fault:
+                self.broken.setdefault(user, DataError(fault))
+
+    @staticmethod
+    def _fault(path: Path, user: str, size: object, stored: int | None, times: int) -> str:
+        """Return what is wrong with the entry of ``user``, who has ``stored`` samples (-1: is broken)."""
+        if stored is None:
+            return f"user {user!r} is listed in {path} but has no data there"
+        if times > 1:
+            return f"user {user} is listed {times} times in the users of {path}"
+        number = _whole(size)
+        if number is None:
+            return f"user {user} in {path} has num_samples {size!r}, which is no whole number"
+        return f"user {user} in {path} has {stored} samples where num_samples says {number}" * (number != stored >= 0)
 
     def names(self) -> list[str]:
         """All users met, in natural order."""
@@ -198,6 +210,15 @@ def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
         raise DataError(f"{owner} has a label that is not an integer in 0..{CLASSES - 1}")
     grey = np.rint(images * 255).astype(np.uint8).reshape(-1, _SIDE, _SIDE)
     return Samples(enlarge(grey), labels)
+
+
+def _whole(size: object) -> int | None:
+    """Return a number of samples, which some writers of LEAF's format store as a text; None where it is no number."""
+    if isinstance(size, bool):
+        return None
+    if isinstance(size, str):
+        return int(size) if re.fullmatch(r"[0-9]{1,18}", size.strip()) else None
+    return int(size) if isinstance(size, int | float) and size == size // 1 else None
 
 
 def _numbers(value: object, dimensions: int, owner: str) -> NDArray[Any]:

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from mindfl.errors import DataError
+from mindfl.files import open_file
 
 _CHUNK = 1 << 20
 #: Far above one writer's share (3 MB); stops a hostile file from filling the memory.
@@ -28,15 +29,15 @@ _SCALAR = re.compile(r'[^\s,:\[\]{}"]+')
 def open_shard(path: Path, advance: Callable[[int], object]) -> Iterator[TextIO]:
     """Open a shard, gzipped or not, as text; report the bytes read so far through ``advance``."""
     try:
-        raw = path.open("rb")
+        raw = open_file(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     with raw, io.BufferedReader(_Counted(raw, advance), _CHUNK) as counted:
         if path.name.endswith(".gz"):
-            with gzip.open(counted, "rt", encoding="utf-8") as text:
+            with gzip.open(counted, "rt", encoding="utf-8-sig") as text:
                 yield text
         else:
-            with io.TextIOWrapper(counted, encoding="utf-8") as text:
+            with io.TextIOWrapper(counted, encoding="utf-8-sig") as text:
                 yield text
 
 
@@ -171,7 +172,7 @@ class _Stream:
 class _Counted(io.RawIOBase):
     """Passes reads on and reports how many bytes went through."""
 
-    def __init__(self, raw: io.BufferedReader, advance: Callable[[int], object]) -> None:
+    def __init__(self, raw: BinaryIO, advance: Callable[[int], object]) -> None:
         super().__init__()
         self._raw = raw
         self._advance = advance
@@ -180,6 +181,6 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count = self._raw.readinto(buffer)
+        count: int = self._raw.readinto(buffer)  # type: ignore[attr-defined]  # a file of the operating system
         self._advance(count)
         return count

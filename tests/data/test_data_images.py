@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,67 @@ def test_jpeg_and_colour_become_grey(folders: Path) -> None:
     assert abs(int(open_dataset(folders.parent / "out").user("u2").test.grey()[1, 9, 9]) - 90) <= 1
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".tif", ".TIFF", ".gif", ".pgm"])
+def test_other_forms_of_pictures_are_read(suffix: str, folders: Path) -> None:
+    picture(folders / "u2" / "test" / "36" / f"d{suffix}", value=90)
+    report = convert(folders, format="compact")
+    assert report.problems == ()
+    assert abs(int(open_dataset(report.output).user("u2").test.grey()[1, 9, 9]) - 90) <= 2
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(folders: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 3  # upside down
+    grey = np.zeros((32, 32), np.uint8)
+    grey[:16] = 255
+    Image.fromarray(grey).save(folders / "u2" / "test" / "36" / "d.png", exif=exif)
+    report = convert(folders, format="compact")
+    assert np.array_equal(open_dataset(report.output).user("u2").test.grey()[1], grey[::-1])
+
+
+STRAYS: dict[str, tuple[str, str]] = {
+    "root": ("x.png", "x.png beside the users' folders in"),
+    "user": ("u2/x.webp", "x.webp beside train and test in"),
+    "part": ("u2/train/x.bmp", "x.bmp beside the label folders in"),
+    "below": ("u2/train/0/more/x.png", "more in "),
+    "text": ("u2/train/0/notes.txt", "notes.txt in "),
+    "third part": ("u2/val/0/x.png", "val in "),
+}
+
+
+@pytest.mark.parametrize("kind", STRAYS)
+def test_what_is_not_read_is_named_and_its_user_is_kept(kind: str, folders: Path) -> None:
+    name, message = STRAYS[kind]
+    picture(folders / "new.png").rename((folders / name).parent.mkdir(parents=True, exist_ok=True) or folders / name)
+    report = convert(folders)
+    assert report.users == 2
+    (problem,) = report.problems
+    assert problem.startswith(message)
+
+
+def test_several_strays_are_one_problem(folders: Path) -> None:
+    for number in range(12):
+        picture(folders / "u2" / "train" / f"{number}.png")
+    (problem,) = convert(folders).problems
+    assert problem.startswith("0.png and 11 more beside the label folders in ")
+
+
+def test_what_file_managers_leave_is_ignored(folders: Path) -> None:
+    for name in (".DS_Store", "u2/train/0/Thumbs.db", "u2/train/0/desktop.ini", "u2/.hidden.png"):
+        (folders / name).write_bytes(b"x")
+    assert convert(folders).problems == ()
+
+
+def frames(path: Path) -> None:
+    """Write a picture that moves."""
+    images = [Image.new("L", (28, 28), value) for value in (0, 90, 200)]
+    images[0].save(path, save_all=True, append_images=images[1:])
+
+
+def transparent(path: Path) -> None:
+    Image.new("P", (28, 28), 3).save(path, transparency=3)
+
+
 BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "size": (lambda user: picture(user / "train/0/x.png", size=(30, 28)), "is 30x28"),
     "alpha": (lambda user: picture(user / "train/0/x.png", mode="LA"), "mode LA"),
@@ -90,6 +152,14 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder": (lambda user: (user / "train/0/x.png").mkdir(), "x.png"),
     "label": (lambda user: picture(user / "train/62/x.png"), "not named by a class"),
     "no train": (lambda user: shutil.rmtree(user / "train"), "has no folder"),
+    "pipe": (lambda user: os.mkfifo(user / "train/0/x.png"), "x.png: it is not a regular file"),
+    "loop": (lambda user: (user / "train/0/x.png").symlink_to("x.png"), "cannot read"),
+    "gone": (lambda user: (user / "train/0/x.png").symlink_to("none.png"), "cannot read"),
+    "frames": (lambda user: frames(user / "train/0/x.gif"), "x.gif has 3 frames, not one"),
+    "16 bits": (lambda user: Image.new("I;16", (28, 28), 9).save(user / "train/0/x.png"), "has mode I;16"),
+    "print": (lambda user: picture(user / "train/0/x.jpg", mode="CMYK"), "mode CMYK"),
+    "transparent": (lambda user: transparent(user / "train/0/x.png"), "mode P with transparency"),
+    "empty folder": (lambda user: [path.unlink() for path in user.glob("train/*/*")], "has no images"),
     "no part": (lambda user: (user / "test").rename(user / "tset"), "has no folder"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -198,6 +199,65 @@ def test_counts_that_disagree_are_reported(tmp_path: Path) -> None:
     assert report.users == 2 and len(report.problems) == 2
     assert "user f2" in report.problems[0] and "num_samples says 5" in report.problems[0]
     assert "'f4' is listed" in report.problems[1]
+
+
+def test_what_is_named_as_a_shard_and_is_no_file_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.json", shard({"f1": entry(3)}))
+    os.mkfifo(tmp_path / "in/b.json")
+    (tmp_path / "in/c.json").mkdir()
+    (tmp_path / "in/d.json").symlink_to("none")
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.users == 1
+    assert [problem.partition("in/")[2] for problem in report.problems] == [
+        "b.json: it is not a regular file",
+        "c.json: Is a directory",
+        "d.json: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_a_byte_order_mark_is_taken(name: str, tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbf" + json.dumps(shard({"f1": entry(3)})).encode()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert (report.users, report.problems) == (1, ())
+
+
+def test_a_user_who_is_not_listed_is_left_out_by_name(tmp_path: Path) -> None:
+    content = shard({"f1": entry(3), "f2": entry(3)})
+    del content["users"][1], content["num_samples"][1]
+    write(tmp_path / "in/a.json", content)
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert report.users == 1
+    (problem,) = report.problems
+    assert "user f2 has data in" in problem and "but is not listed in its users" in problem
+
+
+def test_a_user_who_is_listed_twice_is_left_out_by_name(tmp_path: Path) -> None:
+    content = shard({"f1": entry(3), "f2": entry(3)})
+    content["users"].append("f2")
+    content["num_samples"].append(3)
+    write(tmp_path / "in/a.json", content)
+    (problem,) = convert(tmp_path / "in", tmp_path / "out").problems
+    assert "user f2 is listed 2 times in the users of" in problem
+
+
+@pytest.mark.parametrize("number", ["3", " 3 ", 3.0])
+def test_numbers_of_samples_as_texts_are_taken(number: object, tmp_path: Path) -> None:
+    content = shard({"f1": entry(3)})
+    content["num_samples"] = [number]
+    write(tmp_path / "in/a.json", content)
+    assert convert(tmp_path / "in", tmp_path / "out").problems == ()
+
+
+@pytest.mark.parametrize("number", ["three", "", None, 3.5, True, [3], float("nan"), float("inf")])
+def test_what_is_no_number_of_samples_is_named(number: object, tmp_path: Path) -> None:
+    content = shard({"f1": entry(3), "f2": entry(3)})
+    content["num_samples"][1] = number
+    write(tmp_path / "in/a.json", content)
+    (problem,) = convert(tmp_path / "in", tmp_path / "out").problems
+    assert f"user f2 in {tmp_path / 'in/a.json'} has num_samples {number!r}, which is no whole number" in problem
 
 
 def _cut(content: bytes) -> bytes:

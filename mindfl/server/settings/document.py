@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import yaml
 
 from mindfl.errors import OptionError, StorageError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, open_file
 from mindfl.server.settings.rule import Misfit, shown
 from mindfl.server.settings.sections import Entry
 
@@ -121,7 +120,7 @@ def read_entries(path: PathLike, sections: Mapping[str, tuple[str, ...]], proble
 
 def _read(path: PathLike) -> str:
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             content = file.read(FILE_LIMIT + 1)
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None
