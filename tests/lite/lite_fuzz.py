@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from lite_bounds import check_model
 from lite_handmade import Window, handmade
+from lite_variants import bias_gradient_as_a_sum, one_hot_input, one_hot_made, tiled_scale
 from lite_writer import ModelText, NodeText, TensorText
 
 from mindfl.errors import MindflError
@@ -30,7 +31,14 @@ def small_models() -> list[ModelText]:
         handmade(Window((3, 2), (2, 1), (1, 2), 0, (0, 1, 2, 3)), Window((2, 2), (1, 1), (2, 2), 1)),
         handmade(Window((4, 2), (2, 2), mode=1), pool=Window((2, 2), (2, 2))),
         handmade(Window((2, 2)), Window((3, 3), mode=1), Window((3, 3), (2, 2), mode=1), batch=17),
+        *(_changed_by(change) for change in (one_hot_input, one_hot_made, tiled_scale, bias_gradient_as_a_sum)),
     ]
+
+
+def _changed_by(change: Callable[[ModelText], None]) -> ModelText:
+    model = handmade(Window((3, 3)))
+    change(model)
+    return model
 
 
 def _input(model: ModelText, draw: random.Random) -> None:

@@ -9,14 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lite_bounds import check_model
-from lite_handmade import LOSS, Window, handmade
+from lite_handmade import Window, handmade
 from lite_numpy import NumpyModel
 from lite_reference import random_batch
+from lite_variants import (
+    added,
+    bias_gradient_as_a_sum,
+    inserted,
+    named,
+    one_hot_input,
+    one_hot_made,
+    scaled_by,
+    score_gradient,
+    tiled_scale,
+)
 from lite_writer import ModelText, NodeText, TensorText
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite import LiteModel, Session
+from mindfl.lite import Executable, LiteModel, Session
 from mindfl.lite.lowering import LOWERINGS
 from mindfl.lite.schema import EXECUTED, OPERATORS
 
@@ -29,10 +40,6 @@ def _base() -> ModelText:
 
 def _output(m: ModelText, op: str, number: int = 0) -> TensorText:
     return m.tensors[m.node(op, number).outputs[0]]
-
-
-def _named(m: ModelText, name: str) -> TensorText:
-    return next(tensor for tensor in m.tensors if tensor.name == name)
 
 
 def _shaped(tensor: TensorText, *dims: int) -> None:
@@ -48,36 +55,12 @@ def _ones_everywhere(m: ModelText) -> None:
             _shaped(tensor, *([*tensor.dims, 1, 1] if first else [1, *tensor.dims]))
 
 
-def _add(m: ModelText, *dims: int, data: NDArray[np.generic] | None = None, name: str = "") -> int:
-    dtype = "float32" if data is None else data.dtype.name
-    m.tensors.append(TensorText(name or f"added{len(m.tensors)}", list(dims), dtype, data))
-    return len(m.tensors) - 1
-
-
-def _insert(m: ModelText, tensor: int, op: str, others: list[int], *dims: int, **attributes: object) -> int:
-    """Let all readers of ``tensor`` read what ``op`` makes of it and ``others``; return that tensor."""
-    out = _add(m, *(dims or m.tensors[tensor].dims))
-    for node in m.nodes:
-        node.inputs = [out if item == tensor else item for item in node.inputs]
-    m.nodes.append(NodeText(op, [tensor, *others], [out], attributes, f"Gradients/net/{op}{out}"))
-    return out
-
-
-def _score_gradient(m: ModelText) -> int:
-    return next(n.outputs[0] for n in m.nodes if n.op == LOSS and n.attributes.get("is_grad"))
-
-
 def _weight_gradient(m: ModelText) -> int:
     return next(n.outputs[0] for n in m.nodes if n.attributes.get("transpose_a"))
 
 
-def _scaled_by(m: ModelText, scale: NDArray[np.float32], op: str = "MulFusion") -> None:
-    constant = _add(m, *scale.shape, data=scale)
-    _insert(m, _score_gradient(m), op, [constant])
-
-
 def _scaled_from_the_left(m: ModelText) -> None:
-    _scaled_by(m, np.array([1], np.float32))
+    scaled_by(m, np.array([1], np.float32))
     m.nodes[-1].inputs.reverse()
 
 
@@ -91,9 +74,9 @@ def _without_attributes(m: ModelText) -> None:
 
 def _reshaped_on_the_way(m: ModelText) -> None:
     flat, batch = _output(m, "Flatten").dims[1], 3
-    _insert(m, m.node("Flatten").outputs[0], "ExpandDims", [_add(m, 1, data=np.array([1], np.int32))], batch, 1, flat)
-    _insert(m, m.nodes[-1].outputs[0], "Squeeze", [], batch, flat, axis=(1,))
-    _insert(m, m.node("BiasAdd").outputs[0], "Depend", [m.node("Flatten").outputs[0]])
+    inserted(m, m.node("Flatten").outputs[0], "ExpandDims", [added(m, 1, data=np.array([1], np.int32))], batch, 1, flat)
+    inserted(m, m.nodes[-1].outputs[0], "Squeeze", [], batch, flat, axis=(1,))
+    inserted(m, m.node("BiasAdd").outputs[0], "Depend", [m.node("Flatten").outputs[0]])
     m.node("Reshape").op = "FlattenGrad"
 
 
@@ -103,35 +86,41 @@ def _shuffled(m: ModelText) -> None:
 
 def _unread(m: ModelText) -> None:
     """A node that nothing needs, of an operator that the runtime does not have."""
-    m.nodes.insert(0, NodeText("LSTM", [m.node("Flatten").outputs[0]], [_add(m, 3, 4)], {}, "unread"))
+    m.nodes.insert(0, NodeText("LSTM", [m.node("Flatten").outputs[0]], [added(m, 3, 4)], {}, "unread"))
 
 
 SAME: dict[str, Change] = {
     "a bias gradient [1, n]": lambda m: _shaped(_output(m, "BiasAddGrad"), 1, 4),
     "a bias gradient [1, 1, 1, n]": lambda m: _shaped(_output(m, "BiasAddGrad"), 1, 1, 1, 4),
-    "a bias [1, n]": lambda m: (_shaped(_named(m, "fc.bias"), 1, 4), _shaped(_named(m, "state.fc.bias"), 4, 1)),
-    "a weight [1, n, m]": lambda m: _shaped(_named(m, "fc.weight"), 1, *_named(m, "fc.weight").dims),
+    "a bias [1, n]": lambda m: (
+        _shaped(named(m, "fc.bias"), 1, 4),
+        _shaped(named(m, "state.fc.bias"), 4, 1),
+    ),
+    "a weight [1, n, m]": lambda m: _shaped(named(m, "fc.weight"), 1, *named(m, "fc.weight").dims),
     "flat samples [batch, n, 1, 1]": lambda m: _shaped(_output(m, "Flatten"), *_output(m, "Flatten").dims, 1, 1),
     "scores [batch, 1, n]": lambda m: _shaped(_output(m, "BiasAdd"), 3, 1, 4),
     "scores [1, batch, n]": lambda m: _shaped(_output(m, "BiasAdd"), 1, 3, 4),
-    "a gradient of the scores [1, batch, n, 1]": lambda m: _shaped(m.tensors[_score_gradient(m)], 1, 3, 4, 1),
-    "labels [batch, 1]": lambda m: _shaped(_named(m, "label"), 3, 1),
-    "a loss without dims": lambda m: _shaped(_named(m, "loss")),
-    "a loss [1, 1]": lambda m: _shaped(_named(m, "loss"), 1, 1),
-    "a rate [1, 1] and a momentum [1]": lambda m: (_shaped(_named(m, "rate"), 1, 1), _shaped(_named(m, "momentum"), 1)),
+    "a gradient of the scores [1, batch, n, 1]": lambda m: _shaped(m.tensors[score_gradient(m)], 1, 3, 4, 1),
+    "labels [batch, 1]": lambda m: _shaped(named(m, "label"), 3, 1),
+    "a loss without dims": lambda m: _shaped(named(m, "loss")),
+    "a loss [1, 1]": lambda m: _shaped(named(m, "loss"), 1, 1),
+    "a rate [1, 1] and a momentum [1]": lambda m: (
+        _shaped(named(m, "rate"), 1, 1),
+        _shaped(named(m, "momentum"), 1),
+    ),
     "dimensions of 1 everywhere": _ones_everywhere,
-    "a scale of 1 without dims": lambda m: _scaled_by(m, np.array(1, np.float32)),
-    "a scale of 1 [1]": lambda m: _scaled_by(m, np.ones(1, np.float32)),
-    "a scale of 1 [1, 1]": lambda m: _scaled_by(m, np.ones((1, 1), np.float32)),
-    "a scale of 1 for each sample": lambda m: _scaled_by(m, np.ones((3, 1), np.float32)),
-    "a scale of 1 for each score": lambda m: _scaled_by(m, np.ones(4, np.float32)),
-    "a scale of 1 for each element": lambda m: _scaled_by(m, np.ones((3, 4), np.float32)),
+    "a scale of 1 without dims": lambda m: scaled_by(m, np.array(1, np.float32)),
+    "a scale of 1 [1]": lambda m: scaled_by(m, np.ones(1, np.float32)),
+    "a scale of 1 [1, 1]": lambda m: scaled_by(m, np.ones((1, 1), np.float32)),
+    "a scale of 1 for each sample": lambda m: scaled_by(m, np.ones((3, 1), np.float32)),
+    "a scale of 1 for each score": lambda m: scaled_by(m, np.ones(4, np.float32)),
+    "a scale of 1 for each element": lambda m: scaled_by(m, np.ones((3, 4), np.float32)),
     "a scale of 1 as the first operand": _scaled_from_the_left,
-    "a division by 1": lambda m: _scaled_by(m, np.ones(1, np.float32), "RealDiv"),
-    "a sum with 0": lambda m: _scaled_by(m, np.zeros((3, 1), np.float32), "AddFusion"),
-    "a difference with 0": lambda m: _scaled_by(m, np.zeros(4, np.float32), "SubFusion"),
+    "a division by 1": lambda m: scaled_by(m, np.ones(1, np.float32), "RealDiv"),
+    "a sum with 0": lambda m: scaled_by(m, np.zeros((3, 1), np.float32), "AddFusion"),
+    "a difference with 0": lambda m: scaled_by(m, np.zeros(4, np.float32), "SubFusion"),
     "absent attributes": _without_attributes,
-    "an activation of no kind": lambda m: _insert(m, m.node("Flatten").outputs[0], "Activation", []),
+    "an activation of no kind": lambda m: inserted(m, m.node("Flatten").outputs[0], "Activation", []),
     "other shapes on the way": _reshaped_on_the_way,
     "nodes in another order": _shuffled,
     "nodes from back to front": lambda m: m.nodes.reverse(),
@@ -161,62 +150,18 @@ def test_the_same_network_in_other_words_trains_to_the_same_bits(name: str) -> N
     assert np.array_equal(scores, expected_scores)
 
 
-def _tiled_scale(m: ModelText) -> None:
-    """What autodiff makes of a mean: one number, repeated, divided by the count, spread over the scores."""
-    one, times = _add(m, 1, data=np.full(1, 1.5, np.float32)), _add(m, 1, data=np.array([3], np.int32))
-    repeated, divided, spread = _add(m, 3), _add(m, 3), _add(m, 3, 1)
-    count, axis = _add(m, 1, data=np.full(1, 3, np.float32)), _add(m, 1, data=np.array([-1], np.int32))
-    m.nodes.append(NodeText("TileFusion", [one, times], [repeated], {}, "Gradients/tile"))
-    m.nodes.append(NodeText("RealDiv", [repeated, count], [divided], {}, "Gradients/div"))
-    m.nodes.append(NodeText("ExpandDims", [divided, axis], [spread], {}, "Gradients/dims"))
-    _insert(m, _score_gradient(m), "MulFusion", [spread])
-
-
-def _bias_gradient_as_a_sum(m: ModelText) -> None:
-    node = m.node("BiasAddGrad")
-    node.op, node.attributes = "ReduceFusion", {"mode": 4}
-    node.inputs.append(_add(m, 1, data=np.array([0], np.int32)))
-
-
-def _one_hot_input(m: ModelText, *, mean: bool = True) -> None:
-    """The loss of one-hot labels, each sample's share of it, its mean, and the gradient divided by the batch."""
-    labels = _named(m, "label")
-    labels.dims, labels.dtype = [3, 4], "float32"
-    forward = next(n for n in m.nodes if n.op == LOSS and not n.attributes.get("is_grad"))
-    backward = next(n for n in m.nodes if n.op == LOSS and n.attributes.get("is_grad"))
-    m.nodes.remove(backward)
-    losses, gradient = _add(m, 3, 1), _add(m, 3, 4)
-    forward.op, forward.outputs = "SoftmaxCrossEntropyWithLogits", [losses, gradient]
-    share = _add(m, 3, 1, data=np.full((3, 1), 1 / 3, np.float32))
-    m.nodes.append(NodeText("MulFusion", [gradient, share], backward.outputs, {}, "Gradients/net/mul"))
-    if mean:
-        axis = _add(m, 1, data=np.array([0], np.int32))
-        m.nodes.append(NodeText("ReduceFusion", [losses, axis], [*m.outputs], {}, "net/_loss_fn/mean"))
-    else:
-        m.outputs = [losses]
-
-
-def _one_hot_made(m: ModelText) -> None:
-    """Class numbers that the file itself turns into one-hot labels."""
-    labels = m.inputs[0]
-    _one_hot_input(m)
-    _named(m, "label").dims, _named(m, "label").dtype = [3], "int32"
-    numbers = [np.array([4], np.int32), np.ones(1, np.float32), np.zeros(1, np.float32)]
-    _insert(m, labels, "OneHot", [_add(m, 1, data=number) for number in numbers], 3, 4, axis=-1)
-
-
 COMPUTED: dict[str, Change] = {
     "a loss scale of 1024, undone by the rate": lambda m: (
-        _scaled_by(m, np.full(1, 1024, np.float32)),
-        _scaled_by(m, np.full(1, 1024, np.float32), "DivFusion"),
+        scaled_by(m, np.full(1, 1024, np.float32)),
+        scaled_by(m, np.full(1, 1024, np.float32), "DivFusion"),
     ),
-    "a weight for each sample": lambda m: _scaled_by(m, np.array([[0.5], [2], [1]], np.float32)),
-    "a weight for each class": lambda m: _scaled_by(m, np.array([0.5, 2, 1, 0], np.float32)),
-    "a tiled scale": _tiled_scale,
-    "a bias gradient that is a sum": _bias_gradient_as_a_sum,
-    "one-hot labels": _one_hot_input,
-    "one-hot labels without a mean": lambda m: _one_hot_input(m, mean=False),
-    "one-hot labels that the file makes": _one_hot_made,
+    "a weight for each sample": lambda m: scaled_by(m, np.array([[0.5], [2], [1]], np.float32)),
+    "a weight for each class": lambda m: scaled_by(m, np.array([0.5, 2, 1, 0], np.float32)),
+    "a tiled scale": tiled_scale,
+    "a bias gradient that is a sum": bias_gradient_as_a_sum,
+    "one-hot labels": one_hot_input,
+    "one-hot labels without a mean": lambda m: one_hot_input(m, mean=False),
+    "one-hot labels that the file makes": one_hot_made,
 }
 
 
@@ -252,7 +197,7 @@ def test_one_hot_labels_train_as_class_numbers_do(name: str) -> None:
 
 def test_labels_may_be_given_one_hot_to_any_model() -> None:
     one_hot = _base()
-    _one_hot_input(one_hot)
+    one_hot_input(one_hot)
     for content in (_base().write(), one_hot.write()):
         session, other = Session(LiteModel.from_bytes(content)), Session(LiteModel.from_bytes(content))
         images, labels = random_batch(session, 1, 7)
@@ -262,11 +207,11 @@ def test_labels_may_be_given_one_hot_to_any_model() -> None:
 
 REFUSED: dict[str, tuple[Change, str]] = {
     "a gradient in the other order": (
-        lambda m: (_insert(m, _weight_gradient(m), "Reshape", [], *reversed(_named(m, "fc.weight").dims)),),
+        lambda m: (inserted(m, _weight_gradient(m), "Reshape", [], *reversed(named(m, "fc.weight").dims)),),
         r"ApplyMomentum.* a gradient of shape \(\d+, 4\) for a weight of shape \(4, \d+\)",
     ),
     "a scale for another number of classes": (
-        lambda m: _scaled_by(m, np.ones(3, np.float32)),
+        lambda m: scaled_by(m, np.ones(3, np.float32)),
         r"MulFusion\d+ \(MulFusion\) uses operands of shapes \(3, 4\) and \(3,\)",
     ),
     "a bias gradient of other size": (
@@ -274,7 +219,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"BiasAddGrad.* comes out as",
     ),
     "a reduction of another kind": (
-        lambda m: (_bias_gradient_as_a_sum(m), m.node("ReduceFusion").attributes.update(mode=3)),
+        lambda m: (bias_gradient_as_a_sum(m), m.node("ReduceFusion").attributes.update(mode=3)),
         r"node net/BiasAddGrad\d+ \(ReduceFusion\) uses reduction mode 3.* \(tensor t\d+, 4\)",
     ),
 }
@@ -330,10 +275,25 @@ def test_lenet_with_gradients_of_one_more_dimension_and_a_loss_scale_trains_to_t
     for node in text.nodes:
         if node.op == "BiasAddGrad":
             _shaped(text.tensors[node.outputs[0]], 1, *text.tensors[node.outputs[0]].dims)
-    _scaled_by(text, np.ones(1, np.float32))
+    scaled_by(text, np.ones(1, np.float32))
     again = LiteModel.from_bytes(text.write())
     sessions = Session(model), Session(again)
     batch = random_batch(sessions[0], 3, 64)
     assert sessions[0].train(*batch).tolist() == sessions[1].train(*batch).tolist()
     for key, value in sessions[0].get_weights().items():
         assert np.array_equal(value, sessions[1].get_weights()[key])
+
+
+def test_weights_are_read_from_a_file_whose_optimizer_the_runtime_lacks() -> None:
+    text = _base()
+    for node in text.nodes:
+        if node.op == "ApplyMomentum":
+            node.op, node.attributes = "AdamWeightDecay", {}
+    model = LiteModel.from_bytes(text.write())
+    expected = LiteModel.from_bytes(_base().write()).weights
+    assert all(np.array_equal(model.weights[name], value) for name, value in expected.items())
+    with pytest.raises(ModelFormatError, match=r"AdamWeightDecay \(node"):
+        Session(model)
+    predicting = Session(Executable(model, training=False))
+    images = random_batch(predicting, 1)[0]
+    assert np.array_equal(predicting.predict(images), Session(LiteModel.from_bytes(_base().write())).predict(images))
