@@ -106,7 +106,13 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
         with scratch_folder("mindfl-bench") as temporary:
             models = make_dir(Path(temporary, "ms"))
             shutil.copy(model, models / model.name)
-            yield {**settings, "work_dir": temporary, "train_model_path": models, "train_dataset": data}
+            yield {
+                **settings,
+                "work_dir": temporary,
+                "overwrite": True,
+                "train_model_path": models,
+                "train_dataset": data,
+            }
 
 
 class _Rows(Silent):

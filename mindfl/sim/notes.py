@@ -71,6 +71,7 @@ _RULES = (
         "the Java clients",
         "each is a process of its own that trains with MindSpore Lite",
     ),
+    _Rule(("save_every", "save_best"), _java_clients, "the Java clients", "their model is known at the end only"),
     _Rule(
         ("client_cert", "client_key", "crl_path"),
         _java_clients,
