@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +98,19 @@ def simulate_command(
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
         make = FederatedLeNetJob if config is None else partial(FederatedLeNetJob.from_config, config)
-        with interruptible("what was finished is kept: --resume goes on"), make(reporter=bar, **given) as job:
+        with interruptible(f"what was finished is kept{_way_on(task, given)}"), make(reporter=bar, **given) as job:
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
             _TASKS.get(task, _inference_of_one)(job, as_json)
     finally:
         bar.close()
+
+
+def _way_on(task: str, given: Mapping[str, Any]) -> str:
+    """Return what goes on with an interrupted training, where something does."""
+    elsewhere = given.get("domain_name") or given.get("jar_path") or given.get("stack") == "federated"
+    return "" if task != "train" or elsewhere else "; --resume goes on from there"
 
 
 def _train(job: FederatedLeNetJob, as_json: bool) -> None:

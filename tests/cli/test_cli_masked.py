@@ -162,7 +162,17 @@ class TestSimulate:
         ]
 
     def test_json_and_dashes(self, mindfl: Any, small_job: list[str]) -> None:
-        options = ["--encrypt-type", EXACT, "--exact-corrupt-ratio", "0.3", "--client_num", "4", "--json", "--quiet"]
+        options = [
+            "--encrypt-type",
+            EXACT,
+            "--exact-corrupt-ratio",
+            "0.3",
+            "--client_num",
+            "4",
+            "--json",
+            "--quiet",
+            "--overwrite",
+        ]
         one, other = (mindfl(*small_job, *options, "--workers", workers) for workers in (1, 2))
         assert (one.code, one.err) == (0, "")
         assert json.loads(one.out)["weights_sha256"] == json.loads(other.out)["weights_sha256"]

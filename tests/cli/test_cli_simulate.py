@@ -260,7 +260,10 @@ class TestRunningCommand:
 
         assert running.returncode == 130
         assert out == ""
-        assert err == "mindfl: error: interrupted (what was finished is kept) [E-INTERRUPTED]\n"
+        assert (
+            err
+            == "mindfl: error: interrupted (what was finished is kept; --resume goes on from there) [E-INTERRUPTED]\n"
+        )
         rows = History.load(tmp_path / "run" / "history.jsonl")
         assert [row.iteration for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 2
         summary = (tmp_path / "run" / "summary.txt").read_text()

@@ -228,7 +228,7 @@ def test_command(models: Path, writers: Path, tmp_path: Path, capsys: pytest.Cap
     )
     assert text.out.endswith(f"written to {tmp_path / 'run'}: {', '.join(FILES)}\n")
     assert "warning" not in text.err
-    main([*command, "--json", "--quiet"])
+    main([*command, "--json", "--quiet", "--overwrite"])
     described = json.loads(capsys.readouterr().out)
     assert described["comparisons"] == [] and described["iterations"] == 2
     assert described["weights_sha256"] in text.out, "the same again"

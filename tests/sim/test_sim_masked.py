@@ -322,7 +322,9 @@ def test_an_interrupted_process_ends(mode: str, models: Path, writers: Path, tmp
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
-    assert err.endswith("mindfl: error: interrupted (what was finished is kept) [E-INTERRUPTED]\n")
+    assert err.endswith(
+        "mindfl: error: interrupted (what was finished is kept; --resume goes on from there) [E-INTERRUPTED]\n"
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
