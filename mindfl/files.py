@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from mindfl.errors import StorageError
 from mindfl.leftovers import temporary_file
+from mindfl.notices import warn
 
 PathLike = str | os.PathLike[str]
 
@@ -19,15 +22,45 @@ PathLike = str | os.PathLike[str]
 def cache_dir() -> Path:
     """Return the folder for downloads and compiled kernels: ``MINDFL_CACHE``, else the user's cache folder.
 
-    Raises :class:`StorageError` where there is no home folder to put it in.
+    Where there is no home folder, or no cache can be made in it, it is one of this user in the folder of temporary
+    files, and a warning says so once. Raises :class:`StorageError` where ``MINDFL_CACHE`` cannot be used, or nothing
+    else can.
     """
     base = os.environ.get("MINDFL_CACHE")
     try:
         if base:
             return Path(base).expanduser().absolute()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindfl"
+        usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mindfl"
     except RuntimeError:
-        raise StorageError("there is no home folder for the cache", hint="set MINDFL_CACHE to a folder") from None
+        if base:
+            raise StorageError(
+                f"there is no home folder for MINDFL_CACHE={base}", hint="set MINDFL_CACHE to a folder, written out"
+            ) from None
+        return _temporary_cache("there is no home folder")
+    return usual if usual.exists() or _may_be_made(usual) else _temporary_cache(f"{usual} cannot be created")
+
+
+def _may_be_made(folder: Path) -> bool:
+    try:
+        existing = next(parent for parent in folder.parents if parent.exists())
+    except OSError:  # a parent that may not even be looked at
+        return False
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+@cache
+def _temporary_cache(reason: str) -> Path:
+    """Return this user's cache among the temporary files; others must not have made it."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"mindfl-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise StorageError(f"{reason}, and no temporary folder: {error.strerror}", hint="set MINDFL_CACHE") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StorageError(f"{reason}, and {folder} belongs to another user", hint="set MINDFL_CACHE to a folder")
+    warn(f"{reason}: downloads and compiled kernels are kept in {folder} (set MINDFL_CACHE to a folder of your own)")
+    return folder
 
 
 def make_dir(path: PathLike) -> Path:
@@ -51,12 +84,11 @@ def atomic_path(path: PathLike, *, private: bool = False, durable: bool = True) 
     target = Path(path)
     make_dir(target.parent)
     try:
-        with temporary_file(target) as temporary:
+        with temporary_file(target, mode=0o600 if private else 0o666) as temporary:
             yield temporary
             if durable:
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
-            temporary.chmod(0o600 if private else 0o666 & ~_umask())
             temporary.replace(target)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", target) from None
@@ -95,9 +127,3 @@ def remove_file(path: PathLike) -> None:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError.from_os_error(error, "remove", path) from None
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

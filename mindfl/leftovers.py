@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -28,8 +29,10 @@ _ENDINGS = (
 
 
 @contextmanager
-def temporary_file(target: Path) -> Iterator[Path]:
+def temporary_file(target: Path, *, mode: int) -> Iterator[Path]:
     """Yield a new empty file beside ``target``, which is removed in the end where it is still there.
+
+    Its permissions are ``mode`` less the umask.
 
     Those that killed writers of ``target`` left are removed. Raises ``OSError`` where it cannot be made.
     """
@@ -38,7 +41,7 @@ def temporary_file(target: Path) -> Iterator[Path]:
         for entry in entries:
             if entry.name.startswith(begin) and _TAIL.fullmatch(entry.name, len(begin)):
                 _remove_if_free(Path(entry.path))
-    path, lock = _locked_new(lambda: _new_file(begin, target.parent))
+    path, lock = _locked_new(lambda: _new_file(begin, target.parent, mode))
     try:
         yield path
     finally:
@@ -74,10 +77,13 @@ def scratch_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
         lock.close()
 
 
-def _new_file(begin: str, folder: Path) -> str:
-    handle, name = tempfile.mkstemp(prefix=f"{begin}.", suffix=".tmp", dir=folder)
-    os.close(handle)
-    return name
+def _new_file(begin: str, folder: Path, mode: int) -> str:
+    # The system takes the umask off: to read it would be to set it, for all threads.
+    while True:
+        path = folder / f"{begin}.{secrets.token_hex(4)}.tmp"
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode))
+            return str(path)
 
 
 def _locked_new(make: Callable[[], str]) -> tuple[Path, Lock]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mindfl.errors import StorageError
-from mindfl.files import atomic_path, cache_dir, make_dir, read_file, write_atomic
+from mindfl.errors import MindflWarning, StorageError
+from mindfl.files import _temporary_cache, atomic_path, cache_dir, make_dir, read_file, write_atomic
 
 
 def test_writes_bytes_and_text_creating_folders(tmp_path: Path) -> None:
@@ -46,6 +47,14 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is the process's: another thread's file would get the permissions of the moment.
+    monkeypatch.delattr(os, "umask")
+    write_atomic(tmp_path / "file", "x")
+    write_atomic(tmp_path / "private", "x", private=True)
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "手" * 85])
@@ -91,8 +100,8 @@ class TestCacheFolder:
     def test_order(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cache_dir() == tmp_path / ".cache" / "mindfl"
-        monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-        assert cache_dir() == Path("/xdg/mindfl")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+        assert cache_dir() == tmp_path / "xdg" / "mindfl"
         monkeypatch.setenv("MINDFL_CACHE", "~/mine")
         assert cache_dir() == tmp_path / "mine"
 
@@ -101,3 +110,35 @@ class TestCacheFolder:
         with pytest.raises(StorageError, match=r"no home folder") as caught:
             cache_dir()
         assert "MINDFL_CACHE" in caught.value.hint
+
+    @pytest.fixture
+    def homeless(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+        """No home folder, and a folder of its own for temporary files."""
+
+        def home() -> None:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", home)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        _temporary_cache.cache_clear()
+        yield tmp_path
+        _temporary_cache.cache_clear()
+
+    def test_without_a_home_it_lies_among_the_temporary_files(self, homeless: Path) -> None:
+        with pytest.warns(MindflWarning, match="no home folder") as warned:
+            folders = {cache_dir(), cache_dir()}
+        assert folders == {homeless / f"mindfl-{os.getuid()}"} and len(warned) == 1
+        assert stat.S_IMODE(folders.pop().stat().st_mode) == 0o700
+
+    def test_what_others_made_is_not_used(self, homeless: Path) -> None:
+        (homeless / "elsewhere").mkdir()
+        (homeless / f"mindfl-{os.getuid()}").symlink_to(homeless / "elsewhere")
+        with pytest.raises(StorageError, match="another user") as caught:
+            cache_dir()
+        assert "MINDFL_CACHE" in caught.value.hint
+
+    def test_a_home_in_which_no_cache_can_be_made(self, homeless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (homeless / "file").write_text("in the way")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(homeless / "file" / "cache"))
+        with pytest.warns(MindflWarning, match=r"file/cache/mindfl cannot be created"):
+            assert cache_dir() == homeless / f"mindfl-{os.getuid()}"

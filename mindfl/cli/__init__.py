@@ -34,6 +34,8 @@ COMMANDS = {
 }
 
 
+#: what libraries that cannot be loaded, and LLVM, say where memory is short
+_NO_MEMORY = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory", "Unable to allocate")
 #: what click raises for a bare command that needs a subcommand; before 8.2 it printed the help itself
 _BARE: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
@@ -146,6 +148,21 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> None:
     except OSError as error:
         _give_up(sys.stdout)
         _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if (exhausted := _exhausted(error)) is None:
+            raise
+        _give_up(sys.stdout)
+        _fail(exhausted)
+
+
+def _exhausted(error: BaseException) -> MindflError | None:
+    """Return what to say where memory or threads ran out; None for any other error."""
+    text = str(error)
+    if "can't start new thread" in text:
+        return MindflError("no further thread can be started", hint="fewer --workers, or a higher limit (ulimit -u)")
+    if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
+        return MindflError("the memory does not suffice", hint="fewer --workers, or a higher limit (ulimit -v)")
+    return None
 
 
 def _prepare_streams() -> None:

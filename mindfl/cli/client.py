@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,12 +76,13 @@ def client_command(task: str, as_json: bool, **options: Any) -> None:
 
 
 def _settings(options: dict[str, Any]) -> DeviceSettings:
+    from mindfl.data.folder import local_path
     from mindfl.sim.device_job import DeviceSettings
 
     named = ("eval_data", "infer_data", "train_data")
     straight = ("user", "fl_id", "path_regex", "batch_size", "max_restarts")
     infer = options["infer_model_path"]
-    train = Path(options["train_model_path"]).expanduser()
+    train = local_path(options["train_model_path"])
     values = {name: options[f"{name}_dir"] for name in named} | {name: options[name] for name in straight}
     if options["fl_name"] is not None:
         values["fl_name"] = options["fl_name"]
@@ -91,11 +91,11 @@ def _settings(options: dict[str, Any]) -> DeviceSettings:
             raise OptionError(f"{name} must be at least {least}, got {options[name]}")
     return DeviceSettings(
         train_model_path=train,
-        infer_model_path=None if infer is None or Path(infer).expanduser() == train else Path(infer).expanduser(),
+        infer_model_path=None if infer is None or local_path(infer) == train else local_path(infer),
         server=_server(options),
         train_weight_name=_names(options, "train_weight_name"),
         infer_weight_name=_names(options, "infer_weight_name"),
-        log_file=Path(options["log_file"]).expanduser(),
+        log_file=local_path(options["log_file"]),
         poll_ms=options["sleep_time"],
         poll_limit_ms=options["wait_limit"] * 1000,
         retry_limit_ms=options["retry_limit"] * 1000,

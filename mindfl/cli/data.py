@@ -98,11 +98,10 @@ def convert(input: str, output: str, format: str, batch_size: int, as_json: bool
 @json_option
 def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
     """Print users, counts and classes of the data set in DIR, check every user, and write a contact sheet."""
-    from pathlib import Path
-
     from mindfl.data import inspect_dataset
+    from mindfl.data.folder import local_path
 
-    picture = sheet or f"{Path(folder).expanduser().resolve().name or 'data'}-sheet.png"
+    picture = sheet or f"{local_path(folder).resolve().name or 'data'}-sheet.png"
     summary = inspect_dataset(folder, sheet=picture, progress=True)
     if as_json:
         echo_json({**asdict(summary), "sheet": picture})

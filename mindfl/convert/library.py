@@ -74,7 +74,10 @@ def find_library() -> Path | None:
     named = os.environ.get("MINDFL_CONVERTER_LIB")
     if not named:
         return _home() if not _wrong_files(_home()) else None
-    folder = Path(named).expanduser().absolute()
+    try:
+        folder = Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise ConverterMissingError(f"there is no home folder for MINDFL_CONVERTER_LIB={named}") from None
     if wrong := _wrong_files(folder):
         raise ConverterMissingError(
             f"MINDFL_CONVERTER_LIB={named} lacks {wrong[0]} of {REQUIREMENT}", hint="unset it to use the cache folder"

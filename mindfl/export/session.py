@@ -34,7 +34,7 @@ def mindspore_here() -> Iterator[None]:
 
     Raises :class:`ExportError` where it cannot be imported.
     """
-    with mindspore_lock():
+    with mindspore_lock:
         if "mindspore" not in sys.modules and sys.executable:
             try_import()  # where the import fails it may take the process with it
         import_mindspore()

@@ -9,15 +9,20 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from mindfl.errors import ExportError
+from mindfl.threads import ProcessLock
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
 #: MindSpore's names of devices
 DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
+#: to be held while MindSpore works in this process: several threads at a time crash it
+mindspore_lock = ProcessLock()
+#: whether MindSpore was loaded in another process, from which this one was forked
+_forked = False
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,7 +37,7 @@ def import_mindspore() -> ModuleType:
     if has_avx512():
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     os.environ.setdefault("GLOG_v", "3")
-    if _process.forked:
+    if _forked:
         raise ExportError(
             "MindSpore was loaded before this process was forked from another, and works in that one only",
             hint="start processes with multiprocessing's spawn, or load MindSpore in them only",
@@ -42,11 +47,6 @@ def import_mindspore() -> ModuleType:
             return importlib.import_module("mindspore")
     except (Exception, SystemExit) as error:  # of its own, and of packages that do not fit together
         raise ExportError(f"MindSpore cannot be imported: {first_sentence(error)}", hint=_hint(error)) from None
-
-
-def mindspore_lock() -> AbstractContextManager[bool]:
-    """Return the lock to be held while MindSpore works in this process: several threads at a time crash it."""
-    return _process.lock
 
 
 def first_sentence(error: BaseException) -> str:
@@ -77,21 +77,12 @@ def _hint(error: BaseException) -> str:
     return "another package may not fit it: try it in a fresh virtual environment, pip install mindspore"
 
 
-class _Process:
-    """What has to begin anew in a process that is forked from this one."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.forked = False
-
-    def after_fork(self) -> None:
-        """Note whether MindSpore was there before; another thread may have held the lock."""
-        self.lock = threading.RLock()
-        self.forked = self.forked or "mindspore" in sys.modules
+def _note_fork() -> None:
+    global _forked
+    _forked = _forked or "mindspore" in sys.modules
 
 
-_process = _Process()
-os.register_at_fork(after_in_child=_process.after_fork)
+os.register_at_fork(after_in_child=_note_fork)
 
 
 @contextmanager

@@ -44,8 +44,13 @@ class StopSignal:
 def stop_signal() -> Iterator[StopSignal]:
     """Yield what notes SIGTERM and SIGINT within the block, unless they are ignored; then put the handlers back.
 
-    Raises :class:`OptionError` outside the main thread, where Python takes no signals.
+    Raises :class:`OptionError` outside the main thread, where Python takes no signals, and within a running event loop,
+    such as a notebook's, which could not run a server's beside it.
     """
+    if asyncio._get_running_loop() is not None:
+        raise OptionError(
+            "a server cannot be run within a running event loop", hint="start it in a process of its own: mindfl server"
+        )
     stopping = StopSignal()
     previous = {number: signal.getsignal(number) for number in _STOPPING}
     handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]

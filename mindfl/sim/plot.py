@@ -12,15 +12,19 @@ from mindfl.files import PathLike, atomic_path
 from mindfl.models import interrupt_held_back
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
+from mindfl.threads import ProcessLock
 
 if TYPE_CHECKING:
     from mindfl.sim.published import Published
 
+#: matplotlib shares fonts, and warnings their filters, between threads
+drawing = ProcessLock()
 _CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
 #: characters of a title that fit above the figure
 _TITLE_WIDTH = 90
 
 
+@drawing
 def plot_history(
     history: History, path: PathLike, *, title: str, published: Published | None = None, untested: int = 0
 ) -> None:

@@ -28,6 +28,7 @@ from mindfl.client import (
 from mindfl.client.encoding import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
+from mindfl.notices import warn
 from mindfl.privacy import seeded_bytes
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
@@ -35,6 +36,7 @@ from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.modes import mode_settings
 from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
+from mindfl.threads import startable_threads
 
 #: windows of the embedded coordinator, ms: a simulation takes the time it takes
 NO_WINDOW = 365 * 24 * 3600 * 1000
@@ -206,7 +208,7 @@ class ClientPool:
         self._trained: dict[int, int] = {}
         self._stop = threading.Event()
         self._pair_keys = PairKeyRing()
-        self.workers = min(config.threads, engine.max_workers or config.threads)
+        self.workers = _workers(min(config.threads, engine.max_workers or config.threads))
         self._threads = ThreadPoolExecutor(self.workers, "mindfl-worker")
 
     def advance(
@@ -324,3 +326,13 @@ class ClientPool:
             participant.client.memory = self._memories.get(index, {})
             self._participants[index] = participant
         return participant.advance(transport)
+
+
+def _workers(wanted: int) -> int:
+    """Return how many workers there will be. Raises :class:`SimulationError` where no thread can be started."""
+    possible = startable_threads(wanted)
+    if not possible:
+        raise SimulationError("no thread can be started", hint="raise the limit of processes (ulimit -u)")
+    if possible < wanted:
+        warn(f"{possible} worker threads instead of {wanted}: the system lets no more start (ulimit -u)")
+    return possible

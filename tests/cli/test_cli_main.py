@@ -7,12 +7,16 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from mindfl import cli
 from mindfl.cli import COMMANDS
 from mindfl.cli.options import echo_json
+from mindfl.errors import MindflWarning
+from mindfl.files import _temporary_cache
 
 HEAVY = ("mindspore", "numba", "llvmlite", "matplotlib", "PIL", "numpy", "tqdm")
 
@@ -139,6 +143,53 @@ def test_json_of_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "the memory does not suffice"),
+        (MemoryError("Unable to allocate 2.00 TiB for an array"), "the memory does not suffice"),
+        (RuntimeError("can't start new thread"), "no further thread can be started"),
+        (ImportError("libopenblas.so: failed to map segment from shared object"), "the memory does not suffice"),
+    ],
+)
+def test_out_of_memory_or_threads_is_one_line(
+    mindfl, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.root, "main", fail)
+    outcome = mindfl("doctor")
+    assert outcome.code == 1 and outcome.error().startswith(line)
+
+
+def test_other_errors_are_not_taken_for_them(mindfl, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(cli.root, "main", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        mindfl("doctor")
+
+
+def test_numba_without_its_compiler_is_one_line(python, small_job: list[str]) -> None:
+    outcome = python("-m", "mindfl", *small_job, "--quiet", env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
+    assert outcome.code == 2 and outcome.error().startswith("NUMBA_DISABLE_JIT is set")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("client", "--train_model_path", "~nobody-here/x.ms", "--train_data_dir", "d", "--user", "u"),
+        ("client", "--train_model_path", "x.ms", "--log_file", "~nobody-here/log", "--train_data_dir", "d"),
+        ("data", "inspect", "~nobody-here/data"),
+    ],
+)
+def test_a_home_folder_that_is_not_there_is_one_line(mindfl, arguments: tuple[str, ...]) -> None:
+    outcome = mindfl(*arguments)
+    assert outcome.code == 2 and "~nobody-here" in outcome.error()
+
+
 class TestDoctor:
     NAMES = (
         *("Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),
@@ -173,12 +224,14 @@ class TestDoctor:
         def homeless() -> None:
             raise RuntimeError("Could not determine home directory.")
 
+        _temporary_cache.cache_clear()
         monkeypatch.setattr(doctor.Path, "home", homeless)
         for name in ("MINDFL_CACHE", "XDG_CACHE_HOME", "PYENV_ROOT"):
             monkeypatch.delenv(name, raising=False)
-        found = {finding.name: finding for finding in doctor.examine()}
+        with pytest.warns(MindflWarning, match="no home folder"):
+            found = {finding.name: finding for finding in doctor.examine()}
         assert tuple(found) == self.NAMES
-        assert "no home folder" in found["Cache folder"].found
+        assert found["Cache folder"].present and tempfile.gettempdir() in found["Cache folder"].found
 
     def test_current_folder_is_gone(self, python, tmp_path) -> None:
         gone = tmp_path / "gone"

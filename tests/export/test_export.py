@@ -179,7 +179,7 @@ def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: int, backgr
         # What a script starts with & ignores Ctrl-C.
         preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if background else None,
     )
-    while not [*temporary.rglob("mindfl-export-*")]:  # MindSpore works by then
+    while not [*temporary.rglob("mindfl-export.*")]:  # MindSpore works by then
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.1)
     process.send_signal(number)

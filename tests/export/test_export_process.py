@@ -221,7 +221,7 @@ def test_errors_come_back_as_they_are() -> None:
 def test_nothing_is_left_where_the_parent_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mindfl", "export", f"--mindir_path={tmp_path}/net", "--epochs=100000"]
     parent = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)})
-    while not [*tmp_path.rglob("mindfl-export-*")]:
+    while not [*tmp_path.rglob("mindfl-export.*")]:
         with pytest.raises(subprocess.TimeoutExpired):
             parent.wait(0.1)
     (child,) = psutil.Process(parent.pid).children()

@@ -74,3 +74,12 @@ def test_another_thread_is_refused() -> None:
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(OptionError, match="main thread"):
         pool.submit(use).result()
+
+
+def test_a_running_event_loop_is_refused() -> None:
+    async def use() -> None:
+        with stop_signal():
+            raise AssertionError("not refused")
+
+    with pytest.raises(OptionError, match="running event loop"):
+        asyncio.run(use())

@@ -6,7 +6,6 @@ import atexit
 import hashlib
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mindfl.errors import StorageError
+from mindfl.errors import OptionError, StorageError
 from mindfl.files import cache_dir
 from mindfl.lite.kernels.opcodes import ROW
+from mindfl.threads import ProcessLock
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Machine:
     pack: Callable[..., None]
 
 
-_loading = threading.Lock()
+_loading = ProcessLock()
 
 
 def load_machine() -> Machine:
@@ -46,6 +46,7 @@ def is_cached() -> bool:
 def _machine() -> Machine:
     import numba
 
+    _check_settings(numba.config.DISABLE_JIT)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = _writable_folder()
     try:
@@ -55,6 +56,11 @@ def _machine() -> Machine:
     machine = Machine(compiled.execute, compiled.pack)
     _compile(machine)
     return machine
+
+
+def _check_settings(disabled: bool) -> None:
+    if disabled:
+        raise OptionError("NUMBA_DISABLE_JIT is set: the device runtime cannot be compiled", hint="unset it")
 
 
 def _compile(machine: Machine) -> None:
@@ -67,7 +73,16 @@ def _compile(machine: Machine) -> None:
     with suppress(OSError):
         _run_empty(machine)
         return
-    _run_empty(machine)
+    try:
+        _run_empty(machine)
+    except Exception as error:
+        settings = [name for name in os.environ if name.startswith("NUMBA_")]
+        if not settings:
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OptionError(
+            f"the device runtime cannot be compiled: {reason}", hint=f"unset {', '.join(sorted(settings))}"
+        ) from error
 
 
 def _run_empty(machine: Machine) -> None:

@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from mindfl.files import atomic_path
-from mindfl.sim.plot import load_matplotlib
+from mindfl.sim.plot import drawing, load_matplotlib
 from mindfl.sim.study.results import WINDOW, ModeResult, Study, number
 
 #: colours that colour-blind readers can tell apart too (Okabe and Ito), in the order of the lines
@@ -45,6 +45,7 @@ _TIMES: tuple[_Series, ...] = (
 )
 
 
+@drawing
 def plot_study(study: Study, path: Path) -> None:
     """Draw ``study`` as a PNG. Raises :class:`StorageError` where it cannot be written."""
     load_matplotlib()
