@@ -179,7 +179,10 @@ def outcome(package: str, text: str, code: str) -> list[str] | None:
         eval(code, names)
     except Exception as error:
         kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
-        return [*kinds[: kinds.index("Exception")], re.sub(r"^\S+\.cc:\d+ \w+\] ", "", str(error))]
+        return [
+            *kinds[: kinds.index("Exception")],
+            re.sub(r"^\S+\.cc:\d+ \w+\] ", "", str(error).replace(str(Path.cwd()), ".")),
+        ]
     return None
 
 
