@@ -15,6 +15,7 @@ from typing import BinaryIO
 from mindfl.errors import StorageError
 from mindfl.leftovers import temporary_file
 from mindfl.notices import warn
+from mindfl.spelling import check_path
 
 PathLike = str | os.PathLike[str]
 
@@ -65,6 +66,7 @@ def _temporary_cache(reason: str) -> Path:
 
 def make_dir(path: PathLike) -> Path:
     """Create ``path`` and its parents if missing; raise :class:`StorageError` where that is impossible."""
+    check_path(path, "the path of a folder")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,7 @@ def atomic_path(path: PathLike, *, private: bool = False, durable: bool = True) 
     the rename, so ``path`` is either the old content or the whole new one; without ``durable`` that holds for a killed
     process, but not for a power failure. Raises :class:`StorageError` for any ``OSError`` met on the way.
     """
+    check_path(path, "the path of a file to write")
     target = Path(path)
     make_dir(target.parent)
     try:
@@ -114,6 +117,7 @@ def open_file(path: PathLike) -> BinaryIO:
 
 def read_file(path: PathLike) -> bytes:
     """Return the bytes of ``path``; raise :class:`StorageError` naming it where that is impossible."""
+    check_path(path, "the path of a file to read")
     try:
         with open_file(path) as file:
             return file.read()

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
 from mindfl.errors import OptionError
 
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
+#: a shorter word is the beginning of too many others
+_LEAST_LETTERS = 4
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the word of ``known`` that ``word`` nearly is; None where there is none.
 
-    Upper and lower case, dashes, underscores and spaces make no difference.
+    Upper and lower case, dashes, underscores and spaces make no difference, and the beginning of a word counts as it.
 
     Example:
         >>> nearest("clinet-num", ["client_num", "seed"])
         'client_num'
     """
-    by_letters = {_letters(name): name for name in known}
-    matches = difflib.get_close_matches(_letters(word), by_letters, 1, cutoff=0.75)
+    letters, by_letters = _letters(word), {_letters(name): name for name in known}
+    matches = difflib.get_close_matches(letters, by_letters, 1, cutoff=0.75)
+    if not matches and len(letters) >= _LEAST_LETTERS:
+        matches = [other for other in by_letters if other and (other.startswith(letters) or letters.startswith(other))]
     return by_letters[matches[0]] if matches else None
 
 
@@ -44,21 +48,31 @@ def check_keywords(given: Mapping[str, object], known: Iterable[str], owner: str
             raise OptionError(f"{owner} has no keyword {name}", hint=hint)
 
 
-def known_keywords(target: CallableT) -> CallableT:
-    """Decorate a function, or a class with keyword arguments: an unknown keyword is an :class:`OptionError`."""
+def checked_arguments(target: CallableT) -> CallableT:
+    """Decorate a function or a class: an unknown keyword, and an empty path, is an :class:`OptionError`."""
     parameters = inspect.signature(target).parameters.values()
     known = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    paths = [each.name for each in parameters if "Path" in str(each.annotation)]
     name = target.__name__
     if isinstance(target, type):
-        target.__init__ = _checked(target.__init__, known, name)  # type: ignore[misc]
+        target.__init__ = _checked(target.__init__, ["self", *known], paths, name)  # type: ignore[misc]
         return target
-    return _checked(target, known, name)
+    return _checked(target, known, paths, name)
 
 
-def _checked(function: CallableT, known: Iterable[str], owner: str) -> CallableT:
+def check_path(path: object, name: str) -> None:
+    """Raise :class:`OptionError` where the path ``name`` is an empty text, which would mean the current folder."""
+    if isinstance(path, str) and not path.strip():
+        raise OptionError(f"{name} is empty", hint="give a path, or leave it out; the current folder is .")
+
+
+def _checked(function: CallableT, known: Sequence[str], paths: Sequence[str], owner: str) -> CallableT:
     @wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
         check_keywords(keywords, known, owner)
+        given = {**dict(zip(known, arguments, strict=False)), **keywords}
+        for name in paths:
+            check_path(given.get(name), name)
         return function(*arguments, **keywords)
 
     return checked  # type: ignore[return-value]

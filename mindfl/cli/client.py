@@ -8,6 +8,7 @@ import click
 
 from mindfl.cli.options import echo_json, interruptible, json_option, option
 from mindfl.errors import OptionError
+from mindfl.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -67,7 +68,8 @@ def client_command(task: str, as_json: bool, **options: Any) -> None:
     from mindfl.sim.device_job import DeviceJob
 
     if task not in _TASKS:
-        raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
+        hint = did_you_mean(task, _TASKS)
+        raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}", hint=hint)
     given = {name: None if value == "null" else value for name, value in options.items()}
     if given["train_model_path"] is None:
         raise OptionError("train_model is null", hint="name the .ms file to train")

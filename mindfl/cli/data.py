@@ -101,7 +101,7 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
     from mindfl.data import inspect_dataset
     from mindfl.data.folder import local_path
 
-    picture = sheet or f"{local_path(folder).resolve().name or 'data'}-sheet.png"
+    picture = sheet if sheet is not None else f"{local_path(folder).resolve().name or 'data'}-sheet.png"
     summary = inspect_dataset(folder, sheet=picture, progress=True)
     if as_json:
         echo_json({**asdict(summary), "sheet": picture})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,22 @@ from typing import Any, TypeVar
 import click
 
 from mindfl.errors import InterruptedRunError
+from mindfl.spelling import check_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+#: what the first name of an option for a file or folder ends with
+_PATH_NAMES = re.compile(
+    r"(_path|_dir|_file|_dataset|jarPath|File|input|output|out|sheet|python|converter|config|_model)$"
+)
+
+
+def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the value of an option for paths; raise :class:`OptionError` where one is empty."""
+    for path in value if isinstance(value, tuple) else (value,):
+        check_path(path, parameter.opts[0])
+    return value
 
 
 def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
@@ -21,6 +36,8 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
     names = list(declarations)
     names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
     attributes.setdefault("show_default", True)
+    if _PATH_NAMES.search(names[0]) or isinstance(attributes.get("type"), click.Path):
+        attributes["callback"] = _refuse_empty
     return click.option(*names, **attributes)
 
 

@@ -11,6 +11,8 @@ import click
 
 from mindfl.cli.job_options import GroupedCommand, job_options
 from mindfl.cli.options import echo_json, interruptible, is_given
+from mindfl.errors import OptionError
+from mindfl.spelling import nearest
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
@@ -94,6 +96,7 @@ def simulate_command(
     on the parts chosen is named in a warning."""
     from mindfl.sim import FederatedLeNetJob
 
+    _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
@@ -111,6 +114,14 @@ def _way_on(task: str, given: Mapping[str, Any]) -> str:
     """Return what goes on with an interrupted training, where something does."""
     elsewhere = given.get("domain_name") or given.get("jar_path") or given.get("stack") == "federated"
     return "" if task != "train" or elsewhere else "; --resume goes on from there"
+
+
+def _check_task(task: str) -> None:
+    """Raise :class:`OptionError` for what is nearly the name of a task, or nothing: any other text has a meaning."""
+    near = nearest(task, _TASKS)
+    if task not in _TASKS and (near is not None or not task.strip()):
+        hint = f"did you mean {near}?" if near else f"choose one of {', '.join(_TASKS)}"
+        raise OptionError(f"there is no task {task!r}", hint=hint)
 
 
 def _train(job: FederatedLeNetJob, as_json: bool) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
 LONGEST_RETRY_MS = 8_000
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
     """Who a client is and how patient it is.

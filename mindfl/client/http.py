@@ -35,7 +35,7 @@ from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import ENDPOINTS, Request, Response
 from mindfl.protocol.codec import encode
 from mindfl.protocol.wire import decode_response
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 HEADERS = {"Content-Type": "application/octet-stream", "User-Agent": f"mindfl/{__version__}"}
 #: what proxies and overloaded servers answer; a later try may succeed
@@ -45,7 +45,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_S = 10_000_000
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
     """Where the server is and how long to wait for it.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError, TlsError, TransportError
 from mindfl.files import PathLike, read_file
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -53,7 +53,7 @@ _REASONS = {
 }
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
     """Files are PEM.

@@ -15,6 +15,7 @@ from mindfl.convert import child
 from mindfl.convert.library import fetch_library, find_library, offline
 from mindfl.errors import ConverterCrashedError, ConverterMissingError, ConvertError
 from mindfl.files import PathLike
+from mindfl.spelling import checked_arguments
 
 PROGRAM = "converter_lite"
 TIME_LIMIT = 120.0  # seconds; a LeNet takes one
@@ -75,6 +76,7 @@ class LibraryBackend:
         return _run([*command, str(self.libraries), "model.mindir", "model", str(int(train))], folder, {})
 
 
+@checked_arguments
 def find_backend(converter: PathLike | None = None) -> Backend:
     """Return the back end to use: ``converter`` if given, else ``converter_lite`` on PATH, else the library.
 

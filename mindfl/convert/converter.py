@@ -16,7 +16,7 @@ from mindfl.files import PathLike, make_dir, write_atomic
 from mindfl.leftovers import scratch_folder
 from mindfl.lite.model import LiteModel
 from mindfl.notices import warn
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 _SUFFIX = ".ms"
 
@@ -33,7 +33,7 @@ class ConvertResult:
     model: LiteModel = field(repr=False)
 
 
-@known_keywords
+@checked_arguments
 def convert_model(
     mindir_path: PathLike, output_path: PathLike, *, converter: PathLike | None = None, train: bool = True
 ) -> ConvertResult:

@@ -9,10 +9,10 @@ from mindfl.data.samples import Samples, Split
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 
-@known_keywords
+@checked_arguments
 def convert_dataset(
     input: PathLike, output: PathLike, *, format: str, batch_size: int = 32, progress: bool = True
 ) -> Report:

@@ -17,13 +17,18 @@ from pathlib import Path
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir
 from mindfl.locks import Lock, lock_handle
+from mindfl.spelling import check_path
 
 _STAGING = ".mindfl-staging-"
 _MOVING = ".mindfl-moving-"
 
 
 def local_path(path: PathLike) -> Path:
-    """Return ``path`` with ``~`` replaced by the home folder; raise :class:`OptionError` where there is none."""
+    """Return ``path`` with ``~`` replaced by the home folder.
+
+    Raises :class:`OptionError` where there is none, and for an empty path.
+    """
+    check_path(path, "a path")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

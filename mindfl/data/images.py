@@ -21,7 +21,7 @@ from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, n
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, open_file
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
 _SUFFIXES = {
@@ -34,7 +34,7 @@ _SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
 _MODES = {"1", "L", "P", "RGB"}
 
 
-@known_keywords
+@checked_arguments
 def convert_images(
     input: PathLike,
     output: PathLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,20 @@ from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.progress import progress_bar
 from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
-from mindfl.errors import DataError
+from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, atomic_path
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
+#: suffix of a contact sheet -> Pillow's format
+_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".pdf": "PDF",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".bmp": "BMP",
+}
 SHEET_USERS = 16
 SHEET_IMAGES = 24
 _ZOOM = 2
@@ -48,13 +59,15 @@ class Summary:
     untested: int = 0
 
 
-@known_keywords
+@checked_arguments
 def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
-    """Read all of the data set in ``path`` and count; write a contact sheet (PNG) to ``sheet`` if given.
+    """Read all of the data set in ``path`` and count; write a contact sheet to ``sheet`` if given.
 
-    The sheet has a row for each of the first 16 usable users. Raises :class:`DataError` where ``path`` holds no data
-    set or no usable user, and :class:`StorageError` where ``sheet`` cannot be written.
+    The sheet has a row for each of the first 16 usable users; its suffix is .png, .jpg, .pdf, .webp or .tif. Raises
+    :class:`OptionError` for another suffix, :class:`DataError` where ``path`` holds no data set or no usable user, and
+    :class:`StorageError` where ``sheet`` cannot be written.
     """
+    form = None if sheet is None else _picture_format(sheet)
     dataset = open_dataset(path)
     problems: list[str] = []
     totals: list[tuple[int, int]] = []
@@ -70,8 +83,8 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
                 rows.append(_row(user))
     if not totals:
         raise DataError(f"no usable user among {len(dataset)} in {path}: {problems[0] if problems else 'it is empty'}")
-    if sheet is not None:
-        _save(rows, local_path(sheet))
+    if sheet is not None and form is not None:
+        _save(rows, local_path(sheet), form)
     sizes = np.array(totals).sum(axis=1)
     return Summary(
         root=str(dataset.root),
@@ -127,11 +140,20 @@ def _spread(labels: NDArray[np.int32]) -> list[int]:
     return [int(position) for position in sorted(by_novelty[:SHEET_IMAGES], key=lambda position: labels[position])]
 
 
-def _save(rows: list[Image.Image], path: Path) -> None:
+def _picture_format(path: PathLike) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise OptionError(
+            f"{os.fspath(path)!r} does not end as a picture's name does", hint=f"choose one of {', '.join(_FORMATS)}"
+        )
+    return _FORMATS[suffix]
+
+
+def _save(rows: list[Image.Image], path: Path, form: str) -> None:
     sheet = Image.new("L", (rows[0].width, sum(row.height for row in rows)), 160)
     top = 0
     for row in rows:
         sheet.paste(row, (0, top))
         top += row.height
     with atomic_path(path) as temporary:
-        sheet.save(temporary, "PNG")
+        sheet.save(temporary, form)

@@ -28,14 +28,14 @@ from mindfl.data.spill import Spill
 from mindfl.data.writer import DatasetWriter, Report, random_generator, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 _SIDE = 28
 _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
 _KEYS = ("users", "num_samples", "user_data")
 
 
-@known_keywords
+@checked_arguments
 def convert_leaf(
     input: PathLike,
     output: PathLike,

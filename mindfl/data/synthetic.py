@@ -14,7 +14,7 @@ from mindfl.data.samples import CLASSES, SYNTHETIC, Samples
 from mindfl.data.writer import Report, random_generator, write_dataset
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 #: As many as FEMNIST has writers in the tutorial's ``3500_clients_bin``.
 MAX_USERS = 3500
@@ -27,7 +27,7 @@ _CLASS_SHARES = np.repeat([0.48 / 10, 0.26 / 26, 0.26 / 26], [10, 26, 26])
 _CONCENTRATION = 60.0
 
 
-@known_keywords
+@checked_arguments
 def make_synthetic(
     output: PathLike,
     *,

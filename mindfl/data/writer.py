@@ -17,6 +17,7 @@ from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.notices import warn
+from mindfl.spelling import did_you_mean
 
 #: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
 MAX_BATCH = 4096
@@ -115,7 +116,7 @@ def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int
     unusable argument, :class:`DataError` when no user could be stored, :class:`StorageError` when writing fails.
     """
     if format not in FORMS:
-        raise OptionError(f"unknown format {format!r}", hint=f"choose one of {', '.join(FORMS)}")
+        raise OptionError(f"unknown format {format!r}", hint=did_you_mean(str(format), FORMS))
     if not 1 <= batch_size <= MAX_BATCH:
         raise OptionError(f"the batch size is {batch_size}", hint=f"choose 1 to {MAX_BATCH}")
     target = local_path(output).absolute()

@@ -19,7 +19,7 @@ from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 _SUFFIX = ".mindir"
 
@@ -33,7 +33,7 @@ class ExportResult:
     parameters: dict[str, tuple[int, ...]]
 
 
-@known_keywords
+@checked_arguments
 def export_mindir(
     mindir_path: PathLike,
     *,

@@ -16,6 +16,7 @@ from pathlib import Path
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir, read_file, write_atomic
 from mindfl.leftovers import scratch_folder
+from mindfl.spelling import checked_arguments
 
 try:
     from cryptography import x509
@@ -77,6 +78,7 @@ class _Validity:
     end: datetime
 
 
+@checked_arguments
 def make_certificates(
     folder: PathLike,
     hosts: Sequence[str] = LOCAL_HOSTS,

@@ -13,7 +13,7 @@ from mindfl.errors import OptionError
 from mindfl.protocol import CipherPublicParams, CompressType, DPParams, DSParams, FLPlan, PWParams
 from mindfl.protocol.encryption import DP, ENCRYPT_TYPES, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS, STABLE_PW
 from mindfl.server.aggregate import MAX_UPLOADS
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments, nearest
 
 if TYPE_CHECKING:
     from mindfl.privacy.secagg import FixedPoint, GraphPlan
@@ -61,7 +61,7 @@ MODE_SETTINGS = (*_WORDS, *_RANGES, "reconstruct_secrets_threshold")
 UNCOMPRESSED_TYPES = (SIGN_DS, *MASKED_TYPES)
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """One federated job. Windows are in milliseconds.
@@ -117,7 +117,10 @@ class ServerConfig:
     def _check_modes(self) -> None:
         for name, words in _WORDS.items():
             if getattr(self, name) not in words:
-                raise OptionError(f"{name} must be one of {', '.join(words)}, not {getattr(self, name)!r}")
+                given = getattr(self, name)
+                near = nearest(str(given), words)
+                hint = f"did you mean {near}?" if near else ""
+                raise OptionError(f"{name} must be one of {', '.join(words)}, not {given!r}", hint=hint)
         for name, (mode, least, most, inclusive) in _RANGES.items():
             value = getattr(self, name)
             fits = (least < value or (inclusive and value == least)) and value <= min(most, _LARGEST)

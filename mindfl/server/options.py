@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.files import PathLike
 from mindfl.server.iteration import IterationRecord
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -32,7 +32,7 @@ class Hooks(Protocol):
         """The server has answered its last request."""
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """What ``mindfl server start`` was told.

@@ -20,7 +20,7 @@ from mindfl.sim.config import default_workers
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob, Silent
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
 _CLIENTS_PER_WORKER = 8
@@ -56,7 +56,7 @@ class BenchResult:
     ratio: float | None
 
 
-@known_keywords
+@checked_arguments
 def bench(
     *, seconds: float = 8.0, workers: int | None = None, work_dir: PathLike | None = None, say: Say = announce
 ) -> BenchResult:

@@ -18,7 +18,7 @@ from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
 from mindfl.models import DEVICE_TARGETS, INITIALIZERS, model_spec
 from mindfl.sim.modes import check_modes
-from mindfl.spelling import known_keywords, nearest
+from mindfl.spelling import checked_arguments, nearest
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -101,7 +101,7 @@ class Network:
     batch_size: int = 32
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
     """Settings of a :class:`~mindfl.sim.FederatedLeNetJob`.

@@ -33,10 +33,10 @@ from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.weights_only import WeightsTrainer
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings:
     """What a device process needs, under the names of the reference's arguments.

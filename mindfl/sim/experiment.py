@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +23,8 @@ from mindfl.sim.plot import plot_history
 from mindfl.sim.published import EXPERIMENTS, Published
 from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.tables import csv_text
+from mindfl.spelling import did_you_mean
 
 FILES = ("experiment.png", "experiment.csv", "experiment.md")
 _DEFAULT_DIR = "mindfl_experiment"
@@ -137,14 +137,12 @@ class Experiment:
 
     def write(self, folder: Path) -> None:
         """Write figure, table and report into ``folder``. Raises :class:`StorageError`."""
-        table = io.StringIO()
-        rows = csv.writer(table)
-        rows.writerow(["quantity", "published", "measured", "difference"])
-        rows.writerows(
-            [each.quantity, each.published, f"{each.measured:.6f}", f"{each.difference:.6f}"]
+        rows: list[list[object]] = [["quantity", "published", "measured", "difference"]]
+        rows += [
+            [each.quantity, each.published, round(each.measured, 6), round(each.difference, 6)]
             for each in self.comparisons
-        )
-        write_atomic(folder / "experiment.csv", table.getvalue())
+        ]
+        write_atomic(folder / "experiment.csv", csv_text(rows))
         write_atomic(folder / "experiment.md", self.markdown())
         published = None if self.changes else self.published
         plot_history(self.history, folder / "experiment.png", title=self.title, published=published)
@@ -169,7 +167,7 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
     finished by then is written up.
     """
     if name not in EXPERIMENTS:
-        raise OptionError(f"unknown experiment {name!r}", hint=f"choose one of {', '.join(EXPERIMENTS)}")
+        raise OptionError(f"unknown experiment {name!r}", hint=did_you_mean(name, EXPERIMENTS))
     published = EXPERIMENTS[name]
     given = {key: value for key, value in settings.items() if value is not None}
     settings = {"work_dir": _DEFAULT_DIR, **_settings(published, given.get("stack")), **given}

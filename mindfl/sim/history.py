@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -16,6 +15,7 @@ from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.sim.metrics import Accuracy
+from mindfl.sim.tables import csv_text
 
 
 class ClientAccuracies(Mapping[str, float]):
@@ -211,25 +211,25 @@ class HistoryFiles:
         """Start both files anew with ``rows``; a killed process leaves the old files or the new ones."""
         kept = list(rows)
         write_atomic(self.jsonl, "".join(map(_json_line, kept)))
-        write_atomic(self.csv, ",".join(COLUMNS) + "\r\n" + "".join(map(_csv_line, kept)))
+        write_atomic(self.csv, csv_text([COLUMNS, *map(_cells, kept)]))
 
     def append(self, row: IterationRow) -> None:
         """Add a row to both files."""
         _append(self.jsonl, _json_line(row))
-        _append(self.csv, _csv_line(row))
+        _append(self.csv, csv_text([_cells(row)]))
 
 
 def _json_line(row: IterationRow) -> str:
     entry: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
-    entry = {name: None if value != value else value for name, value in entry.items()}
+    entry = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
+    }
     entry["accuracies"] = dict(row.accuracies.items())
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _csv_line(row: IterationRow) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow([getattr(row, name) for name in COLUMNS])
-    return line.getvalue()
+def _cells(row: IterationRow) -> list[object]:
+    return [getattr(row, name) for name in COLUMNS]
 
 
 def _append(path: Path, text: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +16,7 @@ from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.tables import csv_text
 from mindfl.sim.training_note import TrainingNote, file_digest
 
 
@@ -167,13 +166,11 @@ class ResultFiles:
 
     def write_predictions(self, predicted: Mapping[str, NDArray[np.int_]], users: Sequence[UserData]) -> None:
         """Write the table of true and predicted labels, one row per sample of the users that were predicted."""
-        table = io.StringIO()
-        rows = csv.writer(table)
-        rows.writerow(["client", "user", "sample", "label", "predicted"])
+        rows: list[list[object]] = [["client", "user", "sample", "label", "predicted"]]
         for index, user in enumerate(users):
             pairs = zip(user.test.labels[: user.test.size], predicted.get(user.name, ()), strict=False)
-            rows.writerows([index, user.name, i, label, guess] for i, (label, guess) in enumerate(pairs))
-        write_atomic(self.predictions, table.getvalue())
+            rows += [[index, user.name, i, label, guess] for i, (label, guess) in enumerate(pairs)]
+        write_atomic(self.predictions, csv_text(rows))
 
     @property
     def _has_client_models(self) -> bool:

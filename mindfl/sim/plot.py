@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib
-import warnings
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from mindfl.files import PathLike, atomic_path
+from mindfl.files import PathLike
 from mindfl.models import interrupt_held_back
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
+from mindfl.sim.pictures import check_picture, save_figure
 from mindfl.threads import ProcessLock
 
 if TYPE_CHECKING:
@@ -28,11 +28,13 @@ _TITLE_WIDTH = 90
 def plot_history(
     history: History, path: PathLike, *, title: str, published: Published | None = None, untested: int = 0
 ) -> None:
-    """Draw ``history`` as a PNG, beside a published curve where there is one; ``untested`` clients have no test data.
+    """Draw ``history``, beside a published curve where there is one; ``untested`` clients have no test data.
 
-    Iterations that were not evaluated have no point on the curves. What was measured stands above them.
-    Raises :class:`StorageError` where it cannot be written.
+    The suffix of ``path`` names the format. Iterations that were not evaluated have no point on the curves. What was
+    measured stands above them. Raises :class:`OptionError` for a suffix without format, :class:`StorageError` where it
+    cannot be written.
     """
+    check_picture(path)
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,9 +65,7 @@ def plot_history(
         figure.legend(loc="outside lower center", ncols=2)
     else:
         axes.legend(loc="best")
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
-        figure.savefig(temporary, format="png", dpi=120)
+    save_figure(figure, path, dpi=120)
     # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
     del figure, axes
     gc.collect()

@@ -55,7 +55,10 @@ class TrainingResult:
         return weight_hash(self.weights)
 
     def plot(self, path: PathLike) -> None:
-        """Draw AVG, TOP5 and LOW5 over the iterations as a PNG."""
+        """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.
+
+        Raises :class:`OptionError` for another suffix, :class:`StorageError` where it cannot be written.
+        """
         plot_history(self.history, path, title=self.title, untested=self.untested)
 
     def check(self, hint: str = "") -> None:

@@ -181,7 +181,7 @@ def test_full_disk(small_disk: Path, writers: Path, models: Path, capsys: pytest
     assert output.err.count("\n") == 1 and "No space left on device" in output.err and "[E-STORAGE]" in output.err
     rows = History.load(small_disk / "run" / "history.jsonl")
     assert len(rows) >= 1
-    lines = (small_disk / "run" / "history.csv").read_bytes().split(b"\r\n")
+    lines = (small_disk / "run" / "history.csv").read_bytes().split(b"\n")
     assert lines[-1] == b"" and len(lines) in (len(rows) + 2, len(rows) + 1)
     assert not list(small_disk.rglob("*.tmp"))
 

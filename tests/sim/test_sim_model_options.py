@@ -125,7 +125,8 @@ class TestDefaults:
     def test_a_run_says_and_does_what_the_file_says(self, job, converted, place: Place) -> None:
         of_file = job(**place(converted("adam"))).run()
         assert of_file.title.startswith("lenet, ")
-        same = job(origin_train_model_path=converted("adam"), optimizer="adam", learning_rate=0.001).run()
+        named = {"optimizer": "adam", "learning_rate": 0.001, "overwrite": True}
+        same = job(origin_train_model_path=converted("adam"), **named).run()
         assert of_file.hash == same.hash
 
     def test_a_batch_of_another_size(self, job, converted) -> None:

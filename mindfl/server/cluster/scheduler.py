@@ -15,8 +15,10 @@ from mindfl.server.http import Address, Listeners, bound_address, listen
 from mindfl.server.settings import read_settings
 from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.tls import ServerTls, load_tls
+from mindfl.spelling import checked_arguments
 
 
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
     """What ``mindfl server scheduler`` was told; see :class:`mindfl.server.process.ServerOptions`."""

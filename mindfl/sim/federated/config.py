@@ -14,7 +14,7 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.protocol.encryption import PW_EXACT
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.settings.document import Ignored, Section
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 MOST_SERVERS = 100
 CIPHERS = ":".join(
@@ -90,7 +90,7 @@ class TlsFiles:
         }
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class FederatedConfig:
     """A job on the real MindSpore Federated 0.1.0 server.

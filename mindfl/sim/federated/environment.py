@@ -24,6 +24,7 @@ from mindfl.errors import FetchError, OptionError, SimulationError, StorageError
 from mindfl.files import PathLike, cache_dir, make_dir
 from mindfl.locks import Lock, acquire, awaited, holder
 from mindfl.notices import announce
+from mindfl.spelling import checked_arguments
 
 Report = Callable[[str], None]
 
@@ -71,6 +72,7 @@ def silent(text: str) -> None:
     """Report nothing."""
 
 
+@checked_arguments
 def install(python: PathLike | None = None, *, report: Report = announce) -> Path:
     """Return the interpreter of the environment, which is made first where it is missing (3 GB, minutes).
 

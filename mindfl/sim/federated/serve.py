@@ -20,6 +20,7 @@ from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles
 from mindfl.sim.federated.server import FederatedServer
+from mindfl.spelling import checked_arguments
 
 _LOOK_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
@@ -27,6 +28,7 @@ _ANSWER_SECONDS = 2.0
 Tell = Callable[[str], None]
 
 
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class FederatedOptions:
     """What ``mindfl server start --stack federated`` was told; see :class:`FederatedConfig`.

@@ -22,6 +22,7 @@ from mindfl.sim.federated.ports import Addresses, choose_addresses
 from mindfl.sim.federated.redis import holds_job, redis_entries, redis_server
 from mindfl.sim.federated.stack import STOP_SECONDS, Stack, end_leftovers
 from mindfl.sim.federated.tls import own_certificates
+from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
     from mindfl.server.options import Weights
@@ -33,6 +34,7 @@ STOP_SECONDS_DATA_RATE = 75.0
 PROCESS_BYTES = 1 << 29
 
 
+@checked_arguments
 class FederatedServer:
     """The real server of a job, with its scheduler and its Redis, as processes that end with this one.
 

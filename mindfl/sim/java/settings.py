@@ -10,7 +10,7 @@ from pathlib import Path
 from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
-from mindfl.spelling import known_keywords
+from mindfl.spelling import checked_arguments
 
 TRAIN, INFERENCE, GET_MODEL = "train", "inference", "getModel"
 
@@ -25,7 +25,7 @@ _PATHS = ("jar_path", "case_jar_path", "lite_jar_path", "cert_path")
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 
 
-@known_keywords
+@checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class JavaSettings:
     """How Java clients are started. Names, order and defaults are those of the tutorial's ``run_client_x86.py``.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from mindfl.files import atomic_path
+from mindfl.sim.pictures import save_figure
 from mindfl.sim.plot import drawing, load_matplotlib
 from mindfl.sim.study.results import WINDOW, ModeResult, Study, number
 
@@ -62,9 +61,7 @@ def plot_study(study: Study, path: Path) -> None:
     left.invert_yaxis()
     title = "\n".join(fill(line, _TITLE_WIDTH) for line in study.title.split("\n"))
     figure.suptitle(title, parse_math=False)
-    with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
-        figure.savefig(temporary, format="png", dpi=110)
+    save_figure(figure, path, dpi=110)
     # Figure and canvas refer to each other.
     del figure, halves, left, right
     gc.collect()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from mindfl.files import write_atomic
 from mindfl.sim.study.costs import ITERATIONS
 from mindfl.sim.study.figure import plot_study
 from mindfl.sim.study.results import WINDOW, ModeResult, Study, number
+from mindfl.sim.tables import csv_text
 
 FILES = ("privacy.png", "privacy.csv", "privacy.md")
 
@@ -40,15 +39,13 @@ def write_study(study: Study, folder: Path) -> None:
 
 def table_csv(study: Study) -> str:
     """Return one line per mode, numbers unrounded; bytes and seconds per iteration, see :class:`Costs`."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
     costs = ("bytes_up", "bytes_down", "device_seconds", "server_seconds")
     own = ("key", "name", "avg", "top5", "low5", "loss", "epsilon", "seconds")
-    rows.writerow([*own, *costs, "weights_sha256"])
+    rows: list[list[object]] = [[*own, *costs, "weights_sha256"]]
     for one in study.results:
         cells = [getattr(one, name) for name in own] + [getattr(one.costs, name) for name in costs]
-        rows.writerow([*cells, one.weights_sha256])
-    return text.getvalue()
+        rows.append([*cells, one.weights_sha256])
+    return csv_text(rows)
 
 
 def table(study: Study) -> list[str]:

@@ -19,6 +19,7 @@ from mindfl.sim.study.costs import Costs
 #: accuracies are means of so many last iterations
 WINDOW = 5
 RESULT_FILE = "result.json"
+_NUMBERS = ("avg", "top5", "low5", "loss", "epsilon", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,8 @@ class ModeResult:
 
     def keep(self, folder: Path, made_with: Mapping[str, Any]) -> None:
         """Write it into ``folder``, with what it was made with. Raises :class:`StorageError`."""
-        text = json.dumps({"made_with": made_with, "result": asdict(self)}, indent=2, ensure_ascii=False)
+        note = {"made_with": made_with, "result": _without_nan(asdict(self))}
+        text = json.dumps(note, indent=2, ensure_ascii=False)
         write_atomic(folder / RESULT_FILE, text + "\n")
 
     @classmethod
@@ -71,11 +73,31 @@ class ModeResult:
             note = json.loads(read_file(folder / RESULT_FILE))
             if note["made_with"] != json.loads(json.dumps(made_with)):
                 return None
-            fields = note["result"]
+            fields = _with_nan(note["result"])
             avg_at = tuple(map(float, fields["avg_at"]))
             return cls(**{**fields, "costs": Costs(**fields["costs"]), "avg_at": avg_at})
         except (StorageError, ValueError, TypeError, KeyError):
             return None
+
+
+def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return ``fields`` as JSON can hold them: null for NaN, a word for infinity."""
+    return {name: _in_json(value) for name, value in fields.items()}
+
+
+def _in_json(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return [_in_json(item) for item in value] if isinstance(value, tuple) else value
+    return None if math.isnan(value) else str(value)
+
+
+def _with_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: _number(fields[name]) for name in _NUMBERS}
+    return {**fields, **numbers, "avg_at": [_number(value) for value in fields["avg_at"]]}
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
