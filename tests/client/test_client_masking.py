@@ -248,6 +248,7 @@ def test_a_refusal_names_client_stage_and_iteration(kind: str, endpoint: str, co
             scene.turn()
     reason = "no reason was given" if endpoint in ("getKeys", "getSecrets") else "no luck"
     assert str(raised.value) == f"client f0 in {endpoint} of iteration 1 was refused with code {code}: {reason}"
+    assert "getModel" not in scene.line.endpoints
     assert not secrets(scene.device)
     scene.close()
 

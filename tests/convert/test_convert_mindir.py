@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mindfl.convert import mindir
-from mindfl.convert.mindir import Proto, operators, optimizer_states, parameters, parse_mindir, read_mindir
+from mindfl.convert.mindir import Proto, check_graph, operators, optimizer_states, parameters, parse_mindir, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.errors import MindirError
 
@@ -159,3 +159,17 @@ def test_no_broken_graph_gives_anything_but_a_mindir_error(
         rewrite(model)
     except MindirError as error:
         assert "\n" not in error.line()
+
+
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data[:-1], lambda data: data + b"\0"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_parameter_that_is_not_whole_is_named(change: Callable[[bytes], bytes], separate: bool, model: Proto) -> None:
+    check_graph(model, "it")
+    tensor = model.graph.parameter[0]
+    whole = len(tensor.raw_data)
+    tensor.raw_data = change(tensor.raw_data)
+    if separate:
+        tensor.external_data.SetInParent()
+    with pytest.raises(MindirError, match=rf"it is damaged: parameter .* has \d+ bytes, not {whole}") as caught:
+        check_graph(model, "it")
+    assert bool(caught.value.hint) == separate

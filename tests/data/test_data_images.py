@@ -150,7 +150,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda user: (user / "train/0/x.png").touch(), "not a readable image"),
     "cut": (lambda user: (user / "train/0/a.png").write_bytes((user / "train/0/a.png").read_bytes()[:45]), "a.png"),
     "folder": (lambda user: (user / "train/0/x.png").mkdir(), "x.png"),
-    "label": (lambda user: picture(user / "train/62/x.png"), "not named by a class"),
+    "label": (lambda user: picture(user / "train/62/x.png"), "is not named by a class: 0..61 or a letter"),
     "no train": (lambda user: shutil.rmtree(user / "train"), "has no folder"),
     "pipe": (lambda user: os.mkfifo(user / "train/0/x.png"), "x.png: it is not a regular file"),
     "loop": (lambda user: (user / "train/0/x.png").symlink_to("x.png"), "cannot read"),

@@ -287,6 +287,12 @@ def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+def test_of_several_broken_users_the_first_is_named_and_all_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "in/a.json", shard({"f2": {}, "f10": {}, "f1": {}}))
+    with pytest.raises(DataError, match=r"no usable user \(3 problems\): user f1 in "):
+        convert(tmp_path / "in", tmp_path / "out")
+
+
 @pytest.mark.parametrize("parts", [[], ["train"], ["test"], ["file"]])
 def test_folders_that_are_not_leafs(parts: list[str], tmp_path: Path) -> None:
     for part in parts:
