@@ -321,6 +321,22 @@ def test_who_waits_to_start_again_takes_part_in_nothing():
     assert client.taking_part == 2
 
 
+def test_who_begins_another_iteration_takes_part_in_none_yet():
+    clock, seen = Clock(), []
+    client = device("f0", clock=clock)
+
+    class Watching(Script):
+        def send(self, request, now_ms):
+            seen.append((type(request).__name__, client.taking_part))
+            return super().send(request, now_ms)
+
+    script = Watching(accepted(1), UPLOADED, ready(1), accepted(2), UPLOADED, ready(2))
+    run(client.train(), script, clock, clock.sleep)
+
+    assert [part for name, part in seen if name == "RequestFLJob"] == [None, None]
+    assert [part for name, part in seen if name != "RequestFLJob"] == [1, 1, 2, 2]
+
+
 def test_too_many_refusals_in_a_row():
     clock = Clock()
     script = Script(*[refused(str(T0 + 10**9))] * 3)
