@@ -232,7 +232,7 @@ def test_a_device_refuses_a_rate_that_cannot_be(rate):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("bad", [np.nan, np.inf, np.float32(3e38)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, np.float32(3e38), np.float32(-3e38)])
 def test_weights_that_overflow_are_refused_and_nothing_is_warned_of(bad):
     received = {"a": np.full(50, -3e38, np.float32)}
     with pytest.raises(EncodingError) as caught:
