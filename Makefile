@@ -2,7 +2,7 @@
 PYTHON ?= python
 TIMES ?= 50
 
-.PHONY: test fuzz slow ci
+.PHONY: test fuzz slow mutation ci
 
 test:
 	$(PYTHON) -m pytest
@@ -13,6 +13,10 @@ fuzz:
 
 slow:
 	$(PYTHON) -m pytest -m slow
+
+# Small faults, one at a time: do the tests notice them? See docs/testing.md.
+mutation:
+	$(PYTHON) tests/mutation --measure --again all --record
 
 ci:
 	.ci/run
