@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-#: the weights of the tutorial's LeNet as servers hold them: convolutions KHWC, 62 classes
+#: the weights of the tutorial's LeNet as devices hold them, filters [out, height, width, in]; 62 classes
 SHAPES = {
     "conv1.weight": (6, 5, 5, 3),
     "conv2.weight": (16, 5, 5, 6),

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from lenet_weights import random_weights
+from lenet_weights import flat_weights
 from load_fleet import Bodies, Fleet, Tally, answer_field
 
 from mindfl.protocol import RequestGetModel, encode
@@ -52,7 +52,7 @@ def own_server(devices: int, options: list[str]) -> Iterator[tuple[str, int]]:
     """Start ``mindfl server`` for the context; yield its URL and process id."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "fl.yaml").write_text(_SETTINGS.format(devices=devices))
-        np.savez(Path(folder, "lenet.npz"), allow_pickle=False, **random_weights())
+        np.savez(Path(folder, "lenet.npz"), allow_pickle=False, **flat_weights())
         command = [sys.executable, "-m", "mindfl", "server", "start", "--config", "fl.yaml", "--model", "lenet.npz"]
         command += ["--http_server_address", "127.0.0.1:0", "--quiet", *options]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         open_dataset,
     )
     from mindfl.errors import MindflError, MindflWarning
-    from mindfl.export import export_mindir
+    from mindfl.export import export_mindir, export_trained
     from mindfl.lite import LiteModel, Session
     from mindfl.models import LeNet5
     from mindfl.server import Coordinator
@@ -46,6 +46,7 @@ _HOMES = {
     "convert_leaf": "mindfl.data",
     "convert_model": "mindfl.convert",
     "export_mindir": "mindfl.export",
+    "export_trained": "mindfl.export",
     "inspect_dataset": "mindfl.data",
     "inspect_model": "mindfl.convert",
     "make_synthetic": "mindfl.data",
@@ -71,6 +72,7 @@ __all__ = [
     "convert_leaf",
     "convert_model",
     "export_mindir",
+    "export_trained",
     "inspect_dataset",
     "inspect_model",
     "make_synthetic",

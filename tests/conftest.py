@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rgb_network import RGB
 
 from mindfl.convert import convert_model, fetch_library
 from mindfl.convert.library import find_library, offline
@@ -15,6 +16,7 @@ from mindfl.data import Dataset, convert_leaf, open_dataset
 from mindfl.errors import FetchError, SimulationError
 from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
+from mindfl.models import MODELS, ModelSpec
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.federated import install
 from mindfl.sim.federated.redis import redis_server
@@ -86,6 +88,23 @@ def first_release(tmp_path: Path) -> Callable[[str], Path]:
         return tmp_path / name
 
     return unpack
+
+
+@pytest.fixture
+def rgb(monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    """A registered network with 3x3 filters on three channels, whose order no shape tells."""
+    monkeypatch.setitem(MODELS, RGB.name, RGB)
+    return RGB
+
+
+@pytest.fixture(scope="session")
+def rgb_files(converter_library: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return its training graph and the file that is converted of it (batch 32, seed 1). Do not modify."""
+    folder = tmp_path_factory.mktemp("rgb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, RGB.name, RGB)
+        mindir = export_mindir(folder / "rgb_train", model=RGB.name, seed=1).path
+    return mindir, convert_model(mindir, folder / "rgb_train").path
 
 
 @pytest.fixture(scope="session")

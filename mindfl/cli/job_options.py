@@ -109,6 +109,10 @@ GROUPS: Mapping[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
             ("--momentum",),
             {"type": float, "help": "Momentum coefficient, 0 to 1.  [default: that of the model file, else 0.9]"},
         ),
+        (
+            ("--init_from",),
+            {"help": "Initial weights instead of --init: .ckpt, .npz, .safetensors, .mindir or .ms."},
+        ),
         (("--converter",), {"help": "converter_lite to use.  [default: see `mindfl convert`]"}),
         (
             ("--per_client_models/--shared_model", "per_client_models"),

@@ -80,7 +80,13 @@ def server_command() -> None:
 
 @server_command.command()
 @option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
-@option("--model", required=True, type=click.Path(), metavar="FILE", help="Initial weights: .ms, .mindir, .ckpt, .npz.")
+@option(
+    "--model",
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Initial weights: .ms, .mindir, .ckpt, .npz, .safetensors.",
+)
 @option("--http_server_address", default="127.0.0.1:6668", help="Where devices connect; port 0: any free one.")
 @option("--server_num", default=1, type=click.IntRange(1, 1000), help="Consecutive ports, all of this one job.")
 @option("--manage_address", help="Where /state, /newInstance and the like are answered.  [default: nowhere]")

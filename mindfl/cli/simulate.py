@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -106,6 +107,11 @@ def simulate_command(
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
             _TASKS.get(task, _inference_of_one)(job, as_json)
+            if task == "train":
+                path = click.format_filename(job.trained_model_path)
+                bar.stage(
+                    f"for MindSpore: mindfl export --from {shlex.quote(path)} --output {job.config.network.model}.ckpt"
+                )
     finally:
         bar.close()
 

@@ -10,7 +10,7 @@ One job per process, run from the main thread, as there. Servers with the same `
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from mindfl.errors import ModelFormatError, OptionError, StorageError
 from mindfl.server.checkpoint import latest
 from mindfl.server.cluster import SchedulerOptions, run_scheduler
 from mindfl.server.http import Address
-from mindfl.server.initial import MODEL_FILES, initial_weights
+from mindfl.server.initial import MODEL_FILES, DeviceWeights, device_weights, initial_weights
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.options import ServerOptions
 from mindfl.server.process import run_server
@@ -207,7 +207,7 @@ class FLServerJob:
 
     def _run(self, feature_map: object, callback: Callback | None) -> None:
         folder = Path(self._checkpoint_dir)
-        features = _features(feature_map, folder, self._settings.fl_name)
+        features, filters = _features(feature_map, folder, self._settings.fl_name)
         try:
             Address.parse(self._http_server_address, "http_server_address")
         except OptionError as error:
@@ -216,6 +216,7 @@ class FLServerJob:
         options = ServerOptions(
             config=self._yaml_config,
             model={name: item.data for name, item in features.items()},
+            filters=filters,
             constant=frozenset(name for name, item in features.items() if not item.require_aggr),
             http_server_address=self._http_server_address,
             checkpoint_dir=folder if folder.is_dir() else None,
@@ -286,9 +287,11 @@ def _settings(yaml_config: str) -> JobSettings:
         return read_settings(yaml_config)
 
 
-def _features(given: object, folder: Path, fl_name: str) -> Mapping[str, FeatureItem]:
-    """Return the initial weights in the form in which they will be handed to the callback."""
+def _features(given: object, folder: Path, fl_name: str) -> tuple[Mapping[str, FeatureItem], Set[str]]:
+    """Return the initial weights in the form in which they will be handed to the callback, and those that checkpoints
+    hold in another order: as there, what a script gives is written as it is."""
     features = FeatureMap()
+    filters: Set[str] = frozenset()
     if isinstance(given, FeatureMap):
         features = given
     elif isinstance(given, Mapping):
@@ -297,15 +300,16 @@ def _features(given: object, folder: Path, fl_name: str) -> Mapping[str, Feature
     found = latest(folder, fl_name) if folder.is_dir() else None
     if found is None:
         if not isinstance(given, FeatureMap | Mapping):
-            features = _from_file(given)
-        return _checked(features.feature_map())
+            features, filters = _from_file(given)
+        return _checked(features.feature_map()), filters
     before, newest = features.feature_map(), FeatureMap()
     for name, values in found.weights.items():
         newest.add_feature(name, values, before[name].require_aggr if name in before else True)
-    return newest.feature_map()
+    return newest.feature_map(), found.filters or filters
 
 
-def _from_file(given: object) -> FeatureMap:
+def _from_file(given: object) -> tuple[FeatureMap, Set[str]]:
+    """Return the weights in a file as they lie there; those of a checkpoint of mindfl's in the order of devices."""
     if not isinstance(given, str):
         raise refused(
             "The parameter 'feature_map' is expected to be instance of dict(feature_name, feature_val), FeatureMap, "
@@ -318,12 +322,16 @@ def _from_file(given: object) -> FeatureMap:
         )
     features = FeatureMap()
     try:
-        for name, values in initial_weights(given, kchw=False).items():
+        if Path(given).suffix == ".mindir":
+            weights = DeviceWeights(initial_weights(given, kchw=False), frozenset())
+        else:
+            weights = device_weights(given)
+        for name, values in weights.arrays.items():
             features.add_feature(name, values)
     except (ModelFormatError, StorageError) as error:
         # MindSpore, which reads them there, raises ValueError.
         raise as_runtime_error(type(error), ValueError)(str(error), hint=error.hint) from None
-    return features
+    return features, weights.filters or frozenset()
 
 
 def _checked(items: Mapping[str, FeatureItem]) -> Mapping[str, FeatureItem]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mindfl.convert.mindir import Proto, khwc, optimizer_states, parameters
 from mindfl.convert.rewrite import unknown_operators
 from mindfl.errors import ModelFormatError, VerificationError
+from mindfl.lite.layout import khwc_weights
 from mindfl.lite.model import LiteModel
 
 _HINT = "the converter does not fit this MINDIR; please report it with the output of --verbose"
@@ -52,12 +53,14 @@ def _value_differences(
 ) -> Iterator[str]:
     constants = {tensor.name: tensor.data for tensor in model.tensors if tensor.data is not None}
     state_names = {name for names in states.values() for name in names}
+    turned = khwc_weights(model)
+    turned |= {state for name, names in states.items() if name in turned for state in names}
     for name, value in values.items():
         if name not in constants:
             if name in states or name in state_names:
                 yield f"parameter {name} is missing"
             continue
-        found, expected = constants[name], khwc(value)
+        found, expected = constants[name], khwc(value) if name in turned else value
         if name not in state_names and found.shape != expected.shape:
             yield f"parameter {name} has shape {found.shape} instead of {expected.shape}"
         elif found.dtype != expected.dtype or found.tobytes() != expected.tobytes():

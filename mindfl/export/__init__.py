@@ -1,9 +1,10 @@
-"""Export of training graphs with MindSpore."""
+"""Export of training graphs with MindSpore, and of trained weights back to it."""
 
 from __future__ import annotations
 
 from mindfl.export.exporter import ExportResult, export_mindir
 from mindfl.export.losses import LOSSES
 from mindfl.export.optimizers import OPTIMIZERS
+from mindfl.export.trained import WrittenWeights, export_trained
 
-__all__ = ["LOSSES", "OPTIMIZERS", "ExportResult", "export_mindir"]
+__all__ = ["LOSSES", "OPTIMIZERS", "ExportResult", "WrittenWeights", "export_mindir", "export_trained"]

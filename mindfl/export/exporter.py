@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.export.loading import load_weights
 from mindfl.export.losses import as_labels, check_loss, with_loss
 from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
+from mindfl.server.initial import mindspore_weights
 from mindfl.spelling import checked_arguments
 
 _SUFFIX = ".mindir"
+_DEFAULT_INIT = "lecun"
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ def export_mindir(
     weight_decay: float = 0.0,
     loss: str = "sparse",
     seed: int = 0,
-    init: str = "lecun",
+    init: str = _DEFAULT_INIT,
     num_class: int | None = None,
     num_channel: int | None = None,
     device_target: str = "CPU",
+    init_from: PathLike | None = None,
 ) -> ExportResult:
     """Train ``model`` for ``epochs`` steps on random batches and export its training graph to ``mindir_path``.
 
@@ -74,9 +78,14 @@ def export_mindir(
         num_class: outputs; default: the model's own.
         num_channel: image channels; default: the model's own.
         device_target: ``"CPU"``, or another device that the installed MindSpore has.
+        init_from: file with the initial weights in MindSpore's order, instead of those that ``init`` names: ``.ckpt``,
+            ``.npz``, ``.safetensors`` or ``.mindir``; or a ``.ms``, whose order is known. State of an optimizer in it
+            is left out.
 
     Raises:
-        OptionError: an argument has no usable value.
+        OptionError: an argument has no usable value, or ``init_from`` lacks a parameter of the network, has another, or
+            one of another shape.
+        ModelFormatError: ``init_from`` is damaged, or no file of weights.
         ExportError: MindSpore is missing, lacks the device, or failed.
         StorageError: the file cannot be written; nothing is left of it.
     """
@@ -86,6 +95,9 @@ def export_mindir(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")
+    weights = None if init_from is None else mindspore_weights(init_from)
+    if weights is not None and init != _DEFAULT_INIT:
+        raise OptionError(f"init {init} and init_from both give the initial weights", hint="leave one of them out")
     network = _Network(
         spec,
         settings,
@@ -95,6 +107,8 @@ def export_mindir(
         batch_size=batch_size,
         init=init,
         seed=seed,
+        weights=weights,
+        source=str(init_from),
     )
     with atomic_path(target := _with_suffix(mindir_path)) as temporary:
         content, losses, shapes = call_for(spec, _train_and_export, network, epochs, device_target)
@@ -111,7 +125,10 @@ def _with_suffix(path: PathLike) -> Path:
 
 @dataclass(frozen=True)
 class _Network:
-    """What is exported: a network by name, its sizes, its initial weights, its loss, and its optimizer."""
+    """What is exported: a network by name, its sizes, its initial weights, its loss, and its optimizer.
+
+    ``weights`` (float32 by name, in MindSpore's order, from the file ``source``) count before those of ``init``.
+    """
 
     spec: ModelSpec
     optimizer: OptimizerSettings
@@ -121,10 +138,15 @@ class _Network:
     batch_size: int
     init: str
     seed: int
+    weights: dict[str, NDArray[np.float32]] | None
+    source: str
 
     def build(self) -> Any:
         """Return the MindSpore cell."""
-        return self.spec.build(self.classes, self.channels, init=self.init, seed=self.seed)
+        network = self.spec.build(self.classes, self.channels, init=self.init, seed=self.seed)
+        if self.weights is not None:
+            load_weights(network, self.weights, self.source)
+        return network
 
     def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
         """Yield images and labels, in the form that the loss takes, without end."""

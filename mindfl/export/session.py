@@ -59,7 +59,9 @@ def use_graph_mode(device_target: str) -> None:
     disabled = logging.root.manager.disable
     logging.disable()  # MindSpore logs about each missing GPU library; the error says it
     try:
-        mindspore.set_device(device_target)
+        if mindspore.get_context("device_target") != device_target:
+            # Refused, also for the same device, once the program has computed anything with MindSpore.
+            mindspore.set_device(device_target)
         mindspore.set_context(mode=mindspore.GRAPH_MODE)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ExportError(

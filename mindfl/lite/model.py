@@ -20,6 +20,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.filekind import file_kind
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.flatbuf import BrokenBufferError, Table
+from mindfl.lite.layout import from_mindspore, to_mindspore
 from mindfl.lite.schema import EXECUTED, OPERATORS, OPTIMIZERS, AttributeValue
 
 IDENTIFIER = b"MSL2"
@@ -165,6 +166,35 @@ class LiteModel:
         """Whether the labels are an input of float32 [batch, classes], and not of class numbers."""
         inputs = [self.tensors[index] for index in self.inputs]
         return sum(tensor.dtype == np.float32 for tensor in inputs) > 1 and len(inputs) == 2
+
+    def to_mindspore(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Return all parameters of the network as MindSpore holds them: the filters of convolutions as
+        [out, in, height, width], where the file has [out, height, width, in].
+
+        ``values``: values in the file's order, flat or shaped, that count instead of the file's own, such as
+        :attr:`TrainingResult.weights`. Which weights are filters is read from the graph, never from shapes.
+
+        Raises :class:`ModelFormatError` for a name that the network does not have, a wrong number of elements, and a
+        weight whose order the file does not tell.
+
+        Example:
+            >>> weights = LiteModel.load("lenet_train_trained.ms").to_mindspore()  # doctest: +SKIP
+            >>> weights["conv1.weight"].shape  # doctest: +SKIP
+            (6, 3, 5, 5)
+        """
+        return to_mindspore(self, values or {})
+
+    def from_mindspore(self, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Return ``weights``, in MindSpore's order and shapes, in the order and shapes of the file: the inverse of
+        :meth:`to_mindspore`, for any of the network's parameters.
+
+        Raises :class:`ModelFormatError` for a name that the network does not have and for a wrong shape.
+
+        Example:
+            >>> model = LiteModel.load("lenet_train.ms")  # doctest: +SKIP
+            >>> model.save("started.ms", model.from_mindspore(weights))  # doctest: +SKIP
+        """
+        return from_mindspore(self, weights)
 
     def check_operators(self) -> None:
         """Raise :class:`ModelFormatError` naming the operators the runtime does not have, if any."""

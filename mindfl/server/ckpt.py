@@ -1,25 +1,26 @@
 """MindSpore's checkpoint files (``.ckpt``), read and written without importing MindSpore.
 
-A checkpoint is the protobuf message described below, the same in MindSpore 2.0 to 2.10. What is written here ends with
-a checksum in a field that MindSpore skips as unknown; a file that MindSpore saved with ``crc_check`` is checked too.
+A checkpoint is the protobuf message described below, the same in MindSpore 2.0 to 2.10. What is written here may name
+the filters of convolutions, which devices hold in another order, and ends with a checksum: in fields that MindSpore
+skips as unknown. A file that MindSpore saved with ``crc_check`` is checked too.
 """
 
 from __future__ import annotations
 
 import binascii
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError, StorageError
 from mindfl.files import PathLike, read_file
+from mindfl.protobuf import message_class
 
 _FLOAT32 = "Float32"
 _CHECKSUM_LENGTH = 5  # the last field: a tag of one byte, four bytes of CRC-32
@@ -28,9 +29,12 @@ _MOST_DIMENSIONS = 32
 _MINDSPORE_MARK = b"crc_num"
 _MINDSPORE_TAIL = len(_MINDSPORE_MARK) + 10
 
-#: message -> its fields: number, name, type, label
 _MESSAGES = {
-    "Checkpoint": ((1, "value", "Value", "repeated"), (15, "checksum", "fixed32", "optional")),
+    "Checkpoint": (
+        (1, "value", "Value", "repeated"),
+        (14, "filters", "string", "repeated"),
+        (15, "checksum", "fixed32", "optional"),
+    ),
     "Value": ((1, "tag", "string", "required"), (2, "tensor", "TensorProto", "optional")),
     "TensorProto": (
         (1, "dims", "int64", "repeated"),
@@ -46,23 +50,34 @@ def read_ckpt(path: PathLike) -> dict[str, NDArray[np.float32]]:
     Raises :class:`StorageError` if the file cannot be read, :class:`ModelFormatError` naming it if it is no
     checkpoint, is damaged, or holds no float32 tensor.
     """
+    return read_marked_ckpt(path)[0]
+
+
+def read_marked_ckpt(path: PathLike) -> tuple[dict[str, NDArray[np.float32]], frozenset[str] | None]:
+    """Return what :func:`read_ckpt` does, and which of it are the filters of convolutions in MindSpore's order; None
+    where the file does not say it. Raises as :func:`read_ckpt`."""
     try:
         if Path(path).stat().st_size > _MOST_BYTES:
             raise _DamagedError(f"it is larger than the {_MOST_BYTES} bytes of a message")
-        weights = _decode(read_file(path))
+        weights, filters = _decode(read_file(path))
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None
     except _DamagedError as error:
         raise ModelFormatError(f"{path} is not a MindSpore checkpoint, or is damaged: {error}") from None
     if not weights:
         raise ModelFormatError(f"{path} holds no float32 weights")
-    return weights
+    return weights, filters
 
 
-def encode_ckpt(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Return the bytes of a checkpoint with ``weights`` (float32, any shape)."""
+def encode_ckpt(weights: Mapping[str, NDArray[np.float32]], filters: Collection[str] = ()) -> bytes:
+    """Return the bytes of a checkpoint with ``weights`` (float32, any shape).
+
+    ``filters`` names those that are [out, in, height, width] in it and [out, height, width, in] on devices.
+    """
     message = _message_class()
-    body = b"".join(_encode_value(name, value) for name, value in weights.items())
+    # First, so that a file that is cut off does not lose them alone.
+    marks: bytes = message(filters=sorted(filters)).SerializeToString()
+    body = marks + b"".join(_encode_value(name, value) for name, value in weights.items())
     checksum: bytes = message(checksum=binascii.crc32(body)).SerializeToString()
     return body + checksum
 
@@ -73,19 +88,7 @@ class _DamagedError(Exception):
 
 @cache
 def _message_class() -> Any:
-    field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="mindfl_checkpoint.proto", package="mindfl.checkpoint")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for number, field, kind, label in fields:
-            entry = message.field.add(name=field, number=number, label=getattr(field_type, f"LABEL_{label.upper()}"))
-            if kind in _MESSAGES:
-                entry.type, entry.type_name = field_type.TYPE_MESSAGE, f".mindfl.checkpoint.{kind}"
-            else:
-                entry.type = getattr(field_type, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("mindfl.checkpoint.Checkpoint"))
+    return message_class("mindfl.checkpoint", _MESSAGES, "Checkpoint")
 
 
 def _encode_value(name: str, value: NDArray[np.float32]) -> bytes:
@@ -98,7 +101,7 @@ def _encode_value(name: str, value: NDArray[np.float32]) -> bytes:
     return encoded
 
 
-def _decode(content: bytes) -> dict[str, NDArray[np.float32]]:
+def _decode(content: bytes) -> tuple[dict[str, NDArray[np.float32]], frozenset[str] | None]:
     if content[-_MINDSPORE_TAIL:].startswith(_MINDSPORE_MARK):
         content, tail = content[:-_MINDSPORE_TAIL], content[-10:]
         _check(content, int.from_bytes(tail, "big"))
@@ -113,7 +116,11 @@ def _decode(content: bytes) -> dict[str, NDArray[np.float32]]:
     for value in message.value:
         if value.HasField("tensor") and value.tensor.tensor_type == _FLOAT32:
             parts.setdefault(value.tag, []).append(value.tensor)
-    return {name: _array(name, tensors) for name, tensors in parts.items()}
+    weights = {name: _array(name, tensors) for name, tensors in parts.items()}
+    wrong = [name for name in message.filters if name not in weights or weights[name].ndim != 4]
+    if wrong:
+        raise _DamagedError(f"{wrong[0]} is named as a filter, and has not four dimensions")
+    return weights, frozenset(message.filters) or None
 
 
 def _check(content: bytes, checksum: int) -> None:

@@ -1,39 +1,145 @@
-"""The weights that a job starts from, out of a model file of any kind."""
+"""The weights in a model file of any kind, in the order of devices or in MindSpore's.
+
+Devices hold the filters of a convolution as [out, height, width, in] (KHWC), MindSpore as [out, in, height, width].
+Which weights are filters is known from a graph (``.ms``, ``.mindir``) or from a mark in a ``.ckpt`` that mindfl wrote;
+an archive of arrays says nothing, and shapes do not tell.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import ModelFormatError, StorageError
+from mindfl.errors import ModelFormatError, OptionError, StorageError
 from mindfl.files import PathLike
+
+if TYPE_CHECKING:
+    from mindfl.lite.model import LiteModel
 
 Arrays = dict[str, NDArray[np.float32]]
 
+#: files that a server wrote of its weights as devices exchange them
+_SERVER_FILE = re.compile(r"_recovery_iteration_[0-9]+_[0-9]{8}_[0-9]{6}")
 
-def initial_weights(path: PathLike, *, kchw: bool | None = None) -> Arrays:
-    """Return the weights in ``path`` by name: float32 in the tensors' own shapes, convolutions as devices hold them.
 
-    From a training ``.ms`` or ``.mindir`` those that are trained, from an inference ``.mindir``, a ``.ckpt`` or a
-    ``.npz`` all float32 arrays. A device's ``.ms`` has convolutions as [out, height, width, in] (KHWC), MindSpore as
-    [out, in, height, width]. ``kchw`` says whether 4-D weights in the file lie as MindSpore's do and are to be turned;
-    None: those of a ``.mindir`` do, others are taken as they lie.
+_TO_KHWC = (0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class DeviceWeights:
+    """Weights as devices exchange them. ``filters`` are the names of those that are [out, height, width, in] here and
+    [out, in, height, width] in MindSpore; None where the file that they come from does not say it."""
+
+    arrays: Arrays
+    filters: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file holds, in its own order: MindSpore's where ``in_mindspore_order``. ``model``: of a ``.ms``.
+
+    ``unknown`` are other weights that devices may hold in another order.
+    """
+
+    arrays: Arrays
+    filters: frozenset[str] | None = None
+    in_mindspore_order: bool = False
+    unknown: frozenset[str] = frozenset()
+    model: LiteModel | None = None
+
+
+def device_weights(path: PathLike) -> DeviceWeights:
+    """Return the weights in ``path`` by name: float32 in the tensors' own shapes, filters as devices hold them.
+
+    From a training ``.ms`` or ``.mindir`` those that are trained, from other files all float32 arrays. Where a file
+    does not say in which order its filters are, they are taken as they are.
 
     Raises :class:`StorageError` if the file cannot be read, and :class:`ModelFormatError` (for a MINDIR
-    :class:`MindirError`) naming it if it is none of these or holds no weights.
+    :class:`MindirError`) naming it if it is no model file or holds no weights.
     """
-    kind = _kind(path)
-    weights = _READERS[kind](path)
-    if not weights:
+    found = _read(path)
+    if not found.in_mindspore_order:
+        return DeviceWeights(found.arrays, found.filters)
+    if found.unknown:
+        raise ModelFormatError(
+            f"{path} does not say in which order devices hold {', '.join(sorted(found.unknown))}",
+            hint="give the .ms file that it is converted to",
+        )
+    return DeviceWeights(_turned(found.arrays, found.filters or ()), found.filters)
+
+
+def mindspore_weights(path: PathLike) -> Arrays:
+    """Return the weights in ``path`` by name: float32 in MindSpore's order and shapes.
+
+    From a ``.ms`` all parameters of the network, from a training ``.mindir`` those that are trained, from other files
+    all float32 arrays. A file that does not say in which order its filters are is taken to be in MindSpore's.
+
+    Raises as :func:`device_weights`, and :class:`OptionError` for a server's file of weights in the order of devices.
+    """
+    found = _READERS[_kind(path)](path)
+    try:
+        arrays = found.arrays if found.model is None else found.model.to_mindspore()
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{path}: {error}", hint=error.hint) from None
+    if not arrays:
+        raise ModelFormatError(f"{path} holds no float32 weights")
+    if found.model is None and found.filters is None and _SERVER_FILE.search(Path(path).name):
+        names = ", ".join(sorted(four_dimensional(found.arrays)))
+        raise OptionError(
+            f"{path} is a server's checkpoint that does not say in which order {names} is",
+            hint="`mindfl export --from` it with --device_model, the .ms file of the devices",
+        )
+    return arrays
+
+
+def initial_weights(path: PathLike, *, kchw: bool | None = None) -> Arrays:
+    """Return the weights in ``path`` as :func:`device_weights` does.
+
+    ``kchw`` False: in the order of the file; True: all that have four dimensions are turned from [out, in, height,
+    width] to [out, height, width, in].
+    """
+    if kchw is None:
+        return device_weights(path).arrays
+    found = _read(path).arrays
+    return _turned(found, four_dimensional(found)) if kchw else found
+
+
+def four_dimensional(arrays: Arrays) -> frozenset[str]:
+    """Return the names of the arrays of four dimensions, whose order may differ between devices and MindSpore."""
+    return frozenset(name for name, value in arrays.items() if value.ndim == 4)
+
+
+def unknown_order(path: PathLike, names: Iterable[str]) -> str:
+    """Return the warning that ``path`` does not say how its weights of four dimensions are ordered."""
+    return (
+        f"warning: {path} does not say in which order {', '.join(sorted(names))} is: devices get it as it is there, and"
+        " hold filters as [out, height, width, in]; a .ms or .mindir file says it"
+    )
+
+
+def _turned(arrays: Arrays, names: Collection[str]) -> Arrays:
+    return {
+        name: np.ascontiguousarray(value.transpose(_TO_KHWC)) if name in names else value
+        for name, value in arrays.items()
+    }
+
+
+def _read(path: PathLike) -> _Found:
+    found = _READERS[_kind(path)](path)
+    if not found.arrays:
         raise ModelFormatError(f"{path} holds no float32 weights to train")
-    turned = kind == ".mindir" if kchw is None else kchw
-    return _khwc(weights) if turned else weights
+    return found
 
 
 def _kind(path: PathLike) -> str:
+    if not str(path):
+        raise OptionError("the path of the model file is empty")
     try:
         # A pipe or a device may never end.
         if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
@@ -52,44 +158,60 @@ def _kind(path: PathLike) -> str:
     return suffix
 
 
-def _from_ms(path: PathLike) -> Arrays:
+def _from_ms(path: PathLike) -> _Found:
+    from mindfl.lite.layout import khwc_weights
     from mindfl.lite.model import LiteModel
 
-    return dict(LiteModel.load(path).weights)
+    model = LiteModel.load(path)
+    weights = dict(model.weights)
+    try:
+        filters = khwc_weights(model) & weights.keys()
+    except ModelFormatError:
+        return _Found(weights, model=model)
+    return _Found(weights, filters, model=model)
 
 
-def _from_mindir(path: PathLike) -> Arrays:
-    from mindfl.convert.mindir import optimizer_states, parameters, read_mindir
+def _from_mindir(path: PathLike) -> _Found:
+    from mindfl.convert.mindir import convolution_filters, optimizer_states, parameters, read_mindir
 
     model = read_mindir(path)
     values, trained = parameters(model), optimizer_states(model)
     chosen = {name: values[name] for name in trained or values if name in values}
-    return {name: value.view(np.float32) for name, value in chosen.items() if value.dtype == np.float32}
+    weights = {name: value.view(np.float32) for name, value in chosen.items() if value.dtype == np.float32}
+    filters = convolution_filters(model) & weights.keys()
+    return _Found(weights, filters, in_mindspore_order=True, unknown=four_dimensional(weights) - filters)
 
 
-def _from_ckpt(path: PathLike) -> Arrays:
-    from mindfl.server.ckpt import read_ckpt
+def _from_ckpt(path: PathLike) -> _Found:
+    from mindfl.server.ckpt import read_marked_ckpt
 
-    return read_ckpt(path)
+    weights, filters = read_marked_ckpt(path)
+    return _archive(weights) if filters is None else _Found(weights, filters, in_mindspore_order=True)
 
 
-def _from_npz(path: PathLike) -> Arrays:
+def _from_npz(path: PathLike) -> _Found:
     from mindfl.server.npz import read_npz
 
-    return read_npz(path)
+    return _archive(read_npz(path))
 
 
-def _khwc(weights: Arrays) -> Arrays:
-    from mindfl.convert.mindir import khwc
+def _from_safetensors(path: PathLike) -> _Found:
+    from mindfl.server.safetensors import read_safetensors
 
-    return {name: khwc(value) for name, value in weights.items()}
+    return _archive(read_safetensors(path))
 
 
-_READERS: dict[str, Callable[[PathLike], Arrays]] = {
+def _archive(weights: Arrays) -> _Found:
+    """Return arrays of which nothing says whether they are filters: where none can be, both orders are the same."""
+    return _Found(weights, None if four_dimensional(weights) else frozenset())
+
+
+_READERS: dict[str, Callable[[PathLike], _Found]] = {
     ".ms": _from_ms,
     ".mindir": _from_mindir,
     ".ckpt": _from_ckpt,
     ".npz": _from_npz,
+    ".safetensors": _from_safetensors,
 }
 MODEL_FILES = tuple(_READERS)
-"""The endings of files that :func:`initial_weights` reads."""
+"""The endings of files that the functions here read."""

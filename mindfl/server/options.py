@@ -38,10 +38,11 @@ class ServerOptions:
     """What ``mindfl server start`` was told.
 
     ``overrides`` are settings by name that count instead of the file's. ``model`` is a file, or weights (float32, any
-    shape) by name; those named in ``constant`` are never trained. ``http_server_address`` is the first of
-    ``server_num`` consecutive ports. ``state_dir`` None stands for a folder named after the job; it is not used where
-    ``journal`` is False. ``password`` belongs to the server's key, which ``server_key_path`` holds where the file of a
-    PEM certificate does not.
+    shape) by name, of which ``filters`` names those that checkpoints hold in another order (see
+    :class:`~mindfl.server.checkpoint.CheckpointWriter`); those named in ``constant`` are never trained.
+    ``http_server_address`` is the first of ``server_num`` consecutive ports. ``state_dir`` None stands for a folder
+    named after the job; it is not used where ``journal`` is False. ``password`` belongs to the server's key, which
+    ``server_key_path`` holds where the file of a PEM certificate does not.
 
     ``cluster``: share the job with the other servers of the same ``fl_name`` that meet in the Redis at
     ``distributed_cache.address``; a stored job goes on as it is, a new one after the newest checkpoint. Servers on
@@ -53,6 +54,7 @@ class ServerOptions:
 
     config: PathLike
     model: PathLike | Weights
+    filters: Set[str] | None = None
     constant: Set[str] = frozenset()
     http_server_address: str = "127.0.0.1:6668"
     manage_address: str | None = None

@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -28,7 +28,7 @@ from mindfl.server.coordinator import Coordinator
 from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, VolatileJob, allow_many_connections, bound_address, listen
-from mindfl.server.initial import initial_weights
+from mindfl.server.initial import device_weights, four_dimensional, unknown_order
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
@@ -107,7 +107,7 @@ class _Server:
         self._registration: Registration | None = None
         stack.callback(self._unregister)
         self._tls = self._load_tls()
-        weights = options.model if isinstance(options.model, Mapping) else initial_weights(options.model)
+        weights, self._filters = self._initial()
         allow_many_connections()
         address = Address.parse(options.http_server_address, "--http_server_address")
         self._sockets = listen(address, "--http_server_address", options.server_num)
@@ -173,6 +173,16 @@ class _Server:
             path = self._checkpoints.last_path if self._checkpoints else None
             self._options.hooks.iteration_ended(record, path)
 
+    def _initial(self) -> tuple[Weights, Set[str] | None]:
+        """Return the weights to begin with, and which of them are filters of convolutions, where that is known."""
+        model = self._options.model
+        if isinstance(model, Mapping):
+            return model, self._options.filters
+        found = device_weights(model)
+        if found.filters is None:
+            self._tell(unknown_order(model, four_dimensional(found.arrays)))
+        return found.arrays, found.filters
+
     def _beginning(self, weights: Weights) -> tuple[int, Weights]:
         """Return the first iteration of a job that is new, and the model before it.
 
@@ -186,6 +196,8 @@ class _Server:
         if found is None:
             return 1, weights
         self._tell(f"iterations 1 to {found.iteration} are done: {found.path} is loaded")
+        if found.filters:
+            self._filters = found.filters
         return found.iteration + 1, found.weights
 
     def _open_files(self) -> tuple[MetricsFile, FailureEventFile]:
@@ -221,7 +233,7 @@ class _Server:
         if folder is None:
             return None
         shapes = {name: values.shape for name, values in self._weights.items()}
-        return CheckpointWriter(make_dir(folder), self._settings.fl_name, shapes)
+        return CheckpointWriter(make_dir(folder), self._settings.fl_name, shapes, self._filters)
 
     def _alone(self) -> Alone:
         job: Job

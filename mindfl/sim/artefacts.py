@@ -63,13 +63,14 @@ class Artefacts:
         settings = {**asdict(config.network), "learning_rate": config.rate, "seed": config.seed}
         if settings["loss"] == "sparse":
             del settings["loss"]  # as in the notes of the first release, which had no other
+        weights = {} if config.init_from is None else {"init_from": file_digest(config.init_from)}
 
         def build(path: Path) -> None:
             from mindfl.export import export_mindir
 
-            export_mindir(path, device_target=config.device_target, **settings)
+            export_mindir(path, device_target=config.device_target, init_from=config.init_from, **settings)
 
-        self._make(self.mindir, {**settings, **_network(settings["model"])}, build)
+        self._make(self.mindir, {**settings, **weights, **_network(settings["model"])}, build)
         return self.mindir
 
     def convert(self) -> Path:

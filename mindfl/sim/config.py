@@ -72,7 +72,7 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 #: how to reach a running server over TLS
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
-_PATHS = ("work_dir", "converter", "python", "client_cert", "client_key", "crl_path", *_JAVA_PATHS)
+_PATHS = ("work_dir", "converter", "init_from", "python", "client_cert", "client_key", "crl_path", *_JAVA_PATHS)
 
 #: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
@@ -133,6 +133,8 @@ class JobConfig:
         model, init, optimizer, momentum, loss: what is exported; see :func:`mindfl.export.export_mindir`. None: what a
             model file of the user's own holds; for one that is exported ``lenet``, ``lecun``, ``momentum``, 0.9 and
             ``sparse``. What contradicts such a file is refused.
+        init_from: file with the initial weights in MindSpore's order, instead of ``init``: ``.ckpt``, ``.npz``,
+            ``.safetensors``, ``.mindir`` or ``.ms``.
         client_num: clients; the data set's first ones in natural order of name.
         clients_per_iteration: clients drawn for each iteration with the seed; None: all.
         iterations, epochs, batch_size, learning_rate: the federated plan; the rate's default depends on the optimizer,
@@ -199,6 +201,7 @@ class JobConfig:
     name_regex: str = ","
     model: str | None = None
     init: str | None = None
+    init_from: Path | None = None
     optimizer: str | None = None
     loss: LossName | None = None
     momentum: float | None = None
@@ -331,6 +334,10 @@ class JobConfig:
             raise OptionError("fl_name is empty")
 
     def _check_weights(self) -> None:
+        if self.init_from is not None and self.init is not None:
+            raise OptionError(
+                f"init {self.init} and init_from both give the initial weights", hint="leave one of them out"
+            )
         exchanged, _ = self.train_weights, self.infer_weights
         if exchanged is not None and (self.engine != "lite" or self.executor != "local"):
             raise OptionError("train_weight_name works with engine lite and executor local only")

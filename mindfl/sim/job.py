@@ -223,7 +223,8 @@ class FederatedLeNetJob:
             return predicted
 
     def get_model(self) -> dict[str, NDArray[np.float32]]:
-        """Let each client fetch the server's latest model into its model file; return the weights.
+        """Let each client fetch the server's latest model into its model file; return the weights in the order of
+        devices. :meth:`LiteModel.to_mindspore` of a client's model file turns them into MindSpore's.
 
         The embedded server, and a real one that has to be started for it, hold what the last training left, or the
         starting model. With ``domain_name`` the server there is asked.

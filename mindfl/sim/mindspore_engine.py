@@ -75,9 +75,9 @@ class MindSporeEngine:
     @_one_at_a_time
     def load(self, weights: Weights) -> None:
         """Set the parameters."""
-        for name, value in weights.items():
-            dims = self.model.parameters[name].dims
-            self._parameters[name].set_data(self._tensor(_outer_layout(value.reshape(dims))))
+        values = self.model.to_mindspore(weights)
+        for name in weights:
+            self._parameters[name].set_data(self._tensor(values[name]))
 
     @_one_at_a_time
     def begin_training(self, rate: float) -> None:
@@ -90,7 +90,8 @@ class MindSporeEngine:
     @_one_at_a_time
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Return the parameters flat, in the ``.ms`` layout."""
-        return {name: _file_layout(self._parameters[name].asnumpy()).reshape(-1) for name in self.model.parameters}
+        values = {name: self._parameters[name].asnumpy() for name in self.model.parameters}
+        return {name: value.reshape(-1) for name, value in self.model.from_mindspore(values).items()}
 
     @_one_at_a_time
     def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
@@ -145,13 +146,3 @@ def _sizes(model: LiteModel) -> tuple[int, int]:
     """Return (channels, classes) of the file."""
     graph = Graph(model)
     return graph.image.dims[-1], graph.classes
-
-
-def _outer_layout(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """KHWC to MindSpore's KCHW; other shapes as they are."""
-    return np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else np.ascontiguousarray(value)
-
-
-def _file_layout(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """MindSpore's KCHW to KHWC; other shapes as they are."""
-    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else np.ascontiguousarray(value)

@@ -40,6 +40,7 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     path = own_model(config)
     if path is None:
         return _with_defaults(replace(config, **_graph_decisions(config))), []
+    _refuse_two_beginnings(config, path)
     try:
         model = LiteModel.load(path)
         optimizer, _ = optimizer_of(model), model.parameters
@@ -91,6 +92,14 @@ def _recorded_hash(path: Path) -> object:
         return None
 
 
+def _refuse_two_beginnings(config: JobConfig, path: Path) -> None:
+    if config.init_from is not None:
+        raise OptionError(
+            f"--init_from {config.init_from} and {path} both give the initial weights",
+            hint="leave --init_from out, or let mindfl make the model in another folder",
+        )
+
+
 def _graph_decisions(config: JobConfig) -> dict[str, Any]:
     """Return what a MINDIR of the user's own, from which the model file is to be made, decides; empty without one."""
     path = config.models / f"{config.train_ms_name}.mindir"
@@ -104,6 +113,7 @@ def _graph_decisions(config: JobConfig) -> dict[str, Any]:
         sizes = [tensor.dims[0] for value in graph.graph.input for tensor in value.tensor if len(tensor.dims) == 4]
     except MindflError:
         return {}
+    _refuse_two_beginnings(config, path)
     found = {"optimizer": names.pop() if len(names) == 1 else None, "batch_size": sizes[0] if sizes else None}
     for name, value in found.items():
         if value is not None and getattr(config, name) not in (None, value):
@@ -117,6 +127,7 @@ def _graph_decisions(config: JobConfig) -> dict[str, Any]:
 def _with_defaults(config: JobConfig) -> JobConfig:
     network = config.network
     unused = set() if network.optimizer == "momentum" else {"momentum"}
+    unused |= set() if config.init_from is None else {"init"}
     names = {item.name for item in fields(Network)} - unused
     return replace(config, **{name: getattr(network, name) for name in names})
 

@@ -111,6 +111,12 @@ _RULES = (
         "its own plan counts",
     ),
     _Rule(
+        ("init_from",),
+        lambda config: config.domain_name is not None,
+        "a server that runs already",
+        "its own model counts",
+    ),
+    _Rule(
         ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"),
         lambda config: config.domain_name is not None and config.domain_name.lower().startswith("http:"),
         "http://",

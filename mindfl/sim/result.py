@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import NotAggregatedError
+from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
+from mindfl.lite import LiteModel
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
@@ -35,8 +37,12 @@ def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """History and final weights (flat float32 by name, convolutions KHWC) of a job; ``title`` names job and data.
+    """History and final weights of a job; ``title`` names job and data.
 
+    ``weights`` are those that devices exchange: flat float32 by name, the filters of convolutions in the order
+    [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give all in MindSpore's.
+
+    ``model`` is the ``.ms`` that the job started from, ``network`` the name under which its network is registered.
     ``privacy`` says what the iterations cost in privacy; empty where that is not counted.
     ``iterations`` is how many were asked for: ``history`` is shorter where the run was interrupted. ``untested`` is the
     number of clients that have no test data.
@@ -48,11 +54,52 @@ class TrainingResult:
     weights: Mapping[str, NDArray[np.float32]]
     privacy: str = ""
     untested: int = 0
+    model: LiteModel | None = field(default=None, repr=False)
+    network: str = "lenet"
 
     @property
     def hash(self) -> str:
         """Hash of the final weights; see :func:`weight_hash`."""
         return weight_hash(self.weights)
+
+    def mindspore_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return all final weights of the network (float32 by name) in MindSpore's order and shapes, such as
+        [out, in, height, width] of a convolution. Those that clients do not exchange are the starting model's.
+
+        Example:
+            >>> parameters = {name: Parameter(value) for name, value in result.mindspore_weights().items()}
+            ... # doctest: +SKIP
+            >>> mindspore.load_param_into_net(network, parameters, strict_load=True)  # doctest: +SKIP
+        """
+        if self.model is None:
+            raise OptionError("the result has no model, which tells the order of its weights")
+        return self.model.to_mindspore(self.weights)
+
+    def save_checkpoint(self, path: PathLike, format: str | None = None) -> Path:
+        """Write the final weights for MindSpore, in its order; return the path of the file.
+
+        Args:
+            path: target; the suffix of the format is appended if missing, folders are created, an existing file is
+                replaced.
+            format: ``"ckpt"``, ``"npz"`` or ``"safetensors"``: the weights; ``"mindir"`` or ``"onnx"``: the network
+                with them, for inference. None: what the suffix of ``path`` says, and ``"ckpt"`` where it has none.
+
+        Raises:
+            OptionError: ``format`` is unknown or contradicts the suffix, or the network is not registered as
+                ``network``.
+            ExportError: MindSpore failed, for ``mindir`` and ``onnx``.
+            StorageError: the file cannot be written.
+
+        Example:
+            >>> result.save_checkpoint("lenet.ckpt")  # doctest: +SKIP
+            >>> mindspore.load_param_into_net(network, mindspore.load_checkpoint("lenet.ckpt"))  # doctest: +SKIP
+        """
+        from mindfl.export.trained import save_weights
+        from mindfl.export.weight_files import target_format
+
+        target, form = target_format(path, format if format is not None or Path(path).suffix else "ckpt")
+        weights = self.mindspore_weights()
+        return save_weights(target, form, weights, source="the result", model=self.network, graph=self.model).path
 
     def plot(self, path: PathLike) -> None:
         """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.

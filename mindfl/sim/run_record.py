@@ -27,7 +27,7 @@ DECIDING = (
     *MODE_SETTINGS,
 )
 #: settings that name files whose content decides, which is compared instead of the path
-FILES = ("train_dataset", "test_dataset", "origin_train_model_path", "train_model_path", "train_ms_name")
+FILES = ("train_dataset", "test_dataset", "init_from", "origin_train_model_path", "train_model_path", "train_ms_name")
 #: settings of one call, which a repetition does not take over
 OF_ONE_CALL = ("work_dir", "resume", "overwrite", "train_model_path", "infer_model_path")
 _PACKAGES = ("mindspore", "numpy", "numba", "llvmlite", "scipy")

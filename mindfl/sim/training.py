@@ -127,7 +127,9 @@ class Training:
     def _result(self, iterations: int, source: Run | RunState) -> TrainingResult:
         weights = source.weights if isinstance(source, RunState) else source.model
         privacy = self._spending.summary(len(self._history))
-        return TrainingResult(self._title, iterations, self._history, weights, privacy, self._materials.untested)
+        untested, model = self._materials.untested, self._materials.model
+        network = self._config.network.model
+        return TrainingResult(self._title, iterations, self._history, weights, privacy, untested, model, network)
 
     def _write_up(self, result: TrainingResult) -> TrainingResult:
         self._files.write(self._materials.model, result, len(self._materials.users))

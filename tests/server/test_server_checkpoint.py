@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mindfl.errors import ModelFormatError, OptionError, StorageError
 from mindfl.server import IterationRecord
 from mindfl.server.checkpoint import CheckpointWriter, latest
-from mindfl.server.ckpt import encode_ckpt, read_ckpt
+from mindfl.server.ckpt import encode_ckpt, read_ckpt, read_marked_ckpt
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -212,3 +212,49 @@ def test_numbers_that_are_no_numbers_survive(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(encode_ckpt({"w": np.array([math.nan, math.inf, -0.0], np.float32)}))
     assert read_ckpt(path)["w"].tobytes() == np.array([math.nan, math.inf, -0.0], np.float32).tobytes()
+
+
+def test_filters_are_written_in_mindspores_order_and_read_in_that_of_devices(tmp_path: Path) -> None:
+    """A file of an earlier version, which has no mark, is in the order of devices, and so stays what it says."""
+    shapes = {"0.weight": (3, 3, 3, 3), "fc.bias": (4,)}
+    device = {name: np.random.default_rng(2).random(shape, np.float32) for name, shape in shapes.items()}
+    flat = {name: value.reshape(-1) for name, value in device.items()}
+    writer = CheckpointWriter(tmp_path, "Lenet", shapes, frozenset({"0.weight"}))
+    writer(record(1, flat))
+    assert writer.last_path is not None
+    written = read_ckpt(writer.last_path)
+    assert np.array_equal(written["0.weight"], device["0.weight"].transpose(0, 3, 1, 2))
+    assert np.array_equal(written["fc.bias"], device["fc.bias"])
+    found = latest(tmp_path, "Lenet")
+    assert found is not None
+    assert found.filters == {"0.weight"} and same(found.weights, device)
+
+    old = tmp_path / "Lenet_recovery_iteration_2_20260101_101010.ckpt"
+    old.write_bytes(encode_ckpt(device))
+    found = latest(tmp_path, "Lenet")
+    assert found is not None
+    assert (found.iteration, found.filters) == (2, None) and same(found.weights, device)
+
+
+def test_weights_of_unknown_order_say_so_in_the_files_name(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, "Lenet", SHAPES, None)
+    for iteration in range(1, 6):
+        writer(record(iteration))
+    assert len(list(tmp_path.glob("Lenet_recovery_iteration_?_*_device_order.ckpt"))) == 3
+    found = latest(tmp_path, "Lenet")
+    assert found is not None
+    assert found.iteration == 5 and same(found.weights, WEIGHTS)
+
+
+def test_a_file_that_is_cut_off_does_not_lose_its_mark_alone(tmp_path: Path) -> None:
+    whole = encode_ckpt({"w": np.ones((1, 1, 1, 1), np.float32), "v": np.ones(2, np.float32)}, {"w"})
+    path = tmp_path / "x.ckpt"
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        try:
+            weights, filters = read_marked_ckpt(path)
+        except ModelFormatError:
+            continue
+        assert "w" not in weights or filters == {"w"}
+    path.write_bytes(whole)
+    assert read_marked_ckpt(path)[1] == {"w"}

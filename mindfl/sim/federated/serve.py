@@ -15,7 +15,7 @@ from types import FrameType
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.server.http import Address
-from mindfl.server.initial import initial_weights
+from mindfl.server.initial import device_weights, four_dimensional, unknown_order
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles
@@ -63,7 +63,10 @@ def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> si
     for warning in settings.warnings:
         tell(f"warning: {warning}")
     config = _config(options, settings, tell)
-    server = FederatedServer(options.work_dir, config, initial_weights(options.model), report=tell)
+    model = device_weights(options.model)
+    if model.filters is None:
+        tell(unknown_order(options.model, four_dimensional(model.arrays)))
+    server = FederatedServer(options.work_dir, config, model.arrays, report=tell)
     # The record is released last: whoever stops a server may want its address at once.
     with _signals() as received, ExitStack() as record:
         with suppress(KeyboardInterrupt), server:

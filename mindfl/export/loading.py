@@ -1,0 +1,67 @@
+"""Putting weights into a MindSpore network: all of them, by name, and none in another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import OptionError
+from mindfl.models import import_mindspore
+
+#: how MindSpore's optimizers name the state of a parameter: one of these, a dot, the parameter's name
+_STATES = (
+    *("accum", "accum_update", "adam_m", "adam_v", "ax_", "exp_avg", "lamb_m", "lamb_v", "linear", "mean_grad"),
+    *("mean_square", "moment", "moment1", "moment2", "moments", "prev", "stat", "step_size", "vhat"),
+)
+#: what else MindSpore keeps in the checkpoint of a training
+_SCALARS = frozenset(
+    {"beta1_power", "beta2_power", "current_iterator_step", "epoch_num", "global_step", "last_overflow_iterator_step"}
+    | {"learning_rate", "loss_scale", "momentum", "scale_sense", "step_num", "weight_decay"}
+)
+_SHOWN = 5
+
+
+def load_weights(network: Any, weights: Mapping[str, NDArray[np.float32]], source: str) -> None:
+    """Set the parameters of ``network`` to ``weights``, which are in MindSpore's order; ``source`` names their file.
+
+    State of an optimizer among them is left out. Parameters that are not trained, such as the statistics of a batch
+    normalisation, keep their values where ``weights`` has none.
+
+    Raises :class:`OptionError` naming what is missing, unknown or of another shape; the network is then unchanged.
+    """
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    trained = {parameter.name for parameter in network.trainable_params()}
+    given = {name: value for name, value in weights.items() if name in parameters or not _is_state(name, parameters)}
+    misshapen = [
+        f"{name} {value.shape}, not {tuple(parameters[name].shape)}"
+        for name, value in sorted(given.items())
+        if name in parameters and value.shape != tuple(parameters[name].shape)
+    ]
+    faults = {
+        "missing": [name for name in sorted(trained) if name not in given],
+        "unknown": [name for name in sorted(given) if name not in parameters],
+        "of another shape": misshapen,
+    }
+    found = [f"{words}: {_listed(names)}" for words, names in faults.items() if names]
+    if found:
+        raise OptionError(
+            f"{source} does not fit the network; {'; '.join(found)}",
+            hint="its weights must be in MindSpore's order; `mindfl export --from` writes it" if misshapen else "",
+        )
+    tensor = import_mindspore().Tensor
+    for name, value in given.items():
+        parameters[name].set_data(tensor(np.array(value, np.float32)))
+
+
+def _is_state(name: str, parameters: Mapping[str, Any]) -> bool:
+    prefix, _, rest = name.partition(".")
+    return name in _SCALARS or (prefix in _STATES and rest in parameters)
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

@@ -1,0 +1,93 @@
+"""A registered network with given weights as a file for inference: MINDIR or ONNX, both written by MindSpore."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ExportError, OptionError
+from mindfl.export.loading import load_weights
+from mindfl.export.onnx_batch import with_symbolic_batch
+from mindfl.export.process import temporary_folder
+from mindfl.export.session import call_for, graph_mode, mindspore_errors
+from mindfl.files import write_atomic
+from mindfl.models import ModelSpec, import_mindspore, model_spec
+
+#: of the inputs, the outputs and the first dimension in an ONNX file
+_IMAGES, _LOGITS, _BATCH = "images", "logits", "batch"
+
+#: of a batch of images; None: any number of them
+Shape = tuple[int | None, ...]
+Writer = Callable[[Any, Shape, str], None]
+
+
+def export_network(
+    target: Path,
+    form: str,
+    weights: Mapping[str, NDArray[np.float32]],
+    *,
+    source: str,
+    model: str,
+    num_class: int | None = None,
+    num_channel: int | None = None,
+    batch_size: int | None = None,
+) -> None:
+    """Write the network ``model`` with ``weights``, which are in MindSpore's order, to ``target``.
+
+    ``num_class`` and ``num_channel`` None: the network's own; ``batch_size`` None: it takes any number of images.
+    Raises :class:`OptionError` where the weights, which come from ``source``, are not those of the network, and
+    :class:`ExportError` where MindSpore fails.
+    """
+    spec = model_spec(model)
+    for name, value in (("num_class", num_class), ("num_channel", num_channel), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise OptionError(f"{name} must be at least 1, got {value}")
+    classes = spec.num_class if num_class is None else num_class
+    channels = spec.num_channel if num_channel is None else num_channel
+    shape = (batch_size, *spec.input_shape(1, channels)[1:])
+    content = call_for(spec, _exported, form, spec, classes, shape, dict(weights), source)
+    if form == "onnx" and batch_size is None:
+        content = with_symbolic_batch(content, _BATCH)
+    write_atomic(target, content)
+
+
+def _exported(
+    form: str, spec: ModelSpec, classes: int, shape: Shape, weights: Mapping[str, NDArray[np.float32]], source: str
+) -> bytes:
+    """Return the file of the network for inference."""
+    with graph_mode("CPU"), mindspore_errors():
+        network = spec.build(classes, shape[1], init="lecun", seed=0)
+        load_weights(network, weights, source)
+        network.set_train(False)
+        with temporary_folder("mindfl-export-") as folder:
+            # MindSpore appends a suffix, and refuses paths with spaces or letters beyond ASCII.
+            _WRITERS[form](network, shape, os.path.relpath(folder / "network"))
+            (file,) = folder.iterdir()
+            return file.read_bytes()
+
+
+def _write_mindir(network: Any, shape: Shape, path: str) -> None:
+    mindspore = import_mindspore()
+    images = mindspore.Tensor(shape=list(shape), dtype=mindspore.float32)
+    mindspore.export(network, images, file_name=path, file_format="MINDIR")
+
+
+def _write_onnx(network: Any, shape: Shape, path: str) -> None:
+    mindspore = import_mindspore()
+    try:
+        from mindspore.onnx import export
+    except ImportError:
+        raise ExportError(
+            f"MindSpore {mindspore.__version__} has no mindspore.onnx", hint="pip install --upgrade mindspore"
+        ) from None
+    axes = {_IMAGES: {0: _BATCH}} if shape[0] is None else None
+    images = mindspore.Tensor(np.zeros([size or 1 for size in shape], np.float32))
+    export(network, images, file_name=path, input_names=[_IMAGES], output_names=[_LOGITS], dynamic_axes=axes)
+
+
+_WRITERS = {"mindir": _write_mindir, "onnx": _write_onnx}

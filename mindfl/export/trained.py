@@ -1,0 +1,152 @@
+"""Trained weights back to MindSpore: from a device's ``.ms`` to a checkpoint, arrays, or a network for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ModelFormatError, OptionError
+from mindfl.export.weight_files import ARRAY_FORMATS, target_format
+from mindfl.files import PathLike, write_atomic
+from mindfl.lite import LiteModel
+from mindfl.lite.graph import Graph
+from mindfl.server.initial import initial_weights, mindspore_weights
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class WrittenWeights:
+    """What was written: the file, its format, and the shapes of the weights by name, which are MindSpore's."""
+
+    path: Path
+    format: str
+    parameters: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+    """What a registered network is made with; None: its own defaults. ``batch_size`` None: any."""
+
+    num_class: int | None = None
+    num_channel: int | None = None
+    batch_size: int | None = None
+
+
+def export_trained(
+    source: PathLike,
+    output: PathLike,
+    *,
+    format: str | None = None,
+    model: str = "lenet",
+    device_model: PathLike | None = None,
+    num_class: int | None = None,
+    num_channel: int | None = None,
+    batch_size: int | None = None,
+) -> WrittenWeights:
+    """Write the weights in ``source`` to ``output`` in MindSpore's order, convolutions [out, in, height, width].
+
+    ``ckpt``, ``npz`` and ``safetensors`` hold the weights alone; ``mindir`` and ``onnx`` hold a network for inference
+    too: float32 images [batch, channels, height, width] to logits [batch, classes].
+
+    Args:
+        source: a ``.ms`` file, trained or not, of which all parameters of the network are taken; or a file of weights,
+            as ``init_from`` of :func:`export_mindir` takes it.
+        output: target; the suffix of the format is appended if missing, an existing file is replaced.
+        format: ``"ckpt"``, ``"npz"``, ``"safetensors"``, ``"mindir"`` or ``"onnx"``. Default: what the suffix says.
+        model: name in :data:`mindfl.models.MODELS` of the network, for ``mindir`` and ``onnx``.
+        device_model: a ``.ms`` file of the job. ``source`` is then a file of a server, such as the checkpoints of
+            MindSpore Federated's, with the weights of that model in the order of devices.
+        num_class: outputs of the network; default: those of the ``.ms``, else the network's own.
+        num_channel: image channels of the network; likewise.
+        batch_size: samples that the network takes at once, for one that cannot take any number.
+
+    Raises:
+        OptionError: an argument has no usable value, or the weights are not those of the network.
+        ModelFormatError: ``source`` is damaged, or does not hold the weights of ``device_model``.
+        ExportError: MindSpore failed, or is missing, for ``mindir`` and ``onnx``.
+        StorageError: a file cannot be read or written; nothing is left of it.
+
+    Example:
+        >>> export_trained("run/ms/lenet_train_trained.ms", "lenet.ckpt").path  # doctest: +SKIP
+        PosixPath('lenet.ckpt')
+    """
+    if not str(source):
+        raise OptionError("the file with the weights has an empty name", hint="such as run/ms/lenet_train_trained.ms")
+    target, form = target_format(output, format)
+    graph = _graph(source if device_model is None else device_model)
+    weights = mindspore_weights(source) if device_model is None else _of_devices(source, graph, device_model)
+    sizes = NetworkSizes(num_class, num_channel, batch_size)
+    return save_weights(target, form, weights, source=str(source), model=model, graph=graph, sizes=sizes)
+
+
+def save_weights(
+    target: Path,
+    form: str,
+    weights: Weights,
+    *,
+    source: str,
+    model: str,
+    graph: LiteModel | None = None,
+    sizes: NetworkSizes = NetworkSizes(),
+) -> WrittenWeights:
+    """Write ``weights``, which are in MindSpore's order, as :func:`export_trained` does; errors call them ``source``.
+
+    ``graph`` is the ``.ms`` that says how many classes and channels the network has where ``sizes`` does not.
+    """
+    if form in ARRAY_FORMATS:
+        write_atomic(target, ARRAY_FORMATS[form](weights))
+    else:
+        from mindfl.export.network import export_network
+
+        channels, classes = (None, None) if graph is None else _sizes(graph)
+        export_network(
+            target,
+            form,
+            weights,
+            source=source,
+            model=model,
+            num_class=classes if sizes.num_class is None else sizes.num_class,
+            num_channel=channels if sizes.num_channel is None else sizes.num_channel,
+            batch_size=sizes.batch_size,
+        )
+    return WrittenWeights(target, form, {name: value.shape for name, value in weights.items()})
+
+
+def _graph(path: PathLike) -> LiteModel | None:
+    """Return the ``.ms`` in ``path``; None where it is another file, which may be none at all."""
+    with suppress(ModelFormatError):
+        return LiteModel.load(path)
+    return None
+
+
+def _of_devices(source: PathLike, graph: LiteModel | None, device_model: PathLike) -> Weights:
+    """Return the weights in ``source``, which are in the order of the devices that have the model ``graph``."""
+    if graph is None:
+        raise ModelFormatError(f"{device_model} is not a MindSpore Lite model", hint="give the .ms file of the devices")
+    weights = initial_weights(source, kchw=False)
+    for name, value in sorted(weights.items()):
+        tensor = graph.parameters.get(name)
+        if tensor is not None and value.ndim == 4 and value.shape != tensor.dims:
+            raise OptionError(
+                f"{source} is not in the order of devices: {name} has shape {value.shape}, theirs {tensor.dims}",
+                hint="leave --device_model out",
+            )
+    try:
+        return graph.to_mindspore(weights)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{source} does not hold the weights of {device_model}: {error}") from None
+
+
+def _sizes(graph: LiteModel) -> tuple[int | None, int | None]:
+    """Return (channels, classes) of a model, as far as the runtime understands it."""
+    try:
+        known = Graph(graph)
+        return known.image.dims[-1], known.classes
+    except ModelFormatError:
+        return None, None

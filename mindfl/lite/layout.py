@@ -1,0 +1,109 @@
+"""The order in which a ``.ms`` file holds weights, and how MindSpore orders the same weights.
+
+MindSpore holds the filters of a convolution as [out, in, height, width] (KCHW), the converter writes them as
+[out, height, width, in] (KHWC). Shapes cannot tell the two apart where all but the first dimension are equal, as in a
+3x3 filter on RGB, so the graph is asked: which tensors a convolution reads as its filters, and what the file says of
+the others' format.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from mindfl.lite.model import LiteModel, Tensor
+
+NCHW, KHWC = 0, 7
+_FILTER_INPUT = 1
+_CONVOLUTIONS = ("Conv2DFusion", "Conv2DBackpropInputFusion")
+#: operator -> the inputs that are parameters of a network, trained or not
+_PARAMETER_INPUTS = {
+    "BatchNorm": (1, 2, 3, 4),
+    "BiasAdd": (1,),
+    "Conv2DFusion": (1, 2),
+    "FusedBatchNorm": (1, 2, 3, 4),
+    "LayerNormFusion": (1, 2),
+    "MatMulFusion": (1, 2),
+}
+_TO_KCHW, _TO_KHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def network_tensors(model: LiteModel) -> dict[str, Tensor]:
+    """Return the tensors that are parameters of the network by name: those that are trained, and float32 constants that
+    a layer reads as its weight, bias or statistics. Optimizer state is none."""
+    found = dict(model.parameters)
+    for node in model.nodes:
+        for place in _PARAMETER_INPUTS.get(node.op, ()):
+            tensor = model.tensors[node.inputs[place]] if place < len(node.inputs) else None
+            if tensor is None or tensor.data is None or tensor.dtype != np.float32:
+                continue
+            if found.setdefault(tensor.name, tensor) is not tensor:
+                raise ModelFormatError(f"the model holds several parameters named {tensor.name!r}")
+    return found
+
+
+def khwc_weights(model: LiteModel) -> frozenset[str]:
+    """Return the names of the network's parameters that the file holds as [out, height, width, in].
+
+    Raises :class:`ModelFormatError` where neither the graph nor the file says in which order one of four dimensions is.
+    """
+    filters = {node.inputs[_FILTER_INPUT] for node in model.nodes if node.op in _CONVOLUTIONS}
+    names = set()
+    for name, tensor in network_tensors(model).items():
+        if tensor.index in filters or (len(tensor.dims) == 4 and tensor.format == KHWC):
+            names.add(name)
+        elif len(tensor.dims) == 4 and tensor.format != NCHW:
+            raise ModelFormatError(f"the model does not say in which order the dimensions {tensor.dims} of {name} are")
+    return frozenset(names)
+
+
+def to_mindspore(model: LiteModel, values: Weights) -> dict[str, NDArray[np.float32]]:
+    """Return all parameters of the network in MindSpore's order and shapes; those in ``values`` with these values.
+
+    Raises :class:`ModelFormatError` for a name that the network does not have and for a wrong number of elements.
+    """
+    tensors, turned = network_tensors(model), khwc_weights(model)
+    _check_known(values, tensors)
+    result = {}
+    for name, tensor in tensors.items():
+        value = _shaped(name, values.get(name, np.asarray(tensor.data)), tensor.dims)
+        result[name] = (value.transpose(_TO_KCHW) if name in turned else value).copy()
+    return result
+
+
+def from_mindspore(model: LiteModel, weights: Weights) -> dict[str, NDArray[np.float32]]:
+    """Return ``weights``, which are in MindSpore's order and shapes, in the order and shapes of the file.
+
+    Raises :class:`ModelFormatError` for a name that the network does not have and for another shape than MindSpore's.
+    """
+    tensors, turned = network_tensors(model), khwc_weights(model)
+    _check_known(weights, tensors)
+    result = {}
+    for name, value in weights.items():
+        dims = tensors[name].dims
+        expected = tuple(dims[axis] for axis in _TO_KCHW) if name in turned else dims
+        if value.shape != expected:
+            raise ModelFormatError(f"weight {name} has shape {value.shape}, the network's has {expected}")
+        result[name] = (value.transpose(_TO_KHWC) if name in turned else value).copy()
+    return result
+
+
+def _check_known(weights: Weights, tensors: Mapping[str, Tensor]) -> None:
+    unknown = sorted(weights.keys() - tensors.keys())
+    if unknown:
+        raise ModelFormatError(f"the model has no weight {', '.join(unknown)}")
+
+
+def _shaped(name: str, value: NDArray[np.generic], dims: tuple[int, ...]) -> NDArray[np.float32]:
+    if value.size != math.prod(dims):
+        raise ModelFormatError(f"weight {name} has {value.size} values, the model's has {math.prod(dims)}")
+    return value.astype(np.float32, copy=False).reshape(dims)
