@@ -139,4 +139,4 @@ def test_on_the_command_line_each_warning_is_a_line(
             main(["data", "convert", *map(str, words)])
     assert left.value.code == 40
     first, last = capsys.readouterr().err.splitlines()[-2:]
-    assert first.startswith("mindfl: warning: left out: ") and last.startswith("mindfl: error: 1 problems")
+    assert first.startswith("mindfl: warning: left out: ") and last.startswith("mindfl: error: 1 problem")

@@ -9,6 +9,7 @@ import click
 
 from mindfl.cli.options import echo_json, json_option, option
 from mindfl.notices import WARNING
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.sim.bench import BenchResult
@@ -41,11 +42,12 @@ def bench_command(seconds: float, workers: int | None, work_dir: str | None, qui
 def _text(result: BenchResult) -> str:
     lines = [
         f"{result.processor}, {result.processors} usable processor{'s' if result.processors > 1 else ''}",
-        f"LeNet, batches of {result.batch_size}, {result.clients} synthetic clients, {result.epochs} local epochs",
+        f"LeNet, batches of {result.batch_size}, {counted(result.clients, 'synthetic client')}, "
+        f"{counted(result.epochs, 'local epoch')}",
     ]
     lines += [
         f"{speed.workers:>4} worker{'s' if speed.workers > 1 else ' '}  {speed.steps_per_s:>9,.0f} steps/s"
-        f"  {speed.ms_per_step:.2f} ms a step and worker  (median of {speed.iterations} iterations)"
+        f"  {speed.ms_per_step:.2f} ms a step and worker  (median of {counted(speed.iterations, 'iteration')})"
         for speed in result.speeds
     ]
     if result.ratio is not None:

@@ -9,6 +9,7 @@ import click
 from mindfl.cli.options import echo_json, interruptible, json_option, option
 from mindfl.errors import OptionError
 from mindfl.spelling import did_you_mean
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
@@ -137,7 +138,7 @@ def _train(job: DeviceJob, as_json: bool) -> None:
     else:
         failed = f", {result.failed} of which aggregated nothing" if result.failed else ""
         name = click.format_filename(model)
-        click.echo(f"took part in {result.completed} iterations{failed}; the last model is in {name}")
+        click.echo(f"took part in {counted(result.completed, 'iteration')}{failed}; the last model is in {name}")
 
 
 def _inference(job: DeviceJob, as_json: bool) -> None:

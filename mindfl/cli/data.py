@@ -10,6 +10,7 @@ import click
 
 from mindfl.cli.options import echo_json, json_option, option
 from mindfl.errors import DataError
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.data.inspect import Summary
@@ -110,7 +111,9 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
     for problem in summary.problems:
         click.echo(f"mindfl: warning: left out: {problem}", err=True)
     if summary.problems:
-        raise DataError(f"{len(summary.problems)} of {summary.users + len(summary.problems)} users are broken")
+        raise DataError(
+            f"{len(summary.problems)} of {counted(summary.users + len(summary.problems), 'user')} are broken"
+        )
 
 
 def _tell(report: Report, as_json: bool) -> None:
@@ -118,11 +121,12 @@ def _tell(report: Report, as_json: bool) -> None:
         echo_json(asdict(report))
     else:
         click.echo(
-            f"{report.output}: {report.users} users{_untested(report.untested)}, {report.train_samples} train and "
-            f"{report.test_samples} test samples, source {report.source}, format {report.format}"
+            f"{report.output}: {counted(report.users, 'user')}{_untested(report.untested)}, "
+            f"{report.train_samples} train and "
+            f"{counted(report.test_samples, 'test sample')}, source {report.source}, format {report.format}"
         )
     if report.problems:
-        raise DataError(f"{len(report.problems)} problems: what they name was left out, the rest is written")
+        raise DataError(f"{counted(len(report.problems), 'problem')}: what they name was left out, the rest is written")
 
 
 def _untested(users: int) -> str:

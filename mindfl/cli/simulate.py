@@ -14,6 +14,7 @@ from mindfl.cli.job_options import GroupedCommand, job_options
 from mindfl.cli.options import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
 from mindfl.spelling import nearest
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedLeNetJob, TrainingResult
@@ -43,7 +44,9 @@ class Progress:
         self._iterations = progress.iterations
         if self._quiet or not self._terminal:
             return
-        text = self._text(progress.iteration, f"{progress.clients_done}/{progress.clients}", progress.loss)
+        text = self._text(
+            progress.iteration, f"{progress.clients_done}/{counted(progress.clients, 'client')}", progress.loss
+        )
         if self._bar is None:
             self._bar = _new_bar(self._iterations * progress.clients, text)
         self._bar.set_description_str(text, refresh=False)
@@ -53,7 +56,9 @@ class Progress:
         if row.evaluated:
             self._avg = f"{row.avg:.3f}" + f" of the {row.evaluated} drawn" * (row.measured == "drawn")
             self._measured = row.iteration
-        text = self._text(row.iteration, row.clients, row.loss) + ", not aggregated" * (not row.aggregated)
+        text = self._text(row.iteration, counted(row.clients, "client"), row.loss) + ", not aggregated" * (
+            not row.aggregated
+        )
         if self._bar is not None:
             self._bar.set_description_str(text)
         elif not self._terminal:
@@ -68,7 +73,7 @@ class Progress:
 
     def _text(self, iteration: int, clients: object, loss: float) -> str:
         since = f" after iteration {self._measured}" if 0 < self._measured < iteration - 1 else ""
-        return f"iteration {iteration}/{self._iterations}, {clients} clients, loss {loss:.3f}, AVG {self._avg}{since}"
+        return f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, AVG {self._avg}{since}"
 
 
 def _new_bar(total: int, text: str) -> Any:
@@ -174,7 +179,9 @@ def _report_labels(job: FederatedLeNetJob, predicted: dict[str, Any], as_json: b
     else:
         total = sum(len(labels) for labels in predicted.values())
         folder = click.format_filename(job.config.work_dir)
-        click.echo(f"predicted {total} samples of {len(predicted)} clients: {folder}/predictions.csv")
+        click.echo(
+            f"predicted {counted(total, 'sample')} of {counted(len(predicted), 'client')}: {folder}/predictions.csv"
+        )
 
 
 def _get_model(job: FederatedLeNetJob, as_json: bool) -> None:

@@ -31,6 +31,7 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
+from mindfl.words import counted
 
 DEFAULT_LEARNING_RATE = 0.1
 """What the reference's device uses where the plan says 0."""
@@ -307,7 +308,7 @@ class DeviceClient:
 
     def _check_plan(self, plan: FLPlan) -> None:
         if plan.epochs < 1 or plan.mini_batch < 1:
-            raise self._talk.error(f"got a plan of {plan.epochs} epochs and batches of {plan.mini_batch}")
+            raise self._talk.error(f"got a plan of {counted(plan.epochs, 'epoch')} and batches of {plan.mini_batch}")
         if plan.mini_batch != self._trainer.batch_size:
             raise self._client_error(
                 f"the server's plan has batches of {plan.mini_batch}, its model batches of {self._trainer.batch_size}",

@@ -23,6 +23,7 @@ from mindfl.data.pixels import FloatFile, grey_to_float
 from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels, no_samples
 from mindfl.errors import DataError
 from mindfl.files import open_file
+from mindfl.words import counted
 
 MANIFEST = "manifest.json"
 _FORMAT = "mindfl-bin"
@@ -113,9 +114,15 @@ def _open_part(folder: Path, user: str, part: str, manifest: dict[str, Any]) -> 
     if rest:
         raise DataError(f"user {user}: {images} is not whole images of {FloatFile.image_bytes()} bytes (truncated?)")
     if len(labels) != size:
-        raise DataError(f"user {user}: {images.name} has {size} images but {labels_path.name} has {len(labels)} labels")
+        raise DataError(
+            f"user {user}: {images.name} has {counted(size, 'image')} but {labels_path.name} has "
+            f"{counted(len(labels), 'label')}"
+        )
     if batches != label_batches or bool(batches) != bool(size) or (batches and size % batches):
-        raise DataError(f"user {user}: {size} {part} samples do not make the {batches} batches of {images.name}")
+        raise DataError(
+            f"user {user}: {counted(size, f'{part} sample')} do not make the "
+            f"{counted(batches, 'batch', 'batches')} of {images.name}"
+        )
     true_size = _true_size(folder, user, part, manifest, size) if manifest else size
     if not true_size and part != "test":
         raise DataError(f"user {user} has no {part} samples in {folder}")
@@ -129,7 +136,9 @@ def _true_size(folder: Path, user: str, part: str, manifest: dict[str, Any], sto
     if not (type(size) is int and type(batch_size) is int and batch_size > 0):
         raise DataError(f"user {user}: {folder / MANIFEST} does not say how many {part} samples there are")
     if size < 0 or -(-size // batch_size) * batch_size != stored:
-        raise DataError(f"user {user}: {folder / MANIFEST} says {size} {part} samples, but {stored} are stored")
+        raise DataError(
+            f"user {user}: {folder / MANIFEST} says {counted(size, f'{part} sample')}, but {stored} are stored"
+        )
     return size
 
 

@@ -29,6 +29,7 @@ from mindfl.data.writer import DatasetWriter, Report, random_generator, write_da
 from mindfl.errors import DataError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments
+from mindfl.words import counted
 
 _SIDE = 28
 _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
@@ -158,7 +159,9 @@ class _Collected:
         number = _whole(size)
         if number is None:
             return f"user {user} in {path} has num_samples {size!r}, which is no whole number"
-        return f"user {user} in {path} has {stored} samples where num_samples says {number}" * (number != stored >= 0)
+        return f"user {user} in {path} has {counted(stored, 'sample')} where num_samples says {number}" * (
+            number != stored >= 0
+        )
 
     def names(self) -> list[str]:
         """All users met, in natural order."""
@@ -197,7 +200,7 @@ def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
     images = _numbers(value["x"], 2, f"{owner}: x")
     labels = _numbers(value["y"], 1, f"{owner}: y")
     if len(images) != len(labels):
-        raise DataError(f"{owner} has {len(images)} images but {len(labels)} labels")
+        raise DataError(f"{owner} has {counted(len(images), 'image')} but {counted(len(labels), 'label')}")
     if not len(labels):
         if may_be_empty:
             return NO_SAMPLES

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mindfl.data.pixels import IMAGE_SIZE, PixelFile
 from mindfl.errors import DataError
+from mindfl.words import counted
 
 #: FEMNIST's class order: label 0 is "0", 10 is "A", 36 is "a", 61 is "z".
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -125,10 +126,10 @@ class Dataset(ABC):
         """Open one user by name or position. Raises :class:`DataError` naming user, file and cause."""
         if isinstance(user, str):
             if user not in self._positions:
-                raise DataError(f"{self.root} has no user {user!r}", hint=f"it has {len(self)} users")
+                raise DataError(f"{self.root} has no user {user!r}", hint=f"it has {counted(len(self), 'user')}")
             return self._open(user)
         if not 0 <= user < len(self):
-            raise DataError(f"{self.root} has {len(self)} users, so none at position {user}")
+            raise DataError(f"{self.root} has {counted(len(self), 'user')}, so none at position {user}")
         return self._open(self.users[user])
 
     def __len__(self) -> int:

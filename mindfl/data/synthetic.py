@@ -15,6 +15,7 @@ from mindfl.data.writer import Report, random_generator, write_dataset
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments
+from mindfl.words import counted
 
 #: As many as FEMNIST has writers in the tutorial's ``3500_clients_bin``.
 MAX_USERS = 3500
@@ -43,7 +44,7 @@ def make_synthetic(
     values out of range and what :func:`~mindfl.data.writer.write_dataset` raises.
     """
     if not 1 <= users <= MAX_USERS:
-        raise OptionError(f"{users} synthetic users asked for", hint=f"choose 1 to {MAX_USERS}")
+        raise OptionError(f"{counted(users, 'synthetic user')} asked for", hint=f"choose 1 to {MAX_USERS}")
     with (
         write_dataset(output, format=format, source=SYNTHETIC, batch_size=batch_size) as writing,
         progress_bar("drawing synthetic writers", users, "user", shown=progress) as bar,

@@ -18,6 +18,7 @@ from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.notices import warn
 from mindfl.spelling import did_you_mean
+from mindfl.words import counted
 
 #: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
 MAX_BATCH = 4096
@@ -129,7 +130,7 @@ def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int
             yield writing
             if not writer.users:
                 first = f": {writer.problems[0]}" if writer.problems else ""
-                raise DataError(f"nothing to write, no usable user ({len(writer.problems)} problems){first}")
+                raise DataError(f"nothing to write, no usable user ({counted(len(writer.problems), 'problem')}){first}")
             complete = True
         finally:
             sink.close(complete=complete)

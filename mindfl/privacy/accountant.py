@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from mindfl.errors import OptionError
 from mindfl.privacy.dp import gaussian_epsilon
+from mindfl.words import counted
 
 LOSS_STEP = 1e-4
 """Resolution of privacy losses for noise multipliers from 1 on: dp-accounting's own.
@@ -109,7 +110,7 @@ class Spending:
         """Return it in words."""
         limit = "" if budget is None else f" of {budget:g}"
         return (
-            f"privacy: epsilon {self.spent:.4g}{limit} spent in {self.iterations} iterations, "
+            f"privacy: epsilon {self.spent:.4g}{limit} spent in {counted(self.iterations, 'iteration')}, "
             f"{self.next_spent:.4g} with the next: {self.decision.value}"
         )
 

@@ -44,6 +44,7 @@ from mindfl.server.snapshot import fingerprint
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Memory, Storage
 from mindfl.server.tls import ServerTls, load_tls
+from mindfl.words import counted
 
 _OBJECTS = 50_000
 
@@ -408,12 +409,13 @@ class _Server:
         seconds = (record.end_ms - (record.end_ms if record.start_ms is None else record.start_ms)) / 1000
         if record.valid:
             self._tell(
-                f"iteration {record.iteration}: {record.uploads} clients, loss {record.loss:.4f},"
+                f"iteration {record.iteration}: {counted(record.uploads, 'client')}, loss {record.loss:.4f},"
                 f" accuracy {record.accuracy:.4f}, {seconds:.1f} s"
             )
         else:
             self._tell(
-                f"iteration {record.iteration} failed: {record.started} clients started, {record.uploads} uploaded,"
+                f"iteration {record.iteration} failed: {counted(record.started, 'client')} started, "
+                f"{record.uploads} uploaded,"
                 f" {seconds:.1f} s: {record.reason}"
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mindfl.protocol.encryption import MASKED_TYPES, PW, PW_EXACT, STABLE_PW
 from mindfl.server.config import ServerConfig
+from mindfl.words import counted
 
 
 def protection(config: ServerConfig) -> list[str]:
@@ -15,7 +16,7 @@ def protection(config: ServerConfig) -> list[str]:
     if mode == PW:
         return [
             f"{mode}: {config.reconstruct_secrets_threshold} of {config.share_quota - 1} others recover a secret; "
-            f"up to {lost} devices may be lost between shares and upload"
+            f"up to {counted(lost, 'device')} may be lost between shares and upload"
         ]
     if mode == STABLE_PW:
         return [f"{mode}: all {config.update_quota} devices that publish keys must upload"]

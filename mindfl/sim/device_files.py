@@ -17,6 +17,7 @@ from mindfl.data.samples import check_labels
 from mindfl.errors import DataError, StorageError
 from mindfl.files import read_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.words import counted
 
 _LABEL = np.dtype("<i4")
 
@@ -86,7 +87,7 @@ def _open_part(source: str | None, part: str, separator: str, user: str | None) 
     else:
         dataset = open_dataset(path)
         if user is None:
-            raise DataError(f"{path} holds {len(dataset)} users", hint="choose one with --user")
+            raise DataError(f"{path} holds {counted(len(dataset), 'user')}", hint="choose one with --user")
         known = user in dataset.users or not user.isdecimal()
         data = dataset.user(user if known else int(user))
     return data.name, data.train if part == "train" else data.test
@@ -108,7 +109,7 @@ def _open_pair(source: str, separator: str, *, may_be_empty: bool) -> tuple[str,
     if rest or not size:
         raise DataError(f"{images} is not whole images of {FloatFile.image_bytes()} bytes (truncated?)")
     if len(values) != size:
-        raise DataError(f"{images} has {size} images but {labels} has {len(values)} labels")
+        raise DataError(f"{images} has {counted(size, 'image')} but {labels} has {counted(len(values), 'label')}")
     return name, Split(check_labels(values, name, labels), size, FloatFile(images, name))
 
 

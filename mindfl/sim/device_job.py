@@ -34,6 +34,7 @@ from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.weights_only import WeightsTrainer
 from mindfl.spelling import checked_arguments
+from mindfl.words import counted
 
 
 @checked_arguments
@@ -96,12 +97,14 @@ class DeviceJob:
                 result = run(flow, transport, now_ms, sleep_ms)
         if result.code != ResponseCode.SUCCEED:
             raise ProtocolError(
-                f"the server's job was over before this client's was: it took part in {result.completed} iterations",
+                f"the server's job was over before this client's was: it took part in "
+                f"{counted(result.completed, 'iteration')}",
                 hint="the model file is as before; start a new job on the server",
             )
         if result.failed == result.completed:
             raise NotAggregatedError(
-                f"none of {result.completed} iterations was aggregated: the server gave back the model it began with",
+                f"none of {counted(result.completed, 'iteration')} was aggregated: the server gave back the "
+                f"model it began with",
                 hint=f"{LIKELY_REASON}; the model file is as before",
             )
         return result

@@ -19,6 +19,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.pool import client_settings, now_ms
 from mindfl.sim.weights_only import WeightsTrainer
+from mindfl.words import counted
 
 
 def single_device(
@@ -73,7 +74,7 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
     if not usable:
         raise broken[0] if broken else DataError(f"the data set {dataset.root} has no users")
     if len(usable) < wanted:
-        warn(f"the data set {dataset.root} has {len(usable)} usable users, {wanted} were asked for")
+        warn(f"the data set {dataset.root} has {counted(len(usable), 'usable user')}, {wanted} were asked for")
     return usable
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mindfl.client.config import evaluation_due
 from mindfl.sim.config import EvaluateName
 from mindfl.sim.history import History
+from mindfl.words import counted
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3
@@ -65,5 +66,5 @@ def measured_iterations(history: History) -> str:
         return f"iteration {numbers[0]}" if numbers else "no iteration"
     *gaps, last = [after - before for before, after in zip([0, *numbers], numbers, strict=False)]
     if len(set(gaps)) == 1 and last <= gaps[0]:
-        return f"every {gaps[0]} iterations" + " and the last" * (last < gaps[0])
-    return f"{len(numbers)} of {len(history)} iterations"
+        return f"every {counted(gaps[0], 'iteration')}" + " and the last" * (last < gaps[0])
+    return f"{len(numbers)} of {counted(len(history), 'iteration')}"

@@ -25,6 +25,7 @@ from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import did_you_mean
+from mindfl.words import counted
 
 FILES = ("experiment.png", "experiment.csv", "experiment.md")
 _DEFAULT_DIR = "mindfl_experiment"
@@ -73,9 +74,9 @@ class Experiment:
         config = self.config
         return ", ".join(
             (
-                _count(_clients(self.history), "client"),
-                _count(len(self.history), "iteration"),
-                _count(config.epochs, "epoch"),
+                counted(_clients(self.history), "client"),
+                counted(len(self.history), "iteration"),
+                counted(config.epochs, "epoch"),
                 f"batch {config.network.batch_size}",
                 _initial_weights(config),
             )
@@ -115,8 +116,10 @@ class Experiment:
             f"setting: {self._setting}, {config.network.optimizer}, learning rate {config.rate:g}, seed {config.seed}",
             f"{_initial_weights(config)}; the published curve stays at chance for its first {published.plateau} "
             "iterations, as with `--init truncated_normal`",
-            f"published: {published.clients} clients, {published.servers} servers, {published.iterations} iterations, "
-            f"{published.epochs} epochs, batch {published.batch_size}, FEMNIST; read off the tutorial's figure. "
+            f"published: {counted(published.clients, 'client')}, {counted(published.servers, 'server')}, "
+            f"{counted(published.iterations, 'iteration')}, "
+            f"{counted(published.epochs, 'epoch')}, batch {published.batch_size}, FEMNIST; read off the "
+            f"tutorial's figure. "
             "Which of its 3,500 writers these were is not known: a difference comes from the writers too",
             f"servers: {self._servers}",
             f"{steps:,} training steps in {seconds:,.0f} s",
@@ -156,7 +159,7 @@ class Experiment:
         count = min(self.published.window, done)
         mean = _mean(self.history, range(done - count + 1, done + 1))
         values = ", ".join(f"{field.upper()} {value:.3f}" for field, value in mean._asdict().items())
-        return f"mean of its last {_count(count, 'iteration')}: {values}"
+        return f"mean of its last {counted(count, 'iteration')}: {values}"
 
 
 def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None, **settings: Any) -> Experiment:
@@ -261,12 +264,8 @@ def _clients(history: History) -> int:
     return int(history[-1].clients)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def data_words(dataset: Dataset, clients: int) -> str:
     """Return whose handwriting an experiment with so many ``clients`` used."""
     if dataset.synthetic:
-        return f"SYNTHETIC handwriting, no measure of FEMNIST ({clients} imaginary writers)"
-    return f"{folder_name(dataset.root)} ({dataset.source}), {clients} of its {len(dataset.users)} writers"
+        return f"SYNTHETIC handwriting, no measure of FEMNIST ({counted(clients, 'imaginary writer')})"
+    return f"{folder_name(dataset.root)} ({dataset.source}), {clients} of its {counted(len(dataset.users), 'writer')}"

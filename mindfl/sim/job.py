@@ -39,6 +39,7 @@ from mindfl.sim.run_record import RunRecord
 from mindfl.sim.stacks import Materials, Stack
 from mindfl.sim.training import Training
 from mindfl.spelling import check_keywords
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -334,7 +335,7 @@ class FederatedLeNetJob:
 
     def _warn_of_untested(self, sizes: Sequence[int], what: str) -> None:
         if untested := sum(not size for size in sizes):
-            self._report.warning(f"no test data for {untested} of {len(sizes)} clients: {what}")
+            self._report.warning(f"no test data for {untested} of {counted(len(sizes), 'client')}: {what}")
 
     def _title(self, materials: Materials) -> str:
         dataset, tests = materials.dataset, self.config.test_dataset
@@ -357,7 +358,10 @@ class FederatedLeNetJob:
                 f"no training left the models in {self.config.models}: they are used as they are, perhaps untrained"
             )
         elif trained != clients:
-            self._report.warning(f"--client_num is {asked}, but {trained} clients were trained: use the same number")
+            self._report.warning(
+                f"--client_num is {asked}, but {counted(trained, 'client was', 'clients were')} trained: use "
+                f"the same number"
+            )
         for text in self._files.doubtful(clients):
             self._report.warning(text)
 
@@ -376,7 +380,8 @@ class FederatedLeNetJob:
         if len(told) < len(outcomes):
             silent = len(outcomes) - len(told)
             self._report.warning(
-                f"{silent} Java clients do not tell their labels: 0.1.0 logs them at the level FINE only"
+                f"{counted(silent, 'Java client does', 'Java clients do')} not tell their labels: 0.1.0 logs "
+                f"them at the level FINE only"
             )
         return told
 

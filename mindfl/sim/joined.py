@@ -23,6 +23,7 @@ from mindfl.sim.history import ClientAccuracies, IterationRow
 from mindfl.sim.pool import ClientPool, Participant, now_ms
 from mindfl.sim.schedule import Schedule
 from mindfl.sim.turns import Turns
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.client import HttpTransport
@@ -153,7 +154,7 @@ class JoinedFederation:
             )
         if self._turns is not None:
             raise SimulationError(
-                f"the server ended its job after {last} of {self.iterations} iterations",
+                f"the server ended its job after {last} of {counted(self.iterations, 'iteration')}",
                 hint="its log says why; was it stopped?",
             )
 

@@ -13,6 +13,7 @@ from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.pictures import check_picture, save_figure
 from mindfl.threads import ProcessLock
+from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.sim.published import Published
@@ -55,7 +56,7 @@ def plot_history(
     if len(history):
         title = f"{title}\naccuracy of {whom}" + f", after {when}" * bool(rows)
         if history.aggregated < len(history):
-            title += f"\n{history.aggregated} of {len(history)} iterations were aggregated"
+            title += f"\n{history.aggregated} of {counted(len(history), 'iteration')} were aggregated"
         axes.set_xlim(*_limits(history))
     axes.set_title("\n".join(fill(line, _TITLE_WIDTH) for line in title.split("\n")), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -11,6 +11,7 @@ from mindfl.server.spending import accountant, affordable_iterations
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow
 from mindfl.sim.pool import server_settings
+from mindfl.words import counted
 
 
 class Spending:
@@ -41,7 +42,8 @@ class Spending:
         found = [] if self._elsewhere else weaknesses(self._settings)
         if self.iterations != self._asked:
             found.append(
-                f"the privacy budget of {self._limit:g} pays for {self.iterations} of {self._asked} iterations"
+                f"the privacy budget of {self._limit:g} pays for {self.iterations} of "
+                f"{counted(self._asked, 'iteration')}"
             )
         return found
 

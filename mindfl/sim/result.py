@@ -16,14 +16,15 @@ from mindfl.lite import LiteModel
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
+from mindfl.words import counted
 
 
 def aggregated_words(history: History) -> str:
     """Return in words how many iterations aggregated something."""
     done, aggregated = len(history), history.aggregated
     if aggregated:
-        return f"{aggregated} of {done} iterations were aggregated; the others failed at the server"
-    return f"none of {done} iterations was aggregated: the model is the one that training began with"
+        return f"{aggregated} of {counted(done, 'iteration')} were aggregated; the others failed at the server"
+    return f"none of {counted(done, 'iteration')} was aggregated: the model is the one that training began with"
 
 
 def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
@@ -118,7 +119,7 @@ class TrainingResult:
         done = len(self.history)
         lines = [self.title]
         if done < self.iterations:
-            lines.append(f"interrupted after {done} of {self.iterations} iterations")
+            lines.append(f"interrupted after {done} of {counted(self.iterations, 'iteration')}")
         if self.history.aggregated < done:
             lines.append(aggregated_words(self.history))
         if done:
@@ -126,7 +127,8 @@ class TrainingResult:
             seconds = sum(self.history.column("seconds"))
             steps = sum(self.history.column("steps"))
             lines += [
-                f"{done} iteration{'s' * (done > 1)} of {last.clients} clients, {steps:,} steps in {seconds:.1f} s"
+                f"{counted(done, 'iteration')} of {counted(last.clients, 'client')}, {steps:,} steps in "
+                f"{seconds:.1f} s"
                 f" ({steps / seconds if seconds else 0:,.0f} steps/s)",
                 *self._accuracies(),
             ]

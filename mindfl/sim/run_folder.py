@@ -12,6 +12,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.run_state import RunState
+from mindfl.words import counted
 
 _CHOICES = "--resume goes on with it, --overwrite replaces it, and another --work_dir leaves it alone"
 
@@ -50,8 +51,12 @@ class RunFolder:
                 hint="--overwrite replaces it",
             )
         if rows and not self._config.resume:
-            asked = f" of {recorded.settings.get('iterations')}" if recorded else ""
-            raise OptionError(f"{self._config.work_dir} holds a run of {rows}{asked} iterations", hint=_CHOICES)
+            done = (
+                f"{rows} of {recorded.settings.get('iterations')} iterations"
+                if recorded
+                else counted(rows, "iteration")
+            )
+            raise OptionError(f"{self._config.work_dir} holds a run of {done}", hint=_CHOICES)
 
     def begin(self, record: RunRecord) -> Beginning:
         """Write ``config.json`` and return where training begins: ``record`` tells what it would begin with now.

@@ -19,6 +19,7 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.run_folder import Beginning, RunFolder
 from mindfl.sim.run_state import RunState
 from mindfl.sim.stacks import Materials, Run
+from mindfl.words import counted
 
 #: seconds between two drawings of the accuracy figure during a run
 PICTURE_INTERVAL = 10.0
@@ -81,7 +82,7 @@ class Training:
         return result
 
     def _announcement(self) -> str:
-        text = f"training {len(self._materials.users)} clients"
+        text = f"training {counted(len(self._materials.users), 'client')}"
         done = len(self._beginning.rows)
         return f"{text}, from iteration {done + 1} on" if done else text
 

@@ -130,7 +130,7 @@ def test_closed_standard_streams(small_job, tmp_path: Path, closed: str) -> None
 def test_standard_output_that_cannot_show_a_path(python, tmp_path: Path, encoding: str) -> None:
     folder, environment = tmp_path / "数据\udcff", {**os.environ, "PYTHONIOENCODING": encoding}
     made = python("-m", "mindfl", "data", "synthetic", "--users", 1, "--output", folder, env=environment)
-    assert made.code == 0 and "1 users" in made.out
+    assert made.code == 0 and "1 user" in made.out
     looked = python("-m", "mindfl", "data", "inspect", "--json", folder, cwd=tmp_path, env=environment)
     assert looked.code == 0 and json.loads(looked.out)["root"] == str(folder)
 

@@ -218,7 +218,7 @@ BREAKAGES = {
     _manifest_random: "not valid JSON",
     _manifest_other_count: "says 9 train samples, but 4 are stored",
     _manifest_of_the_future: "version 2",
-    _emptied_test_part: "0 test samples do not make the 1 batches",
+    _emptied_test_part: "0 test samples do not make the 1 batch",
     _empty_train_part: "has no train samples",
     _misspelled_test_part: "no files b_bn_<batches>_test_data.bin",
     _image_file_is_folder: "user b",

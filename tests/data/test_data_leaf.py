@@ -97,7 +97,7 @@ BROKEN_USERS: dict[str, tuple[Any, str]] = {
     "dark": ({"x": [[-0.1] * 784], "y": [1]}, "outside 0..1"),
     "label": ({"x": [[0.5] * 784], "y": [62]}, "integer in 0..61"),
     "half": ({"x": [[0.5] * 784], "y": [1.5]}, "integer in 0..61"),
-    "more": ({"x": [[0.5] * 784], "y": [1, 2]}, "1 images but 2 labels"),
+    "more": ({"x": [[0.5] * 784], "y": [1, 2]}, "1 image but 2 labels"),
     "none": ({"x": [], "y": []}, "no samples"),
     "bright": ({"x": [[1.0000001] * 784], "y": [1]}, "outside 0..1"),
     "below": ({"x": [[0.5] * 784], "y": [-1]}, "integer in 0..61"),

@@ -317,7 +317,7 @@ class TestCommand:
         command = ["experiment", "privacy50", *map(str, paths), *small, "--modes", "plain, quant"]
         main(command)
         text = capsys.readouterr()
-        assert text.out.startswith("privacy and compression: lenet, 3 clients, 2 iterations, 1 epochs")
+        assert text.out.startswith("privacy and compression: lenet, 3 clients, 2 iterations, 1 epoch")
         assert text.out.endswith(f"written to {folder}: {', '.join(FILES)}\n")
         assert "QUANT (2/2)" in text.err and "warning" not in text.err
         main([*command, "--json", "--quiet"])

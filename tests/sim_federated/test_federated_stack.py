@@ -298,7 +298,7 @@ def test_what_a_killed_run_left_is_ended(make: Maker, work: Path) -> None:
         assert left.wait(60) is not None
         assert other.poll() is None
 
-    assert lines[0] == "warning: ending 1 processes of a run in this folder that was killed"
+    assert lines[0] == "warning: ending 1 process of a run in this folder that was killed"
 
 
 KILLED = """

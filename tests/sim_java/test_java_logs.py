@@ -231,7 +231,7 @@ class TestWritten:
         end = record("[onFlJobFinished] modelName: x iterationCount: 2 resultCode: 300")
         log = read((iteration(1, 2) + total(1) + record("==========set input===========") + waits + end).encode())
         verdict = judge(log, 0, "train")
-        assert verdict.state == "left_out" and "it took part in 1 iterations" in verdict.cause
+        assert verdict.state == "left_out" and "it took part in 1 iteration" in verdict.cause
 
     def test_clients_of_different_iterations(self) -> None:
         """A server that wants one client per iteration takes them in turn."""

@@ -17,6 +17,7 @@ from mindfl.sim.federated.environment import Report
 from mindfl.sim.federated.redis import READY, redis_command
 from mindfl.sim.federated.waiting import LogFollower, ended_error, event, wait_until
 from mindfl.sim.processes import ProcessRegistry, StartedProcess
+from mindfl.words import counted
 
 ENTRY = Path(__file__).with_name("entry.py")
 ROLE = "real"
@@ -135,5 +136,5 @@ def end_leftovers(registry: ProcessRegistry, report: Report) -> None:
     """End what a mindfl that was killed left behind. The caller holds the folder, so nobody else runs a stack in it."""
     left = [record for record in registry.running() if record.role.startswith(f"{ROLE} ")]
     if left:
-        report(f"warning: ending {len(left)} processes of a run in this folder that was killed")
+        report(f"warning: ending {counted(len(left), 'process', 'processes')} of a run in this folder that was killed")
         registry.end(left)

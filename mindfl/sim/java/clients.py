@@ -28,6 +28,7 @@ from mindfl.sim.java.log import JavaLog
 from mindfl.sim.java.rows import history_rows, mean_loss
 from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings
 from mindfl.sim.processes import ProcessRegistry
+from mindfl.words import counted
 
 _LOOK_SECONDS = 0.1
 _LOGGING = """\
@@ -148,7 +149,8 @@ class JavaClients:
             return count if settings.task == TRAIN else min(count, default_workers())
         if settings.task == TRAIN and settings.parallel < count:
             self._report(
-                f"warning: {settings.parallel} of {count} Java clients run at a time: an iteration can only end if the"
+                f"warning: {settings.parallel} of {counted(count, 'Java client')} run at a time: an iteration "
+                f"can only end if the"
                 " server wants no more than that"
             )
         return settings.parallel
@@ -189,7 +191,8 @@ class JavaClients:
             self._observer(progress)
             if len(uploads) in (1, len(self._clients)):
                 self._report(
-                    f"iteration {number}/{progress.iterations}: {len(uploads)} of {progress.clients} Java clients"
+                    f"iteration {number}/{progress.iterations}: {len(uploads)} of "
+                    f"{counted(progress.clients, 'Java client')}"
                     f" uploaded, loss {progress.loss:.3f}"
                 )
 

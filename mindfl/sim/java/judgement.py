@@ -10,6 +10,7 @@ from typing import Literal
 from mindfl.protocol import ResponseCode
 from mindfl.sim.java.log import JavaLog
 from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN
+from mindfl.words import counted
 
 State = Literal["succeeded", "left_out", "failed"]
 
@@ -47,7 +48,9 @@ def judge(log: JavaLog, exit_code: int, task: str) -> Verdict:
 
 def _judge_train(log: JavaLog) -> Verdict:
     if log.succeeded is None and log.job_code == ResponseCode.OUT_OF_TIME and not log.causes:
-        done = f"it took part in {len(log.completed)} iterations" if log.completed else "it took part in none"
+        done = (
+            f"it took part in {counted(len(log.completed), 'iteration')}" if log.completed else "it took part in none"
+        )
         return Verdict("left_out", f"the server told it to come back later, until the job was over: {done}")
     if log.succeeded is None:
         return _failed(log, "its log does not say how the last iteration ended")

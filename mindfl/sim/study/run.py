@@ -34,6 +34,7 @@ from mindfl.sim.study.modes import Mode, chosen_modes
 from mindfl.sim.study.report import FILES, write_study
 from mindfl.sim.study.results import RESULT_FILE, ModeResult, Study
 from mindfl.spelling import did_you_mean
+from mindfl.words import counted
 
 _DEFAULT_DIR = "mindfl_privacy"
 #: settings of a job that a study has too; the others belong to modes, or to parts that it does not measure
@@ -199,11 +200,12 @@ class _Runner:
         config = self._config
         ended = {one.key for one in self._ended}
         return Study(
-            setting=f"{config.model or 'own network'}, {clients} clients, {config.iterations} iterations, "
-            f"{config.epochs} epochs, batch {config.network.batch_size}, "
+            setting=f"{config.model or 'own network'}, {counted(clients, 'client')}, "
+            f"{counted(config.iterations, 'iteration')}, "
+            f"{counted(config.epochs, 'epoch')}, batch {config.network.batch_size}, "
             f"learning rate {config.rate:g}, seed {config.seed}",
             data=data_words(dataset, clients),
-            machine=f"{platform.machine()}, {os.cpu_count()} processors, {config.threads} threads",
+            machine=f"{platform.machine()}, {os.cpu_count()} processors, {counted(config.threads, 'thread')}",
             results=tuple(self._ended),
             missing=tuple(mode.name for mode in self._modes if mode.key not in ended),
         )
