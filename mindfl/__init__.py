@@ -1,4 +1,4 @@
-"""MindSpore-native cross-device federated learning: export, convert, simulate.
+"""MindSpore-native cross-device federated learning: federated averaging (FedAvg) over non-IID data of many devices.
 
 The names below are the public interface; they are loaded when first used, so importing mindfl is cheap.
 """

@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from mindfl._version import __version__
 from mindfl.errors import MindflError
+from mindfl.extras import EXTRAS, missing
 from mindfl.files import cache_dir
 
 _NEEDED_DISK = 2 * 1024**3
@@ -144,7 +146,16 @@ def _cache() -> tuple[bool, str]:
     return True, str(folder)
 
 
+def _extra(name: str) -> Callable[[], tuple[bool, str]]:
+    def look() -> tuple[bool, str]:
+        absent = missing(name)
+        return not absent, f"not installed: {', '.join(absent)}" if absent else ", ".join(EXTRAS[name].packages)
+
+    return look
+
+
 _CHECKS = {
+    "mindfl": _Check(lambda: (True, __version__)),
     "Python": _Check(_python, "mindfl needs Python 3.10 or newer"),
     "MindSpore": _Check(_mindspore, "exporting, and --engine mindspore: pip install mindspore"),
     "Processor": _Check(_cpu, "the device runtime at speed"),
@@ -156,4 +167,8 @@ _CHECKS = {
     "Python 3.7-3.9": _Check(_old_pythons, "the real MindSpore Federated 0.1.0 server"),
     "Disk": _Check(_disk, "3,500 clients with model files (2 GiB)"),
     "Cache folder": _Check(_cache, "keeping downloads and compiled kernels: set MINDFL_CACHE to a folder you own"),
+    **{
+        f"Extra {name}": _Check(_extra(name), f"{extra.enables}: pip install {' '.join(extra.packages)}")
+        for name, extra in EXTRAS.items()
+    },
 }

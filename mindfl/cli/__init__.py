@@ -82,7 +82,8 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mindfl")
 def root() -> None:
-    """Cross-device federated learning with MindSpore: export, convert, simulate."""
+    """Cross-device federated learning with MindSpore: federated averaging (FedAvg) over the non-IID data of many
+    simulated or real devices. Export a training graph, convert it, simulate or serve a job."""
 
 
 def main(arguments: list[str] | None = None) -> None:

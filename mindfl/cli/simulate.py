@@ -91,7 +91,9 @@ def _new_bar(total: int, text: str) -> Any:
 def simulate_command(
     context: click.Context, /, task: str, config: str | None, quiet: bool, as_json: bool, **settings: Any
 ) -> None:
-    """Run the tutorial's whole job: export LeNet's training graph, convert it, give every client its model file, train
+    """Simulate federated averaging (FedAvg) over the non-IID data of many devices.
+
+    The tutorial's whole job: export LeNet's training graph, convert it, give every client its model file, train
     federated on a writer-partitioned data set, and report AVG, TOP5 and LOW5 accuracy per iteration.
 
     Writes config.json, history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model

@@ -162,7 +162,7 @@ def _sampled_gaussian(multiplier: float, rate: float) -> Any:
         from dp_accounting.pld import privacy_loss_distribution
     except ModuleNotFoundError:
         raise OptionError(
-            "accounting for sampled clients needs the package dp-accounting", hint='pip install "mindfl[privacy]"'
+            "accounting for sampled clients needs the package dp-accounting", hint="pip install dp-accounting"
         ) from None
     return privacy_loss_distribution.from_gaussian_mechanism(
         multiplier, sampling_prob=rate, value_discretization_interval=LOSS_STEP * max(1.0, multiplier**-2)

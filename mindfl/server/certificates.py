@@ -25,7 +25,7 @@ try:
     from cryptography.hazmat.primitives.serialization import pkcs12
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ModuleNotFoundError:
-    raise OptionError("making certificates needs the package cryptography", hint='pip install "mindfl[tls]"') from None
+    raise OptionError("making certificates needs the package cryptography", hint="pip install cryptography") from None
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

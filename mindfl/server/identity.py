@@ -16,7 +16,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization import pkcs12
 except ModuleNotFoundError:
-    raise OptionError("serving TLS needs the package cryptography", hint='pip install "mindfl[tls]"') from None
+    raise OptionError("serving TLS needs the package cryptography", hint="pip install cryptography") from None
 
 _PEM = b"-----BEGIN "
 _BROKEN = (ValueError, TypeError, UnsupportedAlgorithm)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
 from mindfl.data.folder import local_path
-from mindfl.errors import StorageError
+from mindfl.errors import OptionError, StorageError
+from mindfl.extras import install_hint, missing
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
@@ -257,6 +258,8 @@ class FederatedLeNetJob:
         """Hold the work folder; at the end, whatever it is, end what was started, unless in a ``with`` block."""
         try:
             with locked(self.config.work_dir):
+                if self.config.executor == "ray" and missing("ray"):
+                    raise OptionError("--executor ray needs the package ray", hint=install_hint("ray"))
                 if self.config.clients == "java":
                     from mindfl.sim.java_run import check_java
 

@@ -236,7 +236,7 @@ def _connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise OptionError("--executor ray needs the package ray", hint="pip install 'mindfl[ray]'") from None
+        raise OptionError("--executor ray needs the package ray", hint="pip install ray") from None
     try:
         _knock(address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")

@@ -192,8 +192,9 @@ def test_a_home_folder_that_is_not_there_is_one_line(mindfl, arguments: tuple[st
 
 class TestDoctor:
     NAMES = (
-        *("Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),
+        *("mindfl", "Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),
         *("Java", "Redis", "Python 3.7-3.9", "Disk", "Cache folder"),
+        *("Extra tls", "Extra privacy", "Extra ray", "Extra redis"),
     )
 
     def test_json_has_every_check(self, mindfl) -> None:

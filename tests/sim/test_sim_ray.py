@@ -13,7 +13,7 @@ from mindfl.errors import DataError, OptionError
 from mindfl.sim import FederatedLeNetJob
 from mindfl.sim.job import Silent
 
-ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'mindfl[ray]')")
+ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
 
 CLIENTS = 5
 

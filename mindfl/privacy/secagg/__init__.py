@@ -14,9 +14,7 @@ from mindfl.errors import OptionError
 try:
     import cryptography  # noqa: F401 - the modules below need it
 except ModuleNotFoundError:
-    raise OptionError(
-        "secure aggregation needs the package cryptography", hint='pip install "mindfl[privacy]"'
-    ) from None
+    raise OptionError("secure aggregation needs the package cryptography", hint="pip install cryptography") from None
 
 from mindfl.privacy.secagg.exact import ExactDevice, ExactKeys, Round, check_exact_keys, exact_keys
 from mindfl.privacy.secagg.exact_unmask import ExactUnmasking

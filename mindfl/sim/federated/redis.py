@@ -54,7 +54,7 @@ def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
     try:
         import redis
     except ModuleNotFoundError:
-        raise OptionError("a Redis of your own needs the package redis", hint='pip install "mindfl[redis]"') from None
+        raise OptionError("a Redis of your own needs the package redis", hint="pip install redis") from None
     place = Address.parse(address, "redis_address")
     files = {
         option: tls.get(f"distributed_cache.{key}") or None
