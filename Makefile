@@ -2,7 +2,11 @@
 PYTHON ?= python
 TIMES ?= 50
 
-.PHONY: test fuzz slow mutation ci
+.PHONY: smoke test fuzz slow mutation ci
+
+# Something of each package, for newcomers.
+smoke:
+	$(PYTHON) -m pytest -m smoke
 
 test:
 	$(PYTHON) -m pytest

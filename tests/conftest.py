@@ -21,6 +21,30 @@ from mindfl.sim.engines import LiteEngine
 from mindfl.sim.federated import install
 from mindfl.sim.federated.redis import redis_server
 
+#: files that tell in a minute whether an installation works: each package, and one whole job
+_SMOKE = (
+    *(
+        "test_files.py",
+        "test_errors.py",
+        "test_package.py",
+        "test_cli_main.py",
+        "test_models.py",
+        "test_lite_kernels.py",
+    ),
+    *("test_data_forms.py", "test_protocol_codec.py", "test_privacy_quantiser.py", "test_secagg_ciphers.py"),
+    *("test_server_coordinator.py", "test_client_device.py", "test_sim_history.py"),
+)
+_SMOKE_TESTS = ("test_export_is_mindspores_own_version_with_the_given_shapes", "test_by_subclass_and_by_name")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what ``pytest -m smoke`` runs."""
+    for item in items:
+        chosen = item.path.name in _SMOKE or getattr(item, "originalname", "") in _SMOKE_TESTS
+        if chosen and not any(item.iter_markers("slow")) and not any(item.iter_markers("real_server")):
+            item.add_marker(pytest.mark.smoke)
+
+
 #: (optimizer, classes, channels, batch size) -> file
 ModelFactory = Callable[..., Path]
 

@@ -28,7 +28,7 @@ from mindfl.protocol import (
     texts,
 )
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "wire"
+GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
 LENET = {
     "conv1.weight": 450,
     "conv2.weight": 2400,
@@ -44,10 +44,7 @@ FL_ID = "a88d0475-0a79-4374-a0c3-3eedb659efda"
 
 
 def recorded(name: str) -> bytes:
-    path = GOLDEN / f"{name}.bin"
-    if not path.exists():
-        pytest.skip("no recorded bodies in ../shared/golden/wire")
-    return path.read_bytes()
+    return (GOLDEN / f"{name}.bin").read_bytes()
 
 
 def test_every_endpoint_has_a_request_and_a_response() -> None:

@@ -16,7 +16,7 @@ from mindfl.errors import StorageError
 from mindfl.server import IterationRecord, Visits
 from mindfl.server.metrics_file import FailureEventFile, LineFile, MetricsFile
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "wire" / "metrics_plain.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "wire" / "metrics_plain.json"
 START = 1_795_333_460_108
 
 
@@ -50,7 +50,6 @@ def milliseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-@pytest.mark.skipif(not GOLDEN.is_file(), reason="no recorded metrics file of the reference beside the repository")
 def test_a_line_is_the_references_byte_for_byte(tmp_path: Path) -> None:
     for number, line in enumerate(GOLDEN.read_text().splitlines()):
         expected = json.loads(line)
