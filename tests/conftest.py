@@ -34,7 +34,10 @@ _SMOKE = (
     *("test_data_forms.py", "test_protocol_codec.py", "test_privacy_quantiser.py", "test_secagg_ciphers.py"),
     *("test_server_coordinator.py", "test_client_device.py", "test_sim_history.py"),
 )
-_SMOKE_TESTS = ("test_export_is_mindspores_own_version_with_the_given_shapes", "test_by_subclass_and_by_name")
+_SMOKE_TESTS = (
+    *("test_help_lists_every_command", "test_lenet_is_the_reference_network", "test_by_subclass_and_by_name"),
+    "test_export_is_mindspores_own_version_with_the_given_shapes",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
