@@ -21,7 +21,7 @@ from mindfl.sim.engines import LiteEngine
 from mindfl.sim.federated import install
 from mindfl.sim.federated.redis import redis_server
 
-#: files that tell in a minute whether an installation works: each package, and one whole job
+#: files that tell soon whether an installation works: each package, and one whole job
 _SMOKE = (
     *(
         "test_files.py",
