@@ -38,11 +38,6 @@ def check_modes(config: JobConfig) -> None:
         ServerConfig(fl_iteration_num=1, start_fl_job_threshold=clients, **mode_settings(config, clients))
     if config.dp_budget is not None and not 0 < config.dp_budget < math.inf:
         raise OptionError(f"dp_budget must be a number above 0, got {config.dp_budget!r}")
-    if config.executor == "ray" and config.encrypt_type == DP:
-        raise OptionError(
-            f"executor ray does not work with {DP}: a device keeps its clip bound, and may train on another node next"
-        )
-
     if config.encrypt_type in MASKED_TYPES and config.domain_name is None:
         _check_masks(config)
 

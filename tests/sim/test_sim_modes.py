@@ -107,7 +107,6 @@ class TestSettings:
             ({"encrypt_type": "PW"}, "encrypt_type must be one of NOT_ENCRYPT"),
             ({**PRIVATE, "dp_delta": 2.0}, "dp_delta must be above 0"),
             ({"dp_budget": 0.0}, "dp_budget must be a number above 0"),
-            ({**PRIVATE, "executor": "ray"}, "executor ray does not work with DP_ENCRYPT"),
         ],
     )
     def test_what_cannot_be(self, settings: dict[str, Any], text: str, make_job: Any) -> None:
