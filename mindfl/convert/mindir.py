@@ -25,8 +25,6 @@ _PROTO_MODULE = "mindspore.train.mind_ir_pb2"
 #: optimizer -> the inputs that hold its state, element by element beside the weight, which is input 0
 OPTIMIZER_STATE = {"Adam": (1, 2), "ApplyMomentum": (1,), "SGD": (3, 5)}
 
-_CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput")
-
 #: TensorProto.data_type -> NumPy type, for the types that parameters of the supported operators have
 _DTYPES: dict[int, DTypeLike] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
 
@@ -134,16 +132,6 @@ def optimizer_states(model: Proto) -> dict[str, tuple[str, ...]]:
             names = [value.rpartition(":")[2] for value in node.input]
             states[names[0]] = tuple(names[position] for position in positions)
     return states
-
-
-def convolution_filters(model: Proto) -> frozenset[str]:
-    """Return the names of the parameters that a convolution reads as its filters, [out, in, height, width]."""
-    types = operators(model)
-    loaded = {node.output[0]: node.input[0] for node in model.graph.node if types[node.output[0]] == "Load"}
-    read = {
-        node.input[1] for node in model.graph.node if types[node.output[0]] in _CONVOLUTIONS and len(node.input) > 1
-    }
-    return frozenset(loaded.get(value, value).rpartition(":")[2] for value in read)
 
 
 def khwc(value: NDArray[Any]) -> NDArray[Any]:

@@ -42,15 +42,11 @@ class DeviceWeights:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a file holds, in its own order: MindSpore's where ``in_mindspore_order``. ``model``: of a ``.ms``.
-
-    ``unknown`` are other weights that devices may hold in another order.
-    """
+    """What a file holds, in its own order: MindSpore's where ``in_mindspore_order``. ``model``: of a ``.ms``."""
 
     arrays: Arrays
     filters: frozenset[str] | None = None
     in_mindspore_order: bool = False
-    unknown: frozenset[str] = frozenset()
     model: LiteModel | None = None
 
 
@@ -66,11 +62,6 @@ def device_weights(path: PathLike) -> DeviceWeights:
     found = _read(path)
     if not found.in_mindspore_order:
         return DeviceWeights(found.arrays, found.filters)
-    if found.unknown:
-        raise ModelFormatError(
-            f"{path} does not say in which order devices hold {', '.join(sorted(found.unknown))}",
-            hint="give the .ms file that it is converted to",
-        )
     return DeviceWeights(_turned(found.arrays, found.filters or ()), found.filters)
 
 
@@ -172,14 +163,14 @@ def _from_ms(path: PathLike) -> _Found:
 
 
 def _from_mindir(path: PathLike) -> _Found:
-    from mindfl.convert.mindir import convolution_filters, optimizer_states, parameters, read_mindir
+    from mindfl.convert.mindir import optimizer_states, parameters, read_mindir
 
     model = read_mindir(path)
     values, trained = parameters(model), optimizer_states(model)
     chosen = {name: values[name] for name in trained or values if name in values}
     weights = {name: value.view(np.float32) for name, value in chosen.items() if value.dtype == np.float32}
-    filters = convolution_filters(model) & weights.keys()
-    return _Found(weights, filters, in_mindspore_order=True, unknown=four_dimensional(weights) - filters)
+    # The converter turns every parameter of four dimensions beside a convolution, its filters and others.
+    return _Found(weights, four_dimensional(weights), in_mindspore_order=True)
 
 
 def _from_ckpt(path: PathLike) -> _Found:
