@@ -23,7 +23,7 @@ from mindfl.sim.plot import plot_history
 from mindfl.sim.published import EXPERIMENTS, Published
 from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.tables import csv_text
+from mindfl.sim.tables import csv_text, decimals
 from mindfl.spelling import did_you_mean
 from mindfl.words import counted
 
@@ -142,7 +142,7 @@ class Experiment:
         """Write figure, table and report into ``folder``. Raises :class:`StorageError`."""
         rows: list[list[object]] = [["quantity", "published", "measured", "difference"]]
         rows += [
-            [each.quantity, each.published, round(each.measured, 6), round(each.difference, 6)]
+            [each.quantity, each.published, decimals(each.measured), decimals(each.difference)]
             for each in self.comparisons
         ]
         write_atomic(folder / "experiment.csv", csv_text(rows))

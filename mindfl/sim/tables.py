@@ -20,5 +20,10 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def decimals(value: float, places: int = 6) -> str:
+    """Return ``value`` with a fixed number of decimal places, as a cell; empty where it is no finite number."""
+    return f"{value:.{places}f}" if math.isfinite(value) else ""
+
+
 def _cell(value: object) -> object:
     return "" if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,7 +17,7 @@ from mindfl.sim.history import HistoryFiles
 from mindfl.sim.plot import plot_history
 from mindfl.sim.study.costs import Costs
 from mindfl.sim.study.results import RESULT_FILE, ModeResult
-from mindfl.sim.tables import csv_text
+from mindfl.sim.tables import csv_text, decimals
 
 ROW = IterationRow(
     iteration=1,
@@ -46,6 +46,10 @@ BEGINNINGS = {
 
 def test_lines_end_with_lf_and_what_is_no_number_is_an_empty_cell() -> None:
     assert csv_text([["a,b", "c"], [math.nan, -math.inf], [0.5, 'x"y']]) == '"a,b",c\n,\n0.5,"x""y"\n'
+
+
+def test_decimals() -> None:
+    assert [decimals(value) for value in (0.5, -0.0510000001, math.nan)] == ["0.500000", "-0.051000", ""]
 
 
 def test_history_in_both_forms(tmp_path: Path) -> None:
