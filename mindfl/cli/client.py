@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, interruptible, json_option, option
+from mindfl.cli.options import echo_json, interruptible, is_given, json_option, option
 from mindfl.errors import OptionError
 from mindfl.spelling import did_you_mean
 from mindfl.words import counted
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from mindfl.sim.device_job import DeviceJob, DeviceSettings
 
 #: options of MindSpore Federated's own client that are taken, so that its command lines work, and change nothing here
-_IGNORED = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "input_shape", "vocab_path", "ids_path")
+_FOREIGN = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "vocab_path", "ids_path")
 
 
-def _ignored(command: Any) -> Any:
-    for name in _IGNORED:
-        command = option(f"--{name}", hidden=True, expose_value=False)(command)
+def _foreign(command: Any) -> Any:
+    for name in _FOREIGN:
+        command = option(f"--{name}", hidden=True)(command)
     return command
 
 
@@ -43,6 +43,7 @@ def _ignored(command: Any) -> Any:
 @option("--use_elb", type=bool, default=False, help="The server has --server_num consecutive ports.")
 @option("--server_num", default=1, help="Number of these ports.")
 @option("--batch_size", type=int, help="Samples per step; must be that of the model file.")
+@option("--input_shape", help="Shapes of the model's inputs, to be checked, such as 32,32,32,3;32.")
 @option("--train_weight_name", help="Weights to train together, separated by --name_regex.  [default: all]")
 @option("--infer_weight_name", help="Weights that the second file gets.  [default: all]")
 @option("--name_regex", default=",", help="What separates names of weights.")
@@ -59,13 +60,16 @@ def _ignored(command: Any) -> Any:
 )
 @option("--retry_limit", default=60, help="Seconds to go on sending what got no answer.")
 @option("--max_restarts", default=5, help="Times in a row that the server may send this client away.")
-@_ignored
+@_foreign
 @json_option
-def client_command(task: str, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def client_command(context: click.Context, /, task: str, as_json: bool, **options: Any) -> None:
     """Be one device of a federated job, as MindSpore Federated's own client: take part in the job of a running server
     and save its last model over the model file (train), predict labels (inference), or fetch the model (getModel).
 
     Option values of "null" count as not given. Exit codes are listed in docs/errors.md."""
+    from mindfl.cli.client_notes import RULES
+    from mindfl.effects import without_effect
     from mindfl.sim.device_job import DeviceJob
 
     if task not in _TASKS:
@@ -74,8 +78,20 @@ def client_command(task: str, as_json: bool, **options: Any) -> None:
     given = {name: None if value == "null" else value for name, value in options.items()}
     if given["train_model_path"] is None:
         raise OptionError("train_model is null", hint="name the .ms file to train")
+    _check_server_mode(given["server_mode"])
+    for text in without_effect(RULES, given, lambda name: _chosen(context, given, name)):
+        click.echo(f"mindfl: warning: {text}", err=True)
     with interruptible("the model file is as before"):
         _TASKS[task](DeviceJob(_settings(given)), as_json)
+
+
+def _chosen(context: click.Context, options: dict[str, Any], name: str) -> bool:
+    return options[name] is not None and is_given(context, name)
+
+
+def _check_server_mode(mode: str | None) -> None:
+    if mode not in (None, "FEDERATED_LEARNING"):
+        raise OptionError(f"server_mode {mode} is not supported", hint="FEDERATED_LEARNING, or leave it out")
 
 
 def _settings(options: dict[str, Any]) -> DeviceSettings:
@@ -83,7 +99,7 @@ def _settings(options: dict[str, Any]) -> DeviceSettings:
     from mindfl.sim.device_job import DeviceSettings
 
     named = ("eval_data", "infer_data", "train_data")
-    straight = ("user", "fl_id", "path_regex", "batch_size", "max_restarts")
+    straight = ("user", "fl_id", "path_regex", "batch_size", "input_shape", "max_restarts")
     infer = options["infer_model_path"]
     train = local_path(options["train_model_path"])
     values = {name: options[f"{name}_dir"] for name in named} | {name: options[name] for name in straight}

@@ -21,7 +21,7 @@ from mindfl.models.registry import model_spec
 from mindfl.notices import warn
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
-from mindfl.sim.model_options import check_settings
+from mindfl.sim.model_options import check_input_shape, check_settings
 from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.synthetic_data import synthetic_data
 from mindfl.sim.training_note import TrainingNote, file_digest
@@ -175,13 +175,7 @@ def check_model(model: LiteModel, config: JobConfig) -> None:
             "the model file trains nothing: it has no optimizer node that mindfl knows",
             hint="mindfl inspect lists its nodes; convert a training graph with --trainModel=true",
         )
-    inputs = [model.tensors[index].dims for index in model.inputs]
-    shapes = ";".join(",".join(map(str, dims)) for dims in inputs)
-    if config.input_shape not in (None, shapes):
-        raise OptionError(
-            f"--input_shape is {config.input_shape}, but the model file takes {shapes}",
-            hint="leave it out, or correct it",
-        )
+    check_input_shape(model, config.input_shape)
     chosen_weights(model.weights, config.train_weights or (), "the model file")
 
 

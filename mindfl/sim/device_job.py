@@ -31,6 +31,7 @@ from mindfl.protocol import ResponseCode
 from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
+from mindfl.sim.model_options import check_input_shape
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.weights_only import WeightsTrainer
 from mindfl.spelling import checked_arguments
@@ -46,6 +47,7 @@ class DeviceSettings:
     ``infer_model_path`` is a second file that gets the final model, and the one that inference uses; None: the first.
     With ``train_weight_name`` only these weights are loaded, uploaded and saved; the second file gets
     ``infer_weight_name``.
+    ``batch_size`` and ``input_shape``, as ``32,32,32,3;32``, must be those of the model file.
     ``server`` is needed by training and getModel. ``fl_id`` of None draws one, as the reference does. Patience is that
     of :class:`mindfl.client.ClientConfig`.
     """
@@ -63,6 +65,7 @@ class DeviceSettings:
     train_weight_name: tuple[str, ...] | None = None
     infer_weight_name: tuple[str, ...] | None = None
     batch_size: int | None = None
+    input_shape: str | None = None
     log_file: Path = field(default=Path("client.log"))
     poll_ms: int = 200
     poll_limit_ms: int = 1_800_000
@@ -133,6 +136,7 @@ class DeviceJob:
         settings = self.settings
         path = settings.infer_model_path if infers and settings.infer_model_path else settings.train_model_path
         model = LiteModel.load(path)
+        check_input_shape(model, settings.input_shape)
         user = open_user(train, test, settings.path_regex, settings.user)
         trainer: Trainer = WeightsTrainer(model, user)
         if train is not None or infers:

@@ -73,6 +73,16 @@ def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
         )
 
 
+def check_input_shape(model: LiteModel, asked: str | None) -> None:
+    """Raise :class:`OptionError` where ``asked``, as ``32,32,32,3;32``, is not what ``model`` takes."""
+    shapes = ";".join(",".join(map(str, model.tensors[index].dims)) for index in model.inputs)
+    if asked not in (None, shapes):
+        raise OptionError(
+            f"--input_shape is {asked}, but the model file takes {shapes}",
+            hint="leave it out, or correct it",
+        )
+
+
 def batch_size(model: LiteModel) -> int | None:
     """Return the batch that ``model`` was exported for; None where its input is no image."""
     inputs = [model.tensors[index].dims for index in model.inputs]

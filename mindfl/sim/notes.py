@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
-from typing import NamedTuple
 
+from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
 from mindfl.protocol.encryption import DP, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
 
-class _Rule(NamedTuple):
-    """Under ``applies``, each of ``settings`` that is not at its default has no effect on ``whom``, because ``why``."""
-
-    settings: tuple[str, ...]
-    applies: Callable[[JobConfig], bool]
-    whom: str
-    why: str
-
-
 def unused_settings(config: JobConfig) -> list[str]:
     """Return a line for each setting that was chosen but has no effect on the job."""
     defaults = {item.name: item.default for item in fields(JobConfig)}
-    return [
-        f"--{name}{_value(config, name)} has no effect on {rule.whom}: {rule.why}"
-        for rule in _RULES
-        if rule.applies(config)
-        for name in rule.settings
-        if getattr(config, name) != defaults[name]
-    ]
-
-
-def _value(config: JobConfig, name: str) -> str:
-    value = getattr(config, name)
-    return f" {value}" if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    return list(without_effect(_RULES, config, lambda name: getattr(config, name) != defaults[name]))
 
 
 def _embedded_clients(config: JobConfig) -> bool:
@@ -55,147 +34,143 @@ def _has_no_momentum(config: JobConfig) -> bool:
 
 
 _UPLOADS = "the uploads"
-_RULES = (
-    _Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
-    _Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
-    _Rule(("path_regex",), _embedded_clients, "the embedded clients", "they find their files without a list of paths"),
-    _Rule(
+_RULES: tuple[Rule[JobConfig], ...] = (
+    Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
+    Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
+    Rule(("path_regex",), _embedded_clients, "the embedded clients", "they find their files without a list of paths"),
+    Rule(
         ("jar_path", "case_jar_path", "lite_jar_path", "heap", "java", "parallel"),
         _embedded_clients,
         "the embedded clients",
         "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",
     ),
-    _Rule(
+    Rule(
         ("workers", "engine", "transport", "per_client_models"),
         _java_clients,
         "the Java clients",
         "each is a process of its own that trains with MindSpore Lite",
     ),
-    _Rule(("save_every", "save_best"), _java_clients, "the Java clients", "their model is known at the end only"),
-    _Rule(
+    Rule(("save_every", "save_best"), _java_clients, "the Java clients", "their model is known at the end only"),
+    Rule(
         ("client_cert", "client_key", "crl_path"),
         _java_clients,
         "the Java clients",
         "they show no certificate and read no revocation list",
     ),
-    _Rule(
+    Rule(
         ("evaluate", "evaluate_every"),
         _java_clients,
         "the Java clients",
         "each evaluates in every iteration that it takes part in",
     ),
-    _Rule(
+    Rule(
         ("evaluate",),
         lambda config: _embedded_clients(config) and config.domain_name is None and config.cohort == config.client_num,
         "this job",
         "every client takes part in every iteration",
     ),
-    _Rule(("vocal_file", "ids_file"), lambda config: True, "image classification", "it is for texts"),
-    _Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
-    _Rule(
+    Rule(("vocal_file", "ids_file"), lambda config: True, *FOR_TEXTS),
+    Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
+    Rule(
         ("server_num",),
         lambda config: config.domain_name is not None and not config.use_elb,
-        "a server that runs already",
-        "without --use_elb all requests go to the port in --domain_name",
+        *ONE_PORT,
     ),
-    _Rule(
+    Rule(
         ("python", "redis_address"),
         lambda config: config.stack == "embedded" or config.domain_name is not None,
         "this job",
         "it is for a server that --stack federated starts",
     ),
-    _Rule(
+    Rule(
         ("iterations", "epochs", "learning_rate"),
         lambda config: config.domain_name is not None,
         "a server that runs already",
         "its own plan counts",
     ),
-    _Rule(
+    Rule(
         ("init_from",),
         lambda config: config.domain_name is not None,
         "a server that runs already",
         "its own model counts",
     ),
-    _Rule(
-        ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"),
-        lambda config: config.domain_name is not None and config.domain_name.lower().startswith("http:"),
-        "http://",
-        "nothing is encrypted",
+    tls_without_https(
+        ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"), lambda config: config.domain_name
     ),
-    _Rule(
+    Rule(
         (*MODE_SETTINGS, "dp_budget"),
         lambda config: config.domain_name is not None,
         "a server that runs already",
         "its own settings count",
     ),
-    _Rule(
+    Rule(
         ("dp_eps", "dp_delta", "dp_norm_clip"), lambda config: config.encrypt_type != DP, _UPLOADS, f"they are not {DP}"
     ),
-    _Rule(
+    Rule(
         ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr", "sign_dim_out"),
         lambda config: config.encrypt_type != SIGN_DS,
         _UPLOADS,
         f"they are not {SIGN_DS}",
     ),
-    _Rule(("reconstruct_secrets_threshold",), lambda config: config.encrypt_type != PW, _UPLOADS, f"they are not {PW}"),
-    _Rule(
+    Rule(("reconstruct_secrets_threshold",), lambda config: config.encrypt_type != PW, _UPLOADS, f"they are not {PW}"),
+    Rule(
         ("exact_corrupt_ratio",), lambda config: config.encrypt_type != PW_EXACT, _UPLOADS, f"they are not {PW_EXACT}"
     ),
-    _Rule(
+    Rule(
         ("upload_compress_type",),
         lambda config: config.encrypt_type == SIGN_DS,
         _UPLOADS,
         f"{SIGN_DS} uploads hold no weights",
     ),
-    _Rule(
+    Rule(
         ("upload_compress_type",),
         lambda config: config.encrypt_type in MASKED_TYPES,
         _UPLOADS,
         "masked weights cannot be compressed",
     ),
-    _Rule(
+    Rule(
         ("upload_sparse_rate",),
         lambda config: config.upload_compress_type == "NO_COMPRESS",
         _UPLOADS,
         "they are not compressed",
     ),
-    _Rule(
+    Rule(
         ("dp_budget",),
         lambda config: config.encrypt_type in (PLAIN, *MASKED_TYPES),
         "this job",
         f"only {DP} and {SIGN_DS} say what it costs",
     ),
-    _Rule(
+    Rule(
         ("transport",),
         lambda config: not _java_clients(config) and not _embedded_server(config),
         "a server of its own process",
         "all requests go over HTTP",
     ),
-    _Rule(
+    Rule(
         ("name_regex",),
         lambda config: config.train_weight_name is None and config.infer_weight_name is None,
         "the weights",
         "neither --train_weight_name nor --infer_weight_name is given",
     ),
-    _Rule(
+    Rule(
         ("infer_weight_name", "origin_infer_model_path"),
         lambda config: config.client_infer_model(0) is None,
         "the model files",
         "there are no second ones (--infer_model_path or --infer_ms_name)",
     ),
-    _Rule(
+    Rule(
         ("data_format",),
         lambda config: config.train_dataset is not None,
         "--train_dataset",
         "it is for a synthetic data set",
     ),
-    _Rule(("momentum",), _has_no_momentum, "other optimizers", "they have none"),
-    _Rule(
+    Rule(("momentum",), _has_no_momentum, "other optimizers", "they have none"),
+    Rule(
         ("init",),
         lambda config: config.domain_name is not None,
         "a server that runs already",
         "its own model counts",
     ),
-    _Rule(("workers",), lambda config: config.engine == "mindspore", "--engine mindspore", "it trains in one thread"),
-    _Rule(("ray_address",), lambda config: config.executor != "ray", "--executor local", "it is for --executor ray"),
+    Rule(("workers",), lambda config: config.engine == "mindspore", "--engine mindspore", "it trains in one thread"),
+    Rule(("ray_address",), lambda config: config.executor != "ray", "--executor local", "it is for --executor ray"),
 )

@@ -209,6 +209,12 @@ class TestFailures:
             (["--domain_name", "http://127.0.0.1:9"], 51, "cannot reach http://127.0.0.1:9/startFLJob"),
             (["--domain_name", "http://h:1", "--train_data_dir", "null"], 2, "training needs train_data"),
             (["--domain_name", "http://h:1", "--batch_size", "16"], 2, "use --batch_size 32"),
+            (["--domain_name", "http://h:1", "--input_shape", "1,2"], 2, "the model file takes 32,32,32,3;32"),
+            (
+                ["--domain_name", "http://h:1", "--server_mode", "HYBRID_TRAINING"],
+                2,
+                "HYBRID_TRAINING is not supported",
+            ),
             (["--domain_name", "http://h:1", "--train_model", "no.ms"], 3, "cannot read no.ms"),
             (["--domain_name", "https://h:1", "--cert_path", "no.pem"], 3, "cannot read no.pem"),
             (["--domain_name", "https://h:1", "--ssl_protocol", "TLSv1.1"], 2, "TLSv1.2 or TLSv1.3"),
@@ -280,13 +286,40 @@ class TestFailures:
 
 
 def test_the_command_line_of_the_reference_works(mindfl, job: list[str], serve, model: Path, writers: Path) -> None:
-    """Options of its simulator that say nothing to this client are taken, and "null" is nothing."""
+    """Options of its simulator that say nothing to this client are taken and named, and "null" is nothing."""
     options = ["--deploy_env=x86", "--thread_num=1", "--cpu_bind_mode=NOT_BINDING_CORE", "--input_shape=null"]
     options += ["--server_mode=FEDERATED_LEARNING", "--vocab_path=null", "--ids_path=null", "--use_elb=False"]
     options += ["--train_weight_name=null", "--infer_weight_name=null", f"--infer_model_path={model}"]
     options += ["--fl_name=com.mindspore.flclient.demo.lenet.LenetClient", "--cert_path=null", "--batch_size=32"]
     with serve() as server:
-        assert mindfl(*job, *options, "--domain_name", server.url).code == 0
+        outcome = mindfl(*job, *options, "--domain_name", server.url)
+    assert outcome.code == 0
+    warned = [line.split()[2] for line in outcome.err.splitlines() if line.startswith("mindfl: warning: ")]
+    assert warned == ["--deploy_env", "--thread_num", "--cpu_bind_mode", "--server_mode"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--thread_num", "4"], "--thread_num 4 has no effect on this client: it chooses its threads itself"),
+        (["--vocab_path", "v.txt"], "--vocab_path v.txt has no effect on image classification"),
+        (["--ids_path", "i.txt"], "--ids_path i.txt has no effect on image classification"),
+        (["--cert_path", "c.crt"], "--cert_path c.crt has no effect on http://: nothing is encrypted"),
+        (["--client_key", "c.key"], "--client_key c.key has no effect on http://"),
+        (["--ssl_protocol", "TLSv1.3"], "--ssl_protocol TLSv1.3 has no effect on http://"),
+        (["--server_num", "4"], "--server_num 4 has no effect on a server that runs already: without --use_elb"),
+        (["--infer_weight_name", "fc3.bias"], "--infer_weight_name fc3.bias has no effect on the model file"),
+        (["--name_regex", ";"], "--name_regex ; has no effect on the weights"),
+    ],
+)
+def test_what_has_no_effect_is_named(mindfl, job: list[str], monkeypatch, options: list[str], text: str) -> None:
+    monkeypatch.setattr("mindfl.sim.device_job.DeviceJob.train", _stop)
+    outcome = mindfl(*job, "--domain_name", "http://h:1", *options)
+    assert f"mindfl: warning: {text}" in outcome.err
+
+
+def _stop(job: object) -> None:
+    raise OptionError("far enough")
 
 
 def test_every_option_has_both_spellings() -> None:

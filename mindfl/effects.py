@@ -1,0 +1,50 @@
+"""Settings without an effect: rules that say when and why, and the sentence that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Settings = TypeVar("Settings")
+
+FOR_TEXTS = ("image classification", "it is for texts")
+ONE_PORT = ("a server that runs already", "without --use_elb all requests go to the port in --domain_name")
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Settings]):
+    """Under ``applies``, each of the settings ``names`` has no effect on ``whom``, because ``why``."""
+
+    names: tuple[str, ...]
+    applies: Callable[[Settings], bool]
+    whom: str
+    why: str
+
+
+def without_effect(
+    rules: Iterable[Rule[Settings]], settings: Settings, is_chosen: Callable[[str], bool]
+) -> Iterator[str]:
+    """Yield a line for each setting that was chosen, as ``is_chosen`` says, but has no effect."""
+    for rule in rules:
+        if rule.applies(settings):
+            for name in filter(is_chosen, rule.names):
+                yield f"--{name}{_shown(_value(settings, name))} has no effect on {rule.whom}: {rule.why}"
+
+
+def _value(settings: Any, name: str) -> object:
+    return settings[name] if isinstance(settings, dict) else getattr(settings, name)
+
+
+def _shown(value: object) -> str:
+    return f" {value}" if isinstance(value, int | str) and not isinstance(value, bool) else ""
+
+
+def tls_without_https(options: tuple[str, ...], domain_name: Callable[[Settings], str | None]) -> Rule[Settings]:
+    """Return the rule of the TLS ``options`` of who connects to ``domain_name``."""
+
+    def plain(settings: Settings) -> bool:
+        name = domain_name(settings)
+        return name is not None and name.lower().startswith("http:")
+
+    return Rule(options, plain, "http://", "nothing is encrypted")
