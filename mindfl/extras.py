@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import NamedTuple
 
+from mindfl.errors import OptionError
+
 
 class Extra(NamedTuple):
     """An extra: ``packages`` as the index knows them, the modules they give, and what they enable."""
@@ -26,13 +28,29 @@ EXTRAS = {
 }
 
 
-def install_hint(package: str) -> str:
-    """Return what installs ``package``: by its own name, since mindfl itself is on no index."""
-    return f"pip install {package}"
+#: package -> the module it gives
+_MODULES = {
+    package: module for extra in EXTRAS.values() for package, module in zip(extra.packages, extra.modules, strict=True)
+}
+
+
+def is_missing(package: str) -> bool:
+    """Tell whether ``package``, one of an extra's, is not installed."""
+    return importlib.util.find_spec(_MODULES[package]) is None
 
 
 def missing(extra: str) -> tuple[str, ...]:
     """Return the packages of ``extra`` that are not installed."""
-    packages, modules, _ = EXTRAS[extra]
-    pairs = zip(packages, modules, strict=True)
-    return tuple(package for package, module in pairs if importlib.util.find_spec(module) is None)
+    return tuple(package for package in EXTRAS[extra].packages if is_missing(package))
+
+
+def lacks(what: str, package: str) -> OptionError:
+    """Return the error that ``what`` needs ``package``: by its own name, since mindfl itself is on no index."""
+    assert package in _MODULES
+    return OptionError(f"{what} needs the package {package}", hint=f"pip install {package}")
+
+
+def require(what: str, package: str) -> None:
+    """Raise :class:`OptionError` where ``package``, which ``what`` needs, is not installed."""
+    if is_missing(package):
+        raise lacks(what, package)

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from mindfl.errors import OptionError
+from mindfl.extras import lacks
 from mindfl.privacy.dp import gaussian_epsilon
 from mindfl.words import counted
 
@@ -161,9 +162,7 @@ def _sampled_gaussian(multiplier: float, rate: float) -> Any:
     try:
         from dp_accounting.pld import privacy_loss_distribution
     except ModuleNotFoundError:
-        raise OptionError(
-            "accounting for sampled clients needs the package dp-accounting", hint="pip install dp-accounting"
-        ) from None
+        raise lacks("accounting for sampled clients", "dp-accounting") from None
     return privacy_loss_distribution.from_gaussian_mechanism(
         multiplier, sampling_prob=rate, value_discretization_interval=LOSS_STEP * max(1.0, multiplier**-2)
     )

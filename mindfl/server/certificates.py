@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
+from mindfl.extras import lacks
 from mindfl.files import PathLike, make_dir, read_file, write_atomic
 from mindfl.leftovers import scratch_folder
 from mindfl.spelling import checked_arguments
@@ -25,7 +26,7 @@ try:
     from cryptography.hazmat.primitives.serialization import pkcs12
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ModuleNotFoundError:
-    raise OptionError("making certificates needs the package cryptography", hint="pip install cryptography") from None
+    raise lacks("making certificates", "cryptography") from None
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from mindfl.errors import OptionError
+from mindfl.extras import lacks
 from mindfl.files import PathLike, read_file
 
 try:
@@ -16,7 +17,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.hazmat.primitives.serialization import pkcs12
 except ModuleNotFoundError:
-    raise OptionError("serving TLS needs the package cryptography", hint="pip install cryptography") from None
+    raise lacks("serving TLS", "cryptography") from None
 
 _PEM = b"-----BEGIN "
 _BROKEN = (ValueError, TypeError, UnsupportedAlgorithm)

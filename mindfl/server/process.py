@@ -17,7 +17,9 @@ from pathlib import Path
 from signal import Signals
 
 from mindfl.errors import StorageError
+from mindfl.extras import require
 from mindfl.files import PathLike, make_dir
+from mindfl.protocol.encryption import MASKED_TYPES
 from mindfl.server.aggregate import initial_model
 from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
@@ -59,6 +61,7 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     tell = _if_read(tell)
     settings = read_settings(options.config, options.overrides)
     require_supported(settings)
+    _check_packages(options, settings)
     for warning in settings.warnings:
         tell(f"warning: {warning}")
     if options.dp_budget is not None:
@@ -73,6 +76,15 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
         tell(f"warning: http_url_prefix {prefix!r} does not begin with a slash: no device can reach such a path")
     with stop_signal() as stopping, ExitStack() as stack, _collecting_rarely():
         return asyncio.run(_Server(options, settings, stack, tell).run(ready, stopping))
+
+
+def _check_packages(options: ServerOptions, settings: JobSettings) -> None:
+    if settings.encrypt.encrypt_type in MASKED_TYPES:
+        require(f"encrypt_type {settings.encrypt.encrypt_type}", "cryptography")
+    if settings.enable_ssl:
+        require("serving TLS", "cryptography")
+    if options.cluster:
+        require("--cluster", "redis")
 
 
 def _if_read(tell: Callable[[str], None]) -> Callable[[str], None]:

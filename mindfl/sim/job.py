@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
 from mindfl.data.folder import local_path
-from mindfl.errors import OptionError, StorageError
-from mindfl.extras import install_hint, missing
+from mindfl.errors import StorageError
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
@@ -31,6 +30,7 @@ from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.outcome import ResultFiles
+from mindfl.sim.packages import check_packages
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.repetition import Repetition
 from mindfl.sim.reporter import PythonReporter, Reporter, Silent
@@ -180,6 +180,7 @@ class FederatedLeNetJob:
         failed at the server, ``KeyboardInterrupt`` after Ctrl-C; what was finished by then is kept, and written up.
         """
         with self._working():
+            check_packages(self.config)
             folder = RunFolder(self.config, self._report.warning)
             folder.check()
             materials = self._materials()
@@ -232,6 +233,7 @@ class FederatedLeNetJob:
         starting model. With ``domain_name`` the server there is asked.
         """
         with self._working():
+            check_packages(self.config, "getModel")
             dataset = self.prepare_data()
             users = self._users(dataset)
             source = self._starting_model() if self.config.domain_name else self._latest_model()
@@ -258,8 +260,6 @@ class FederatedLeNetJob:
         """Hold the work folder; at the end, whatever it is, end what was started, unless in a ``with`` block."""
         try:
             with locked(self.config.work_dir):
-                if self.config.executor == "ray" and missing("ray"):
-                    raise OptionError("--executor ray needs the package ray", hint=install_hint("ray"))
                 if self.config.clients == "java":
                     from mindfl.sim.java_run import check_java
 

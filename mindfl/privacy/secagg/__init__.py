@@ -9,12 +9,12 @@ Needs the package cryptography.
 
 from __future__ import annotations
 
-from mindfl.errors import OptionError
+from mindfl.extras import lacks
 
 try:
     import cryptography  # noqa: F401 - the modules below need it
 except ModuleNotFoundError:
-    raise OptionError("secure aggregation needs the package cryptography", hint="pip install cryptography") from None
+    raise lacks("secure aggregation", "cryptography") from None
 
 from mindfl.privacy.secagg.exact import ExactDevice, ExactKeys, Round, check_exact_keys, exact_keys
 from mindfl.privacy.secagg.exact_unmask import ExactUnmasking

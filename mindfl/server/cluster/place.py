@@ -7,6 +7,7 @@ import logging
 import ssl
 
 from mindfl.errors import OptionError
+from mindfl.extras import lacks
 from mindfl.server.cluster.store import JobStore
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
@@ -33,9 +34,7 @@ def find_store(settings: JobSettings) -> JobStore:
     try:
         from mindfl.server.cluster.redis_store import RedisStore
     except ModuleNotFoundError:
-        raise OptionError(
-            "servers of one job meet in a Redis, which needs the package redis", hint="pip install redis"
-        ) from None
+        raise lacks("servers of one job meet in a Redis, which", "redis") from None
     return RedisStore(settings)
 
 

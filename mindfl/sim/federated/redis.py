@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mindfl.errors import OptionError, SimulationError
+from mindfl.errors import SimulationError
+from mindfl.extras import lacks
 from mindfl.server.http import Address
 
 READY = "Ready to accept connections"
@@ -54,7 +55,7 @@ def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
     try:
         import redis
     except ModuleNotFoundError:
-        raise OptionError("a Redis of your own needs the package redis", hint="pip install redis") from None
+        raise lacks("a Redis of your own", "redis") from None
     place = Address.parse(address, "redis_address")
     files = {
         option: tls.get(f"distributed_cache.{key}") or None

@@ -16,6 +16,7 @@ from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.notices import logger
+from mindfl.protocol.encryption import PLAIN
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users
@@ -26,6 +27,7 @@ from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.model_options import settled
 from mindfl.sim.notes import unused_settings
+from mindfl.sim.packages import check_packages
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import server_settings
 from mindfl.sim.reporter import PythonReporter, Reporter
@@ -94,6 +96,8 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
     for text in (*notes, *unused_settings(asked)):
         reporter.warning(text)
     with locked(config.work_dir), model_folders(config):
+        for mode in chosen:
+            check_packages(config.derived(encrypt_type=mode.settings.get("encrypt_type", PLAIN)))
         load_matplotlib()
         return _Runner(config, chosen, reporter).run()
 

@@ -1,0 +1,63 @@
+"""Packages that a job needs: looked for before anything is exported, converted, read or started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mindfl.extras import require
+from mindfl.protocol.encryption import DP, MASKED_TYPES
+from mindfl.sim.config import JobConfig
+
+
+class _Need(NamedTuple):
+    """Where ``applies``, the tasks ``tasks`` need ``package``, because of ``what``."""
+
+    package: str
+    tasks: tuple[str, ...]
+    applies: Callable[[JobConfig], bool]
+    what: Callable[[JobConfig], str]
+
+
+def check_packages(config: JobConfig, task: str = "train") -> None:
+    """Raise :class:`OptionError` naming a package that ``task``, ``train`` or ``getModel``, needs and does not find."""
+    for need in _NEEDS:
+        if task in need.tasks and need.applies(config):
+            require(need.what(config), need.package)
+
+
+def _own_server(config: JobConfig) -> bool:
+    return config.domain_name is None
+
+
+def _masks(config: JobConfig) -> bool:
+    has_part = config.stack == "embedded" or config.clients == "embedded"
+    return _own_server(config) and config.encrypt_type in MASKED_TYPES and has_part
+
+
+def _counts_sampled(config: JobConfig) -> bool:
+    return _own_server(config) and config.encrypt_type == DP and config.cohort < config.client_num
+
+
+_NEEDS = (
+    _Need("ray", ("train",), lambda config: config.executor == "ray", lambda config: "--executor ray"),
+    _Need("cryptography", ("train",), _masks, lambda config: f"--encrypt_type {config.encrypt_type}"),
+    _Need(
+        "cryptography",
+        ("train", "getModel"),
+        lambda config: config.enable_ssl,
+        lambda config: "--enable_ssl makes certificates, which",
+    ),
+    _Need(
+        "dp-accounting",
+        ("train",),
+        _counts_sampled,
+        lambda config: f"what {DP} costs with --clients_per_iteration {config.cohort}",
+    ),
+    _Need(
+        "redis",
+        ("train", "getModel"),
+        lambda config: config.redis_address is not None and config.stack == "federated" and _own_server(config),
+        lambda config: f"--redis_address {config.redis_address}",
+    ),
+)
