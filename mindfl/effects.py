@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar
 
 Settings = TypeVar("Settings")
 
+#: switch that is on unless it is given -> how it is given
+_SWITCHED_OFF = {"journal": "--no-journal"}
+
 FOR_TEXTS = ("image classification", "it is for texts")
 ONE_PORT = ("a server that runs already", "without --use_elb all requests go to the port in --domain_name")
 
@@ -29,15 +32,17 @@ def without_effect(
     for rule in rules:
         if rule.applies(settings):
             for name in filter(is_chosen, rule.names):
-                yield f"--{name}{_shown(_value(settings, name))} has no effect on {rule.whom}: {rule.why}"
+                yield f"{_spelled(name, _value(settings, name))} has no effect on {rule.whom}: {rule.why}"
 
 
 def _value(settings: Any, name: str) -> object:
     return settings[name] if isinstance(settings, dict) else getattr(settings, name)
 
 
-def _shown(value: object) -> str:
-    return f" {value}" if isinstance(value, int | str) and not isinstance(value, bool) else ""
+def _spelled(name: str, value: object) -> str:
+    if value is False and name in _SWITCHED_OFF:
+        return _SWITCHED_OFF[name]
+    return f"--{name} {value}" if isinstance(value, int | str) and not isinstance(value, bool) else f"--{name}"
 
 
 def tls_without_https(options: tuple[str, ...], domain_name: Callable[[Settings], str | None]) -> Rule[Settings]:

@@ -34,6 +34,7 @@ from mindfl.server.initial import device_weights, four_dimensional, unknown_orde
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
+from mindfl.server.notes import unused_options
 from mindfl.server.options import ServerOptions, Weights
 from mindfl.server.protection import protection, weaknesses
 from mindfl.server.registry import Registration, RunningServer
@@ -62,7 +63,7 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     settings = read_settings(options.config, options.overrides)
     require_supported(settings)
     _check_packages(options, settings)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *unused_options(options, settings)):
         tell(f"warning: {warning}")
     if options.dp_budget is not None:
         settings = within_budget(settings, options.dp_budget, tell)

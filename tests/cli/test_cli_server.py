@@ -309,6 +309,25 @@ def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "warnings"),
+    [
+        (
+            ["start", "--model", "model.npz", "--http_server_address", "nowhere", "--tcp_server_ip", "10.0.0.1"],
+            ["--tcp_server_ip 10.0.0.1 has no effect on one server", "the password has no effect on this server"],
+        ),
+        (["scheduler", "--manage_address", "nowhere"], ["the password has no effect on this server"]),
+    ],
+)
+def test_options_without_effect_are_named(folder: Path, mindfl, command: list[str], warnings: list[str]) -> None:
+    (folder / "password").write_text("hunter2")
+    outcome = mindfl("server", *command, "--config", "fl.yaml", "--password_file", "password")
+    assert outcome.code == 2 and "hunter2" not in outcome.err
+    *lines, _ = outcome.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mindfl"] * len(warnings)
+    assert [text in line for text, line in zip(warnings, lines, strict=True)] == [True] * len(warnings)
+
+
 def test_certificates_and_https(server, folder: Path, mindfl) -> None:
     (folder / "password").write_text("a secret\n")
     outcome = mindfl("server", "certs", "--out", "tls", "--password_file", "password")

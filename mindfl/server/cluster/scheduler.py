@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,13 @@ from mindfl.server.cluster.forward import ManagementForward
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.place import find_store, keeper_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
+from mindfl.server.notes import unused_password
 from mindfl.server.settings import read_settings
 from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.tls import ServerTls, load_tls
 from mindfl.spelling import checked_arguments
+
+_logger = logging.getLogger("mindfl.server")
 
 
 @checked_arguments
@@ -37,6 +41,8 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
     cannot be used, :class:`StorageError` for files and folders.
     """
     settings = read_settings(options.config, options.overrides)
+    for warning in unused_password(options.password, settings):
+        _logger.warning("warning: %s", warning)
     tls = ServerTls.from_settings(settings, options.password)
     context = load_tls(tls).context if tls else None
     address = Address.parse(options.manage_address, "--manage_address")

@@ -16,6 +16,7 @@ from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.server.http import Address
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
+from mindfl.server.notes import unused_password
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles
@@ -60,7 +61,7 @@ def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> si
     :class:`FederatedServer` does, and :class:`SimulationError` where one of its processes ends by itself.
     """
     settings = read_settings(options.config, options.overrides)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *unused_password(options.password, settings)):
         tell(f"warning: {warning}")
     config = _config(options, settings, tell)
     model = device_weights(options.model)

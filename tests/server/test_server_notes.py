@@ -1,0 +1,52 @@
+"""Options of a server without an effect are named, and those with one are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindfl.server.notes import unused_options
+from mindfl.server.options import ServerOptions
+from mindfl.server.settings import read_settings
+
+YAML = """\
+fl_name: Lenet
+fl_iteration_num: 3
+server_mode: FEDERATED_LEARNING
+enable_ssl: false
+distributed_cache: {type: redis, address: "127.0.0.1:6379"}
+round: {start_fl_job_threshold: 2, start_fl_job_time_window: 30000, update_model_time_window: 30000,
+  update_model_ratio: 1.0, global_iteration_time_window: 60000}
+summary: {metrics_file: metrics.json, failure_event_file: event.txt}
+ssl: {server_cert_path: s.p12, client_cert_path: c.p12, ca_cert_path: ca.crt, cipher_list: ECDHE-R}
+"""
+ENCRYPTED = {"enable_ssl": True}
+PASSWORD = "hunter2"
+
+UNUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, []),
+    ({"tcp_server_ip": "10.0.0.1"}, ["--tcp_server_ip 10.0.0.1 has no effect on one server"]),
+    ({"tcp_server_ip": "10.0.0.1", "cluster": True}, []),
+    ({"password": PASSWORD}, ["the password has no effect on this server: enable_ssl is false"]),
+    ({"password": PASSWORD, "overrides": ENCRYPTED}, []),
+    ({"server_key_path": "key.pem"}, ["--server_key_path key.pem has no effect on this server: enable_ssl is false"]),
+    ({"require_client_certificate": True}, ["--require_client_certificate has no effect on this server"]),
+    ({"require_client_certificate": True, "server_key_path": "key.pem", "overrides": ENCRYPTED}, []),
+    ({"state_dir": "state"}, []),
+    ({"state_dir": "state", "journal": False}, ["--state_dir state has no effect on --no-journal"]),
+    ({"journal": False}, []),
+    ({"journal": False, "cluster": True}, ["--no-journal has no effect on the servers of a cluster"]),
+    ({"state_dir": "state", "cluster": True}, ["--state_dir state has no effect on the servers of a cluster"]),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), UNUSED)
+def test_options_without_effect_are_named(tmp_path: Path, given: dict[str, Any], expected: list[str]) -> None:
+    config = tmp_path / "fl.yaml"
+    config.write_text(YAML)
+    options = ServerOptions(config=config, model="model.npz", **given)
+    said = list(unused_options(options, read_settings(config, options.overrides)))
+    assert [text[: len(begin)] for text, begin in zip(said, expected, strict=True)] == expected
+    assert PASSWORD not in "".join(said)
