@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, is_given, json_option, option
+from mindfl.effects import Rule, without_effect
 from mindfl.errors import ConvertError, MindflError, OptionError
 
 if TYPE_CHECKING:
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
 
 SUCCESS = "CONVERTER RESULT SUCCESS:0"
 FAILURE = "CONVERT RESULT FAILED:"
+#: options of a conversion, without effect where there is none
+_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(
+        ("outputFile", "fmk", "trainModel", "converter"),
+        lambda options: True,
+        "--fetch alone",
+        "no --modelFile is given, so nothing is converted",
+    ),
+)
 
 
 @click.command("convert", short_help="Convert an exported MINDIR into an on-device training model (.ms).")
@@ -26,7 +37,10 @@ FAILURE = "CONVERT RESULT FAILED:"
 @option("--fetch", is_flag=True, help="Download the converter library into the cache; needs no model.")
 @option("--verbose", is_flag=True, help="Show the converter's log.")
 @json_option
+@click.pass_context
 def convert_command(
+    context: click.Context,
+    /,
     model_file: str | None,
     output_file: str | None,
     fmk: str,
@@ -45,6 +59,8 @@ def convert_command(
         if fetch:
             _fetch(as_json)
         if fetch and model_file is None:
+            for text in without_effect(_RULES, *_as_typed(context)):
+                click.echo(f"mindfl: warning: {text}", err=True)
             return
         result = _convert(model_file, output_file, fmk, train, converter)
     except MindflError as error:
@@ -58,6 +74,13 @@ def convert_command(
         echo_json(_description(result))
     else:
         click.echo(SUCCESS)
+
+
+def _as_typed(context: click.Context) -> tuple[dict[str, Any], Callable[[str], bool]]:
+    """Return the options by the names that the user types, and whether each was given."""
+    names = {parameter.opts[0].lstrip("-"): str(parameter.name) for parameter in context.command.params}
+    values = {typed: context.params[name] for typed, name in names.items()}
+    return values, lambda typed: is_given(context, names[typed])
 
 
 def _fetch(as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mindfl.cli.options import echo_json, is_given, json_option, option
+from mindfl.effects import Rule, without_effect
 from mindfl.errors import OptionError
 
 #: see :data:`mindfl.export.weight_files.FORMATS`, which takes long to import
@@ -17,6 +18,10 @@ FORMATS = ("ckpt", "npz", "safetensors", "mindir", "onnx")
 _TRAINED = ("source", "output", "format", "device_model")
 #: of the others, those that say which network is written
 _NETWORK = ("model", "num_class", "num_channel", "batch_size")
+#: options of the training graph that another one leaves without effect
+_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(("momentum",), lambda options: options["optimizer"] != "momentum", "other optimizers", "they have none"),
+)
 
 
 @click.command("export", short_help="Export the training graph as MINDIR, or trained weights back to MindSpore.")
@@ -59,6 +64,10 @@ def export_command(context: click.Context, /, as_json: bool, **settings: Any) ->
         raise OptionError(f"--{unused[0]} is given, but no --from", hint="--from run/ms/lenet_train_trained.ms")
     from mindfl.export import export_mindir
 
+    if {"init", "init_from"} <= given:
+        raise OptionError("--init and --init_from both give the initial weights", hint="leave one of them out")
+    for text in without_effect(_RULES, settings, given.__contains__):
+        click.echo(f"mindfl: warning: {text}", err=True)
     result = export_mindir(settings.pop("mindir_path"), **settings)
     if as_json:
         echo_json({"path": str(result.path), "losses": result.losses, "parameters": result.parameters})

@@ -19,9 +19,9 @@ from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import PathLike, atomic_path
-from mindfl.models import ModelSpec, import_mindspore, interrupt_held_back, model_spec
+from mindfl.models import DEVICE_TARGETS, ModelSpec, import_mindspore, interrupt_held_back, model_spec
 from mindfl.server.initial import mindspore_weights
-from mindfl.spelling import checked_arguments
+from mindfl.spelling import checked_arguments, did_you_mean
 
 _SUFFIX = ".mindir"
 _DEFAULT_INIT = "lecun"
@@ -77,7 +77,7 @@ def export_mindir(
         init: initial weights (:func:`mindfl.models.initializers.initializer`).
         num_class: outputs; default: the model's own.
         num_channel: image channels; default: the model's own.
-        device_target: ``"CPU"``, or another device that the installed MindSpore has.
+        device_target: ``"CPU"``, ``"GPU"`` or ``"Ascend"``, as far as the installed MindSpore has it.
         init_from: file with the initial weights in MindSpore's order, instead of those that ``init`` names: ``.ckpt``,
             ``.npz``, ``.safetensors`` or ``.mindir``; or a ``.ms``, whose order is known. State of an optimizer in it
             is left out.
@@ -92,6 +92,9 @@ def export_mindir(
     spec = model_spec(model)
     settings = OptimizerSettings(optimizer, learning_rate, momentum, weight_decay)
     check_loss(loss)
+    if device_target not in DEVICE_TARGETS:
+        hint = did_you_mean(device_target, DEVICE_TARGETS)
+        raise OptionError(f"device_target must be one of {', '.join(DEVICE_TARGETS)}, got {device_target!r}", hint=hint)
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")

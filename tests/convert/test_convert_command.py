@@ -105,6 +105,17 @@ def test_fetch_says_where(converter_library: Path) -> None:
     assert json.loads(run("--fetch", "--json").output) == {"library": str(converter_library)}
 
 
+def test_options_of_a_conversion_are_named_where_there_is_none(converter_library: Path) -> None:
+    outcome = run("--fetch", "--outputFile=a", "--fmk=TFLITE", "--trainModel=false")
+    assert (outcome.exit_code, outcome.stdout) == (0, f"converter library: {converter_library}\n")
+    begin, end = (
+        "mindfl: warning: --",
+        " has no effect on --fetch alone: no --modelFile is given, so nothing is converted",
+    )
+    named = [line.removeprefix(begin).removesuffix(end) for line in outcome.stderr.splitlines()]
+    assert named == ["outputFile a", "fmk TFLITE", "trainModel"]
+
+
 def test_fetch_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINDFL_CACHE", str(tmp_path))
     monkeypatch.setenv("MINDFL_OFFLINE", "1")

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mindfl.cli.export import export_command
 from mindfl.convert.mindir import operators, optimizer_states, parameters, read_mindir
 from mindfl.errors import ExportError, MindflError, OptionError, StorageError
-from mindfl.export import export_mindir
+from mindfl.export import ExportResult, export_mindir
 from mindfl.models import LeNet5, import_mindspore
 
 
@@ -93,9 +93,40 @@ def test_unusable_options_leave_nothing(options: dict[str, Any], tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("device", ["TPU", "", "GPU"])
+@pytest.mark.parametrize("device", ["TPU", "", "gpu", "cpu"])
+def test_unknown_device_is_refused_by_name(device: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"device_target must be one of CPU, GPU, Ascend, got '{device}'"):
+        export_mindir(tmp_path / "net.mindir", device_target=device)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--optimizer", "sgd", "--momentum", "0.5"], ["--momentum"]),
+        (["--optimizer", "adam", "--momentum", "0.9"], ["--momentum"]),
+        (["--optimizer", "sgd"], []),
+        (["--momentum", "0.5"], []),
+    ],
+)
+def test_momentum_of_another_optimizer_is_named(monkeypatch, tmp_path: Path, options: list[str], names: list) -> None:
+    done = ExportResult(tmp_path / "net.mindir", (4.1,), {})
+    monkeypatch.setattr("mindfl.export.export_mindir", lambda path, **settings: done)
+    outcome = CliRunner().invoke(export_command, ["--mindir_path", str(done.path), *options])
+    assert (outcome.exit_code, outcome.stdout) == (0, f"exported {done.path}\n[4.1]\n")
+    warned = [f"mindfl: warning: {name} has no effect on other optimizers: they have none\n" for name in names]
+    assert outcome.stderr == "".join(warned)
+
+
+def test_two_beginnings_are_refused(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(export_command, ["--init", "lecun", "--init_from", "lenet.ckpt"])
+    assert isinstance(outcome.exception, OptionError)
+    assert str(outcome.exception).startswith("--init and --init_from both give the initial weights")
+
+
+@pytest.mark.parametrize("device", ["GPU"])
 def test_unusable_device_is_one_line(device: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    if device == "GPU" and has_device(device):
+    if has_device(device):
         pytest.skip("this machine has that device")
     with pytest.raises(ExportError, match="cannot be used") as caught:
         export_mindir(tmp_path / "net.mindir", device_target=device)
