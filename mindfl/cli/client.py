@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, interruptible, is_given, json_option, option
+from mindfl.cli.options import echo_json, interruptible, is_given, json_option, name_unused, option
 from mindfl.errors import OptionError
 from mindfl.spelling import did_you_mean
 from mindfl.words import counted
@@ -69,7 +69,6 @@ def client_command(context: click.Context, /, task: str, as_json: bool, **option
 
     Option values of "null" count as not given. Exit codes are listed in docs/errors.md."""
     from mindfl.cli.client_notes import RULES
-    from mindfl.effects import without_effect
     from mindfl.sim.device_job import DeviceJob
 
     if task not in _TASKS:
@@ -79,14 +78,9 @@ def client_command(context: click.Context, /, task: str, as_json: bool, **option
     if given["train_model_path"] is None:
         raise OptionError("train_model is null", hint="name the .ms file to train")
     _check_server_mode(given["server_mode"])
-    for text in without_effect(RULES, given, lambda name: _chosen(context, given, name)):
-        click.echo(f"mindfl: warning: {text}", err=True)
+    name_unused(RULES, given, lambda name: given[name] is not None and is_given(context, name))
     with interruptible("the model file is as before"):
         _TASKS[task](DeviceJob(_settings(given)), as_json)
-
-
-def _chosen(context: click.Context, options: dict[str, Any], name: str) -> bool:
-    return options[name] is not None and is_given(context, name)
 
 
 def _check_server_mode(mode: str | None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, is_given, json_option, option
-from mindfl.effects import Rule, without_effect
+from mindfl.cli.options import echo_json, is_given, json_option, name_unused, option
+from mindfl.effects import Rule
 from mindfl.errors import ConvertError, MindflError, OptionError
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def convert_command(
         if fetch:
             _fetch(as_json)
         if fetch and model_file is None:
-            for text in without_effect(_RULES, *_as_typed(context)):
-                click.echo(f"mindfl: warning: {text}", err=True)
+            name_unused(_RULES, *_as_typed(context))
             return
         result = _convert(model_file, output_file, fmk, train, converter)
     except MindflError as error:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, json_option, name_unused, option
+from mindfl.effects import Rule
 from mindfl.errors import DataError
 from mindfl.words import counted
 
@@ -116,7 +117,14 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
         )
 
 
+#: options of a form of data sets that another form leaves without effect
+_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"),
+)
+
+
 def _tell(report: Report, as_json: bool) -> None:
+    name_unused(_RULES, click.get_current_context().params)
     if as_json:
         echo_json(asdict(report))
     else:

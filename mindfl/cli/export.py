@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from mindfl.cli.options import echo_json, is_given, json_option, option
-from mindfl.effects import Rule, without_effect
+from mindfl.cli.options import echo_json, is_given, json_option, name_unused, option
+from mindfl.effects import Rule
 from mindfl.errors import OptionError
 
 #: see :data:`mindfl.export.weight_files.FORMATS`, which takes long to import
@@ -66,8 +66,7 @@ def export_command(context: click.Context, /, as_json: bool, **settings: Any) ->
 
     if {"init", "init_from"} <= given:
         raise OptionError("--init and --init_from both give the initial weights", hint="leave one of them out")
-    for text in without_effect(_RULES, settings, given.__contains__):
-        click.echo(f"mindfl: warning: {text}", err=True)
+    name_unused(_RULES, settings)
     result = export_mindir(settings.pop("mindir_path"), **settings)
     if as_json:
         echo_json({"path": str(result.path), "losses": result.losses, "parameters": result.parameters})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.options import echo_json, json_option, name_unused, option
+from mindfl.effects import Rule
 from mindfl.errors import OptionError, SimulationError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 KILL_TAG = "mindspore-lite-java-flclient"
 #: a shorter tag is in nearly every command line
 _LEAST_TAG = 4
+_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(("grace_seconds",), lambda options: bool(options["dry_run"]), "--dry_run", "nothing is ended"),
+)
 
 
 @click.command("finish", short_help="End the processes that mindfl started for a work folder.")
@@ -50,6 +54,7 @@ def finish_command(
     from mindfl.sim.process_table import end_processes, tagged_processes
     from mindfl.sim.processes import ProcessRegistry
 
+    name_unused(_RULES, {"dry_run": dry_run, "grace_seconds": grace_seconds})
     if kill_tag is not None and len(kill_tag.strip()) < _LEAST_TAG:
         raise OptionError(f"kill_tag must have {_LEAST_TAG} letters at least, got {kill_tag!r}", hint=f"try {KILL_TAG}")
     registries = [ProcessRegistry(folder) for folder in dict.fromkeys(work_dirs)]

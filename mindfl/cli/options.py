@@ -6,12 +6,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from mindfl.effects import Rule, Settings, without_effect
 from mindfl.errors import InterruptedRunError
 from mindfl.spelling import check_path
 
@@ -56,6 +57,15 @@ def interruptible(hint: str) -> Iterator[None]:
 def is_given(context: click.Context, name: str) -> bool:
     """Say whether the user gave the parameter ``name``, so that its value is not the default."""
     return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def name_unused(
+    rules: Iterable[Rule[Settings]], settings: Settings, is_chosen: Callable[[str], bool] | None = None
+) -> None:
+    """Warn of each option that ``rules`` say has no effect; it is chosen where the user gave it, by default."""
+    context = click.get_current_context()
+    for text in without_effect(rules, settings, is_chosen or (lambda name: is_given(context, name))):
+        click.echo(f"mindfl: warning: {text}", err=True)
 
 
 def echo_json(value: Any) -> None:

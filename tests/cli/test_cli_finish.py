@@ -109,6 +109,12 @@ def test_several_folders(mindfl, tmp_path: Path) -> None:
             registry.end()
 
 
+def test_grace_of_a_dry_run_is_named(mindfl, tmp_path: Path) -> None:
+    outcome = mindfl("finish", "--work_dir", tmp_path, "--dry_run", "--grace_seconds", 2)
+    assert outcome.code == 0
+    assert outcome.err == "mindfl: warning: --grace_seconds has no effect on --dry_run: nothing is ended\n"
+
+
 def test_dry_run_ends_nothing(mindfl, registry: ProcessRegistry, tag: str, tagged: subprocess.Popen[bytes]) -> None:
     pid = start(registry)
     outcome = mindfl("finish", "--work_dir", registry.work_dir, "--dry-run", "--kill_tag", tag)

@@ -58,6 +58,14 @@ def test_synthetic_convert_inspect(run: Run, tmp_path: Path) -> None:
     assert code == 0 and "samples per user" in out and (tmp_path / "p.png").exists()
 
 
+def test_a_batch_size_of_the_compact_form_is_named(run: Run) -> None:
+    warning = "mindfl: warning: --batch_size 16 has no effect on --format compact: it has no batches\n"
+    assert run("synthetic", "--output", "a", "--users", 1, "--batch_size", 16)[2].startswith(warning)
+    for form in ("compact", "bin"):
+        options = ["--input", "a", "--output", form, "--format", form, "--batch_size", 16]
+        assert run("convert", *options)[2].count(warning) == (form == "compact")
+
+
 def test_leaf_writes_the_tutorials_layout(run: Run, tmp_path: Path) -> None:
     leaf_shard(tmp_path / "in", {"f1": 40})
     code, out, _ = run("leaf", "--input", tmp_path / "in", "--output", "out", "--seed", 1, "--json")
