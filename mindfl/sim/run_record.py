@@ -22,12 +22,30 @@ NAME = "config.json"
 FORM = 1
 #: settings that the weights follow from, beside the data, the starting model and the number of iterations
 DECIDING = (
-    *("model", "init", "optimizer", "momentum", "learning_rate", "client_num", "clients_per_iteration", "epochs"),
+    *(
+        "model",
+        "loss",
+        "init",
+        "optimizer",
+        "momentum",
+        "learning_rate",
+        "client_num",
+        "clients_per_iteration",
+        "epochs",
+    ),
     *("batch_size", "seed", "engine", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
     *MODE_SETTINGS,
 )
 #: settings that name files whose content decides, which is compared instead of the path
-FILES = ("train_dataset", "test_dataset", "init_from", "origin_train_model_path", "train_model_path", "train_ms_name")
+FILES = (
+    "train_dataset",
+    "test_dataset",
+    "init_from",
+    "origin_train_model_path",
+    "init_from",
+    "train_model_path",
+    "train_ms_name",
+)
 #: settings of one call, which a repetition does not take over
 OF_ONE_CALL = ("work_dir", "resume", "overwrite", "train_model_path", "infer_model_path")
 _PACKAGES = ("mindspore", "numpy", "numba", "llvmlite", "scipy")

@@ -137,7 +137,7 @@ def test_targets_and_options_that_are_refused(trained: Path, tmp_path: Path) -> 
         (("--output", tmp_path / "x"), "has the suffix of no known format"),
         (("--output", tmp_path / "x.ms"), "would be a device's file"),
         (("--output", tmp_path), "does not name a file to write"),
-        (("--output", ""), "does not name a file to write"),
+        (("--output", ""), "--output is empty"),
         ((), "--from needs --output"),
         (("--output", target, "--seed", 3), "--seed is for a training graph, not for --from"),
         (("--output", target, "--init_from", trained), "--init_from is for a training graph, not for --from"),

@@ -163,7 +163,7 @@ def test_user_model_that_is_no_model(make_job, models: Path, content: bytes) -> 
     (models / "lenet_train.ms").write_bytes(content)
     with pytest.raises(ModelFormatError, match=r"lenet_train\.ms"):
         make_job().run()
-    assert [path.name for path in models.iterdir()] == ["lenet_train.ms"]
+    assert sorted(path.name for path in models.iterdir()) == [".lock", "lenet_train.ms"]
 
 
 def test_full_disk(small_disk: Path, writers: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,13 +141,14 @@ class TestJoining:
         assert (tmp_path / "run" / "accuracy.png").exists()
         assert job.result is None and not Path(job.trained_model_path).exists(), "nothing was trained"
 
-    def test_two_simulations_share_a_job(self, make_job, served: Served, tmp_path: Path) -> None:
+    def test_two_simulations_share_a_job(self, make_job, served: Served, tmp_path: Path, models: Path) -> None:
         results: dict[int, Any] = {}
+        folders = [models, Path(shutil.copytree(models, tmp_path / "models of the other"))]
         with served(start_fl_job_threshold=6) as server:
 
             def take_part(number: int) -> None:
-                work, seed = tmp_path / f"run {number}", number
-                results[number] = make_job(domain_name=server.url, work_dir=work, seed=seed, workers=1).run()
+                own = {"work_dir": tmp_path / f"run {number}", "train_model_path": folders[number], "seed": number}
+                results[number] = make_job(domain_name=server.url, workers=1, **own).run()
 
             threads = [threading.Thread(target=take_part, args=(number,)) for number in range(2)]
             for thread in threads:
