@@ -129,7 +129,7 @@ def alone(small_job: list[str], mindfl: Callable[..., Any], tmp_path: Path) -> C
     """Return a function that trains without a server and returns the model."""
 
     def train(*options: object) -> Weights:
-        assert mindfl(*small_job, *options, "--quiet").code == 0
+        assert mindfl(*small_job, *options, "--quiet", "--work_dir", tmp_path / "alone").code == 0
         return LiteModel.load(tmp_path / "models" / "lenet_train_trained.ms").weights
 
     return train
@@ -215,7 +215,7 @@ class TestServer:
         expected = alone("--iterations", 1, "--encrypt_type", EXACT if mode == EXACT else "NOT_ENCRYPT")
         server, url = processes.serve("--manage_address", "127.0.0.1:0")
         joined = mindfl(*small_job, "--domain_name", url, "--encrypt_type", mode, "--json")
-        assert joined.code == 0
+        assert joined.code == 0, joined.err
         assert "has no effect on a server that runs already" in joined.err
         got = model_of(mindfl, processes.folder, url)
         assert weight_hash(got) == json.loads(joined.out)["weights_sha256"]
@@ -308,6 +308,7 @@ class TestServer:
         assert url.startswith("https://")
         devices = [processes.client(number, url, writers, "--cert_path", "tls/ca.crt") for number in (1, 2)]
         joined = mindfl(*small_job, "--domain_name", url, "--client_num", 1, "--cert_path", "tls/ca.crt", "--json")
+        assert joined.code == 0, joined.err
         for device in devices:
             assert device.wait(120) == 0, processes.errors(device)
         assert json.loads(joined.out)["weights_sha256"] == weight_hash(expected)
@@ -330,7 +331,7 @@ class TestServer:
         joined = processes.start(*job)
         thread = threading.Thread(target=lambda: results.append(joined.communicate()))
         thread.start()
-        self._await_iterations(processes, first, 3)
+        self._await_iterations(processes, first, joined, 3)
         first.kill()
         first.wait()
         second, _ = processes.serve("--http_server_address", address)
@@ -340,13 +341,15 @@ class TestServer:
         assert "goes on with iteration" in processes.errors(second)
 
     @staticmethod
-    def _await_iterations(processes: Processes, server: subprocess.Popen[str], count: int) -> None:
-        """Wait until the server has told of so many iterations."""
+    def _await_iterations(
+        processes: Processes, server: subprocess.Popen[str], joined: subprocess.Popen[str], count: int
+    ) -> None:
+        """Wait until the server has told of so many iterations of the simulation that joined it."""
         wait = threading.Event()
         for _ in range(6000):
             if processes.errors(server).count("mindfl: iteration ") >= count:
                 return
-            assert server.poll() is None
+            assert server.poll() is None and joined.poll() is None, processes.errors(joined)
             wait.wait(0.02)
         raise AssertionError(processes.errors(server))
 
