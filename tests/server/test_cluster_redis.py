@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from mindfl.protocol import PlainText, ResponseGetModel, texts
 from mindfl.server import ServerConfig
 from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.refusal import StoreDownError
 
 redis = pytest.importorskip("redis", reason="needs the extra redis")
 
@@ -120,6 +123,29 @@ def test_what_is_sent_twice_is_appended_once(client: Any) -> None:
     assert list(place.records(0)) == [b"first", b"second"] and list(place.records(1)) == [b"second"]
     with pytest.raises(StorageError):
         place.append(0, b"another history")
+    place.close()
+
+
+def test_a_job_that_is_said_to_go_on_does(client: Any) -> None:
+    """Whoever reads so may send at once."""
+    place = storage(client, "a")
+    place.save([b"a job"])
+    said: SimpleQueue[tuple[str, bool]] = SimpleQueue()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.put((record.getMessage(), place.away))
+
+    listener = Listener()
+    logging.getLogger("mindfl.server").addHandler(listener)
+    try:
+        place._lose_touch(StoreDownError("the Redis does not answer"))
+        line, away = said.get(timeout=30)
+        assert "devices are told to wait" in line and away
+        assert said.get(timeout=30) == ("the Redis answers again: the job goes on", False)
+    finally:
+        logging.getLogger("mindfl.server").removeHandler(listener)
+    place.append(0, b"first")
     place.close()
 
 

@@ -213,8 +213,8 @@ class RedisStorage:
             keys = [self._begin, self._records, self._prefix + SNAPSHOT]
             held = bool(self._script(_RESUME, keys, self._end or 0, LEASE_MS))
             if held:
-                _logger.warning("%s answers again: the job goes on", self.place)
                 self._away.clear()
+                _logger.warning("%s answers again: the job goes on", self.place)
         return held
 
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Any:
