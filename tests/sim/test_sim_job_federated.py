@@ -6,21 +6,28 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mindfl.data import Dataset
-from mindfl.sim import FederatedLeNetJob, TrainingResult
-from mindfl.sim.federated import FederatedServer
+from mindfl.client import HttpSettings
+from mindfl.data import Dataset, make_synthetic, open_dataset
+from mindfl.errors import MindflWarning, NotAggregatedError
+from mindfl.lite import LiteModel
+from mindfl.sim import FederatedLeNetJob, History, TrainingResult
+from mindfl.sim.device_job import DeviceJob, DeviceSettings
+from mindfl.sim.federated import FederatedConfig, FederatedServer
 from mindfl.sim.processes import ProcessRegistry
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
 CLIENTS, ITERATIONS = 8, 3
+#: after which an iteration fails that nobody joins any more: time enough for two devices to train
+WINDOW_MS = 5000
 MakeJob = Callable[..., FederatedLeNetJob]
 
 
@@ -101,3 +108,81 @@ def test_nothing_is_left_running(make: MakeJob, tmp_path: Path, number: signal.S
         assert process.returncode == 130
         assert "interrupted after" in (job.config.work_dir / "summary.txt").read_text()
     assert ProcessRegistry(job.config.work_dir).running() == []
+
+
+def test_writers_without_test_data(make: MakeJob, tmp_path: Path) -> None:
+    """They train and upload as the others do: the weights are those of the embedded server."""
+    root = tmp_path / "writers"
+    make_synthetic(root, users=3, seed=3, format="bin", progress=False)
+    for name in list(open_dataset(root).users)[1:]:
+        (root / name / "manifest.json").unlink(missing_ok=True)
+        for path in (root / name).glob("*_test_*.bin"):
+            path.unlink()
+    with pytest.warns(MindflWarning, match="no test data for 2 of 3 clients"):
+        ours, theirs = (
+            make(stack, stack=stack, train_dataset=root, client_num=3).train() for stack in ("embedded", "federated")
+        )
+    assert_same(ours, theirs, 1e-6)
+    assert [(row.evaluated, row.measured) for row in theirs.history] == [(1, "all")] * ITERATIONS
+    for row, expected in zip(theirs.history, ours.history, strict=True):
+        assert dict(row.accuracies) == dict(expected.accuracies)
+
+
+@pytest.fixture
+def elsewhere(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[[int], str]]:
+    """Return a function that starts a real server whose one iteration awaits so many devices, and returns its URL."""
+    with ExitStack() as started:
+
+        def start(clients: int) -> str:
+            plan = FederatedConfig(
+                fl_name="Lenet",
+                iterations=1,
+                clients=clients,
+                epochs=1,
+                batch_size=32,
+                learning_rate=0.01,
+                start_fl_job_time_window=WINDOW_MS,
+                update_model_time_window=WINDOW_MS,
+                global_iteration_time_window=2 * WINDOW_MS,
+                manage_address=None,
+            )
+            weights = LiteModel.load(converted()).weights
+            return started.enter_context(FederatedServer(tmp_path / "server", plan, weights)).url
+
+        yield start
+
+
+def test_a_threshold_above_the_number_of_clients_is_no_success(make: MakeJob, elsewhere: Callable[[int], str]) -> None:
+    """The real server gives back the model that the iteration began with, and answers as if all were well."""
+    job = make("devices", client_num=2, domain_name=elsewhere(3))
+    with (
+        pytest.warns(MindflWarning, match="iteration 1 failed"),
+        pytest.raises(NotAggregatedError, match="none of 1 iteration was aggregated") as caught,
+    ):
+        job.train()
+    assert "start_fl_job_threshold is likely above" in caught.value.hint
+    assert [row.aggregated for row in History.load(job.config.work_dir / "history.jsonl")] == [False]
+    assert not Path(job.trained_model_path).exists()
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_a_device_that_is_a_process_of_its_own_and_has_no_test_data(
+    clients: int, converted: Callable[..., Path], elsewhere: Callable[[int], str], tmp_path: Path
+) -> None:
+    make_synthetic(tmp_path / "writers", users=1, seed=3, progress=False)
+    model = Path(shutil.copy(converted(), tmp_path))
+    before = LiteModel.load(model).weights
+    device = DeviceJob(
+        DeviceSettings(
+            train_model_path=model,
+            train_data=str(tmp_path / "writers"),
+            user="0",
+            server=HttpSettings(url=elsewhere(clients)),
+            log_file=tmp_path / "client.log",
+        )
+    )
+    with nullcontext() if clients == 1 else pytest.raises(NotAggregatedError, match="none of 1 iteration"):
+        device.train()
+    after = LiteModel.load(model).weights
+    changed = [name for name, values in before.items() if not np.array_equal(values, after[name])]
+    assert bool(changed) == (clients == 1)
