@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = item.path.name in _SMOKE or getattr(item, "originalname", "") in _SMOKE_TESTS
         if chosen and not any(item.iter_markers("slow")) and not any(item.iter_markers("real_server")):
             item.add_marker(pytest.mark.smoke)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_reaches_subprocesses() -> Iterator[None]:
+    """A script's shell lets what it starts with ``&`` ignore SIGINT, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 #: (optimizer, classes, channels, batch size) -> file
