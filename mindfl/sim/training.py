@@ -53,7 +53,8 @@ class Training:
         self._spending = Spending(config, len(materials.users))
         self._drawn = time.monotonic()
         self._failure_told = False
-        self._best = max((row.avg for row in beginning.rows if not math.isnan(row.avg)), default=-math.inf)
+        # The latest row is kept again, see run().
+        self._best = max((row.avg for row in beginning.rows[:-1] if not math.isnan(row.avg)), default=-math.inf)
 
     def run(self, start: Callable[[Materials, int], Run]) -> TrainingResult:
         """Train to the end, and write up what was finished, however the run ends.
@@ -65,6 +66,8 @@ class Training:
         for note in self._spending.notes():
             self._report.warning(note)
         state = self._materials.start
+        if state is not None:  # the process may have been killed before it wrote the models of this state
+            self._keep_models(self._result(self._spending.iterations, state), self._beginning.rows[-1])
         if state is not None and state.iteration >= self._spending.iterations:
             self._report.stage(f"all {state.iteration} iterations are done already")
             return self._write_up(self._result(self._spending.iterations, state))
@@ -104,7 +107,9 @@ class Training:
             return
         if run.resumable:
             self._folder.save(RunState(row.iteration, run.model, run.values))
-        result = self._result(run.iterations, run)
+        self._keep_models(self._result(run.iterations, run), row)
+
+    def _keep_models(self, result: TrainingResult, row: IterationRow) -> None:
         content = self._files.keep(self._materials.model, result, len(self._materials.users))
         if self._config.save_every is not None and row.iteration % self._config.save_every == 0:
             self._files.write_checkpoint(content, row.iteration)

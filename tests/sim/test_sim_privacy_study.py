@@ -69,6 +69,11 @@ def run(models: Path, writers: Path, tmp_path: Path) -> Runner:
     return run
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return what the files in ``folder`` hold."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def result_of(key: str = "plain", **changes: Any) -> ModeResult:
     fields: dict[str, Any] = {
         "key": key,
@@ -167,20 +172,35 @@ class TestGoingOn:
         assert repr((plain, both)) == repr(first.results) and sparse.key == "sparse"
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"epochs": 2}, {"iterations": 1}, {"learning_rate": 0.02}])
-    def test_other_settings_run_again(self, run: Runner, change: dict[str, Any]) -> None:
+    def test_other_settings_run_again_where_told_so(self, run: Runner, tmp_path: Path, change: dict[str, Any]) -> None:
         before = run(["plain"]).results[0]
+        kept = contents(tmp_path / "study")
+        with pytest.raises(OptionError, match="holds a result that was made with other settings") as caught:
+            run(["plain"], **change)
+        assert "--overwrite" in caught.value.hint and contents(tmp_path / "study") == kept
         recorder = StudyRecorder()
-        after = run(["plain"], reporter=recorder, **change).results[0]
+        after = run(["plain"], reporter=recorder, overwrite=True, **change).results[0]
         assert recorder.begun == ["plain"]
         if "seed" not in change:  # which plays no part in a plain job of all clients from a model that is given
             assert after.weights_sha256 != before.weights_sha256
 
-    def test_other_data_run_again(self, run: Runner, tmp_path: Path) -> None:
+    def test_other_data_run_again_where_told_so(self, run: Runner, tmp_path: Path) -> None:
         run(["plain"])
         make_synthetic(tmp_path / "others", users=3, seed=8, progress=False)
+        with pytest.raises(OptionError, match="holds a result that was made with other settings, data or model"):
+            run(["plain"], train_dataset=tmp_path / "others")
         recorder = StudyRecorder()
-        run(["plain"], reporter=recorder, train_dataset=tmp_path / "others")
+        run(["plain"], reporter=recorder, overwrite=True, train_dataset=tmp_path / "others")
         assert recorder.begun == ["plain"]
+
+    def test_another_model_is_refused_and_replaces_nothing(self, run: Runner, models: Path, tmp_path: Path) -> None:
+        run(["plain"])
+        kept = contents(tmp_path / "study")
+        model = LiteModel.load(models / "lenet_train.ms")
+        model.save(models / "lenet_train.ms", {name: 2 * values for name, values in model.weights.items()})
+        with pytest.raises(OptionError, match="holds a result that was made with other settings, data or model"):
+            run(["plain"])
+        assert contents(tmp_path / "study") == kept
 
     def test_the_same_data_elsewhere_do_not(self, run: Runner, writers: Path, tmp_path: Path) -> None:
         run(["plain"])
@@ -193,8 +213,10 @@ class TestGoingOn:
     def test_a_broken_note_is_not_trusted(self, run: Runner, tmp_path: Path, content: bytes) -> None:
         run(["plain"])
         (tmp_path / "study" / "plain" / RESULT_FILE).write_bytes(content)
+        with pytest.raises(OptionError, match="holds a result that was made with other settings"):
+            run(["plain"])
         recorder = StudyRecorder()
-        run(["plain"], reporter=recorder)
+        run(["plain"], reporter=recorder, overwrite=True)
         assert recorder.begun == ["plain"]
 
     def test_interrupted_it_keeps_what_ended(self, run: Runner, tmp_path: Path) -> None:
@@ -213,12 +235,14 @@ class TestGoingOn:
         assert recorder.kept == ["plain"] and recorder.begun == ["both", "signds"]
         assert study.missing == () and "not there yet" not in (tmp_path / "study" / "privacy.md").read_text()
 
-    def test_a_run_that_fails_early_leaves_no_older_table(self, run: Runner, tmp_path: Path) -> None:
+    def test_a_run_that_fails_before_it_trains_replaces_nothing(self, run: Runner, tmp_path: Path) -> None:
         run(["plain"])
+        kept = contents(tmp_path / "study")
+        assert {path.name for path in kept} >= set(FILES)
         (tmp_path / "empty").mkdir()
         with pytest.raises(Exception, match="no data set"):
-            run(["plain"], train_dataset=tmp_path / "empty")
-        assert not {path.name for path in (tmp_path / "study").iterdir()} & set(FILES)
+            run(["plain"], train_dataset=tmp_path / "empty", overwrite=True)
+        assert contents(tmp_path / "study") == kept
 
 
 class TestCosts:

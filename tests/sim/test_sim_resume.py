@@ -196,6 +196,22 @@ class TestResume:
                 LiteModel.load(tmp_path / "whole" / "ms" / "lenet_train_best.ms").weights
             )
 
+    def test_killed_between_the_state_and_the_models_of_an_iteration(
+        self, fresh: Any, models: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def killed(*_: object) -> bytes:
+            raise StoppedError
+
+        settings = {"iterations": 1, "save_every": 1, "save_best": True}
+        with monkeypatch.context() as patch, pytest.raises(StoppedError):
+            patch.setattr("mindfl.sim.outcome.ResultFiles.keep", killed)
+            fresh(**settings).run()
+        resumed = fresh(resume=True, **settings).run()
+
+        for name in ("lenet_train_iteration1.ms", "lenet_train_best.ms"):
+            assert weight_hash(LiteModel.load(models / name).weights) == resumed.hash
+        assert json.loads((models / "lenet_train_best.json").read_text())["iteration"] == 1
+
     def test_a_finished_run_goes_on_with_more_iterations(self, fresh: Any, tmp_path: Path) -> None:
         whole = fresh(work_dir=tmp_path / "whole", iterations=3).run()
         first = fresh(overwrite=True, iterations=1).run()

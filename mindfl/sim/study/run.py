@@ -117,12 +117,12 @@ class _Runner:
         self._report.stage("opening the data set")
         dataset = artefacts.dataset()
         users = [user.name for user in usable_users(dataset, config.client_num, self._report.warning)]
-        start = config.work_dir / "start.ms"
-        write_atomic(start, model.content)
-        jobs = {mode: self._job_settings(mode, start, dataset, len(users)) for mode in self._modes}
         facts = self._facts(model, dataset, users)
         if not config.overwrite:
             self._check_folder(facts)
+        start = config.work_dir / "start.ms"
+        jobs = {mode: self._job_settings(mode, start, dataset, len(users)) for mode in self._modes}
+        write_atomic(start, model.content)
         for file in FILES:
             remove_file(config.work_dir / file)
         with self._written_up(dataset, len(users)):
