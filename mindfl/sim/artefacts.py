@@ -21,7 +21,7 @@ from mindfl.models.registry import model_spec
 from mindfl.notices import warn
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
-from mindfl.sim.model_options import check_input_shape, check_settings
+from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
 from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.synthetic_data import synthetic_data
 from mindfl.sim.training_note import TrainingNote, file_digest
@@ -134,7 +134,7 @@ class Artefacts:
         """Say whether ``path`` is a file that mindfl did not make, and tell the user that it is used."""
         if not path.exists():
             return False
-        noted = _read_note(path).get("sha256")
+        noted = recorded_hash(path)
         if noted == file_digest(path):
             return False
         if noted is not None and (fault := _fault(path)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import MindflError, OptionError
-from mindfl.files import read_file
 from mindfl.lite import LiteModel
 from mindfl.lite.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
 from mindfl.protocol.encryption import PLAIN
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
+from mindfl.sim.training_note import file_digest
 
 #: optimizer node of MindSpore's graphs -> the option's value
 _GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}
@@ -27,7 +26,7 @@ def own_model(config: JobConfig) -> Path | None:
         return config.origin_train_model_path
     path, first = config.models / f"{config.train_ms_name}.ms", config.client_model(0)
     if path.exists():
-        return None if _recorded_hash(path) == hashlib.sha256(read_file(path)).hexdigest() else path
+        return None if recorded_hash(path) == file_digest(path) else path
     return first if config.train_model_path is not None and first.exists() else None
 
 
@@ -93,7 +92,7 @@ def _loss(model: LiteModel) -> str:
     return "onehot" if model.takes_one_hot_labels else "sparse"
 
 
-def _recorded_hash(path: Path) -> object:
+def recorded_hash(path: Path) -> object:
     """Return the SHA-256 that mindfl noted beside a file it made."""
     try:
         note = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
@@ -114,7 +113,7 @@ def _graph_decisions(config: JobConfig) -> dict[str, Any]:
     """Return what a MINDIR of the user's own, from which the model file is to be made, decides; empty without one."""
     path = config.models / f"{config.train_ms_name}.mindir"
     try:
-        if not path.exists() or _recorded_hash(path) == hashlib.sha256(read_file(path)).hexdigest():
+        if not path.exists() or recorded_hash(path) == file_digest(path):
             return {}
         from mindfl.convert.mindir import operators, read_mindir
 
