@@ -1,0 +1,147 @@
+"""The seam of federated algorithms: :class:`Algorithm`, and what its methods are given and return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: flat arrays by name
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Correction:
+    """Every local step uses ``scale * g + shift + pull * (w - towards)`` in place of the gradient g.
+
+    Args:
+        scale: factor of the gradient.
+        shift: one flat float32 array per weight that is shifted; weights that are missing are not.
+        pull: strength of the pull towards ``towards``, at least 0.
+        towards: one flat float32 array per weight; needed where ``pull`` is not 0.
+    """
+
+    scale: float = 1.0
+    shift: Arrays = field(default_factory=dict)
+    pull: float = 0.0
+    towards: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Client:
+    """One client in one iteration, as an algorithm sees it.
+
+    Args:
+        name: the client's name.
+        iteration: the iteration's number, from 1.
+        received: the weights that the client began with, flat float32 by name.
+        extras: the further arrays that came with them (:meth:`Algorithm.extras`).
+        memory: what :meth:`Algorithm.end` kept in the client's latest iteration; empty before its first.
+        learning_rate, batch_size, epochs, samples: of the local training.
+        trained: the weights after training; empty before.
+        steps: steps that were trained; 0 before.
+        loss: mean loss of the last epoch; nan before.
+    """
+
+    name: str
+    iteration: int
+    received: Arrays
+    extras: Arrays
+    memory: Arrays
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    samples: int
+    trained: Arrays = field(default_factory=dict)
+    steps: int = 0
+    loss: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upload:
+    """What a client adds to its trained weights: ``extras`` travel to the server, ``memory`` stays."""
+
+    extras: Arrays = field(default_factory=dict)
+    memory: Arrays = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Round:
+    """One iteration as the server sees it when all uploads are there.
+
+    Args:
+        iteration: the iteration's number, from 1.
+        model: the weights that the clients began with, flat float32 by name.
+        average: the mean of the clients' weights, weighted by their samples.
+        sent: the further arrays that the clients were given.
+        extras: the mean of those that they uploaded, weighted likewise.
+        state: what :meth:`Algorithm.step` kept in the latest iteration; at first :meth:`Algorithm.state`.
+        clients: number of uploads.
+    """
+
+    iteration: int
+    model: Arrays
+    average: Arrays
+    sent: Arrays
+    extras: Arrays
+    state: Arrays
+    clients: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Step:
+    """The next ``model``, the server's next ``state``, and the ``extras`` that clients get with the model (those that
+    are missing keep their values)."""
+
+    model: Arrays
+    state: Arrays = field(default_factory=dict)
+    extras: Arrays = field(default_factory=dict)
+
+
+class Algorithm:
+    """FedAvg (arXiv 1602.05629): clients train plainly, and the next model is the mean weighted by their samples.
+
+    A subclass replaces the methods that differ. They must depend on their arguments alone.
+
+    Example:
+        >>> class FedProx(Algorithm):
+        ...     def __init__(self, mu: float = 0.1) -> None:
+        ...         self.mu = mu
+        ...
+        ...     def begin(self, client: Client) -> Correction:
+        ...         return Correction(pull=self.mu, towards=client.received)
+    """
+
+    def extras(self, model: Arrays) -> Arrays:
+        """Return the further arrays that travel beside the weights, with their first float32 values."""
+        return {}
+
+    def state(self, model: Arrays) -> Arrays:
+        """Return the server's state before the first iteration."""
+        return {}
+
+    def begin(self, client: Client) -> Correction | None:
+        """Return what a client corrects its gradients by; None: nothing."""
+        return None
+
+    def end(self, client: Client) -> Upload:
+        """Return what a client uploads beside its weights, and what it remembers, after training."""
+        return Upload(memory=client.memory)
+
+    def step(self, round: Round) -> Step:
+        """Return the next model."""
+        return Step(model=round.average, state=round.state)
+
+
+def changes_clients(algorithm: Algorithm) -> bool:
+    """Return whether clients do anything beside plain training."""
+    kind = type(algorithm)
+    return kind.begin is not Algorithm.begin or kind.end is not Algorithm.end
+
+
+def zeros_like(model: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Return float32 zeros of the model's names and sizes, the usual first state."""
+    return {name: np.zeros(np.size(values), np.float32) for name, values in model.items()}

@@ -1,0 +1,133 @@
+"""A user's own class by its name: a registered one, ``module:attribute``, ``file.py:attribute`` or an entry point."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mindfl.errors import OptionError
+from mindfl.spelling import did_you_mean
+
+#: a class or function that makes the object, and the settings that it is given
+Named = tuple[Any, dict[str, Any]]
+
+
+def find_object(text: str, registered: Mapping[str, Any], group: str, option: str) -> Named:
+    """Return what ``text`` names and the settings that follow it.
+
+    Args:
+        text: ``name``, ``module:attribute`` or ``path/to/file.py:attribute``; settings may follow a colon, as in
+            ``fedprox:mu=0.1,seed=3``. Values are numbers, ``true`` and ``false``, else texts.
+        registered: mindfl's own objects by name.
+        group: entry points of installed packages, such as ``mindfl.algorithms``.
+        option: the option that is named in errors.
+
+    Raises:
+        OptionError: the name is unknown, the module cannot be imported, or it has no such attribute.
+
+    Example:
+        >>> find_object("ordered:reverse=true", {"ordered": sorted}, "mindfl.algorithms", "algorithm")
+        (<built-in function sorted>, {'reverse': True})
+    """
+    parts = text.split(":")
+    settings = _settings(parts.pop(), option) if len(parts) > 1 and "=" in parts[-1] else {}
+    name = ":".join(parts)
+    if name in registered:
+        return registered[name], settings
+    if ":" in name:
+        return load_object(name, option), settings
+    for entry in entry_points(group=group):
+        if entry.name == name:
+            return entry.load(), settings
+    known = [*registered, *(entry.name for entry in entry_points(group=group))]
+    hint = did_you_mean(name, known) if known else "give module:attribute or file.py:attribute"
+    raise OptionError(f"{option}: unknown name {name!r}", hint=hint)
+
+
+def load_object(text: str, option: str) -> Any:
+    """Return the attribute that ``module:attribute`` or ``file.py:attribute`` names.
+
+    A file is loaded once per process, however often it is named. Raises :class:`OptionError` as :func:`find_object`
+    does.
+
+    Example:
+        >>> load_object("math:pi", "model")
+        3.141592653589793
+    """
+    where, _, attribute = text.rpartition(":")
+    if not where or not attribute:
+        raise OptionError(f"{option} {text!r} is not module:attribute", hint="for example nets.py:TinyNet")
+    found: Any = _module(where, option)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")]
+            raise OptionError(f"{option}: {where} has no {part}", hint=did_you_mean(part, names) if names else "")
+        found = getattr(found, part)
+    return found
+
+
+def make_object(text: str, registered: Mapping[str, Any], group: str, option: str) -> Any:
+    """Return what :func:`find_object` finds, called with its settings where it is a class or a function.
+
+    Raises :class:`OptionError` also for settings that it does not take.
+    """
+    found, settings = find_object(text, registered, group, option)
+    if not callable(found) or (settings == {} and not isinstance(found, type)):
+        return found
+    try:
+        return found(**settings)
+    except TypeError as error:
+        raise OptionError(f"{option} {text}: {error}") from None
+
+
+def _module(where: str, option: str) -> ModuleType:
+    if not where.endswith(".py"):
+        try:
+            return importlib.import_module(where)
+        except ImportError as error:
+            raise OptionError(f"{option}: cannot import {where}: {error}", hint="is it on PYTHONPATH?") from None
+    path = Path(where).expanduser().resolve()
+    # The name follows from the path, so that objects of the module can be pickled for another process of this machine.
+    name = f"mindfl_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise OptionError(f"{option}: no file {where}")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise OptionError(f"{option}: {where} cannot be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _settings(text: str, option: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for item in text.split(","):
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise OptionError(f"{option}: {item!r} is not key=value")
+        settings[name.strip()] = _value(value.strip())
+    return settings
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
