@@ -98,6 +98,13 @@ class Process:
             if part in line:
                 return line
 
+    def lines(self, *parts: str) -> None:
+        """Await a line for each of ``parts``, in any order: a callback's lines come from a thread of its own."""
+        missing = set(parts)
+        while missing:
+            line = self.line("")
+            missing -= {part for part in missing if part in line}
+
     def errors(self) -> str:
         """Return what was written to standard error so far."""
         self._errors.seek(0)

@@ -93,8 +93,7 @@ def test_a_job_goes_on_at_the_next_iteration_where_its_redis_was_emptied(
             assert other.start(fl_id).retcode == 200
         assert other.update("1", 2) == 200
         store.ask("flushall") if how == "emptied" else store.restart()
-        keeper.line("goes on from this server's memory with iteration 3")
-        keeper.line("iteration 2 False")
+        keeper.lines("goes on from this server's memory with iteration 3", "iteration 2 False")
         for server in (keeper, other):
             assert_model(server.model(2), average(["1", "2", "3"], 1))
         assert other.line("iteration 2 False")
