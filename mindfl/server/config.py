@@ -153,7 +153,11 @@ class ServerConfig:
     def update_quota(self) -> int:
         """Uploads that an iteration takes: ceil(threshold x ratio), or all that published keys with
         ``STABLE_PW_ENCRYPT``."""
-        quota = _share(self.start_fl_job_threshold, self.update_model_ratio)
+        return self.quota_of(self.start_fl_job_threshold)
+
+    def quota_of(self, clients: int) -> int:
+        """Return how many uploads end an iteration that this many clients may start in."""
+        quota = _share(clients, self.update_model_ratio)
         # Masks of pairs only cancel where all are there.
         return max(quota, self.exchange_quota) if self.encrypt_type == STABLE_PW else quota
 

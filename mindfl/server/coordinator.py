@@ -91,7 +91,7 @@ class Coordinator(JobMachine):
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        return start_refusal(request, self._current.started, self.config)
+        return start_refusal(request, self._current.started, self._current.clients, self.config)
 
     def _secure(self, request: SecureRequest, now_ms: int) -> Response:
         current = self._current

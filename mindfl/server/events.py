@@ -38,6 +38,7 @@ Content: TypeAlias = "Weights | NDArray[np.uint32] | NDArray[np.uint64]"
 _STARTED = struct.Struct("<qqqI")
 _UPLOADED = struct.Struct("<qddI")
 _TIME = struct.Struct("<q")
+_COHORT = struct.Struct("<qI")
 DRAW_BYTES = 16
 _IDS = "surrogatepass"  # a client in the same process may have any str for an id
 
@@ -127,6 +128,14 @@ class Enabled:
 
 
 @dataclass(frozen=True, slots=True)
+class CohortSet:
+    """The running iteration takes this many clients in place of the plan's number; 0 ends it with its model."""
+
+    now_ms: int
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
 class Renewed:
     """A new instance began: iteration 1 again, other settings, the same weights."""
 
@@ -143,7 +152,7 @@ class Resumed:
 
 
 SecureEvent: TypeAlias = KeysPublished | SharesDeposited | SharesGiven | SharesRevealed
-SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | Renewed | Resumed | SecureEvent
+SmallEvent: TypeAlias = Started | WindowEnded | Disabled | Enabled | CohortSet | Renewed | Resumed | SecureEvent
 Event: TypeAlias = SmallEvent | Uploaded
 
 
@@ -182,6 +191,8 @@ class EventCodec:
                 return kind, [_TIME.pack(event.now_ms), encode(event.request)]
             case WindowEnded():
                 return kind, [_TIME.pack(event.now_ms) + event.reason.encode()]
+            case CohortSet():
+                return kind, [_COHORT.pack(event.now_ms, event.clients)]
             case Renewed():
                 text = json.dumps({"instance": event.instance, "config": asdict(event.config)})
                 return kind, [_TIME.pack(event.now_ms) + text.encode()]
@@ -208,6 +219,8 @@ class EventCodec:
             return UploadedWords(now_ms, fl_id, upload, np.frombuffer(payload, np.uint64, self._layout.size, at))
         if shape is Enabled:
             return Enabled()
+        if shape is CohortSet:
+            return CohortSet(*_COHORT.unpack(payload))
         now_ms = _TIME.unpack_from(payload)[0]
         message = payload[_TIME.size :]
         if shape is KeysPublished:
@@ -280,4 +293,5 @@ _KINDS: Sequence[type[Event]] = (
     SharesDeposited,
     SharesRevealed,
     SharesGiven,
+    CohortSet,
 )

@@ -92,11 +92,14 @@ class IterationRecord:
 
 @dataclass(slots=True)
 class Iteration:
-    """An iteration in progress. ``rounds`` are those of secure aggregation, if it is used. ``starts_ms`` are counted as
-    if the server had never been down.
+    """An iteration in progress, in which ``clients`` may start.
+
+    ``rounds`` are those of secure aggregation, if it is used. ``starts_ms`` are counted as if the server had never been
+    down.
     """
 
     number: int
+    clients: int
     rounds: Rounds[Any] | None = None
     started: dict[str, Device] = field(default_factory=dict)
     uploaded: dict[str, Upload] = field(default_factory=dict)
@@ -157,7 +160,7 @@ class Iteration:
         """Return (time in ms, reason of the failure) of each window that is running now."""
         running = []
         if self.first_start_ms is not None:
-            if len(self.started) < config.start_fl_job_threshold:
+            if len(self.started) < self.clients:
                 running.append((self.first_start_ms + config.start_fl_job_time_window, texts.START_TIMEOUT))
             running.append((self.first_start_ms + config.global_iteration_time_window, texts.GLOBAL_TIMEOUT))
         if self.first_upload_ms is not None and not self.is_full:
@@ -181,7 +184,7 @@ class Iteration:
         makes the reference's device give up, so an optimistic guess would cost a client. Where only masks are left to
         be taken out the end is near, unless devices are lost: who is ``refused`` then comes back in 1, 2, 4, ... s.
         """
-        joinable = fl_id is not None and fl_id not in self.started and len(self.started) < config.start_fl_job_threshold
+        joinable = fl_id is not None and fl_id not in self.started and len(self.started) < self.clients
         final = {texts.GLOBAL_TIMEOUT} if self.rounds else {texts.GLOBAL_TIMEOUT, texts.UPDATE_TIMEOUT}
         ends = [end for end, reason in self.deadlines(config) if reason in final and not joinable]
         wait_ms = max(min(ends, default=now_ms) - now_ms, 0)

@@ -22,7 +22,7 @@ from mindfl.protocol import (
     Weights,
 )
 from mindfl.server import answers, events, masking
-from mindfl.server.aggregate import FedAvgSum, WithoutConstant, initial_model
+from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
 from mindfl.server.iteration import Iteration, IterationRecord, Part
@@ -31,6 +31,7 @@ from mindfl.server.state import (
     ALREADY,
     COMPLETED,
     DISABLED,
+    NO_CLIENTS,
     UNMASK_FAILED,
     UNMASKED,
     EndedIterations,
@@ -79,7 +80,8 @@ class JobMachine:
         self._enabled = state.enabled
 
     def _begin(self, iteration: int) -> None:
-        self._current = Iteration(iteration, self._masking.begin(self.config, self.plan, iteration))
+        clients = self.config.start_fl_job_threshold
+        self._current = Iteration(iteration, clients, self._masking.begin(self.config, self.plan, iteration))
 
     @property
     def iteration(self) -> int:
@@ -184,7 +186,19 @@ class JobMachine:
                     self._count_upload(event, contribution)
                 self._close_if_full(event.now_ms)
             else:
+                if isinstance(event, events.CohortSet):
+                    self._check_cohort(event.clients)
                 self._apply(event)
+
+    def _check_cohort(self, clients: int) -> None:
+        if self.state is not ServerState.RUNNING or self._current.started:
+            raise ProtocolError(f"the cohort of iteration {self.iteration} cannot be set: it has begun or is over")
+        if self._current.rounds is not None:
+            raise ProtocolError(
+                f"{self.config.encrypt_type} needs the plan's number of clients, {self._current.clients}, not {clients}"
+            )
+        if not 0 <= clients <= MAX_UPLOADS:
+            raise ProtocolError(f"an iteration takes 0 to {MAX_UPLOADS} clients, not {clients}")
 
     def _check_switch(self, done: str, already: ServerState) -> None:
         if self.state is ServerState.FINISHED:
@@ -207,6 +221,10 @@ class JobMachine:
             case events.WindowEnded():
                 if not self._close_if_unmasked(event.now_ms, event.reason):
                     self._close(event.now_ms, None, event.reason)
+            case events.CohortSet():
+                self._current.clients = event.clients
+                if not event.clients:
+                    self._close(event.now_ms, self.model, NO_CLIENTS)
             case events.Disabled():
                 running = self.state is ServerState.RUNNING
                 self._enabled = False
@@ -225,6 +243,17 @@ class JobMachine:
                 if isinstance(event, events.SharesRevealed):
                     self._close_if_unmasked(event.now_ms)
 
+    def set_cohort(self, clients: int, now_ms: int) -> None:
+        """Let the running iteration take this many clients in place of ``config.start_fl_job_threshold``.
+
+        An iteration of no clients ends at once, valid, with the model that it began with. Raises
+        :class:`ProtocolError` where clients have started already, and where masks need the plan's number.
+        """
+        with self._lock:
+            if clients != self._current.clients:
+                self._check_cohort(clients)
+                self._commit(events.CohortSet(now_ms, clients))
+
     def absorb(self, part: Part, now_ms: int) -> None:
         """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
 
@@ -236,7 +265,7 @@ class JobMachine:
             twice = part.devices.keys() & self._current.started.keys()
             if self.state is not ServerState.RUNNING or part.iteration != self.iteration:
                 raise ProtocolError(f"a sum of iteration {part.iteration} came in iteration {self.iteration}")
-            if twice or len(self._current.started) + len(part.devices) > self.config.start_fl_job_threshold:
+            if twice or len(self._current.started) + len(part.devices) > self._current.clients:
                 raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
             if not isinstance(self._sum, FedAvgSum):
                 raise ProtocolError("masked uploads cannot be summed in several places")
@@ -249,7 +278,7 @@ class JobMachine:
             self._close_if_full(now_ms)
 
     def _close_if_full(self, now_ms: int) -> None:
-        if len(self._current.uploaded) < self.config.update_quota:
+        if len(self._current.uploaded) < self.config.quota_of(self._current.clients):
             return
         if self._current.rounds is None:
             self._close(now_ms, self._sum.average(self.model), AGGREGATED)

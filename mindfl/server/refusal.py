@@ -116,13 +116,15 @@ FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
 }
 
 
-def start_refusal(request: RequestFLJob, started: Collection[str], config: ServerConfig) -> Refusal | None:
-    """Return what is wrong with a startFLJob in an iteration in which these devices have ``started``."""
+def start_refusal(
+    request: RequestFLJob, started: Collection[str], clients: int, config: ServerConfig
+) -> Refusal | None:
+    """Return what is wrong with a startFLJob in an iteration of so many ``clients``, of which these ``started``."""
     if request.fl_name is None or request.fl_id is None or request.timestamp is None:
         return Refusal.START_SCHEMA
     if config.encrypt_type == PW_EXACT and PW_EXACT not in (request.encrypt_types or ()):
         return Refusal.START_NOT_ANNOUNCED
-    if len(started) >= config.start_fl_job_threshold:
+    if len(started) >= clients:
         return Refusal.START_QUOTA_FULL
     if request.data_size < 1:
         return Refusal.DATA_SIZE_SMALL

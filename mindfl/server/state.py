@@ -23,6 +23,8 @@ UNMASKED = "Weight unmask finished! This iteration is valid. Proceed to next ite
 UNMASK_FAILED = "Weight unmask failed! This iteration is invalid. Proceed to next iteration."
 DISABLED = "Instance disabled! This iteration is invalid. Proceed to next iteration."
 
+#: likewise: the reference has no iteration without clients
+NO_CLIENTS = "No client was chosen! This iteration is valid. Proceed to next iteration."
 #: likewise: the reference begins a new job
 EMPTIED = "Distributed cache emptied! This iteration is invalid. Proceed to next iteration."
 

@@ -57,6 +57,46 @@ def start(fl_id="a", data_size=10, eval_data_size=4, **changes):
     )
 
 
+def test_an_iteration_takes_the_clients_that_were_chosen_for_it():
+    server, records = coordinator()
+    server.set_cohort(1, T0)
+    assert server.handle(start("a"), T0).retcode == 200
+    assert server.handle(start("b"), T0).retcode != 200
+    with pytest.raises(ProtocolError, match="the cohort of iteration 1 cannot be set: it has begun"):
+        server.set_cohort(3, T0)
+    assert server.handle(update("a"), T0).retcode == 200
+    assert server.handle(start("a"), T0).retcode == server.handle(start("b"), T0).retcode == 200, "the plan's again"
+    assert [(record.valid, record.uploads) for record in records] == [(True, 1)]
+
+
+def test_an_iteration_of_no_clients_is_valid_and_keeps_the_model():
+    server, records = coordinator()
+    before = server.model
+    server.set_cohort(0, T0)
+    server.set_cohort(0, T0)
+    assert all(np.array_equal(server.model[name], before[name]) for name in before)
+    assert [(record.valid, record.started, record.data_size, record.loss) for record in records] == [
+        (True, 0, 0, 0)
+    ] * 2
+    assert server.state is ServerState.FINISHED
+    with pytest.raises(ProtocolError, match="it has begun or is over"):
+        server.set_cohort(1, T0)
+
+
+@pytest.mark.parametrize("clients", [-1, 2**40])
+def test_a_cohort_that_no_iteration_can_take_is_refused(clients):
+    server, _ = coordinator()
+    with pytest.raises(ProtocolError, match="an iteration takes 0 to"):
+        server.set_cohort(clients, T0)
+
+
+def test_masks_need_the_number_of_the_plan():
+    server, _ = coordinator(encrypt_type="STABLE_PW_ENCRYPT")
+    server.set_cohort(2, T0)
+    with pytest.raises(ProtocolError, match="STABLE_PW_ENCRYPT needs the plan's number of clients, 2, not 3"):
+        server.set_cohort(3, T0)
+
+
 def test_devices_without_test_data_weigh_nothing_in_the_accuracy():
     server, records = coordinator(start_fl_job_threshold=3)
     for fl_id, evaluated, accuracy in (("a", 4, 0.75), ("b", 0, 0.5), ("c", -7, 0.25)):

@@ -36,6 +36,7 @@ from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import (
+    CohortSet,
     Disabled,
     Enabled,
     EventCodec,
@@ -216,6 +217,27 @@ def test_switches_new_instances_and_failed_iterations_survive(tmp_path: Path) ->
         server.iterate(1)
     with Server(crashed, times) as server:
         assert (server.coordinator.iteration, server.coordinator.instance) == (2, "second")
+
+
+def test_cohorts_of_any_size_survive(tmp_path: Path) -> None:
+    with Server(tmp_path / "s") as server:
+        server.coordinator.set_cohort(0, server.clock.now_ms())
+        server.iterate(2)
+        server.coordinator.set_cohort(5, server.clock.now_ms())
+        for fl_id in "abc":  # three of five are 0.6
+            assert server.start(fl_id).retcode == 200
+        assert server.upload("a", 3).retcode == server.upload("b", 3).retcode == 200
+        before, records = model_bytes(server.coordinator), server.records
+        copy = server.crash(tmp_path / "copy")
+    assert [(record.valid, record.uploads) for record in records] == [(True, 0), (True, 2)]
+    assert all(np.array_equal(records[0].model[name], INITIAL[name].reshape(-1)) for name in INITIAL)
+
+    with Server(copy) as again:
+        assert (again.coordinator.iteration, model_bytes(again.coordinator)) == (3, before)
+        assert again.start("d").retcode == again.start("e").retcode == 200
+        assert again.start("f").retcode != 200, "five may start"
+        assert again.upload("c", 3).retcode == 200
+        assert (again.coordinator.iteration, again.records[-1].uploads) == (4, 3)
 
 
 @pytest.mark.parametrize("step", [-600_000, 600_000])
@@ -491,6 +513,7 @@ published = st.builds(RequestExchangeKeys, fl_id=names, iteration=st.integers(0,
 small_events = st.one_of(
     st.builds(Started, times, names, st.builds(Device, st.integers(1, 65535), st.integers(0, 2**31 - 1))),
     st.builds(WindowEnded, times, names),
+    st.builds(CohortSet, times, st.integers(0, 2**32 - 1)),
     st.builds(Disabled, times),
     st.just(Enabled()),
     st.builds(Resumed, times),
@@ -547,7 +570,7 @@ def test_words_come_back_from_their_bytes(now_ms: int, fl_id: str, first: int) -
     assert np.array_equal(back.content, words)
 
 
-@given(st.integers(0, 12), st.binary(max_size=60))
+@given(st.integers(0, 13), st.binary(max_size=60))
 def test_foreign_bytes_are_no_event(kind: int, payload: bytes) -> None:
     with suppress(ValueError, LookupError, TypeError, struct.error, MindflError):
         EventCodec(FeatureLayout(LENGTHS)).decode(kind, payload)
