@@ -21,7 +21,8 @@ class Correction:
         scale: factor of the gradient.
         shift: one flat float32 array per weight that is shifted; weights that are missing are not.
         pull: strength of the pull towards ``towards``, at least 0.
-        towards: one flat float32 array per weight; needed where ``pull`` is not 0.
+        towards: one flat float32 array per weight that is pulled; weights that are missing are not. Needed where
+            ``pull`` is not 0.
     """
 
     scale: float = 1.0

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.lite.correction import CorrectionPlan
 from mindfl.lite.graph import Graph
 from mindfl.lite.model import LiteModel
 from mindfl.lite.planning import plan_prediction, plan_training
@@ -22,6 +23,7 @@ class Programs:
 
     train: Program | None
     predict: Program
+    correction: CorrectionPlan | None
     arena_size: int
 
     @classmethod
@@ -33,7 +35,9 @@ class Programs:
             train = plan_training(graph, folded=folded, start=start)
             start = train.end
         predict = plan_prediction(graph, folded=folded, start=start)
-        return cls(train, predict, predict.end)
+        sizes = {name: tensor.size for name, tensor in graph.model.parameters.items()}
+        correction = CorrectionPlan(train, sizes, predict.end) if train is not None else None
+        return cls(train, predict, correction, correction.end if correction is not None else predict.end)
 
 
 class Executable:

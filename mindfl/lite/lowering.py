@@ -11,13 +11,14 @@ from types import MappingProxyType
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import need
 from mindfl.lite.kernels.emitter import VECTOR
+from mindfl.lite.kernels.opcodes import OPERANDS
 from mindfl.lite.lowering_conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
 from mindfl.lite.lowering_elements import ADD, DIVIDE, MULTIPLY, SUBTRACT, arithmetic, reduction, same_order, tile
 from mindfl.lite.lowering_loss import cross_entropy, one_hot, sparse_cross_entropy
 from mindfl.lite.lowering_pool import lower_pool, lower_pool_grad
 from mindfl.lite.model import Node
 from mindfl.lite.plan import Plan, mark_fused
-from mindfl.lite.program import Value
+from mindfl.lite.program import Update, Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU
 from mindfl.lite.shapes import alike, core, last_axis, matrix
 
@@ -195,6 +196,9 @@ def _optimizer(plan: Plan, node: Node) -> None:
     offsets = _offsets(plan, node, names, size)
     for operand, attribute in reals.items():
         offsets[operand] = plan.literal(node.real(attribute))
+    column = 1 + OPERANDS[instruction].index("gradient")
+    name = plan.tensor(node.inputs[0]).name
+    plan.updates.append(Update(name, plan.builder.rows, column, offsets["gradient"], offsets["weight"], size))
     plan.builder.emit(instruction, size=size, nesterov=node.flag("nesterov"), **offsets)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph, need
 from mindfl.lite.model import Node, Tensor
-from mindfl.lite.program import Builder, Place, Program, Value
+from mindfl.lite.program import Builder, Place, Program, Update, Value
 from mindfl.lite.shapes import alike, batch_first
 
 
@@ -37,6 +37,7 @@ class Plan:
         self.folded = folded
         self.builder = Builder(graph.image.dims[0], start)
         self.literals: dict[int, float] = {}
+        self.updates: list[Update] = []
         self.values: dict[int, Value] = dict(graph.constants)
         self.done: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
@@ -143,7 +144,9 @@ class Plan:
         """Return the finished program: its outcome lies at ``result``, ``classes`` per sample or one number (0)."""
         image = self.values[self.graph.image.index]
         place = Place(image.offset, image.size, self.batch, self.lanes, result, classes)
-        return Program(self.builder.code(), self.builder.table(), place, self.literals, self.builder.size)
+        return Program(
+            self.builder.code(), self.builder.table(), place, self.literals, self.builder.size, tuple(self.updates)
+        )
 
 
 def mark_fused(plan: Plan, node: Node, output: int) -> None:

@@ -41,6 +41,19 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Update:
+    """An optimizer's instruction: its ``row`` in the code, in which operand ``column`` the gradient stands, and where
+    that and the weight lie in the arena."""
+
+    weight: str
+    row: int
+    column: int
+    gradient: int
+    place: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Program:
     """Compiled form of one task (training or prediction) of a model."""
 
@@ -49,6 +62,7 @@ class Program:
     place: Place
     literals: Mapping[int, float]
     end: int
+    updates: tuple[Update, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,11 @@ class Builder:
             raise TypeError(f"{name} takes {OPERANDS[name]}, got {tuple(operands)}")
         row = [NUMBERS[name], *(operands[key] for key in OPERANDS[name])]
         self._rows.append(row + [0] * (ROW - len(row)))
+
+    @property
+    def rows(self) -> int:
+        """Number of instructions emitted so far."""
+        return len(self._rows)
 
     def code(self) -> NDArray[np.int64]:
         """Return the instructions emitted so far, one row each."""

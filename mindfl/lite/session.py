@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindfl.errors import DataError, ModelFormatError
 from mindfl.files import PathLike
+from mindfl.lite.correction import checked
 from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
 from mindfl.lite.program import ALIGNMENT, Program
 from mindfl.lite.shapes import alike
 
+if TYPE_CHECKING:
+    from mindfl.algorithms.base import Correction
+
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
+Code = NDArray[np.int64]
+_NOT_TRAINING = "this is not a training model: it has no loss or no optimizer node"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Session:
         self._head = self.executable.graph.constants_size
         self._arenas: dict[bool, Floats] = {}
         self._tables: dict[int, NDArray[np.int32]] = {}
+        self._correction: Correction | None = None
+        self._corrected: Code | None = None
         self._folded = self.executable.graph.equal_channels
         self._arena = self._arena_for(self._folded)
         self.reset()
@@ -114,6 +122,37 @@ class Session:
         for offset in self.executable.learning_rates:
             self._arena[offset] = rate
 
+    def set_correction(self, correction: Correction | None) -> None:
+        """Let every step use ``scale * g + shift + pull * (w - towards)`` in place of the gradient g; None ends that.
+
+        It holds until the next call, through every reset, in float32 and in this order. g is what the optimizer reads:
+        with Momentum and Adam a weight decay is part of g, so ``scale`` acts on it too; SGD adds its own decay to the
+        corrected gradient. A correction that changes nothing trains with the same bits as None.
+
+        Args:
+            correction: its arrays are copied; flat or shaped as in the file, by names of the model's parameters.
+                Weights that are missing in ``shift`` are not shifted, those missing in ``towards`` not pulled.
+
+        Raises:
+            OptionError: a name that is no parameter, a wrong size, a scale that is not finite, a pull that is not
+                finite or negative, or a pull with nothing in ``towards``.
+            ModelFormatError: the model does not train.
+
+        Example:
+            >>> fedprox = Correction(pull=0.1, towards=session.get_weights())  # doctest: +SKIP
+            >>> session.set_correction(fedprox)  # doctest: +SKIP
+        """
+        parameters = self.model.parameters
+        self._correction = checked(correction, {name: tensor.size for name, tensor in parameters.items()})
+        self._load_correction()
+
+    def _load_correction(self) -> None:
+        self._corrected = None
+        if self._correction is not None:
+            if self._programs.correction is None:
+                raise ModelFormatError(_NOT_TRAINING)
+            self._corrected = self._programs.correction.load(self._arena, self._correction)
+
     def batches(self, images: ArrayLike, *, steps: int | None = None) -> Batches:
         """Return samples as this model's batches, to be used several times: for ``steps`` steps, or for one pass.
 
@@ -143,10 +182,11 @@ class Session:
         self._use(batches.folded)
         program = self._programs.train
         if program is None:
-            raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
+            raise ModelFormatError(_NOT_TRAINING)
         count = -(-batches.count // self.batch_size) if steps is None else steps
         losses = np.empty((count, 1), np.float32)
-        self._execute(program, batches, classes, count, losses)
+        code = program.code if self._corrected is None else self._corrected
+        self._execute(program, code, batches, classes, count, losses)
         return losses[:, 0]
 
     def predict(self, images: ArrayLike | Batches) -> Floats:
@@ -155,16 +195,19 @@ class Session:
         self._use(batches.folded)
         logits = np.empty((batches.count, self.classes), np.float32)
         steps = -(-batches.count // self.batch_size)
-        self._execute(self._programs.predict, batches, np.zeros(1, np.int32), steps, logits)
+        program = self._programs.predict
+        self._execute(program, program.code, batches, np.zeros(1, np.int32), steps, logits)
         return logits
 
     def save(self, path: PathLike) -> None:
         """Write the ``.ms`` file with the present weights; optimizer state and the rest stay as in the file read."""
         self.model.save(path, self.get_weights())
 
-    def _execute(self, program: Program, batches: Batches, labels: Labels, steps: int, results: Floats) -> None:
+    def _execute(
+        self, program: Program, code: Code, batches: Batches, labels: Labels, steps: int, results: Floats
+    ) -> None:
         table, place = self._table(program), program.place.row()
-        self._machine.execute(self._arena, table, program.code, batches.packed, labels, place, steps, results)
+        self._machine.execute(self._arena, table, code, batches.packed, labels, place, steps, results)
 
     @property
     def _programs(self) -> Programs:
@@ -196,6 +239,7 @@ class Session:
             arena = self._arena_for(folded)
             arena[: self._head] = self._arena[: self._head]
             self._arena, self._folded = arena, folded
+            self._load_correction()
 
     def _samples(self, images: ArrayLike) -> tuple[Floats, bool]:
         """Return samples as float32 (count, features), and whether one channel stands for all."""

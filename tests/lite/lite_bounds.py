@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mindfl.algorithms import Correction
 from mindfl.lite import Executable, LiteModel
 from mindfl.lite.kernels.opcodes import NOWHERE, OPERANDS
 from mindfl.lite.program import Builder, Program
@@ -135,6 +136,11 @@ def _one_hot(o: Operands, t: _Table) -> Iterator[Range]:
     yield "y", 0, o["classes"] * o["lanes"]
 
 
+def _correct(o: Operands, t: _Table) -> Iterator[Range]:
+    yield from _sized("gradient weight y", "scale pull")(o, t)
+    yield from ((name, 0, o["size"]) for name in ("shift", "towards") if o[name] != NOWHERE)
+
+
 def _sized(arrays: str, numbers: str = "") -> Callable[[Operands, _Table], Iterator[Range]]:
     def ranges(o: Operands, t: _Table) -> Iterator[Range]:
         yield from ((name, 0, o["size"]) for name in arrays.split())
@@ -175,6 +181,7 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "MOMENTUM": _sized("weight state gradient", "rate momentum scale"),
     "SGD": _sized("weight gradient state first", "rate momentum dampening decay"),
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
+    "CORRECT": _correct,
     "COPY": _sized("x y"),
     "BINARY": _binary,
     "REDUCE": _reduce,
@@ -235,6 +242,13 @@ def check_model(model: LiteModel) -> Executable:
         for program in (programs.train, programs.predict):
             if program is not None:
                 check_program(program, buffers, programs.arena_size)
+        if programs.train is not None and programs.correction is not None:
+            sizes = {name: tensor.size for name, tensor in model.parameters.items()}
+            arrays = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+            code = programs.correction.load(
+                np.zeros(programs.arena_size, np.float32), Correction(scale=2, shift=arrays, pull=1, towards=arrays)
+            )
+            check_program(replace(programs.train, code=code), buffers, programs.arena_size)
         classes = executable.graph.classes
         buffers.check(programs.predict.place.result, 0, classes * programs.predict.place.lanes)
         if programs.train is not None:

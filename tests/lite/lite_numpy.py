@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms import Correction
 from mindfl.lite import LiteModel, Node
 
 Array = NDArray[Any]
 SAME, VALID = 1, 2
+_NONE = Correction()
 
 
 class NumpyModel:
@@ -51,7 +53,7 @@ class NumpyModel:
         goal = losses[0].inputs[0] if losses else self.model.outputs[0]
         return self._evaluator(images, None)(goal)
 
-    def step(self, images: Array, labels: Array) -> float:
+    def step(self, images: Array, labels: Array, correction: Correction = _NONE) -> float:
         """Run one training step: all values are computed before any constant changes."""
         self.margin = np.inf
         evaluate = self._evaluator(images, labels)
@@ -59,6 +61,9 @@ class NumpyModel:
         changing = [node for node in self.model.nodes if node.op in CHANGES]
         arguments = [[evaluate(tensor) for tensor in node.inputs] for node in changing]
         for node, values in zip(changing, arguments, strict=True):
+            if node.op in GRADIENTS:
+                name, place = self.model.tensors[node.inputs[0]].name, GRADIENTS[node.op]
+                values[place] = _corrected(correction, name, values[place], values[0])
             CHANGES[node.op](node, values)
         return loss
 
@@ -202,6 +207,13 @@ def _loss(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     return np.array([-logs[rows, labels].mean()])
 
 
+def _corrected(correction: Correction, name: str, gradient: Array, weight: Array) -> Array:
+    flat = correction.scale * gradient.ravel() + correction.shift.get(name, np.zeros(1))
+    if name in correction.towards:
+        flat += correction.pull * (weight.ravel() - correction.towards[name])
+    return flat.reshape(gradient.shape)
+
+
 def _momentum(node: Node, a: list[Array]) -> None:
     weight, state, rate, gradient, factor = a
     state[...] = state * factor + gradient.reshape(state.shape)
@@ -231,6 +243,9 @@ def _assign(node: Node, a: list[Array]) -> None:
 
 
 ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
+
+#: which input of an optimizer is the gradient
+GRADIENTS = {"ApplyMomentum": 3, "SGD": 1, "Adam": 9}
 
 CHANGES = {"ApplyMomentum": _momentum, "SGD": _sgd, "Adam": _adam, "Assign": _assign}
 

@@ -83,3 +83,23 @@ def one_hot_made(m: ModelText) -> None:
     named(m, "label").dims, named(m, "label").dtype = [3], "int32"
     numbers = [np.array([4], np.int32), np.ones(1, np.float32), np.zeros(1, np.float32)]
     inserted(m, labels, "OneHot", [added(m, 1, data=number) for number in numbers], 3, 4, axis=-1)
+
+
+def trained_by_sgd(m: ModelText) -> None:
+    """SGD with momentum, dampening and a weight decay of its own."""
+    for node in [n for n in m.nodes if n.op == "ApplyMomentum"]:
+        weight, state, rate, gradient, factor = node.inputs
+        first = added(m, *m.tensors[weight].dims, data=np.ones(m.tensors[weight].dims, np.float32))
+        node.op, node.inputs = "SGD", [weight, gradient, rate, state, factor, first]
+        node.attributes = {"dampening": 0.25, "weight_decay": 0.01}
+
+
+def trained_by_adam(m: ModelText) -> None:
+    """Adam whose powers of beta stay as they are."""
+    numbers = [added(m, data=np.array(value, np.float32)) for value in (0.9, 0.999, 0.9, 0.999, 1e-3)]
+    power1, power2, beta1, beta2, epsilon = numbers
+    for node in [n for n in m.nodes if n.op == "ApplyMomentum"]:
+        weight, mean, rate, gradient, _ = node.inputs
+        variance = added(m, *m.tensors[weight].dims, data=np.zeros(m.tensors[weight].dims, np.float32))
+        node.inputs = [weight, mean, variance, power1, power2, rate, beta1, beta2, epsilon, gradient]
+        node.op = "Adam"

@@ -18,7 +18,7 @@ _POOL, _POOL_GRAD = NUMBERS["POOL"], NUMBERS["POOL_GRAD"]
 _LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
 _MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
 _BINARY, _REDUCE, _ONE_HOT, _CROSS_ENTROPY = (NUMBERS[n] for n in ("BINARY", "REDUCE", "ONE_HOT", "CROSS_ENTROPY"))
-_MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("MOMENTUM", "SGD", "ADAM"))
+_CORRECT, _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("CORRECT", "MOMENTUM", "SGD", "ADAM"))
 #: features moved together per sample: one cache line
 _BLOCK = 16
 
@@ -82,6 +82,8 @@ def _run(arena: Any, table: Any, code: Any) -> None:
             elements.one_hot(arena, table, i)
         elif number == _CROSS_ENTROPY:
             elements.cross_entropy(arena, table, i)
+        elif number == _CORRECT:
+            pointwise.correct(arena, table, i)
 
 
 @njit(nogil=True, cache=True)

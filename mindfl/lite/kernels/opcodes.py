@@ -62,6 +62,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "BINARY": ("kind", "a", "b", "y", "a_table", "b_table", "rows", "a_lane", "b_lane", "lanes", "count"),
         "REDUCE": ("x", "y", "outs_table", "outs", "terms_table", "terms", "lanes", "count", "mean"),
         "ONE_HOT": ("y", "classes", "batch", "lanes"),
+        "CORRECT": ("gradient", "weight", "y", "scale", "shift", "pull", "towards", "size"),
         "CROSS_ENTROPY": ("logits", "labels", "loss", "dx", "classes", "batch", "lanes"),
     }
 )

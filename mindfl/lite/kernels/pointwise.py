@@ -187,6 +187,22 @@ def copy(arena: Any, table: Any, i: Any) -> None:
 
 
 @njit(nogil=True)
+def correct(arena: Any, table: Any, i: Any) -> None:
+    """y = scale * gradient + shift + pull * (weight - towards), without the terms whose array is nowhere."""
+    pull, shift, towards, size = arena[i[6]], i[5], i[7], i[8]
+    gradient, weight, target = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[3] : i[3] + size]
+    scale = arena[i[4]]
+    for n in range(size):
+        target[n] = scale * gradient[n]
+    if shift >= 0:
+        for n in range(size):
+            target[n] += arena[shift + n]
+    if towards >= 0:
+        for n in range(size):
+            target[n] += pull * (weight[n] - arena[towards + n])
+
+
+@njit(nogil=True)
 def momentum(arena: Any, table: Any, i: Any) -> None:
     """state = momentum * state + scale * gradient; weight -= rate * state (MindSpore Lite ApplyMomentum)."""
     size, nesterov = i[7], i[8]

@@ -1,0 +1,102 @@
+"""Gradient corrections in a program: one instruction before each optimizer's, which reads the gradient and makes the
+corrected one that the optimizer then uses. So the optimizer's own arithmetic, whichever it is, stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import OptionError
+from mindfl.lite.kernels.opcodes import NOWHERE
+from mindfl.lite.program import Builder, Program, Update
+from mindfl.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from mindfl.algorithms.base import Arrays, Correction
+
+Floats = NDArray[np.float32]
+
+
+class CorrectionPlan:
+    """Where the arrays of a correction lie in an arena, behind what the plain programs use, from ``start`` on."""
+
+    def __init__(self, program: Program, parameters: Mapping[str, int], start: int) -> None:
+        self._program = program
+        self._updates = {update.weight: update for update in program.updates}
+        builder = Builder(program.place.batch, start)
+        self._scale, self._pull = builder.allocate(1), builder.allocate(1)
+        self._shift = {name: builder.allocate(size) for name, size in parameters.items()}
+        self._towards = {name: builder.allocate(size) for name, size in parameters.items()}
+        self._corrected = builder.allocate(max(parameters.values()))
+        self.end = builder.size
+
+    def load(self, arena: Floats, correction: Correction) -> NDArray[np.int64]:
+        """Put the arrays of a correction into an arena, and return the code of a training step that applies it."""
+        arena[self._scale], arena[self._pull] = correction.scale, correction.pull
+        towards = correction.towards if correction.pull else {}
+        for arrays, places in ((correction.shift, self._shift), (towards, self._towards)):
+            for name, values in arrays.items():
+                arena[places[name] : places[name] + len(values)] = values
+        code = self._program.code.copy()
+        changed = [
+            update
+            for name, update in self._updates.items()
+            if correction.scale != 1 or name in correction.shift or name in towards
+        ]
+        rows = [self._row(update, correction.shift, towards) for update in changed]
+        for update in changed:
+            code[update.row, update.column] = self._corrected
+        return np.insert(code, [update.row for update in changed], np.array(rows), axis=0)
+
+    def _row(self, update: Update, shift: Arrays, towards: Arrays) -> NDArray[np.int64]:
+        builder = Builder(1, 0)
+        builder.emit(
+            "CORRECT",
+            gradient=update.gradient,
+            weight=update.place,
+            y=self._corrected,
+            scale=self._scale,
+            shift=self._shift[update.weight] if update.weight in shift else NOWHERE,
+            pull=self._pull,
+            towards=self._towards[update.weight] if update.weight in towards else NOWHERE,
+            size=update.size,
+        )
+        row: NDArray[np.int64] = builder.code()[0]
+        return row
+
+
+def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correction | None:
+    """Return a correction with float32 arrays of its own; None for one that changes no gradient.
+
+    Raises :class:`OptionError` for a name that is no parameter, a wrong size, and factors that are no finite numbers.
+    """
+    from mindfl.algorithms.base import Correction
+
+    if correction is None:
+        return None
+    scale, pull = float(correction.scale), float(correction.pull)
+    if not math.isfinite(scale) or not 0 <= pull < math.inf:
+        raise OptionError(f"correction: scale {scale} must be finite and pull {pull} finite and at least 0")
+    if pull and not correction.towards:
+        raise OptionError(f"correction: pull {pull} without towards", hint="give the weights that it pulls towards")
+    shift, towards = (
+        {name: _array(field, name, values, sizes) for name, values in arrays.items()}
+        for field, arrays in (("shift", correction.shift), ("towards", correction.towards))
+    )
+    plain = scale == 1 and not shift and not pull
+    return None if plain else Correction(scale=scale, shift=shift, pull=pull, towards=towards)
+
+
+def _array(field: str, name: str, values: NDArray[Any], sizes: Mapping[str, int]) -> Floats:
+    if name not in sizes:
+        raise OptionError(
+            f"correction: {field} has {name!r}, which is no trained weight", hint=did_you_mean(name, sizes)
+        )
+    array = np.array(values, np.float32).reshape(-1)
+    if array.size != sizes[name]:
+        raise OptionError(f"correction: {field} has {array.size} values for weight {name}, which has {sizes[name]}")
+    return array
