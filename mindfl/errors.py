@@ -16,6 +16,7 @@
     ├── ProtocolError          a peer broke the federated protocol
     │   └── TransportError     a server cannot be reached, or its answer did not come
     │       └── TlsError       the server's certificate, or this client's, is not accepted
+    ├── AlgorithmError         a federated algorithm failed; names it and the iteration
     └── SimulationError        a federated run cannot go on
         ├── ClientError        one client failed; names client and iteration
         └── NotAggregatedError    clients trained, but the server aggregated nothing
@@ -217,3 +218,24 @@ class NotAggregatedError(SimulationError):
 
     code = "E-NOT-AGGREGATED"
     exit_code = 62
+
+
+class AlgorithmError(MindflError):
+    """A federated algorithm failed, or returned what cannot be used. Carries its description and the iteration.
+
+    ``iteration`` is 0 before the first one.
+    """
+
+    code = "E-ALGORITHM"
+    exit_code = 63
+
+    def __init__(self, algorithm: str, iteration: int, cause: str, *, hint: str = "") -> None:
+        when = f"in iteration {iteration}" if iteration else "before the first iteration"
+        super().__init__(f"algorithm {algorithm} failed {when}: {cause}", hint=hint)
+        self.algorithm = algorithm
+        self.iteration = iteration
+        self._cause = cause
+
+    def __reduce__(self) -> tuple[partial[AlgorithmError], tuple[str, int, str]]:
+        """Return how to make it again in another process."""
+        return partial(type(self), hint=self.hint), (self.algorithm, self.iteration, self._cause)

@@ -15,6 +15,9 @@ from typing import Any
 from mindfl.errors import OptionError
 from mindfl.spelling import did_you_mean
 
+#: what the names of modules begin with that were loaded from a file by its path
+FILE_MODULE = "mindfl_file_"
+
 #: a class or function that makes the object, and the settings that it is given
 Named = tuple[Any, dict[str, Any]]
 
@@ -45,7 +48,10 @@ def find_object(text: str, registered: Mapping[str, Any], group: str, option: st
         return load_object(name, option), settings
     for entry in entry_points(group=group):
         if entry.name == name:
-            return entry.load(), settings
+            try:
+                return entry.load(), settings
+            except (ImportError, AttributeError) as error:
+                raise OptionError(f"{option} {name}: cannot load {entry.value}: {error}") from None
     known = [*registered, *(entry.name for entry in entry_points(group=group))]
     hint = did_you_mean(name, known) if known else "give module:attribute or file.py:attribute"
     raise OptionError(f"{option}: unknown name {name!r}", hint=hint)
@@ -83,8 +89,14 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
         return found
     try:
         return found(**settings)
-    except TypeError as error:
-        raise OptionError(f"{option} {text}: {error}") from None
+    except Exception as error:
+        raise OptionError(f"{option} {text}: {error}") from error
+
+
+def absolute(text: str) -> str:
+    """Return ``text`` as :func:`find_object` takes it, with the path of its file, if it names one, made absolute."""
+    path, suffix, rest = text.partition(".py:")
+    return f"{Path(path).expanduser().absolute()}{suffix}{rest}" if suffix else text
 
 
 def _module(where: str, option: str) -> ModuleType:
@@ -95,7 +107,7 @@ def _module(where: str, option: str) -> ModuleType:
             raise OptionError(f"{option}: cannot import {where}: {error}", hint="is it on PYTHONPATH?") from None
     path = Path(where).expanduser().resolve()
     # The name follows from the path, so that objects of the module can be pickled for another process of this machine.
-    name = f"mindfl_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{FILE_MODULE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     if not path.is_file():

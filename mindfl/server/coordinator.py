@@ -54,6 +54,7 @@ class Coordinator(JobMachine):
     given every event before it happens. ``state`` continues an earlier job with weights of the same layout, in which
     case its settings and models count, not ``config`` and ``initial_weights``. Weights named in ``constant`` go to the
     devices with startFLJob only and keep their values, whatever is uploaded (the reference's require_aggr False).
+    ``algorithm`` makes the next model of the average; None: FedAvg.
     ``random`` gives bytes that nobody can foresee: ``PW_EXACT`` draws from them who shares secrets with whom.
     """
 
@@ -86,7 +87,7 @@ class Coordinator(JobMachine):
         )
         if refusal or isinstance(answer, PlainText):
             return answer
-        return self._downloads.fill(answer, self.model, request, self.config)
+        return self._downloads.fill(answer, self.exchanged, request, self.config)
 
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
@@ -128,7 +129,7 @@ class Coordinator(JobMachine):
                 return answer
             current = self._current
             size = current.started[request.fl_id or ""].data_size
-            basis = Basis(self.config, self.model, size, current.rounds)
+            basis = Basis(self.config, self.exchanged, size, current.rounds)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
         content = uploaded_content(request, basis)
         if isinstance(content, Refusal):
@@ -205,7 +206,8 @@ class Coordinator(JobMachine):
             return answers.model_not_ready(reason, iteration=self.iteration, time=time)
         self._current.accept("getModel")
         # The reference's getModel task asks for iteration 0 and wants the latest, not the untrained model.
-        model = self._ended.models.get(request.iteration, self.model) if request.iteration > 0 else self.model
+        latest = self.exchanged
+        model = self._ended.models.get(request.iteration, latest) if request.iteration > 0 else latest
         answer = answers.model_answer(request.iteration, iteration=self.iteration, time=time)
         return self._downloads.fill(answer, self._without_constant(model), request, self.config)
 

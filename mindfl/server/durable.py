@@ -30,6 +30,8 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.server import ServerAlgorithm, split
 from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.protocol import Request, RequestFLJob, RequestGetModel, Response
@@ -74,7 +76,8 @@ class DurableJob:
     ``as_stored``: a stored job goes on whatever values its weights began with, and the settings may also be those that
     it has now. ``clock`` is
     the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
-    ``first_iteration`` is its first iteration. ``constant``: see :class:`Coordinator`. ``memory``: what the job goes on
+    ``first_iteration`` is its first iteration. ``constant`` and ``algorithm``: see
+    :class:`Coordinator`. ``memory``: what the job goes on
     from where nothing is stored; the iteration that was running, if clients had started in it, is failed. A storage
     belongs to the job from now on, also where this fails.
 
@@ -94,25 +97,36 @@ class DurableJob:
         first_iteration: int = 1,
         as_stored: bool = False,
         constant: Set[str] = frozenset(),
+        algorithm: Algorithm | None = None,
         memory: Memory | None = None,
     ) -> None:
         begin = time.perf_counter()
         self._on_iteration_end = on_iteration_end
         self._saver = ThreadPoolExecutor(1, "snapshot")
         self._snapshots = LastingFault(_logger)
-        layout, model = initial_model(initial_weights)
+        served = ServerAlgorithm(algorithm)
+        layout, first = initial_model(served.first(initial_weights))
+        model = split(first)[0]
         self._log = _EventLog(layout)
         self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
         try:
-            new = JobState(config, instance, first_iteration, True, {first_iteration - 1: model})
+            arrays = served.first_state(first)
+            new = JobState(config, instance, first_iteration, True, {first_iteration - 1: first}, arrays=arrays)
             stored = self._storage.load()
             self.revived = stored is None and memory is not None
             if stored is not None:
                 snapshot = decode(
-                    stored, self._storage.place, config, model, layout, constant=constant, as_stored=as_stored
+                    stored,
+                    self._storage.place,
+                    config,
+                    model,
+                    layout,
+                    constant=constant,
+                    algorithm=served.description,
+                    as_stored=as_stored,
                 )
             else:
-                origin = Origin(os.urandom(16), config, fingerprint(model), constant)
+                origin = Origin(os.urandom(16), config, fingerprint(model), constant, served.description)
                 snapshot = self._first_snapshot(origin, memory.state if memory else new)
             self._origin = snapshot.origin
             self._newest = snapshot
@@ -124,6 +138,7 @@ class DurableJob:
                 wall=clock.wall_ms,
                 state=snapshot.state,
                 constant=constant,
+                algorithm=algorithm,
             )
             self._go_on(snapshot, clock)
             self._check_settings(config)
@@ -199,7 +214,8 @@ class DurableJob:
         self._log.open(self._journal)
         try:
             # Some models more than now may be kept by then.
-            self._storage.set_reserve(2 * MODELS_KEPT * 4 * self._log.layout.size)
+            state = sum(array.nbytes for array in snapshot.state.arrays.values())
+            self._storage.set_reserve(2 * (MODELS_KEPT * 4 * self._log.layout.size + state))
             self.coordinator.resume(clock.now_ms())
         except BaseException:
             self._journal.close()

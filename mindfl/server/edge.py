@@ -24,7 +24,7 @@ class EdgeCoordinator(Coordinator):
 
     def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
         super().__init__(config, model)
-        self._ended = EndedIterations({iteration - 1: self.model}, {})
+        self._ended = EndedIterations({iteration - 1: self.exchanged}, {})
         self._begin(iteration)
 
     def part(self) -> Part:

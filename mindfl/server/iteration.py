@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mindfl.errors import AlgorithmError
 from mindfl.protocol import Weights, texts
 from mindfl.server.aggregate import PartialSum
 from mindfl.server.config import ServerConfig
@@ -69,7 +70,7 @@ class IterationRecord:
     sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
     nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none), in wall time, as is
     ``end_ms``; time during which the server was down is left out, also from ``durations_ms``: how long each upload took
-    from its client's startFLJob on. ``instance`` is the name of the job's instance.
+    from its client's startFLJob on. ``instance`` is the name of the job's instance. ``error``: the algorithm failed.
     """
 
     iteration: int
@@ -88,6 +89,7 @@ class IterationRecord:
     refusals: Mapping[str, int]
     durations_ms: Sequence[int] = ()
     instance: str = ""
+    error: AlgorithmError | None = None
 
 
 @dataclass(slots=True)
@@ -195,7 +197,15 @@ class Iteration:
         return now_ms + wait_ms + RETRY_MARGIN_MS
 
     def record(
-        self, *, valid: bool, reason: str, model: Weights, now_ms: int, wall: Callable[[int], int], instance: str
+        self,
+        *,
+        valid: bool,
+        reason: str,
+        model: Weights,
+        now_ms: int,
+        wall: Callable[[int], int],
+        instance: str,
+        error: AlgorithmError | None,
     ) -> IterationRecord:
         """Return the record of this iteration, ended at ``now_ms``; ``wall`` makes wall time of it."""
         reports = [(self.started[fl_id], upload) for fl_id, upload in self.uploaded.items()]
@@ -220,6 +230,7 @@ class Iteration:
             refusals=dict(self.refusals),
             durations_ms=tuple(self.durations_ms),
             instance=instance,
+            error=error,
         )
 
 

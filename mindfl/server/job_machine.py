@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import ProtocolError, StorageError
+from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.server import EXTRA, ServerAlgorithm
+from mindfl.errors import AlgorithmError, ProtocolError, StorageError
 from mindfl.protocol import (
     Weights,
 )
@@ -55,20 +57,28 @@ class JobMachine:
         wall: Callable[[int], int] = int,
         state: JobState | None = None,
         constant: Set[str] = frozenset(),
+        algorithm: Algorithm | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.layout, model = initial_model(initial_weights)
+        self._algorithm = ServerAlgorithm(algorithm, constant)
+        self.layout, first = initial_model(self._algorithm.first(initial_weights))
         self._on_iteration_end = on_iteration_end
         self._log = log
         self._wall = wall
         self._lock = threading.RLock()
         self._constant = constant
         self._without_constant = WithoutConstant(constant)
+        self._without_extras = WithoutConstant(
+            {name for name in first if name.startswith(EXTRA)} if algorithm else set()
+        )
         self._masking = masking.Masking(random)
         self._downloads = answers.Downloads()
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
-        self._restore(state or JobState(config, "", 1, True, {0: model}))
+        self._restore(state or self._begun(config, "", first))
+
+    def _begun(self, config: ServerConfig, instance: str, first: Weights) -> JobState:
+        return JobState(config, instance, 1, True, {0: first}, arrays=self._algorithm.first_state(first))
 
     def _restore(self, state: JobState) -> None:
         self.config = state.config
@@ -76,6 +86,7 @@ class JobMachine:
         self.plan = state.config.plan(state.instance)
         self._sum = masking.make_sum(state.config, self.layout, self._constant)
         self._ended = EndedIterations(state.models, state.counted)
+        self._arrays = state.arrays
         self._begin(state.iteration)
         self._enabled = state.enabled
 
@@ -98,8 +109,19 @@ class JobMachine:
     @property
     def model(self) -> Weights:
         """The latest model: that of iteration ``self.iteration - 1``; read-only."""
+        return self._without_extras(self.exchanged)
+
+    @property
+    def exchanged(self) -> Weights:
+        """What clients that start now are sent: the latest model, and the algorithm's further arrays; read-only."""
         with self._lock:
             return self._ended.models[self.iteration - 1]
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The algorithm's state after iteration ``self.iteration - 1``; read-only."""
+        with self._lock:
+            return self._arrays
 
     @property
     def refusals(self) -> Mapping[str, int]:
@@ -117,7 +139,7 @@ class JobMachine:
         """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
         with self._lock:
             models, counted = dict(self._ended.models), dict(self._ended.counted)
-            return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted)
+            return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted, self._arrays)
 
     def next_deadline(self) -> int | None:
         """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
@@ -234,7 +256,8 @@ class JobMachine:
                 self._enabled = True
             case events.Renewed():
                 self._earlier_refusals += self._current.refusals
-                self._restore(JobState(event.config, event.instance, 1, True, {0: self.model}))
+                _, first = initial_model(self._algorithm.first(self.model))
+                self._restore(self._begun(event.config, event.instance, first))
             case events.Resumed():
                 self._current.resume(event.now_ms)
             case _:
@@ -281,7 +304,7 @@ class JobMachine:
         if len(self._current.uploaded) < self.config.quota_of(self._current.clients):
             return
         if self._current.rounds is None:
-            self._close(now_ms, self._sum.average(self.model), AGGREGATED)
+            self._close(now_ms, self._sum.average(self.exchanged), AGGREGATED)
         else:
             self._current.rounds.freeze(self._current.uploaded)
             self._close_if_unmasked(now_ms)
@@ -292,7 +315,7 @@ class JobMachine:
         ``failure``: why it fails if it cannot be done now.
         """
         rounds = self._current.rounds
-        done = rounds and masking.unmasked(rounds, self._sum, self.model, last_chance=bool(failure))
+        done = rounds and masking.unmasked(rounds, self._sum, self.exchanged, last_chance=bool(failure))
         if not done:
             return False
         self._close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
@@ -303,18 +326,37 @@ class JobMachine:
         self._sum.add(contribution, device.data_size)
         self._current.accept("updateModel")
 
-    def _close(self, now_ms: int, made: Weights | None, reason: str) -> None:
-        """End the iteration with the model that was ``made``; None: it failed, and the model stays."""
-        model = self.model if made is None else made
+    def _close(self, now_ms: int, average: Weights | None, reason: str) -> None:
+        """End the iteration with the ``average`` of its uploads; None: it failed, and the model stays."""
         self._sum.reset()
-        ended, valid = self._current, made is not None
-        self._ended.keep(ended.number, model, ended.uploaded if valid else None)
+        ended, exchanged, error = self._current, None, None
+        if average is not None:
+            try:
+                exchanged = self._stepped(ended, average)
+            except AlgorithmError as failure:
+                error, reason = failure, str(failure)
+        valid = exchanged is not None
+        self._ended.keep(
+            ended.number, self.exchanged if exchanged is None else exchanged, ended.uploaded if valid else None
+        )
         self._masking.end(ended.rounds, valid=valid)
         self._earlier_refusals += ended.refusals
         self._begin(ended.number + 1)
         if self._on_iteration_end:
             self._on_iteration_end(
                 ended.record(
-                    valid=valid, reason=reason, model=model, now_ms=now_ms, wall=self._wall, instance=self.instance
+                    valid=valid,
+                    reason=reason,
+                    model=self.model,
+                    now_ms=now_ms,
+                    wall=self._wall,
+                    instance=self.instance,
+                    error=error,
                 )
             )
+
+    def _stepped(self, ended: Iteration, average: Weights) -> Weights:
+        """Return what clients are sent next. Raises :class:`AlgorithmError`, changing nothing."""
+        made, arrays = self._algorithm.next(ended.number, self.exchanged, average, self._arrays, len(ended.uploaded))
+        self._arrays = arrays
+        return average if made is average else self.layout.split(self.layout.flatten(made))

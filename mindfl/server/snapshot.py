@@ -1,14 +1,16 @@
 """The state of a job between two iterations as bytes: magic, length and text of a JSON head, models, CRC-32.
 
 The head names the settings that the job was begun with and the fingerprint of its initial model, so that a folder is
-not taken for another job's. Models are float32, little endian, each in the order of the layout. Between models and
-CRC-32 there are 16 bytes for each client that was counted in a recent iteration; the head says how many in which.
+not taken for another job's. Models are float32, little endian, each in the order of the layout. Behind them are 16
+bytes for each client that was counted in a recent iteration; the head says how many in which. Then come the arrays of
+the algorithm's state; the head says their names, types and shapes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -16,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.errors import MindflError, StorageError
 from mindfl.protocol import Weights
@@ -32,13 +35,15 @@ _CRC = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Origin:
-    """What a job was begun with: its id (16 bytes), settings, the SHA-256 of its initial model, and the names of the
-    weights that are not aggregated (None: a version of mindfl that did not note them)."""
+    """What a job was begun with: its id (16 bytes), settings, the SHA-256 of its initial model, the names of the
+    weights that are not aggregated (None: a version of mindfl that did not note them), and its algorithm ("": FedAvg).
+    """
 
     job: bytes
     config: ServerConfig
     model: str
     constant: Set[str] | None = frozenset()
+    algorithm: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,7 @@ class Snapshot:
         parts: list[Buffer] = [MAGIC, _LENGTH.pack(len(text)), text]
         parts += [values.data.cast("B") for model in self.state.models.values() for _, values in sorted(model.items())]
         parts += [b"".join(sorted(clients)) for clients in self.state.counted.values()]
+        parts += [array.tobytes() for array in self.state.arrays.values()]
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -67,6 +73,7 @@ class Snapshot:
             "begun_with": asdict(self.origin.config),
             "initial_model": self.origin.model,
             **({} if self.origin.constant is None else {"constant": sorted(self.origin.constant)}),
+            **({"algorithm": self.origin.algorithm} if self.origin.algorithm else {}),
             "lengths": {name: values.size for name, values in self.state.models[self.state.iteration - 1].items()},
             "position": self.position,
             "config": asdict(state.config),
@@ -75,7 +82,12 @@ class Snapshot:
             "enabled": state.enabled,
             "models": list(state.models),
             "counted": [[number, len(clients)] for number, clients in state.counted.items()],
+            **({"arrays": [_described(*item) for item in state.arrays.items()]} if state.arrays else {}),
         }
+
+
+def _described(name: str, array: NDArray[Any]) -> tuple[str, str, Sequence[int]]:
+    return name, array.dtype.str, array.shape
 
 
 def fingerprint(model: Weights) -> str:
@@ -104,16 +116,17 @@ def decode(
     layout: FeatureLayout,
     *,
     constant: Set[str] = frozenset(),
+    algorithm: str = "",
     as_stored: bool = False,
 ) -> Snapshot:
     """Return the snapshot stored in ``place`` of the job that was begun with ``config`` and the model ``initial``.
 
-    ``constant``: names of the weights that are not aggregated. ``as_stored``: of any job whose weights have these
-    names, lengths and constants.
+    ``constant``: names of the weights that are not aggregated. ``algorithm``: its description. ``as_stored``: of any
+    job whose weights have these names, lengths and constants.
 
     Raises :class:`StorageError` where it is damaged or another job's.
     """
-    own = _Own(config, initial, layout, constant, as_stored)
+    own = _Own(config, initial, layout, constant, algorithm, as_stored)
 
     def check(head: Mapping[str, Any]) -> None:
         if not own.as_stored:
@@ -152,6 +165,7 @@ class _Own:
     initial: Weights
     layout: FeatureLayout
     constant: Set[str]
+    algorithm: str
     as_stored: bool
 
 
@@ -163,37 +177,47 @@ def _read(data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mappi
     values = np.frombuffer(data, np.float32, len(head["models"]) * layout.size, end)
     flats = values.reshape(len(head["models"]), layout.size)
     models = {number: layout.split(flat.copy()) for number, flat in zip(head["models"], flats, strict=True)}
-    counted = _counted(head["counted"], data[end + values.nbytes : -_CRC.size])
+    rest = data[end + values.nbytes : -_CRC.size]
+    counted, arrays = _rest(head["counted"], head.get("arrays", []), rest)
     try:
         constant = frozenset(head["constant"]) if "constant" in head else None
-        origin = Origin(bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"]), head["initial_model"], constant)
+        job, config = bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"])
+        origin = Origin(job, config, head["initial_model"], constant, head.get("algorithm", ""))
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
         raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None
-    state = JobState(current, head["instance"], head["iteration"], head["enabled"], models, counted)
+    state = JobState(current, head["instance"], head["iteration"], head["enabled"], models, counted, arrays)
     whole = all(type(number) is int for number in (state.iteration, head["position"], *models, *counted))
     if not whole or state.iteration - 1 not in models or not 0 <= head["position"] < 2**63:
         raise ValueError(f"iteration {state.iteration} at position {head['position']} with models {head['models']}")
     return Snapshot(origin, head["position"], state)
 
 
-def _counted(lengths: Sequence[tuple[int, int]], data: bytes) -> dict[int, frozenset[bytes]]:
-    digests = [data[begin : begin + DIGEST_SIZE] for begin in range(0, len(data), DIGEST_SIZE)]
-    counted = {}
+def _rest(
+    lengths: Sequence[tuple[int, int]], arrays: Sequence[tuple[str, str, Sequence[int]]], data: bytes
+) -> tuple[dict[int, frozenset[bytes]], dict[str, NDArray[Any]]]:
+    """Return the clients counted in each iteration, and the algorithm's state."""
+    counted, state, begin = {}, {}, 0
     for number, length in lengths:
-        counted[number] = frozenset(digests[:length])
+        end = begin + length * DIGEST_SIZE
+        counted[number] = frozenset(data[at : at + DIGEST_SIZE] for at in range(begin, end, DIGEST_SIZE))
         if len(counted[number]) != length:
             raise ValueError(f"{len(counted[number])} clients of iteration {number}, not {length}")
-        del digests[:length]
-    if digests:
-        raise ValueError(f"{len(digests)} clients of no iteration")
-    return counted
+        begin = end
+    for name, kind, shape in arrays:
+        state[name] = np.frombuffer(data, np.dtype(kind), math.prod(shape), begin).reshape(shape)
+        begin += state[name].nbytes
+    if begin != len(data):
+        raise ValueError(f"{len(data) - begin} bytes of no iteration")
+    return counted, state
 
 
 def _check_origin(place: str, head: Mapping[str, Any], own: _Own) -> None:
     changed = other_settings(own.config, head["begun_with"])
     if head["initial_model"] != fingerprint(own.initial):
         changed.append("the initial model")
+    if head.get("algorithm", "") != own.algorithm:
+        changed.append(f"algorithm {head.get('algorithm') or 'FedAvg'} -> {own.algorithm or 'FedAvg'}")
     if changed:
         raise begun_differently(place, changed)
 

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from mindfl.protocol import Weights
 from mindfl.server.config import ServerConfig
@@ -60,7 +62,7 @@ class JobState:
     """A coordinator between two iterations: settings, instance name, current iteration and the models kept.
 
     ``counted`` has the :func:`digest` of each client whose upload was counted, for the iterations among those of the
-    models whose quota of uploads was met.
+    models whose quota of uploads was met. ``models`` hold the algorithm's further arrays too, ``arrays`` are its state.
     """
 
     config: ServerConfig
@@ -69,6 +71,7 @@ class JobState:
     enabled: bool
     models: Mapping[int, Weights]
     counted: Mapping[int, frozenset[bytes]] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 class EndedIterations:

@@ -93,7 +93,7 @@ class DeviceFront(PathFront):
         encrypt_type = self._coordinator.config.encrypt_type
         self._kinds = device_paths(prefix, encrypt_type)
         # A word of 64 bits for each weight of 32.
-        largest = weights_bytes(self._coordinator.model) * (2 if encrypt_type == PW_EXACT else 1)
+        largest = weights_bytes(self._coordinator.exchanged) * (2 if encrypt_type == PW_EXACT else 1)
         super().__init__(self._kinds, BodyLimits.for_model(largest))
         self._longest_secret = _KEYS_BYTES + _SHARE_BYTES * self._coordinator.config.start_fl_job_threshold
         self._workers = workers
