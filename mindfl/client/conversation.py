@@ -88,7 +88,7 @@ class Conversation:
             if hopeless or self._steady_ms() + pause > deadline:
                 self._lines.no_answer(self.stage, str(failure))
                 raise self._located(failure)
-            self._lines.sending_again(self.stage, str(failure), pause)
+            self._lines.add("sending_again", stage=self.stage, reason=failure, milliseconds=pause)
             self._lines.flush()
             yield Wait(pause)
             pause = min(2 * pause, LONGEST_RETRY_MS)
@@ -102,7 +102,7 @@ class Conversation:
             return answer
         text = answer.text if isinstance(answer, PlainText) else repr(type(answer).__name__)
         if self.finished(answer):
-            self._lines.server_finished(self.stage, texts.FINISHED)
+            self._lines.add("server_finished", stage=self.stage, text=texts.FINISHED)
             raise JobOver
         not_ready = self.not_ready(answer)
         if not_ready is not None:

@@ -15,6 +15,7 @@ from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig, evaluation_due
 from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
+from mindfl.client.javatext import java_float
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog
 from mindfl.client.masking import Masking, PairKeysOf
@@ -130,13 +131,13 @@ class DeviceClient:
         completed, failed, code = 0, 0, ResponseCode.SUCCEED
         self._lines.task_started("flJobRun")
         self._back_up()
-        self._lines.job_started()
+        self._lines.add("job_started")
         try:
             while self._talk.iteration < self._iterations:
                 outcome = yield from self._next_iteration()
                 completed += 1
                 failed += not outcome.aggregated
-                self._lines.iteration_ended(outcome.iteration)
+                self._lines.add("iteration_ended", "iteration_result", iteration=outcome.iteration, code=code)
                 self._lines.flush()
                 yield IterationDone(outcome)
             if failed < completed:
@@ -150,7 +151,7 @@ class DeviceClient:
             raise
         finally:
             self._taking_part = None
-            self._lines.job_ended(self._iterations, code)
+            self._lines.add("job_ended", iterations=self._iterations, code=code)
             self._lines.flush()
         return JobResult(completed, code, failed)
 
@@ -175,11 +176,11 @@ class DeviceClient:
     def inference(self) -> NDArray[np.int_]:
         """Return the predicted labels of the test data, and log them. Needs no server."""
         self._lines.task_started("modelInference")
-        self._lines.inference_started()
+        self._lines.add("inference_started", "test_data")
         begin = self._steady_ms()
         try:
             labels = self._guarded(self._trainer.predict)
-            self._lines.inferred(labels.tolist(), self._steady_ms() - begin)
+            self._lines.add("run_time", "inferred", labels=labels.tolist(), milliseconds=self._steady_ms() - begin)
         finally:
             self._lines.flush()
         return labels
@@ -199,13 +200,21 @@ class DeviceClient:
                     self._lines.server_not_ready(self._talk.stage, not_ready)
                 if isinstance(pause, Distrusted):
                     fault = pause.fault
-                    self._lines.masks.distrusted(self._talk.stage, self._talk.iteration, fault)
+                    self._lines.add("distrusted", stage=self._talk.stage, iteration=self._talk.iteration, fault=fault)
             self._taking_part = None
             # Outside of the handler, so that the frames of the failed attempt and what they hold are gone.
-            self._lines.waiting(self._talk.stage, self._talk.iteration, wait.ms)
+            self._lines.add(
+                "waiting",
+                "iteration_result",
+                stage=self._talk.stage,
+                iteration=self._talk.iteration,
+                milliseconds=wait.ms,
+                code=ResponseCode.OUT_OF_TIME,
+            )
             self._lines.flush()
             yield wait
-        self._lines.too_many_restarts(self.config.max_restarts)
+        limit = self.config.max_restarts
+        self._lines.add("too_many_restarts", count=limit + 1, limit=limit)
         raise self._gave_up(fault, not_ready)
 
     def _gave_up(self, fault: str, not_ready: str) -> ProtocolError:
@@ -261,7 +270,7 @@ class DeviceClient:
 
     def _start(self) -> Flow[FLPlan]:
         self._talk.stage = "startFLJob"
-        self._lines.iteration_started()
+        self._lines.add("iteration_started")
         request = start_request(self.config, self._trainer, self._talk.iteration, self._now_ms())
         answer, repeated = yield from self._talk.exchange(request)
         response = self._talk.table(answer, ResponseFLJob)
@@ -327,31 +336,33 @@ class DeviceClient:
     def _evaluate(self, model: int) -> float | None:
         if not self._trainer.eval_size:
             if model < self._talk.iteration:
-                self._lines.not_evaluated()
+                self._lines.add("not_evaluated")
             return None
         if self._evaluated != model:
-            self._lines.evaluation_started()
+            self._lines.add("evaluation_started", "test_data")
             begin = self._steady_ms()
             self._accuracy = self._guarded(self._trainer.evaluate)
             self._evaluated = model
-            self._lines.evaluated(self._accuracy, self._steady_ms() - begin)
+            took, accuracy = self._steady_ms() - begin, java_float(self._accuracy)
+            self._lines.add("accuracy", "run_time", "evaluated", accuracy=accuracy, milliseconds=took)
         return self._accuracy
 
     def _train(self, plan: FLPlan) -> float:
         self._talk.stage = "train"
         rate = plan.lr or DEFAULT_LEARNING_RATE
         self._encoder.training_begins()
-        self._lines.training_started(self._talk.iteration, rate)
+        number = self._talk.iteration
+        self._lines.add("training_started", iteration=number, learning_rate=java_float(rate))
         begin = self._steady_ms()
         loss = self._guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
-        self._lines.training_ended(self._steady_ms() - begin)
+        self._lines.add("run_time", milliseconds=self._steady_ms() - begin)
         if not math.isfinite(loss):
             self._restore()
-            self._lines.training_failed(loss)
+            self._lines.add("training_failed", loss=java_float(loss))
             raise self._client_error(
                 f"the training loss is {loss}", hint="lower the learning rate, or check this client's data"
             )
-        self._lines.training_succeeded()
+        self._lines.add("training_succeeded")
         self._trained += 1
         return loss
 
@@ -378,7 +389,8 @@ class DeviceClient:
                     self._lines.server_not_ready(self._talk.stage, pause.text)
                     logged = True
             if self._steady_ms() >= deadline:
-                self._lines.waited_too_long(self.config.poll_limit_ms // self.config.poll_ms)
+                limit = self.config.poll_limit_ms // self.config.poll_ms
+                self._lines.add("waited_too_long", count=limit + 1, limit=limit)
                 raise self._talk.error(
                     f"got no model for {self.config.poll_limit_ms} ms", hint="look at the server's windows and its log"
                 )
@@ -390,7 +402,7 @@ class DeviceClient:
         self._encoder.iteration_ended(model or {})
         failed = self._encoder.changes and unchanged(self._began_with, digests(model or {}))
         if failed:
-            self._lines.nothing_aggregated(self._talk.iteration)
+            self._lines.add("nothing_aggregated", iteration=self._talk.iteration)
         # A server that has moved on may have sent a later model, which then has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
             self._evaluated = None
@@ -420,12 +432,12 @@ class DeviceClient:
     def _back_up(self) -> None:
         if self._files:
             self._files.back_up()
-            self._lines.backed_up()
+            self._lines.add("backed_up")
 
     def _restore(self) -> None:
         if self._files:
             self._files.restore()
-            self._lines.restored()
+            self._lines.add("restored")
 
     def _save(self) -> None:
         if self._files:

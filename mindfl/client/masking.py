@@ -18,8 +18,7 @@ from mindfl.client.config import ClientConfig
 from mindfl.client.conversation import ComeBackLater, Conversation
 from mindfl.client.encoding import Randomness
 from mindfl.client.flow import Flow, Wait
-from mindfl.client.joblog import JobLog
-from mindfl.client.masklog import Answer
+from mindfl.client.joblog import Answer, JobLog
 from mindfl.client.privacylog import encrypt_type
 from mindfl.errors import ClientError
 from mindfl.privacy.dp import RandomBytes
@@ -129,7 +128,7 @@ class Masking:
         yield from self._exchange_keys(device, kind)
         if device.shares_secrets:
             yield from self._exchange_shares(device)
-        self._lines.masks.ready(kind)
+        self._lines.add("mask_ready", mode=kind)
         received, self._received = self._received, {}
         return received
 
@@ -146,7 +145,7 @@ class Masking:
         device = self._device
         if device is None or not device.shares_secrets:
             return
-        self._lines.masks.reveal_begins()
+        self._lines.add("reveal_started")
         request = GetClientList(fl_id=self._config.fl_id)
         listed = yield from self._ask_while_needed(request, ReturnClientList, counted)
         if listed is None:
@@ -154,7 +153,7 @@ class Masking:
         shares = device.reveal(listed.clients or ())
         message = SendReconstructSecret(fl_id=self._config.fl_id, reconstruct_secret_shares=shares)
         if (yield from self._ask_while_needed(message, ReconstructSecret, counted)) is not None:
-            self._lines.masks.reveal_ends()
+            self._lines.add("reveal_ended")
 
     def wipe(self) -> None:
         """Forget all secrets: this device's part in the iteration is over."""
@@ -178,20 +177,20 @@ class Masking:
 
     def _exchange_keys(self, device: MaskedDevice, kind: str) -> Flow[None]:
         fl_id = self._config.fl_id
-        self._lines.masks.keys_begin(kind, fl_id)
+        self._lines.add("keys_started", mode=kind)
         doubt = yield from self._deposit(device.published(), ResponseExchangeKeys)
         answer = yield from self._fetch(GetExchangeKeys(fl_id=fl_id), ReturnExchangeKeys, doubt)
         device.meet(answer.remote_publickeys or ())
-        self._lines.masks.keys_end()
+        self._lines.add("keys_ended")
 
     def _exchange_shares(self, device: MaskedDevice) -> Flow[None]:
         fl_id = self._config.fl_id
-        self._lines.masks.shares_begin()
+        self._lines.add("shares_started")
         message = RequestShareSecrets(fl_id=fl_id, encrypted_shares=device.shares())
         doubt = yield from self._deposit(message, ResponseShareSecrets)
         answer = yield from self._fetch(GetShareSecrets(fl_id=fl_id), ReturnShareSecrets, doubt)
         device.receive(answer.encrypted_shares or ())
-        self._lines.masks.shares_end()
+        self._lines.add("shares_ended")
 
     def _deposit(self, message: _Request, table: type[AnswerT]) -> Flow[ComeBackLater | None]:
         """Send ``message``. Return its refusal where an earlier try may have arrived: the next answer shows that."""
@@ -224,7 +223,7 @@ class Masking:
         answer, _ = yield from self._ask(request)
         stage, iteration = self._talk.stage, self._talk.iteration
         if self._talk.finished(answer):
-            self._lines.masks.not_needed(stage)
+            self._lines.add("reveal_not_needed", stage=stage)
             return None
         response = self._response(answer, table)
         if response.retcode == ResponseCode.SUCCEED:
@@ -235,7 +234,7 @@ class Masking:
             counted = model.retcode == ResponseCode.SUC_NOT_READY
         if counted:
             self._check(response)
-        self._lines.masks.not_needed(stage)
+        self._lines.add("reveal_not_needed", stage=stage)
         return None
 
     def _ask(self, message: _Request) -> Flow[tuple[Response | None, bool]]:
@@ -266,11 +265,11 @@ class Masking:
         if text is not None:
             self._lines.server_not_ready(self._talk.stage, text)
         elif isinstance(answer, Answer):
-            self._lines.masks.answer(answer)
+            self._lines.secagg_response(answer)
 
     def _response(self, answer: Response | None, table: type[AnswerT]) -> AnswerT:
         response = self._talk.table(answer, table)
-        self._lines.masks.answer(response)
+        self._lines.secagg_response(response)
         return response
 
     def _check(self, response: Answer) -> None:

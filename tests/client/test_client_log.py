@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from client_standins import Clock, StandInTrainer, device, server
 
+import mindfl.client
 from mindfl.client import ClientLog, InProcessTransport, advance, run
+from mindfl.client.log_lines import EVENTS
 from mindfl.errors import ClientError, ProtocolError, StorageError, TransportError
 from mindfl.protocol import PlainText
 
@@ -373,3 +375,16 @@ def test_safemode_until_the_client_gives_up(tmp_path):
     failed = [line for line in lines if "SyncFLJob" in line[0] and line[1] == "failed"]
     assert missing_from(reference, [line for line in lines if line not in failed and "400" not in line[2]]) == []
     assert sum("isSeverReady" in line[1] for line in lines) == 4
+
+
+def test_every_event_of_the_table_is_written_somewhere():
+    code = "".join(path.read_text() for path in Path(mindfl.client.__file__).parent.glob("*.py"))
+    assert [name for name in EVENTS if f'"{name}"' not in code] == []
+
+
+def test_every_event_that_is_written_is_in_the_table():
+    code = "".join(path.read_text() for path in Path(mindfl.client.__file__).parent.glob("*.py"))
+    calls = re.findall(r'\.add\(\s*((?:"\w+",?\s*)+)', code)
+    names = {name for call in calls for name in re.findall(r'"(\w+)"', call)}
+    assert len(names) > 30
+    assert names <= EVENTS.keys()
