@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from all_processors import distribute
 from rgb_network import RGB
 
 from mindfl.convert import convert_model, fetch_library
@@ -47,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = item.path.name in _SMOKE or getattr(item, "originalname", "") in _SMOKE_TESTS
         if chosen and not any(item.iter_markers("slow")) and not any(item.iter_markers("real_server")):
             item.add_marker(pytest.mark.smoke)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run a whole default suite on all processors."""
+    distribute(config)
 
 
 @pytest.fixture(scope="session", autouse=True)

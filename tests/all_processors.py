@@ -1,0 +1,26 @@
+"""A whole run of the default suite uses all processors, where pytest-xdist is installed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+DEFAULT = "not real_server and not slow"
+#: with more the longest file decides how long it takes, and each process has MindSpore's memory
+MOST = 8
+
+
+def distribute(config: pytest.Config) -> None:
+    """Spread a run over processes, file by file, unless files, other markers or ``-n`` were given."""
+    option = config.option
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
+        return
+    part = option.keyword or option.markexpr != DEFAULT or config.getoption("lf", False)
+    watched = option.usepdb or option.collectonly or option.capture == "no"
+    chosen = option.numprocesses is not None or option.dist != "no"
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (part or watched or chosen):
+        option.numprocesses = min(MOST, len(os.sched_getaffinity(0)))
+        option.dist = "loadfile"
+        # xdist would begin with the files that have the most tests, and end with the longest ones.
+        option.loadscopereorder = False
