@@ -69,12 +69,16 @@ def randomness(iteration: int) -> Any:
     return seeded_bytes("test", iteration)
 
 
-def play(log: ClientLog | None = None, weights: Any = MODEL, **settings: Any) -> tuple[Recording, list[Weights]]:
-    """Run a job of one device and two iterations; return what passed, and the models."""
+def play(
+    log: ClientLog | None = None, weights: Any = MODEL, memory: Any = None, **settings: Any
+) -> tuple[Recording, list[Weights]]:
+    """Run a job of one device, which begins with ``memory``, and two iterations; return what passed, and the models."""
     coordinator, records = server(weights=weights, **settings)
     transport, clock = Recording(InProcessTransport(coordinator)), Clock()
     config = ClientConfig(name="f0", fl_id="f0", evaluate_aggregated=False)
     client = DeviceClient(config, Uneven(), clock, log, steady_ms=clock, randomness=randomness)
+    if memory:
+        client.memory = memory
     run(client.train(), transport, clock, clock.sleep)
     assert [record.valid for record in records] == [True, True]
     return transport, [{name: values.reshape(-1) for name, values in sorted(MODEL.items())}] + [
@@ -118,9 +122,13 @@ def test_sign_uploads_move_the_model_by_the_servers_step() -> None:
 
 
 @pytest.mark.parametrize("compression", [{}, SPARSE])
-def test_noise_comes_before_compression_and_the_bound_follows_the_model(compression: dict[str, Any]) -> None:
-    passed, models = play(**PRIVATE, **compression)
-    bound, multiplier = ClipBound(), noise_multiplier(20.0, float(np.float32(0.01)))
+@pytest.mark.parametrize("memory", [None, {"clip_bound": 0.3}])
+def test_noise_comes_before_compression_and_the_bound_follows_the_model(
+    compression: dict[str, Any], memory: dict[str, Any] | None
+) -> None:
+    passed, models = play(memory=memory, **PRIVATE, **compression)
+    bound = ClipBound(memory["clip_bound"]) if memory else ClipBound()
+    multiplier = noise_multiplier(20.0, float(np.float32(0.01)))
     for iteration, upload in enumerate(passed.uploads, 1):
         before = models[iteration - 1]
         noisy = add_noise(trained(before), before, bound, multiplier, randomness(iteration)).weights

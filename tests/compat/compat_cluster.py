@@ -91,17 +91,12 @@ class Process:
 
     def line(self, part: str) -> str:
         """Return the next line that holds ``part``."""
-        return self.lines(part)[0]
-
-    def lines(self, *parts: str) -> list[str]:
-        """Return the next lines that hold these parts, in whatever order they come."""
-        found: dict[str, str] = {}
-        while len(found) < len(parts):
+        while True:
             line = self._lines.get(timeout=WAIT_S)
-            assert line is not None, (parts, list(self.seen), self.errors())
+            assert line is not None, (part, list(self.seen), self.errors())
             self.seen.append(line)
-            found |= {part: line for part in parts if part not in found and part in line}
-        return [found[part] for part in parts]
+            if part in line:
+                return line
 
     def lines(self, *parts: str) -> None:
         """Await a line for each of ``parts``, in any order: a callback's lines come from a thread of its own."""

@@ -73,6 +73,8 @@ def test_damaged_graphs_are_named(model: Proto, tmp_path: Path) -> None:
     assert "parameter conv1.weight has 7 bytes" in error_after(
         lambda it: setattr(it.graph.parameter[0], "raw_data", b"1234567")
     )
+    constant = {"op_type": "Constant", "output": ["value"]}
+    assert "makes nothing" in error_after(lambda it: it.graph.node.add(**constant))
     assert "no graph" in error_after(lambda it: it.ClearField("graph"))
 
 

@@ -257,3 +257,15 @@ def test_weights_that_are_not_finite_are_refused(bad):
     with pytest.raises(EncodingError) as caught:
         encode_signs(model | {"a": np.full(1000, bad, np.float32)}, model, DEFAULTS)
     assert caught.value.fault is EncodingFault.NOT_FINITE
+
+
+@pytest.mark.parametrize(("bound", "size"), [(2, 1), (256, 1), (257, 2), (65536, 2), (65537, 3)])
+def test_a_number_below_a_bound_takes_no_more_random_bytes_than_it_needs(bound, size):
+    asked = []
+
+    def random(count):
+        asked.append(count)
+        return b"\1" + bytes(count - 1)
+
+    assert below(bound, random) == 1
+    assert asked == [size]

@@ -8,7 +8,7 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import (
+    Buffer,
     CohortSet,
     Disabled,
     Enabled,
@@ -52,6 +53,7 @@ from mindfl.server.events import (
     WindowEnded,
 )
 from mindfl.server.iteration import Device, Upload
+from mindfl.server.storage import FolderStorage
 
 CONFIG = ServerConfig(
     fl_iteration_num=9,
@@ -353,6 +355,31 @@ def test_an_iteration_whose_snapshot_was_not_written_is_reported_again(
         server.upload("b", 2)
     with Server(crashed) as server:
         assert (server.job.recovery.uploads, server.coordinator.iteration) == (0, 3)
+
+
+def test_a_job_is_closed_after_the_snapshot_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    began, closed = threading.Event(), threading.Event()
+    save, close = FolderStorage.save, FolderStorage.close
+
+    def slow_save(storage: FolderStorage, parts: Sequence[Buffer]) -> None:
+        began.set()
+        order.append("early" if closed.wait(0.3) else "in time")
+        save(storage, parts)
+
+    def noted_close(storage: FolderStorage) -> None:
+        closed.set()
+        close(storage)
+
+    with Server(tmp_path) as server:
+        monkeypatch.setattr(FolderStorage, "save", slow_save)
+        monkeypatch.setattr(FolderStorage, "close", noted_close)
+        server.iterate(1)
+        assert began.wait(60)
+    assert order == ["in time"]
+    assert closed.is_set()
 
 
 @pytest.mark.parametrize(

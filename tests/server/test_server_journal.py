@@ -216,12 +216,18 @@ def test_an_end_torn_off_an_earlier_file_takes_the_later_ones_along(tmp_path: Pa
         opened.keep(b"one")
         begin = opened.journal.position
         opened.add(b"two")
-        opened.journal.rotate()
-        opened.add(b"three")
+        for payload in (b"three", b"four"):
+            opened.journal.rotate()
+            opened.add(payload)
         shutil.copytree(tmp_path / "whole", tmp_path / "lost")
-    os.truncate(journals(tmp_path / "lost")[0], begin + HEADER_SIZE)
+    first, second, third = journals(tmp_path / "lost")
+    os.truncate(first, begin + HEADER_SIZE + 1)
+    lost = 1 + second.stat().st_size + third.stat().st_size
 
-    assert payloads(tmp_path / "lost") == [b"one"]
+    with Opened(tmp_path / "lost") as opened:
+        assert [payload for _, payload in opened.records] == [b"one"]
+        assert opened.journal.cut == lost
+        assert journals(tmp_path / "lost") == [first]
 
 
 def test_a_note_about_an_earlier_flush_does_not_vouch_for_a_torn_record_before_it(
@@ -259,8 +265,9 @@ def test_damage_before_what_was_flushed_into_a_later_file_is_not_cut_off(tmp_pat
         opened.keep(b"two")
     file = journals(tmp_path)[0]
     os.truncate(file, file.stat().st_size - 1)
-    with pytest.raises(StorageError, match=r"journal-0000000000000000 is damaged at byte"):
+    with pytest.raises(StorageError, match=r"journal-0000000000000000 is damaged at byte") as caught:
         Opened(tmp_path)
+    assert "restore the state folder from a backup" in caught.value.hint
 
 
 def test_an_upload_cannot_pass_for_a_record(tmp_path: Path) -> None:
