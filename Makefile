@@ -2,7 +2,7 @@
 PYTHON ?= python
 TIMES ?= 50
 
-.PHONY: smoke test fuzz slow mutation ci
+.PHONY: smoke test fuzz slow mutation options ci
 
 # Something of each package, for newcomers.
 smoke:
@@ -21,6 +21,10 @@ slow:
 # Small faults, one at a time: do the tests notice them? See docs/testing.md.
 mutation:
 	$(PYTHON) tests/mutation --measure --again all --record
+
+# docs/options.md and mindfl/options/keywords.py, from the declarations in mindfl/options.
+options:
+	$(PYTHON) tests/docs/options_page.py
 
 ci:
 	.ci/run

@@ -5,14 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.job_options import GroupedCommand, job_options
+from mindfl.cli.declared import GroupedCommand, declared_options
 from mindfl.cli.options import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
+from mindfl.options import option
+from mindfl.options.job import GROUPS, JobOptions
 from mindfl.spelling import nearest
 from mindfl.words import counted
 
@@ -83,10 +87,32 @@ def _new_bar(total: int, text: str) -> Any:
     return tqdm(total=total, desc=text, bar_format=form, dynamic_ncols=True, mininterval=0.2)
 
 
+_job = partial(option, group="Job")
+_output = partial(option, group="Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions(JobOptions):
+    """The options of ``mindfl simulate``: those of a job, and what the command does with it."""
+
+    config: Path | None = _job(
+        None, help="config.json of an earlier run, to repeat it; other options given here replace its settings."
+    )
+    task: str = _job("train", help="train, inference or getModel; any other text: inference of one record.")
+    quiet: bool = _output(False, help="No progress.")
+    as_json: bool = _output(False, spellings=("--json",), help="Print the result as JSON.")
+
+
+class SimulateCommand(GroupedCommand):
+    """The command, with its help in groups."""
+
+    groups = GROUPS
+
+
 @click.command(
-    "simulate", cls=GroupedCommand, short_help="Run the whole job: export, convert, data, federated training, report."
+    "simulate", cls=SimulateCommand, short_help="Run the whole job: export, convert, data, federated training, report."
 )
-@job_options
+@declared_options(SimulateOptions)
 @click.pass_context
 def simulate_command(
     context: click.Context, /, task: str, config: str | None, quiet: bool, as_json: bool, **settings: Any

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mindfl.options.job import LENET_CLIENT
 from mindfl.spelling import checked_arguments
 
-LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
 LONGEST_RETRY_MS = 8_000
 
 

@@ -24,9 +24,9 @@ from mindfl.client import (
     run,
 )
 from mindfl.client.comparison import LIKELY_REASON
-from mindfl.client.config import LENET_CLIENT
 from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolError
 from mindfl.lite import LiteModel
+from mindfl.options.job import LENET_CLIENT
 from mindfl.protocol import ResponseCode
 from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindfl.client.config import evaluation_due
-from mindfl.sim.config import EvaluateName
+from mindfl.options.job import EvaluateName
 from mindfl.sim.history import History
 from mindfl.words import counted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
@@ -36,8 +35,6 @@ def check_modes(config: JobConfig) -> None:
     if config.domain_name is None or config.encrypt_type not in MASKED_TYPES:
         clients = min(config.cohort, config.client_num, MAX_UPLOADS)
         ServerConfig(fl_iteration_num=1, start_fl_job_threshold=clients, **mode_settings(config, clients))
-    if config.dp_budget is not None and not 0 < config.dp_budget < math.inf:
-        raise OptionError(f"dp_budget must be a number above 0, got {config.dp_budget!r}")
     if config.encrypt_type in MASKED_TYPES and config.domain_name is None:
         _check_masks(config)
 

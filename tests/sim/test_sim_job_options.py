@@ -13,6 +13,8 @@ import pytest
 from mindfl.data import convert_dataset, make_synthetic, open_dataset
 from mindfl.errors import ModelFormatError, OptionError
 from mindfl.lite import LiteModel, Session
+from mindfl.options import options_of
+from mindfl.options.job import GROUPS
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, JobConfig, weight_hash
 from mindfl.sim.notes import unused_settings
@@ -152,9 +154,10 @@ def test_jars_mean_java_clients() -> None:
     assert JobConfig(clients="embedded", **JARS).clients == "embedded"
 
 
-def test_every_setting_is_documented() -> None:
-    described = JobConfig.__doc__ or ""
-    assert [item.name for item in fields(JobConfig) if item.name not in described] == []
+def test_every_setting_is_declared_with_a_group_and_a_sentence() -> None:
+    options = options_of(JobConfig)
+    assert {item.name for item in fields(JobConfig)} == options.keys()
+    assert [each.name for each in options.values() if each.group not in GROUPS or not each.help.endswith(".")] == []
 
 
 class TestTestDataset:

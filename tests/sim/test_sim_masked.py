@@ -235,8 +235,11 @@ class TestSettings:
                 {"encrypt_type": PW, "reconstruct_secrets_threshold": 3},
                 "reconstruct_secrets_threshold must be from 1 to 2, one less than the clients",
             ),
-            ({"encrypt_type": PW, "reconstruct_secrets_threshold": 0}, "must be from 1 to 2, .* not 0"),
-            ({"encrypt_type": EXACT, "exact_corrupt_ratio": -0.1}, "exact_corrupt_ratio must be at least 0"),
+            ({"encrypt_type": PW, "reconstruct_secrets_threshold": 0}, "must be a whole number of at least 1, got 0"),
+            (
+                {"encrypt_type": EXACT, "exact_corrupt_ratio": -0.1},
+                "exact_corrupt_ratio must be a number of at least 0",
+            ),
             ({"encrypt_type": EXACT, "exact_corrupt_ratio": 0.95}, "exact_corrupt_ratio must be .* at most 0.9"),
             (
                 {"encrypt_type": EXACT, "exact_corrupt_ratio": 0.9, "client_num": 10},

@@ -221,7 +221,7 @@ class TestDevices:
 
 @pytest.mark.parametrize("momentum", [-0.1, 1, 2.0, float("nan")])
 def test_momentum_out_of_range(momentum: float) -> None:
-    with pytest.raises(OptionError, match="momentum must be at least 0 and below 1"):
+    with pytest.raises(OptionError, match="momentum must be a number of at least 0 and below 1"):
         JobConfig(momentum=momentum)
 
 

@@ -105,8 +105,8 @@ class TestSettings:
         ("settings", "text"),
         [
             ({"encrypt_type": "PW"}, "encrypt_type must be one of NOT_ENCRYPT"),
-            ({**PRIVATE, "dp_delta": 2.0}, "dp_delta must be above 0"),
-            ({"dp_budget": 0.0}, "dp_budget must be a number above 0"),
+            ({**PRIVATE, "dp_delta": 2.0}, "dp_delta must be a number above 0 and below 1"),
+            ({"dp_budget": 0.0}, "dp_budget must be a finite number above 0"),
         ],
     )
     def test_what_cannot_be(self, settings: dict[str, Any], text: str, make_job: Any) -> None:

@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindfl.client.config import LENET_CLIENT
 from mindfl.data.folder import local_path
 from mindfl.errors import OptionError
+from mindfl.options.job import LENET_CLIENT
 from mindfl.spelling import checked_arguments
 
 TRAIN, INFERENCE, GET_MODEL = "train", "inference", "getModel"

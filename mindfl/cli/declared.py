@@ -1,0 +1,128 @@
+"""Options of the command line from their declarations (:mod:`mindfl.options`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from mindfl.cli.options import Command
+from mindfl.options import Option, options_of
+from mindfl.spelling import check_path
+
+if TYPE_CHECKING:
+    ClickType = click.ParamType[Any]
+else:  # older versions of click have no type arguments
+    ClickType = click.ParamType
+
+_CLICK_TYPES: dict[type, ClickType] = {
+    bool: click.BOOL,
+    float: click.FLOAT,
+    int: click.INT,
+    object: click.STRING,
+    Path: click.Path(),
+    str: click.STRING,
+}
+
+
+class DeclaredType(ClickType):
+    """The type of an option on the command line: converts, completes and is shown as click's, checked as declared.
+
+    The text ``null`` is kept as it is: it counts as not given.
+    """
+
+    def __init__(self, declared: Option) -> None:
+        self._declared = declared
+        self._click = click.Choice(declared.choices) if declared.choices else _CLICK_TYPES[declared.kind]
+        self.name = self._click.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "null":
+            return value
+        if self._declared.kind is Path:
+            check_path(value, param.opts[0] if param else self._declared.name)
+            return value
+        return self._declared.check(value if self._declared.choices else self._click.convert(value, param, ctx))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self._click.get_metavar(param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return self._click.shell_complete(ctx, param, incomplete)
+
+
+class DeclaredOption(click.Option):
+    """An option whose help comes from its declaration; its names are shown without their dashed twins."""
+
+    def __init__(self, names: Iterable[str], *, declared: Option, **attributes: Any) -> None:
+        super().__init__(list(names), **attributes)
+        self.declared = declared
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        spellings = [*self.opts, *self.secondary_opts]
+        twins = {name.replace("_", "-") for name in spellings if "_" in name}
+        names = ", ".join(name for name in spellings if name not in twins)
+        details = "; ".join(filter(None, (limits_text(self.declared), f"default: {default_text(self.declared)}")))
+        text = f"{self.declared.help}  [{details}]" if default_text(self.declared) else self.declared.help
+        return names if self.is_flag else f"{names} {self.make_metavar(ctx)}", text
+
+
+def default_text(declared: Option) -> str:
+    """Return the default in words; empty where there is none, and for a switch that is off."""
+    if declared.shown or any(declared.default is nothing for nothing in (None, False, MISSING)):
+        return declared.shown
+    return str(declared.default)
+
+
+def limits_text(declared: Option) -> str:
+    """Return the unit and the range of a number; empty where there are none."""
+    limits = "" if declared.choices else declared.limits
+    return ", ".join(filter(None, (declared.unit, limits)))
+
+
+def declared_options(declarations: type) -> Callable[[Command], Command]:
+    """Give a command the options that the dataclass ``declarations`` declares, under all their spellings."""
+
+    def decorate(command: Command) -> Command:
+        for declared in reversed(list(options_of(declarations).values())):
+            command = _click_option(declared)(command)
+        return command
+
+    return decorate
+
+
+def _click_option(declared: Option) -> Callable[[Command], Command]:
+    names = declared.spellings or (f"--{declared.name}",)
+    dashed = [name.replace("_", "-") for name in names if "_" in name]
+    switch = declared.kind is bool and not declared.takes_value
+    kind: dict[str, Any] = {"is_flag": True} if switch else {"type": DeclaredType(declared)}
+    default = None if declared.default is MISSING else declared.default
+    return click.option(
+        *(*names, *dashed, declared.name),
+        cls=DeclaredOption,
+        declared=declared,
+        default=default,
+        required=declared.default is MISSING,
+        **kind,
+    )
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in the groups of their declarations."""
+
+    groups: tuple[str, ...] = ()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups, and the other options after them."""
+        records: dict[str, list[tuple[str, str]]] = {title: [] for title in (*self.groups, "Other")}
+        for parameter in self.get_params(ctx):
+            title = parameter.declared.group if isinstance(parameter, DeclaredOption) else "Other"
+            if (record := parameter.get_help_record(ctx)) is not None:
+                records[title].append(record)
+        for title, rows in records.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)

@@ -1,0 +1,197 @@
+"""The declaration of an option beside the dataclass field that holds it.
+
+From it come the Python keyword, the option of the command line, the check of its value, and its row in docs/options.md.
+Importing this module is cheap: ``mindfl --help`` needs it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from inspect import get_annotations
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from mindfl.errors import OptionError
+from mindfl.spelling import nearest
+
+#: name in an annotation -> kind of the option
+_KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path}
+#: kind -> the types that a value may have, and what a value must be in words
+_TYPES: dict[type, tuple[tuple[type, ...], str]] = {
+    Path: ((str, os.PathLike), "a path"),
+    str: ((str,), "a text"),
+    bool: ((bool,), "True or False"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+}
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option.
+
+    Args:
+        name: the Python keyword; filled in from the field, as are ``kind``, ``optional`` and ``choices``.
+        kind: int, float, str, bool, Path, or object for a value that is an object in Python and a text elsewhere.
+        optional: None is a value too.
+        default: value where none is given; MISSING where one is required.
+        choices: the texts that are values; empty: any.
+        least, above, most, below: the range; ``above`` and ``below`` do not include their limit.
+        unit: of a number, such as ``ms``.
+        help: what the option does, in sentences that stand alone.
+        shown: the default in words, where the value does not say it.
+        spellings: names on the command line, the tutorial's first; empty: ``--name``.
+        takes_value: a bool that is written ``--name true`` instead of ``--name``.
+        group: heading in the help and in docs/options.md.
+    """
+
+    name: str = ""
+    kind: type = object
+    optional: bool = False
+    default: Any = MISSING
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+    unit: str = ""
+    help: str = ""
+    shown: str = ""
+    spellings: tuple[str, ...] = ()
+    takes_value: bool = False
+    group: str = ""
+
+    @property
+    def limits(self) -> str:
+        """The range in words; empty where there is none."""
+        given = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
+        return " and ".join(f"{word} {limit}" for word, limit in given.items() if limit is not None)
+
+    @property
+    def requirement(self) -> str:
+        """What a value must be, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        words, limits = _TYPES[self.kind][1], self.limits
+        if not limits:
+            return words
+        if self.kind is float and self.most is None and self.below is None:
+            words = "a finite number"
+        return f"{words} of {limits}" if limits.startswith("at") else f"{words} {limits}"
+
+    def check(self, value: Any) -> Any:
+        """Return ``value`` as it is kept: numbers of NumPy as Python's, paths with the home folder for ``~``.
+
+        Raises :class:`OptionError`.
+        """
+        value = _python_number(value)
+        if (value is None and self.optional) or self.kind is object:
+            return value
+        if not self._fits(value):
+            near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
+            hint = f"did you mean {near}?" if near else ""
+            raise OptionError(f"{self.name} must be {self.requirement}, got {shown(value)}", hint=hint)
+        if self.kind is float and not is_float32(value):
+            raise OptionError(f"{self.name} {shown(value)} is beyond 32-bit floating point numbers")
+        if self.kind is Path:
+            from mindfl.data.folder import local_path
+
+            return local_path(value)
+        return value
+
+    def _fits(self, value: Any) -> bool:
+        is_of_kind = isinstance(value, _TYPES[self.kind][0]) and (self.kind is bool or not isinstance(value, bool))
+        if not is_of_kind:
+            return False
+        if self.choices:
+            return value in self.choices
+        if self.kind not in (int, float):
+            return True
+        return (
+            (isinstance(value, int) or math.isfinite(value))
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+
+def option(default: Any = MISSING, *, help: str = "", **declared: Any) -> Any:
+    """Declare a dataclass field as an option; the keywords are those of :class:`Option`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Settings:
+        ...     epochs: int = option(5, least=1, help="Local epochs per iteration.")
+        >>> options_of(Settings)["epochs"].requirement
+        'a whole number of at least 1'
+    """
+    return field(default=default, metadata={"option": Option(default=default, help=help, **declared)})
+
+
+@cache
+def options_of(declarations: type) -> Mapping[str, Option]:
+    """Return the options that the fields of a dataclass declare, by name."""
+    found = {}
+    for item in fields(declarations):
+        if "option" in item.metadata:
+            kind, optional, choices = _kind(declarations, item.name, str(item.type))
+            declared: Option = item.metadata["option"]
+            found[item.name] = replace(
+                declared, name=item.name, kind=kind, optional=optional, choices=declared.choices or choices
+            )
+    return found
+
+
+def check_options(settings: Any) -> None:
+    """Check each declared field of the frozen dataclass ``settings``, and keep what :meth:`Option.check` returns.
+
+    Raises :class:`OptionError` naming the first option without usable value.
+    """
+    for name, declared in options_of(settings.__class__).items():
+        value = getattr(settings, name)
+        if (checked := declared.check(value)) is not value:
+            object.__setattr__(settings, name, checked)
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as an error message quotes it: short, and text in quotes."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def is_float32(value: float) -> bool:
+    """Say whether a 32-bit floating point number, which devices and messages hold it in, can be near ``value``."""
+    try:
+        kept = struct.unpack("<f", struct.pack("<f", value))[0]
+    except (OverflowError, struct.error):
+        return False
+    return value == 0 or abs(kept) >= 2.0**-126
+
+
+def _kind(declarations: type, name: str, annotation: str) -> tuple[type, bool, tuple[str, ...]]:
+    """Return the kind, whether None is a value, and the choices that an annotation says."""
+    home = next(base for base in declarations.__mro__ if name in get_annotations(base))
+    names = vars(sys.modules[home.__module__])
+    first, *others = annotation.split(" | ")
+    if any(each != "None" for each in others):
+        return object, "None" in others, ()
+    choices = get_args(names[first]) if get_origin(names.get(first)) is Literal else ()
+    return str if choices else _KINDS.get(first, object), "None" in others, choices
+
+
+def _python_number(value: Any) -> Any:
+    """Return a number of NumPy as Python's; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value

@@ -1,0 +1,248 @@
+"""The options of a federated job: keywords of :class:`mindfl.FederatedJob`, and of ``mindfl simulate``.
+
+Names are the tutorial's first, then those of MindSpore Federated 0.1.0 where they differ. Importing this module is
+cheap; what checks options against each other is :class:`mindfl.sim.config.JobConfig`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mindfl.options.declaration import option
+from mindfl.options.modes import ModeOptions
+
+EngineName = Literal["lite", "mindspore"]
+DeviceTarget = Literal["CPU", "GPU", "Ascend"]
+LossName = Literal["sparse", "onehot"]
+InitName = Literal["lecun", "he", "truncated_normal"]
+OptimizerName = Literal["momentum", "sgd", "adam"]
+ExecutorName = Literal["local", "ray"]
+TransportName = Literal["in_process", "http"]
+DataForm = Literal["compact", "bin"]
+StackName = Literal["embedded", "federated"]
+ClientsName = Literal["embedded", "java"]
+EvaluateName = Literal["all", "drawn"]
+SslProtocol = Literal["TLSv1.2", "TLSv1.3"]
+CpuBindMode = Literal["NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"]
+ServerMode = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING"]
+DeployEnv = Literal["x86", "android"]
+
+LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
+
+#: the groups in the order of the help
+GROUPS = ("Job", "Data", "Model", "Server", "Privacy and compression", "Embedded clients", "Java clients", "Output")
+_job, _data, _model, _server, _privacy, _embedded, _java, _ = (partial(option, group=title) for title in GROUPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(ModeOptions):
+    """Declarations of a job's options."""
+
+    work_dir: Path = _job(Path("mindfl_work"), help="Folder for everything that is written.")
+    resume: bool = _job(
+        False,
+        help="Continue the run in --work_dir with its settings; the result is bitwise that of an uninterrupted run.",
+    )
+    overwrite: bool = _job(
+        False, help="Replace the run in --work_dir. Without it a folder that holds a result is refused."
+    )
+    save_every: int | None = _job(
+        None, least=1, shown="no", help="Save <name>_iteration{k}.ms after every so many iterations."
+    )
+    save_best: bool = _job(False, help="Save the model with the highest AVG as <name>_best.ms.")
+    client_num: int = _job(
+        50, least=1, help="Number of clients, the data set's first ones; the same for training and inference."
+    )
+    clients_per_iteration: int | None = _job(
+        None, least=1, shown="all", help="Number of clients drawn for each iteration."
+    )
+    evaluate: EvaluateName = _job("all", help="Whose test data measure the model: all clients', or the drawn ones'.")
+    evaluate_every: int | None = _job(
+        None,
+        least=1,
+        shown="every iteration; or all clients so seldom that it costs no more than training",
+        help="Evaluate after every so many iterations, and after the last.",
+    )
+    iterations: int = _job(20, least=1, help="Number of federated iterations (the tutorial: 100).")
+    epochs: int = _job(5, least=1, help="Local epochs per iteration (the tutorial: 20).")
+    batch_size: int | None = _job(
+        None, least=1, shown="that of the model file, else 32", help="Samples per training step."
+    )
+    learning_rate: float | None = _job(None, above=0, shown="0.01; adam: 0.001", help="Local learning rate.")
+    seed: int = _job(0, least=0, help="Seed of initial weights, synthetic data, noise and the choice of clients.")
+
+    train_dataset: Path | None = _data(
+        None,
+        spellings=("--train_dataset", "--train_data_dir"),
+        shown="synthetic handwriting",
+        help="Data set made by `mindfl data`, or the tutorial's folders.",
+    )
+    test_dataset: Path | None = _data(
+        None,
+        spellings=("--test_dataset", "--eval_data_dir"),
+        shown="the test parts of --train_dataset",
+        help="Data set to evaluate with: the user of the same name, else the one at the same position.",
+    )
+    infer_dataset: Path | None = _data(
+        None, spellings=("--infer_data_dir",), shown="--test_dataset", help="Data set for inference."
+    )
+    data_format: DataForm = _data("compact", help="Form of a synthetic data set.")
+    path_regex: str | None = _data(
+        None, shown=",", help="Java clients: regular expression that separates the paths of a client's files."
+    )
+    vocal_file: str | None = _data(
+        None, spellings=("--vocal_file", "--vocab_path"), help="Vocabulary for text models; no effect on images."
+    )
+    ids_file: str | None = _data(
+        None, spellings=("--ids_file", "--ids_path"), help="Word numbers for text models; no effect on images."
+    )
+
+    train_model_path: Path | None = _model(
+        None,
+        spellings=("--train_model_path", "--train_model_dir"),
+        shown="ms in the work folder",
+        help="Folder of the model files; models found there are used.",
+    )
+    train_ms_name: str = _model(
+        "lenet_train",
+        help="Common part of the model files' names: <name>.ms to start from, <name>{i}.ms of client i, "
+        "<name>_trained.ms the result.",
+    )
+    origin_train_model_path: Path | None = _model(
+        None, shown="<name>.ms in --train_model_path", help="The .ms file to start from."
+    )
+    infer_model_path: Path | None = _model(
+        None,
+        spellings=("--infer_model_path", "--infer_model_dir"),
+        shown="--train_model_path",
+        help="Folder of second model files, which get the final model and are used for inference.",
+    )
+    infer_ms_name: str | None = _model(
+        None, shown="--train_ms_name", help="Common part of the second model files' names."
+    )
+    origin_infer_model_path: Path | None = _model(
+        None, shown="the model to start from", help="The .ms file that second model files begin as."
+    )
+    train_weight_name: str | None = _model(
+        None, shown="all", help="Names of the weights to exchange with the server, separated by --name_regex."
+    )
+    infer_weight_name: str | None = _model(
+        None, shown="all", help="Names of the weights that second model files get, separated by --name_regex."
+    )
+    name_regex: str = _model(",", help="Regular expression that separates names of weights.")
+    input_shape: str | None = _model(
+        None, help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32."
+    )
+    model: str | None = _model(None, shown="lenet", help="Network to export.")
+    init: InitName | None = _model(
+        None, shown="lecun", help="Distribution of the initial weights; truncated_normal is the reference's."
+    )
+    optimizer: OptimizerName | None = _model(
+        None, shown="that of the model file, else momentum", help="Local optimizer, fixed in the model file."
+    )
+    loss: LossName | None = _model(
+        None,
+        shown="that of the model file, else sparse",
+        help="Labels that the loss takes: sparse are class numbers, onehot one float per class.",
+    )
+    momentum: float | None = _model(
+        None, least=0, below=1, shown="that of the model file, else 0.9", help="Momentum coefficient."
+    )
+    init_from: Path | None = _model(
+        None,
+        shown="--init",
+        help="File with the initial weights: .ckpt, .npz, .safetensors or .mindir of MindSpore, or .ms.",
+    )
+    converter: Path | None = _model(
+        None, shown="see `mindfl convert`", help="A converter_lite, its folder, or MindSpore Lite's tarball."
+    )
+    per_client_models: bool | None = _model(
+        None,
+        spellings=("--per_client_models/--shared_model",),
+        shown="up to 100 clients",
+        help="Write a model file for each client.",
+    )
+
+    stack: StackName = _server(
+        "embedded", help="Server of the job; federated starts MindSpore Federated 0.1.0's own and stops it at the end."
+    )
+    domain_name: str | None = _server(
+        None, help="URL of a running server to join: http://HOST:PORT or https://HOST:PORT."
+    )
+    use_elb: bool = _server(
+        False,
+        spellings=("--if_use_elb", "--use_elb"),
+        takes_value=True,
+        help="The server in --domain_name has --server_num consecutive ports.",
+    )
+    server_num: int = _server(1, least=1, help="Number of these ports, or of the servers to start.")
+    cert_path: Path | None = _server(
+        None, shown="the system's", help="With https: certificate of the authority to trust."
+    )
+    ssl_protocol: SslProtocol | None = _server(None, shown="either; Java: TLSv1.2", help="With https: version of TLS.")
+    client_cert: Path | None = _server(
+        None, help="With https: certificate of the clients, for a server that demands one."
+    )
+    client_key: Path | None = _server(None, shown="in the same file", help="Private key for --client_cert.")
+    crl_path: Path | None = _server(None, help="With https: revocation list of the authority.")
+    enable_ssl: bool = _server(False, help="--stack federated: TLS, with certificates made for the job.")
+    redis_address: str | None = _server(
+        None, shown="one is started", help="--stack federated: HOST:PORT of a running Redis."
+    )
+    python: Path | None = _server(
+        None, shown="see `mindfl server install`", help="--stack federated: Python interpreter of the server."
+    )
+    transport: TransportName = _server(
+        "in_process", help="How clients reach the embedded server; the result is the same."
+    )
+    server_mode: ServerMode = _server(
+        "FEDERATED_LEARNING", help="Mode of the server; HYBRID_TRAINING: Java clients only."
+    )
+
+    dp_budget: float | None = _privacy(
+        None,
+        above=0,
+        shown="no limit",
+        help="Epsilon that the job never exceeds: it ends before the iteration that would.",
+    )
+
+    workers: int | None = _embedded(
+        None, least=1, shown="one per processor", help="Number of threads; the result does not depend on it."
+    )
+    engine: EngineName = _embedded("lite", help="lite executes the .ms file; mindspore trains with MindSpore itself.")
+    device_target: DeviceTarget = _embedded(
+        "CPU", help="--engine mindspore: MindSpore's device. Everything else trains on the CPU."
+    )
+    executor: ExecutorName = _embedded(
+        "local", help="ray spreads the clients over a Ray cluster, with the same result."
+    )
+    ray_address: str | None = _embedded(
+        None, shown="found, or started", help="--executor ray: address of a running cluster."
+    )
+
+    clients: ClientsName | None = _java(
+        None, shown="java with --jarPath, else embedded", help="java starts MindSpore Federated's own clients."
+    )
+    jar_path: Path | None = _java(None, spellings=("--jarPath", "--fl_jar_path"), help="The federated learning jar.")
+    case_jar_path: Path | None = _java(
+        None, spellings=("--case_jarPath", "--case_jar_path"), help="The jar of the model script."
+    )
+    lite_jar_path: Path | None = _java(
+        None, help="MindSpore Lite's jar: start clients as MindSpore Federated 0.1.0 does, not as the tutorial does."
+    )
+    fl_name: str = _java(
+        LENET_CLIENT,
+        spellings=("--flName", "--fl_name"),
+        help="Class of the model script; embedded clients: the name in messages and logs.",
+    )
+    heap: str | None = _java(None, shown="256m", help="Largest heap of one client.")
+    java: str | None = _java(None, shown="java", help="The Java program, by name or path.")
+    parallel: int | None = _java(None, least=1, shown="all", help="Number of clients that run at a time.")
+    thread_num: int | None = _java(None, least=1, shown="1", help="Threads of one client.")
+    cpu_bind_mode: CpuBindMode | None = _java(
+        None, shown="NOT_BINDING_CORE", help="Processors that a client's threads are bound to."
+    )
+    deploy_env: DeployEnv = _java("x86", help="Where clients run; android is refused: clients are simulated here.")

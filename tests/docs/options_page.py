@@ -1,0 +1,83 @@
+"""docs/options.md and mindfl/options/keywords.py, written from the declarations: ``make options`` renews both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindfl.cli.declared import default_text, limits_text
+from mindfl.cli.simulate import SimulateOptions
+from mindfl.options import Option, modes, options_of
+from mindfl.options.job import GROUPS, JobOptions
+
+REPOSITORY = Path(__file__).parents[2]
+PAGE = REPOSITORY / "docs" / "options.md"
+KEYWORDS = REPOSITORY / "mindfl" / "options" / "keywords.py"
+
+_HEAD = """# Options of a job
+
+Each is an option of `mindfl simulate` and a keyword of `FederatedJob` with the name in the second column; those without
+one belong to the command alone. Underscores and dashes are the same on the command line, and the value `null` counts as
+not given. An option that contradicts a model file of your own is refused; one that has no effect with the chosen parts
+is named in a warning. `mindfl simulate --help` shows the same texts.
+
+This page is generated from the declarations in `mindfl/options` (`make options`).
+"""
+_KINDS = {int: "whole number", float: "number", str: "text", bool: "yes or no", Path: "path"}
+
+
+def page() -> str:
+    """Return docs/options.md."""
+    options = options_of(SimulateOptions)
+    parts = [_HEAD]
+    for group in GROUPS:
+        rows = "".join(_row(each) for each in options.values() if each.group == group)
+        parts.append(f"## {group}\n\n| option | keyword | values | default | meaning |\n|---|---|---|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
+def _row(declared: Option) -> str:
+    keyword = f"`{declared.name}`" if declared.name in options_of(JobOptions) else ""
+    names = ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
+    values = ", ".join(f"`{choice}`" for choice in declared.choices) or _KINDS.get(declared.kind, "")
+    text = default_text(declared)
+    literal = declared.default is not None and not declared.shown and text
+    default = "no" if declared.default is False else f"`{text}`" if literal else text
+    cells = (names, keyword, ", ".join(filter(None, (values, limits_text(declared)))), default, declared.help)
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells).replace("<", "\\<") + "|\n"
+
+
+def keywords() -> str:
+    """Return mindfl/options/keywords.py."""
+    types = {item.name: str(item.type) for item in dataclasses.fields(JobOptions)}
+    names = sorted(
+        {word for text in types.values() for word in text.split(" | ") if word[0].isupper()} - {"None", "Path"}
+    )
+    homes: dict[str, list[str]] = {}
+    for name in names:
+        homes.setdefault(_home(name), []).append(name)
+    return "".join(_keyword_lines(homes, types))
+
+
+def _home(name: str) -> str:
+    return "mindfl.options.modes" if hasattr(modes, name) else "mindfl.options.job"
+
+
+def _keyword_lines(homes: dict[str, list[str]], types: dict[str, str]) -> Iterator[str]:
+    yield '"""A job\'s keywords for editors and type checkers, written from the declarations by `make options`."""\n'
+    yield "\nfrom __future__ import annotations\n\nfrom typing import TypedDict\n\n"
+    yield "from mindfl.files import PathLike\n"
+    for home, names in sorted(homes.items()):
+        line = f"from {home} import {', '.join(names)}\n"
+        lines = "".join(f"    {name},\n" for name in names)
+        yield line if len(line) <= 121 else f"from {home} import (\n{lines})\n"
+    yield "\n\nclass JobKeywords(TypedDict, total=False):\n"
+    yield '    """The keywords of :class:`mindfl.FederatedJob`; docs/options.md says what each means."""\n\n'
+    for name, text in types.items():
+        yield f"    {name}: {text.replace('Path', 'PathLike')}\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    KEYWORDS.write_text(keywords())
