@@ -52,8 +52,10 @@ def data_command() -> None:
 def leaf(input: str, output: str, format: str, batch_size: int, seed: int, as_json: bool) -> None:
     """Convert LEAF's FEMNIST JSON: a folder with train/ and test/, or all_data/ (split 9:1 per writer)."""
     from mindfl.data import convert_leaf
+    from mindfl.data.leaf import is_split
 
-    _tell(convert_leaf(input, output, format=format, seed=seed, batch_size=batch_size), as_json)
+    report = convert_leaf(input, output, format=format, seed=seed, batch_size=batch_size)
+    _tell(report, as_json, is_split=is_split(input))
 
 
 @data_command.command()
@@ -120,11 +122,12 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
 #: options of a form of data sets that another form leaves without effect
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"),
+    Rule(("seed",), lambda options: options["is_split"], "train/ and test/", "LEAF has split the samples already"),
 )
 
 
-def _tell(report: Report, as_json: bool) -> None:
-    name_unused(_RULES, click.get_current_context().params)
+def _tell(report: Report, as_json: bool, *, is_split: bool = False) -> None:
+    name_unused(_RULES, {**click.get_current_context().params, "is_split": is_split})
     if as_json:
         echo_json(asdict(report))
     else:

@@ -91,6 +91,10 @@ class BinDataset(Dataset):
         train, test = (_open_part(folder, name, part, manifest) for part in PARTS)
         return UserData(name, train, test)
 
+    def _open_test(self, name: str) -> Split:
+        folder = self.root / name
+        return _open_part(folder, name, "test", _read_manifest(folder, name))
+
 
 def _read_manifest(folder: Path, user: str) -> dict[str, Any]:
     path = folder / MANIFEST

@@ -98,10 +98,14 @@ class CompactDataset(Dataset):
         return self._source
 
     def _open(self, name: str) -> UserData:
-        first, train, test = self._places[name]
+        first, train, _ = self._places[name]
         if not train:
             raise DataError(f"user {name} has no train samples in {self.root / INDEX}")
-        return UserData(name, self._split(name, first, train), self._split(name, first + train, test))
+        return UserData(name, self._split(name, first, train), self._open_test(name))
+
+    def _open_test(self, name: str) -> Split:
+        first, train, test = self._places[name]
+        return self._split(name, first + train, test)
 
     def _split(self, name: str, first: int, count: int) -> Split:
         labels = check_labels(self._read_labels(name, first, count), name, self.root / LABELS)

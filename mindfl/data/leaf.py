@@ -48,10 +48,11 @@ def convert_leaf(
 ) -> Report:
     """Convert the LEAF shards (``.json``, ``.json.gz``) in ``input`` to a data set in the new folder ``output``.
 
-    ``input`` holds ``train/`` and ``test/``; or ``all_data/``, or shards themselves, which are split 9:1 for each
-    writer by ``seed`` and the writer's name alone. Images are made 8-bit, resized bilinearly to 32 x 32 as the tutorial
-    does. A broken user is left out and named in the report's ``problems``; all others are converted. Raises
-    :class:`DataError` where no user is usable, and what :func:`~mindfl.data.writer.write_dataset` raises.
+    ``input`` holds ``train/`` and ``test/``, or ``train/`` alone, for users without test data; or ``all_data/``, or
+    shards themselves, which are split 9:1 for each writer by ``seed`` and the writer's name alone. Images are made
+    8-bit, resized bilinearly to 32 x 32 as the tutorial does. A broken user is left out and named in the report's
+    ``problems``; all others are converted. Raises :class:`DataError` where no user is usable, and what
+    :func:`~mindfl.data.writer.write_dataset` raises.
     """
     shards = _find_shards(local_path(input))
     total = sum(path.stat().st_size for paths in shards.values() for path in paths if path.is_file())
@@ -68,15 +69,18 @@ def convert_leaf(
     return writing.report
 
 
+def is_split(input: PathLike) -> bool:
+    """Return whether the LEAF shards in ``input`` are divided into train and test parts already."""
+    return bool(_shards_in(local_path(input) / "train"))
+
+
 def _find_shards(folder: Path) -> dict[str, list[Path]]:
     """Return part ("train" and "test", or "all") -> its shards in natural order."""
-    parts = {part: _shards_in(folder / part) for part in PARTS}
-    if all(parts.values()):
+    parts = {part: shards for part in PARTS if (shards := _shards_in(folder / part))}
+    if "train" in parts:
         return parts
-    for part in PARTS:
-        if parts[part]:
-            missing = "test" if part == "train" else "train"
-            raise DataError(f"{folder} has LEAF shards in {part}/ but none in {missing}/")
+    if parts:
+        raise DataError(f"{folder} has LEAF shards in test/ but none in train/")
     shards = _shards_in(folder / "all_data") or _shards_in(folder)
     if not shards:
         raise DataError(

@@ -124,13 +124,24 @@ class Dataset(ABC):
 
     def user(self, user: str | int) -> UserData:
         """Open one user by name or position. Raises :class:`DataError` naming user, file and cause."""
+        return self._open(self.name_of(user))
+
+    def test_part(self, user: str | int) -> Split:
+        """Open one user's test part alone: a user who is only tested on needs no train part.
+
+        Raises :class:`DataError` naming user, file and cause.
+        """
+        return self._open_test(self.name_of(user))
+
+    def name_of(self, user: str | int) -> str:
+        """Return the name of a user given by name or position. Raises :class:`DataError` where there is none."""
         if isinstance(user, str):
             if user not in self._positions:
                 raise DataError(f"{self.root} has no user {user!r}", hint=f"it has {counted(len(self), 'user')}")
-            return self._open(user)
+            return user
         if not 0 <= user < len(self):
             raise DataError(f"{self.root} has {counted(len(self), 'user')}, so none at position {user}")
-        return self._open(self.users[user])
+        return self.users[user]
 
     def __len__(self) -> int:
         return len(self.users)
@@ -144,6 +155,9 @@ class Dataset(ABC):
 
     @abstractmethod
     def _open(self, name: str) -> UserData: ...
+
+    def _open_test(self, name: str) -> Split:
+        return self._open(name).test
 
 
 def check_labels(labels: NDArray[np.integer[Any]], user: str, where: object) -> NDArray[np.int32]:

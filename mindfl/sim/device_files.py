@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data import Split, UserData, open_dataset
+from mindfl.data import Dataset, Split, UserData, open_dataset
 from mindfl.data.bins import BinDataset
 from mindfl.data.folder import local_path
 from mindfl.data.pixels import FloatFile
@@ -83,14 +83,15 @@ def _open_part(source: str | None, part: str, separator: str, user: str | None) 
     if not path.is_dir():
         return _open_pair(source, separator, may_be_empty=part == "test")
     if any(path.glob(f"*_bn_*_{part}_*.bin")):
-        data = BinDataset(path.resolve().parent).user(path.resolve().name)
+        dataset: Dataset = BinDataset(path.resolve().parent)
+        name = path.resolve().name
     else:
         dataset = open_dataset(path)
         if user is None:
             raise DataError(f"{path} holds {counted(len(dataset), 'user')}", hint="choose one with --user")
         known = user in dataset.users or not user.isdecimal()
-        data = dataset.user(user if known else int(user))
-    return data.name, data.train if part == "train" else data.test
+        name = dataset.name_of(user if known else int(user))
+    return name, dataset.user(name).train if part == "train" else dataset.test_part(name)
 
 
 def _open_pair(source: str, separator: str, *, may_be_empty: bool) -> tuple[str, Split]:

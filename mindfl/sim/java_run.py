@@ -46,19 +46,14 @@ def check_java(config: JobConfig) -> None:
 
 def java_files(config: JobConfig, dataset: Dataset, users: Sequence[str]) -> list[JavaClientFiles]:
     """Return each user's files. Raises :class:`DataError` for data that are no bins."""
-    train, tests = (dataset.train, dataset.test) if isinstance(dataset, PairedDataset) else (dataset, None)
     models = [config.client_model(index).absolute() for index in range(len(users))]
     seconds = [config.client_infer_model(index) for index in range(len(users))]
     infer = [path.absolute() for path in seconds if path is not None] or None
-    files = client_files(_absolute(train), users, models, infer)
-    if tests is None:
-        return files
-    partners = [tests.user(dataset.partner(user)).name for user in users] if isinstance(dataset, PairedDataset) else []
-    others = client_files(_absolute(tests), partners, models)
-    return [
-        replace(own, eval_data=other.eval_data, infer_data=other.infer_data)
-        for own, other in zip(files, others, strict=True)
-    ]
+    if not isinstance(dataset, PairedDataset):
+        return client_files(_absolute(dataset), users, models, infer)
+    tests = _absolute(dataset.test)
+    partners = [tests.name_of(dataset.partner(user)) for user in users]
+    return client_files(_absolute(dataset.train), users, models, infer, test_dataset=tests, test_users=partners)
 
 
 def _absolute(dataset: Dataset) -> Dataset:

@@ -9,7 +9,7 @@ class PairedDataset(Dataset):
     """The users of ``train``, each with a test part of ``test``: that of the user of the same name; where no name is in
     both, of the user at the same position; where ``test`` has one user only, of that one.
 
-    Opening a user without such a part raises :class:`DataError`.
+    Opening a user without such a part raises :class:`DataError`. The users of ``test`` need no train part.
     """
 
     def __init__(self, train: Dataset, test: Dataset) -> None:
@@ -32,4 +32,4 @@ class PairedDataset(Dataset):
 
     def _open(self, name: str) -> UserData:
         user = self.train.user(name)
-        return UserData(name, user.train, self.test.user(self.partner(name)).test)
+        return UserData(name, user.train, self.test.test_part(self.partner(name)))

@@ -66,6 +66,16 @@ def test_a_batch_size_of_the_compact_form_is_named(run: Run) -> None:
         assert run("convert", *options)[2].count(warning) == (form == "compact")
 
 
+@pytest.mark.parametrize(("place", "named"), [("in", 0), ("in/all_data", 0), ("in/train", 1)])
+def test_a_seed_for_what_leaf_has_split_is_named(place: str, named: int, run: Run, tmp_path: Path) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    leaf_shard(tmp_path / place, {"f1": 20})
+    code, out, err = run("leaf", "--input", tmp_path / "in", "--output", "out", "--seed", 3)
+    warning = "mindfl: warning: --seed 3 has no effect on train/ and test/: LEAF has split the samples already\n"
+    assert (code, err.count(warning)) == (0, named)
+    assert ("1 user (1 without test samples), 20 train" in out) == bool(named)
+
+
 def test_leaf_writes_the_tutorials_layout(run: Run, tmp_path: Path) -> None:
     leaf_shard(tmp_path / "in", {"f1": 40})
     code, out, _ = run("leaf", "--input", tmp_path / "in", "--output", "out", "--seed", 1, "--json")

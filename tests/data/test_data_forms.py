@@ -259,6 +259,33 @@ def test_the_index_is_readable_text(make_dataset: MakeDataset) -> None:
     assert '"name": "schön 状态"' in (root / "index.json").read_bytes().decode("utf-8")
 
 
+@pytest.mark.parametrize("form", ["bin", "compact"])
+def test_users_who_are_only_tested_on(form: str, make_dataset: MakeDataset) -> None:
+    root = make_dataset(form, {"a": (3, 2), "b": (4, 1)}, batch_size=2)
+    whole = open_dataset(root)
+    expected = [whole.user(name).test.grey() for name in "ab"]
+    if form == "bin":
+        for path in root.glob("*/*_train_*.bin"):
+            path.unlink()
+    else:
+        # What were train samples is now the test part of users that nobody asks for.
+        index = json.loads((root / "index.json").read_text())
+        index["users"] = [
+            {"name": name if part == "test" else f"of {name}", "train": 0, "test": size}
+            for name, sizes in {"a": (3, 2), "b": (4, 1)}.items()
+            for part, size in zip(("train", "test"), sizes, strict=True)
+        ]
+        (root / "index.json").write_text(json.dumps(index))
+    dataset = open_dataset(root)
+    for name, grey in zip("ab", expected, strict=True):
+        assert np.array_equal(dataset.test_part(name).grey(), grey)
+        assert np.array_equal(dataset.test_part(dataset.users.index(name)).grey(), grey)
+        with pytest.raises(DataError, match=f"user {name}"):
+            dataset.user(name)
+    with pytest.raises(DataError, match="has no user 'c'"):
+        dataset.test_part("c")
+
+
 def _without_test_bins(folder: Path) -> None:
     for path in folder.glob("*_test_*.bin"):
         path.unlink()

@@ -62,6 +62,13 @@ def test_pixels_are_resized_as_eight_bit_images(tmp_path: Path) -> None:
     assert report.source == open_dataset(tmp_path / "out").source == "leaf"
 
 
+def test_users_without_a_test_folder_have_no_test_data(tmp_path: Path) -> None:
+    write(tmp_path / "in/train/a.json", shard({"f1": entry(3), "f2": entry(4)}))
+    (tmp_path / "in/test").mkdir()
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert (report.users, report.untested, report.train_samples, report.test_samples) == (2, 2, 7, 0)
+
+
 @pytest.mark.parametrize("place", ["", "all_data/"])
 def test_whole_data_is_split_nine_to_one_by_seed_and_user(place: str, tmp_path: Path) -> None:
     users = {f"f{number}": entry(20, number) for number in range(3)}
@@ -293,7 +300,7 @@ def test_of_several_broken_users_the_first_is_named_and_all_are_counted(tmp_path
         convert(tmp_path / "in", tmp_path / "out")
 
 
-@pytest.mark.parametrize("parts", [[], ["train"], ["test"], ["file"]])
+@pytest.mark.parametrize("parts", [[], ["test"], ["file"]])
 def test_folders_that_are_not_leafs(parts: list[str], tmp_path: Path) -> None:
     for part in parts:
         write(tmp_path / "in" / part / ("s.txt" if part == "file" else "s.json"), shard({"f1": entry(2)}))

@@ -200,6 +200,14 @@ class TestTestDataset:
         assert list(result.history[-1].accuracies) == ["synthetic_0000", "synthetic_0002", "synthetic_0003"]
         assert any("left out" in text and "synthetic_0001" in text for text in recorder.warnings)
 
+    def test_its_users_need_no_train_part(self, make_job, others: Path, tmp_path: Path) -> None:
+        expected = make_job(test_dataset=others).run()
+        convert_dataset(others, tmp_path / "tests", format="bin", progress=False)
+        for path in (tmp_path / "tests").glob("*/*_train_*.bin"):
+            path.unlink()
+        result = make_job(test_dataset=tmp_path / "tests").run()
+        assert (result.hash, result.history[-1].accuracies) == (expected.hash, expected.history[-1].accuracies)
+
     def test_inference_has_its_own(self, make_job, others: Path) -> None:
         make_job().run()
         user = open_dataset(others).user("synthetic_0000")

@@ -15,8 +15,11 @@ from java_programs import FakeJars
 
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.sim.config import JobConfig
 from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models, launch_command
 from mindfl.sim.java.settings import literal_separator
+from mindfl.sim.java_run import java_files
+from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.processes import ProcessRegistry
 
 LENET = "com.mindspore.flclient.demo.lenet.LenetClient"
@@ -336,6 +339,19 @@ class TestFiles:
         )
         assert client.train_data[0].is_relative_to(bins)
         assert client.eval_data[0].is_relative_to(tmp_path / "tests")
+
+    def test_users_who_are_only_tested_on(self, bins: Path, tmp_path: Path, fake_jars: FakeJars) -> None:
+        make_synthetic(tmp_path / "tests", users=2, seed=4, format="bin", progress=False)
+        for path in (tmp_path / "tests").glob("*/*_train_*.bin"):
+            path.unlink()
+        config = JobConfig(
+            work_dir=tmp_path / "w", stack="federated", jar_path=fake_jars.client, case_jar_path=fake_jars.case
+        )
+        dataset = PairedDataset(open_dataset(bins), open_dataset(tmp_path / "tests"))
+        first, second = java_files(config, dataset, dataset.users[:2])
+        for client in (first, second):
+            assert client.train_data[0].is_relative_to(bins / client.name)
+            assert client.eval_data[0].is_relative_to(tmp_path / "tests" / client.name)
 
     def test_a_data_set_that_java_clients_cannot_read(self, tmp_path: Path) -> None:
         make_synthetic(tmp_path / "compact", users=1, progress=False)

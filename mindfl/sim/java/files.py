@@ -63,12 +63,14 @@ def client_files(
     infer_models: Sequence[Path] | None = None,
     *,
     test_dataset: Dataset | None = None,
+    test_users: Sequence[str] | None = None,
 ) -> list[JavaClientFiles]:
     """Return the files of one client per user, as the tutorial's script finds them in its data set's folders.
 
-    Evaluation and inference use the test bins, of ``test_dataset`` where that is given; users without test data have
-    none. Raises :class:`DataError` where
-    a data set is not made of the tutorial's bins, which is all that its clients read, or a user lacks one.
+    Evaluation and inference use the test bins, of ``test_dataset`` where that is given, there of ``test_users``, one
+    for each of ``users`` (None: those of the same names); users without test data have none. Raises
+    :class:`DataError` where a data set is not made of the tutorial's bins, which is all that its clients read, or a
+    user lacks one.
     """
     tests = test_dataset or dataset
     for each in (dataset, tests):
@@ -82,16 +84,16 @@ def client_files(
             train_model=model,
             infer_model=infer_models[index] if infer_models else None,
             train_data=_bins(dataset.root / user, "train"),
-            eval_data=_test_bins(tests, user),
-            infer_data=_test_bins(tests, user),
+            eval_data=_test_bins(tests, tested),
+            infer_data=_test_bins(tests, tested),
         )
-        for index, (user, model) in enumerate(zip(users, train_models, strict=True))
+        for index, (user, tested, model) in enumerate(zip(users, test_users or users, train_models, strict=True))
     ]
 
 
 def _test_bins(dataset: Dataset, user: str) -> tuple[Path, ...]:
     """Return a user's test bins; none where they are empty, which the client would take for data."""
-    return _bins(dataset.root / user, "test") if dataset.user(user).test.size else ()
+    return _bins(dataset.root / user, "test") if dataset.test_part(user).size else ()
 
 
 def _bins(folder: Path, part: str) -> tuple[Path, ...]:
