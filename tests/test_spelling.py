@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ import mindfl
 from mindfl.client import ClientConfig, HttpSettings, TlsSettings
 from mindfl.errors import OptionError
 from mindfl.export import export_mindir
+from mindfl.export.trained import export_trained
 from mindfl.server import ServerConfig
 from mindfl.server.options import ServerOptions
 from mindfl.sim import JobConfig
@@ -18,6 +20,7 @@ from mindfl.sim.device_job import DeviceSettings
 from mindfl.sim.experiment import run_experiment
 from mindfl.sim.federated import FederatedConfig
 from mindfl.sim.java import JavaSettings
+from mindfl.sim.result import TrainingResult
 from mindfl.sim.study import run_study
 from mindfl.spelling import did_you_mean, nearest
 
@@ -57,6 +60,8 @@ def test_a_hint_lists_the_words_where_none_is_near() -> None:
         (FederatedConfig, "iteration", "iterations"),
         (JavaSettings, "jarPath", "jar_path"),
         (export_mindir, "optimiser", "optimizer"),
+        (export_trained, "device_modl", "device_model"),
+        (partial(TrainingResult.save_checkpoint, None), "fromat", "format"),
         (mindfl.convert_model, "convertor", "converter"),
         (mindfl.make_synthetic, "user", "users"),
         (mindfl.convert_leaf, "Format", "format"),

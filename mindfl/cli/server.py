@@ -7,13 +7,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from mindfl.cli.options import echo_json, json_option, option
-from mindfl.errors import InterruptedRunError, OptionError, StorageError
+from mindfl.errors import InterruptedRunError, OptionError
+from mindfl.files import read_file
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -202,9 +202,7 @@ def _password(path: str | None) -> str | None:
     if path is None:
         return os.environ.get(PASSWORD_VARIABLE)
     try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise StorageError.from_os_error(error, "read", path) from None
+        return read_file(path).decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise OptionError(f"{path} holds no password: it is not UTF-8 text") from None
 

@@ -22,6 +22,7 @@ from mindfl.compat.refusals import (
     as_runtime_error,
     check_number,
     check_text,
+    checked_keywords,
     refused,
     refusing,
     refusing_settings,
@@ -51,6 +52,7 @@ class SSLConfig:
     Paths, ``cipher_list`` and days are for the reference's vertical jobs; a server takes those of its YAML file.
     """
 
+    @checked_keywords
     def __init__(
         self,
         server_password: str,
@@ -111,6 +113,7 @@ class FeatureMap:
     def __init__(self) -> None:
         self._items: dict[str, FeatureItem] = {}
 
+    @checked_keywords
     def add_feature(self, feature_name: str, tensor: NDArray[np.float32], require_aggr: bool = True) -> FeatureItem:
         """Add a weight, or replace the one of this name."""
         item = FeatureItem(feature_name, tensor, require_aggr)
@@ -162,6 +165,7 @@ class FLServerJob:
     from which a new job begins. Raises ``RuntimeError`` for arguments and settings that cannot be used.
     """
 
+    @checked_keywords
     def __init__(
         self,
         yaml_config: str,
@@ -186,6 +190,7 @@ class FLServerJob:
         self._tcp_server_ip = tcp_server_ip
         self._checkpoint_dir = checkpoint_dir
 
+    @checked_keywords
     def run(
         self,
         feature_map: Mapping[str, NDArray[np.float32]] | FeatureMap | str | None = None,
@@ -231,6 +236,7 @@ class FLServerJob:
 class FlSchedulerJob:
     """The scheduler of the job that ``yaml_config`` describes: it answers on ``manage_address``."""
 
+    @checked_keywords
     def __init__(self, yaml_config: str, manage_address: str, ssl_config: SSLConfig | None = None) -> None:
         check_text("yaml_config", yaml_config)
         check_text("manage_address", manage_address)

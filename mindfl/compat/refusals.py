@@ -6,15 +6,20 @@ mindfl raises elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.server.http.sockets import ListenError
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings, NoMappingError, SettingsError
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, Misfit, Rule, is_of_kind
+from mindfl.spelling import did_you_mean
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 _TYPE_NAMES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 _ENCRYPT_TYPES = ("NOT_ENCRYPT", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "DP_ENCRYPT", "SIGNDS")
@@ -46,6 +51,21 @@ def check_number(name: str, value: object) -> None:
     """Raise the error for an argument that is no whole number."""
     if not isinstance(value, int):
         raise refused(f"Parameter '{name}' should be int, but actually {type(value)}")
+
+
+def checked_keywords(method: MethodT) -> MethodT:
+    """Decorate a method: an unknown keyword is refused in Python's words, with a suggestion."""
+    known = list(inspect.signature(method).parameters)[1:]
+
+    @wraps(method)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in known:
+                text = f"{method.__qualname__}() got an unexpected keyword argument {name!r}"
+                raise as_runtime_error(OptionError, TypeError)(text, hint=did_you_mean(name, known))
+        return method(*arguments, **keywords)
+
+    return cast(MethodT, checked)
 
 
 @contextmanager

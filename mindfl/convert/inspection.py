@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from mindfl.convert.mindir import Proto, operators, optimizer_states, parameter_
 from mindfl.convert.rewrite import rewrite
 from mindfl.errors import MindirError, StorageError
 from mindfl.filekind import HEAD, file_kind
-from mindfl.files import PathLike
+from mindfl.files import PathLike, open_file
 from mindfl.lite.inspection import LOSSES, Inspection, NodeInfo, TensorInfo, inspect_ms
 
 _DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
@@ -39,7 +38,7 @@ def inspect_model(path: PathLike) -> Inspection:
         >>> print(inspect_model("lenet_train.ms").summary())  # doctest: +SKIP
     """
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) as file:
             kind = file_kind(file.read(HEAD))
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None

@@ -16,6 +16,7 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph
 from mindfl.server.initial import initial_weights, mindspore_weights
+from mindfl.spelling import checked_arguments
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -38,6 +39,7 @@ class NetworkSizes:
     batch_size: int | None = None
 
 
+@checked_arguments
 def export_trained(
     source: PathLike,
     output: PathLike,

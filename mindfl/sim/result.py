@@ -16,6 +16,7 @@ from mindfl.lite import LiteModel
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
+from mindfl.spelling import checked_arguments
 from mindfl.words import counted
 
 
@@ -76,6 +77,7 @@ class TrainingResult:
             raise OptionError("the result has no model, which tells the order of its weights")
         return self.model.to_mindspore(self.weights)
 
+    @checked_arguments
     def save_checkpoint(self, path: PathLike, format: str | None = None) -> Path:
         """Write the final weights for MindSpore, in its order; return the path of the file.
 

@@ -328,6 +328,16 @@ def test_options_without_effect_are_named(folder: Path, mindfl, command: list[st
     assert [text in line for text, line in zip(warnings, lines, strict=True)] == [True] * len(warnings)
 
 
+@pytest.mark.parametrize(
+    "command", ["start --model model.npz --config fl.yaml", "scheduler --config fl.yaml", "certs --out tls"]
+)
+def test_a_pipe_holds_no_password(folder: Path, mindfl, command: str) -> None:
+    os.mkfifo(folder / "pipe")
+    outcome = mindfl("server", *command.split(), "--password_file", "pipe")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "cannot read pipe: it is not a regular file" in outcome.error()
+
+
 def test_certificates_and_https(server, folder: Path, mindfl) -> None:
     (folder / "password").write_text("a secret\n")
     outcome = mindfl("server", "certs", "--out", "tls", "--password_file", "password")

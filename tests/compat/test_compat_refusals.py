@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from refusal_cases import cases, outcome
 
-from mindfl.compat.mindspore_federated import FLServerJob
-from mindfl.errors import MindflError
+from mindfl.compat.mindspore_federated import FeatureMap, FlSchedulerJob, FLServerJob, SSLConfig
+from mindfl.errors import MindflError, OptionError
 
 PACKAGE = "mindfl.compat.mindspore_federated"
 GOLDEN = Path(__file__).parents[1] / "golden" / "refusals.json"
@@ -47,6 +49,25 @@ def test_a_refusal_is_an_error_of_mindfl_with_a_hint(tmp_path: Path, monkeypatch
         FLServerJob("fl.yaml", "127.0.0.1:0")
     assert isinstance(caught.value, MindflError)
     assert (caught.value.code, caught.value.hint) == ("E-OPTION", "correct the settings file or the options")
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "right"),
+    [
+        (FLServerJob, "http_server_adress", "http_server_address"),
+        (FlSchedulerJob, "manage_adress", "manage_address"),
+        (SSLConfig, "server_pasword", "server_password"),
+        (FeatureMap().add_feature, "require_agg", "require_aggr"),
+        (partial(FLServerJob.run, None), "call_back", "callback"),
+    ],
+)
+def test_an_unknown_keyword_is_a_type_error_with_a_suggestion(
+    call: Callable[..., object], wrong: str, right: str
+) -> None:
+    with pytest.raises(RuntimeError, match=rf"\(\) got an unexpected keyword argument '{wrong}'$") as caught:
+        call(**{wrong: "x"})
+    assert isinstance(caught.value, TypeError) and isinstance(caught.value, OptionError)
+    assert caught.value.hint == f"did you mean {right}?"
 
 
 @pytest.mark.parametrize("line", ["server_mode: HYBRID_TRAINING", "client_verify: {pki_verify: true}", "nonsense: 1"])

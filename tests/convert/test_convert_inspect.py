@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,12 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path: Path) -> None:
         inspect_model(path)
     with pytest.raises(StorageError, match="cannot read"):
         inspect_model(tmp_path / "nowhere.ms")
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="not a regular file"):
+        inspect_model(tmp_path / "pipe")
 
 
 def test_the_command_prints_it_as_text_and_as_json(converted: Callable[..., Path]) -> None:
