@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from mindfl.lite import LiteModel, Session
     from mindfl.models import LeNet5
     from mindfl.server import Coordinator
-    from mindfl.sim import FederatedLeNetJob, History, IterationRow, TrainingResult, weight_hash
+    from mindfl.sim import FederatedJob, FederatedLeNetJob, History, IterationRow, TrainingResult, weight_hash
 
 #: public name -> module that defines it
 _HOMES = {
     "Coordinator": "mindfl.server",
     "DeviceClient": "mindfl.client",
+    "FederatedJob": "mindfl.sim",
     "FederatedLeNetJob": "mindfl.sim",
     "History": "mindfl.sim",
     "IterationRow": "mindfl.sim",
@@ -57,6 +58,7 @@ _HOMES = {
 __all__ = [
     "Coordinator",
     "DeviceClient",
+    "FederatedJob",
     "FederatedLeNetJob",
     "History",
     "IterationRow",

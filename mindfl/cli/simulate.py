@@ -21,7 +21,7 @@ from mindfl.spelling import nearest
 from mindfl.words import counted
 
 if TYPE_CHECKING:
-    from mindfl.sim import FederatedLeNetJob, TrainingResult
+    from mindfl.sim import FederatedJob, TrainingResult
     from mindfl.sim.federation import Progress as ClientDone
     from mindfl.sim.history import IterationRow
 
@@ -128,13 +128,13 @@ def simulate_command(
 
     Dashes may stand for the underscores of an option; the value null counts as not given. An option that has no effect
     on the parts chosen is named in a warning."""
-    from mindfl.sim import FederatedLeNetJob
+    from mindfl.sim import FederatedJob
 
     _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
-        make = FederatedLeNetJob if config is None else partial(FederatedLeNetJob.from_config, config)
+        make = FederatedJob if config is None else partial(FederatedJob.from_config, config)
         with interruptible(f"what was finished is kept{_way_on(task, given)}"), make(reporter=bar, **given) as job:
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
@@ -163,7 +163,7 @@ def _check_task(task: str) -> None:
         raise OptionError(f"there is no task {task!r}", hint=hint)
 
 
-def _train(job: FederatedLeNetJob, as_json: bool) -> None:
+def _train(job: FederatedJob, as_json: bool) -> None:
     result = job.run()
     if as_json:
         echo_json(_description(job, result))
@@ -174,7 +174,7 @@ def _train(job: FederatedLeNetJob, as_json: bool) -> None:
         click.echo(f"written to {folder}: accuracy.png, history.csv, history.jsonl, summary.txt, client_*/client.log")
 
 
-def _description(job: FederatedLeNetJob, result: TrainingResult) -> dict[str, Any]:
+def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:
     last, measured = result.history[-1], (result.history.evaluated or result.history)[-1]
     return {
         "title": result.title,
@@ -193,15 +193,15 @@ def _description(job: FederatedLeNetJob, result: TrainingResult) -> dict[str, An
     }
 
 
-def _inference(job: FederatedLeNetJob, as_json: bool) -> None:
+def _inference(job: FederatedJob, as_json: bool) -> None:
     _report_labels(job, job.infer(), as_json)
 
 
-def _inference_of_one(job: FederatedLeNetJob, as_json: bool) -> None:
+def _inference_of_one(job: FederatedJob, as_json: bool) -> None:
     _report_labels(job, job.infer(samples=1), as_json)
 
 
-def _report_labels(job: FederatedLeNetJob, predicted: dict[str, Any], as_json: bool) -> None:
+def _report_labels(job: FederatedJob, predicted: dict[str, Any], as_json: bool) -> None:
     if as_json:
         echo_json({name: labels.tolist() for name, labels in predicted.items()})
     else:
@@ -212,7 +212,7 @@ def _report_labels(job: FederatedLeNetJob, predicted: dict[str, Any], as_json: b
         )
 
 
-def _get_model(job: FederatedLeNetJob, as_json: bool) -> None:
+def _get_model(job: FederatedJob, as_json: bool) -> None:
     from mindfl.sim import weight_hash
 
     digest = weight_hash(job.get_model())

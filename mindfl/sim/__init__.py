@@ -2,12 +2,13 @@
 
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, IterationRow
-from mindfl.sim.job import FederatedLeNetJob, Reporter
+from mindfl.sim.job import FederatedJob, FederatedLeNetJob, Reporter
 from mindfl.sim.metrics import Accuracy
 from mindfl.sim.result import TrainingResult, weight_hash
 
 __all__ = [
     "Accuracy",
+    "FederatedJob",
     "FederatedLeNetJob",
     "History",
     "IterationRow",

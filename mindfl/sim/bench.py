@@ -19,7 +19,7 @@ from mindfl.notices import WARNING, announce
 from mindfl.sim.config import default_workers
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
-from mindfl.sim.job import FederatedLeNetJob, Silent
+from mindfl.sim.job import FederatedJob, Silent
 from mindfl.spelling import checked_arguments
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
@@ -101,7 +101,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
     settings: dict[str, Any] = {"client_num": clients, "epochs": _EPOCHS, "batch_size": 32}
     with locked(make_dir(folder)):
         say("preparing the model and the data")
-        job = FederatedLeNetJob(reporter=_Rows(say), work_dir=folder, **settings)
+        job = FederatedJob(reporter=_Rows(say), work_dir=folder, **settings)
         model, data = Path(job.convert()), job.prepare_data().root
         with scratch_folder("mindfl-bench") as temporary:
             models = make_dir(Path(temporary, "ms"))
@@ -134,7 +134,7 @@ class _Rows(Silent):
 
 def _train(settings: dict[str, Any], workers: int, iterations: int, say: Say) -> _Rows:
     rows = _Rows(say)
-    FederatedLeNetJob(reporter=rows, workers=workers, iterations=iterations + 1, **settings).run()
+    FederatedJob(reporter=rows, workers=workers, iterations=iterations + 1, **settings).run()
     return rows
 
 

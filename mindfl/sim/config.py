@@ -57,7 +57,7 @@ class Network:
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class JobConfig(JobOptions):
-    """Settings of a :class:`~mindfl.sim.FederatedLeNetJob`.
+    """Settings of a :class:`~mindfl.sim.FederatedJob`.
 
     The options are declared in :class:`mindfl.options.job.JobOptions`; docs/options.md lists them. Those that have no
     effect with the chosen parts are named by :func:`mindfl.sim.notes.unused_settings`.

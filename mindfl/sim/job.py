@@ -43,12 +43,13 @@ from mindfl.spelling import check_keywords
 from mindfl.words import counted
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from mindfl.options.keywords import JobKeywords
     from mindfl.sim.java import JavaOutcome
     from mindfl.sim.stacks import Server
 
-__all__ = ["ClientFiles", "FederatedLeNetJob", "PythonReporter", "Reporter", "Silent"]
+__all__ = ["ClientFiles", "FederatedJob", "FederatedLeNetJob", "PythonReporter", "Reporter", "Silent"]
 
 SINGLE = "single"
 """Task of Java clients for one record: any text but the three known ones, the tutorial says."""
@@ -68,13 +69,20 @@ class ClientFiles:
     log: Path
 
 
-class FederatedLeNetJob:
-    """A federated job: LeNet on a writer-partitioned data set, simulated devices, embedded server.
+class FederatedJob:
+    """A federated job: a network on a data set partitioned by users, simulated clients, embedded server.
 
-    Keyword arguments are those of :class:`~mindfl.sim.config.JobConfig`, plus ``reporter``: without one, warnings go
-    through ``warnings`` as :class:`~mindfl.errors.MindflWarning`, and stages to the logger ``mindfl``. Every method can
-    be called alone and again: what it needs is made first, what is there already is kept. With ``stack="federated"``
-    the server is MindSpore Federated's own, with ``clients="java"`` the clients are.
+    Every method can be called alone and again: what it needs is made first, what is there already is kept. With
+    ``stack="federated"`` the server is MindSpore Federated's own, with ``clients="java"`` the clients are.
+
+    Args:
+        reporter: told of stages, progress, rows and warnings; without one, warnings go through ``warnings`` as
+            :class:`~mindfl.errors.MindflWarning`, and stages to the logger ``mindfl``.
+        settings: the options of the job, declared in :class:`~mindfl.options.job.JobOptions`; docs/options.md lists
+            them. Editors and type checkers know their names and types.
+
+    Raises:
+        OptionError: a keyword is unknown, a value is out of range, or options contradict each other.
 
     Servers and processes that a method started are ended when it returns; in a ``with`` block, at the end of the block.
     ``server`` is the one in use (a :class:`~mindfl.server.Coordinator` or a
@@ -85,17 +93,16 @@ class FederatedLeNetJob:
     :attr:`model`.
 
     Example:
-        >>> with FederatedLeNetJob(work_dir="run", client_num=10, iterations=3) as job:  # doctest: +SKIP
+        >>> with FederatedJob(work_dir="run", client_num=10, iterations=3) as job:  # doctest: +SKIP
         ...     print(job.run().summary())
     """
 
     model: ClassVar[str | None] = None
 
-    def __init__(self, *, reporter: Reporter | None = None, **settings: Any) -> None:
+    def __init__(self, *, reporter: Reporter | None = None, **settings: Unpack[JobKeywords]) -> None:
         check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
-        if settings.get("resume"):
-            settings = {**_recorded(settings.get("work_dir")), **settings}
-        given = JobConfig(**{"model": type(self).model, **settings})
+        recorded = _recorded(settings.get("work_dir")) if settings.get("resume") else {}
+        given = JobConfig(**{"model": type(self).model, **recorded, **settings})
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
@@ -109,14 +116,14 @@ class FederatedLeNetJob:
             self._report.warning(text)
 
     @classmethod
-    def from_config(cls, path: PathLike, *, reporter: Reporter | None = None, **settings: Any) -> Self:
+    def from_config(cls, path: PathLike, *, reporter: Reporter | None = None, **settings: Unpack[JobKeywords]) -> Self:
         """Return the job that repeats a run: ``path`` is its ``config.json``; ``settings`` replace those there.
 
         The folders that the run wrote to are not taken over. Training raises :class:`OptionError` where the data, or a
         model of the user's own, are not the earlier ones, and warns where the weights come out otherwise.
 
         Example:
-            >>> FederatedLeNetJob.from_config("run/config.json", work_dir="again").run()  # doctest: +SKIP
+            >>> FederatedJob.from_config("run/config.json", work_dir="again").run()  # doctest: +SKIP
         """
         earlier = RunRecord.load(local_path(path))
         job = cls(reporter=reporter, **{**earlier.repeatable(), **settings})
@@ -406,6 +413,14 @@ class FederatedLeNetJob:
         from mindfl.client import HttpTransport
 
         return HttpTransport(config.server_settings())
+
+
+class FederatedLeNetJob(FederatedJob):
+    """The tutorial's job: a :class:`FederatedJob` that trains LeNet unless ``model`` names another network.
+
+    Example:
+        >>> FederatedLeNetJob(work_dir="run", client_num=10, iterations=3).run()  # doctest: +SKIP
+    """
 
 
 def _recorded(work_dir: PathLike | None) -> dict[str, Any]:

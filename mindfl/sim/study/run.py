@@ -24,7 +24,7 @@ from mindfl.sim.experiment import data_words
 from mindfl.sim.federation import Progress
 from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.history import IterationRow
-from mindfl.sim.job import FederatedLeNetJob
+from mindfl.sim.job import FederatedJob
 from mindfl.sim.model_options import settled
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.packages import check_packages
@@ -133,7 +133,7 @@ class _Runner:
                 self._report.mode(mode, number, len(self._modes), kept=result is not None)
                 if result is None:
                     quieter = _Quieter(self._report)
-                    job = FederatedLeNetJob(reporter=quieter, **settings)
+                    job = FederatedJob(reporter=quieter, **settings)
                     quieter.is_prepared = True
                     self._report.stage(f"{mode.name}: measuring what an iteration costs")
                     costs = measured_costs(job.config, model, dataset, users)
