@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from mindfl.privacy import decode_signs, decode_update
+from mindfl.modes import Trained, UploadMode
 from mindfl.privacy.quantiser import Rounding, dequantise, quantise
-from mindfl.protocol import CipherPublicParams, CompressType, ResponseFLJob, Weights
-from mindfl.protocol.encryption import PW_EXACT
+from mindfl.protocol import CompressType, FloatVector, Weights
 
-#: a weight that was moved less may come back as it was: absolute, by encryption, and in units of its last place
-_LEAST_MOVE = {PW_EXACT: 2.0**-7}
-_LEAST_MOVE_ELSE = 1e-4
+#: a weight that was moved less, in units of its last place, may come back as it was
 _LEAST_PLACES = 1024
 
 #: where every iteration of a server elsewhere failed
@@ -43,60 +40,25 @@ def unchanged(before: Digests, after: Digests) -> bool:
     return bool(common) and all(before[name] == after[name] for name in common)
 
 
-def uploads_change(
-    fields: Mapping[str, Any], trained: Weights, received: Weights, asked: ResponseFLJob, samples: int
-) -> bool:
-    """Return whether the average of uploads like this one is sure to be another model than ``received``.
+def uploads_change(mode: UploadMode, fields: Mapping[str, Any], trained: Trained, download: CompressType) -> bool:
+    """Return whether the average of uploads like this one is sure to be another model than the received one.
 
     Args:
-        fields: those of RequestUpdateModel that hold the upload.
-        trained: the weights in it, with noise if it has any, before they were compressed or masked.
-        asked: the answer to startFLJob, which says in which form weights travel.
-        samples: the number of samples that the device registered.
+        mode: the form of the upload.
+        fields: those of RequestUpdateModel that hold it.
+        trained: what was uploaded.
+        download: the form in which the next model comes.
     """
-    content = _content(fields, trained, received, asked, samples)
-    if asked.download_compress_type == CompressType.QUANT:
+    content, received = mode.meant(fields, trained), trained.received
+    if download == CompressType.QUANT:
         content = {name: dequantise(quantise(name, values, Rounding.HALF_AWAY)) for name, values in content.items()}
-    plan = asked.fl_plan_config
-    cipher = plan.cipher if plan and plan.cipher else CipherPublicParams()
-    least = _LEAST_MOVE.get(cipher.encrypt_type or "", _LEAST_MOVE_ELSE)
     return any(
-        bool(
-            (
-                np.abs(values - received[name]) > np.maximum(_LEAST_PLACES * np.spacing(np.abs(received[name])), least)
-            ).any()
-        )
+        bool((np.abs(values - received[name]) > _least_move(received[name], mode)).any())
         for name, values in content.items()
         if name in received
     )
 
 
-def _content(
-    fields: Mapping[str, Any], trained: Weights, received: Weights, asked: ResponseFLJob, samples: int
-) -> Weights:
-    """Return the weights that the server makes of the upload."""
-    size = np.float32(samples)
-    if "index_array" in fields:
-        plan = asked.fl_plan_config
-        params = plan.cipher.ds_params if plan and plan.cipher else None
-        scaled = decode_signs(
-            fields["sign"],
-            fields["index_array"],
-            tuple(fields["feature_map"]),
-            received,
-            data_size=samples,
-            global_lr=params.sign_global_lr if params else 0.0,
-        )
-    elif "name_vec" in fields:
-        scaled = decode_update(
-            fields["compress_feature_map"],
-            fields["name_vec"],
-            received,
-            data_size=samples,
-            rate=fields["upload_sparse_rate"],
-            upload_rate=fields["upload_sparse_rate"],
-            iteration=asked.iteration,
-        )
-    else:
-        return trained
-    return {name: values / size for name, values in scaled.items()}
+def _least_move(values: FloatVector, mode: UploadMode) -> FloatVector:
+    least: FloatVector = np.maximum(_LEAST_PLACES * np.spacing(np.abs(values)), np.float32(mode.least_move))
+    return least

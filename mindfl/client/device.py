@@ -24,6 +24,7 @@ from mindfl.client.requests import start_request, update_request
 from mindfl.client.trainer import Trainer
 from mindfl.client.uploading import Uploading
 from mindfl.errors import ClientError, MindflError, ProtocolError
+from mindfl.modes import UploadMode
 from mindfl.protocol import (
     FLPlan,
     RequestUpdateModel,
@@ -51,7 +52,8 @@ class DeviceClient:
     ``now_ms`` gives milliseconds since the epoch, as the device's clock shows them; ``steady_ms`` those of a clock that
     is never set, by which patience and durations are measured. ``randomness`` is that of noise and of choices that
     must not be guessed, by iteration. ``pair_keys`` derives the keys of secure aggregation for all devices of a process
-    (:data:`mindfl.client.masking.PairKeysOf`); None: this device for itself. ``files`` are backed up when a job or
+    (:data:`mindfl.client.masking.PairKeysOf`); None: this device for itself. ``own_mode`` is an upload mode beyond
+    mindfl's, for a server that asks for it. ``files`` are backed up when a job or
     task begins and take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
 
     Failures of the trainer are raised as :class:`ClientError`, refusals and nonsense from the server as
@@ -70,6 +72,7 @@ class DeviceClient:
         steady_ms: Callable[[], int] = monotonic_ms,
         randomness: Randomness = system_randomness,
         pair_keys: PairKeysOf | None = None,
+        own_mode: UploadMode | None = None,
     ) -> None:
         self.config = config
         self._trainer = trainer
@@ -87,8 +90,14 @@ class DeviceClient:
             randomness=randomness,
             pair_keys=pair_keys,
         )
+        self._own_mode = own_mode
         self._encoder = UploadEncoder(
-            randomness, self._lines.privacy, steady_ms, self._masking.hide, compares=config.compare_models
+            randomness,
+            self._lines.write,
+            steady_ms,
+            self._masking.hide,
+            compares=config.compare_models,
+            own=own_mode,
         )
         self._uploading = Uploading(config, self._talk, self._lines, self._encoder)
         self._iterations = 1
@@ -115,7 +124,7 @@ class DeviceClient:
         return self._trained
 
     @property
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> Mapping[str, Any]:
         """What this client keeps from one iteration to the next, as plain values by name; settable between two."""
         return self._encoder.memory
 
@@ -271,7 +280,7 @@ class DeviceClient:
     def _start(self) -> Flow[FLPlan]:
         self._talk.stage = "startFLJob"
         self._lines.add("iteration_started")
-        request = start_request(self.config, self._trainer, self._talk.iteration, self._now_ms())
+        request = start_request(self.config, self._trainer, self._talk.iteration, self._now_ms(), self._own_mode)
         answer, repeated = yield from self._talk.exchange(request)
         response = self._talk.table(answer, ResponseFLJob)
         self._lines.start_response(response)
@@ -289,12 +298,13 @@ class DeviceClient:
             raise self._talk.error("was accepted but got no plan or no model")
         self._check_plan(plan)
         with self._talk.named():
-            self._encoder.begin(response, plan, model)
+            self._encoder.begin(response, model)
         self._began_with = digests(model) if self.config.compare_models else {}
         self._load(model)
-        self._masking.begin(plan.cipher, model, lambda: self._guarded(self._trainer.weights))
+        self._masking.begin(self._encoder.mode, model, lambda: self._guarded(self._trainer.weights))
         self._taking_part = self._talk.iteration
-        self._lines.start_accepted(response, plan, sum(values.size for values in model.values()))
+        values = sum(each.size for each in model.values())
+        self._lines.start_accepted(response, plan, values, self._encoder.mode)
         return plan
 
     def _may_have_started(self, response: ResponseFLJob) -> bool:

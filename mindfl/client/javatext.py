@@ -33,6 +33,11 @@ def java_float(value: float) -> str:
     return f"{mantissa}E{int(exponent)}"
 
 
+def java_double(value: float) -> str:
+    """Return ``value``, rounded to float32, as ``Double.toString`` does for ordinary numbers."""
+    return repr(float(np.float32(value)))
+
+
 def java_log_time(moment: datetime) -> str:
     """Return ``moment`` as the head of a ``java.util.logging`` record: ``Nov 22, 2026 7:44:19 AM``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import PurePath
 from typing import Any, TypeAlias
@@ -12,8 +12,9 @@ from mindfl.client.config import ClientConfig
 from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
 from mindfl.client.log_lines import EVENTS
-from mindfl.client.privacylog import PrivacyLog
 from mindfl.client.trainer import Trainer
+from mindfl.modes import UploadMode
+from mindfl.modes.base import LogLine
 from mindfl.protocol import (
     FLPlan,
     ReconstructSecret,
@@ -72,7 +73,6 @@ class JobLog:
         self._config = config
         self._trainer = trainer
         self.model_file = PurePath(config.model_file)
-        self.privacy = PrivacyLog(self._say)
 
     def add(self, *events: str, **values: Any) -> None:
         """Write the lines of these events of :data:`EVENTS`, with these values in them."""
@@ -81,6 +81,12 @@ class JobLog:
             for line in chain.from_iterable(EVENTS[event] for event in events):
                 source, text = line.source.format_map(values), line.text.format_map(values)
                 self._log.record(source, text, level=line.level, prefix=line.prefix)
+
+    def write(self, lines: Iterable[LogLine]) -> None:
+        """Write the lines that an upload mode has."""
+        if self._log:
+            for source, text in lines:
+                self._log.record(source, text)
 
     def flush(self) -> None:
         """Write what was collected to the file."""
@@ -126,11 +132,11 @@ class JobLog:
         selected, timestamp = str(response.is_selected).lower(), response.timestamp or "null"
         self.add("start_response", response=response, selected=selected, timestamp=timestamp)
 
-    def start_accepted(self, response: ResponseFLJob, plan: FLPlan, values: int) -> None:
+    def start_accepted(self, response: ResponseFLJob, plan: FLPlan, values: int, mode: UploadMode) -> None:
         """The received model of ``values`` numbers is loaded, and the plan is known."""
         rate = java_float(response.upload_sparse_rate)
         self.add("start_accepted", response=response, plan=plan, values=values, sparse_rate=rate)
-        self.privacy.parameters(plan.cipher)
+        self.write(mode.log_asked())
         self.add("started", response=response)
 
     def epoch(self, number: int, losses: Sequence[float]) -> None:
@@ -140,7 +146,7 @@ class JobLog:
         if not self._log.brief:
             # As often as the model is trained: a template would take twice the time.
             lines = (f"batch:{batch},loss:{java_float(loss)}" for batch, loss in enumerate(losses))
-            self._say("model.LossCallback stepEnd", *lines)
+            self.write(("model.LossCallback stepEnd", line) for line in lines)
         self.add("epoch", number=number, loss=java_float(sum(losses) / max(len(losses), 1)))
 
     def update_response(self, response: ResponseUpdateModel) -> None:
@@ -179,11 +185,6 @@ class JobLog:
         """``stage`` failed, and the job with it."""
         what = "failed" if stage == "startFLJob" else f"{stage} failed"
         self.add("failed", "iteration_result", stage=stage, what=what, iteration=iteration, code=code)
-
-    def _say(self, source: str, *lines: str) -> None:
-        if self._log:
-            for line in lines:
-                self._log.record(source, line)
 
 
 def _data_path(kind: str, path: str) -> str:

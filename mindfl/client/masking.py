@@ -19,12 +19,12 @@ from mindfl.client.conversation import ComeBackLater, Conversation
 from mindfl.client.encoding import Randomness
 from mindfl.client.flow import Flow, Wait
 from mindfl.client.joblog import Answer, JobLog
-from mindfl.client.privacylog import encrypt_type
 from mindfl.errors import ClientError
+from mindfl.modes import UploadMode
+from mindfl.modes.plain import Plain
 from mindfl.privacy.dp import RandomBytes
 from mindfl.protocol import (
     ENDPOINTS,
-    CipherPublicParams,
     GetClientList,
     GetExchangeKeys,
     GetShareSecrets,
@@ -42,14 +42,13 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.protocol.encryption import MASKED_TYPES
 
 if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice
     from mindfl.privacy.secagg import PairKeys
 
-PairKeysOf: TypeAlias = Callable[[str, int], "PairKeys"]
-"""(type of encryption, iteration) -> what derives the keys of pairs for all devices of a process.
+PairKeysOf: TypeAlias = Callable[[UploadMode, int], "PairKeys"]
+"""(mode, iteration) -> what derives the keys of pairs for all devices of a process.
 
 Whoever provides it calls :meth:`~mindfl.privacy.secagg.PairKeys.forget` when an iteration is over: a simulation does,
 a device on its own has none to provide.
@@ -91,26 +90,27 @@ class Masking:
         self._steady_ms = steady_ms
         self._randomness = randomness
         self._pair_keys = pair_keys
-        self._cipher = CipherPublicParams()
+        self._mode: UploadMode = Plain()
         self._received: Weights = {}
         self._device: MaskedDevice | None = None
         self._random: tuple[int, RandomBytes] | None = None
 
-    def begin(self, cipher: CipherPublicParams | None, received: Weights, exchanged: Callable[[], Weights]) -> None:
-        """Note what the plan asks for. ``received`` is the model to train from, ``exchanged()`` what is uploaded now.
+    def begin(self, mode: UploadMode, received: Weights, exchanged: Callable[[], Weights]) -> None:
+        """Note the ``mode`` that the plan asks for.
+
+        ``received`` is the model to train from, ``exchanged()`` what is uploaded now.
 
         Raises :class:`ClientError` where the upload would lack weights of the model: masks cover them all.
         """
         self.wipe()
-        self._cipher = cipher or CipherPublicParams()
-        kind = encrypt_type(self._cipher)
-        if kind not in MASKED_TYPES:
+        self._mode = mode
+        if not mode.masked:
             return
         if _sizes(received) != _sizes(exchanged()):
             raise ClientError(
                 self._config.name,
                 self._talk.iteration,
-                f"with {kind} all weights of the model are uploaded, and train_weight_name leaves some out",
+                f"with {mode.name} all weights of the model are uploaded, and train_weight_name leaves some out",
                 hint="leave out train_weight_name, or let the server have another encrypt_type",
             )
         self._received = received
@@ -120,11 +120,11 @@ class Masking:
 
         Return the model to train from where that took its time: the trainer may have served others meanwhile.
         """
-        kind = encrypt_type(self._cipher)
-        if kind not in MASKED_TYPES:
+        kind = self._mode.name
+        if not self._mode.masked:
             return None
         self._talk.stage = ENDPOINTS[RequestExchangeKeys]
-        device = self._device = self._new_device(kind, samples)
+        device = self._device = self._new_device(samples)
         yield from self._exchange_keys(device, kind)
         if device.shares_secrets:
             yield from self._exchange_shares(device)
@@ -162,18 +162,14 @@ class Masking:
         if device is not None:
             device.wipe()
 
-    def _new_device(self, kind: str, samples: int) -> MaskedDevice:
-        from mindfl.client.secagg import masked_device
-
+    def _new_device(self, samples: int) -> MaskedDevice:
         number = self._talk.iteration
         # A second attempt in one iteration goes on in the stream: a secret that was shared is never used again.
         if self._random is None or self._random[0] != number:
             self._random = number, self._randomness(number)
-        pairs = self._pair_keys(kind, number) if self._pair_keys else None
+        pairs = self._pair_keys(self._mode, number) if self._pair_keys else None
         with self._talk.named():
-            return masked_device(
-                self._config.fl_id, kind, self._cipher, number, samples, random=self._random[1], pairs=pairs
-            )
+            return self._mode.device(self._config.fl_id, number, samples, self._random[1], pairs)
 
     def _exchange_keys(self, device: MaskedDevice, kind: str) -> Flow[None]:
         fl_id = self._config.fl_id

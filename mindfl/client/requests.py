@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mindfl.client.config import ClientConfig
 from mindfl.client.trainer import Trainer
+from mindfl.modes import ANNOUNCED, UploadMode
 from mindfl.protocol import (
     CompressType,
     RequestFLJob,
@@ -18,19 +19,20 @@ from mindfl.protocol import (
     UnsupervisedEvalItem,
     UnsupervisedEvalItems,
 )
-from mindfl.protocol.encryption import PW_EXACT
 
 SCORES_NAME = "DirectClassifierResult"
 """What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
 
-OWN_ENCRYPT_TYPES = (PW_EXACT,)
-"""Encryptions of mindfl's own that these devices can do; a server asks nobody for them who does not say so."""
-
 _DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)
 
 
-def start_request(config: ClientConfig, trainer: Trainer, iteration: int, now_ms: int) -> RequestFLJob:
-    """Return the request to take part; ``iteration`` is the last one that this device saw."""
+def start_request(
+    config: ClientConfig, trainer: Trainer, iteration: int, now_ms: int, own: UploadMode | None = None
+) -> RequestFLJob:
+    """Return the request to take part; ``iteration`` is the last one that this device saw.
+
+    ``own`` is an upload mode beyond mindfl's that the device knows.
+    """
     return RequestFLJob(
         fl_name=config.fl_name,
         fl_id=config.fl_id,
@@ -39,7 +41,8 @@ def start_request(config: ClientConfig, trainer: Trainer, iteration: int, now_ms
         eval_data_size=trainer.eval_size,
         timestamp=str(now_ms),
         download_compress_types=_DECODABLE,
-        encrypt_types=OWN_ENCRYPT_TYPES,
+        # A server asks no device for a mode beyond MindSpore Federated 0.1.0's that does not announce it.
+        encrypt_types=ANNOUNCED if own is None else (*ANNOUNCED, own.name),
     )
 
 

@@ -5,7 +5,7 @@ Needs the package cryptography: imported where a job asks for secure aggregation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -25,7 +25,6 @@ from mindfl.privacy.secagg import (
 )
 from mindfl.privacy.secagg.fixed import LEAST_FRACTION_BITS, RANGE_BITS
 from mindfl.protocol import (
-    CipherPublicParams,
     ClientPublicKeys,
     ClientShare,
     CompressFeatureMap,
@@ -36,7 +35,6 @@ from mindfl.protocol import (
     Weights,
     split_weights,
 )
-from mindfl.protocol.encryption import PW, PW_EXACT, STABLE_PW
 
 EXACT_BITS = 64
 EXACT_ID_BYTES = 32
@@ -151,54 +149,32 @@ class _Exact(_Shared):
         return {"compress_feature_map": (entry,), "upload_compress_type": CompressType.NO_COMPRESS}
 
 
-def masked_device(
-    fl_id: str,
-    kind: str,
-    cipher: CipherPublicParams,
-    iteration: int,
-    samples: int,
-    *,
-    random: RandomBytes,
-    pairs: PairKeys | None,
+def pairwise_device(
+    fl_id: str, params: PWParams, random: RandomBytes, pairs: PairKeys | None, *, stable: bool
 ) -> MaskedDevice:
-    """Return the device ``fl_id`` of so many ``samples`` with fresh secrets, for a plan that asks for ``kind``.
+    """Return the device ``fl_id`` with fresh secrets. Raises :class:`Distrusted` for a plan that protects nothing."""
+    with _distrust():
+        return _Pairwise(PairwiseDevice(fl_id, params, random=random, pairs=pairs, stable=stable), stable)
+
+
+def exact_device(
+    fl_id: str, params: PWParams, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
+) -> MaskedDevice:
+    """Return the device ``fl_id`` of so many ``samples`` with fresh secrets.
 
     Raises :class:`Distrusted` for a plan that protects nothing, and :class:`ProtocolError` for one that cannot be
     followed.
     """
-    params = cipher.pw_params or PWParams()
-    with _distrust():
-        return _MAKERS[kind](fl_id, params, iteration, samples, random, pairs)
-
-
-def _pairwise(
-    fl_id: str, params: PWParams, _iteration: int, _samples: int, random: RandomBytes, pairs: PairKeys | None
-) -> MaskedDevice:
-    return _Pairwise(PairwiseDevice(fl_id, params, random=random, pairs=pairs), stable=False)
-
-
-def _stable(
-    fl_id: str, params: PWParams, _iteration: int, _samples: int, random: RandomBytes, pairs: PairKeys | None
-) -> MaskedDevice:
-    return _Pairwise(PairwiseDevice(fl_id, params, random=random, pairs=pairs, stable=True), stable=True)
-
-
-def _exact(
-    fl_id: str, params: PWParams, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
-) -> MaskedDevice:
     instance = params.p or b""
     total = EXACT_BITS - 1 - RANGE_BITS - params.g
     if len(instance) != EXACT_ID_BYTES or params.t < 1:
         raise ProtocolError("got a plan for PW_EXACT without instance or threshold")
     if params.g < LEAST_FRACTION_BITS or not 0 <= samples.bit_length() <= total:
         raise ProtocolError(f"got a plan for PW_EXACT whose fixed point does not suit {samples} samples")
-    plan = Round.of(instance, iteration, params.t)
-    fixed = FixedPoint(EXACT_BITS, RANGE_BITS, params.g, (1 << total) - 1)
-    return _Exact(ExactDevice(fl_id, plan, random=random, pairs=pairs), fixed)
-
-
-_Maker = Callable[[str, PWParams, int, int, RandomBytes, "PairKeys | None"], MaskedDevice]
-_MAKERS: dict[str, _Maker] = {PW: _pairwise, STABLE_PW: _stable, PW_EXACT: _exact}
+    with _distrust():
+        plan = Round.of(instance, iteration, params.t)
+        fixed = FixedPoint(EXACT_BITS, RANGE_BITS, params.g, (1 << total) - 1)
+        return _Exact(ExactDevice(fl_id, plan, random=random, pairs=pairs), fixed)
 
 
 @contextmanager

@@ -156,6 +156,18 @@ class PrivacyBudget:
         return low
 
 
+def affordable_iterations(budget: PrivacyBudget, asked: int) -> int:
+    """Return how many iterations ``budget`` pays for, at most ``asked``. Raises :class:`OptionError` for none."""
+    count = budget.affordable(asked)
+    if not count:
+        first = budget.after(0).next_spent
+        raise OptionError(
+            f"dp_budget {budget.stop_at:g} does not pay for one iteration, which costs epsilon {first:.4g}",
+            hint="raise it, or lower dp_eps or sign_eps",
+        )
+    return count
+
+
 @lru_cache(4)
 def _sampled_gaussian(multiplier: float, rate: float) -> Any:
     """Return dp-accounting's distribution of one iteration's privacy loss."""

@@ -27,6 +27,8 @@ class EncodingFault(Enum):
     NOT_FINITE = "NaN, Inf or a range beyond float32"
     BOUNDS = "the smallest value exceeds the largest"
     SIGN = "the sign is neither 1 nor -1"
+    UNREADABLE = "arrays that cannot be read"
+    OTHER_ROUND = "the upload is of another instance of the job"
     INDEX_COUNT = "the number of indices is not within 1..100"
     INDEX_RANGE = "an index lies outside the weights"
     REPEATED_INDEX = "an index occurs twice"

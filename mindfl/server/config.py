@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mindfl.errors import OptionError
-from mindfl.protocol import CipherPublicParams, CompressType, DPParams, DSParams, FLPlan, PWParams
-from mindfl.protocol.encryption import DP, ENCRYPT_TYPES, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS, STABLE_PW
+from mindfl.modes import MODES, PLAIN, UPLOAD_TYPES, UploadMode, mode_of
+from mindfl.modes.base import on_the_wire
+from mindfl.protocol import CompressType, DPParams, DSParams, FLPlan
 from mindfl.server.aggregate import MAX_UPLOADS
 from mindfl.spelling import checked_arguments, nearest
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MAX_DATA_SIZE = 65535
 """Samples that a client may have, as with MindSpore Federated 0.1.0."""
 
-UPLOAD_TYPES = ("NO_COMPRESS", "DIFF_SPARSE_QUANT")
 DOWNLOAD_TYPES = ("NO_COMPRESS", "QUANT")
 
 _POSITIVE = (
@@ -35,30 +34,28 @@ _POSITIVE = (
     "client_batch_size",
 )
 _WORDS = {
-    "encrypt_type": ENCRYPT_TYPES,
     "upload_compress_type": UPLOAD_TYPES,
     "download_compress_type": DOWNLOAD_TYPES,
 }
 _INF = math.inf
 _LARGEST = float(np.finfo(np.float32).max)
-#: setting -> the ``encrypt_type`` or ``upload_compress_type`` that it is for, and its limits: from, up to, and whether
-#: the first is a value itself. They are those of MindSpore Federated 0.1.0
-_RANGES: dict[str, tuple[str, float, float, bool]] = {
-    "dp_eps": (DP, 0, _INF, False),
-    "dp_delta": (DP, 0, 1 - 2**-24, False),
-    "dp_norm_clip": (DP, 0, _INF, False),
-    "sign_k": (SIGN_DS, 0, 0.25, False),
-    "sign_eps": (SIGN_DS, 0, 100, False),
-    "sign_thr_ratio": (SIGN_DS, 0.5, 1, True),
-    "sign_global_lr": (SIGN_DS, 0, _INF, False),
-    "sign_dim_out": (SIGN_DS, 0, 50, True),
-    "upload_sparse_rate": ("DIFF_SPARSE_QUANT", 0, 1, False),
-    "exact_corrupt_ratio": (PW_EXACT, 0, 0.9, True),
+_RATE = "upload_sparse_rate"
+#: setting of an upload mode, or of its compression -> its limits: from, up to, and whether the first is a value itself.
+#: They are those of MindSpore Federated 0.1.0
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "dp_eps": (0, _INF, False),
+    "dp_delta": (0, 1 - 2**-24, False),
+    "dp_norm_clip": (0, _INF, False),
+    "sign_k": (0, 0.25, False),
+    "sign_eps": (0, 100, False),
+    "sign_thr_ratio": (0.5, 1, True),
+    "sign_global_lr": (0, _INF, False),
+    "sign_dim_out": (0, 50, True),
+    _RATE: (0, 1, False),
+    "exact_corrupt_ratio": (0, 0.9, True),
 }
 #: the settings that say in which form weights travel
-MODE_SETTINGS = (*_WORDS, *_RANGES, "reconstruct_secrets_threshold")
-#: ``encrypt_type`` with which uploads cannot be compressed: they hold no weights, or masked ones
-UNCOMPRESSED_TYPES = (SIGN_DS, *MASKED_TYPES)
+MODE_SETTINGS = ("encrypt_type", *_WORDS, _RATE, *(name for mode in MODES.values() for name in mode.settings))
 
 
 @checked_arguments
@@ -81,7 +78,7 @@ class ServerConfig:
     client_batch_size: int = 32
     client_learning_rate: float = 0.01
     fl_name: str = "Lenet"
-    encrypt_type: str = PLAIN
+    encrypt_type: str | UploadMode = PLAIN
     dp_eps: float = 50.0
     dp_delta: float = 0.01
     dp_norm_clip: float = 1.0
@@ -114,40 +111,30 @@ class ServerConfig:
             raise OptionError(f"client_learning_rate must be above 0, not {self.client_learning_rate}")
         self._check_modes()
 
+    @property
+    def mode(self) -> UploadMode:
+        """The form in which clients upload."""
+        return mode_of(self)
+
     def _check_modes(self) -> None:
+        mode = self.mode
         for name, words in _WORDS.items():
             if getattr(self, name) not in words:
                 given = getattr(self, name)
                 near = nearest(str(given), words)
                 hint = f"did you mean {near}?" if near else ""
                 raise OptionError(f"{name} must be one of {', '.join(words)}, not {given!r}", hint=hint)
-        for name, (mode, least, most, inclusive) in _RANGES.items():
+        for name, (least, most, inclusive) in _RANGES.items():
             value = getattr(self, name)
             fits = (least < value or (inclusive and value == least)) and value <= min(most, _LARGEST)
-            if not fits and mode in (self.encrypt_type, self.upload_compress_type):
+            used = name in mode.settings or (name == _RATE and self.upload_compression)
+            if not fits and used:
                 limit = "" if most == _INF else f" and at most {most:g}"
                 first = "at least" if inclusive else "above"
                 raise OptionError(f"{name} must be {first} {least:g}{limit}, not {value}")
-        if self.encrypt_type in UNCOMPRESSED_TYPES and self.upload_compress_type != "NO_COMPRESS":
-            raise OptionError(f"with {self.encrypt_type} upload_compress_type must be NO_COMPRESS")
-        if self.encrypt_type in MASKED_TYPES:
-            self._check_secure_rounds()
-
-    def _check_secure_rounds(self) -> None:
-        """Raise :class:`OptionError` where no iteration could ever end, or nothing would be protected."""
-        if self.exchange_quota < 2:
-            raise OptionError(
-                f"{self.encrypt_type} needs at least 2 clients in an iteration, not {self.exchange_quota}",
-                hint="let more take part: start_fl_job_threshold, or client_num of a simulation",
-            )
-        if self.encrypt_type == PW and not 1 <= self.reconstruct_secrets_threshold < self.update_quota:
-            raise OptionError(
-                f"reconstruct_secrets_threshold must be from 1 to {self.update_quota - 1}, one less than the clients "
-                f"that end an iteration, not {self.reconstruct_secrets_threshold}",
-                hint="lower it, or let more take part: start_fl_job_threshold, or client_num of a simulation",
-            )
-        if self.encrypt_type == PW_EXACT:
-            self.graph  # noqa: B018 - raises
+        if self.upload_compression and mode.uncompressed:
+            raise OptionError(f"with {mode.name} upload_compress_type must be {UPLOAD_TYPES[0]}")
+        mode.check(self)
 
     @property
     def update_quota(self) -> int:
@@ -157,9 +144,7 @@ class ServerConfig:
 
     def quota_of(self, clients: int) -> int:
         """Return how many uploads end an iteration that this many clients may start in."""
-        quota = _share(clients, self.update_model_ratio)
-        # Masks of pairs only cancel where all are there.
-        return max(quota, self.exchange_quota) if self.encrypt_type == STABLE_PW else quota
+        return self.mode.upload_quota(_share(clients, self.update_model_ratio), self.exchange_quota)
 
     @property
     def exchange_quota(self) -> int:
@@ -195,13 +180,6 @@ class ServerConfig:
 
     def plan(self, instance: str = "") -> FLPlan:
         """Return what clients are told to do in a job's ``instance``, with the fields that the 0.1.0 server fills."""
-        encrypts = self.encrypt_type != PLAIN
-        cipher = CipherPublicParams(
-            encrypt_type=self.encrypt_type,
-            pw_params=self._pw_params(instance),
-            dp_params=self.dp_params if encrypts else DPParams(),
-            ds_params=self.ds_params if encrypts else DSParams(),
-        )
         return FLPlan(
             server_mode="FEDERATED_LEARNING",
             fl_name=self.fl_name,
@@ -209,21 +187,8 @@ class ServerConfig:
             epochs=self.client_epoch_num,
             mini_batch=self.client_batch_size,
             lr=self.client_learning_rate,
-            cipher=cipher,
+            cipher=self.mode.cipher(self, instance),
         )
-
-    def _pw_params(self, instance: str) -> PWParams:
-        # With any encryption the 0.1.0 server fills all of them, those that do not matter with its defaults.
-        encrypts = self.encrypt_type != PLAIN
-        plain = PWParams(t=int(encrypts), p=bytes(32), g=int(encrypts), prime=bytes(33))
-        if self.encrypt_type == PW:
-            from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
-
-            return replace(plain, t=self.reconstruct_secrets_threshold, prime=PAIRWISE_PRIME.to_bytes(33, "big"))
-        if self.encrypt_type != PW_EXACT:
-            return plain
-        name = hashlib.sha256(f"{self.fl_name}\0{instance}".encode(errors="surrogatepass")).digest()
-        return PWParams(t=self.graph.threshold, p=name, g=self.fixed_point.fraction_bits)
 
     @property
     def upload_compression(self) -> CompressType:
@@ -233,19 +198,19 @@ class ServerConfig:
     @property
     def sparse_rate(self) -> float:
         """The share of values that compressed uploads keep, as on the wire."""
-        return _on_the_wire(self.upload_sparse_rate)
+        return on_the_wire(self.upload_sparse_rate)
 
     @property
     def dp_params(self) -> DPParams:
         """What clients are told with ``DP_ENCRYPT``."""
         names = ("dp_eps", "dp_delta", "dp_norm_clip")
-        return DPParams(**{name: _on_the_wire(getattr(self, name)) for name in names})
+        return DPParams(**{name: on_the_wire(getattr(self, name)) for name in names})
 
     @property
     def ds_params(self) -> DSParams:
         """What clients are told with ``SIGNDS``."""
         names = ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr")
-        return DSParams(sign_dim_out=self.sign_dim_out, **{name: _on_the_wire(getattr(self, name)) for name in names})
+        return DSParams(sign_dim_out=self.sign_dim_out, **{name: on_the_wire(getattr(self, name)) for name in names})
 
 
 def _share(count: int, ratio: float) -> int:
@@ -254,8 +219,3 @@ def _share(count: int, ratio: float) -> int:
     The product is taken in float32, so that a ratio such as 0.07 of 100 gives 7 and not 8.
     """
     return max(1, min(math.ceil(float(np.float32(count) * np.float32(ratio))), count))
-
-
-def _on_the_wire(value: float) -> float:
-    """Return ``value`` as float32 holds it, so that clients calculate with the same number over every transport."""
-    return float(np.float32(value))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mindfl.errors import ProtocolError, StorageError
+from mindfl.modes import Basis
 from mindfl.protocol import (
     ENDPOINTS,
     PlainText,
@@ -38,7 +39,7 @@ from mindfl.server.refusal import (
     update_form_refusal,
 )
 from mindfl.server.state import ServerState
-from mindfl.server.uploads import Basis, uploaded_content
+from mindfl.server.uploads import uploaded_content
 
 
 class Coordinator(JobMachine):
@@ -80,7 +81,7 @@ class Coordinator(JobMachine):
             except StorageError as error:
                 refusal = storage_refusal(error)
         time = self._next_req_time(now_ms, fl_id, refusal)
-        mode = self.config.encrypt_type
+        mode = self.config.mode.name
         reason = self._refuse(request, refusal, fl_id=fl_id, time=time, mode=mode) if refusal else texts.START_SUCCESS
         answer = answers.start_answer(
             refusal, reason, iteration=self.iteration, time=time, plan=self.plan, config=self.config
@@ -96,8 +97,9 @@ class Coordinator(JobMachine):
 
     def _secure(self, request: SecureRequest, now_ms: int) -> Response:
         current = self._current
-        if current.rounds is None or type(request) not in masking.SERVED[self.config.encrypt_type]:
-            raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {self.config.encrypt_type}")
+        mode = self.config.mode
+        if current.rounds is None or type(request) not in mode.served:
+            raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {mode.name}")
         if self.state is not ServerState.RUNNING:
             verdict = self._masking.late(request, self._ended) if self._enabled else None
             if verdict is None:
@@ -129,9 +131,10 @@ class Coordinator(JobMachine):
                 return answer
             current = self._current
             size = current.started[request.fl_id or ""].data_size
-            basis = Basis(self.config, self.exchanged, size, current.rounds)
+            mode = self.config.mode
+            basis = Basis(model=self.exchanged, data_size=size, iteration=current.number, rounds=current.rounds)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
-        content = uploaded_content(request, basis)
+        content = uploaded_content(request, mode, basis)
         if isinstance(content, Refusal):
             with self._lock:
                 return self._refuse_update(request, content, now_ms)

@@ -84,15 +84,15 @@ class JobMachine:
         self.config = state.config
         self.instance = state.instance
         self.plan = state.config.plan(state.instance)
-        self._sum = masking.make_sum(state.config, self.layout, self._constant)
+        self._sum = state.config.mode.make_sum(state.config, self.layout, self._constant)
         self._ended = EndedIterations(state.models, state.counted)
         self._arrays = state.arrays
         self._begin(state.iteration)
         self._enabled = state.enabled
 
     def _begin(self, iteration: int) -> None:
-        clients = self.config.start_fl_job_threshold
-        self._current = Iteration(iteration, clients, self._masking.begin(self.config, self.plan, iteration))
+        rounds = self.config.mode.rounds(self.config, self.plan, iteration)
+        self._current = Iteration(iteration, self.config.start_fl_job_threshold, rounds)
 
     @property
     def iteration(self) -> int:

@@ -5,16 +5,13 @@ Here and not in :mod:`mindfl.server.secure`, which needs the package cryptograph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     ENDPOINTS,
-    FLPlan,
-    GetClientList,
-    GetExchangeKeys,
     GetShareSecrets,
     RequestExchangeKeys,
     RequestShareSecrets,
@@ -22,22 +19,13 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.protocol.encryption import MASKED_TYPES, PW, PW_EXACT, STABLE_PW
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 from mindfl.server import events
-from mindfl.server.aggregate import FeatureLayout, FedAvgSum
-from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
 from mindfl.server.state import EndedIterations
 
 if TYPE_CHECKING:
     from mindfl.server.secure import Rounds, UploadSum, Verdict
-
-
-_KEYS: tuple[type[SecureRequest], ...] = (RequestExchangeKeys, GetExchangeKeys)
-_SECRETS: tuple[type[SecureRequest], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
-#: ``encrypt_type`` -> what is served beside the plain rounds
-SERVED = {PW: _KEYS + _SECRETS, PW_EXACT: _KEYS + _SECRETS, STABLE_PW: _KEYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +41,6 @@ class Masking:
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._ended: Rounds[Any] | None = None
-
-    def begin(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any] | None:
-        """Return the rounds of ``iteration``; None in a job without masks."""
-        if config.encrypt_type not in MASKED_TYPES:
-            return None
-        from mindfl.server.secure import make_rounds
-
-        return make_rounds(config, plan, iteration)
 
     def end(self, rounds: Rounds[Any] | None, *, valid: bool) -> None:
         """Forget what an iteration's devices revealed; keep who they were, for those who come back late."""
@@ -97,15 +77,6 @@ class Masking:
             case SendReconstructSecret():
                 return events.SharesRevealed(now_ms, replace(request, timestamp=None, signature=None))
         raise ProtocolError(f"{ENDPOINTS[type(request)]} changes nothing")
-
-
-def make_sum(config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
-    """Return what adds up the uploads of a job."""
-    if config.encrypt_type != PW_EXACT:
-        return FedAvgSum(layout, constant)
-    from mindfl.server.secure import WordSum
-
-    return WordSum(layout, config.fixed_point, constant)
 
 
 def upload_refusal(rounds: Rounds[Any] | None, fl_id: str) -> Refusal | None:

@@ -19,7 +19,7 @@ from signal import Signals
 from mindfl.errors import StorageError
 from mindfl.extras import require
 from mindfl.files import PathLike, make_dir
-from mindfl.protocol.encryption import MASKED_TYPES
+from mindfl.modes import MODES
 from mindfl.server.aggregate import initial_model
 from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
@@ -36,7 +36,6 @@ from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
 from mindfl.server.notes import unused_options
 from mindfl.server.options import ServerOptions, Weights
-from mindfl.server.protection import protection, weaknesses
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
 from mindfl.server.sameness import features
@@ -68,9 +67,9 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
     if options.dp_budget is not None:
         settings = within_budget(settings, options.dp_budget, tell)
     config = settings.server_config()
-    for warning in weaknesses(config):
+    for warning in config.mode.weaknesses(config):
         tell(f"warning: {warning}")
-    for line in protection(config):
+    for line in config.mode.protection(config):
         tell(line)
     prefix = settings.client.http_url_prefix
     if prefix and not prefix.startswith("/"):
@@ -80,7 +79,7 @@ def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Ca
 
 
 def _check_packages(options: ServerOptions, settings: JobSettings) -> None:
-    if settings.encrypt.encrypt_type in MASKED_TYPES:
+    if MODES[settings.encrypt.encrypt_type].masked:
         require(f"encrypt_type {settings.encrypt.encrypt_type}", "cryptography")
     if settings.enable_ssl:
         require("serving TLS", "cryptography")

@@ -9,8 +9,7 @@ import numpy as np
 
 from mindfl.errors import StorageError
 from mindfl.privacy.faults import EncodingFault
-from mindfl.protocol import CompressType, RequestFLJob, RequestUpdateModel, ResponseCode, texts
-from mindfl.protocol.encryption import PW_EXACT
+from mindfl.protocol import RequestFLJob, RequestUpdateModel, ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
 from mindfl.server.config import MAX_DATA_SIZE, ServerConfig
 
@@ -106,6 +105,9 @@ FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
     EncodingFault.NO_ENTRIES: Refusal.WEIGHTS_EMPTY,
     EncodingFault.UNKNOWN_NAME: Refusal.WEIGHTS_UNKNOWN_NAME,
     EncodingFault.REPEATED_NAME: Refusal.WEIGHTS_REPEATED_NAME,
+    EncodingFault.MISSING_NAME: Refusal.WEIGHTS_MISSING,
+    EncodingFault.OTHER_ROUND: Refusal.UPDATE_STALE,
+    EncodingFault.UNREADABLE: Refusal.WEIGHTS_WRONG_SHAPE,
     EncodingFault.WRONG_LENGTH: Refusal.WEIGHTS_WRONG_SHAPE,
     EncodingFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
     EncodingFault.BOUNDS: Refusal.QUANT_BOUNDS,
@@ -122,7 +124,7 @@ def start_refusal(
     """Return what is wrong with a startFLJob in an iteration of so many ``clients``, of which these ``started``."""
     if request.fl_name is None or request.fl_id is None or request.timestamp is None:
         return Refusal.START_SCHEMA
-    if config.encrypt_type == PW_EXACT and PW_EXACT not in (request.encrypt_types or ()):
+    if not config.mode.in_reference and config.mode.name not in (request.encrypt_types or ()):
         return Refusal.START_NOT_ANNOUNCED
     if len(started) >= clients:
         return Refusal.START_QUOTA_FULL
@@ -135,11 +137,7 @@ def start_refusal(
 
 def update_form_refusal(request: RequestUpdateModel, config: ServerConfig) -> Refusal | None:
     """Return what is wrong with an updateModel in itself, but for its weights."""
-    plain = request.upload_compress_type == CompressType.NO_COMPRESS
-    content = request.compress_feature_map if config.encrypt_type == PW_EXACT else request.feature_map
-    if None in (request.fl_id, request.timestamp) or (plain and content is None):
-        return Refusal.UPDATE_SCHEMA
-    if not plain and request.upload_compress_type != config.upload_compression:
+    if None in (request.fl_id, request.timestamp) or not config.mode.fits(request):
         return Refusal.UPDATE_SCHEMA
     if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):
         return Refusal.UPDATE_NOT_FINITE

@@ -12,7 +12,7 @@ from mindfl.errors import MindflError, OptionError
 from mindfl.lite import LiteModel
 from mindfl.lite.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
-from mindfl.protocol.encryption import PLAIN
+from mindfl.modes import mode_of
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
 from mindfl.sim.training_note import file_digest
 
@@ -187,5 +187,4 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
 
 
 def _draws_nothing(config: JobConfig) -> bool:
-    plain = config.encrypt_type == PLAIN and config.upload_compress_type == "NO_COMPRESS"
-    return config.train_dataset is not None and config.cohort == config.client_num and plain
+    return config.train_dataset is not None and config.cohort == config.client_num and not mode_of(config).draws

@@ -1,13 +1,13 @@
-"""The form in which a job's weights travel: its settings, as a server has them, and in words."""
+"""The upload mode of a job: its settings, as a server has them, and in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
-from mindfl.protocol.encryption import DP, MASKED_TYPES, PW_EXACT, SIGN_DS
+from mindfl.modes import UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.server.aggregate import MAX_UPLOADS
-from mindfl.server.config import MODE_SETTINGS, UNCOMPRESSED_TYPES, ServerConfig
+from mindfl.server.config import MODE_SETTINGS, ServerConfig
 
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig
@@ -18,8 +18,8 @@ def mode_settings(config: JobConfig, clients: int) -> dict[str, Any]:
     settings = {name: getattr(config, name) for name in MODE_SETTINGS}
     if settings["reconstruct_secrets_threshold"] is None:
         settings["reconstruct_secrets_threshold"] = max(1, min(2 * clients // 3 + 1, clients - 1))
-    if config.encrypt_type in UNCOMPRESSED_TYPES:  # as in the reference
-        settings["upload_compress_type"] = "NO_COMPRESS"
+    if mode_of(config).uncompressed:  # as in the reference
+        settings["upload_compress_type"] = UPLOAD_TYPES[0]
     return settings
 
 
@@ -32,38 +32,42 @@ def federated_settings(config: JobConfig, clients: int, window_ms: int) -> dict[
 
 def check_modes(config: JobConfig) -> None:
     """Raise :class:`OptionError` for a setting without usable value, or with which the other parts do not go."""
-    if config.domain_name is None or config.encrypt_type not in MASKED_TYPES:
+    mode = mode_of(config)
+    if config.domain_name is None or not mode.masked:
         clients = min(config.cohort, config.client_num, MAX_UPLOADS)
         ServerConfig(fl_iteration_num=1, start_fl_job_threshold=clients, **mode_settings(config, clients))
-    if config.encrypt_type in MASKED_TYPES and config.domain_name is None:
-        _check_masks(config)
+    if config.domain_name is None:
+        _check_parts(config, mode)
 
 
-def _check_masks(config: JobConfig) -> None:
-    mode = config.encrypt_type
-    if config.executor == "ray":
-        raise OptionError(f"executor ray does not work with {mode}: it sums on each node, and masks need all uploads")
-    if config.clients == "java":
+def _check_parts(config: JobConfig, mode: UploadMode) -> None:
+    """Raise :class:`OptionError` where the mode does not go with the job's other parts."""
+    if mode.masked and config.executor == "ray":
         raise OptionError(
-            f"Java clients do not work with {mode}: 0.1.0 begins its mask anew in every weight, so that no server can "
-            "take it out of the sum",
-            hint="let embedded clients train, or choose another encrypt_type",
+            f"executor ray does not work with {mode.name}: it sums on each node, and masks need all uploads"
         )
-    if config.stack == "federated" and mode == PW_EXACT:
-        raise OptionError(f"{mode} is mindfl's own: MindSpore Federated's server does not know it")
-    if config.train_weight_name is not None:
-        raise OptionError(f"train_weight_name does not work with {mode}: a mask covers all weights")
+    if config.clients == "java":
+        if mode.masked:
+            raise OptionError(
+                f"Java clients do not work with {mode.name}: 0.1.0 begins its mask anew in every weight, so that no "
+                "server can take it out of the sum",
+                hint="let embedded clients train, or choose another encrypt_type",
+            )
+        if not mode.in_reference:
+            raise OptionError(
+                f"Java clients do not know the upload mode {mode.name}", hint="let embedded clients train"
+            )
+    if config.stack == "federated" and not mode.in_reference:
+        raise OptionError(
+            f"{mode.name} is {mode.origin}: MindSpore Federated's server does not know it",
+            hint="leave --stack out, or choose another encrypt_type",
+        )
+    if mode.masked and config.train_weight_name is not None:
+        raise OptionError(f"train_weight_name does not work with {mode.name}: a mask covers all weights")
 
 
 def mode_words(config: JobConfig) -> str:
     """Return encryption and compression in a few words; empty for plain weights."""
-    settings = mode_settings(config, config.cohort)
-    words = {
-        config.encrypt_type: config.encrypt_type in MASKED_TYPES,
-        f"{DP} epsilon {config.dp_eps:g} delta {config.dp_delta:g}": config.encrypt_type == DP,
-        f"{SIGN_DS} epsilon {config.sign_eps:g}": config.encrypt_type == SIGN_DS,
-        f"uploads {config.upload_compress_type} {config.upload_sparse_rate:g}": settings["upload_compress_type"]
-        != "NO_COMPRESS",
-        f"downloads {config.download_compress_type}": config.download_compress_type != "NO_COMPRESS",
-    }
-    return ", ".join(text for text, applies in words.items() if applies)
+    download = config.download_compress_type
+    words = (mode_of(config).describe(), "" if download == "NO_COMPRESS" else f"downloads {download}")
+    return ", ".join(filter(None, words))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
-from mindfl.protocol.encryption import DP, MASKED_TYPES, PLAIN, PW, PW_EXACT, SIGN_DS
+from mindfl.modes import MODES, PRIVATE, UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
@@ -34,6 +34,23 @@ def _has_no_momentum(config: JobConfig) -> bool:
 
 
 _UPLOADS = "the uploads"
+#: why uploads are not compressed
+_REASONS = sorted({UploadMode.uncompressed, *(mode.uncompressed for mode in MODES.values())} - {""})
+
+
+def _settings_of(mode: type[UploadMode]) -> Rule[JobConfig]:
+    return Rule(
+        mode.settings,
+        lambda config: not set(mode.settings) <= set(mode_of(config).settings),
+        _UPLOADS,
+        f"they are not {mode.name}",
+    )
+
+
+def _uncompressed(why: str) -> Rule[JobConfig]:
+    return Rule(("upload_compress_type",), lambda config: mode_of(config).uncompressed == why, _UPLOADS, why)
+
+
 _RULES: tuple[Rule[JobConfig], ...] = (
     Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
     Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
@@ -103,42 +120,19 @@ _RULES: tuple[Rule[JobConfig], ...] = (
         "a server that runs already",
         "its own settings count",
     ),
-    Rule(
-        ("dp_eps", "dp_delta", "dp_norm_clip"), lambda config: config.encrypt_type != DP, _UPLOADS, f"they are not {DP}"
-    ),
-    Rule(
-        ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr", "sign_dim_out"),
-        lambda config: config.encrypt_type != SIGN_DS,
-        _UPLOADS,
-        f"they are not {SIGN_DS}",
-    ),
-    Rule(("reconstruct_secrets_threshold",), lambda config: config.encrypt_type != PW, _UPLOADS, f"they are not {PW}"),
-    Rule(
-        ("exact_corrupt_ratio",), lambda config: config.encrypt_type != PW_EXACT, _UPLOADS, f"they are not {PW_EXACT}"
-    ),
-    Rule(
-        ("upload_compress_type",),
-        lambda config: config.encrypt_type == SIGN_DS,
-        _UPLOADS,
-        f"{SIGN_DS} uploads hold no weights",
-    ),
-    Rule(
-        ("upload_compress_type",),
-        lambda config: config.encrypt_type in MASKED_TYPES,
-        _UPLOADS,
-        "masked weights cannot be compressed",
-    ),
+    *(_settings_of(mode) for mode in MODES.values() if mode.settings),
+    *(_uncompressed(why) for why in _REASONS),
     Rule(
         ("upload_sparse_rate",),
-        lambda config: config.upload_compress_type == "NO_COMPRESS",
+        lambda config: config.upload_compress_type == UPLOAD_TYPES[0],
         _UPLOADS,
         "they are not compressed",
     ),
     Rule(
         ("dp_budget",),
-        lambda config: config.encrypt_type in (PLAIN, *MASKED_TYPES),
+        lambda config: not mode_of(config).private,
         "this job",
-        f"only {DP} and {SIGN_DS} say what it costs",
+        f"only {' and '.join(PRIVATE)} say what it costs",
     ),
     Rule(
         ("transport",),

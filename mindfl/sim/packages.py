@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mindfl.extras import require
-from mindfl.protocol.encryption import DP, MASKED_TYPES
+from mindfl.modes import mode_of
 from mindfl.sim.config import JobConfig
 
 
@@ -32,16 +32,16 @@ def _own_server(config: JobConfig) -> bool:
 
 def _masks(config: JobConfig) -> bool:
     has_part = config.stack == "embedded" or config.clients == "embedded"
-    return _own_server(config) and config.encrypt_type in MASKED_TYPES and has_part
+    return _own_server(config) and mode_of(config).masked and has_part
 
 
 def _counts_sampled(config: JobConfig) -> bool:
-    return _own_server(config) and config.encrypt_type == DP and config.cohort < config.client_num
+    return _own_server(config) and bool(mode_of(config).accounting_package) and config.cohort < config.client_num
 
 
 _NEEDS = (
     _Need("ray", ("train",), lambda config: config.executor == "ray", lambda config: "--executor ray"),
-    _Need("cryptography", ("train",), _masks, lambda config: f"--encrypt_type {config.encrypt_type}"),
+    _Need("cryptography", ("train",), _masks, lambda config: f"--encrypt_type {mode_of(config).name}"),
     _Need(
         "cryptography",
         ("train", "getModel"),
@@ -52,7 +52,7 @@ _NEEDS = (
         "dp-accounting",
         ("train",),
         _counts_sampled,
-        lambda config: f"what {DP} costs with --clients_per_iteration {config.cohort}",
+        lambda config: f"what {mode_of(config).name} costs with --clients_per_iteration {config.cohort}",
     ),
     _Need(
         "redis",

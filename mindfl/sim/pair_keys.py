@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from mindfl.protocol.encryption import PW_EXACT
+from mindfl.modes import UploadMode
 
 if TYPE_CHECKING:
     from mindfl.privacy.secagg import PairKeys
@@ -21,15 +21,13 @@ class PairKeyRing:
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, int], PairKeys] = {}
 
-    def __call__(self, encrypt_type: str, iteration: int) -> PairKeys:
+    def __call__(self, mode: UploadMode, iteration: int) -> PairKeys:
         """Return what derives the keys of ``iteration``."""
-        from mindfl.privacy.secagg import exact_keys, pairwise_keys
-
         with self._lock:
-            known = self._kept.get((encrypt_type, iteration))
+            known = self._kept.get((mode.name, iteration))
             if known is None:
-                known = exact_keys() if encrypt_type == PW_EXACT else pairwise_keys()
-                self._kept[encrypt_type, iteration] = known
+                known = mode.pair_keys()
+                self._kept[mode.name, iteration] = known
                 for old in [key for key in self._kept if key[1] <= iteration - _ITERATIONS_KEPT]:
                     self._kept.pop(old).forget()
             return known

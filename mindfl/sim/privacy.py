@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mindfl.modes import PLAIN
 from mindfl.privacy import Decision, PrivacyBudget
-from mindfl.protocol.encryption import DP, PLAIN
-from mindfl.server.protection import protection, weaknesses
-from mindfl.server.spending import accountant, affordable_iterations
+from mindfl.privacy.accountant import affordable_iterations
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow
 from mindfl.sim.pool import server_settings
@@ -29,7 +28,7 @@ class Spending:
         self._asked = config.iterations
         self._sampled = config.cohort < clients
         rate = config.cohort / clients if self._sampled else 1.0
-        found = None if self._elsewhere else accountant(self._settings, rate)
+        found = None if self._elsewhere else self._settings.mode.accountant(rate)
         self._budget = PrivacyBudget(found, stop_at=config.dp_budget) if found else None
         self._limit = config.dp_budget
         self._warned = False
@@ -39,7 +38,7 @@ class Spending:
 
     def notes(self) -> list[str]:
         """Return a warning where there will be fewer iterations than were asked for, and of masks that hide little."""
-        found = [] if self._elsewhere else weaknesses(self._settings)
+        found = [] if self._elsewhere else self._settings.mode.weaknesses(self._settings)
         if self.iterations != self._asked:
             found.append(
                 f"the privacy budget of {self._limit:g} pays for {self.iterations} of "
@@ -62,14 +61,14 @@ class Spending:
     def summary(self, iterations: int) -> str:
         """Return what was spent in the end, in a line, or what masks promise; empty where neither is known."""
         if self._budget is None:
-            return "" if self._elsewhere else "\n".join(protection(self._settings))
+            return "" if self._elsewhere else "\n".join(self._settings.mode.protection(self._settings))
         spent = self._budget.after(iterations).spent
         limit = "" if self._limit is None else f" of {self._limit:g}"
-        delta = f", delta {self._settings.dp_params.dp_delta:g}" if self._settings.encrypt_type == DP else ""
+        to_server = self._settings.mode.accountant()
+        assert to_server is not None
+        delta = f", delta {to_server.delta:g}" if to_server.delta else ""
         text = f"privacy: epsilon {spent:.4g}{limit} spent{delta}"
         if self._sampled:
-            to_server = accountant(self._settings)
-            assert to_server is not None
             whole = to_server.epsilon(iterations)
             text += f" towards who sees the models; towards the server up to {whole:.4g}, if always chosen"
         return text

@@ -20,7 +20,7 @@ from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import OptionError, SimulationError
 from mindfl.lite import LiteModel
-from mindfl.protocol.encryption import DP
+from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine, Weights
@@ -88,7 +88,7 @@ class Node:
 
     def end_for_lost(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost."""
-        if self._config.encrypt_type == DP:
+        if mode_of(self._config).remembers:
             raise SimulationError(
                 "a node of the Ray cluster was lost, and with it what its clients remember for the next iteration",
                 hint="--resume goes on from the last iteration that ended",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
-from mindfl.protocol.encryption import PLAIN
+from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples

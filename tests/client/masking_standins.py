@@ -318,7 +318,7 @@ def client(
     *,
     log: ClientLog | None = None,
     trainer: Any = None,
-    pairs: Any = KEYS.get,
+    pairs: Any = lambda mode, iteration: KEYS[mode.name],
     **changes: Any,
 ) -> DeviceClient:
     """Return the device ``place``, which has 16 samples more than the one before it."""

@@ -623,7 +623,7 @@ sys.path.insert(0, {folder!r})
 from client_standins import Clock, device, server
 from mindfl.client import InProcessTransport, run
 from mindfl.errors import OptionError
-from mindfl.protocol import CipherPublicParams
+from mindfl.modes import MODES
 
 clock = Clock()
 coordinator, records = server()
@@ -631,7 +631,7 @@ run(device(clock=clock).train(), InProcessTransport(coordinator), clock, clock.s
 assert len(records) == 2
 assert not [name for name in sys.modules if name.startswith("mindfl.privacy.secagg")]
 client = device(clock=clock)
-client._masking.begin(CipherPublicParams(encrypt_type="PW_ENCRYPT"), {{}}, dict)
+client._masking.begin(MODES["PW_ENCRYPT"](), {{}}, dict)
 try:
     next(client._masking.agree(1))
 except OptionError as error:

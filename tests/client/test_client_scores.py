@@ -13,7 +13,6 @@ from client_standins import Clock, StandInTrainer, device, server
 
 from mindfl.client import InProcessTransport, run
 from mindfl.client.encoding import UploadEncoder, system_randomness
-from mindfl.client.privacylog import PrivacyLog
 from mindfl.client.requests import update_request
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.lite import LiteModel
@@ -71,7 +70,7 @@ def test_the_upload_has_the_fields_of_the_reference() -> None:
     trainer.class_scores = item.eval_data
     client = device()
     config = client.config
-    encoder = UploadEncoder(system_randomness, PrivacyLog(lambda *_: None), lambda: 0, lambda *_: {})
+    encoder = UploadEncoder(system_randomness, lambda lines: None, lambda: 0, lambda *_: {})
     fields = encoder.encode(trainer.weights(), trainer.train_size)
     ours = update_request(config, trainer, 1, int(theirs.timestamp or 0), fields=fields, loss=4.125, accuracy=0.75)
     ours = decode(encode(ours), RequestUpdateModel)

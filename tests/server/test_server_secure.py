@@ -16,7 +16,6 @@ from mindfl.errors import OptionError, ProtocolError
 from mindfl.privacy.secagg import masks
 from mindfl.protocol import ClientShare, GetExchangeKeys, PlainText, RequestFLJob, RequestGetModel, texts
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.protection import weaknesses
 from mindfl.server.state import UNMASK_FAILED, UNMASKED
 
 IDS = tuple(f"device {place} é" for place in range(5))
@@ -435,6 +434,9 @@ class TestSettings:
             job("PW_ENCRYPT", 5, update_model_ratio=0.6, reconstruct_secrets_threshold=threshold)
 
     def test_what_is_weakly_protected_is_said(self) -> None:
+        def weaknesses(config: ServerConfig) -> list[str]:
+            return config.mode.weaknesses(config)
+
         weak = weaknesses(job("PW_ENCRYPT", 10, reconstruct_secrets_threshold=6))
         assert len(weak) == 1 and "two thirds" in weak[0]
         tight = weaknesses(job("PW_ENCRYPT", 10, reconstruct_secrets_threshold=9))

@@ -7,6 +7,8 @@ from functools import partial
 from typing import NamedTuple
 
 from mindfl.flatbuf import BrokenBufferError
+from mindfl.modes import UploadMode
+from mindfl.modes.masked import Masked
 from mindfl.protocol import (
     ENDPOINTS,
     GetClientList,
@@ -34,7 +36,6 @@ from mindfl.protocol import (
     texts,
     weights_bytes,
 )
-from mindfl.protocol.encryption import PW, PW_EXACT
 from mindfl.server.clock import Clock
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, Reply
@@ -43,7 +44,6 @@ from mindfl.server.http.request import Body
 from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
-from mindfl.server.masking import SERVED
 from mindfl.server.refusal import StoreDownError
 
 _PLAIN: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
@@ -68,9 +68,9 @@ REPEATED = "mindfl-repeated"
 """Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
 
 
-def device_paths(prefix: str, encrypt_type: str = PW) -> dict[str, type[Request]]:
+def device_paths(prefix: str, mode: UploadMode | type[UploadMode] = Masked) -> dict[str, type[Request]]:
     """Return which request each path takes, for a job with MindSpore Federated's ``client.http_url_prefix``."""
-    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _PLAIN + SERVED.get(encrypt_type, ())}
+    return {(prefix or "/") + ENDPOINTS[kind]: kind for kind in _PLAIN + mode.served}
 
 
 class _Done(NamedTuple):
@@ -90,10 +90,9 @@ class DeviceFront(PathFront):
     def __init__(self, workers: Workers, *, prefix: str, clock: Clock) -> None:
         self._job = workers.job
         self._coordinator = workers.job.coordinator
-        encrypt_type = self._coordinator.config.encrypt_type
-        self._kinds = device_paths(prefix, encrypt_type)
-        # A word of 64 bits for each weight of 32.
-        largest = weights_bytes(self._coordinator.exchanged) * (2 if encrypt_type == PW_EXACT else 1)
+        mode = self._coordinator.config.mode
+        self._kinds = device_paths(prefix, mode)
+        largest = weights_bytes(self._coordinator.exchanged) * mode.size
         super().__init__(self._kinds, BodyLimits.for_model(largest))
         self._longest_secret = _KEYS_BYTES + _SHARE_BYTES * self._coordinator.config.start_fl_job_threshold
         self._workers = workers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mindfl.server.secure.desk import Verdict, answer, judge, judge_late
-from mindfl.server.secure.kinds import make_rounds
 from mindfl.server.secure.rounds import Rounds
 from mindfl.server.secure.sums import UploadSum, WordSum
 
-__all__ = ["Rounds", "UploadSum", "Verdict", "WordSum", "answer", "judge", "judge_late", "make_rounds"]
+__all__ = ["Rounds", "UploadSum", "Verdict", "WordSum", "answer", "judge", "judge_late"]

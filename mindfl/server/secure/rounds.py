@@ -111,7 +111,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
 
     def upload_name(self, fl_id: str) -> str:
         """Return under which name the upload of ``fl_id`` comes, where it is no weights."""
-        raise NotImplementedError(f"{self.config.encrypt_type} uploads are weights")
+        raise NotImplementedError(f"{self.config.mode.name} uploads are weights")
 
     @property
     def heard(self) -> Collection[str]:

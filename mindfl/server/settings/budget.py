@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mindfl.errors import OptionError
+from mindfl.modes import PRIVATE
 from mindfl.privacy import PrivacyBudget
-from mindfl.protocol.encryption import DP, SIGN_DS
+from mindfl.privacy.accountant import affordable_iterations
 from mindfl.server.settings.reader import with_overrides
 from mindfl.server.settings.sections import JobSettings
-from mindfl.server.spending import accountant, affordable_iterations
 
 
 def within_budget(settings: JobSettings, dp_budget: float, tell: Callable[[str], None]) -> JobSettings:
@@ -18,11 +18,11 @@ def within_budget(settings: JobSettings, dp_budget: float, tell: Callable[[str],
     ``tell`` is given a warning where these are fewer than before. Raises :class:`OptionError` where there would be
     none, or where nothing in the job is private.
     """
-    found = accountant(settings.server_config())
+    found = settings.server_config().mode.accountant()
     if found is None:
         raise OptionError(
             f"dp_budget is given, but encrypt_type is {settings.encrypt.encrypt_type}",
-            hint=f"only {DP} and {SIGN_DS} say what an iteration costs",
+            hint=f"only {' and '.join(PRIVATE)} say what an iteration costs",
         )
     asked = settings.fl_iteration_num
     count = affordable_iterations(PrivacyBudget(found, stop_at=dp_budget), asked)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mindfl.errors import OptionError
-from mindfl.protocol.encryption import PW_EXACT
+from mindfl.modes import MODES
 from mindfl.server.settings.reader import with_overrides
 from mindfl.server.settings.rule import INT64_MAX
 from mindfl.server.settings.sections import JobSettings
@@ -28,6 +28,8 @@ _CHANGEABLE = {
     "client_learning_rate": _REAL,
     "fl_iteration_num": _WHOLE,
 }
+#: settings that the reference does not have
+_OWN_SETTINGS = {name for mode in MODES.values() if not mode.in_reference for name in mode.settings}
 _SHOWN_SECTIONS = ("round", "compression", "aggregation")
 _SHOWN_CLIENT = ("client_batch_size", "client_epoch_num", "client_learning_rate")
 
@@ -50,8 +52,10 @@ def query_instance(settings: JobSettings) -> dict[str, Any]:
         **encrypt["signds"],
         **{name: whole["client"][name] for name in _SHOWN_CLIENT},
     }
-    if encrypt["encrypt_type"] != PW_EXACT:
-        del result["exact_corrupt_ratio"]  # which the reference does not have
+    mode = MODES[encrypt["encrypt_type"]]
+    if mode.in_reference:
+        for name in _OWN_SETTINGS - set(mode.settings):
+            del result[name]
     for section in _SHOWN_SECTIONS:
         result |= whole[section]
     return {name: _as_float32(result[name]) for name in sorted(result)}

@@ -9,19 +9,20 @@ from typing import Any, get_type_hints
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.protocol.encryption import DP, PW, PW_EXACT, SIGN_DS, STABLE_PW
-from mindfl.server.config import UNCOMPRESSED_TYPES
+from mindfl.modes import MODES, UPLOAD_TYPES
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
 from mindfl.server.settings.rule import Misfit, shown
 from mindfl.server.settings.sections import NOT_EVAL, Entry, JobSettings, Origin
 
-_PW_WINDOWS = ("share_secrets_ratio", "cipher_time_window")
-_PW_KEYS = (*_PW_WINDOWS, "reconstruct_secrets_threshold")
 #: section that counts only in some settings -> the key that decides, and for its values the keys then required
 _CONDITIONAL: dict[str, tuple[str, dict[object, tuple[str, ...]]]] = {
-    "encrypt.pw_encrypt": ("encrypt.encrypt_type", {PW: _PW_KEYS, STABLE_PW: _PW_KEYS, PW_EXACT: _PW_WINDOWS}),
-    "encrypt.dp_encrypt": ("encrypt.encrypt_type", {DP: ()}),
-    "encrypt.signds": ("encrypt.encrypt_type", {SIGN_DS: ()}),
+    **{
+        f"encrypt.{section}": (
+            "encrypt.encrypt_type",
+            {name: mode.required for name, mode in MODES.items() if mode.section == section},
+        )
+        for section in dict.fromkeys(mode.section for mode in MODES.values() if mode.section)
+    },
     "ssl": ("enable_ssl", {True: ("server_cert_path", "client_cert_path", "ca_cert_path", "cipher_list")}),
 }
 #: key of files for later versions of the reference -> its name in 0.1.0
@@ -192,10 +193,11 @@ def _reconciled(settings: JobSettings) -> JobSettings:
         place = settings.origin.place("unsupervised.eval_type")
         warnings.append(f"{place}: {settings.unsupervised.eval_type} is not computed: unsupervisedEval stays 0.0")
     encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
-    if encrypt_type in UNCOMPRESSED_TYPES and compression.upload_compress_type != "NO_COMPRESS":
+    mode, uncompressed = MODES[encrypt_type], UPLOAD_TYPES[0]
+    if mode.uncompressed and compression.upload_compress_type != uncompressed:
         place = settings.origin.place("compression.upload_compress_type")
         warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
-        compression = replace(compression, upload_compress_type="NO_COMPRESS")
+        compression = replace(compression, upload_compress_type=uncompressed)
     summary = settings.summary
     if not _is_time_level(summary.participation_time_level):
         place = settings.origin.place("summary.participation_time_level")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from mindfl.protocol.encryption import ENCRYPT_TYPES
+from mindfl.modes import NAMES, PLAIN, UPLOAD_TYPES
 from mindfl.server.config import ServerConfig
 from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
 
@@ -97,7 +97,7 @@ class SignDsSettings:
 class EncryptSettings:
     """How uploads are protected. Only the block of the chosen type is read; the others keep their defaults."""
 
-    encrypt_type: str = setting("NOT_ENCRYPT", choices=ENCRYPT_TYPES)
+    encrypt_type: str = setting(PLAIN, choices=NAMES)
     pw_encrypt: PwSettings
     dp_encrypt: DpSettings
     signds: SignDsSettings
@@ -107,7 +107,7 @@ class EncryptSettings:
 class CompressionSettings:
     """Forms in which weights travel."""
 
-    upload_compress_type: str = setting("NO_COMPRESS", choices=("NO_COMPRESS", "DIFF_SPARSE_QUANT"))
+    upload_compress_type: str = setting(UPLOAD_TYPES[0], choices=UPLOAD_TYPES)
     upload_sparse_rate: float = setting(0.4, above=0, most=1)
     download_compress_type: str = setting("NO_COMPRESS", choices=("NO_COMPRESS", "QUANT"))
 

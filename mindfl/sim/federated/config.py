@@ -11,7 +11,7 @@ import yaml
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, write_atomic
-from mindfl.protocol.encryption import PW_EXACT
+from mindfl.modes import MODES
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.settings.document import Ignored, Section
 from mindfl.spelling import checked_arguments
@@ -161,9 +161,10 @@ class FederatedConfig:
         Files named in it are relative to the current folder; metrics and events are written beside each server's log.
         Raises :class:`OptionError` for an encryption that is not the real server's.
         """
-        if settings.encrypt.encrypt_type == PW_EXACT:
+        mode = MODES[settings.encrypt.encrypt_type]
+        if not mode.in_reference:
             place = settings.origin.place("encrypt.encrypt_type")
-            raise OptionError(f"{place}: {PW_EXACT} is mindfl's own: MindSpore Federated's server does not know it")
+            raise OptionError(f"{place}: {mode.name} is mindfl's own: MindSpore Federated's server does not know it")
         given = {key: entry.value for key, entry in settings.origin.entries.items()}
         known = (*_KEYS.values(), *_DECIDED)
         further = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mindfl.errors import OptionError
-from mindfl.protocol.encryption import ENCRYPT_TYPES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,11 +37,11 @@ MODES = (
 
 
 def chosen_modes(keys: Sequence[str] | None = None) -> tuple[Mode, ...]:
-    """Return the modes with these ``keys``, in the table's order; None: all that the installed server knows.
+    """Return the modes with these ``keys``, in the table's order; None: all.
 
     Raises :class:`OptionError` for a key that is none, or no key at all.
     """
-    known = {mode.key: mode for mode in MODES if mode.settings.get("encrypt_type", "NOT_ENCRYPT") in ENCRYPT_TYPES}
+    known = {mode.key: mode for mode in MODES}
     if keys is None:
         return tuple(known.values())
     unknown = [key for key in keys if key not in known]

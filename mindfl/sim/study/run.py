@@ -15,8 +15,8 @@ from mindfl.data import Dataset, fingerprint
 from mindfl.errors import OptionError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.modes import PLAIN
 from mindfl.notices import logger
-from mindfl.protocol.encryption import PLAIN
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users

@@ -1,0 +1,314 @@
+"""The seam of upload modes: :class:`UploadMode`, and what its methods are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.modes.packing import pack, unpack
+from mindfl.privacy.dp import RandomBytes
+from mindfl.protocol import (
+    CipherPublicParams,
+    CompressType,
+    DPParams,
+    DSParams,
+    FLPlan,
+    PWParams,
+    RequestUpdateModel,
+    ResponseFLJob,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    from mindfl.client.secagg import MaskedDevice
+    from mindfl.privacy import Accountant
+    from mindfl.privacy.secagg import PairKeys
+    from mindfl.protocol.secure import SecureRequest
+    from mindfl.server.aggregate import FeatureLayout
+    from mindfl.server.config import ServerConfig
+    from mindfl.server.events import Content
+    from mindfl.server.secure import Rounds, UploadSum
+    from mindfl.sim.config import JobConfig
+
+#: arrays of any shape and of a fixed-size numeric type, by name
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+#: settings of a job or a server
+Settings: TypeAlias = "JobConfig | ServerConfig"
+#: a line of a device's log: (class and method of the reference that writes it, text)
+LogLine: TypeAlias = tuple[str, str]
+BUILDER = "UpdateModel$RequestUpdateModelBuilder"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """What one client has to upload in one iteration.
+
+    Args:
+        weights: the weights after training, flat float32 by name.
+        received: those that the client began with.
+        samples: of the local training; the weight of the client in the average.
+        iteration: the iteration's number, from 1.
+        random: number of bytes -> that many. In a simulation they depend on the job's seed, the client and the
+            iteration alone.
+        memory: what :meth:`UploadMode.remember` returned in the client's latest iteration; empty before.
+    """
+
+    weights: Weights
+    received: Weights
+    samples: int
+    iteration: int
+    random: RandomBytes
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+    def generator(self) -> np.random.Generator:
+        """Return a generator that is seeded with 16 bytes of ``random``."""
+        return np.random.default_rng(int.from_bytes(self.random(16), "little"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Basis:
+    """What an upload builds on: the ``model`` that the iteration began with, the client's ``data_size`` in samples, and
+    the ``rounds`` of secure aggregation."""
+
+    model: Weights
+    data_size: int
+    iteration: int
+    rounds: Rounds[Any] | None = None
+
+
+class UploadMode:
+    """In which form a client's weights travel. This class sends them as they are.
+
+    A subclass replaces :meth:`encode` and :meth:`decode`, and :meth:`describe` for the job's title. They must depend on
+    their arguments and the mode's own settings alone. Its ``name``, by default that of the class, is what server and
+    clients call it. Everything below ``describe`` is for mindfl's own modes.
+
+    Example:
+        >>> class Halved(UploadMode):
+        ...     \"\"\"Uploads in 16 bits.\"\"\"
+        ...
+        ...     def encode(self, trained: Trained) -> Arrays:
+        ...         return {name: (values - trained.received[name]).astype(np.float16)
+        ...                 for name, values in trained.weights.items()}
+        ...
+        ...     def decode(self, arrays: Arrays, model: Weights) -> Weights:
+        ...         return {name: values + arrays[name] for name, values in model.items()}
+        >>> Halved().name
+        'Halved'
+    """
+
+    name: ClassVar[str] = "UploadMode"
+    #: whether MindSpore Federated 0.1.0 knows it; devices announce the others when they start
+    in_reference: ClassVar[bool] = False
+    #: whose it is where it is not MindSpore Federated 0.1.0's
+    origin: ClassVar[str] = "an upload mode of your own"
+    #: names of the settings of a server that the mode has
+    settings: ClassVar[tuple[str, ...]] = ()
+    #: section of a server's YAML file that holds them, and the keys that must then be in it
+    section: ClassVar[str] = ""
+    required: ClassVar[tuple[str, ...]] = ()
+    #: whether the plan is filled in as 0.1.0's server does with any encryption
+    encrypts: ClassVar[bool] = False
+    #: field of RequestUpdateModel that holds the upload
+    carrier: ClassVar[str] = "compress_feature_map"
+    #: whether masks hide single uploads from the server (secure aggregation)
+    masked: ClassVar[bool] = False
+    #: why uploads are not compressed by ``upload_compress_type`` too; empty: they may be
+    uncompressed: ClassVar[str] = "they have a form of their own"
+    #: whether a client's next upload depends on its earlier ones
+    remembers: ClassVar[bool] = False
+    #: a weight that was moved less may come back from the server as it was
+    least_move: ClassVar[float] = 1e-4
+    #: package that is needed to account for sampled clients
+    accounting_package: ClassVar[str] = ""
+    #: secure requests that the server answers beside the plain ones
+    served: ClassVar[tuple[type[SecureRequest], ...]] = ()
+    #: size of the largest upload, in sizes of the model
+    size: ClassVar[int] = 2
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__
+
+    def encode(self, trained: Trained) -> Arrays:
+        """Return what a client uploads: arrays of any names, shapes and numeric types, at most twice the size of the
+        model together."""
+        return trained.weights
+
+    def decode(self, arrays: Arrays, model: Weights) -> Weights:
+        """Return the client's weights as the server reads them, flat float32 by the names of ``model``.
+
+        ``arrays`` came from a client and may hold anything: raise ``ValueError`` or ``KeyError`` for what no honest
+        client uploads, and the client is refused. ``model`` is what the iteration began with.
+        """
+        return arrays
+
+    def describe(self) -> str:
+        """Return name and settings in a few words, for titles; empty: nothing is worth a word."""
+        return self.name
+
+    def accountant(self, sampling_rate: float = 1.0) -> Accountant | None:
+        """Return what knows the cost of iterations in which each client takes part with this probability.
+
+        None where uploads are not private.
+        """
+        return None
+
+    @property
+    def private(self) -> bool:
+        """Whether the mode says what an iteration costs in privacy."""
+        return type(self).accountant is not UploadMode.accountant
+
+    @property
+    def draws(self) -> bool:
+        """Whether uploads depend on the seed."""
+        return True
+
+    # On a device.
+
+    @classmethod
+    def of(cls, config: Settings) -> UploadMode:
+        """Return the mode with the settings of a job or a server."""
+        return cls(**{name: getattr(config, name) for name in cls.settings})
+
+    @classmethod
+    def asked(cls, answer: ResponseFLJob) -> UploadMode:
+        """Return the mode as the answer to startFLJob asks for it."""
+        raise NotImplementedError(f"{cls.name} has its settings from the job")
+
+    @property
+    def needs_received(self) -> bool:
+        """Whether the model that a client began with is needed to encode its upload."""
+        return True
+
+    def fields(self, trained: Trained) -> dict[str, Any]:
+        """Return the fields of RequestUpdateModel that hold the upload."""
+        return {"compress_feature_map": pack(self.encode(trained))}
+
+    def remember(self, trained: Trained, new: Weights) -> tuple[Mapping[str, Any], list[LogLine]]:
+        """Return the client's memory after the iteration that made the model ``new``, and what is logged of it."""
+        return {}, []
+
+    def device(
+        self,
+        fl_id: str,
+        iteration: int,
+        samples: int,
+        random: RandomBytes,
+        pairs: PairKeys | None,
+    ) -> MaskedDevice:
+        """Return a device with fresh secrets; of modes that are ``masked``."""
+        raise NotImplementedError(f"{self.name} uploads are not masked")
+
+    @staticmethod
+    def pair_keys() -> PairKeys:
+        """Return what derives the keys of pairs for all devices of a process; of modes that are ``masked``."""
+        raise NotImplementedError
+
+    def log_parameters(self) -> list[str]:
+        """Return what of the plan's parameters is logged."""
+        return []
+
+    def log_asked(self) -> list[LogLine]:
+        """Return what is logged when the plan is known."""
+        lines = [f"GlobalParameters <encryptLevel> from server: {self.name}", *self.log_parameters()]
+        return [("FLLiteClient setGlobalParameters", f"[startFLJob] {line}") for line in lines]
+
+    def log_training(self) -> str:
+        """Return what is logged when training is about to begin; empty: nothing."""
+        return f"set parameters for {self.name}!"
+
+    def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
+        """Return what is logged when the upload is ready."""
+        return [(f"{BUILDER} featuresMap", f"No compression and encrypt type is:{self.name} cost {milliseconds}ms")]
+
+    def log_uploaded(self) -> str:
+        """Return what is logged when the server took the upload; empty: nothing."""
+        return f"{self.name} do not need unmasking"
+
+    # On the server.
+
+    def check(self, config: ServerConfig) -> None:
+        """Raise :class:`OptionError` where no iteration could ever end, or nothing would be protected."""
+
+    def cipher(self, config: ServerConfig, instance: str) -> CipherPublicParams:
+        """Return what the plan tells the devices in a job's ``instance``."""
+        # With any encryption the 0.1.0 server fills all of them, those that do not matter with its defaults.
+        return CipherPublicParams(
+            encrypt_type=self.name,
+            pw_params=self.pw_params(config, instance),
+            dp_params=config.dp_params if self.encrypts else DPParams(),
+            ds_params=config.ds_params if self.encrypts else DSParams(),
+        )
+
+    def pw_params(self, config: ServerConfig, instance: str) -> PWParams:
+        """Return what the plan says about masks."""
+        return PWParams(t=int(self.encrypts), p=bytes(32), g=int(self.encrypts), prime=bytes(33))
+
+    def fits(self, request: RequestUpdateModel) -> bool:
+        """Return whether the upload is in the right fields of ``request``."""
+        uncompressed = request.upload_compress_type == CompressType.NO_COMPRESS
+        return uncompressed and getattr(request, self.carrier) is not None
+
+    def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
+        """Return the weights of an upload, each multiplied by the data size, or masked words.
+
+        Raises :class:`EncodingError` for what no honest device uploads.
+        """
+        weights = unpack(request.compress_feature_map or (), lambda arrays: self.decode(arrays, basis.model))
+        size = np.float32(basis.data_size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return {name: np.asarray(values, np.float32) * size for name, values in weights.items()}
+
+    def meant(self, fields: Mapping[str, Any], trained: Trained) -> Weights:
+        """Return the weights that a server reads in an upload with ``fields``."""
+        basis = Basis(model=trained.received, data_size=trained.samples, iteration=trained.iteration)
+        content = self.content(RequestUpdateModel(iteration=trained.iteration, **fields), basis)
+        assert isinstance(content, Mapping)
+        return {name: values / np.float32(trained.samples) for name, values in content.items()}
+
+    def make_sum(self, config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
+        """Return what adds up the uploads of a job; weights in ``constant`` are not averaged."""
+        from mindfl.server.aggregate import FedAvgSum
+
+        return FedAvgSum(layout, constant)
+
+    def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any] | None:
+        """Return the steps of an iteration's secure aggregation, None without any."""
+        return None
+
+    def upload_quota(self, quota: int, published: int) -> int:
+        """Return the uploads that an iteration takes, of ``quota`` by the settings and ``published`` keys."""
+        return quota
+
+    def protection(self, config: ServerConfig) -> list[str]:
+        """Return what masks promise and how many devices may be lost."""
+        return []
+
+    def weaknesses(self, config: ServerConfig) -> list[str]:
+        """Return a line for each choice that leaves the devices less protected than they could be."""
+        return []
+
+
+class ReferenceMode(UploadMode):
+    """What the modes of MindSpore Federated 0.1.0 have in common."""
+
+    in_reference: ClassVar[bool] = True
+    encrypts: ClassVar[bool] = True
+    carrier: ClassVar[str] = "feature_map"
+    size: ClassVar[int] = 1
+
+
+def cipher_of(answer: ResponseFLJob) -> CipherPublicParams:
+    """Return what an answer to startFLJob tells about encryption."""
+    plan = answer.fl_plan_config
+    return (plan.cipher if plan else None) or CipherPublicParams()
+
+
+def on_the_wire(value: float) -> float:
+    """Return ``value`` as float32 holds it, so that clients calculate with the same number over every transport."""
+    return float(np.float32(value))

@@ -1,0 +1,127 @@
+"""Plain weights, whole or as sparse quantised differences (``DIFF_SPARSE_QUANT``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mindfl.modes.base import BUILDER, Basis, LogLine, ReferenceMode, Settings, Trained, UploadMode
+from mindfl.privacy.sparse import decode_update, encode_update
+from mindfl.protocol import CompressType, RequestUpdateModel, ResponseFLJob, Weights
+
+#: compression of uploads -> its name among the settings; the first one is none
+UPLOAD_TYPES = ("NO_COMPRESS", "DIFF_SPARSE_QUANT")
+
+
+@dataclass(frozen=True)
+class Plain(ReferenceMode):
+    """``NOT_ENCRYPT``: weights as they are, each multiplied by the number of samples."""
+
+    name: ClassVar[str] = "NOT_ENCRYPT"
+    uncompressed: ClassVar[str] = ""
+    encrypts: ClassVar[bool] = False
+
+    upload_compress_type: str = UPLOAD_TYPES[0]
+    upload_sparse_rate: float = 0.4
+
+    @classmethod
+    def of(cls, config: Settings) -> UploadMode:
+        """See :meth:`UploadMode.of`."""
+        names = (*cls.settings, "upload_compress_type", "upload_sparse_rate")
+        return cls(**{name: getattr(config, name) for name in names})
+
+    @classmethod
+    def asked(cls, answer: ResponseFLJob) -> UploadMode:
+        """See :meth:`UploadMode.asked`."""
+        return cls(**cls._compression(answer))
+
+    @staticmethod
+    def _compression(answer: ResponseFLJob) -> dict[str, Any]:
+        return {
+            "upload_compress_type": answer.upload_compress_type.name,
+            "upload_sparse_rate": answer.upload_sparse_rate,
+        }
+
+    @property
+    def draws(self) -> bool:
+        """See :meth:`UploadMode.draws`."""
+        return self.compresses
+
+    @property
+    def needs_received(self) -> bool:
+        """Whether uploads are differences."""
+        return self.compresses
+
+    @property
+    def compresses(self) -> bool:
+        """Whether uploads are compressed."""
+        return self.upload_compress_type != UPLOAD_TYPES[0]
+
+    def describe(self) -> str:
+        """See :meth:`UploadMode.describe`."""
+        return f"uploads {self.upload_compress_type} {self.upload_sparse_rate:g}" if self.compresses else ""
+
+    def changed(self, trained: Trained) -> Weights:
+        """Return what is uploaded in place of the trained weights."""
+        return trained.weights
+
+    def fields(self, trained: Trained) -> dict[str, Any]:
+        """See :meth:`UploadMode.fields`."""
+        weights = self.changed(trained)
+        if not self.compresses:
+            scale = np.float32(trained.samples)
+            return {"feature_map": {name: values * scale for name, values in weights.items()}}
+        update = encode_update(
+            weights,
+            trained.received,
+            data_size=trained.samples,
+            rate=self.upload_sparse_rate,
+            iteration=trained.iteration,
+        )
+        return {
+            "upload_compress_type": CompressType[self.upload_compress_type],
+            "upload_sparse_rate": update.rate,
+            "compress_feature_map": update.entries,
+            "name_vec": update.names,
+        }
+
+    def fits(self, request: RequestUpdateModel) -> bool:
+        """See :meth:`UploadMode.fits`."""
+        if request.upload_compress_type == CompressType.NO_COMPRESS:
+            return request.feature_map is not None
+        return request.upload_compress_type.name == self.upload_compress_type
+
+    def content(self, request: RequestUpdateModel, basis: Basis) -> Weights:
+        """See :meth:`UploadMode.content`."""
+        if request.upload_compress_type == CompressType.NO_COMPRESS:
+            return request.feature_map or {}
+        return decode_update(
+            request.compress_feature_map,
+            request.name_vec,
+            basis.model,
+            data_size=basis.data_size,
+            rate=self.upload_sparse_rate,
+            upload_rate=request.upload_sparse_rate,
+            iteration=request.iteration,
+        )
+
+    def log_parameters(self) -> list[str]:
+        """See :meth:`UploadMode.log_parameters`."""
+        return [f"{self.name}, do not set parameter for Encrypt"]
+
+    def log_training(self) -> str:
+        """See :meth:`UploadMode.log_training`."""
+        return "don't mask model"
+
+    def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
+        """See :meth:`UploadMode.log_encoded`."""
+        if not self.compresses:
+            return super().log_encoded(fields, milliseconds)
+        return [(f"{BUILDER} featuresMap", f"compression time is {milliseconds}ms, encrypt is {self.name}")]
+
+    def log_uploaded(self) -> str:
+        """See :meth:`UploadMode.log_uploaded`."""
+        return "haven't mask model"
