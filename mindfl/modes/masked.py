@@ -202,7 +202,7 @@ class StablePairwise(Masked):
 
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=True)
 
-    pair_keys = Pairwise.pair_keys
+    pair_keys = staticmethod(Pairwise.pair_keys)
     log_uploaded = Pairwise.log_uploaded
 
     def protection(self, config: ServerConfig) -> list[str]:
