@@ -11,7 +11,7 @@ import numpy as np
 from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike
 from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
-from mindfl.lite.optimizer import optimizer_of
+from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.lite.schema import EXECUTED, OPTIMIZERS
 
 #: operator -> the loss that it computes, in words

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph
-from mindfl.lite.lowering import LOWERINGS
-from mindfl.lite.lowering_elements import mean_of_all
 from mindfl.lite.model import LiteModel, Node, made, refuse_unknown
+from mindfl.lite.ops.dense import LOWERINGS
+from mindfl.lite.ops.elements import mean_of_all
 from mindfl.lite.plan import Plan
 from mindfl.lite.program import Program
 from mindfl.lite.shapes import core

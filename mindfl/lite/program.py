@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.kernels.opcodes import NUMBERS, OPERANDS, ROW
+from mindfl.lite.ops.registry import NUMBERS, OPERANDS, ROW
 
 #: arena offsets are multiples of this many floats: one cache line
 ALIGNMENT = 16

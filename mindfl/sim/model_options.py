@@ -10,7 +10,7 @@ from typing import Any
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.lite import LiteModel
-from mindfl.lite.optimizer import ModelOptimizer, optimizer_of
+from mindfl.lite.ops.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
 from mindfl.modes import mode_of
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network

@@ -14,7 +14,7 @@ import numpy as np
 
 from mindfl.algorithms import Correction
 from mindfl.lite import Executable, LiteModel
-from mindfl.lite.kernels.opcodes import NOWHERE, OPERANDS
+from mindfl.lite.ops.registry import NOWHERE, OPERANDS
 from mindfl.lite.program import Builder, Program
 
 VECTOR = 16

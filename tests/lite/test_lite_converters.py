@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite import Executable, LiteModel, Session
-from mindfl.lite.lowering import LOWERINGS
+from mindfl.lite.ops.dense import LOWERINGS
 from mindfl.lite.schema import EXECUTED, OPERATORS
 
 Change = Callable[[ModelText], object]

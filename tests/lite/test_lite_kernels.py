@@ -15,7 +15,7 @@ from lite_numpy import NumpyModel
 from lite_reference import random_batch
 
 from mindfl.lite import Executable, LiteModel, Session
-from mindfl.lite.kernels.opcodes import OPERANDS
+from mindfl.lite.ops.registry import OPERANDS
 from mindfl.lite.program import Builder
 from mindfl.lite.schema import PAD_EXPLICIT, PAD_SAME, PAD_VALID
 

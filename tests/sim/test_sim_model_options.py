@@ -14,7 +14,7 @@ import pytest
 
 from mindfl.errors import MindflWarning, OptionError
 from mindfl.lite import LiteModel
-from mindfl.lite.optimizer import optimizer_of
+from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.sim import FederatedLeNetJob, JobConfig
 from mindfl.sim.job import Silent
 from mindfl.sim.model_options import own_model, settled

@@ -16,7 +16,7 @@ import numpy as np
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import cache_dir
-from mindfl.lite.kernels.opcodes import ROW
+from mindfl.lite.ops.registry import ROW
 from mindfl.threads import ProcessLock
 
 

@@ -1,6 +1,6 @@
 """Element by element: arithmetic with broadcasting, reductions, and the loss of one-hot labels.
 
-Same conventions as :mod:`mindfl.lite.kernels.layers`.
+Same conventions as :mod:`mindfl.lite.kernels.products`.
 """
 
 from __future__ import annotations

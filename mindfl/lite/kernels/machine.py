@@ -8,8 +8,8 @@ from typing import Any
 
 from numba import njit
 
-from mindfl.lite.kernels import elements, layers, pointwise
-from mindfl.lite.kernels.opcodes import NUMBERS
+from mindfl.lite.kernels import elements, pointwise, products
+from mindfl.lite.ops.registry import NUMBERS
 
 _CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
 _FOLD, _UNFOLD, _DENSE, _TRANSPOSE, _OUTER = (NUMBERS[n] for n in ("FOLD", "UNFOLD", "DENSE", "TRANSPOSE", "OUTER"))
@@ -29,21 +29,21 @@ def _run(arena: Any, table: Any, code: Any) -> None:
         i = code[row]
         number = i[0]
         if number == _CONV:
-            layers.conv(arena, table, i)
+            products.conv(arena, table, i)
         elif number == _CONV_INPUT_GRAD:
-            layers.conv_input_grad(arena, table, i)
+            products.conv_input_grad(arena, table, i)
         elif number == _CONV_FILTER_GRAD:
-            layers.conv_filter_grad(arena, table, i)
+            products.conv_filter_grad(arena, table, i)
         elif number == _FOLD:
-            layers.fold(arena, table, i)
+            products.fold(arena, table, i)
         elif number == _UNFOLD:
-            layers.unfold(arena, table, i)
+            products.unfold(arena, table, i)
         elif number == _DENSE:
-            layers.dense(arena, table, i)
+            products.dense(arena, table, i)
         elif number == _TRANSPOSE:
-            layers.transpose(arena, table, i)
+            products.transpose(arena, table, i)
         elif number == _OUTER:
-            layers.outer(arena, table, i)
+            products.outer(arena, table, i)
         elif number == _BIAS:
             pointwise.bias(arena, table, i)
         elif number == _BIAS_GRAD:

@@ -1,6 +1,6 @@
 """Everything that is no multiply-add of a layer: activations, pooling, loss, moves, optimizers.
 
-Same conventions as :mod:`mindfl.lite.kernels.layers`.
+Same conventions as :mod:`mindfl.lite.kernels.products`.
 """
 
 from __future__ import annotations

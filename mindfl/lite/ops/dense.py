@@ -11,12 +11,12 @@ from types import MappingProxyType
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import need
 from mindfl.lite.kernels.emitter import VECTOR
-from mindfl.lite.kernels.opcodes import OPERANDS
-from mindfl.lite.lowering_conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
-from mindfl.lite.lowering_elements import ADD, DIVIDE, MULTIPLY, SUBTRACT, arithmetic, reduction, same_order, tile
-from mindfl.lite.lowering_loss import cross_entropy, one_hot, sparse_cross_entropy
-from mindfl.lite.lowering_pool import lower_pool, lower_pool_grad
 from mindfl.lite.model import Node
+from mindfl.lite.ops.conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
+from mindfl.lite.ops.elements import ADD, DIVIDE, MULTIPLY, SUBTRACT, arithmetic, reduction, same_order, tile
+from mindfl.lite.ops.loss import cross_entropy, one_hot, sparse_cross_entropy
+from mindfl.lite.ops.pool import lower_pool, lower_pool_grad
+from mindfl.lite.ops.registry import OPERANDS
 from mindfl.lite.plan import Plan, mark_fused
 from mindfl.lite.program import Update, Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU

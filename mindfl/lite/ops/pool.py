@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mindfl.lite.graph import Graph, need
-from mindfl.lite.kernels.opcodes import NOWHERE
 from mindfl.lite.model import Node
+from mindfl.lite.ops.registry import NOWHERE
+from mindfl.lite.ops.windows import window_positions
 from mindfl.lite.plan import Plan
 from mindfl.lite.program import Value
 from mindfl.lite.schema import NO_ACTIVATION, RELU
-from mindfl.lite.windows import window_positions
 
 #: window positions that one byte can tell apart, besides "none"
 _POSITIONS = 255

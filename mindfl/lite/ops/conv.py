@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from mindfl.lite.graph import Fusion, need
 from mindfl.lite.kernels.emitter import VECTOR
 from mindfl.lite.kernels.tiles import ZERO
-from mindfl.lite.lowering_pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.model import Node
+from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
+from mindfl.lite.ops.windows import Geometry, conv_geometry
 from mindfl.lite.plan import Plan, mark_fused
 from mindfl.lite.schema import NO_ACTIVATION
 from mindfl.lite.shapes import alike
-from mindfl.lite.windows import Geometry, conv_geometry
 
 
 def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:

@@ -1,7 +1,7 @@
 """Convolution and dense layers and their gradients, on the tiles of :mod:`mindfl.lite.kernels.tiles`.
 
 Each kernel takes the arena, the int32 table, and its instruction row ``i`` (operands from ``i[1]`` on, in the order of
-:data:`mindfl.lite.kernels.opcodes.OPERANDS`).
+:data:`mindfl.lite.ops.registry.OPERANDS`).
 """
 
 from __future__ import annotations
