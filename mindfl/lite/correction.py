@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
-from mindfl.lite.ops.registry import NOWHERE
+from mindfl.lite.ops import NOWHERE
 from mindfl.lite.program import Builder, Program, Update
 from mindfl.spelling import did_you_mean
 

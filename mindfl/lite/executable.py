@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from mindfl.lite.correction import CorrectionPlan
 from mindfl.lite.graph import Graph
 from mindfl.lite.model import LiteModel
+from mindfl.lite.ops import learning_rate_input
 from mindfl.lite.planning import plan_prediction, plan_training
 from mindfl.lite.program import Program
-from mindfl.lite.schema import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,6 @@ class Executable:
     @cached_property
     def learning_rates(self) -> tuple[int, ...]:
         """Arena offsets of the learning-rate constants."""
-        indices = {node.inputs[OPTIMIZERS[node.op]] for node in self.model.optimizer_nodes}
+        places = ((node, learning_rate_input(node.op)) for node in self.model.optimizer_nodes)
+        indices = {node.inputs[place] for node, place in places if place is not None}
         return tuple(self.graph.constants[index].offset for index in sorted(indices & self.graph.constants.keys()))

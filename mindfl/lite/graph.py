@@ -12,8 +12,8 @@ import numpy as np
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.model import LiteModel, Node, Tensor
+from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, learning_rate_input, need
 from mindfl.lite.program import ALIGNMENT, Value
-from mindfl.lite.schema import NO_ACTIVATION, OPTIMIZERS, RELU
 
 _SPARSE_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
 _ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
@@ -182,10 +182,4 @@ class Graph:
 
 
 def _changes_state(node: Node) -> bool:
-    return node.op in OPTIMIZERS or node.op == "Assign"
-
-
-def need(condition: bool, node: Node, what: str) -> None:
-    """Raise :class:`ModelFormatError` saying that the node uses ``what``, unless the condition holds."""
-    if not condition:
-        raise ModelFormatError(f"node {node.label} uses {what}, which the runtime does not do")
+    return learning_rate_input(node.op) is not None or node.op == "Assign"

@@ -12,7 +12,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike
 from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
 from mindfl.lite.ops.optimizer import optimizer_of
-from mindfl.lite.schema import EXECUTED, OPTIMIZERS
+from mindfl.lite.ops.registry import is_executed, learning_rate_input
 
 #: operator -> the loss that it computes, in words
 LOSSES: Mapping[str, str] = {
@@ -161,17 +161,14 @@ def _optimizer(model: LiteModel) -> dict[str, Any] | None:
         return None
     known = optimizer_of(model)
     names = sorted({node.op for node in model.optimizer_nodes})
-    rates = {_number(model, node.inputs[OPTIMIZERS[node.op]]) for node in model.optimizer_nodes if _has_rate(node)}
+    places = ((node.inputs, learning_rate_input(node.op)) for node in model.optimizer_nodes)
+    rates = {_number(model, inputs[place]) for inputs, place in places if place is not None and len(inputs) > place}
     settings: dict[str, Any] = {"optimizer": known.name if known is not None else " and ".join(names)}
     if len(rates) == 1:
         settings["learning_rate"] = rates.pop()
     if known is not None:
         settings |= {"momentum": known.momentum, "weight_decay": known.weight_decay, "nesterov": known.nesterov}
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def _has_rate(node: Node) -> bool:
-    return len(node.inputs) > OPTIMIZERS[node.op]
 
 
 def _number(model: LiteModel, index: int) -> float | None:
@@ -183,7 +180,7 @@ def _lacking(model: LiteModel) -> Iterable[str]:
     reason = _refusal(model)
     if not reason:
         return
-    lacked = [node for node in model.nodes if node.op not in EXECUTED]
+    lacked = [node for node in model.nodes if not is_executed(node)]
     if not lacked:
         yield f"cannot train: {reason}"
     for node in {node.op: node for node in reversed(lacked)}.values():

@@ -21,7 +21,9 @@ from mindfl.filekind import file_kind
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.flatbuf import BrokenBufferError, Table
 from mindfl.lite.layout import from_mindspore, to_mindspore
-from mindfl.lite.schema import EXECUTED, OPERATORS, OPTIMIZERS, AttributeValue
+from mindfl.lite.ops import learning_rate_input
+from mindfl.lite.ops.registry import is_executed
+from mindfl.lite.schema import OPERATORS, AttributeValue
 
 IDENTIFIER = b"MSL2"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
@@ -126,7 +128,7 @@ class LiteModel:
     @cached_property
     def optimizer_nodes(self) -> tuple[Node, ...]:
         """The nodes that update a parameter (Adam, ApplyMomentum, SGD)."""
-        return tuple(node for node in self.nodes if node.op in OPTIMIZERS)
+        return tuple(node for node in self.nodes if learning_rate_input(node.op) is not None)
 
     @cached_property
     def loss_nodes(self) -> tuple[Node, ...]:
@@ -239,7 +241,7 @@ class LiteModel:
 
 def refuse_unknown(model: LiteModel, nodes: Iterable[Node]) -> None:
     """Raise :class:`ModelFormatError` naming those of ``nodes`` whose operators the runtime does not have, if any."""
-    first = {node.op: node for node in reversed([node for node in nodes if node.op not in EXECUTED])}
+    first = {node.op: node for node in reversed([node for node in nodes if not is_executed(node)])}
     if not first:
         return
     listed = [f"{node.op} (node {node.name or node.index}, {made(model, node)})" for node in reversed(first.values())]

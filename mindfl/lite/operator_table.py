@@ -1,4 +1,5 @@
-"""The operators of MindSpore Lite's public schema (``schema/ops.fbs``): tag, name, and attributes in slot order.
+"""The operators of MindSpore Lite's public schema (``schema/ops.fbs``) that the runtime does not execute (those that
+it does are in :mod:`mindfl.lite.ops`): tag, name, and attributes in slot order.
 
 An attribute is ``name:kind`` or ``name:kind=default``. Kinds: ``?`` bool, ``b`` int8, ``i`` int32, ``q`` int64,
 ``f`` float32, ``q[]`` a vector of int64, ``*`` anything that is not decoded. A default that is not written is 0, but
@@ -10,11 +11,9 @@ from __future__ import annotations
 
 from typing import Final
 
-_WINDOW: Final = "kernel_size:q[] stride:q[] dilation:q[] pad_mode:b"
-_CONV: Final = f"format:i {_WINDOW} pad_list:q[] mode:q group:q in_channel:q out_channel:q activation:b"
-_TRANSPOSED: Final = f"format:i {_WINDOW} pad:q[] pad_list:q[] mode:q group:q in_channel:q out_channel:q activation:b"
-_POOL: Final = "kernel_size:q[] strides:q[] pad:q[] pad_mode:b round_mode:b format:i global:? activation:b"
-_POOL_GRAD: Final = "kernel_size:q[] strides:q[] pad_mode:b format:i"
+from mindfl.lite.ops.conv import CONV_ROW, TRANSPOSED_ROW
+from mindfl.lite.ops.pool import POOL_GRAD_ROW, POOL_ROW
+
 _MASKS: Final = "begin_mask:q end_mask:q ellipsis_mask:q new_axis_mask:q shrink_axis_mask:q"
 _LSTM: Final = (
     "bidirectional:? has_bias:? input_size:q hidden_size:q num_layers:q num_directions:q dropout:f zoneout_cell:f "
@@ -23,41 +22,29 @@ _LSTM: Final = (
 
 OPERATOR_TABLE: Final = f"""
 1 Abs
-2 Activation type:b alpha:f min_val:f max_val:f approximate:?
-3 ActivationGrad type:b alpha:f
-4 Adam locking:? nesterov:?
-5 AddFusion activation:b
-6 AdderFusion {_CONV.replace("mode:q ", "")}
+6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
 7 AddGrad
-8 AddN
 9 All keep_dims:q
-10 ApplyMomentum nesterov:? locking:? gradient_scale:f=1
 11 ArgMaxFusion axis:q top_k:q=1 keep_dims:? out_max_value:?
 12 ArgMinFusion axis:q top_k:q keep_dims:? out_max_value:?
 13 Assert summarize:q
-14 Assign
 15 AssignAdd
 16 AudioSpectrogram window_size:q stride:q mag_square:?
-17 AvgPoolFusion {_POOL}
-18 AvgPoolGrad {_POOL_GRAD}
+17 AvgPoolFusion {POOL_ROW}
+18 AvgPoolGrad {POOL_GRAD_ROW}
 19 BatchNorm epsilon:f format:i is_training:?
 20 BatchNormGrad epsilon:f is_training:?
 21 BatchToSpace block_size:q[] crops:*
 22 BatchToSpaceND block_shape:q[] crops:*
-23 BiasAdd format:i
 24 BinaryCrossEntropy reduction:b
 25 BinaryCrossEntropyGrad reduction:b=1
-26 BiasAddGrad
 27 BroadcastTo shape:q[]
 28 Cast
 29 Ceil
 30 Clip max:f min:f
 31 Concat axis:q
 32 Attention head_num:q head_size:q cross:?
-33 Conv2DBackpropFilterFusion {_CONV}
-34 Conv2DBackpropInputFusion {_TRANSPOSED}
-35 Conv2DFusion {_CONV}
-36 Conv2dTransposeFusion {_TRANSPOSED} output_paddings:q[]
+36 Conv2dTransposeFusion {TRANSPOSED_ROW} output_paddings:q[]
 37 Cos
 38 ConstantOfShape data_type:q value:*
 39 Crop axis:q offsets:q[]
@@ -65,10 +52,8 @@ OPERATOR_TABLE: Final = f"""
 41 CustomNormalize
 42 CustomPredict output_num:q weight_threshold:f
 43 DeConv2DGradFilter in_channel:q out_channel:q kernel_size:q[] pad_mode:b pad_list:q[] stride:q[] dilation:q[] group:q
-44 Depend
 45 DepthToSpace block_size:q format:i mode:*
 46 DetectionPostProcess format:i input_size:q scale:* nms_iou_threshold:f nms_score_threshold:f max_detections:q
-47 DivFusion activation:b
 48 DivGrad
 49 Dropout keep_prob:f=0.5
 50 DropoutGrad keep_prob:f
@@ -77,13 +62,10 @@ OPERATOR_TABLE: Final = f"""
 53 Equal
 54 EmbeddingLookupFusion max_norm:f
 55 ExpFusion base:f=-1 scale:f=1 shift:f
-56 ExpandDims
 57 FakeQuantWithMinMaxVars num_bits:q narrow_range:?
 58 FakeQuantWithMinMaxVarsPerChannel num_bits:q narrow_range:?
 59 FftReal
 60 FftImag
-61 Flatten axis:q=1
-62 FlattenGrad
 63 Floor
 64 FloorDiv
 65 FloorMod
@@ -110,23 +92,18 @@ OPERATOR_TABLE: Final = f"""
 86 LshProjection type:b
 87 LSTM {_LSTM} proj_size:q
 88 L2NormalizeFusion axis:q[] epsilon:f activation:b
-89 MatMulFusion transpose_a:? transpose_b:? activation:b
 90 Maximum
 91 MaximumGrad grad_x:? grad_y:?
-92 MaxPoolFusion {_POOL}
-93 MaxPoolGrad {_POOL_GRAD}
 94 SwitchLayer
 95 Mfcc freq_upper_limit:f freq_lower_limit:f filter_bank_channel_num:q dct_coeff_num:q
 96 Minimum
 97 MinimumGrad grad_x:? grad_y:?
 98 Mod
-99 MulFusion activation:b
 100 MulGrad
 101 Neg
 102 NegGrad
 103 NotEqual
 104 NonMaxSuppression center_point_box:q
-105 OneHot axis:q
 106 OnesLike
 107 PadFusion paddings:* padding_mode:b constant_value:f
 108 PartialFusion sub_graph_index:q
@@ -138,9 +115,6 @@ OPERATOR_TABLE: Final = f"""
 114 Rank
 115 Range d_type:q start:q limit:q delta:q=1
 116 Reciprocal
-117 RealDiv
-118 ReduceFusion keep_dims:? mode:b reduce_to_end:? coeff:f
-119 Reshape
 120 Resize
 121 ReverseSequence seq_dim:q batch_dim:q
 122 ReverseV2 axis:q[]
@@ -150,7 +124,6 @@ OPERATOR_TABLE: Final = f"""
 126 Rsqrt
 127 ScaleFusion axis:q activation:b
 128 ScatterNd
-129 SGD nesterov:? dampening:f weight_decay:f
 130 Shape
 131 SigmoidCrossEntropyWithLogits
 132 SigmoidCrossEntropyWithLogitsGrad
@@ -160,20 +133,16 @@ OPERATOR_TABLE: Final = f"""
 136 SmoothL1Loss beta:f
 137 SmoothL1LossGrad beta:f
 138 Softmax axis:q[]
-139 SoftmaxCrossEntropyWithLogits
 140 SpaceToBatch block_size:q[] paddings:*
 141 SpaceToBatchND block_shape:q[] paddings:*
 142 SpaceToDepth block_size:q format:i
-143 SparseSoftmaxCrossEntropyWithLogits is_grad:?
 144 SparseToDense
 145 Split output_num:q size_splits:q[] axis:q
 146 Sqrt
-147 Squeeze axis:q[]
 148 Square
 149 SquaredDifference
 150 Stack axis:q
 151 StridedSlice {_MASKS}
-152 SubFusion activation:b
 153 SubGrad
 154 Switch
 155 TensorListFromTensor element_dtype:q shape_type:q
@@ -181,12 +150,9 @@ OPERATOR_TABLE: Final = f"""
 157 TensorListReserve element_dtype:q shape_type:q
 158 TensorListSetItem element_dtype:q
 159 TensorListStack num_elements:q element_dtype:q
-160 TileFusion dims:q[]
 161 TopKFusion sorted:?=1 axis:q largest:q
-162 Transpose
 163 Unique
 164 UnsortedSegmentSum
-165 Unsqueeze axis:q[]
 166 Unstack axis:q
 167 LSTMGrad {_LSTM}
 168 Where
@@ -241,5 +207,4 @@ OPERATOR_TABLE: Final = f"""
 217 ScatterElements axis:q
 218 Triu
 219 Tril
-220 AdamWeightDecay use_locking:?
 """

@@ -15,8 +15,10 @@ from typing import Protocol
 import numpy as np
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.graph import Graph, need
+from mindfl.lite.graph import Fusion, Graph
+from mindfl.lite.kernels.primitives import ZERO
 from mindfl.lite.model import Node, Tensor
+from mindfl.lite.ops.registry import need
 from mindfl.lite.program import Builder, Place, Program, Update, Value
 from mindfl.lite.shapes import alike, batch_first
 
@@ -140,6 +142,22 @@ class Plan:
         self.literals[offset] = number
         return offset
 
+    def first_sum(self, node: Node, fusion: Fusion, channels: int) -> int:
+        """Return where the sums of a layer begin: at the biases fused into it, one per channel, or at zero."""
+        if fusion.bias is None:
+            return ZERO
+        bias = self.value(fusion.bias)
+        need(bias.size == channels and not bias.batched, node, f"a bias of {bias.size} for {channels} channels")
+        return bias.offset
+
+    def mark_fused(self, node: Node, output: int) -> None:
+        """Remember that the nodes between ``node`` and the one that makes ``output`` are part of it."""
+        tensor = node.outputs[0]
+        while tensor != output:
+            follower = self.graph.consumers[tensor][0]
+            self.done.add(follower.index)
+            tensor = follower.outputs[0]
+
     def program(self, result: int, classes: int = 0) -> Program:
         """Return the finished program: its outcome lies at ``result``, ``classes`` per sample or one number (0)."""
         image = self.values[self.graph.image.index]
@@ -147,12 +165,3 @@ class Plan:
         return Program(
             self.builder.code(), self.builder.table(), place, self.literals, self.builder.size, tuple(self.updates)
         )
-
-
-def mark_fused(plan: Plan, node: Node, output: int) -> None:
-    """Remember that the nodes between ``node`` and the one that makes ``output`` are part of it."""
-    tensor = node.outputs[0]
-    while tensor != output:
-        follower = plan.graph.consumers[tensor][0]
-        plan.done.add(follower.index)
-        tensor = follower.outputs[0]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph
 from mindfl.lite.model import LiteModel, Node, made, refuse_unknown
-from mindfl.lite.ops.dense import LOWERINGS
 from mindfl.lite.ops.elements import mean_of_all
+from mindfl.lite.ops.registry import lowering
 from mindfl.lite.plan import Plan
 from mindfl.lite.program import Program
 from mindfl.lite.shapes import core
@@ -48,8 +48,10 @@ def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -
     plan = Plan(graph, folded=folded, start=start)
     for node in order:
         if node.index not in plan.done:
+            lower = lowering(node)
+            assert lower is not None
             try:
-                LOWERINGS[node.op](plan, node)
+                lower(plan, node)
             except ModelFormatError as error:
                 raise _located(graph.model, node, error) from None
             plan.done.add(node.index)

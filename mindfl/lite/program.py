@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.ops.registry import NUMBERS, OPERANDS, ROW
+from mindfl.lite.ops.registry import INSTRUCTIONS, ROW
 
 #: arena offsets are multiples of this many floats: one cache line
 ALIGNMENT = 16
@@ -115,9 +115,10 @@ class Builder:
 
     def emit(self, name: str, **operands: int) -> None:
         """Append one instruction; the operands must be those of its table row."""
-        if set(operands) != set(OPERANDS[name]):
-            raise TypeError(f"{name} takes {OPERANDS[name]}, got {tuple(operands)}")
-        row = [NUMBERS[name], *(operands[key] for key in OPERANDS[name])]
+        known = INSTRUCTIONS[name]
+        if set(operands) != set(known.operands):
+            raise TypeError(f"{name} takes {known.operands}, got {tuple(operands)}")
+        row = [known.number, *(operands[key] for key in known.operands)]
         self._rows.append(row + [0] * (ROW - len(row)))
 
     @property

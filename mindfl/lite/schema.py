@@ -12,14 +12,10 @@ from types import MappingProxyType
 
 from mindfl.flatbuf import Table
 from mindfl.lite.operator_table import OPERATOR_TABLE
+from mindfl.lite.ops import EXECUTED
 
 #: what an attribute holds
 AttributeValue = int | float | bool | tuple[int, ...]
-
-RELU = 1
-PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
-NO_ACTIVATION = 0
-REDUCE_MEAN, REDUCE_SUM = 0, 4
 
 _NOT_DECODED = "*"
 
@@ -57,52 +53,10 @@ class Operator:
         return MappingProxyType({item.name: item.read(table) for item in self.attributes})
 
 
-#: the operators that the runtime executes -> the fewest inputs and outputs of a node
-EXECUTED: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {
-        "Activation": (1, 1),
-        "ActivationGrad": (2, 1),
-        "Adam": (10, 0),
-        "AddFusion": (2, 1),
-        "AddN": (1, 1),
-        "ApplyMomentum": (5, 0),
-        "Assign": (2, 0),
-        "BiasAdd": (2, 1),
-        "BiasAddGrad": (1, 1),
-        "Conv2DBackpropFilterFusion": (2, 1),
-        "Conv2DBackpropInputFusion": (2, 1),
-        "Conv2DFusion": (2, 1),
-        "Depend": (1, 1),
-        "DivFusion": (2, 1),
-        "ExpandDims": (1, 1),
-        "Flatten": (1, 1),
-        "FlattenGrad": (1, 1),
-        "MatMulFusion": (2, 1),
-        "MaxPoolFusion": (1, 1),
-        "MaxPoolGrad": (3, 1),
-        "MulFusion": (2, 1),
-        "OneHot": (4, 1),
-        "RealDiv": (2, 1),
-        "ReduceFusion": (1, 1),
-        "Reshape": (1, 1),
-        "SGD": (6, 0),
-        "SoftmaxCrossEntropyWithLogits": (2, 1),
-        "SparseSoftmaxCrossEntropyWithLogits": (2, 1),
-        "Squeeze": (1, 1),
-        "SubFusion": (2, 1),
-        "TileFusion": (1, 1),
-        "Transpose": (2, 1),
-        "Unsqueeze": (1, 1),
-    }
-)
-
-#: optimizers: they change a trainable parameter (their input 0); the value is the input that is the learning rate
-OPTIMIZERS: Mapping[str, int] = MappingProxyType({"Adam": 5, "AdamWeightDecay": 3, "ApplyMomentum": 2, "SGD": 2})
-
-
 def _operator(line: str) -> Operator:
     tag, name, *attributes = line.split()
-    least = EXECUTED.get(name, (1, 0) if name in OPTIMIZERS else (0, 0))
+    known = EXECUTED.get(name)
+    least = (known.inputs, known.outputs) if known is not None else (0, 0)
     return Operator(int(tag), name, tuple(_attributes(attributes)), *least)
 
 
@@ -118,5 +72,10 @@ def _attributes(texts: list[str]) -> list[Attribute]:
 
 #: union tag -> operator
 OPERATORS: Mapping[int, Operator] = MappingProxyType(
-    {operator.tag: operator for operator in map(_operator, OPERATOR_TABLE.strip().splitlines())}
+    {
+        operator.tag: operator
+        for operator in map(
+            _operator, [*OPERATOR_TABLE.strip().splitlines(), *(known.row for known in EXECUTED.values())]
+        )
+    }
 )

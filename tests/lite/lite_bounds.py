@@ -14,7 +14,7 @@ import numpy as np
 
 from mindfl.algorithms import Correction
 from mindfl.lite import Executable, LiteModel
-from mindfl.lite.ops.registry import NOWHERE, OPERANDS
+from mindfl.lite.ops import INSTRUCTIONS, NOWHERE
 from mindfl.lite.program import Builder, Program
 
 VECTOR = 16
@@ -210,9 +210,9 @@ def check_program(program: Program, buffers: Buffers, arena_size: int) -> None:
     """Fail if an instruction of ``program`` touches anything outside the buffers of its operands."""
     table = _Table(program.table)
     assert program.end <= arena_size
-    names = list(OPERANDS)
+    names = list(INSTRUCTIONS)
     for row in program.code.tolist():
-        operands = dict(zip(OPERANDS[names[row[0]]], row[1:], strict=False))
+        operands = dict(zip(INSTRUCTIONS[names[row[0]]].operands, row[1:], strict=False))
         for name, first, last in RANGES[names[row[0]]](operands, table):
             buffers.check(operands[name], first, last)
     place = program.place

@@ -8,7 +8,7 @@ import numpy as np
 from lite_writer import ModelText, NodeText, TensorText
 from numpy.typing import NDArray
 
-from mindfl.lite.schema import PAD_EXPLICIT, PAD_SAME, PAD_VALID
+from mindfl.lite.ops.windows import PAD_EXPLICIT, PAD_SAME, PAD_VALID
 
 LOSS = "SparseSoftmaxCrossEntropyWithLogits"
 

@@ -15,9 +15,9 @@ from lite_numpy import NumpyModel
 from lite_reference import random_batch
 
 from mindfl.lite import Executable, LiteModel, Session
-from mindfl.lite.ops.registry import OPERANDS
+from mindfl.lite.ops import INSTRUCTIONS
+from mindfl.lite.ops.windows import PAD_EXPLICIT, PAD_SAME, PAD_VALID
 from mindfl.lite.program import Builder
-from mindfl.lite.schema import PAD_EXPLICIT, PAD_SAME, PAD_VALID
 
 _pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 _modes = st.sampled_from((PAD_EXPLICIT, PAD_SAME, PAD_VALID))
@@ -191,7 +191,7 @@ def test_an_instruction_takes_exactly_its_operands() -> None:
     with pytest.raises(TypeError, match="RELU takes"):
         builder.emit("RELU", x=0, y=0)
     builder.emit("RELU", x=0, y=16, size=16)
-    assert builder.code()[0, : 1 + len(OPERANDS["RELU"])].tolist() == [list(OPERANDS).index("RELU"), 0, 16, 16]
+    assert builder.code()[0, :4].tolist() == [list(INSTRUCTIONS).index("RELU"), 0, 16, 16]
 
 
 def test_equal_runs_of_table_entries_are_kept_once() -> None:

@@ -16,7 +16,6 @@ import numpy as np
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import cache_dir
-from mindfl.lite.ops.registry import ROW
 from mindfl.threads import ProcessLock
 
 
@@ -86,6 +85,8 @@ def _compile(machine: Machine) -> None:
 
 
 def _run_empty(machine: Machine) -> None:
+    from mindfl.lite.ops.registry import ROW
+
     floats, table, labels = np.zeros(64, np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32)
     code, place = np.zeros((0, ROW), np.int64), np.array([0, 1, 1, 16, 0, 0], np.int64)
     images, batches, results = (np.zeros(shape, np.float32) for shape in ((1, 1), (1, 1, 16), (1, 1)))
@@ -96,7 +97,8 @@ def _run_empty(machine: Machine) -> None:
 def _folder() -> Path:
     """Return the cache folder of exactly these sources: numba itself notices changes of one file only."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for source in sorted([*here.glob("*.py"), *(here.parent / "ops").glob("*.py")]):
         digest.update(source.read_bytes())
     return cache_dir() / "kernels" / digest.hexdigest()[:16]
 

@@ -8,7 +8,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-VECTOR = 16
+from mindfl.lite.kernels.primitives import VECTOR
+
 FLOAT = ir.FloatType()
 I8 = ir.IntType(8)
 I32 = ir.IntType(32)

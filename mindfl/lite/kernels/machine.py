@@ -7,83 +7,35 @@ from __future__ import annotations
 from typing import Any
 
 from numba import njit
+from numba.extending import register_jitable
 
-from mindfl.lite.kernels import elements, pointwise, products
-from mindfl.lite.ops.registry import NUMBERS
+from mindfl.lite.kernels import pooling, products
+from mindfl.lite.ops import INSTRUCTIONS
+from mindfl.lite.ops.registry import HELPERS
 
-_CONV, _CONV_INPUT_GRAD, _CONV_FILTER_GRAD = (NUMBERS[n] for n in ("CONV", "CONV_INPUT_GRAD", "CONV_FILTER_GRAD"))
-_FOLD, _UNFOLD, _DENSE, _TRANSPOSE, _OUTER = (NUMBERS[n] for n in ("FOLD", "UNFOLD", "DENSE", "TRANSPOSE", "OUTER"))
-_BIAS, _BIAS_GRAD, _RELU, _RELU_GRAD = (NUMBERS[n] for n in ("BIAS", "BIAS_GRAD", "RELU", "RELU_GRAD"))
-_POOL, _POOL_GRAD = NUMBERS["POOL"], NUMBERS["POOL_GRAD"]
-_LOSS, _LOSS_GRAD, _GATHER = (NUMBERS[n] for n in ("LOSS", "LOSS_GRAD", "GATHER"))
-_MULTIPLY, _ADD, _COPY = (NUMBERS[n] for n in ("MULTIPLY", "ADD", "COPY"))
-_BINARY, _REDUCE, _ONE_HOT, _CROSS_ENTROPY = (NUMBERS[n] for n in ("BINARY", "REDUCE", "ONE_HOT", "CROSS_ENTROPY"))
-_CORRECT, _MOMENTUM, _SGD, _ADAM = (NUMBERS[n] for n in ("CORRECT", "MOMENTUM", "SGD", "ADAM"))
 #: features moved together per sample: one cache line
 _BLOCK = 16
+#: importing these gives the primitives that kernels call their code
+_CODE = (pooling, products)
 
 
-@njit(nogil=True, inline="always")  # as a function of its own it would be optimised twice, 4 s each
-def _run(arena: Any, table: Any, code: Any) -> None:
-    for row in range(code.shape[0]):
-        i = code[row]
-        number = i[0]
-        if number == _CONV:
-            products.conv(arena, table, i)
-        elif number == _CONV_INPUT_GRAD:
-            products.conv_input_grad(arena, table, i)
-        elif number == _CONV_FILTER_GRAD:
-            products.conv_filter_grad(arena, table, i)
-        elif number == _FOLD:
-            products.fold(arena, table, i)
-        elif number == _UNFOLD:
-            products.unfold(arena, table, i)
-        elif number == _DENSE:
-            products.dense(arena, table, i)
-        elif number == _TRANSPOSE:
-            products.transpose(arena, table, i)
-        elif number == _OUTER:
-            products.outer(arena, table, i)
-        elif number == _BIAS:
-            pointwise.bias(arena, table, i)
-        elif number == _BIAS_GRAD:
-            pointwise.bias_grad(arena, table, i)
-        elif number == _RELU:
-            pointwise.relu(arena, table, i)
-        elif number == _RELU_GRAD:
-            pointwise.relu_grad(arena, table, i)
-        elif number == _POOL:
-            pointwise.pool(arena, table, i)
-        elif number == _POOL_GRAD:
-            pointwise.pool_grad(arena, table, i)
-        elif number == _GATHER:
-            pointwise.gather(arena, table, i)
-        elif number == _LOSS:
-            pointwise.loss(arena, table, i)
-        elif number == _LOSS_GRAD:
-            pointwise.loss_grad(arena, table, i)
-        elif number == _MULTIPLY:
-            pointwise.multiply(arena, table, i)
-        elif number == _ADD:
-            pointwise.add(arena, table, i)
-        elif number == _MOMENTUM:
-            pointwise.momentum(arena, table, i)
-        elif number == _SGD:
-            pointwise.sgd(arena, table, i)
-        elif number == _ADAM:
-            pointwise.adam(arena, table, i)
-        elif number == _COPY:
-            pointwise.copy(arena, table, i)
-        elif number == _BINARY:
-            elements.binary(arena, table, i)
-        elif number == _REDUCE:
-            elements.reduce(arena, table, i)
-        elif number == _ONE_HOT:
-            elements.one_hot(arena, table, i)
-        elif number == _CROSS_ENTROPY:
-            elements.cross_entropy(arena, table, i)
-        elif number == _CORRECT:
-            pointwise.correct(arena, table, i)
+def _runner() -> Any:
+    """Return the function that runs code: a chain of comparisons of the instruction's number, one per kernel.
+
+    It is written as text because the compiler takes no table of functions.
+    """
+    for function in HELPERS:
+        register_jitable(function)
+    kernels = {name: njit(nogil=True, **known.options)(known.kernel) for name, known in INSTRUCTIONS.items()}
+    lines = ["def run(arena, table, code):", " for row in range(code.shape[0]):", "  i = code[row]", "  number = i[0]"]
+    for name, known in INSTRUCTIONS.items():
+        lines += [f"  {'elif' if known.number else 'if'} number == {known.number}:", f"   {name}(arena, table, i)"]
+    exec("\n".join(lines), kernels)
+    # inlined: as a function of its own it would be optimised twice, 4 s each
+    return njit(nogil=True, inline="always")(kernels["run"])
+
+
+_run = _runner()
 
 
 @njit(nogil=True, cache=True)

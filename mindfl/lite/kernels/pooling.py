@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from mindfl.lite.kernels.emitter import BYTES, FLOAT, I32, I64, LANES, NUMBERS, VECTOR, Emitter
+from mindfl.lite.kernels import primitives
+from mindfl.lite.kernels.emitter import BYTES, FLOAT, I32, I64, LANES, NUMBERS, Emitter
+from mindfl.lite.kernels.primitives import VECTOR
 
 _NO_PLACE = 255
 #: the smallest positive float32: below it lies what is not positive
@@ -21,28 +23,39 @@ _SMALLEST = 2.0**-149
 
 
 @intrinsic
-def window_maximum(
+def _maximum(
     typing: Any, arena: Any, x: Any, row_step: Any, column_step: Any, rows: Any, columns: Any, y: Any, index: Any,
     shift: Any, masked: Any, run: Any,
 ) -> Any:  # fmt: skip
-    """``arena[y + n] = max over r, c of arena[x + r*row_step + c*column_step + n]`` for n below ``run``.
-
-    Unless ``index`` is negative, byte ``shift + n`` behind it becomes the number ``r*columns + c`` of the first
-    maximum, or 255 where ``masked`` and the maximum is not positive.
-    """
     return types.void(arena, *[types.int64] * 10), _emit_maximum
 
 
+@overload(primitives.window_maximum, strict=False)
+def _window_maximum(
+    arena: Any, x: Any, row_step: Any, column_step: Any, rows: Any, columns: Any, y: Any, index: Any, shift: Any,
+    masked: Any, run: Any,
+) -> Any:  # fmt: skip
+    return lambda arena, x, row_step, column_step, rows, columns, y, index, shift, masked, run: _maximum(
+        arena, x, row_step, column_step, rows, columns, y, index, shift, masked, run
+    )
+
+
 @intrinsic
-def window_gradient(
+def _gradient(
     typing: Any, arena: Any, dy: Any, index: Any, shift: Any, dx: Any, row_step: Any, column_step: Any, rows: Any,
     columns: Any, added: Any, run: Any,
 ) -> Any:  # fmt: skip
-    """Give ``arena[dy + n]`` to the window position whose number stands at byte ``shift + n`` behind ``index``.
-
-    The other positions get zero; with ``added`` the values are added to what is there.
-    """
     return types.void(arena, *[types.int64] * 10), _emit_gradient
+
+
+@overload(primitives.window_gradient, strict=False)
+def _window_gradient(
+    arena: Any, dy: Any, index: Any, shift: Any, dx: Any, row_step: Any, column_step: Any, rows: Any, columns: Any,
+    added: Any, run: Any,
+) -> Any:  # fmt: skip
+    return lambda arena, dy, index, shift, dx, row_step, column_step, rows, columns, added, run: _gradient(
+        arena, dy, index, shift, dx, row_step, column_step, rows, columns, added, run
+    )
 
 
 class _Window(NamedTuple):

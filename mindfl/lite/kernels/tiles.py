@@ -23,7 +23,8 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from mindfl.lite.kernels.emitter import I64, LANES, VECTOR, Emitter
+from mindfl.lite.kernels.emitter import I64, LANES, Emitter
+from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR
 
 _WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
 #: rows of a product tile, largest first: chosen so that accumulators and operands fit the registers
@@ -33,14 +34,12 @@ PRODUCT_VECTORS = 2 if _WIDE_REGISTERS else 1
 REDUCTION_ROWS = (4, 2, 1) if _WIDE_REGISTERS else (2, 1, 1)
 REDUCTION_TAPS = 5 if _WIDE_REGISTERS else 3
 
-ZERO, ACCUMULATE = -1, -2
-
 
 def product_tile(rows: int, vectors: int) -> Any:
     """Make the intrinsic ``tile(arena, table, a, am, ak, b, bo, k, c, cm, start, floor)``.
 
     ``C[m] = max(floor, init + sum_k arena[a + m*am + k*ak] * arena[b + table[bo + k] ...])`` for ``rows`` rows of
-    ``vectors`` vectors each at ``c + m*cm``; ``start`` is :data:`ZERO`, :data:`ACCUMULATE` (begin with what C holds),
+    ``vectors`` vectors each at ``c + m*cm``; ``start`` is ``ZERO``, ``ACCUMULATE`` (begin with what C holds),
     or the offset of one bias per row. NaN passes through the floor.
     """
 

@@ -1,4 +1,4 @@
-"""Convolutions and their gradients in instructions.
+"""Convolutions and their gradients.
 
 A convolution reads its input through tables of offsets: one offset per tap of the window, one per output position. So
 kernel size, stride, dilation and channel count are only table contents. Padding is a copy into a larger buffer with a
@@ -8,25 +8,26 @@ border of zeros. A samples' input whose channels are all equal is planned with o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from mindfl.lite.graph import Fusion, need
-from mindfl.lite.kernels.emitter import VECTOR
-from mindfl.lite.kernels.tiles import ZERO
-from mindfl.lite.model import Node
+import numpy as np
+
+from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, product, reduction
 from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
+from mindfl.lite.ops.registry import NO_ACTIVATION, helper, instruction, need, operator
 from mindfl.lite.ops.windows import Geometry, conv_geometry
-from mindfl.lite.plan import Plan, mark_fused
-from mindfl.lite.schema import NO_ACTIVATION
 from mindfl.lite.shapes import alike
 
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
 
-def first_sum(plan: Plan, node: Node, fusion: Fusion, channels: int) -> int:
-    """Return where the sums of a layer begin: at the biases fused into it, one per channel, or at zero."""
-    if fusion.bias is None:
-        return ZERO
-    bias = plan.value(fusion.bias)
-    need(bias.size == channels and not bias.batched, node, f"a bias of {bias.size} for {channels} channels")
-    return bias.offset
+_WINDOW = "kernel_size:q[] stride:q[] dilation:q[] pad_mode:b"
+_SIZES = "mode:q group:q in_channel:q out_channel:q activation:b"
+CONV_ROW = f"format:i {_WINDOW} pad_list:q[] {_SIZES}"
+TRANSPOSED_ROW = f"format:i {_WINDOW} pad:q[] pad_list:q[] {_SIZES}"
+# Typed, not literal: numba would compile a function anew for each combination of literal arguments.
+_UNIT, _ONTO, _NO_FLOOR = np.int64(1), np.int64(ACCUMULATE), np.float32(-np.inf)
 
 
 def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
@@ -52,6 +53,7 @@ def _is_folded(plan: Plan, tensor: int) -> bool:
     return plan.folded and tensor == plan.graph.image.index
 
 
+@operator(f"35 Conv2DFusion {CONV_ROW}", inputs=2)
 def lower_conv(plan: Plan, node: Node) -> None:
     """y = relu?(conv(x, weight) + bias), pooled at once where only a pooling reads it."""
     x, weight = plan.batched(node, 0), plan.fixed(node, 1)
@@ -60,7 +62,7 @@ def lower_conv(plan: Plan, node: Node) -> None:
     geometry = conv_geometry(node, x.dims, y_dims, weight.dims)
     folded = _is_folded(plan, node.inputs[0])
     _check_weight(plan, node, weight.dims, geometry, folded)
-    mark_fused(plan, node, fusion.output)
+    plan.mark_fused(node, fusion.output)
     taps = geometry.taps()
     kernels = weight.offset
     if folded:
@@ -68,7 +70,7 @@ def lower_conv(plan: Plan, node: Node) -> None:
         sizes = {"rows": y_dims[3] * len(taps), "channels": weight.dims[3]}
         plan.builder.emit("FOLD", weight=weight.offset, folded=kernels, **sizes)
     source = _bordered(plan, node.inputs[0], geometry)
-    start = first_sum(plan, node, fusion, y_dims[3])
+    start = plan.first_sum(node, fusion, y_dims[3])
     for place, row, rows in _output_blocks(plan, fusion.output, y_dims):
         plan.builder.emit(
             "CONV",
@@ -122,6 +124,7 @@ def _gradient_blocks(plan: Plan, node: Node, least: int) -> Iterator[tuple[int, 
         yield dy.offset, 0, dy.dims[1]
 
 
+@operator(f"34 Conv2DBackpropInputFusion {TRANSPOSED_ROW}", inputs=2)
 def lower_input_grad(plan: Plan, node: Node) -> None:
     """dx of a convolution."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
@@ -156,6 +159,7 @@ def _gradient_dims(plan: Plan, node: Node) -> tuple[int, ...]:
     return plan.batched(node, 0).dims
 
 
+@operator(f"33 Conv2DBackpropFilterFusion {CONV_ROW}", inputs=2)
 def lower_filter_grad(plan: Plan, node: Node) -> None:
     """dw of a convolution; positions are listed once per vector of lanes."""
     need(node.integer("activation") == NO_ACTIVATION, node, "an activation")
@@ -194,3 +198,79 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
         )
     if folded:
         plan.builder.emit("UNFOLD", folded=target, weight=dw.offset, rows=channels * len(taps), channels=dims[3])
+
+
+@helper
+def floor(relu: int) -> Any:
+    """Return what a product is clamped to."""
+    return np.float32(0.0) if relu else _NO_FLOOR
+
+
+@instruction("CONV", "x weight y start relu taps_table taps channels height width row_step column_step lanes")
+def conv_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = relu?(x * weight + bias): every output position is one product over the taps of its window."""
+    x, weight, y, start, relu, taps_table, taps, channels = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    height, width, row_step, column_step, lanes = i[9], i[10], i[11], i[12], i[13]
+    lowest = floor(relu)
+    for row in range(height):
+        for column in range(width):
+            window = x + row * row_step + column * column_step
+            out = y + (row * width + column) * channels * lanes
+            product(
+                arena, table, weight, taps, _UNIT, window, taps_table, taps, out, lanes, channels, lanes, start, lowest
+            )  # fmt: skip
+
+
+@instruction(
+    "CONV_INPUT_GRAD",
+    "dy weight dx cleared rows_table channels_table runs run channels height width row_step column_step lanes",
+)
+def conv_input_grad_kernel(arena: Any, table: Any, i: Any) -> None:
+    """dx = scatter of weight^T dy: every output position adds to the window it was computed from, run by run."""
+    dy, weight, dx, cleared, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
+    runs, run, channels, height, width = i[7], i[8], i[9], i[10], i[11]
+    row_step, column_step, lanes = i[12], i[13], i[14]
+    arena[dx : dx + cleared] = 0.0
+    taps = runs * run
+    for row in range(height):
+        for column in range(width):
+            window = dx + row * row_step + column * column_step
+            gradient = dy + (row * width + column) * channels * lanes
+            for r in range(runs):
+                product(
+                    arena, table, weight + r * run, _UNIT, taps, gradient, channels_table, channels,
+                    window + table[rows_table + r], lanes, run, lanes, _ONTO, _NO_FLOOR,
+                )  # fmt: skip
+
+
+@instruction("CONV_FILTER_GRAD", "dy x dw sums first last dy_table x_table taps_table positions channels taps lanes")
+def conv_filter_grad_kernel(arena: Any, table: Any, i: Any) -> None:
+    """dw[channel, tap] = sum over positions and samples of dy * x.
+
+    A layer may be done in several parts: then the partial sums wait in ``sums``, one vector each, from the ``first``
+    part to the ``last``.
+    """
+    dy, x, dw, sums, first, last, dy_table, x_table, taps_table = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8], i[9]
+    positions, channels, taps, lanes = i[10], i[11], i[12], i[13]
+    reduction(
+        arena, table, dy, lanes, dy_table, x, x_table, taps_table, positions, dw, taps, sums, first, last, channels
+    )  # fmt: skip
+
+
+@instruction("FOLD", "weight folded rows channels")
+def fold_kernel(arena: Any, table: Any, i: Any) -> None:
+    """folded[row] = sum over channels of weight[row, channel]: exact for an input whose channels are all equal."""
+    weight, folded, rows, channels = i[1], i[2], i[3], i[4]
+    for row in range(rows):
+        total = np.float32(0.0)
+        for channel in range(channels):
+            total += arena[weight + row * channels + channel]
+        arena[folded + row] = total
+
+
+@instruction("UNFOLD", "folded weight rows channels")
+def unfold_kernel(arena: Any, table: Any, i: Any) -> None:
+    """weight[row, channel] = folded[row]: equal channels have equal gradients."""
+    folded, weight, rows, channels = i[1], i[2], i[3], i[4]
+    for row in range(rows):
+        arena[weight + row * channels : weight + (row + 1) * channels] = arena[folded + row]

@@ -1,53 +1,28 @@
-"""One function per operator: what a node of the graph becomes in instructions."""
+"""Dense layers and biases, with their gradients."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import product
-from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.graph import need
-from mindfl.lite.kernels.emitter import VECTOR
-from mindfl.lite.model import Node
-from mindfl.lite.ops.conv import first_sum, lower_conv, lower_filter_grad, lower_input_grad
-from mindfl.lite.ops.elements import ADD, DIVIDE, MULTIPLY, SUBTRACT, arithmetic, reduction, same_order, tile
-from mindfl.lite.ops.loss import cross_entropy, one_hot, sparse_cross_entropy
-from mindfl.lite.ops.pool import lower_pool, lower_pool_grad
-from mindfl.lite.ops.registry import OPERANDS
-from mindfl.lite.plan import Plan, mark_fused
-from mindfl.lite.program import Update, Value
-from mindfl.lite.schema import NO_ACTIVATION, RELU
-from mindfl.lite.shapes import alike, core, last_axis, matrix
+from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
+from mindfl.lite.ops.conv import floor
+from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
+from mindfl.lite.program import Value
+from mindfl.lite.shapes import core, last_axis, matrix
 
-Lowering = Callable[[Plan, Node], None]
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
+
+# Typed, not literal: numba would compile a function anew for each combination of literal arguments.
+_UNIT, _FRESH, _TAIL, _NO_FLOOR = np.int64(1), np.int64(ZERO), np.int64(VECTOR), np.float32(-np.inf)
 
 
-def _activation(plan: Plan, node: Node) -> None:
-    kind = node.integer("type")
-    if kind == NO_ACTIVATION:
-        same_order(plan, node)
-        return
-    need(kind == RELU, node, f"activation {kind}")
-    x = plan.batched(node, 0)
-    y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
-    plan.builder.emit("RELU", x=x.offset, y=y.offset, size=x.size * plan.lanes)
-
-
-def _activation_grad(plan: Plan, node: Node) -> None:
-    kind = node.integer("type")
-    if kind == NO_ACTIVATION:
-        same_order(plan, node)
-        return
-    need(kind == RELU, node, f"activation {kind}")
-    dy, y = plan.batched(node, 0), plan.batched(node, 1)
-    need(alike(dy.dims, y.dims), node, f"shapes {dy.dims} and {y.dims}")
-    dx = plan.keep(node.outputs[0], plan.new_batch(dy.dims))
-    plan.builder.emit("RELU_GRAD", dy=dy.offset, y=y.offset, dx=dx.offset, size=dy.size * plan.lanes)
-
-
+@operator("89 MatMulFusion transpose_a:? transpose_b:? activation:b", inputs=2)
 def _matmul(plan: Plan, node: Node) -> None:
     a, b = (_as_matrix(plan, node, place) for place in (0, 1))
     if a.batched and not b.batched and not node.flag("transpose_a"):
@@ -74,13 +49,13 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
     rows, columns = weight.dims if rows_first else weight.dims[::-1]
     need(x.dims[1] == columns, node, f"shapes {x.dims} and {weight.dims}")
     y = plan.keep(fusion.output, plan.new_batch((plan.batch, rows)))
-    mark_fused(plan, node, fusion.output)
+    plan.mark_fused(node, fusion.output)
     plan.builder.emit(
         "DENSE",
         x=x.offset,
         weight=weight.offset,
         y=y.offset,
-        start=first_sum(plan, node, fusion, rows),
+        start=plan.first_sum(node, fusion, rows),
         relu=fusion.relu,
         row_step=columns if rows_first else 1,
         column_step=1 if rows_first else rows,
@@ -119,6 +94,7 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
     )
 
 
+@operator("23 BiasAdd format:i", inputs=2)
 def _bias_add(plan: Plan, node: Node) -> None:
     x, bias = plan.batched(node, 0), plan.fixed(node, 1)
     channels = last_axis(x.dims[1:])
@@ -129,6 +105,7 @@ def _bias_add(plan: Plan, node: Node) -> None:
     )
 
 
+@operator("26 BiasAddGrad")
 def _bias_add_grad(plan: Plan, node: Node) -> None:
     dy = plan.batched(node, 0)
     need(len(dy.dims) > 1, node, f"shape {dy.dims}")
@@ -145,118 +122,61 @@ def _bias_add_grad(plan: Plan, node: Node) -> None:
     )
 
 
-def _transpose(plan: Plan, node: Node) -> None:
-    x = plan.batched(node, 0)
-    order = plan.integers(node.inputs[1])
-    need(sorted(order) == list(range(len(x.dims))), node, f"order {order[:8]} of shape {x.dims}")
-    need(order[0] == 0, node, "a transpose of the batch dimension")
-    dims = tuple(x.dims[axis] for axis in order)
-    y = plan.keep(node.outputs[0], plan.new_batch(dims))
-    steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
-    rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
-    plan.gather(x.offset, y.offset, rows)
+@instruction("DENSE", "x weight y start relu row_step column_step x_table rows columns lanes")
+def dense_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y[row] = relu?(sum over columns of weight[row, column] * x[column] + bias[row])."""
+    x, weight, y, start, relu, row_step, column_step = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
+    x_table, rows, columns, lanes = i[8], i[9], i[10], i[11]
+    product(
+        arena, table, weight, row_step, column_step, x, x_table, columns, y, lanes, rows, lanes, start, floor(relu)
+    )  # fmt: skip
 
 
-def _add_n(plan: Plan, node: Node) -> None:
-    terms = [plan.value(tensor) for tensor in node.inputs]
-    first = terms[0]
-    equal = all(term.batched == first.batched and alike(term.dims, first.dims) for term in terms)
-    need(equal and len(terms) > 1, node, "terms of unequal shapes")
-    y = plan.keep(node.outputs[0], plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims))
-    size = first.size * (plan.lanes if first.batched else 1)
-    total = first.offset
-    for term in terms[1:]:
-        plan.builder.emit("ADD", a=total, b=term.offset, y=y.offset, size=size)
-        total = y.offset
+@instruction("TRANSPOSE", "x y rows columns x_lanes y_lanes")
+def transpose_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y[column, row] = x[row, column], rows padded with zeros up to ``y_lanes``."""
+    x, y, rows, columns, x_lanes, y_lanes = i[1], i[2], i[3], i[4], i[5], i[6]
+    for column in range(columns):
+        target = y + column * y_lanes
+        for row in range(rows):
+            arena[target + row] = arena[x + row * x_lanes + column]
+        for row in range(rows, y_lanes):
+            arena[target + row] = 0.0
 
 
-def _assign(plan: Plan, node: Node) -> None:
-    variable, value = plan.fixed(node, 0), plan.fixed(node, 1)
-    need(variable.size == value.size and node.inputs[0] in plan.graph.constants, node, "an unequal or computed target")
-    plan.builder.emit("COPY", x=value.offset, y=variable.offset, size=variable.size)
+@instruction("OUTER", "a b y tail b_table rows columns batch a_lanes")
+def outer_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y[row, column] = sum over the batch of a[row, n] * b[n, column]; the last, partial vector passes ``tail``."""
+    a, b, y, tail, b_table, rows, columns, batch, a_lanes = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8], i[9]
+    whole = columns - columns % VECTOR
+    product(arena, table, a, a_lanes, _UNIT, b, b_table, batch, y, columns, rows, whole, _FRESH, _NO_FLOOR)
+    rest = columns - whole
+    if rest:
+        product(
+            arena, table, a, a_lanes, _UNIT, b + whole, b_table, batch, tail, _TAIL, rows, _TAIL, _FRESH, _NO_FLOOR
+        )  # fmt: skip
+        for row in range(rows):
+            for column in range(rest):
+                arena[y + row * columns + whole + column] = arena[tail + row * VECTOR + column]
 
 
-def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:
-    """Return the offsets of an optimizer's inputs by name, after checking that the arrays have the weight's size."""
-    need(len(node.inputs) == len(names), node, f"{len(node.inputs)} inputs")
-    values = {name: plan.fixed(node, place) for place, name in enumerate(names)}
-    written = ("weight", "state", "first", "mean", "variance")
-    wrong = [name for name, value in values.items() if value.size != (count if name in (*written, "gradient") else 1)]
-    need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
-    weight, gradient = values["weight"].dims, values["gradient"].dims
-    need(alike(weight, gradient), node, f"a gradient of shape {gradient} for a weight of shape {weight}")
-    constant = dict(zip(names, (tensor in plan.graph.constants for tensor in node.inputs), strict=True))
-    need(all(constant[name] for name in names if name in written), node, "a computed state")
-    return {name: value.offset for name, value in values.items()}
+@instruction("BIAS", "x bias y rows channels lanes")
+def bias_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = x + bias, one bias for each of the last ``channels`` rows in turn."""
+    x, bias, y, rows, channels, lanes = i[1], i[2], i[3], i[4], i[5], i[6]
+    for row in range(rows):
+        addend = arena[bias + row % channels]
+        for lane in range(lanes):
+            arena[y + row * lanes + lane] = arena[x + row * lanes + lane] + addend
 
 
-def _optimizer(plan: Plan, node: Node) -> None:
-    instruction, names, reals = _OPTIMIZER_FORMS[node.op]
-    size = plan.fixed(node, 0).size
-    offsets = _offsets(plan, node, names, size)
-    for operand, attribute in reals.items():
-        offsets[operand] = plan.literal(node.real(attribute))
-    column = 1 + OPERANDS[instruction].index("gradient")
-    name = plan.tensor(node.inputs[0]).name
-    plan.updates.append(Update(name, plan.builder.rows, column, offsets["gradient"], offsets["weight"], size))
-    plan.builder.emit(instruction, size=size, nesterov=node.flag("nesterov"), **offsets)
-
-
-#: operator -> instruction, names of its inputs in order, operand -> attribute for the numbers it carries
-_OPTIMIZER_FORMS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = MappingProxyType(
-    {
-        "ApplyMomentum": ("MOMENTUM", ("weight", "state", "rate", "gradient", "momentum"), {"scale": "gradient_scale"}),
-        "SGD": (
-            "SGD",
-            ("weight", "gradient", "rate", "state", "momentum", "first"),
-            {"dampening": "dampening", "decay": "weight_decay"},
-        ),
-        "Adam": (
-            "ADAM",
-            (
-                *("weight", "mean", "variance", "beta1_power", "beta2_power"),
-                *("rate", "beta1", "beta2", "epsilon", "gradient"),
-            ),
-            {},
-        ),
-    }
-)
-
-#: operator -> lowering
-LOWERINGS: Mapping[str, Lowering] = MappingProxyType(
-    {
-        "Activation": _activation,
-        "ActivationGrad": _activation_grad,
-        "Adam": _optimizer,
-        "AddFusion": arithmetic(ADD),
-        "AddN": _add_n,
-        "ApplyMomentum": _optimizer,
-        "Assign": _assign,
-        "BiasAdd": _bias_add,
-        "BiasAddGrad": _bias_add_grad,
-        "Conv2DBackpropFilterFusion": lower_filter_grad,
-        "Conv2DBackpropInputFusion": lower_input_grad,
-        "Conv2DFusion": lower_conv,
-        "Depend": same_order,
-        "DivFusion": arithmetic(DIVIDE),
-        "ExpandDims": same_order,
-        "Flatten": same_order,
-        "FlattenGrad": same_order,
-        "MatMulFusion": _matmul,
-        "MaxPoolFusion": lower_pool,
-        "MaxPoolGrad": lower_pool_grad,
-        "MulFusion": arithmetic(MULTIPLY),
-        "OneHot": one_hot,
-        "RealDiv": arithmetic(DIVIDE),
-        "ReduceFusion": reduction,
-        "Reshape": same_order,
-        "SGD": _optimizer,
-        "SoftmaxCrossEntropyWithLogits": cross_entropy,
-        "SparseSoftmaxCrossEntropyWithLogits": sparse_cross_entropy,
-        "Squeeze": same_order,
-        "SubFusion": arithmetic(SUBTRACT),
-        "TileFusion": tile,
-        "Transpose": _transpose,
-        "Unsqueeze": same_order,
-    }
-)
+@instruction("BIAS_GRAD", "dy y rows channels lanes batch")
+def bias_grad_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y[channel] = sum of dy over positions and the true samples of the batch."""
+    dy, y, rows, channels, lanes, batch = i[1], i[2], i[3], i[4], i[5], i[6]
+    for channel in range(channels):
+        total = np.float32(0.0)
+        for row in range(channel, rows, channels):
+            for lane in range(batch):
+                total += arena[dy + row * lanes + lane]
+        arena[y + channel] = total

@@ -1,48 +1,45 @@
-"""Operators on single elements in instructions: arithmetic with broadcasting, reductions, repetitions, new shapes."""
+"""Operators on single elements: arithmetic with broadcasting, reductions, repetitions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.graph import need
-from mindfl.lite.model import Node
-from mindfl.lite.plan import Plan
+from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.program import Value
-from mindfl.lite.schema import NO_ACTIVATION, REDUCE_MEAN, REDUCE_SUM
-from mindfl.lite.shapes import Dims, alike, batch_first, broadcast, padded, steps
+from mindfl.lite.shapes import Dims, alike, broadcast, padded, steps
 
-ADD, SUBTRACT, MULTIPLY, DIVIDE = range(4)
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
+
+_ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = range(4)
+_MEAN, _SUM = 0, 4
 #: elements that are addressed one by one: a bound for files that ask for tables without end
 _MOST_ROWS = 2**22
 
 
-def same_order(plan: Plan, node: Node) -> None:
-    """A new shape for elements that stay in order: no work."""
-    x = plan.value(node.inputs[0])
-    dims = plan.tensor(node.outputs[0]).dims
-    need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
-    carried = batch_first(dims, plan.batch) if x.batched else dims
-    if carried is None:
-        need(False, node, "a reshape across the batch")
-        return
-    plan.keep(node.outputs[0], Value(x.offset, carried, x.batched))
-
-
-def arithmetic(kind: int) -> Callable[[Plan, Node], None]:
+def _arithmetic(kind: int) -> Callable[[Plan, Node], None]:
     """Return the lowering of an operator on two operands, broadcast as NumPy does."""
 
     def lower(plan: Plan, node: Node) -> None:
         need(node.attributes.get("activation", NO_ACTIVATION) == NO_ACTIVATION, node, "a fused activation")
         a, b = plan.value(node.inputs[0]), plan.value(node.inputs[1])
-        if kind == MULTIPLY and (_side_by_side(a, b) or 1 in (_size_if_fixed(a), _size_if_fixed(b))):
+        if kind == _MULTIPLY and (_side_by_side(a, b) or 1 in (_size_if_fixed(a), _size_if_fixed(b))):
             _multiply(plan, node, a, b)
         else:
             _binary(plan, node, kind, a, b)
 
     return lower
+
+
+operator("5 AddFusion activation:b", inputs=2)(_arithmetic(_ADD))
+operator("152 SubFusion activation:b", inputs=2)(_arithmetic(_SUBTRACT))
+operator("99 MulFusion activation:b", inputs=2)(_arithmetic(_MULTIPLY))
+operator("47 DivFusion activation:b", "117 RealDiv", inputs=2)(_arithmetic(_DIVIDE))
 
 
 def _size_if_fixed(value: Value) -> int:
@@ -109,10 +106,11 @@ def _positions(dims: Dims, apart: Sequence[int]) -> list[int]:
     return [sum(map(math.prod, zip(place, apart, strict=True))) for place in product(*map(range, dims))]
 
 
-def reduction(plan: Plan, node: Node) -> None:
+@operator("118 ReduceFusion keep_dims:? mode:b reduce_to_end:? coeff:f")
+def _reduction(plan: Plan, node: Node) -> None:
     """Mean or sum over some axes, the batch among them or not."""
     mode = node.integer("mode")
-    need(mode in (REDUCE_MEAN, REDUCE_SUM), node, f"reduction mode {mode}")
+    need(mode in (_MEAN, _SUM), node, f"reduction mode {mode}")
     need(not node.flag("reduce_to_end"), node, "a reduction to the end")
     need(node.real("coeff") in (0.0, 1.0), node, f"a reduction with coefficient {node.real('coeff')}")
     x = plan.value(node.inputs[0])
@@ -120,7 +118,7 @@ def reduction(plan: Plan, node: Node) -> None:
     given = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else ()
     need(all(-rank <= axis < rank for axis in given), node, f"axes {given[:8]} of shape {x.dims}")
     axes = {axis % rank for axis in given} if given else set(range(rank))
-    reduce(plan, x, axes, mean=mode == REDUCE_MEAN, output=node.outputs[0])
+    reduce(plan, x, axes, mean=mode == _MEAN, output=node.outputs[0])
 
 
 def reduce(plan: Plan, x: Value, axes: set[int], *, mean: bool, output: int | None = None) -> Value:
@@ -169,7 +167,8 @@ def mean_of_all(plan: Plan, x: Value) -> int:
     return reduce(plan, x, set(range(len(x.dims))), mean=True).offset
 
 
-def tile(plan: Plan, node: Node) -> None:
+@operator("160 TileFusion dims:q[]")
+def _tile(plan: Plan, node: Node) -> None:
     """Repeat a tensor that does not carry the batch along its axes."""
     x = plan.fixed(node, 0)
     times = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else node.integers("dims")
@@ -193,3 +192,70 @@ def tile(plan: Plan, node: Node) -> None:
         count=1,
         mean=False,
     )
+
+
+@operator("8 AddN")
+def _add_n(plan: Plan, node: Node) -> None:
+    terms = [plan.value(tensor) for tensor in node.inputs]
+    first = terms[0]
+    equal = all(term.batched == first.batched and alike(term.dims, first.dims) for term in terms)
+    need(equal and len(terms) > 1, node, "terms of unequal shapes")
+    y = plan.keep(node.outputs[0], plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims))
+    size = first.size * (plan.lanes if first.batched else 1)
+    total = first.offset
+    for term in terms[1:]:
+        plan.builder.emit("ADD", a=total, b=term.offset, y=y.offset, size=size)
+        total = y.offset
+
+
+@instruction("BINARY", "kind a b y a_table b_table rows a_lane b_lane lanes count", error_model="numpy")
+def binary_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = a + b, a - b, a * b or a / b (``kind`` 0 to 3), for each row and ``count`` samples.
+
+    The tables say where the operands of a row begin, the lanes how far apart those of two samples are.
+    """
+    kind, a, b, y, a_table, b_table, rows = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
+    a_lane, b_lane, lanes, count = i[8], i[9], i[10], i[11]
+    for row in range(rows):
+        left, right = a + table[a_table + row], b + table[b_table + row]
+        for n in range(count):
+            first, second = arena[left + n * a_lane], arena[right + n * b_lane]
+            if kind == 0:
+                value = first + second
+            elif kind == 1:
+                value = first - second
+            elif kind == 2:
+                value = first * second
+            else:
+                value = first / second
+            arena[y + row * lanes + n] = value
+
+
+@instruction("MULTIPLY", "a b y size a_step b_step")
+def multiply_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = a * b; a step of 0 repeats one value."""
+    a, b, y, size, a_step, b_step = i[1], i[2], i[3], i[4], i[5], i[6]
+    for n in range(size):
+        arena[y + n] = arena[a + n * a_step] * arena[b + n * b_step]
+
+
+@instruction("ADD", "a b y size")
+def add_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = a + b."""
+    a, b, y, size = i[1], i[2], i[3], i[4]
+    for n in range(size):
+        arena[y + n] = arena[a + n] + arena[b + n]
+
+
+@instruction("REDUCE", "x y outs_table outs terms_table terms lanes count mean")
+def reduce_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y[out] = sum, or ``mean``, of the terms of each output, for ``count`` samples."""
+    x, y, outs_table, outs, terms_table, terms = i[1], i[2], i[3], i[4], i[5], i[6]
+    lanes, count, mean = i[7], i[8], i[9]
+    for out in range(outs):
+        start = x + table[outs_table + out]
+        for n in range(count):
+            total = 0.0
+            for term in range(terms):
+                total += arena[start + table[terms_table + term] + n]
+            arena[y + out * lanes + n] = total / terms if mean else total

@@ -1,17 +1,26 @@
-"""Cross entropy in instructions: labels as class numbers, or one-hot."""
+"""Cross entropy: labels as class numbers, or one-hot."""
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from mindfl.lite.graph import need
-from mindfl.lite.model import Node
-from mindfl.lite.plan import Plan
+from mindfl.lite.ops.registry import helper, instruction, need, operator
 from mindfl.lite.program import Value
 from mindfl.lite.shapes import alike, core
 
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
 
-def sparse_cross_entropy(plan: Plan, node: Node) -> None:
+_ONE = np.float32(1.0)
+_ZERO = np.float32(0.0)
+
+
+@operator("143 SparseSoftmaxCrossEntropyWithLogits is_grad:?", inputs=2)
+def _sparse_cross_entropy(plan: Plan, node: Node) -> None:
     """The mean loss of labels that are class numbers, or its gradient."""
     logits = _logits(plan, node)
     _check_class_numbers(plan, node, 1)
@@ -24,7 +33,8 @@ def sparse_cross_entropy(plan: Plan, node: Node) -> None:
         plan.builder.emit("LOSS", logits=logits.offset, loss=loss.offset, **sizes)
 
 
-def cross_entropy(plan: Plan, node: Node) -> None:
+@operator("139 SoftmaxCrossEntropyWithLogits", inputs=2)
+def _cross_entropy(plan: Plan, node: Node) -> None:
     """The loss of each sample with one-hot labels, and the gradient of the sum of these losses."""
     logits, labels = _logits(plan, node), plan.batched(node, 1)
     need(alike(logits.dims, labels.dims), node, f"labels of shape {labels.dims} for logits of shape {logits.dims}")
@@ -43,7 +53,8 @@ def cross_entropy(plan: Plan, node: Node) -> None:
     )
 
 
-def one_hot(plan: Plan, node: Node) -> None:
+@operator("105 OneHot axis:q", inputs=4)
+def _one_hot(plan: Plan, node: Node) -> None:
     """One-hot labels out of those that are class numbers."""
     _check_class_numbers(plan, node, 0)
     need(_number(plan, node.inputs[1]) == plan.graph.classes, node, "another depth than the number of classes")
@@ -70,3 +81,77 @@ def _check_class_numbers(plan: Plan, node: Node, place: int) -> None:
     right = labels.index in plan.graph.model.inputs and labels.dtype == np.int32
     need(right, node, f"labels ({labels.name}) that are no int32 input")
     need(alike(labels.dims, (plan.batch,)), node, f"labels of shape {labels.dims}")
+
+
+@instruction("LOSS", "logits loss classes batch lanes")
+def loss_kernel(arena: Any, table: Any, i: Any) -> None:
+    """Mean over the batch of -log softmax(logits)[label]; labels stand at the head of the table."""
+    logits, out, classes, batch, lanes = i[1], i[2], i[3], i[4], i[5]
+    total = 0.0
+    for n in range(batch):
+        highest = _highest(arena, logits + n, classes, lanes)
+        exponentials = _ZERO
+        for c in range(classes):
+            exponentials += math.exp(arena[logits + c * lanes + n] - highest)
+        total += math.log(exponentials) - (arena[logits + table[n] * lanes + n] - highest)
+    arena[out] = total / batch
+
+
+@instruction("LOSS_GRAD", "logits dx classes batch lanes")
+def loss_grad_kernel(arena: Any, table: Any, i: Any) -> None:
+    """dx = (softmax(logits) - onehot(label)) / batch; the lanes behind the batch get 0."""
+    logits, dx, classes, batch, lanes = i[1], i[2], i[3], i[4], i[5]
+    arena[dx : dx + classes * lanes] = _ZERO
+    share = _ONE / np.float32(batch)
+    for n in range(batch):
+        highest = _highest(arena, logits + n, classes, lanes)
+        exponentials = _ZERO
+        for c in range(classes):
+            value = math.exp(arena[logits + c * lanes + n] - highest)
+            arena[dx + c * lanes + n] = value
+            exponentials += value
+        scale = share / exponentials
+        for c in range(classes):
+            arena[dx + c * lanes + n] *= scale
+        arena[dx + table[n] * lanes + n] -= share
+
+
+@helper
+def _highest(arena: Any, start: int, count: int, step: int) -> Any:
+    highest = arena[start]
+    for c in range(1, count):
+        value = arena[start + c * step]
+        if value > highest:
+            highest = value
+    return highest
+
+
+@instruction("ONE_HOT", "y classes batch lanes")
+def one_hot_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = 1 at the label of each sample, else 0; labels stand at the head of the table."""
+    y, classes, batch, lanes = i[1], i[2], i[3], i[4]
+    arena[y : y + classes * lanes] = _ZERO
+    for n in range(batch):
+        arena[y + table[n] * lanes + n] = _ONE
+
+
+@instruction("CROSS_ENTROPY", "logits labels loss dx classes batch lanes")
+def cross_entropy_kernel(arena: Any, table: Any, i: Any) -> None:
+    """loss = -sum(labels * log softmax(logits)) and dx = softmax(logits) - labels, for each sample."""
+    logits, labels, loss, dx, classes, batch, lanes = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
+    arena[dx : dx + classes * lanes] = _ZERO
+    for n in range(batch):
+        highest = arena[logits + n]
+        for c in range(1, classes):
+            highest = max(highest, arena[logits + c * lanes + n])
+        exponentials = _ZERO
+        for c in range(classes):
+            value = math.exp(arena[logits + c * lanes + n] - highest)
+            arena[dx + c * lanes + n] = value
+            exponentials += value
+        logarithm, total = math.log(exponentials), 0.0
+        for c in range(classes):
+            at = c * lanes + n
+            total += arena[labels + at] * (logarithm - (arena[logits + at] - highest))
+            arena[dx + at] = arena[dx + at] / exponentials - arena[labels + at]
+        arena[loss + n] = total

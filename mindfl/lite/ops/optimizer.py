@@ -1,12 +1,45 @@
-"""The optimizer that a training model holds: it is part of the graph, so no option can change it."""
+"""Optimizers, which are part of the graph, so that no option can change them; and corrections of their gradients."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from mindfl.lite.model import LiteModel, Node
+import numpy as np
+
+from mindfl.lite.ops.registry import EXECUTED, INSTRUCTIONS, Executed, instruction, need, operator
+from mindfl.lite.program import Update
+from mindfl.lite.shapes import alike
+
+if TYPE_CHECKING:
+    from mindfl.lite.model import LiteModel, Node
+    from mindfl.lite.plan import Plan
+
+_ONE = np.float32(1.0)
+_ZERO = np.float32(0.0)
+
+#: operator -> instruction, names of its inputs in order, operand -> attribute for the numbers it carries
+_LOWERED: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = MappingProxyType(
+    {
+        "ApplyMomentum": ("MOMENTUM", ("weight", "state", "rate", "gradient", "momentum"), {"scale": "gradient_scale"}),
+        "SGD": (
+            "SGD",
+            ("weight", "gradient", "rate", "state", "momentum", "first"),
+            {"dampening": "dampening", "decay": "weight_decay"},
+        ),
+        "Adam": (
+            "ADAM",
+            (
+                *("weight", "mean", "variance", "beta1_power", "beta2_power"),
+                *("rate", "beta1", "beta2", "epsilon", "gradient"),
+            ),
+            {},
+        ),
+    }
+)
 
 #: operator -> name of the optimizer, and which inputs are the gradient and the momentum (None: it has none)
 _FORMS: Mapping[str, tuple[str, int, int | None]] = MappingProxyType(
@@ -66,3 +99,96 @@ def _number(model: LiteModel, index: int) -> float | None:
     """Return the value of a constant of one element, as the shortest decimal number that means the same float32."""
     data = model.tensors[index].data
     return float(str(data.reshape(-1)[0])) if data is not None and data.size == 1 else None
+
+
+def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:
+    """Return the offsets of an optimizer's inputs by name, after checking that the arrays have the weight's size."""
+    need(len(node.inputs) == len(names), node, f"{len(node.inputs)} inputs")
+    values = {name: plan.fixed(node, place) for place, name in enumerate(names)}
+    written = ("weight", "state", "first", "mean", "variance")
+    wrong = [name for name, value in values.items() if value.size != (count if name in (*written, "gradient") else 1)]
+    need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
+    weight, gradient = values["weight"].dims, values["gradient"].dims
+    need(alike(weight, gradient), node, f"a gradient of shape {gradient} for a weight of shape {weight}")
+    constant = dict(zip(names, (tensor in plan.graph.constants for tensor in node.inputs), strict=True))
+    need(all(constant[name] for name in names if name in written), node, "a computed state")
+    return {name: value.offset for name, value in values.items()}
+
+
+@operator("4 Adam locking:? nesterov:?", inputs=10, outputs=0, rate=5)
+@operator("10 ApplyMomentum nesterov:? locking:? gradient_scale:f=1", inputs=5, outputs=0, rate=2)
+@operator("129 SGD nesterov:? dampening:f weight_decay:f", inputs=6, outputs=0, rate=2)
+def _optimizer(plan: Plan, node: Node) -> None:
+    name, names, reals = _LOWERED[node.op]
+    size = plan.fixed(node, 0).size
+    offsets = _offsets(plan, node, names, size)
+    for operand, attribute in reals.items():
+        offsets[operand] = plan.literal(node.real(attribute))
+    column = 1 + INSTRUCTIONS[name].operands.index("gradient")
+    weight = plan.tensor(node.inputs[0]).name
+    plan.updates.append(Update(weight, plan.builder.rows, column, offsets["gradient"], offsets["weight"], size))
+    plan.builder.emit(name, size=size, nesterov=node.flag("nesterov"), **offsets)
+
+
+EXECUTED["AdamWeightDecay"] = Executed("220 AdamWeightDecay use_locking:?", None, 1, 0, rate=3)
+
+
+@instruction("CORRECT", "gradient weight y scale shift pull towards size")
+def correct_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = scale * gradient + shift + pull * (weight - towards), without the terms whose array is nowhere."""
+    pull, shift, towards, size = arena[i[6]], i[5], i[7], i[8]
+    gradient, weight, target = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[3] : i[3] + size]
+    scale = arena[i[4]]
+    for n in range(size):
+        target[n] = scale * gradient[n]
+    if shift >= 0:
+        for n in range(size):
+            target[n] += arena[shift + n]
+    if towards >= 0:
+        for n in range(size):
+            target[n] += pull * (weight[n] - arena[towards + n])
+
+
+@instruction("MOMENTUM", "weight state rate gradient momentum scale size nesterov")
+def momentum_kernel(arena: Any, table: Any, i: Any) -> None:
+    """state = momentum * state + scale * gradient; weight -= rate * state (MindSpore Lite ApplyMomentum)."""
+    size, nesterov = i[7], i[8]
+    weight, state, gradient = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[4] : i[4] + size]
+    rate, factor, scale = arena[i[3]], arena[i[5]], arena[i[6]]
+    for n in range(size):
+        slope = gradient[n] * scale
+        speed = state[n] * factor + slope
+        state[n] = speed
+        weight[n] -= (slope + speed * factor) * rate if nesterov else speed * rate
+
+
+@instruction("SGD", "weight gradient rate state momentum first dampening decay size nesterov")
+def sgd_kernel(arena: Any, table: Any, i: Any) -> None:
+    """MindSpore Lite SGD: with momentum the first step copies the gradient, as ``first`` (stat) says until it is 0."""
+    size, nesterov = i[9], i[10]
+    weight, gradient, state = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[4] : i[4] + size]
+    first = arena[i[6] : i[6] + size]
+    rate, factor, dampening, decay = arena[i[3]], arena[i[5]], arena[i[7]], arena[i[8]]
+    for n in range(size):
+        slope = gradient[n] + weight[n] * decay
+        if factor > _ZERO:
+            speed = slope if first[n] > _ZERO else state[n] * factor + slope * (_ONE - dampening)
+            state[n] = speed
+            first[n] = _ZERO
+            slope = slope + speed * factor if nesterov else speed
+        weight[n] -= slope * rate
+
+
+@instruction("ADAM", "weight mean variance beta1_power beta2_power rate beta1 beta2 epsilon gradient size nesterov")
+def adam_kernel(arena: Any, table: Any, i: Any) -> None:
+    """Adam (Kingma and Ba 2015, the form of section 2's last paragraph) as MindSpore computes it."""
+    size, nesterov = i[11], i[12]
+    weight, mean, variance = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[3] : i[3] + size]
+    beta1, beta2, epsilon, gradient = arena[i[7]], arena[i[8]], arena[i[9]], arena[i[10] : i[10] + size]
+    rate = arena[i[6]] * math.sqrt(_ONE - arena[i[5]]) / (_ONE - arena[i[4]])
+    for n in range(size):
+        slope = gradient[n]
+        mean[n] += (slope - mean[n]) * (_ONE - beta1)
+        variance[n] += (slope * slope - variance[n]) * (_ONE - beta2)
+        direction = mean[n] * beta1 + (_ONE - beta1) * slope if nesterov else mean[n]
+        weight[n] -= rate * direction / (math.sqrt(variance[n]) + epsilon)

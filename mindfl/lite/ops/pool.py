@@ -9,15 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from mindfl.lite.graph import Graph, need
-from mindfl.lite.model import Node
-from mindfl.lite.ops.registry import NOWHERE
+import numpy as np
+
+from mindfl.lite.kernels.primitives import window_gradient, window_maximum
+from mindfl.lite.ops.registry import NO_ACTIVATION, NOWHERE, RELU, helper, instruction, need, operator
 from mindfl.lite.ops.windows import window_positions
-from mindfl.lite.plan import Plan
 from mindfl.lite.program import Value
-from mindfl.lite.schema import NO_ACTIVATION, RELU
 
+if TYPE_CHECKING:
+    from mindfl.lite.graph import Graph
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
+
+POOL_ROW = "kernel_size:q[] strides:q[] pad:q[] pad_mode:b round_mode:b format:i global:? activation:b"
+POOL_GRAD_ROW = "kernel_size:q[] strides:q[] pad_mode:b format:i"
+_ZERO = np.float32(0.0)
 #: window positions that one byte can tell apart, besides "none"
 _POSITIONS = 255
 
@@ -132,7 +140,8 @@ def fused_pool(graph: Graph, tensor: int) -> Node | None:
     return pools[0] if {node.index for node in users} <= allowed else None
 
 
-def lower_pool(plan: Plan, node: Node) -> None:
+@operator(f"92 MaxPoolFusion {POOL_ROW}")
+def _lower_pool(plan: Plan, node: Node) -> None:
     """y = max over windows of x."""
     x = plan.batched(node, 0)
     y = plan.new_batch(plan.tensor(node.outputs[0]).dims)
@@ -193,7 +202,8 @@ def _mask_node(graph: Graph, gradient: Node) -> Node | None:
     return follower if masked else None
 
 
-def lower_pool_grad(plan: Plan, node: Node) -> None:
+@operator(f"93 MaxPoolGrad {POOL_GRAD_ROW}", inputs=3)
+def _lower_pool_grad(plan: Plan, node: Node) -> None:
     """dx = dy at the maximum of each window; together with the gradient of a ReLU before the pooling."""
     dims, dy = plan.tensor(node.inputs[0]).dims, plan.batched(node, 2)
     windows = Windows.of(plan, node, dims, dy.dims)
@@ -232,3 +242,58 @@ def _maxima(plan: Plan, node: Node, dy: Value, windows: Windows) -> int:
 
 def _emit_pool(plan: Plan, x: int, y: int, windows: Windows, *, index: int, masked: int) -> None:
     plan.builder.emit("POOL", x=x, y=y, index=index, masked=masked, **windows.operands)
+
+
+@instruction(
+    "POOL",
+    "x y index masked height width out_height "
+    "out_width kernel_height kernel_width row_stride column_stride top left run",
+)
+def pool_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = maximum over each window; positions outside the image do not count.
+
+    ``index`` receives the number of the window position that the gradient goes to, the first one that holds the
+    maximum; none where ``masked`` and the maximum is not positive (a ReLU before the pooling passes no gradient there).
+    """
+    x, y, index, masked, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
+    top, left, run = i[13], i[14], i[15]
+    for row in range(out_height):
+        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
+        for column in range(out_width):
+            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
+            corner = x + (first_row * width + first_column) * run
+            window = (row * out_width + column) * run
+            window_maximum(arena, corner, width * run, run, rows, columns, y + window, index, window, masked, run)
+
+
+@instruction(
+    "POOL_GRAD",
+    "dy index dx tiled height width out_height "
+    "out_width kernel_height kernel_width row_stride column_stride top left run",
+)
+def pool_grad_kernel(arena: Any, table: Any, i: Any) -> None:
+    """dx = dy at the position that ``index`` names in each window, else 0.
+
+    ``tiled`` says that the windows cover every position exactly once.
+    """
+    dy, index, dx, tiled, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
+    top, left, run = i[13], i[14], i[15]
+    if not tiled:
+        arena[dx : dx + height * width * run] = _ZERO
+    added = 1 - tiled
+    for row in range(out_height):
+        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
+        for column in range(out_width):
+            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
+            corner = dx + (first_row * width + first_column) * run
+            window = (row * out_width + column) * run
+            window_gradient(arena, dy + window, index, window, corner, width * run, run, rows, columns, added, run)
+
+
+@helper
+def _inside(start: int, length: int, size: int) -> Any:
+    """Return where the part of a window that lies on an image of ``size`` begins, and how long that part is."""
+    first = max(start, 0)
+    return first, min(start + length, size) - first

@@ -1,77 +1,129 @@
-"""The instructions of the runtime: name, number and operands in one table.
+"""What the runtime executes, by name: the operators of model files, and the machine's instructions.
 
-An instruction is one row of int64: the number, then the operands in the order given here. Operands that name a place
-are element offsets into the session's float arena; those called ``*_table`` are offsets into its int32 table. An
-``index`` place holds one byte per element, or is :data:`NOWHERE`.
+A family of operators is one module of this package. For each operator it registers a row of MindSpore Lite's schema and
+a lowering, which turns a node into instructions; for each instruction its operands and its kernel. Kernels are plain
+functions here: they are compiled when the machine is loaded, so that reading model files needs no compiler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-#: instruction -> operands, in the order in which the kernels unpack them
-OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "CONV": (
-            *("x", "weight", "y", "start", "relu", "taps_table", "taps", "channels"),
-            *("height", "width", "row_step", "column_step", "lanes"),
-        ),
-        "CONV_INPUT_GRAD": (
-            *("dy", "weight", "dx", "cleared", "rows_table", "channels_table", "runs", "run", "channels"),
-            *("height", "width", "row_step", "column_step", "lanes"),
-        ),
-        "CONV_FILTER_GRAD": (
-            *("dy", "x", "dw", "sums", "first", "last", "dy_table", "x_table", "taps_table"),
-            *("positions", "channels", "taps", "lanes"),
-        ),
-        "FOLD": ("weight", "folded", "rows", "channels"),
-        "UNFOLD": ("folded", "weight", "rows", "channels"),
-        "DENSE": (
-            *("x", "weight", "y", "start", "relu", "row_step", "column_step"),
-            *("x_table", "rows", "columns", "lanes"),
-        ),
-        "TRANSPOSE": ("x", "y", "rows", "columns", "x_lanes", "y_lanes"),
-        "OUTER": ("a", "b", "y", "tail", "b_table", "rows", "columns", "batch", "a_lanes"),
-        "BIAS": ("x", "bias", "y", "rows", "channels", "lanes"),
-        "BIAS_GRAD": ("dy", "y", "rows", "channels", "lanes", "batch"),
-        "RELU": ("x", "y", "size"),
-        "RELU_GRAD": ("dy", "y", "dx", "size"),
-        "POOL": (
-            *("x", "y", "index", "masked", "height", "width", "out_height", "out_width", "kernel_height"),
-            *("kernel_width", "row_stride", "column_stride", "top", "left", "run"),
-        ),
-        "POOL_GRAD": (
-            *("dy", "index", "dx", "tiled", "height", "width", "out_height", "out_width", "kernel_height"),
-            *("kernel_width", "row_stride", "column_stride", "top", "left", "run"),
-        ),
-        "GATHER": ("x", "y", "rows", "rows_table", "lanes"),
-        "LOSS": ("logits", "loss", "classes", "batch", "lanes"),
-        "LOSS_GRAD": ("logits", "dx", "classes", "batch", "lanes"),
-        "MULTIPLY": ("a", "b", "y", "size", "a_step", "b_step"),
-        "ADD": ("a", "b", "y", "size"),
-        "MOMENTUM": ("weight", "state", "rate", "gradient", "momentum", "scale", "size", "nesterov"),
-        "SGD": (
-            *("weight", "gradient", "rate", "state", "momentum", "first", "dampening", "decay", "size", "nesterov"),
-        ),
-        "ADAM": (
-            *("weight", "mean", "variance", "beta1_power", "beta2_power", "rate", "beta1", "beta2", "epsilon"),
-            *("gradient", "size", "nesterov"),
-        ),
-        "COPY": ("x", "y", "size"),
-        "BINARY": ("kind", "a", "b", "y", "a_table", "b_table", "rows", "a_lane", "b_lane", "lanes", "count"),
-        "REDUCE": ("x", "y", "outs_table", "outs", "terms_table", "terms", "lanes", "count", "mean"),
-        "ONE_HOT": ("y", "classes", "batch", "lanes"),
-        "CORRECT": ("gradient", "weight", "y", "scale", "shift", "pull", "towards", "size"),
-        "CROSS_ENTROPY": ("logits", "labels", "loss", "dx", "classes", "batch", "lanes"),
-    }
-)
+from mindfl.errors import ModelFormatError
 
-#: an operand that names no place
-NOWHERE = -1
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+    from mindfl.lite.plan import Plan
 
-#: instruction -> number
-NUMBERS: Mapping[str, int] = MappingProxyType({name: number for number, name in enumerate(OPERANDS)})
+Lowering = Callable[["Plan", "Node"], None]
+#: takes the arena, the int32 table, and the instruction's row
+Kernel = Callable[[Any, Any, Any], None]
+LoweringT = TypeVar("LoweringT", bound=Lowering)
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 #: int64 values per instruction row
-ROW = 1 + max(map(len, OPERANDS.values()))
+ROW = 16
+#: an operand that names no place
+NOWHERE = -1
+#: activations that several families fuse
+NO_ACTIVATION, RELU = 0, 1
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of the machine: a row of int64 that begins with its number, then come the operands.
+
+    Operands that name a place are element offsets into the session's float arena; those called ``*_table`` are offsets
+    into its int32 table. An ``index`` place holds one byte per element, or is :data:`NOWHERE`.
+    """
+
+    number: int
+    operands: tuple[str, ...]
+    kernel: Kernel
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Executed:
+    """How the runtime executes an operator.
+
+    Args:
+        row: the operator's row of the schema, as in :mod:`mindfl.lite.operator_table`.
+        lower: turns a node into instructions; None for an optimizer that is only recognised.
+        inputs, outputs: the fewest that a node may have.
+        rate: of an optimizer, which changes a trainable parameter (its input 0): the input that is the learning rate.
+    """
+
+    row: str
+    lower: Lowering | None
+    inputs: int
+    outputs: int
+    rate: int | None
+
+
+#: operator -> how it is executed
+EXECUTED: dict[str, Executed] = {}
+#: instruction -> operands and kernel
+INSTRUCTIONS: dict[str, Instruction] = {}
+#: functions that kernels call, compiled with them
+HELPERS: list[Callable[..., Any]] = []
+
+
+def operator(
+    *rows: str, inputs: int = 1, outputs: int = 1, rate: int | None = None
+) -> Callable[[LoweringT], LoweringT]:
+    """Register a lowering for the operators of these schema rows, such as ``8 AddN``."""
+
+    def register(lower: LoweringT) -> LoweringT:
+        for row in rows:
+            EXECUTED[row.split()[1]] = Executed(row, lower, inputs, outputs, rate)
+        return lower
+
+    return register
+
+
+def instruction(name: str, operands: str, **options: str) -> Callable[[FunctionT], FunctionT]:
+    """Register a kernel as an instruction with these operands, in the order in which the kernel unpacks its row.
+
+    ``options`` are numba's for compiling it.
+    """
+
+    def register(kernel: FunctionT) -> FunctionT:
+        names = tuple(operands.split())
+        if len(names) >= ROW:
+            raise TypeError(f"{name} has more than {ROW - 1} operands")
+        INSTRUCTIONS[name] = Instruction(len(INSTRUCTIONS), names, kernel, options)
+        return kernel
+
+    return register
+
+
+def helper(function: FunctionT) -> FunctionT:
+    """Register a function that kernels call."""
+    HELPERS.append(function)
+    return function
+
+
+def learning_rate_input(op: str) -> int | None:
+    """Return which input of an optimizer is the learning rate; None for what is no optimizer."""
+    known = EXECUTED.get(op)
+    return known.rate if known is not None else None
+
+
+def lowering(node: Node) -> Lowering | None:
+    """Return what turns a node into instructions; None for an operator that the runtime lacks."""
+    known = EXECUTED.get(node.op)
+    return known.lower if known is not None else None
+
+
+def is_executed(node: Node) -> bool:
+    """Return whether the runtime has the operator of a node."""
+    return lowering(node) is not None
+
+
+def need(condition: bool, node: Node, what: str) -> None:
+    """Raise :class:`ModelFormatError` saying that the node uses ``what``, unless the condition holds."""
+    if not condition:
+        raise ModelFormatError(f"node {node.label} uses {what}, which the runtime does not do")

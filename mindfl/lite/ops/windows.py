@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
-from mindfl.lite.graph import need
-from mindfl.lite.model import Node
-from mindfl.lite.schema import PAD_EXPLICIT, PAD_SAME, PAD_VALID
+from mindfl.lite.ops.registry import need
+
+if TYPE_CHECKING:
+    from mindfl.lite.model import Node
+
+PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""What kernels may call besides plain arithmetic: vector code, compiled with them.
+
+These are declarations: :mod:`mindfl.lite.kernels.products` and :mod:`mindfl.lite.kernels.pooling` hold the code, which
+needs a compiler to be imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: float32 lanes of a vector register
+VECTOR = 16
+#: first values of sums: zero, or what is there
+ZERO, ACCUMULATE = -1, -2
+
+
+def product(
+    arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any, rows: Any, lanes: Any,
+    start: Any, floor: Any,
+) -> None:  # fmt: skip
+    """``C[m, lanes] = max(floor, start + sum_k A[m, k] * B[table[bo + k], lanes])``, any number of rows and lanes.
+
+    ``A[m, k]`` lies at ``a + m*am + k*ak`` and C's rows at ``c + m*cm``. ``start`` is :data:`ZERO`,
+    :data:`ACCUMULATE`, or the place of one bias per row.
+    """
+    raise NotImplementedError
+
+
+def reduction(
+    arena: Any, table: Any, d: Any, dm: Any, dp: Any, x: Any, xp: Any, xt: Any, count: Any, out: Any, taps: Any,
+    sums: Any, first: Any, last: Any, rows: Any,
+) -> None:  # fmt: skip
+    """``out[m, t] = sum_p <arena[d + m*dm + table[dp + p]], arena[x + table[xt + t] + table[xp + p]]>``.
+
+    Over one vector each, for ``rows`` values of m, ``taps`` of t, and ``count`` >= 1 of p. Between the ``first`` part
+    and the ``last`` the partial sums wait in ``sums``.
+    """
+    raise NotImplementedError
+
+
+def window_maximum(
+    arena: Any, x: Any, row_step: Any, column_step: Any, rows: Any, columns: Any, y: Any, index: Any, shift: Any,
+    masked: Any, run: Any,
+) -> None:  # fmt: skip
+    """``arena[y + n] = max over r, c of arena[x + r*row_step + c*column_step + n]`` for n below ``run``.
+
+    Unless ``index`` is negative, byte ``shift + n`` behind it becomes the number ``r*columns + c`` of the first
+    maximum, or 255 where ``masked`` and the maximum is not positive.
+    """
+    raise NotImplementedError
+
+
+def window_gradient(
+    arena: Any, dy: Any, index: Any, shift: Any, dx: Any, row_step: Any, column_step: Any, rows: Any, columns: Any,
+    added: Any, run: Any,
+) -> None:  # fmt: skip
+    """Give ``arena[dy + n]`` to the window position whose number stands at byte ``shift + n`` behind ``index``.
+
+    The other positions get zero; with ``added`` the values are added to what is there.
+    """
+    raise NotImplementedError
