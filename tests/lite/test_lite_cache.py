@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,24 @@ def test_a_cache_that_cannot_be_written_gives_a_folder_for_this_process(cache: P
     folder = Path(kernels._writable_folder())
     assert folder.is_dir() and cache not in folder.parents
     assert not kernels.is_cached()
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"])
+def test_that_folder_is_removed_in_the_end_or_by_the_next_process(
+    end: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.write_text("a file where the folder should be")
+    place = tmp_path / "temporary"
+    place.mkdir()
+    code = f"import os; from mindfl.lite import kernels; print(kernels._writable_folder(), flush=True); {end}"
+    environment = {**os.environ, "TMPDIR": str(place)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    left = Path(done.stdout.strip())
+    assert left.parent == place and left.exists() == bool(end)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    own = Path(kernels._writable_folder())
+    assert list(place.iterdir()) == [own]
 
 
 def test_no_folder_at_all_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import cache_dir
+from mindfl.leftovers import scratch_folder
 from mindfl.threads import ProcessLock
 
 
@@ -105,8 +106,6 @@ def _folder() -> Path:
 
 def _writable_folder() -> str:
     """Return the cache folder, or one that lasts as long as the process where that cannot be written."""
-    import tempfile
-
     folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,12 +113,13 @@ def _writable_folder() -> str:
             return str(folder)
     except OSError:
         pass
+    process = ExitStack()
     try:
-        temporary = tempfile.mkdtemp(prefix="mindfl-kernels-")
+        temporary = process.enter_context(scratch_folder("mindfl-kernels"))
     except OSError as error:
         raise StorageError.from_os_error(error, "keep compiled kernels in", folder) from None
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    return temporary
+    atexit.register(process.close)
+    return str(temporary)
 
 
 __all__ = ["Machine", "is_cached", "load_machine"]
