@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,33 @@ def test_no_folder_at_all_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.mkdtemp", full)
     with pytest.raises(StorageError, match="compiled kernels"):
         kernels._writable_folder()
+
+
+LOAD = """
+import resource
+import sys
+from pathlib import Path
+from mindfl.errors import MindflError
+from mindfl.lite import kernels
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = used + kernels.needed_bytes() + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    kernels.load_machine()
+except MindflError as error:
+    print(error.line())
+"""
+
+
+@pytest.mark.parametrize(("more", "said"), [(4 << 20, ""), (-(4 << 20), "the memory does not suffice")])
+def test_a_limit_that_is_too_low_is_refused_before_llvm_aborts(more: int, said: str) -> None:
+    """And one that is high enough is not."""
+    kernels.load_machine()
+    done = subprocess.run([sys.executable, "-c", LOAD, str(more)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.partition(":")[0].strip() == said
+    assert not said or re.search(r"\d+ MiB are allowed \(a higher limit \(ulimit -v \d+\)\)", done.stdout)
 
 
 def test_compiled_code_that_is_damaged_is_removed_and_made_anew(cache: Path) -> None:
