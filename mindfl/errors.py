@@ -34,7 +34,16 @@ from typing import ClassVar
 
 
 class MindflError(Exception):
-    """Base of all errors of mindfl. ``str(error)`` is one line without the hint."""
+    """Base of all errors of mindfl. ``str(error)`` is one line without the hint.
+
+    Args:
+        message: what failed and why.
+        hint: what to do about it.
+
+    Example:
+        >>> print(OptionError("epochs must be at least 1, got 0", hint="leave it out for 5").line())
+        epochs must be at least 1, got 0 (leave it out for 5) [E-OPTION]
+    """
 
     code: ClassVar[str] = "E-GENERAL"
     exit_code: ClassVar[int] = 1
@@ -50,7 +59,13 @@ class MindflError(Exception):
 
 
 class MindflWarning(UserWarning):
-    """Something needs the user's attention; the work goes on."""
+    """Something needs the user's attention; the work goes on.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", MindflWarning)  # a warning ends the script
+        >>> warnings.simplefilter("default", MindflWarning)
+    """
 
 
 class OptionError(MindflError):

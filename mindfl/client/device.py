@@ -47,18 +47,31 @@ def monotonic_ms() -> int:
 
 
 class DeviceClient:
-    """A client that trains with ``trainer`` and talks through its flows (see :mod:`mindfl.client.flow`).
+    """A client of a federated job. Its flows train, predict and fetch the model (see :mod:`mindfl.client.flow`).
 
-    ``now_ms`` gives milliseconds since the epoch, as the device's clock shows them; ``steady_ms`` those of a clock that
-    is never set, by which patience and durations are measured. ``randomness`` is that of noise and of choices that
-    must not be guessed, by iteration. ``pair_keys`` derives the keys of secure aggregation for all devices of a process
-    (:data:`mindfl.client.masking.PairKeysOf`); None: this device for itself. ``own_mode`` is an upload mode beyond
-    mindfl's, for a server that asks for it. ``files`` are backed up when a job or
-    task begins and take over the model at its end (``config.model_file`` names them in the log); None keeps no files.
+    Failures name the client and the iteration: :class:`ClientError` for those of the trainer, :class:`ProtocolError`
+    for refusals and broken answers, :class:`TransportError` where the server cannot be reached.
 
-    Failures of the trainer are raised as :class:`ClientError`, refusals and nonsense from the server as
-    :class:`ProtocolError`, a server that cannot be reached as :class:`TransportError`; all name the client and the
-    iteration.
+    Args:
+        config: name, patience and evaluation of the client.
+        trainer: the model with the client's data.
+        now_ms: milliseconds since the epoch, as the device's clock shows them.
+        log: takes the lines of the reference's client; None: no log.
+        files: model files, which are backed up when a job or task begins and take over the model at its end
+            (``config.model_file`` names them in the log); None: none.
+        steady_ms: milliseconds of a clock that is never set, which measures patience and durations.
+        randomness: iteration -> source of random bytes, for noise and secrets.
+        pair_keys: derives the keys of secure aggregation for all clients of a process
+            (:data:`mindfl.client.masking.PairKeysOf`); None: the client derives its own.
+
+    Example:
+        >>> import threading, time
+        >>> from mindfl.client import ClientConfig
+        >>> from mindfl.sim.engines import LiteEngine
+        >>> trainer = LiteEngine(model).trainer(open_dataset("writers").user(0), threading.Event())
+        >>> client = DeviceClient(ClientConfig(name="ann", fl_id="1"), trainer, lambda: time.time_ns() // 10**6)
+        >>> client.inference().shape == (trainer.eval_size,)
+        True
     """
 
     def __init__(

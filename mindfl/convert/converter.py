@@ -46,8 +46,9 @@ def convert_model(
             else the library of the ``mindspore-lite==2.0.0`` wheel, which is fetched on first use.
         train: make a training model (False: a model for inference).
 
-    Returns the verified result. Where mindfl's runtime lacks an operator of the model, which other runtimes may have, a
-    :class:`~mindfl.errors.MindflWarning` names it. The image input of the ``.ms`` is NHWC, convolutions are KHWC.
+    Returns:
+        The verified result. The image input of the ``.ms`` is NHWC, convolutions are KHWC. A
+        :class:`~mindfl.errors.MindflWarning` names operators of the model that mindfl's runtime lacks.
 
     Raises:
         MindirError: the MINDIR is missing, damaged, not a training graph, or holds something unsupported.
@@ -55,6 +56,10 @@ def convert_model(
         ConverterCrashedError, ConvertError: the converter was killed, hung, or refused the model.
         VerificationError: its result is not the model that went in.
         StorageError: the output cannot be written; nothing is left of it.
+
+    Example:
+        >>> convert_model("lenet_train.mindir", "own.ms").path
+        PosixPath('own.ms')
     """
     target = _with_suffix(output_path)
     source = read_mindir(mindir_path)

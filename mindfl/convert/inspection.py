@@ -30,12 +30,16 @@ def inspect_model(path: PathLike) -> Inspection:
     Args:
         path: the file.
 
+    Returns:
+        Nodes, parameters, optimizer and inputs; ``summary()`` is the text that ``mindfl inspect`` prints.
+
     Raises:
         StorageError: the file cannot be read.
         MindirError, ModelFormatError: it is neither, or is damaged; the text says what it is.
 
     Example:
-        >>> print(inspect_model("lenet_train.ms").summary())  # doctest: +SKIP
+        >>> inspect_model("lenet_train.ms").batch_size
+        32
     """
     try:
         with open_file(path) as file:

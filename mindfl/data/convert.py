@@ -16,10 +16,27 @@ from mindfl.spelling import checked_arguments
 def convert_dataset(
     input: PathLike, output: PathLike, *, format: str, batch_size: int = 32, progress: bool = True
 ) -> Report:
-    """Write the data set in ``input`` to the new folder ``output`` in the other (or the same) form.
+    """Write the data set in ``input`` in another form. Training values stay bitwise the same.
 
-    The training values stay bitwise the same; a user with images that are not 8-bit grey is left out and named in the
-    report's ``problems``, as is every broken user. Raises what :func:`~mindfl.data.writer.write_dataset` raises.
+    Args:
+        input: folder of the data set.
+        output: the new folder.
+        format: ``"compact"`` (one file of 8-bit images) or ``"bin"`` (the tutorial's files of each user).
+        batch_size: samples per file of the form ``bin``.
+        progress: show a progress bar.
+
+    Returns:
+        What was written. Broken users, and those whose images are not 8-bit grey, are left out and named in
+        ``problems``.
+
+    Raises:
+        DataError: there is no data set, or it has no usable user.
+        OptionError: an argument has no usable value, or ``output`` holds something else.
+        StorageError: the data set cannot be written.
+
+    Example:
+        >>> convert_dataset("writers", "writers_bin", format="bin", progress=False).users
+        3
     """
     dataset = open_dataset(input)
     if local_path(output).resolve().is_relative_to(dataset.root.resolve()):

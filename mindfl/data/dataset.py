@@ -30,10 +30,23 @@ _READERS: tuple[type[CompactDataset] | type[BinDataset], ...] = (CompactDataset,
 
 
 def open_dataset(path: PathLike) -> Dataset:
-    """Open the data set in folder ``path``, whichever form it has.
+    """Open the data set in a folder, whichever form it has.
 
-    Users are opened, and checked, one by one later (:meth:`Dataset.user`, :func:`check_dataset`). Raises
-    :class:`DataError` for a folder that is missing, empty, of neither form, unfinished, or has a broken index.
+    Users are opened and checked one by one later (:meth:`Dataset.user`, :func:`check_dataset`).
+
+    Args:
+        path: folder of the data set.
+
+    Returns:
+        The data set. Nothing of it is held in memory.
+
+    Raises:
+        DataError: the folder is missing, empty, of no known form or not complete, or its index is broken.
+
+    Example:
+        >>> dataset = open_dataset("writers")
+        >>> dataset.users[0], dataset.user(0).train.images().shape[1:]
+        ('synthetic_0000', (32, 32, 3))
     """
     root = local_path(path)
     try:

@@ -43,12 +43,30 @@ def convert_images(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:
-    """Convert ``input/<user>/<train|test>/<label>/*.png`` to a data set in the new folder ``output``.
+    """Convert pictures to a data set: ``input/<user>/<train|test>/<label>/*.png``.
 
-    Images are PNG, JPEG, BMP, GIF, WebP, TIFF or PNM files of 28 x 28 or 32 x 32 pixels; colours become grey. A broken
-    user is left out and named in the report's ``problems``, and so are files in other places than label folders, and
-    files there that are no images. Hidden files are ignored. Raises :class:`DataError` where no user is usable, and
-    what :func:`~mindfl.data.writer.write_dataset` raises.
+    Pictures are PNG, JPEG, BMP, GIF, WebP, TIFF or PNM files of 28 x 28 or 32 x 32 pixels; colours become grey.
+    Hidden files are ignored.
+
+    Args:
+        input: folder with one folder per user.
+        output: the new folder.
+        format: ``"bin"`` (the tutorial's files of each user) or ``"compact"`` (one file of 8-bit images).
+        batch_size: samples per file of the form ``bin``.
+        progress: show a progress bar.
+
+    Returns:
+        What was written. Broken users are left out and named in ``problems``, as are files in other places than label
+        folders and files there that are no pictures.
+
+    Raises:
+        DataError: no user is usable.
+        OptionError: an argument has no usable value, or ``output`` holds something else.
+        StorageError: the data set cannot be written.
+
+    Example:
+        >>> convert_images("images", "drawn", progress=False).users
+        1
     """
     root = local_path(input)
     users = _folders(root)

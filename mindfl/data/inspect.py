@@ -61,11 +61,25 @@ class Summary:
 
 @checked_arguments
 def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
-    """Read all of the data set in ``path`` and count; write a contact sheet to ``sheet`` if given.
+    """Read a whole data set and count what is in it.
 
-    The sheet has a row for each of the first 16 usable users; its suffix is .png, .jpg, .pdf, .webp or .tif. Raises
-    :class:`OptionError` for another suffix, :class:`DataError` where ``path`` holds no data set or no usable user, and
-    :class:`StorageError` where ``sheet`` cannot be written.
+    Args:
+        path: folder of the data set.
+        sheet: picture with a row of samples for each of the first 16 usable users, written if given; the suffix is
+            .png, .jpg, .pdf, .webp or .tif.
+        progress: show a progress bar.
+
+    Returns:
+        Numbers of users, samples and classes, and what is wrong with broken users.
+
+    Raises:
+        OptionError: ``sheet`` has another suffix.
+        DataError: ``path`` holds no data set or no usable user.
+        StorageError: ``sheet`` cannot be written.
+
+    Example:
+        >>> inspect_dataset("writers").users
+        3
     """
     form = None if sheet is None else _picture_format(sheet)
     dataset = open_dataset(path)

@@ -46,13 +46,30 @@ def convert_leaf(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:
-    """Convert the LEAF shards (``.json``, ``.json.gz``) in ``input`` to a data set in the new folder ``output``.
+    """Convert LEAF's JSON files of FEMNIST to a data set.
 
-    ``input`` holds ``train/`` and ``test/``, or ``train/`` alone, for users without test data; or ``all_data/``, or
-    shards themselves, which are split 9:1 for each writer by ``seed`` and the writer's name alone. Images are made
-    8-bit, resized bilinearly to 32 x 32 as the tutorial does. A broken user is left out and named in the report's
-    ``problems``; all others are converted. Raises :class:`DataError` where no user is usable, and what
-    :func:`~mindfl.data.writer.write_dataset` raises.
+    Images become 8-bit and are resized bilinearly to 32 x 32, as in the tutorial.
+
+    Args:
+        input: folder of ``.json`` or ``.json.gz`` shards: ``train/`` and ``test/``, ``train/`` alone (users without
+            test data), or ``all_data/`` or the shards themselves, which are split 9:1 for each writer.
+        output: the new folder.
+        format: ``"bin"`` (the tutorial's files of each user) or ``"compact"`` (one file of 8-bit images).
+        seed: of the split; a writer's split depends on it and on the writer's name alone.
+        batch_size: samples per file of the form ``bin``.
+        progress: show a progress bar.
+
+    Returns:
+        What was written. Broken users are left out and named in ``problems``.
+
+    Raises:
+        DataError: no user is usable.
+        OptionError: an argument has no usable value, or ``output`` holds something else.
+        StorageError: the data set cannot be written.
+
+    Example:
+        >>> convert_leaf("leaf", "femnist", progress=False).users
+        1
     """
     shards = _find_shards(local_path(input))
     total = sum(path.stat().st_size for paths in shards.values() for path in paths if path.is_file())

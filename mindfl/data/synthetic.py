@@ -38,10 +38,26 @@ def make_synthetic(
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:
-    """Draw a data set of ``users`` (1..3500) writers named ``synthetic_0000``, ... into the new folder ``output``.
+    """Draw a data set of synthetic handwriting: 62 classes, partitioned by writer. It is not FEMNIST.
 
-    A writer depends on ``seed`` and its number alone, not on how many others there are. Raises :class:`OptionError` for
-    values out of range and what :func:`~mindfl.data.writer.write_dataset` raises.
+    Args:
+        output: the new folder.
+        users: writers, 1 to 3500, named ``synthetic_0000`` and so on.
+        seed: a writer depends on it and on the writer's number alone, not on how many others there are.
+        format: ``"compact"`` (one file of 8-bit images) or ``"bin"`` (the tutorial's files of each user).
+        batch_size: samples per file of the form ``bin``.
+        progress: show a progress bar.
+
+    Returns:
+        What was written.
+
+    Raises:
+        OptionError: an argument has no usable value, or ``output`` holds something else.
+        StorageError: the data set cannot be written.
+
+    Example:
+        >>> make_synthetic("two writers", users=2, progress=False).users
+        2
     """
     if not 1 <= users <= MAX_USERS:
         raise OptionError(f"{counted(users, 'synthetic user')} asked for", hint=f"choose 1 to {MAX_USERS}")

@@ -82,12 +82,19 @@ def export_mindir(
             ``.npz``, ``.safetensors`` or ``.mindir``; or a ``.ms``, whose order is known. State of an optimizer in it
             is left out.
 
+    Returns:
+        The file, the losses of the training steps, and the shapes of the trainable parameters by name.
+
     Raises:
         OptionError: an argument has no usable value, or ``init_from`` lacks a parameter of the network, has another, or
             one of another shape.
         ModelFormatError: ``init_from`` is damaged, or no file of weights.
         ExportError: MindSpore is missing, lacks the device, or failed.
         StorageError: the file cannot be written; nothing is left of it.
+
+    Example:
+        >>> export_mindir("own.mindir", num_class=10).path
+        PosixPath('own.mindir')
     """
     spec = model_spec(model)
     settings = OptimizerSettings(optimizer, learning_rate, momentum, weight_decay)

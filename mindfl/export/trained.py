@@ -68,6 +68,9 @@ def export_trained(
         num_channel: image channels of the network; likewise.
         batch_size: samples that the network takes at once, for one that cannot take any number.
 
+    Returns:
+        The file that was written and its format.
+
     Raises:
         OptionError: an argument has no usable value, or the weights are not those of the network.
         ModelFormatError: ``source`` is damaged, or does not hold the weights of ``device_model``.
@@ -75,7 +78,7 @@ def export_trained(
         StorageError: a file cannot be read or written; nothing is left of it.
 
     Example:
-        >>> export_trained("run/ms/lenet_train_trained.ms", "lenet.ckpt").path  # doctest: +SKIP
+        >>> export_trained("run/ms/lenet_train_trained.ms", "lenet.ckpt").path
         PosixPath('lenet.ckpt')
     """
     if not str(source):

@@ -113,7 +113,7 @@ def inspect_ms(path: PathLike) -> Inspection:
     Raises :class:`StorageError` if it cannot be read, :class:`ModelFormatError` if it is no ``.ms`` file.
 
     Example:
-        >>> inspect_ms("lenet_train.ms").batch_size  # doctest: +SKIP
+        >>> inspect_ms("lenet_train.ms").batch_size
         32
     """
     model = LiteModel.load(path)

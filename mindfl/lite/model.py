@@ -90,10 +90,18 @@ class Node:
 
 @dataclass(frozen=True)
 class LiteModel:
-    """A decoded ``.ms`` file.
+    """A decoded ``.ms`` file. The image input is NHWC; convolution weights are KHWC (out, height, width, in).
 
-    ``tensors`` and ``nodes`` stand in file order; ``inputs`` and ``outputs`` are tensor indices. The image input is
-    NHWC and convolution weights are KHWC (out, height, width, in), as the converter writes them.
+    Args:
+        content: the file's bytes.
+        name, version: of the graph and of the converter.
+        inputs, outputs: indices of tensors.
+        nodes, tensors: in the order of the file.
+
+    Example:
+        >>> model = LiteModel.load("lenet_train.ms")
+        >>> model.weights["conv1.weight"].shape
+        (6, 5, 5, 3)
     """
 
     content: bytes = field(repr=False)
@@ -180,8 +188,7 @@ class LiteModel:
         weight whose order the file does not tell.
 
         Example:
-            >>> weights = LiteModel.load("lenet_train_trained.ms").to_mindspore()  # doctest: +SKIP
-            >>> weights["conv1.weight"].shape  # doctest: +SKIP
+            >>> LiteModel.load("lenet_train_trained.ms").to_mindspore()["conv1.weight"].shape
             (6, 3, 5, 5)
         """
         return to_mindspore(self, values or {})
@@ -193,8 +200,8 @@ class LiteModel:
         Raises :class:`ModelFormatError` for a name that the network does not have and for a wrong shape.
 
         Example:
-            >>> model = LiteModel.load("lenet_train.ms")  # doctest: +SKIP
-            >>> model.save("started.ms", model.from_mindspore(weights))  # doctest: +SKIP
+            >>> model = LiteModel.load("lenet_train.ms")
+            >>> model.save("started.ms", model.from_mindspore(weights))
         """
         return from_mindspore(self, weights)
 

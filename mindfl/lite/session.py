@@ -41,14 +41,24 @@ class Batches:
 
 
 class Session:
-    """A running model. Holds one arena with weights, optimizer state and buffers; not to be shared between threads.
+    """A running model: weights, optimizer state and buffers in one block of memory. One thread may use it at a time.
 
-    ``model`` is a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
+    Images are float32 ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are equal.
+    Labels are int32 ``(count,)`` or one-hot ``(count, classes)``, whatever the labels of the model are. Equal channels
+    are computed once: that is exact, since equal inputs have equal gradients.
 
-    Images are float32: ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are
-    equal. Labels are int32 ``(count,)``, or one-hot ``(count, classes)``, whatever the model's own labels are. Equal
-    channels are detected and computed once: exact, since equal inputs have equal gradients. Raises
-    :class:`ModelFormatError` for a model the runtime cannot execute.
+    Args:
+        model: a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
+
+    Raises:
+        ModelFormatError: the runtime cannot execute the model.
+
+    Example:
+        >>> session = Session(LiteModel.load("lenet_train.ms"))
+        >>> images, labels = np.ones((64, 32, 32, 3), np.float32), np.zeros(64, np.int32)
+        >>> losses = session.train(session.batches(images), labels)
+        >>> losses.shape  # one loss for each batch of 32
+        (2,)
     """
 
     def __init__(self, model: LiteModel | Executable) -> None:
@@ -139,8 +149,9 @@ class Session:
             ModelFormatError: the model does not train.
 
         Example:
-            >>> fedprox = Correction(pull=0.1, towards=session.get_weights())  # doctest: +SKIP
-            >>> session.set_correction(fedprox)  # doctest: +SKIP
+            >>> from mindfl.algorithms import Correction
+            >>> fedprox = Correction(pull=0.1, towards=session.get_weights())
+            >>> session.set_correction(fedprox)
         """
         parameters = self.model.parameters
         self._correction = checked(correction, {name: tensor.size for name, tensor in parameters.items()})

@@ -27,6 +27,10 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
 
     Raises:
         OptionError: an argument has no usable value.
+
+    Example:
+        >>> sum(parameter.size for parameter in LeNet5().trainable_params())
+        66404
     """
 
     def __init__(self, num_class: int = 62, num_channel: int = 3, *, init: str = "lecun", seed: int = 0) -> None:

@@ -43,20 +43,33 @@ from mindfl.server.uploads import uploaded_content
 
 
 class Coordinator(JobMachine):
-    """Runs ``config.fl_iteration_num`` iterations of federated averaging, starting from ``initial_weights``.
+    """The server of a federated job: answers clients, aggregates, and goes from round to round.
 
-    ``initial_weights`` maps names to float32 arrays of any shape; clients see them flat, in ascending byte order of
-    the names. All methods may be called from several threads. ``on_iteration_end`` is called with each
-    :class:`IterationRecord` in order, with the coordinator locked: keep it short. Raises :class:`OptionError` for
-    unusable initial weights.
+    All methods may be called from several threads. Times are milliseconds since the epoch; ``now_ms`` should follow a
+    monotonic clock.
 
-    Times are milliseconds since the epoch. ``now_ms`` should follow a monotonic clock; ``wall`` turns such a time into
-    what the devices' clocks show, for the times they are told (see :class:`mindfl.server.clock.Clock`). ``log`` is
-    given every event before it happens. ``state`` continues an earlier job with weights of the same layout, in which
-    case its settings and models count, not ``config`` and ``initial_weights``. Weights named in ``constant`` go to the
-    devices with startFLJob only and keep their values, whatever is uploaded (the reference's require_aggr False).
-    ``algorithm`` makes the next model of the average; None: FedAvg.
-    ``random`` gives bytes that nobody can foresee: ``PW_EXACT`` draws from them who shares secrets with whom.
+    Args:
+        config: settings of the job.
+        initial_weights: float32 arrays of any shape by name. Clients see them flat, in ascending byte order of
+            the names.
+        on_iteration_end: is called with each :class:`IterationRecord` in order, with the coordinator locked: keep it
+            short.
+        log: is given every event before it happens.
+        wall: turns a time into what the clients' clocks show (see :class:`mindfl.server.clock.Clock`).
+        state: continues an earlier job with weights of the same layout; its settings and models count then, not
+            ``config`` and ``initial_weights``.
+        constant: names of weights that clients get with startFLJob only and that keep their values, whatever is
+            uploaded (the reference's require_aggr False).
+        algorithm: makes the next model of the average; None: FedAvg.
+        random: number of bytes -> that many, unpredictable. ``PW_EXACT`` draws from them which clients share secrets.
+
+    Raises:
+        OptionError: the initial weights are unusable.
+
+    Example:
+        >>> from mindfl.protocol import RequestGetModel
+        >>> coordinator.handle(RequestGetModel(fl_name="lenet", iteration=0), now_ms=0).feature_map.keys()
+        dict_keys(['conv1.weight', ...])
     """
 
     def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Response:

@@ -66,15 +66,29 @@ class ClientAccuracies(Mapping[str, float]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IterationRow:
-    """One iteration. Accuracies are of its aggregated model, 0..1, NaN where no client was evaluated.
+    """One round. Accuracies are those of its aggregated model, 0 to 1.
 
-    ``loss`` is the mean loss of the clients' last local epoch, weighted by their sample counts; ``samples`` are true
-    training samples; ``bytes_*`` count the values of the weights, as they are encoded; ``steps`` are training steps of
-    one batch; ``seconds`` is wall time, evaluation included. ``epsilon`` is what the iterations up to this one cost in
-    privacy, NaN where that is not counted. ``evaluated`` is the number of clients that were evaluated, and ``measured``
-    says which: "all" of the job that have test data, those "drawn" for the iteration, or, empty, none, as the iteration
-    was not to be evaluated. ``aggregated`` is False where the iteration failed at the server: its model is the one that
-    it began with. ``accuracies`` maps each of them to its accuracy.
+    Args:
+        iteration: number of the round, from 1.
+        avg, top5, low5: mean accuracy of the evaluated clients, of the five best and of the five worst; NaN where no
+            client was evaluated.
+        loss: mean loss of the clients' last local epoch, weighted by their training samples.
+        clients: clients that took part.
+        samples: their training samples.
+        bytes_down, bytes_up: bytes of the weights that were sent to them and uploaded by them, as encoded.
+        steps: training steps of one batch, over all clients.
+        steps_per_s: steps per second of wall time.
+        seconds: wall time of the round, evaluation included.
+        epsilon: what the rounds so far cost in privacy; NaN where that is not counted.
+        evaluated: number of clients that were evaluated.
+        measured: which clients were evaluated: "all" that have test data, those "drawn" for the round, or "" for none.
+        aggregated: False where the round failed at the server; its model is then the one that it began with.
+        accuracies: accuracy of each evaluated client by name.
+
+    Example:
+        >>> row = result.history[-1]
+        >>> row.measured, row.clients, row.low5 <= row.avg <= row.top5
+        ('all', 2, True)
     """
 
     iteration: int
@@ -136,7 +150,16 @@ COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name != "accu
 
 
 class History(Sequence[IterationRow]):
-    """The rows of a job, in order; reads and writes ``history.jsonl`` (complete) and ``history.csv`` (no clients)."""
+    """The rows of a job, in order. Reads and writes ``history.jsonl`` (complete) and ``history.csv`` (without clients).
+
+    Args:
+        rows: the first rows.
+
+    Example:
+        >>> history = History.load("run/history.jsonl")
+        >>> [row.iteration for row in history]
+        [1]
+    """
 
     def __init__(self, rows: Iterable[IterationRow] = ()) -> None:
         self._rows = list(rows)

@@ -93,8 +93,9 @@ class FederatedJob:
     :attr:`model`.
 
     Example:
-        >>> with FederatedJob(work_dir="run", client_num=10, iterations=3) as job:  # doctest: +SKIP
-        ...     print(job.run().summary())
+        >>> with FederatedJob(work_dir="first run", client_num=2, iterations=1) as job:
+        ...     print(job.run().history[-1].clients)
+        2
     """
 
     model: ClassVar[str | None] = None
@@ -123,7 +124,9 @@ class FederatedJob:
         model of the user's own, are not the earlier ones, and warns where the weights come out otherwise.
 
         Example:
-            >>> FederatedJob.from_config("run/config.json", work_dir="again").run()  # doctest: +SKIP
+            >>> again = FederatedJob.from_config("run/config.json", work_dir="again")
+            >>> again.run().hash == result.hash
+            True
         """
         earlier = RunRecord.load(local_path(path))
         job = cls(reporter=reporter, **{**earlier.repeatable(), **settings})
@@ -419,7 +422,8 @@ class FederatedLeNetJob(FederatedJob):
     """The tutorial's job: a :class:`FederatedJob` that trains LeNet unless ``model`` names another network.
 
     Example:
-        >>> FederatedLeNetJob(work_dir="run", client_num=10, iterations=3).run()  # doctest: +SKIP
+        >>> FederatedLeNetJob(work_dir="lenet run", client_num=2, iterations=1).run().network
+        'lenet'
     """
 
 

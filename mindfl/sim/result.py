@@ -29,7 +29,21 @@ def aggregated_words(history: History) -> str:
 
 
 def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
-    """Return the SHA-256 (hex) over names and little-endian float32 values, names ascending."""
+    """Return a hash that is equal where all weights are bitwise equal.
+
+    Args:
+        weights: float32 arrays of any shape by name.
+
+    Returns:
+        64 hexadecimal digits: the SHA-256 over names and little-endian values, names in ascending byte order.
+
+    Raises:
+        TypeError: a value cannot be read as float32 numbers.
+
+    Example:
+        >>> weight_hash({"bias": np.zeros(2, np.float32)})[:8]
+        '5aa95dd6'
+    """
     digest = hashlib.sha256()
     for name in sorted(weights, key=str.encode):
         digest.update(name.encode() + b"\0")
@@ -39,15 +53,24 @@ def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """History and final weights of a job; ``title`` names job and data.
+    """History and final weights of a job.
 
-    ``weights`` are those that devices exchange: flat float32 by name, the filters of convolutions in the order
-    [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give all in MindSpore's.
+    Args:
+        title: names the job and its data.
+        iterations: rounds that were asked for; ``history`` is shorter where the run was interrupted.
+        history: one row per round.
+        weights: the final weights that clients exchange: flat float32 by name, filters of convolutions in the order
+            [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give MindSpore's order.
+        privacy: what the rounds cost in privacy, in words; empty where that is not counted.
+        untested: number of clients without test data.
+        model: the ``.ms`` that the job started from.
+        network: the name under which its network is registered.
 
-    ``model`` is the ``.ms`` that the job started from, ``network`` the name under which its network is registered.
-    ``privacy`` says what the iterations cost in privacy; empty where that is not counted.
-    ``iterations`` is how many were asked for: ``history`` is shorter where the run was interrupted. ``untested`` is the
-    number of clients that have no test data.
+    Example:
+        >>> result.hash == weight_hash(result.weights)
+        True
+        >>> result.history[-1].iteration
+        1
     """
 
     title: str
@@ -69,9 +92,8 @@ class TrainingResult:
         [out, in, height, width] of a convolution. Those that clients do not exchange are the starting model's.
 
         Example:
-            >>> parameters = {name: Parameter(value) for name, value in result.mindspore_weights().items()}
-            ... # doctest: +SKIP
-            >>> mindspore.load_param_into_net(network, parameters, strict_load=True)  # doctest: +SKIP
+            >>> result.mindspore_weights()["conv1.weight"].shape
+            (6, 3, 5, 5)
         """
         if self.model is None:
             raise OptionError("the result has no model, which tells the order of its weights")
@@ -94,8 +116,9 @@ class TrainingResult:
             StorageError: the file cannot be written.
 
         Example:
-            >>> result.save_checkpoint("lenet.ckpt")  # doctest: +SKIP
-            >>> mindspore.load_param_into_net(network, mindspore.load_checkpoint("lenet.ckpt"))  # doctest: +SKIP
+            >>> _ = result.save_checkpoint("lenet.ckpt")
+            >>> import mindspore
+            >>> _ = mindspore.load_param_into_net(LeNet5(), mindspore.load_checkpoint("lenet.ckpt"))
         """
         from mindfl.export.trained import save_weights
         from mindfl.export.weight_files import target_format

@@ -75,10 +75,12 @@ class HttpService(Listeners):
 
 
 class BackgroundServer:
-    """Serves a coordinator, kept in memory only, from a thread of its own, for as long as the context lasts.
+    """Serves a coordinator over HTTP from a thread of its own, for as long as the context lasts.
 
-    >>> with BackgroundServer(coordinator) as server:  # doctest: +SKIP
-    ...     print(server.url)
+    Example:
+        >>> with BackgroundServer(coordinator) as server:
+        ...     print(server.url)
+        http://127.0.0.1:...
     """
 
     def __init__(
