@@ -137,10 +137,15 @@ class Algorithm:
         return Step(model=round.average, state=round.state)
 
 
-def changes_clients(algorithm: Algorithm) -> bool:
-    """Return whether clients do anything beside plain training."""
-    kind = type(algorithm)
-    return kind.begin is not Algorithm.begin or kind.end is not Algorithm.end
+def replaced(algorithm: Algorithm) -> frozenset[str]:
+    """Return the names of the methods in which ``algorithm`` differs from FedAvg.
+
+    Example:
+        >>> replaced(Algorithm())
+        frozenset()
+    """
+    methods = ("extras", "state", "begin", "end", "step")
+    return frozenset(name for name in methods if getattr(type(algorithm), name) is not getattr(Algorithm, name))
 
 
 def zeros_like(model: Arrays) -> dict[str, NDArray[np.float32]]:

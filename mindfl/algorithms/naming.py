@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ def describe(algorithm: Algorithm) -> str:
     return " ".join((name, *(f"{key}={_word(value)}" for key, value in vars(algorithm).items())))
 
 
-def recorded(given: str | Algorithm) -> str:
-    """Return the text by which :func:`make_algorithm` makes the algorithm again, elsewhere too.
+def recorded(given: Algorithm) -> str:
+    """Return the text by which :func:`make_algorithm` makes the algorithm again, in another process too.
 
     For an object that no text can make, a description in angle brackets, which :func:`make_algorithm` refuses.
 
@@ -70,21 +71,22 @@ def recorded(given: str | Algorithm) -> str:
         >>> recorded(Algorithm())
         'fedavg'
     """
-    if isinstance(given, str):
-        return given
     kind = type(given)
     home = kind.__module__
     if home.startswith(FILE_MODULE):
         home = str(sys.modules[home].__file__)
-    settings = ",".join(f"{name}={_word(value)}" for name, value in vars(given).items())
-    text = f"{home}:{kind.__qualname__}" + (settings and f":{settings}")
+    settings = vars(given)
+    words = ",".join(f"{name}={_word(value)}" for name, value in settings.items())
+    text = f"{home}:{kind.__qualname__}" + (words and f":{words}")
     text = next((name for name, known in REGISTERED.items() if known is kind), text)
-    try:
-        if home != "__main__" and describe(make_algorithm(text)) == describe(given):
-            return text
-    except MindflError:
-        pass
-    return f"<{kind.__module__}:{kind.__qualname__}{settings and f' {settings}'}>"
+    if home != "__main__" and all(type(value) in (int, float, bool, str) for value in settings.values()):
+        with suppress(MindflError):
+            made = vars(make_algorithm(text))
+            if [(type(value), value) for value in made.values()] == [
+                (type(value), value) for value in settings.values()
+            ]:
+                return text
+    return f"<{kind.__module__}:{kind.__qualname__}{words and f' {words}'}>"
 
 
 def _word(value: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays, Round, Step
-from mindfl.algorithms.naming import describe
+from mindfl.algorithms.base import Algorithm, Arrays, Round, Step, replaced
+from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
 from mindfl.errors import AlgorithmError, OptionError
 
 #: what the names of an algorithm's further arrays begin with where they travel beside the weights
@@ -25,29 +26,28 @@ class ServerAlgorithm:
     """
 
     def __init__(self, algorithm: Algorithm | None = None, constant: Set[str] = frozenset()) -> None:
-        self._algorithm = algorithm or Algorithm()
-        self._settings = dict(vars(self._algorithm))
+        self._checked = Checked(algorithm or Algorithm())
         self._constant = constant
-        kind = type(self._algorithm)
-        self._averages = kind.step is Algorithm.step and kind.extras is Algorithm.extras
-        self._name = describe(self._algorithm)
-        self.description = "" if kind is Algorithm else self._name
+        self._averages = replaced(self._checked.algorithm).isdisjoint(("extras", "state", "step"))
+        self.description = "" if type(self._checked.algorithm) is Algorithm else self._checked.name
 
     def first(self, model: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return ``model`` (float32, any shape, not changed) with the algorithm's further arrays.
 
         Raises :class:`OptionError` where a weight has the name of one, :class:`AlgorithmError` for unusable arrays.
         """
-        if type(self._algorithm) is Algorithm:
+        if not self.description:
             return dict(model)
         if reserved := [name for name in model if name.startswith(EXTRA)]:
             raise OptionError(f"the weight {reserved[0]} has a name that begins with {EXTRA}, which is reserved")
-        extras = self._call("extras", 0, lambda: self._algorithm.extras(_flat(model)))
-        return {**model, **{EXTRA + name: values for name, values in self._float32(extras, "extras", 0).items()}}
+        fault = self._fault(0)
+        extras = self._checked.call("extras", lent(model), object, fault)
+        return {**model, **marked(flat32(extras, "extras", fault))}
 
-    def first_state(self, model: Arrays) -> dict[str, NDArray[Any]]:
+    def first_state(self, sent: Arrays) -> dict[str, NDArray[Any]]:
         """Return the state before the first iteration. Raises :class:`AlgorithmError`."""
-        return self._kept(self._call("state", 0, lambda: self._algorithm.state(_flat(model))), 0)
+        fault = self._fault(0)
+        return kept(self._checked.call("state", lent(split(sent)[0]), object, fault), "state", fault)
 
     def next(
         self, iteration: int, sent: Arrays, average: Arrays, state: Arrays, clients: int
@@ -76,63 +76,20 @@ class ServerAlgorithm:
             state=state,
             clients=clients,
         )
-        made = self._call("step", iteration, lambda: self._algorithm.step(given))
-        if not isinstance(made, Step):
-            raise self._error(iteration, f"step returned {type(made).__name__}, not a Step")
-        self._check_settings(iteration)
-        weights = self._float32(made.model, "model", iteration, like=model)
-        further = self._float32({**extras, **made.extras}, "extras", iteration, like=extras)
+        fault = self._fault(iteration)
+        made = self._checked.call("step", given, Step, fault)
+        weights = flat32(made.model, "model", fault, like=model)
         weights.update({name: model[name] for name in self._constant if name in model})
-        return {**weights, **{EXTRA + name: further[name] for name in extras}}, self._kept(made.state, iteration)
+        further = flat32({**extras, **made.extras}, "extras", fault, like=extras)
+        return {**weights, **marked(further)}, kept(made.state, "state", fault)
 
-    def _call(self, name: str, iteration: int, action: Any) -> Any:
-        try:
-            with np.errstate(all="ignore"):  # what is not finite is refused below
-                return action()
-        except Exception as error:
-            raise self._error(iteration, f"{name}: {type(error).__name__}: {error}") from error
+    def _fault(self, iteration: int) -> Fault:
+        return partial(_error, self._checked.name, iteration)
 
-    def _float32(self, arrays: Any, what: str, iteration: int, like: Arrays | None = None) -> dict[str, Any]:
-        """Return flat float32 copies of finite ``arrays``, which have the names and sizes of ``like``."""
-        found = self._kept(arrays, iteration, what)
-        if like is not None and found.keys() != like.keys():
-            name = min(found.keys() ^ like.keys())
-            raise self._error(iteration, f"{what} {'lacks' if name in like else 'has an unknown array'} {name}")
-        flat = {}
-        for name, values in found.items():
-            with np.errstate(over="ignore"):
-                flat[name] = values.astype(np.float32).reshape(-1)
-            if like is not None and flat[name].size != like[name].size:
-                size, expected = flat[name].size, like[name].size
-                raise self._error(iteration, f"{what}: {name} has {size} elements, not {expected}")
-            if not np.isfinite(flat[name]).all():
-                raise self._error(iteration, f"{what}: {name} is not finite")
-        return flat
 
-    def _kept(self, arrays: Any, iteration: int, what: str = "state") -> dict[str, NDArray[Any]]:
-        """Return read-only copies of finite, numeric ``arrays``."""
-        if not isinstance(arrays, Mapping):
-            raise self._error(iteration, f"{what} is {type(arrays).__name__}, not arrays by name")
-        kept = {}
-        for name, values in arrays.items():
-            array = np.array(values)
-            if not isinstance(name, str) or array.dtype.kind not in "biuf" or not array.size:
-                raise self._error(iteration, f"{what}: {name!r} is not a non-empty array of numbers")
-            if not np.isfinite(array).all():
-                raise self._error(iteration, f"{what}: {name} is not finite")
-            array.flags.writeable = False
-            kept[name] = array
-        return kept
-
-    def _check_settings(self, iteration: int) -> None:
-        """Refuse an algorithm that remembers something in its attributes: a resumed run would not have it."""
-        now = vars(self._algorithm)
-        changed = [name for name in {**self._settings, **now} if now.get(name) is not self._settings.get(name)]
-        if changed:
-            raise self._error(iteration, f"its attribute {changed[0]} changed", hint="keep it in Step.state")
-
-    def _error(self, iteration: int, cause: str, *, hint: str = "") -> AlgorithmError:
-        return AlgorithmError(self._name, iteration, cause, hint=hint)
+def marked(extras: Arrays) -> dict[str, NDArray[Any]]:
+    """Return further arrays by the names by which they travel."""
+    return {EXTRA + name: values for name, values in extras.items()}
 
 
 def split(arrays: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -141,8 +98,5 @@ def split(arrays: Arrays) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[An
     return weights, {name[len(EXTRA) :]: arrays[name] for name in arrays.keys() - weights.keys()}
 
 
-def _flat(model: Arrays) -> dict[str, NDArray[Any]]:
-    flat = {name: np.asarray(values, np.float32).reshape(-1).view() for name, values in split(model)[0].items()}
-    for values in flat.values():
-        values.flags.writeable = False
-    return flat
+def _error(algorithm: str, iteration: int, cause: str, hint: str) -> AlgorithmError:
+    return AlgorithmError(algorithm, iteration, cause, hint=hint)

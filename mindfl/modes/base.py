@@ -151,6 +151,11 @@ class UploadMode:
         """Return name and settings in a few words, for titles; empty: nothing is worth a word."""
         return self.name
 
+    @property
+    def extras_fault(self) -> str:
+        """Why a federated algorithm's further arrays cannot be uploaded beside the weights; empty: they can."""
+        return ""
+
     def accountant(self, sampling_rate: float = 1.0) -> Accountant | None:
         """Return what knows the cost of iterations in which each client takes part with this probability.
 

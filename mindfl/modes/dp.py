@@ -41,6 +41,11 @@ class Dp(Plain):
             **cls._compression(answer),
         )
 
+    @property
+    def extras_fault(self) -> str:
+        """See :meth:`UploadMode.extras_fault`."""
+        return f"{self.name} would clip its further arrays together with the weights, and drown them in noise"
+
     def describe(self) -> str:
         """See :meth:`UploadMode.describe`."""
         private = f"{self.name} epsilon {self.dp_eps:g} delta {self.dp_delta:g}"

@@ -60,6 +60,11 @@ class Plain(ReferenceMode):
         """Whether uploads are compressed."""
         return self.upload_compress_type != UPLOAD_TYPES[0]
 
+    @property
+    def extras_fault(self) -> str:
+        """See :meth:`UploadMode.extras_fault`."""
+        return f"{self.upload_compress_type} leaves most values of its further arrays out" if self.compresses else ""
+
     def describe(self) -> str:
         """See :meth:`UploadMode.describe`."""
         return f"uploads {self.upload_compress_type} {self.upload_sparse_rate:g}" if self.compresses else ""

@@ -44,6 +44,11 @@ class SignDs(ReferenceMode):
         told = {name: on_the_wire(getattr(self, name)) for name in _FRACTIONS}
         return DSParams(sign_dim_out=self.sign_dim_out, **told)
 
+    @property
+    def extras_fault(self) -> str:
+        """See :meth:`UploadMode.extras_fault`."""
+        return f"{self.name} uploads signs instead of arrays"
+
     def describe(self) -> str:
         """See :meth:`UploadMode.describe`."""
         return f"{self.name} epsilon {self.sign_eps:g}"

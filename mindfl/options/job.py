@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mindfl.options.declaration import option
 from mindfl.options.modes import ModeOptions
+
+if TYPE_CHECKING:
+    from mindfl.algorithms.base import Algorithm
 
 EngineName = Literal["lite", "mindspore"]
 DeviceTarget = Literal["CPU", "GPU", "Ascend"]
@@ -65,6 +68,11 @@ class JobOptions(ModeOptions):
         least=1,
         shown="every iteration; or all clients so seldom that it costs no more than training",
         help="Evaluate after every so many iterations, and after the last.",
+    )
+    algorithm: Algorithm | str = _job(
+        "fedavg",
+        help="Federated algorithm: an object of mindfl.algorithms.Algorithm, or name, module:Class or file.py:Class;"
+        " settings follow a colon, as in fedprox.py:FedProx:mu=0.1.",
     )
     iterations: int = _job(20, least=1, help="Number of federated iterations (the tutorial: 100).")
     epochs: int = _job(5, least=1, help="Local epochs per iteration (the tutorial: 20).")

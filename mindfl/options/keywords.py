@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from mindfl.algorithms import Algorithm
 from mindfl.files import PathLike
 from mindfl.options.job import (
     ClientsName,
@@ -51,6 +52,7 @@ class JobKeywords(TypedDict, total=False):
     clients_per_iteration: int | None
     evaluate: EvaluateName
     evaluate_every: int | None
+    algorithm: Algorithm | str
     iterations: int
     epochs: int
     batch_size: int | None

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError
+from mindfl.extensions import absolute
 from mindfl.models import model_spec
 from mindfl.options import check_options
 from mindfl.options.job import JobOptions
+from mindfl.sim.algorithm_rules import check_algorithm
 from mindfl.sim.modes import check_modes
 from mindfl.spelling import checked_arguments
 
@@ -76,6 +78,9 @@ class JobConfig(JobOptions):
         self._check_parts()
         self._check_server()
         check_modes(self)
+        if isinstance(self.algorithm, str):
+            object.__setattr__(self, "algorithm", absolute(self.algorithm))
+        check_algorithm(self)
         if self.clients == "java":
             self._check_java()
 

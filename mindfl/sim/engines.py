@@ -11,9 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.base import Correction
 from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
-from mindfl.errors import InterruptedRunError
+from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -109,6 +110,10 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         labels: NDArray[np.int_] = self._test_scores().argmax(axis=1)
         return labels
 
+    def set_correction(self, correction: Correction | None) -> None:
+        """Correct every step of the next trainings. Raises :class:`OptionError` where the engine cannot."""
+        raise OptionError("this engine cannot correct its steps", hint="use --engine lite")
+
     def check_stop(self) -> None:
         """Raise :class:`InterruptedRunError` once the run is to end."""
         if self._stop.is_set():
@@ -160,6 +165,9 @@ class _LiteTrainer(ClientTrainer[Batches]):
         session = self._engine.session()
         session.reset_optimizer()
         session.set_learning_rate(rate)
+
+    def set_correction(self, correction: Correction | None) -> None:
+        self._engine.session().set_correction(correction)
 
     def run_epoch(self, images: Batches, labels: NDArray[np.int32]) -> NDArray[np.float32]:
         return self._engine.session().train(images, labels)

@@ -13,7 +13,8 @@ from mindfl.errors import SimulationError
 from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
 from mindfl.sim.engines import Weights
-from mindfl.sim.pool import ClientPool, ClientResult, Memories, NamedAccuracy, now_ms
+from mindfl.sim.memories import Memories
+from mindfl.sim.pool import ClientPool, ClientResult, NamedAccuracy, now_ms
 
 #: is told how many more clients uploaded, and the mean loss of these
 Report = Callable[[int, float], None]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.naming import make_algorithm
+from mindfl.algorithms.server import marked, split
 from mindfl.errors import SimulationError
 from mindfl.server import Coordinator, IterationRecord
 from mindfl.server.state import JobState
@@ -18,6 +20,7 @@ from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluation
 from mindfl.sim.executors import Executor
 from mindfl.sim.history import ClientAccuracies, IterationRow
+from mindfl.sim.memories import Memories
 from mindfl.sim.pool import ClientResult, server_settings
 from mindfl.sim.run_state import RunState
 
@@ -35,8 +38,8 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
-#: name of the clients' memories among the values of a state
-_CLIENTS = "clients"
+#: parts of the values and arrays of a state: the clients' memories, what the algorithm sends, and its state
+_CLIENTS, _SENT, _SERVER = "clients", "sent", "server"
 ExecutorFactory = Callable[[Coordinator], Executor]
 
 
@@ -72,11 +75,20 @@ class Federation:
         self._first = 1 if start is None else start.iteration + 1
         state = None
         if start is not None:
-            state = JobState(settings, "", self._first, True, {start.iteration: start.weights})
-        self._coordinator = Coordinator(settings, initial, on_iteration_end=self._note, state=state)
+            sent = {**start.weights, **marked(_part(start.arrays, _SENT))}
+            arrays = _part(start.arrays, _SERVER)
+            state = JobState(settings, "", self._first, True, {start.iteration: sent}, arrays=arrays)
+        self._coordinator = Coordinator(
+            settings,
+            initial,
+            on_iteration_end=self._note,
+            state=state,
+            algorithm=make_algorithm(config.algorithm),
+        )
         self._make_executor = executor
-        kept = {} if start is None else start.values.get(_CLIENTS, {})
-        self._memories = {int(index): memory for index, memory in kept.items()}
+        self._memories = Memories()
+        if start is not None:
+            self._memories = Memories(start.values.get(_CLIENTS, {}), _part(start.arrays, _CLIENTS))
         self.iterations = config.iterations
 
     @property
@@ -87,7 +99,18 @@ class Federation:
     @property
     def values(self) -> dict[str, Any]:
         """The plain values of the state after the latest iteration, beside the model."""
-        return {_CLIENTS: self._memories} if self._memories else {}
+        kept = self._memories.values
+        return {_CLIENTS: kept} if kept else {}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of the state after the latest iteration, beside the model: the algorithm's, and the clients'."""
+        parts = {
+            _SENT: split(self._coordinator.exchanged)[1],
+            _SERVER: self._coordinator.arrays,
+            _CLIENTS: self._memories.arrays,
+        }
+        return {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
 
     def rows(self) -> Generator[IterationRow, None, None]:
         """Run the iterations. Ctrl-C, SIGTERM and errors end the executor before they pass through."""
@@ -111,9 +134,12 @@ class Federation:
             self._observer(Progress(iteration, done, len(cohort), total / done, self.iterations))
 
         results = executor.run_iteration(iteration, cohort, report, self._memories)
-        self._memories.update({index: item.memory for index, item in zip(cohort, results, strict=True) if item.memory})
+        for index, item in zip(cohort, results, strict=True):
+            self._memories[index] = item.memory
         if self._record is None or self._record.iteration != iteration:
             raise SimulationError(f"iteration {iteration} did not end though all its clients did")
+        if self._record.error is not None:
+            raise self._record.error
         measured = self._measured(iteration, cohort)
         accuracies = self._accuracies_of(executor, iteration, cohort, results) if measured else ClientAccuracies.of(())
         return IterationRow.ended(
@@ -155,3 +181,7 @@ class Federation:
 
     def _note(self, record: IterationRecord) -> None:
         self._record = record
+
+
+def _part(arrays: Mapping[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any]]:
+    return {name[len(part) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{part}/")}

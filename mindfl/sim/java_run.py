@@ -66,6 +66,7 @@ class JavaRun:
 
     resumable = False
     values: Mapping[str, Any] = MappingProxyType({})
+    arrays: Mapping[str, Any] = MappingProxyType({})
     stepwise = False
 
     def __init__(

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.client import with_algorithm
+from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
 from mindfl.data.folder import local_path
@@ -314,6 +317,9 @@ class FederatedJob:
             self._report.warning(f"an earlier run had more clients: {text} are still its models")
 
     def _engine(self, model: LiteModel) -> Engine:
+        return with_algorithm(self._plain_engine(model), make_algorithm(self.config.algorithm))
+
+    def _plain_engine(self, model: LiteModel) -> Engine:
         config, network = self.config, self.config.network
         if config.engine == "lite":
             from mindfl.lite.kernels import is_cached
@@ -361,7 +367,9 @@ class FederatedJob:
         if materials.untested:
             kind += f" ({materials.untested} without test data)"
         network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
-        return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}"
+        algorithm = make_algorithm(self.config.algorithm)
+        by = "" if type(algorithm) is Algorithm else f", {describe(algorithm)}"
+        return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}{by}"
 
     def _check_training(self, clients: int) -> None:
         """Warn where the model files are not those that a training with so many clients left."""

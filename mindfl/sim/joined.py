@@ -98,6 +98,7 @@ class JoinedFederation:
 
     resumable = False
     values: Mapping[str, Any] = MappingProxyType({})
+    arrays: Mapping[str, Any] = MappingProxyType({})
     stepwise = True
 
     def __init__(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
+from mindfl.algorithms.client import AlgorithmTrainer
 from mindfl.client import (
     ClientConfig,
     ClientLog,
@@ -33,6 +33,7 @@ from mindfl.privacy import seeded_bytes
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, Weights
+from mindfl.sim.memories import Memories, Memory
 from mindfl.sim.modes import mode_settings
 from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
@@ -51,11 +52,7 @@ LONGEST_WAIT_FOR_FEDERATED = 5_000
 NamedAccuracy = tuple[str, float | None]
 
 
-Memory: TypeAlias = Mapping[str, Any]
-"""What a client keeps from one iteration to the next: plain values by name."""
-Memories: TypeAlias = Mapping[int, Memory]
-"""The memory of each client that keeps anything, by its number."""
-NOTHING: Memories = MappingProxyType({})
+_NOTHING = Memories()
 
 
 def now_ms() -> int:
@@ -125,7 +122,7 @@ class ClientResult:
     loss: float
     steps: int
     accuracy: float | None
-    memory: Memory = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
 
 
 class Participant:
@@ -144,15 +141,19 @@ class Participant:
         self.name = user.name
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
-        self._trainer = engine.trainer(user, stop)
+        trainer: Any = engine.trainer(user, stop)
+        self._trainer = trainer
+        self._remembers = isinstance(trainer, AlgorithmTrainer)
         self.client = DeviceClient(
             client_settings(config, index, user),
-            self._trainer,
+            trainer,
             now_ms,
             log,
             randomness=randomness,
             pair_keys=pair_keys,
         )
+        if self._remembers:
+            trainer.iteration = lambda: self.client.taking_part
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
 
@@ -174,14 +175,25 @@ class Participant:
     @property
     def loss(self) -> float:
         """Mean loss of the last local epoch so far."""
-        return self._trainer.last_loss
+        return float(self._trainer.last_loss)
+
+    @property
+    def memory(self) -> Memory:
+        """What the device keeps from one iteration to the next; settable between two."""
+        return Memory(self.client.memory, self._trainer.memory if self._remembers else {})
+
+    @memory.setter
+    def memory(self, memory: Memory) -> None:
+        self.client.memory = memory.values
+        if self._remembers:
+            self._trainer.memory = memory.arrays
 
     def result(self) -> ClientResult:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
             raise SimulationError(f"client {self.name} did not end the iteration")
         steps = self.steps(self.outcome)
-        return ClientResult(self.name, self.outcome.loss, steps, self.outcome.accuracy, self.client.memory)
+        return ClientResult(self.name, self.outcome.loss, steps, self.outcome.accuracy, self.memory)
 
     def steps(self, outcome: IterationOutcome) -> int:
         """Return the training steps of an iteration."""
@@ -204,7 +216,7 @@ class ClientPool:
         self._dataset = dataset
         self._clients = clients
         self._participants: dict[int, Participant] = {}
-        self._memories: Memories = NOTHING
+        self._memories: Memories = _NOTHING
         self._trained: dict[int, int] = {}
         self._stop = threading.Event()
         self._pair_keys = PairKeyRing()
@@ -216,7 +228,7 @@ class ClientPool:
         indices: Sequence[int],
         transport: MeteredTransport,
         report: Callable[[float], None] = lambda loss: None,
-        memories: Memories = NOTHING,
+        memories: Memories = _NOTHING,
     ) -> None:
         """Let each of these devices, in any order, begin an iteration and go on until it has to wait for others.
 
@@ -226,7 +238,7 @@ class ClientPool:
         self._memories = memories
         for index in indices:
             if index in self._participants:
-                self._participants[index].client.memory = memories.get(index, {})
+                self._participants[index].memory = memories[index]
         self._trained = {index: each.client.trained for index, each in self._participants.items()}
         self._advance(indices, transport, report)
 
@@ -297,6 +309,10 @@ class ClientPool:
         """Return a device, if it has begun."""
         return self._participants.get(index)
 
+    def memory(self, index: int) -> Memory:
+        """Return what a device that has begun keeps."""
+        return self._participants[index].memory
+
     def finish(self, transport: MeteredTransport) -> None:
         """Let every device end its job in good order."""
         for participant in self._participants.values():
@@ -323,7 +339,7 @@ class ClientPool:
             user = self._dataset.user(self._clients[index])
             randomness = self._seeded(index) if self._own_server else system_randomness
             participant = Participant(index, user, self._config, self._engine, self._stop, randomness, self._pair_keys)
-            participant.client.memory = self._memories.get(index, {})
+            participant.memory = self._memories[index]
             self._participants[index] = participant
         return participant.advance(transport)
 

@@ -9,13 +9,16 @@ its sum was absorbed has its share trained elsewhere; afterwards only the evalua
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from mindfl.algorithms.client import with_algorithm
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import OptionError, SimulationError
@@ -23,9 +26,10 @@ from mindfl.lite import LiteModel
 from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
-from mindfl.sim.engines import LiteEngine, Weights
+from mindfl.sim.engines import Engine, LiteEngine, Weights
 from mindfl.sim.executors import Report, given_model
-from mindfl.sim.pool import ClientPool, ClientResult, Memories, NamedAccuracy, now_ms, server_settings
+from mindfl.sim.memories import Memories
+from mindfl.sim.pool import ClientPool, ClientResult, NamedAccuracy, now_ms, server_settings
 
 Share = tuple[int, ...]
 #: seconds until a cluster's address counts as unreachable
@@ -42,6 +46,16 @@ class NodeSetup:
     clients: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What came of a share of the clients: the sum of their uploads, mean loss, traffic, and what they keep."""
+
+    part: Part
+    loss: float
+    traffic: Traffic
+    memories: Memories
+
+
 class Node:
     """The part of the job on one node of the cluster; runs inside a Ray actor."""
 
@@ -52,8 +66,9 @@ class Node:
 
     # Made on first use and not by the constructor, whose errors would look like the loss of a node.
     @cached_property
-    def _engine(self) -> LiteEngine:
-        return LiteEngine(LiteModel.from_bytes(self._setup.model))
+    def _engine(self) -> Engine:
+        engine = LiteEngine(LiteModel.from_bytes(self._setup.model))
+        return with_algorithm(engine, make_algorithm(self._config.algorithm))
 
     @cached_property
     def _dataset(self) -> Dataset:
@@ -63,17 +78,17 @@ class Node:
     def _pool(self) -> ClientPool:
         return ClientPool(self._config, self._engine, self._dataset, self._setup.clients)
 
-    def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> tuple[Part, float, Traffic]:
-        """Train and sum a share of the clients, with what they keep from the iterations before.
-
-        Returns the sum, their mean loss, and the traffic.
-        """
+    def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> _Trained:
+        """Train and sum a share of the clients, with what they keep from the iterations before."""
         edge = EdgeCoordinator(server_settings(self._config, len(share)), model, iteration)
         transport = InProcessTransport(edge)
         losses: list[float] = []
         self._pool.advance(share, transport, losses.append, memories)
         self._edges[share] = (edge, transport)
-        return edge.part(), float(np.mean(losses)), transport.traffic
+        kept = Memories()
+        for index in share:
+            kept[index] = self._pool.memory(index)
+        return _Trained(edge.part(), float(np.mean(losses)), transport.traffic, kept)
 
     def end(self, model: Weights, share: Share) -> tuple[list[ClientResult], Traffic]:
         """Give the share's clients, trained here, the new model; return their results and the traffic of that."""
@@ -86,17 +101,19 @@ class Node:
         """Evaluate the new model for clients that take no part in the iteration."""
         return self._pool.evaluate(iteration, model, share)
 
-    def end_for_lost(self, model: Weights, share: Share, part: Part) -> list[ClientResult]:
-        """Evaluate the new model for clients that were trained on a node that is lost."""
+    def end_for_lost(self, model: Weights, share: Share, part: Part, memories: Memories) -> list[ClientResult]:
+        """Evaluate the new model for clients that were trained on a node that is lost.
+
+        ``memories`` are what they kept after training."""
         if mode_of(self._config).remembers:
             raise SimulationError(
                 "a node of the Ray cluster was lost, and with it what its clients remember for the next iteration",
                 hint="--resume goes on from the last iteration that ended",
             )
         results = []
-        for name, accuracy in self._pool.evaluate(part.iteration, model, share):
+        for index, (name, accuracy) in zip(share, self._pool.evaluate(part.iteration, model, share), strict=True):
             steps = -(-self._dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
-            results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy))
+            results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy, memories[index]))
         return results
 
     def finish(self) -> None:
@@ -116,7 +133,11 @@ class RayExecutor:
         self._ray = _connected(address)
         self._nodes: dict[str, Any] = {}
         self._traffic = Traffic()
-        setup_ref = self._ray.put(setup)
+        algorithm = make_algorithm(setup.config.algorithm)
+        home = sys.modules[type(algorithm).__module__]
+        if home.__name__.partition(".")[0] != "mindfl":  # nodes need not be able to import the user's module
+            self._ray.cloudpickle.register_pickle_by_value(home)
+        setup_ref = self._ray.put(replace(setup, config=setup.config.derived(algorithm=algorithm)))
         for node in self._ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
                 self._nodes[node["NodeID"]] = self._start(node, setup_ref)
@@ -132,18 +153,17 @@ class RayExecutor:
         self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
     ) -> list[ClientResult]:
         """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
-        model = self._ray.put(dict(self._coordinator.model))
-        parts: dict[Share, tuple[str, Part]] = {}
+        model = self._ray.put(dict(self._coordinator.exchanged))
+        parts: dict[Share, tuple[str, _Trained]] = {}
 
         def ask(node: str, share: Share) -> Any:
-            own = {index: memories[index] for index in share if index in memories}
-            return self._nodes[node].train.remote(iteration, model, share, own)
+            return self._nodes[node].train.remote(iteration, model, share, memories.part(share))
 
-        for share, node, (part, loss, traffic) in self._on_nodes(self._shares(indices), ask):
-            self._coordinator.absorb(part, now_ms())
-            self._traffic += traffic
-            parts[share] = (node, part)
-            report(len(share), loss)
+        for share, node, trained in self._on_nodes(self._shares(indices), ask):
+            self._coordinator.absorb(trained.part, now_ms())
+            self._traffic += trained.traffic
+            parts[share] = (node, trained)
+            report(len(share), trained.loss)
         return self._ended(iteration, indices, parts)
 
     def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
@@ -176,16 +196,17 @@ class RayExecutor:
         return actor.remote(setup, threads)
 
     def _ended(
-        self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, Part]]
+        self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, _Trained]]
     ) -> list[ClientResult]:
-        model = self._ray.put(dict(self._coordinator.model))
+        model = self._ray.put(dict(self._coordinator.exchanged))
 
         def ask(node: str, share: Share) -> Any:
-            home, part = parts[share]
+            home, trained = parts[share]
             worker = self._nodes[node]
             if node == home:
                 return worker.end.remote(model, share)
-            return worker.end_for_lost.remote(dict(given_model(self._coordinator, iteration)), share, part)
+            given = dict(given_model(self._coordinator, iteration))
+            return worker.end_for_lost.remote(given, share, trained.part, trained.memories)
 
         found: dict[int, ClientResult] = {}
         homes = {share: home for share, (home, _) in parts.items()}

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__, package_version
+from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.naming import recorded
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.server.config import MODE_SETTINGS
@@ -29,6 +31,7 @@ DECIDING = (
         "optimizer",
         "momentum",
         "learning_rate",
+        "algorithm",
         "client_num",
         "clients_per_iteration",
         "epochs",
@@ -154,6 +157,8 @@ class RunRecord:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Algorithm):
+        return recorded(value)
     return str(value.absolute()) if isinstance(value, Path) else value
 
 

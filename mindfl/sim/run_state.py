@@ -21,21 +21,24 @@ from mindfl.files import read_file, write_atomic
 
 NAME = "resume.npz"
 _VALUES = "values.json"
-_WEIGHT = "weight/"
+_WEIGHT, _ARRAY = "weight/", "array/"
 
 
 @dataclass(frozen=True)
 class RunState:
-    """The run after ``iteration``: the model's ``weights`` (flat float32 by name) and further plain ``values``."""
+    """The run after ``iteration``: the model's ``weights`` (flat float32 by name), and further plain ``values`` and
+    ``arrays``."""
 
     iteration: int
     weights: Mapping[str, NDArray[np.float32]]
     values: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Replace the state in ``folder``. A killed process leaves the old one or the new one, whole."""
         values = json.dumps({"iteration": self.iteration, **self.values})
         arrays: dict[str, Any] = {_WEIGHT + name: array for name, array in self.weights.items()}
+        arrays |= {_ARRAY + name: array for name, array in self.arrays.items()}
         content = io.BytesIO()
         np.savez(content, **{_VALUES: np.frombuffer(values.encode(), np.uint8), **arrays})
         write_atomic(folder / NAME, content.getvalue(), durable=False)
@@ -49,9 +52,12 @@ class RunState:
         try:
             with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as archive:
                 values = json.loads(archive[_VALUES].tobytes())
-                names = [name for name in archive.files if name.startswith(_WEIGHT)]
-                weights = {name.removeprefix(_WEIGHT): np.asarray(archive[name], np.float32) for name in names}
-            return cls(int(values.pop("iteration")), weights, values)
+                weights, arrays = (
+                    {name.removeprefix(kind): archive[name] for name in archive.files if name.startswith(kind)}
+                    for kind in (_WEIGHT, _ARRAY)
+                )
+            weights = {name: np.asarray(array, np.float32) for name, array in weights.items()}
+            return cls(int(values.pop("iteration")), weights, values, arrays)
         except Exception as error:  # NumPy and zipfile fail in any of many ways on damaged files
             raise ModelFormatError(
                 f"the state in {path} is damaged: {error}", hint="start again with --overwrite"

@@ -8,6 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from numpy.typing import NDArray
+
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
@@ -52,6 +55,10 @@ class Run(Protocol):
     @property
     def values(self) -> Mapping[str, Any]:
         """Plain values of the state after the latest row, beside the model; empty where it is not resumable."""
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays of the state likewise."""
 
     def rows(self) -> Generator[IterationRow, None, None]:
         """Train; yield each iteration's row as it ends."""
@@ -195,6 +202,7 @@ class Stack:
                 server_settings(config, len(materials.users)),
                 materials.weights,
                 on_iteration_end=lambda record: valid.update({record.iteration: record.valid}),
+                algorithm=make_algorithm(config.algorithm),
             )
             self.server, model = coordinator, lambda: coordinator.model
             config = self._serve(coordinator)

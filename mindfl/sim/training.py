@@ -106,7 +106,7 @@ class Training:
         if not run.stepwise or not self._history.aggregated:
             return
         if run.resumable:
-            self._folder.save(RunState(row.iteration, run.model, run.values))
+            self._folder.save(RunState(row.iteration, run.model, run.values, run.arrays))
         self._keep_models(self._result(run.iterations, run), row)
 
     def _keep_models(self, result: TrainingResult, row: IterationRow) -> None:

@@ -60,15 +60,20 @@ def keywords() -> str:
     return "".join(_keyword_lines(homes, types))
 
 
+#: annotation -> its module, where that is not one of the declarations
+_ELSEWHERE = {"Algorithm": "mindfl.algorithms"}
+
+
 def _home(name: str) -> str:
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
     return "mindfl.options.modes" if hasattr(modes, name) else "mindfl.options.job"
 
 
 def _keyword_lines(homes: dict[str, list[str]], types: dict[str, str]) -> Iterator[str]:
     yield '"""A job\'s keywords for editors and type checkers, written from the declarations by `make options`."""\n'
     yield "\nfrom __future__ import annotations\n\nfrom typing import TypedDict\n\n"
-    yield "from mindfl.files import PathLike\n"
-    for home, names in sorted(homes.items()):
+    for home, names in sorted({"mindfl.files": ["PathLike"], **homes}.items()):
         line = f"from {home} import {', '.join(names)}\n"
         lines = "".join(f"    {name},\n" for name in names)
         yield line if len(line) <= 121 else f"from {home} import (\n{lines})\n"

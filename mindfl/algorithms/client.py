@@ -1,0 +1,131 @@
+"""An algorithm at work in a simulated client: a trainer that corrects its steps, and uploads and remembers arrays."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Upload, replaced
+from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
+from mindfl.algorithms.server import marked, split
+from mindfl.client import EpochReport
+from mindfl.data import UserData
+from mindfl.errors import MindflError, OptionError
+
+if TYPE_CHECKING:
+    from mindfl.sim.engines import Engine
+
+
+def with_algorithm(engine: Engine, algorithm: Algorithm) -> Engine:
+    """Return an engine whose trainers do what ``algorithm`` adds to plain training: ``engine``, if that is nothing."""
+    return AlgorithmEngine(engine, algorithm) if replaced(algorithm) & {"extras", "begin", "end"} else engine
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What the trainer of a thread loaded last, and the further arrays that it would upload now."""
+
+    received: Arrays
+    extras: Arrays
+    uploads: Mapping[str, NDArray[np.float32]]
+
+
+class AlgorithmEngine:
+    """An engine whose trainers do what ``algorithm`` adds to plain training.
+
+    Like the engine's own sessions, the received weights are kept once per thread, not once per client.
+    """
+
+    def __init__(self, engine: Engine, algorithm: Algorithm) -> None:
+        self._engine = engine
+        self._thread = threading.local()
+        self.checked = Checked(algorithm)
+        self.max_workers = engine.max_workers
+        self.batch_size = engine.batch_size
+
+    def trainer(self, user: UserData, stop: threading.Event) -> Any:
+        """Return a trainer of one client's data."""
+        return AlgorithmTrainer(self, self._engine.trainer(user, stop), user.name)
+
+    @property
+    def loaded(self) -> _Loaded:
+        """What the calling thread's trainer loaded last."""
+        loaded: _Loaded = self._thread.loaded
+        return loaded
+
+    @loaded.setter
+    def loaded(self, loaded: _Loaded) -> None:
+        self._thread.loaded = loaded
+
+
+class AlgorithmTrainer:
+    """A trainer of one client. ``memory`` are the arrays that the client keeps, ``iteration()`` is the one it is in."""
+
+    def __init__(self, engine: AlgorithmEngine, trainer: Any, name: str) -> None:
+        self._engine = engine
+        self._trainer = trainer
+        self._name = name
+        self.memory: Arrays = {}
+        self.iteration: Callable[[], int] = lambda: 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Sizes, losses, evaluation and prediction are the trainer's own."""
+        return getattr(self._trainer, name)
+
+    def load(self, weights: Arrays) -> None:
+        """Take over the weights among ``weights``, and keep the further arrays."""
+        received, extras = split(weights)
+        self._trainer.load(received)
+        self._engine.loaded = _Loaded(lent(received), lent(extras), {name: extras[name] for name in extras})
+
+    def weights(self) -> Arrays:
+        """Return the current weights and the further arrays to upload, valid until the next ``load`` or ``train``."""
+        return {**self._trainer.weights(), **marked(self._engine.loaded.uploads)}
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        """Train as the algorithm says; return the mean loss of the last epoch."""
+        loaded, checked = self._engine.loaded, self._engine.checked
+        client = Client(
+            name=self._name,
+            iteration=self.iteration(),
+            received=loaded.received,
+            extras=loaded.extras,
+            memory=self.memory,
+            learning_rate=learning_rate,
+            batch_size=self._trainer.batch_size,
+            epochs=epochs,
+            samples=self._trainer.train_size,
+        )
+        correction = checked.call("begin", client, Correction, self._fault, optional=True)
+        loss = self._corrected(correction, epochs, learning_rate, report)
+        if not math.isfinite(loss):  # the client fails with that
+            return loss
+        steps = epochs * -(-self._trainer.train_size // self._trainer.batch_size)
+        ended = replace(client, trained=lent(self._trainer.weights()), steps=steps, loss=loss)
+        upload = checked.call("end", ended, Upload, self._fault)
+        uploads = flat32({**loaded.extras, **upload.extras}, "extras", self._fault, like=loaded.extras)
+        self.memory = kept(upload.memory, "memory", self._fault)
+        self._engine.loaded = replace(loaded, uploads=uploads)
+        return loss
+
+    def _corrected(self, correction: Any, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        if correction is None:
+            return float(self._trainer.train(epochs, learning_rate, report))
+        try:
+            self._trainer.set_correction(correction)
+        except OptionError as error:
+            raise self._fault(str(error), error.hint) from None
+        try:
+            return float(self._trainer.train(epochs, learning_rate, report))
+        finally:
+            self._trainer.set_correction(None)
+
+    @property
+    def _fault(self) -> Fault:
+        return lambda cause, hint: MindflError(f"algorithm {self._engine.checked.name}: {cause}", hint=hint)
