@@ -234,8 +234,8 @@ def _model(round: Round, **changes: Any) -> Step:
 CAUSES: dict[str, Callable[[Round], Any]] = {
     "step: ZeroDivisionError: division by zero": lambda round: 1 / 0,
     "step: ValueError: assignment destination is read-only": lambda round: round.model["b"].__setitem__(0, 1.0),
-    "step returned dict, not a Step": lambda round: dict(round.average),
-    "its attribute count changed": _changes_itself,
+    "step returned dict, not Step": lambda round: dict(round.average),
+    "step changed its attribute count": _changes_itself,
     "model is list, not arrays by name": lambda round: Step(model=[]),  # type: ignore[arg-type]
     "model lacks b": lambda round: Step(model={"w": round.average["w"]}),
     "model has an unknown array c": lambda round: _model(round, c=np.ones(3)),
