@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.base import Algorithm, Arrays, Round, Step, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
+from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.errors import AlgorithmError, OptionError
 
 #: what the names of an algorithm's further arrays begin with where they travel beside the weights
@@ -85,6 +86,21 @@ class ServerAlgorithm:
 
     def _fault(self, iteration: int) -> Fault:
         return partial(_error, self._checked.name, iteration)
+
+
+def served(given: str | Algorithm) -> Algorithm:
+    """Return the algorithm that ``given`` is or names, for a server whose clients are devices of others.
+
+    Raises :class:`OptionError` where there is none, or clients would have to do more than train.
+    """
+    algorithm = make_algorithm(given)
+    if foreign := sorted(replaced(algorithm) & {"extras", "begin", "end"}):
+        raise OptionError(
+            f"algorithm {describe(algorithm)} does not work here: it replaces {', '.join(foreign)}, and devices only "
+            "train",
+            hint="an algorithm that replaces step and state alone works; `mindfl simulate --algorithm` has all others",
+        )
+    return algorithm
 
 
 def marked(extras: Arrays) -> dict[str, NDArray[Any]]:

@@ -118,6 +118,12 @@ def server_command() -> None:
     help="Federated: folder for logs and records.  [default: mindfl_work]",
 )
 @option("--dp_budget", type=float, help="Epsilon that no device spends more than.  [default: no limit]")
+@option(
+    "--algorithm",
+    default="fedavg",
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone.",
+)
 @option("--quiet", is_flag=True, help="No progress.")
 @setting_options
 def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
@@ -137,6 +143,8 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
         raise OptionError("--state_dir is for one server: those of a --cluster keep the job in the Redis")
     if values["dp_budget"] is not None and values["cluster"]:
         raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
+    if values["algorithm"] != "fedavg" and values["cluster"]:
+        raise OptionError("--algorithm is for one server: those of a --cluster average", hint="leave --cluster out")
     overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
     for name, (only, default) in _STACK_OPTIONS.items():
         if stack == only:
@@ -178,6 +186,7 @@ _STACK_OPTIONS: dict[str, tuple[str, object]] = {
     "server_key_path": ("embedded", None),
     "require_client_certificate": ("embedded", False),
     "dp_budget": ("embedded", None),
+    "algorithm": ("embedded", "fedavg"),
     "python": ("federated", None),
     "redis_address": ("federated", None),
     "resume": ("federated", False),

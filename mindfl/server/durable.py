@@ -113,6 +113,7 @@ class DurableJob:
             arrays = served.first_state(first)
             new = JobState(config, instance, first_iteration, True, {first_iteration - 1: first}, arrays=arrays)
             stored = self._storage.load()
+            self.resumed = stored is not None
             self.revived = stored is None and memory is not None
             if stored is not None:
                 snapshot = decode(

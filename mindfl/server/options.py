@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.base import Algorithm
 from mindfl.files import PathLike
 from mindfl.server.iteration import IterationRecord
 from mindfl.spelling import checked_arguments
@@ -50,6 +51,9 @@ class ServerOptions:
 
     ``dp_budget``: epsilon that no device spends more than; the job has as many iterations as that pays for, and no
     other instance. Not for a ``cluster``, whose job goes on with what it began with.
+
+    ``algorithm`` makes the next model: an object, or what :func:`mindfl.algorithms.naming.make_algorithm` takes. It may
+    replace ``step`` and ``state`` alone. Not for a ``cluster``.
     """
 
     config: PathLike
@@ -68,5 +72,6 @@ class ServerOptions:
     password: str | None = None
     require_client_certificate: bool = False
     dp_budget: float | None = None
+    algorithm: Algorithm | str = "fedavg"
     overrides: Mapping[str, object] = field(default_factory=dict)
     hooks: Hooks | None = None

@@ -16,6 +16,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from signal import Signals
 
+from mindfl.algorithms.base import replaced
+from mindfl.algorithms.naming import describe
+from mindfl.algorithms.server import ServerAlgorithm, served
 from mindfl.errors import StorageError
 from mindfl.extras import require
 from mindfl.files import PathLike, make_dir
@@ -116,6 +119,7 @@ class _Server:
         self._settings = settings
         self._stack = stack
         self._tell = tell
+        self._algorithm = served(options.algorithm)
         # Released last: whoever stops a server may want its address and its folder at once.
         self._registration: Registration | None = None
         stack.callback(self._unregister)
@@ -313,8 +317,11 @@ class _Server:
             first_iteration=self._first_iteration,
             as_stored=as_stored,
             constant=self._options.constant,
+            algorithm=self._algorithm,
             memory=memory,
         )
+        if not job.resumed:
+            self._tell_beginning()
         self._renewed(job.coordinator.instance, job.coordinator.config.fl_iteration_num)
         place = storage if isinstance(storage, Path) else storage.place
         if job.recovery.cut:
@@ -337,14 +344,23 @@ class _Server:
     def _volatile(self) -> Coordinator:
         config, first = self._settings.server_config(), self._first_iteration
         _, model = initial_model(self._weights)
+        arrays = ServerAlgorithm(self._algorithm).first_state(model)
+        self._tell_beginning()
         return Coordinator(
             config,
             self._weights,
             on_iteration_end=self._ended,
             wall=self._clock.wall_ms,
-            state=JobState(config, self._instance, first, True, {first - 1: model}),
+            state=JobState(config, self._instance, first, True, {first - 1: model}, arrays=arrays),
             constant=self._options.constant,
+            algorithm=self._algorithm,
         )
+
+    def _tell_beginning(self) -> None:
+        """Warn that a job which begins after a checkpoint lacks the state of its algorithm, which is not in there."""
+        if self._first_iteration > 1 and "state" in replaced(self._algorithm):
+            name = describe(self._algorithm)
+            self._tell(f"warning: a checkpoint holds the model alone: the state of algorithm {name} begins anew")
 
     def _ended(self, record: IterationRecord) -> None:
         self._files(record)

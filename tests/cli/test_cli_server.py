@@ -44,6 +44,26 @@ summary: {metrics_file: metrics.json, failure_event_file: event.txt}
 """
 
 
+EXTENDING = Path(__file__).parents[1] / "extending"
+OWN = """
+from mindfl.algorithms import Algorithm, Step
+from mindfl.algorithms.base import zeros_like
+
+
+class Own(Algorithm):
+    def __init__(self, beta=0.5, broken=0):
+        self.beta, self.broken = beta, broken
+
+    def state(self, model):
+        return zeros_like(model)
+
+    def step(self, round):
+        1 / (round.iteration - self.broken)
+        moved = {n: self.beta * round.state[n] + round.average[n] - round.model[n] for n in round.model}
+        return Step(model={n: round.model[n] + moved[n] for n in moved}, state=moved)
+"""
+
+
 class Server:
     """A server process in ``folder``."""
 
@@ -177,6 +197,49 @@ def test_a_job_from_start_to_stop(server, folder: Path, mindfl) -> None:
     assert "no server of this user runs" in mindfl("server", "stop").error()
 
 
+def test_an_algorithm_of_the_users_own_survives_kill_9(server, folder: Path, mindfl) -> None:
+    """FedAvgM, of uploads 1, 2 and 3: 1, then 1 + (1 + .5), then 2.5 + (.5 + .75)."""
+    (folder / "own.py").write_text(OWN)
+    options = ("--algorithm", "own.py:Own:beta=0.5", "--start_fl_job_threshold", "2")
+    first = server(*options).ready()
+    for iteration in (1, 2):
+        assert [first.start(fl_id).retcode for fl_id in "ab"] == [200, 200]
+        assert [first.update(fl_id, iteration, float(iteration)).retcode for fl_id in "ab"] == [200, 200]
+    assert first.model(2).feature_map["w"].tolist() == [2.5] * 6
+    assert [first.start(fl_id).retcode for fl_id in "ab"] == [200, 200]
+    assert first.update("b", 3, 3.0).retcode == 200
+    first.process.kill()
+    first.wait()
+    outcome = mindfl("server", "start", "--config", "fl.yaml", "--model", "model.npz", "--start_fl_job_threshold", "2")
+    assert "begun differently: algorithm Own beta=0.5 broken=0 -> FedAvg" in outcome.error()
+    second = server(*options).ready()
+    assert second.update("a", 3, 3.0).retcode == 200
+    assert second.model(3).feature_map["w"].tolist() == [3.75] * 6
+
+
+def test_a_step_that_fails_fails_its_iteration_and_the_server_goes_on(server, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    running = server("--algorithm", "own.py:Own:broken=1", "--start_fl_job_threshold", "1").ready()
+    for iteration in (1, 2):
+        assert running.start("a").iteration == iteration
+        assert running.update("a", iteration, 4.0).retcode == 200
+    assert running.model(1).feature_map["w"].tolist() == [0.0] * 6
+    assert running.model(2).feature_map["w"].tolist() == [4.0] * 6
+    _, _, err = running.end()
+    assert "algorithm Own beta=0.5 broken=1 failed in iteration 1: step: ZeroDivisionError: division by zero" in err
+
+
+def test_the_state_of_an_algorithm_is_not_in_a_checkpoint_and_that_is_said(server, folder: Path) -> None:
+    (folder / "own.py").write_text(OWN)
+    options = ("--algorithm", "own.py:Own", "--no-journal", "--checkpoint_dir", "c", "--start_fl_job_threshold", "1")
+    first = server(*options).ready()
+    assert first.start("a").retcode == first.update("a", 1, 4.0).retcode == 200
+    assert "begins anew" not in first.end()[2]
+    second = server(*options).ready()
+    assert second.start("a").iteration == 2
+    assert "the state of algorithm Own beta=0.5 broken=0 begins anew" in second.end()[2]
+
+
 def test_status_follows_the_management(server, mindfl) -> None:
     running = server("--manage_address", "127.0.0.1:0").ready()
 
@@ -299,6 +362,12 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--encrypt_type", "SIGNDS", "--dp_budget", "5"], "dp_budget 5 does not pay for one iteration"),
         (["--encrypt_type", "SIGNDS", "--dp_budget", "500", "--cluster"], "--dp_budget is for one server"),
         (["--stack", "federated", "--dp_budget", "5"], "--dp_budget is for --stack embedded"),
+        (["--algorithm", "fedprix"], "algorithm: unknown name 'fedprix'"),
+        (["--algorithm", "no.py:Own"], "algorithm: no file no.py"),
+        (["--algorithm", f"{EXTENDING}/fedprox.py:FedProx"], "it replaces begin, and devices only train"),
+        (["--algorithm", f"{EXTENDING}/fedexp.py:FedExP"], "it replaces end, extras, and devices only train"),
+        (["--algorithm", f"{EXTENDING}/fedprox.py:FedProx", "--cluster"], "--algorithm is for one server"),
+        (["--algorithm", "x.py:Y", "--stack", "federated"], "--algorithm is for --stack embedded"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list[str], reason: str) -> None:
