@@ -21,7 +21,7 @@ from mindfl.lite import LiteModel
 from mindfl.models import MODELS, ModelSpec
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.federated import install
-from mindfl.sim.federated.redis import redis_server
+from mindfl.sim.federated.stack import redis_server
 
 #: files that tell soon whether an installation works: each package, and one whole job
 _SMOKE = (

@@ -21,9 +21,9 @@ from mindfl.errors import MindflWarning, SimulationError, StorageError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.server.folder import StateFolder
-from mindfl.server.presence import Presence, is_alive
+from mindfl.server.registry import Presence, is_alive
 from mindfl.sim.federated import environment
-from mindfl.sim.federated.folder import locked as stack_locked
+from mindfl.sim.federated.server import locked as stack_locked
 from mindfl.sim.held_folders import locked
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from mindfl.cli.options import echo_json, interruptible, is_given, json_option, name_unused, option
+from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.errors import OptionError
 from mindfl.spelling import did_you_mean
 from mindfl.words import counted
@@ -14,6 +15,39 @@ from mindfl.words import counted
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
     from mindfl.sim.device_job import DeviceJob, DeviceSettings
+
+
+Options: TypeAlias = dict[str, Any]
+
+_TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
+
+
+def _always(options: Options) -> bool:
+    return True
+
+
+RULES: tuple[Rule[Options], ...] = (
+    Rule(("deploy_env",), _always, "this client", "it runs on the machine that it is started on"),
+    Rule(("thread_num",), _always, "this client", "it chooses its threads itself"),
+    Rule(("cpu_bind_mode",), _always, "this client", "the system places its threads"),
+    Rule(("server_mode",), _always, "this client", "FEDERATED_LEARNING is the only mode that it knows"),
+    Rule(("vocab_path", "ids_path"), _always, *FOR_TEXTS),
+    tls_without_https(_TLS, lambda options: options["domain_name"]),
+    Rule(("server_num",), lambda options: not options["use_elb"], *ONE_PORT),
+    Rule(
+        ("infer_weight_name",),
+        lambda options: options["infer_model_path"] is None,
+        "the model file",
+        "there is no second one (--infer_model)",
+    ),
+    Rule(
+        ("name_regex",),
+        lambda options: options["train_weight_name"] is None and options["infer_weight_name"] is None,
+        "the weights",
+        "neither --train_weight_name nor --infer_weight_name is given",
+    ),
+)
+
 
 #: options of MindSpore Federated's own client that are taken, so that its command lines work, and change nothing here
 _FOREIGN = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "vocab_path", "ids_path")
@@ -68,7 +102,7 @@ def client_command(context: click.Context, /, task: str, as_json: bool, **option
     and save its last model over the model file (train), predict labels (inference), or fetch the model (getModel).
 
     Option values of "null" count as not given. Exit codes are listed in docs/errors.md."""
-    from mindfl.cli.client_notes import RULES
+    from mindfl.cli.client import RULES
     from mindfl.sim.device_job import DeviceJob
 
     if task not in _TASKS:

@@ -10,8 +10,7 @@ from mindfl.client.device import DeviceClient
 from mindfl.client.flow import Effect, Flow, IterationDone, IterationOutcome, JobResult, Send, Wait
 from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
-from mindfl.client.modelfiles import ModelFiles
-from mindfl.client.trainer import EpochReport, Trainer
+from mindfl.client.trainer import EpochReport, ModelFiles, Trainer
 from mindfl.client.transport import Finished, InProcessTransport, MeteredTransport, Traffic, Transport, advance, run
 
 if TYPE_CHECKING:

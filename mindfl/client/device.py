@@ -15,13 +15,12 @@ from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig, evaluation_due
 from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
-from mindfl.client.javatext import java_float
 from mindfl.client.joblog import JobLog
+from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
 from mindfl.client.masking import Masking, PairKeysOf
-from mindfl.client.modelfiles import ModelFiles
 from mindfl.client.requests import start_request, update_request
-from mindfl.client.trainer import Trainer
+from mindfl.client.trainer import ModelFiles, Trainer
 from mindfl.client.uploading import Uploading
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.modes import UploadMode

@@ -33,8 +33,7 @@ from mindfl.client.transport import Traffic, TrafficMeter
 from mindfl.errors import OptionError, TransportError
 from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import ENDPOINTS, Request, Response
-from mindfl.protocol.codec import encode
-from mindfl.protocol.wire import decode_response
+from mindfl.protocol.wire import decode_response, encode
 from mindfl.spelling import checked_arguments
 
 HEADERS = {"Content-Type": "application/octet-stream", "User-Agent": f"mindfl/{__version__}"}

@@ -1,4 +1,4 @@
-"""What a device client needs of the thing that trains: one client's data bound to one engine."""
+"""What a device client is given: what trains, one client's data bound to one engine; and its model files, if any."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ class Trainer(Protocol):
 
     def predict(self) -> NDArray[np.int_]:
         """Return the predicted label of each test sample, in order."""
+
+
+class ModelFiles(Protocol):
+    """The model files of one client. All methods raise :class:`mindfl.errors.MindflError` naming the file."""
+
+    def back_up(self) -> None:
+        """Keep a copy of the file as it is now."""
+
+    def restore(self) -> None:
+        """Put the copy back."""
+
+    def save(self, weights: Weights) -> None:
+        """Write the model with these weights; they are only lent."""

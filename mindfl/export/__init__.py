@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mindfl.export.exporter import ExportResult, export_mindir
-from mindfl.export.losses import LOSSES
-from mindfl.export.optimizers import OPTIMIZERS
 from mindfl.export.trained import WrittenWeights, export_trained
+from mindfl.export.training import LOSSES, OPTIMIZERS
 
 __all__ = ["LOSSES", "OPTIMIZERS", "ExportResult", "WrittenWeights", "export_mindir", "export_trained"]

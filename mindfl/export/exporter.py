@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.export.loading import load_weights
-from mindfl.export.losses import as_labels, check_loss, with_loss
-from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
+from mindfl.export.training import OptimizerSettings, as_labels, check_loss, with_loss
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import DEVICE_TARGETS, ModelSpec, import_mindspore, interrupt_held_back, model_spec
 from mindfl.server.initial import mindspore_weights

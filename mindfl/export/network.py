@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from mindfl.errors import ExportError, OptionError
 from mindfl.export.loading import load_weights
-from mindfl.export.onnx_batch import with_symbolic_batch
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import write_atomic
 from mindfl.models import ModelSpec, import_mindspore, model_spec
+from mindfl.protobuf import message_class
 
 #: of the inputs, the outputs and the first dimension in an ONNX file
 _IMAGES, _LOGITS, _BATCH = "images", "logits", "batch"
@@ -91,3 +92,31 @@ def _write_onnx(network: Any, shape: Shape, path: str) -> None:
 
 
 _WRITERS = {"mindir": _write_mindir, "onnx": _write_onnx}
+
+
+_MESSAGES = {
+    "Model": ((7, "graph", "Graph", "optional"),),
+    "Graph": ((12, "output", "Value", "repeated"),),
+    "Value": ((2, "type", "Type", "optional"),),
+    "Type": ((1, "tensor", "TensorType", "optional"),),
+    "TensorType": ((2, "shape", "Shape", "optional"),),
+    "Shape": ((1, "dim", "Dim", "repeated"),),
+    "Dim": ((1, "value", "int64", "optional"), (2, "symbol", "string", "optional")),
+}
+
+
+def with_symbolic_batch(content: bytes, symbol: str) -> bytes:
+    """Return the ONNX model ``content`` with ``symbol`` as the first dimension of each output."""
+    model = _model_class()()
+    model.ParseFromString(content)
+    for output in model.graph.output:
+        batch = output.type.tensor.shape.dim[0]
+        batch.ClearField("value")
+        batch.symbol = symbol
+    changed: bytes = model.SerializeToString()
+    return changed
+
+
+@cache
+def _model_class() -> Any:
+    return message_class("mindfl.onnx", _MESSAGES, "Model")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
+from mindfl.server.array_files import encode_safetensors
 from mindfl.server.ckpt import encode_ckpt
-from mindfl.server.safetensors import encode_safetensors
 
 Weights = Mapping[str, NDArray[np.float32]]
 

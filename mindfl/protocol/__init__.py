@@ -6,10 +6,6 @@ No sockets, no clocks.
 from __future__ import annotations
 
 from mindfl.protocol import texts
-from mindfl.protocol.codec import (
-    decode,
-    encode,
-)
 from mindfl.protocol.enums import (
     AggregationType,
     CompressType,
@@ -89,7 +85,9 @@ from mindfl.protocol.wire import (
     RESPONSES,
     AnyRequest,
     AnyResponse,
+    decode,
     decode_response,
+    encode,
     encode_response,
 )
 

@@ -1,12 +1,21 @@
-"""The endpoints of the MindSpore Federated 0.1.0 server: what is posted to each and what it answers."""
+"""The endpoints of the MindSpore Federated 0.1.0 server: what is posted to each, what it answers, and both as bytes.
+
+A message is one FlatBuffers root table, without identifier and size prefix.
+"""
 
 from __future__ import annotations
 
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
+from mindfl.flatbuf import Buffer, Table
+from mindfl.flatbuf_writer import Writer
 from mindfl.protocol import hybrid, messages, secure, texts
-from mindfl.protocol.codec import decode, encode
+from mindfl.protocol.layout import MessageT, append_table, read_table
 from mindfl.protocol.messages import PlainText, Request, Response
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 
 AnyRequest: TypeAlias = Request | secure.SecureRequest | hybrid.HybridRequest
 AnyResponse: TypeAlias = Response | secure.SecureResponse | hybrid.HybridResponse
@@ -78,3 +87,24 @@ def decode_response(data: bytes, request: type[AnyRequest]) -> AnyResponse:
     if len(data) <= LONGEST_PLAIN_TEXT and any(text in data for text in _PLAIN_TEXTS):
         return PlainText(data.decode(errors="replace"))
     return decode(data, RESPONSES[request])
+
+
+def encode(message: DataclassInstance) -> bytes:
+    """Return a message as bytes.
+
+    Arrays may have any shape; they are sent in row-major order. Raises :class:`~mindfl.errors.ProtocolError` where a
+    value has no form on the wire (an integer beyond 32 bits, say) or the message exceeds the 2 GiB of the format.
+    """
+    writer = Writer()
+    append_table(writer, writer.root, message)
+    return writer.finish()
+
+
+def decode(data: Buffer, message: type[MessageT]) -> MessageT:
+    """Return the ``message`` that ``data`` holds; raises :class:`mindfl.flatbuf.BrokenBufferError` where it does not.
+
+    Arrays and weights are read-only views into ``data``. Absent fields read as the dataclass's defaults, and unknown
+    values of an enumeration are kept. All that the type reaches is checked (see :mod:`mindfl.flatbuf`); bytes after
+    the buffer, and fields that the type does not know, are not looked at.
+    """
+    return read_table(Table.root(data), message)

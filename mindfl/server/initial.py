@@ -181,13 +181,13 @@ def _from_ckpt(path: PathLike) -> _Found:
 
 
 def _from_npz(path: PathLike) -> _Found:
-    from mindfl.server.npz import read_npz
+    from mindfl.server.array_files import read_npz
 
     return _archive(read_npz(path))
 
 
 def _from_safetensors(path: PathLike) -> _Found:
-    from mindfl.server.safetensors import read_safetensors
+    from mindfl.server.array_files import read_safetensors
 
     return _archive(read_safetensors(path))
 

@@ -28,7 +28,7 @@ from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
 from mindfl.server.clock import Clock
 from mindfl.server.cluster import InternalTls, Member, Membership, find_store, keeper_tls
-from mindfl.server.cluster.membership import Ended, ListNodes
+from mindfl.server.cluster.store import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
 from mindfl.server.durable import DurableJob
@@ -37,8 +37,7 @@ from mindfl.server.initial import device_weights, four_dimensional, unknown_orde
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
 from mindfl.server.metrics_file import FailureEventFile, MetricsFile
-from mindfl.server.notes import unused_options
-from mindfl.server.options import ServerOptions, Weights
+from mindfl.server.options import ServerOptions, Weights, unused_options
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
 from mindfl.server.sameness import features

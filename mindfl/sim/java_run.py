@@ -17,7 +17,7 @@ from mindfl.sim.engines import Weights
 from mindfl.sim.federation import Observer
 from mindfl.sim.history import IterationRow
 from mindfl.sim.java import JavaClientFiles, JavaClients, JavaOutcome, JavaSettings, client_files, final_accuracies
-from mindfl.sim.java.jars import check_jars
+from mindfl.sim.java.settings import check_jars
 from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.processes import ProcessRegistry
 

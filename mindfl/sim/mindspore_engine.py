@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
-from mindfl.export.losses import with_loss
-from mindfl.export.optimizers import OptimizerSettings
 from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mode
+from mindfl.export.training import OptimizerSettings, with_loss
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph
 from mindfl.models import import_mindspore, interrupt_held_back, mindspore_lock, model_spec

@@ -6,8 +6,7 @@ import time
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mindfl.protocol.codec import decode
-from mindfl.protocol.wire import REQUESTS, encode_response
+from mindfl.protocol.wire import REQUESTS, decode, encode_response
 
 
 class _Server(ThreadingHTTPServer):

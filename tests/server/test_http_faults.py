@@ -18,8 +18,7 @@ from mindfl.errors import StorageError
 from mindfl.protocol import PlainText, decode_response, encode
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.http import BackgroundServer, HttpService, VolatileJob, limits, listen
-from mindfl.server.http.exchange import BodyLimits
-from mindfl.server.http.memory import BodyMemory
+from mindfl.server.http.exchange import BodyLimits, BodyMemory
 from mindfl.server.http.sockets import Address, bound_address
 
 

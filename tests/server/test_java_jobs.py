@@ -22,7 +22,7 @@ from mindfl.protocol import REQUESTS, decode
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
 from mindfl.server.clock import Clock
 from mindfl.server.http import BackgroundServer
-from mindfl.server.http.replies import ReplyCache
+from mindfl.server.http.front import ReplyCache
 
 INITIAL = {"fc.weight": np.ones((2, 3), np.float32), "conv.weight": np.zeros(4, np.float32)}
 SIZES = {name: values.size for name, values in INITIAL.items()}

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from mindfl.server.notes import unused_options
-from mindfl.server.options import ServerOptions
+from mindfl.server.options import ServerOptions, unused_options
 from mindfl.server.settings import read_settings
 
 YAML = """\

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mindfl.errors import MindflError, ModelFormatError, StorageError
-from mindfl.server import npz
+from mindfl.server import array_files as npz
+from mindfl.server.array_files import read_npz
 from mindfl.server.ckpt import _message_class, encode_ckpt, read_ckpt
 from mindfl.server.initial import initial_weights
-from mindfl.server.npz import read_npz
 
 FEW_BYTES = 2**20
 

@@ -10,8 +10,7 @@ from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.store import JobStore
 from mindfl.server.http.connection import SLICE
 from mindfl.server.http.exchange import BodyLimits, PathFront
-from mindfl.server.http.front import SAFEMODE, device_paths
-from mindfl.server.http.management_front import MANAGEMENT_LIMITS
+from mindfl.server.http.front import MANAGEMENT_LIMITS, SAFEMODE, device_paths
 from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
 from mindfl.server.http.request import Body, Request
 from mindfl.server.management import CLUSTER_STATES, PATHS, listed

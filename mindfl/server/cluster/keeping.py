@@ -1,24 +1,84 @@
-"""The job while this server keeps it: opened, served to the other servers, and left in good order."""
+"""The job while this server keeps it: opened, served to devices and to the other servers, and left in good order."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from mindfl.errors import MindflError, StorageError
-from mindfl.server.cluster.feed import IterationFeed
-from mindfl.server.cluster.keeper import KeeperFront
-from mindfl.server.cluster.membership import Ended, ListNodes, Membership
-from mindfl.server.cluster.store import Claim, KeeperRecord
+from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
+from mindfl.server.cluster.line import REFUSED, TOKEN
+from mindfl.server.cluster.store import Claim, Ended, KeeperRecord, ListNodes, Membership
+from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
-from mindfl.server.http import Address, HttpService, ManagementFront, bound_address, listen
+from mindfl.server.http import Address, HttpService, bound_address, listen
+from mindfl.server.http.front import DeviceFront, ManagementFront
+from mindfl.server.http.pages import Reply, error_page
+from mindfl.server.http.request import Request
 from mindfl.server.iteration import IterationRecord
+from mindfl.server.management import PATHS
+from mindfl.server.snapshot import Origin, Snapshot
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory
+
+
+class KeeperFront:
+    """Answers requests that show ``token``: those of devices, of the management, and for the ends of iterations.
+
+    ``changed`` is called after each request of the management. Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        devices: DeviceFront,
+        management: ManagementFront,
+        feed: IterationFeed,
+        coordinator: Coordinator,
+        changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._token = token.encode()
+        self._devices = devices
+        self._management = management
+        self._feed = feed
+        self._coordinator = coordinator
+        self._changed = changed
+
+    async def __call__(self, request: Request) -> Reply:
+        """Return the answer to one HTTP request."""
+        if not hmac.compare_digest(request.headers.get(TOKEN, "").encode(errors="replace"), self._token):
+            return error_page(REFUSED)
+        path = request.path
+        if path == PATH:
+            return await self._news(request)
+        if path == STATE_PATH:
+            return Reply(200, await asyncio.to_thread(self._state))
+        if path not in PATHS:
+            return await self._devices(request)
+        reply = await self._management(request)
+        await self._changed()
+        return reply
+
+    def _state(self) -> bytes:
+        """Return the job between two iterations, with its latest model alone."""
+        state = self._coordinator.snapshot()
+        newest = replace(state, models={state.iteration - 1: state.models[state.iteration - 1]}, counted={})
+        return b"".join(Snapshot(Origin(bytes(16), state.config, ""), 0, newest).parts())
+
+    async def _news(self, request: Request) -> Reply:
+        query = request.query
+        known = Position(query["instance"], int(query["iteration"])) if "instance" in query else None
+        record = await self._feed.after(known)
+        coordinator = self._coordinator
+        newest = Position(coordinator.instance, coordinator.iteration - 1)
+        news = News(Progress.of(coordinator), newest, record)
+        return Reply(200, await asyncio.to_thread(news.encode, coordinator.layout))
+
 
 _logger = logging.getLogger("mindfl.server")
 

@@ -17,9 +17,8 @@ from mindfl.server.cluster.feed import News, Position, Unrepeated
 from mindfl.server.cluster.forward import DeviceForward, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
 from mindfl.server.cluster.line import KeeperLine
-from mindfl.server.cluster.membership import Membership
 from mindfl.server.cluster.place import reach
-from mindfl.server.cluster.store import JobStore
+from mindfl.server.cluster.store import JobStore, Membership
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request

@@ -13,7 +13,7 @@ from mindfl.server.cluster.forward import ManagementForward
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.place import find_store, keeper_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
-from mindfl.server.notes import unused_password
+from mindfl.server.options import unused_password
 from mindfl.server.settings import read_settings
 from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.tls import ServerTls, load_tls

@@ -1,14 +1,20 @@
-"""Where the servers of one job meet: who keeps the job, where that is, which servers there are."""
+"""Where the servers of one job meet: who keeps the job, where that is, which servers there are; what each brings."""
 
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
+from mindfl.server.aggregate import FeatureLayout
+from mindfl.server.clock import Clock
+from mindfl.server.config import ServerConfig
+from mindfl.server.data_rate import Counted
 from mindfl.server.durable import DurableJob
-from mindfl.server.management import Node
+from mindfl.server.iteration import IterationRecord
+from mindfl.server.management import Management, Node
 from mindfl.server.sameness import Features
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
@@ -85,3 +91,46 @@ class JobStore(Protocol):
 
     def leave(self) -> None:
         """Be listed no more."""
+
+
+Ended = Callable[[IterationRecord], None]
+ListNodes = Callable[[], Sequence[Node]]
+
+
+@dataclass(frozen=True, slots=True)
+class InternalTls:
+    """How a server proves to the others who it is, and how it checks them."""
+
+    own: ssl.SSLContext
+    others: ssl.SSLContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """One server of a job.
+
+    ``layout``, ``features`` and ``config`` are what it was given, ``model`` the fingerprint of its initial weights (""
+    where they come from a checkpoint), ``nodes`` are its addresses. Should it keep the job, it answers the others on a
+    free port of ``internal_host``, encrypted where there is ``internal_tls``. ``counted`` wraps what answers devices,
+    of which at most ``most_connections`` are connected at a time. ``report`` is called with the record of each
+    iteration that ends, whichever server keeps the job. The rest concerns the keeper alone: ``open_job`` is given the
+    storage, what to call at the end of each iteration, and what the job goes on from where nothing is stored,
+    ``manage`` the job and what lists its servers, ``write_files`` each record.
+    """
+
+    fl_name: str
+    layout: FeatureLayout
+    features: Features
+    config: ServerConfig
+    model: str
+    prefix: str
+    clock: Clock
+    nodes: Sequence[Node]
+    internal_host: str
+    internal_tls: InternalTls | None
+    counted: Counted
+    most_connections: int
+    report: Ended
+    open_job: Callable[[Storage, Ended, Memory | None], DurableJob]
+    manage: Callable[[DurableJob, ListNodes], Management]
+    write_files: Ended

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mindfl.server.http.front import DeviceFront
-from mindfl.server.http.job import Job, VolatileJob
-from mindfl.server.http.management_front import ManagementFront
+from mindfl.server.http.front import DeviceFront, ManagementFront
 from mindfl.server.http.service import BackgroundServer, HttpService, Listeners
 from mindfl.server.http.sockets import Address, allow_many_connections, bound_address, listen
+from mindfl.server.http.workers import Job, VolatileJob
 
 __all__ = [
     "Address",

@@ -1,16 +1,23 @@
-"""From HTTP requests to the coordinator and back: paths, decoding, refusals of what cannot be read."""
+"""From HTTP requests to the coordinator or the management and back: paths, decoding, bodies of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from mindfl.errors import MindflError
 from mindfl.flatbuf import BrokenBufferError
 from mindfl.modes import UploadMode
 from mindfl.modes.masked import Masked
 from mindfl.protocol import (
     ENDPOINTS,
+    CompressFeatureMap,
+    FLPlan,
     GetClientList,
     GetExchangeKeys,
     GetShareSecrets,
@@ -32,18 +39,19 @@ from mindfl.protocol import (
     ReturnExchangeKeys,
     ReturnShareSecrets,
     SendReconstructSecret,
+    Weights,
     decode,
+    encode_response,
     texts,
     weights_bytes,
 )
 from mindfl.server.clock import Clock
 from mindfl.server.http.exchange import BodyLimits, PathFront
-from mindfl.server.http.pages import EMPTY_BODY, Reply
-from mindfl.server.http.replies import ReplyCache
+from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
 from mindfl.server.http.request import Body
 from mindfl.server.http.request import Request as HttpRequest
-from mindfl.server.http.windows import WindowTimer
 from mindfl.server.http.workers import Workers
+from mindfl.server.management import PATHS, Management
 from mindfl.server.refusal import StoreDownError
 
 _PLAIN: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
@@ -163,3 +171,113 @@ class DeviceFront(PathFront):
     def _tick(self) -> int | None:
         self._coordinator.tick(self._clock.now_ms())
         return self._coordinator.next_deadline()
+
+
+class WindowTimer:
+    """Runs ``expire`` at the deadline set last. Belongs to one event loop; times are milliseconds of ``now_ms``."""
+
+    def __init__(self, now_ms: Callable[[], int], expire: Callable[[], Awaitable[int | None]]) -> None:
+        self._now_ms = now_ms
+        self._expire = expire
+        self._deadline: int | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def set(self, deadline: int | None) -> None:
+        """Wake up at ``deadline`` instead of the one before; None: never."""
+        if deadline == self._deadline:
+            return
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._deadline = deadline
+        if deadline is not None:
+            seconds = max(deadline - self._now_ms(), 0) / 1000
+            self._handle = asyncio.get_running_loop().call_later(seconds, self._due)
+
+    async def stop(self) -> None:
+        """Wake up no more; returns when an expiry that is being handled has been."""
+        self.set(None)
+        if self._running is not None:
+            await self._running
+            self.set(None)
+
+    def _due(self) -> None:
+        self._deadline = self._handle = None
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        self.set(await self._expire())
+
+
+_KEPT = 4
+_STALE_MS = 500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Body:
+    model: Weights | tuple[CompressFeatureMap, ...]
+    plan: FLPlan | None
+    retry_ms: int
+    content: bytes
+
+
+class ReplyCache:
+    """Encodes responses. May be used by several threads.
+
+    The retry time in a kept body may be up to half a second behind that of the response it is sent for, which is still
+    ahead of now: the coordinator leaves a second.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: OrderedDict[tuple[object, ...], _Body] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def encode(self, response: Response) -> bytes:
+        """Return the body of ``response``."""
+        if not isinstance(response, (ResponseFLJob, ResponseGetModel)):
+            return encode_response(response)
+        model = response.feature_map if response.feature_map is not None else response.compress_feature_map
+        if model is None:
+            return encode_response(response)
+        compression = response.download_compress_type
+        key = (type(response), response.retcode, response.reason, response.iteration, compression)
+        plan, time = None, response.timestamp
+        if isinstance(response, ResponseFLJob):
+            plan, time = response.fl_plan_config, response.next_req_time
+        retry_ms = int(time or 0)
+        with self._lock:
+            kept = self._bodies.get(key)
+        if kept is not None and kept.model is model and kept.plan is plan and kept.retry_ms >= retry_ms - _STALE_MS:
+            return kept.content
+        body = _Body(model, plan, retry_ms, encode_response(response))
+        with self._lock:
+            self._bodies[key] = body
+            self._bodies.move_to_end(key)
+            if len(self._bodies) > _KEPT:
+                self._bodies.popitem(last=False)
+        return body.content
+
+
+MANAGEMENT_LIMITS = BodyLimits(usual=64 * 1024, largest=2**20, together=2**20)
+
+
+class ManagementFront(PathFront):
+    """Answers people and scripts. Belongs to one event loop."""
+
+    def __init__(self, management: Management, workers: Workers) -> None:
+        super().__init__(PATHS, MANAGEMENT_LIMITS)
+        self._management = management
+        self._workers = workers
+
+    async def answer(self, path: str, body: Body, request: HttpRequest) -> Reply:
+        """Return the answer to one request."""
+        reply = await self._workers.run(lambda: self._reply(path, bytes(body)))
+        await self._workers.durable(self._workers.job.settled)
+        return reply
+
+    def _reply(self, path: str, body: bytes) -> Reply:
+        try:
+            return json_reply(200, self._management.answer(path, body))
+        except MindflError as error:
+            return failure(400, str(error), content_type=MESSAGE_TYPE)

@@ -15,9 +15,8 @@ from mindfl.server.clock import Clock
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.http.front import DeviceFront
 from mindfl.server.http.http_server import Front, HttpServer
-from mindfl.server.http.job import Job, VolatileJob
 from mindfl.server.http.sockets import Address, bound_address, listen
-from mindfl.server.http.workers import Workers
+from mindfl.server.http.workers import Job, VolatileJob, Workers
 
 GRACE_SECONDS = 5.0
 """How long requests that are being received or answered may still take when a service stops."""

@@ -16,7 +16,7 @@ from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.server.http import Address
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
-from mindfl.server.notes import unused_password
+from mindfl.server.options import unused_password
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles

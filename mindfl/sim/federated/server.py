@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -11,22 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.errors import ProtocolError, SimulationError, TlsError
+from mindfl.errors import ProtocolError, SimulationError, StorageError, TlsError
 from mindfl.files import PathLike, atomic_path, make_dir
+from mindfl.locks import acquire, holder
 from mindfl.notices import announce
+from mindfl.server.http import Address, bound_address, listen
 from mindfl.sim.federated.config import FederatedConfig, TlsFiles, write_config
 from mindfl.sim.federated.environment import Report, install
-from mindfl.sim.federated.folder import clear, locked
 from mindfl.sim.federated.management import FederatedState, Management
-from mindfl.sim.federated.ports import Addresses, choose_addresses
-from mindfl.sim.federated.redis import holds_job, redis_entries, redis_server
-from mindfl.sim.federated.stack import STOP_SECONDS, Stack, end_leftovers
-from mindfl.sim.federated.tls import own_certificates
+from mindfl.sim.federated.stack import STOP_SECONDS, Stack, end_leftovers, holds_job, redis_entries, redis_server
 from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
     from mindfl.server.options import Weights
     from mindfl.sim.processes import ProcessRegistry
+
 
 #: the 0.1.0 server waits for a pause of 60 s in a thread that writes into ``data_rate_dir``
 STOP_SECONDS_DATA_RATE = 75.0
@@ -267,3 +270,87 @@ class FederatedServer:
         if self._addresses is None:
             raise SimulationError("this server was not started")
         return self._addresses
+
+
+_ANY_HOST = "0.0.0.0"
+
+
+def own_certificates(folder: Path, host: str) -> TlsFiles:
+    """Make an authority and certificates for ``host`` and this machine in ``folder``; the password is drawn.
+
+    Raises :class:`OptionError` without the package cryptography, :class:`StorageError`.
+    """
+    from mindfl.server.certificates import LOCAL_HOSTS, make_certificates
+
+    password = secrets.token_hex(16)
+    names = dict.fromkeys([*LOCAL_HOSTS, socket.gethostname() if host == _ANY_HOST else host])
+    files = make_certificates(folder, list(names), password=password, force=True)
+    return TlsFiles(
+        server_p12=files.server_p12,
+        client_p12=files.client_p12,
+        ca_cert=files.ca_cert,
+        server_password=password,
+        client_password=password,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where each process is to listen: ``redis`` None: it runs already; ``manage`` None: no scheduler."""
+
+    http: tuple[Address, ...]
+    manage: Address | None
+    redis: Address | None
+
+
+def choose_addresses(config: FederatedConfig) -> Addresses:
+    """Return addresses that are free now.
+
+    Nothing holds them until the processes listen there themselves. Raises :class:`OptionError` naming one in use.
+    """
+    with ExitStack() as held:
+
+        def free(text: str, option: str, count: int = 1) -> tuple[Address, ...]:
+            address = Address.parse(text, option)
+            # For several ports `listen` draws from those that the system does not give to clients. One of those could
+            # be taken by any client in the seconds until the real server listens.
+            sockets = listen(address, option, count if address.port else max(count, 2))
+            for each in sockets:
+                held.enter_context(closing(each))
+            return tuple(Address(address.host, bound_address(each).port) for each in sockets[:count])
+
+        http = free(config.http_address, "http_address", config.server_num)
+        manage = None if config.manage_address is None else free(config.manage_address, "manage_address")[0]
+        redis = free("127.0.0.1:0", "redis_address")[0] if config.redis_address is None else None
+        return Addresses(http, manage, redis)
+
+
+#: what a run leaves there, and the next one removes
+_MADE = ("fl.yaml", "model.npz", "*.log", "redis", "scheduler", "server_*", "tls")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for one stack; raise :class:`SimulationError` where another one has it."""
+    path = folder / "lock"
+    lock = acquire(path)
+    if lock is None:
+        raise SimulationError(
+            f"another real server runs in {folder.parent}: {holder(path)}",
+            hint="stop it, or choose another --work_dir",
+        )
+    with lock:
+        yield
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left in ``folder``. Raises :class:`StorageError`."""
+    try:
+        for pattern in _MADE:
+            for path in folder.glob(pattern):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+    except OSError as error:
+        raise StorageError.from_os_error(error, "remove", error.filename or folder) from None

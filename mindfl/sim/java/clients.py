@@ -19,14 +19,12 @@ from mindfl.sim.config import default_workers
 from mindfl.sim.federation import Observer, Progress
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
-from mindfl.sim.java.client import Client, JavaOutcome
-from mindfl.sim.java.command import launch_command
+from mindfl.sim.java.client import Client, JavaOutcome, launch_command
 from mindfl.sim.java.files import JavaClientFiles
-from mindfl.sim.java.jars import check_jars
 from mindfl.sim.java.judgement import judge
 from mindfl.sim.java.log import JavaLog
 from mindfl.sim.java.rows import history_rows, mean_loss
-from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings
+from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings, check_jars
 from mindfl.sim.processes import ProcessRegistry
 from mindfl.words import counted
 

@@ -1,4 +1,4 @@
-"""NumPy's archives of arrays (``.npz``), read without trusting what they say of their own size.
+"""Files of arrays by name: safetensors, and NumPy's archives (``.npz``).
 
 An archive may be damaged, or made to unpack to far more than it is: nothing is allocated before the sizes that are
 claimed go with the file and with each other.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError, StorageError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, read_file
 
 FREE_BYTES = 2**26
 MOST_RATIO = 100
@@ -71,3 +72,30 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[np.float32
             raise ValueError(f"{info.filename} has {length} bytes, which is not its shape {shape}")
         values = np.frombuffer(file.read(), np.float32)
         return values.reshape(shape, order="F" if fortran else "C")
+
+
+def read_safetensors(path: PathLike) -> dict[str, NDArray[np.float32]]:
+    """Return the float32 arrays in the file ``path`` by name; others are skipped.
+
+    Raises :class:`StorageError` if the file cannot be read, :class:`ModelFormatError` naming it if it is no such file
+    or is damaged.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        found = deserialize(read_file(path))  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise ModelFormatError(f"{path} is not a safetensors file, or is damaged: {error}") from None
+    return {
+        name: np.frombuffer(item["data"], "<f4").reshape(item["shape"])
+        for name, item in found
+        if item["dtype"] == "F32"
+    }
+
+
+def encode_safetensors(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Return the bytes of a file with ``weights`` (float32, any shape)."""
+    from safetensors.numpy import save
+
+    content: bytes = save({name: np.ascontiguousarray(value, "<f4") for name, value in weights.items()})
+    return content
