@@ -5,11 +5,10 @@ from __future__ import annotations
 from mindfl.server.cluster.member import Member
 from mindfl.server.cluster.place import find_store, keeper_tls
 from mindfl.server.cluster.scheduler import SchedulerOptions, run_scheduler
-from mindfl.server.cluster.store import InternalTls, JobStore, KeeperRecord, Membership
+from mindfl.server.cluster.store import InternalTls, KeeperRecord, Membership
 
 __all__ = [
     "InternalTls",
-    "JobStore",
     "KeeperRecord",
     "Member",
     "Membership",

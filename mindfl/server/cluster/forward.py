@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mindfl.errors import StorageError
 from mindfl.server.cluster.line import KeeperLine
-from mindfl.server.cluster.store import JobStore
 from mindfl.server.http.connection import SLICE
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.front import MANAGEMENT_LIMITS, SAFEMODE, device_paths
@@ -15,6 +15,9 @@ from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, j
 from mindfl.server.http.request import Body, Request
 from mindfl.server.management import CLUSTER_STATES, PATHS, listed
 from mindfl.server.state import ServerState
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.redis_store import RedisStore
 
 DEVICE_HOLD_SECONDS = 60.0
 """A device waits for a keeper this long; the reference's device gives an answer 90 s."""
@@ -57,7 +60,7 @@ class DeviceForward(PathFront):
 class ManagementForward(PathFront):
     """Passes what is asked of the management on, and answers what it can while nobody keeps the job."""
 
-    def __init__(self, line: KeeperLine, store: JobStore, fl_name: str) -> None:
+    def __init__(self, line: KeeperLine, store: RedisStore, fl_name: str) -> None:
         super().__init__(PATHS, MANAGEMENT_LIMITS)
         self._line = line
         self._store = store

@@ -9,11 +9,12 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from mindfl.errors import MindflError, StorageError
 from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
 from mindfl.server.cluster.line import REFUSED, TOKEN
-from mindfl.server.cluster.store import Claim, Ended, KeeperRecord, ListNodes, Membership
+from mindfl.server.cluster.store import Ended, KeeperRecord, ListNodes, Membership
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, HttpService, bound_address, listen
@@ -25,6 +26,9 @@ from mindfl.server.management import PATHS
 from mindfl.server.snapshot import Origin, Snapshot
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.redis_storage import RedisStorage
 
 
 class KeeperFront:
@@ -86,11 +90,11 @@ _WATCH_SECONDS = 1.0
 
 
 class Keeping:
-    """Holds a claim on a job until :meth:`leave`. Belongs to one event loop. ``service.front`` answers devices."""
+    """Keeps the job in ``storage`` until :meth:`leave`. Belongs to one event loop; ``service.front`` serves devices."""
 
-    def __init__(self, own: Membership, claim: Claim, report: Ended) -> None:
+    def __init__(self, own: Membership, storage: RedisStorage, report: Ended) -> None:
         self._own = own
-        self._claim = claim
+        self._storage = storage
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._feed = IterationFeed()
@@ -103,7 +107,7 @@ class Keeping:
     async def begin(
         cls,
         own: Membership,
-        claim: Claim,
+        storage: RedisStorage,
         *,
         nodes: ListNodes,
         report: Ended,
@@ -116,10 +120,14 @@ class Keeping:
         ``failed`` is called should it become impossible to store anything. ``memory``: what the job goes on from where
         nothing is stored. Raises :class:`StorageError`.
         """
-        keeping = cls(own, claim, report)
-        job = await asyncio.to_thread(
-            claim.open_job, lambda storage: own.open_job(storage, keeping.ended, memory), memory
-        )
+        keeping = cls(own, storage, report)
+
+        def opened() -> DurableJob:
+            if memory is not None:
+                storage.discard_if_behind(memory)
+            return own.open_job(storage, keeping.ended, memory)
+
+        job = await asyncio.to_thread(opened)
         try:
             await keeping._serve(job, nodes, failed)
         except BaseException:
@@ -194,7 +202,7 @@ class Keeping:
                 begun_with=asdict(self._job.origin.config),
                 config=asdict(self._job.coordinator.config),
             )
-            await asyncio.to_thread(self._claim.publish, record)
+            await asyncio.to_thread(self._storage.publish, record.text())
 
     async def _republish(self) -> None:
         try:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from mindfl.errors import MindflError, OptionError, StorageError
@@ -18,7 +19,7 @@ from mindfl.server.cluster.forward import DeviceForward, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
 from mindfl.server.cluster.line import KeeperLine
 from mindfl.server.cluster.place import reach
-from mindfl.server.cluster.store import JobStore, Membership
+from mindfl.server.cluster.store import Membership
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
@@ -28,6 +29,9 @@ from mindfl.server.sameness import other_features, other_settings
 from mindfl.server.snapshot import read
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.redis_store import RedisStore
 
 _logger = logging.getLogger("mindfl.server")
 
@@ -45,7 +49,7 @@ class Member:
     Belongs to one event loop, in which it must be made. ``failure`` is done once the server cannot go on.
     """
 
-    def __init__(self, store: JobStore, own: Membership) -> None:
+    def __init__(self, store: RedisStore, own: Membership) -> None:
         self.failure: asyncio.Future[MindflError] = asyncio.get_running_loop().create_future()
         self._store = store
         self._own = own
@@ -189,11 +193,11 @@ class Member:
         """Keep the job from now on, unless another server does."""
         if self._keeping is None:
             follows = self._memory is not None and not self._was_keeper
-            claim = await asyncio.to_thread(self._store.claim, follows=follows)
-            if claim is not None:
+            storage = await asyncio.to_thread(self._store.claim, follows=follows)
+            if storage is not None:
                 self._keeping = await Keeping.begin(
                     self._own,
-                    claim,
+                    storage,
                     nodes=self._store.nodes,
                     report=self._report,
                     failed=self._lost,

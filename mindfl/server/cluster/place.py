@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError
 from mindfl.extras import lacks
-from mindfl.server.cluster.store import JobStore
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
 from mindfl.server.settings.sections import EMBEDDED
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.redis_store import RedisStore
 
 _logger = logging.getLogger("mindfl.server")
 
@@ -20,7 +23,7 @@ WAIT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.2
 
 
-def find_store(settings: JobSettings) -> JobStore:
+def find_store(settings: JobSettings) -> RedisStore:
     """Return the Redis in which the servers with these settings meet.
 
     Raises :class:`OptionError` where the settings name none, or the package redis is not installed.
@@ -38,7 +41,7 @@ def find_store(settings: JobSettings) -> JobStore:
     return RedisStore(settings)
 
 
-async def reach(store: JobStore) -> None:
+async def reach(store: RedisStore) -> None:
     """Return once ``store`` can be reached. Raises :class:`StoreDownError` where it cannot within a minute."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     told = False

@@ -127,6 +127,10 @@ class RedisStorage:
         """Set one of the job's keys."""
         self._own(self._script(_PUT, [self._prefix + name], value))
 
+    def publish(self, record: str) -> None:
+        """Let all servers find ``record``, that of the keeper."""
+        self.put(KEEPER, record)
+
     def open_journal(self, job: bytes, start: int, replay: Replay) -> RedisJournal:
         """Replay the list from ``start`` on."""
         return RedisJournal(self, start, replay)

@@ -25,34 +25,15 @@ from redis.retry import Retry
 from mindfl.errors import StorageError
 from mindfl.server.cluster.redis_storage import KEEPER, LEADER, LEASE_MS, SNAPSHOT, RedisStorage
 from mindfl.server.cluster.store import KeeperRecord
-from mindfl.server.durable import DurableJob
 from mindfl.server.management import Node
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
-from mindfl.server.storage import Memory, Storage
 
 _logger = logging.getLogger("mindfl.server")
 
 _START_IT = "start it, such as with `redis-server --appendonly yes`, or correct distributed_cache.address"
 _ANSWER_SECONDS = 2.0
 _PRESENCE_MS = 6000
-
-
-class RedisClaim:
-    """The claim on the leader's key."""
-
-    def __init__(self, storage: RedisStorage) -> None:
-        self._storage = storage
-
-    def open_job(self, begin: Callable[[Storage], DurableJob], memory: Memory | None) -> DurableJob:
-        """Return the job in the Redis."""
-        if memory is not None:
-            self._storage.discard_if_behind(memory)
-        return begin(self._storage)
-
-    def publish(self, record: KeeperRecord) -> None:
-        """Set the keeper's key."""
-        self._storage.put(KEEPER, record.text())
 
 
 class RedisStore:
@@ -79,14 +60,18 @@ class RedisStore:
                 self.place,
             )
 
-    def claim(self, *, follows: bool = False) -> RedisClaim | None:
-        """Take the leader's key if nobody has it."""
+    def claim(self, *, follows: bool = False) -> RedisStorage | None:
+        """Take the leader's key and return the job; None where another server has it.
+
+        ``follows``: this server knows of a job that another one keeps or kept. It leaves a Redis that was emptied to
+        that one for a moment.
+        """
         if follows and self._was_emptied():
             return None
         token = secrets.token_hex(16)
         if not self._asked(self._client.set, self._prefix + LEADER, token, nx=True, px=LEASE_MS):
             return None
-        return RedisClaim(RedisStorage(self._client, self._prefix, token, self.place))
+        return RedisStorage(self._client, self._prefix, token, self.place)
 
     def _was_emptied(self) -> bool:
         """Whether the job is gone since less than a moment, in which its last keeper comes back if it lives."""

@@ -1,4 +1,4 @@
-"""Where the servers of one job meet: who keeps the job, where that is, which servers there are; what each brings."""
+"""What the servers of one job know of each other: the leader's record, and what each brings along."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any
 
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
@@ -49,48 +49,6 @@ class KeeperRecord:
         content = json.loads(text)
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
         return cls(**{**known, "progress": Progress(**content["progress"])})
-
-
-class Claim(Protocol):
-    """The right to keep the job, until it is given back or the process dies."""
-
-    def open_job(self, begin: Callable[[Storage], DurableJob], memory: Memory | None) -> DurableJob:
-        """Return the job, which holds the claim from now on: closing the job gives it back.
-
-        Where the place holds less than ``memory``, it is emptied before.
-        """
-
-    def publish(self, record: KeeperRecord) -> None:
-        """Let all find ``record``. Raises :class:`StorageError`."""
-
-
-class JobStore(Protocol):
-    """The meeting place of one job. Methods may block, and may be called from several threads.
-
-    All raise :class:`StorageError` where the place cannot be used, :class:`StoreDownError` if that may pass.
-    """
-
-    def check(self) -> None:
-        """Return where the place can be reached."""
-
-    def claim(self, *, follows: bool = False) -> Claim | None:
-        """Become the keeper, or return None where there is one.
-
-        ``follows``: this server knows of a job that another one keeps or kept. It leaves a place that was emptied to
-        that one for a moment.
-        """
-
-    def keeper(self) -> KeeperRecord | None:
-        """Return what was published last, or None where nothing ever was."""
-
-    def join(self, nodes: Sequence[Node]) -> None:
-        """Be listed as a server with these addresses, for as long as this process lives."""
-
-    def nodes(self) -> list[Node]:
-        """Return the servers that are alive, in the order in which they came."""
-
-    def leave(self) -> None:
-        """Be listed no more."""
 
 
 Ended = Callable[[IterationRecord], None]
