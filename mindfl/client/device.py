@@ -15,8 +15,8 @@ from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig, evaluation_due
 from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
 from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
 from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
-from mindfl.client.joblog import JobLog
 from mindfl.client.javatext import java_float
+from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog
 from mindfl.client.masking import Masking, PairKeysOf
 from mindfl.client.requests import start_request, update_request

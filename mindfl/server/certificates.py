@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.extras import lacks
-from mindfl.files import PathLike, make_dir, read_file, write_atomic
+from mindfl.files import PathLike, make_dir
 from mindfl.leftovers import scratch_folder
 from mindfl.spelling import checked_arguments
 
@@ -112,7 +112,7 @@ def make_certificates(
     contents: dict[Path, bytes] = {
         files.ca_cert: _pem(authority.certificate),
         files.ca_key: _key_pem(authority.key),
-        files.crl: _revocation_list(authority, [], validity.end),
+        files.crl: _empty_revocation_list(authority, validity.end),
     }
     for role, usage, alternatives in (
         ("server", ExtendedKeyUsageOID.SERVER_AUTH, names),
@@ -125,25 +125,6 @@ def make_certificates(
         contents[Path(folder, f"{role}.p12")] = _p12(role, certificate, key, authority, password)
     _write(Path(folder), contents, public={files.ca_cert, files.server_cert, files.client_cert, files.crl})
     return files
-
-
-def revoke(folder: PathLike, certificates: Iterable[PathLike]) -> Path:
-    """Add ``certificates`` (PEM) to the revocation list that :func:`make_certificates` wrote; return its path.
-
-    Raises :class:`OptionError` where a file is not what it should be, :class:`StorageError` where one cannot be read.
-    """
-    files = CertificateFiles.within(folder)
-    authority = _Authority(_load_certificate(files.ca_cert), _load_key(files.ca_key))
-    try:
-        listed = x509.load_pem_x509_crl(read_file(files.crl))
-    except ValueError:
-        raise OptionError(f"{files.crl} is no revocation list") from None
-    serials = [entry.serial_number for entry in listed] + [
-        _load_certificate(path).serial_number for path in certificates
-    ]
-    end = listed.next_update_utc or authority.certificate.not_valid_after_utc
-    write_atomic(files.crl, _revocation_list(authority, serials, end))
-    return files.crl
 
 
 def _check_arguments(files: CertificateFiles, days: int, key_type: str, force: bool) -> None:
@@ -235,13 +216,9 @@ def _certificate(
     return builder.sign(authority.key, hashes.SHA256())
 
 
-def _revocation_list(authority: _Authority, serials: Iterable[int], end: datetime) -> bytes:
-    start = authority.certificate.not_valid_before_utc
+def _empty_revocation_list(authority: _Authority, end: datetime) -> bytes:
     builder = x509.CertificateRevocationListBuilder().issuer_name(authority.certificate.subject)
-    builder = builder.last_update(start).next_update(end)
-    for serial in serials:
-        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(start).build()
-        builder = builder.add_revoked_certificate(entry)
+    builder = builder.last_update(authority.certificate.not_valid_before_utc).next_update(end)
     return builder.sign(authority.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -279,20 +256,3 @@ def _write(folder: Path, contents: Mapping[Path, bytes], public: set[Path]) -> N
                 Path(staging, path.name).replace(path)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", folder) from None
-
-
-def _load_certificate(path: PathLike) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(read_file(path))
-    except ValueError:
-        raise OptionError(f"{path} is no certificate in PEM form") from None
-
-
-def _load_key(path: PathLike) -> PrivateKey:
-    try:
-        key = serialization.load_pem_private_key(read_file(path), None)
-    except (ValueError, TypeError):
-        raise OptionError(f"{path} is no private key in PEM form without a password") from None
-    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
-        raise OptionError(f"{path} is neither an EC nor an RSA key")
-    return key

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from revocation import revoke
 
 from mindfl.client.tls import TlsSettings, client_context, tls_error
 from mindfl.errors import OptionError, StorageError
-from mindfl.server.certificates import CertificateFiles, make_certificates, revoke
+from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.tls import ServerTls, handshake_fault, load_tls
 
 NOW = datetime.now(timezone.utc)

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from revocation import revoke
 
 from mindfl.errors import NotAggregatedError, OptionError, SimulationError, TransportError
 from mindfl.lite import LiteModel
 from mindfl.protocol import RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
-from mindfl.server.certificates import make_certificates, revoke
+from mindfl.server.certificates import make_certificates
 from mindfl.server.http import BackgroundServer
 from mindfl.server.tls import ServerTls, load_tls
 from mindfl.sim import History, weight_hash
