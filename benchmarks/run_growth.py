@@ -14,7 +14,7 @@ from typing import Any
 
 from mindfl import FederatedLeNetJob
 from mindfl.lite import Session
-from mindfl.sim.federation import Progress
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import Silent
 

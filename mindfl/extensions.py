@@ -84,6 +84,11 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
 
     Raises :class:`OptionError` also for settings that it does not take.
     """
+    if text.startswith("<"):
+        raise OptionError(
+            f"the run was made with the {option} {text}, an object that its record cannot make again",
+            hint=f"give it again: {option}=... in Python, --{option} file.py:Class on the command line",
+        )
     found, settings = find_object(text, registered, group, option)
     if not callable(found) or (settings == {} and not isinstance(found, type)):
         return found
@@ -97,6 +102,39 @@ def absolute(text: str) -> str:
     """Return ``text`` as :func:`find_object` takes it, with the path of its file, if it names one, made absolute."""
     path, suffix, rest = text.partition(".py:")
     return f"{Path(path).expanduser().absolute()}{suffix}{rest}" if suffix else text
+
+
+def recorded(given: Any, registered: Mapping[str, Any], group: str, option: str) -> str:
+    """Return the text that makes ``given`` again, elsewhere too, for the record of a run.
+
+    For an object that no text makes, a description in angle brackets, which :func:`make_object` refuses.
+
+    Example:
+        >>> recorded("ordered", {}, "mindfl.none", "sampler"), recorded(object(), {}, "mindfl.none", "sampler")
+        ('ordered', 'builtins:object')
+    """
+    if isinstance(given, str):
+        return absolute(given)
+    kind, values = type(given), getattr(given, "__dict__", {})
+    home = kind.__module__
+    if home.startswith(FILE_MODULE):
+        home = str(sys.modules[home].__file__)
+    settings = ",".join(f"{name}={_word(value)}" for name, value in values.items() if value is not None)
+    text = next((name for name, known in registered.items() if known is kind), f"{home}:{kind.__qualname__}")
+    text += settings and f":{settings}"
+    try:
+        again = make_object(text, registered, group, option)
+        if home != "__main__" and type(again) is kind and getattr(again, "__dict__", {}) == values:
+            return text
+    except (OptionError, ValueError):  # ValueError: arrays, which do not say in one word whether they are equal
+        pass
+    return f"<{kind.__module__}:{kind.__qualname__}{settings and f' {settings}'}>"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float | str) else type(value).__name__
 
 
 def _module(where: str, option: str) -> ModuleType:

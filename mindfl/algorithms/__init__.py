@@ -7,5 +7,6 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 from __future__ import annotations
 
 from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Upload
+from mindfl.algorithms.sampler import Sampler, Uniform
 
-__all__ = ["Algorithm", "Client", "Correction", "Round", "Step", "Upload"]
+__all__ = ["Algorithm", "Client", "Correction", "Round", "Sampler", "Step", "Uniform", "Upload"]

@@ -73,7 +73,7 @@ class DeclaredOption(click.Option):
 
 def default_text(declared: Option) -> str:
     """Return the default in words; empty where there is none, and for a switch that is off."""
-    if declared.shown or any(declared.default is nothing for nothing in (None, False, MISSING)):
+    if declared.shown or any(declared.default is nothing for nothing in (None, False, MISSING, ())):
         return declared.shown
     return str(declared.default)
 
@@ -107,6 +107,7 @@ def _click_option(declared: Option) -> Callable[[Command], Command]:
         declared=declared,
         default=default,
         required=declared.default is MISSING,
+        multiple=declared.several,
         **kind,
     )
 

@@ -11,7 +11,7 @@ import click
 from mindfl.cli.options import echo_json, interruptible, json_option, option
 
 if TYPE_CHECKING:
-    from mindfl.sim.federation import Progress
+    from mindfl.sim.callbacks import Progress
     from mindfl.sim.history import IterationRow
     from mindfl.sim.study import Mode, ModeResult, Study
 

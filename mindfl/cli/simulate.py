@@ -22,7 +22,7 @@ from mindfl.words import counted
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedJob, TrainingResult
-    from mindfl.sim.federation import Progress as ClientDone
+    from mindfl.sim.callbacks import Progress as ClientDone
     from mindfl.sim.history import IterationRow
 
 

@@ -49,6 +49,7 @@ class Option:
         shown: the default in words, where the value does not say it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
         takes_value: a bool that is written ``--name true`` instead of ``--name``.
+        several: a list, which the command line takes one by one.
         group: heading in the help and in docs/options.md.
     """
 
@@ -66,6 +67,7 @@ class Option:
     shown: str = ""
     spellings: tuple[str, ...] = ()
     takes_value: bool = False
+    several: bool = False
     group: str = ""
 
     @property

@@ -6,10 +6,11 @@ cheap; what checks options against each other is :class:`mindfl.sim.config.JobCo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mindfl.options.declaration import option
 from mindfl.options.modes import ModeOptions
@@ -32,6 +33,10 @@ SslProtocol = Literal["TLSv1.2", "TLSv1.3"]
 CpuBindMode = Literal["NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"]
 ServerMode = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING"]
 DeployEnv = Literal["x86", "android"]
+#: a :class:`mindfl.algorithms.Sampler`, or its name
+NamedSampler = Any
+#: objects as :class:`mindfl.sim.callbacks.Callback`, or their names
+NamedCallbacks = Sequence[Any]
 
 LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
 
@@ -61,6 +66,19 @@ class JobOptions(ModeOptions):
     )
     clients_per_iteration: int | None = _job(
         None, least=1, shown="all", help="Number of clients drawn for each iteration."
+    )
+    sampler: NamedSampler | None = _job(
+        None,
+        shown="uniform, of --clients_per_iteration",
+        help="Chooses the clients of each iteration: uniform, module:attribute or file.py:attribute, with settings "
+        "behind a colon.",
+    )
+    callbacks: NamedCallbacks = _job(
+        (),
+        spellings=("--callback",),
+        several=True,
+        help="Told how the training goes; may add metrics, or end it: module:attribute or file.py:attribute, with "
+        "settings behind a colon. May be given several times.",
     )
     evaluate: EvaluateName = _job("all", help="Whose test data measure the model: all clients', or the drawn ones'.")
     evaluate_every: int | None = _job(

@@ -17,6 +17,8 @@ from mindfl.options.job import (
     ExecutorName,
     InitName,
     LossName,
+    NamedCallbacks,
+    NamedSampler,
     OptimizerName,
     ServerMode,
     SslProtocol,
@@ -50,6 +52,8 @@ class JobKeywords(TypedDict, total=False):
     save_best: bool
     client_num: int
     clients_per_iteration: int | None
+    sampler: NamedSampler | None
+    callbacks: NamedCallbacks
     evaluate: EvaluateName
     evaluate_every: int | None
     algorithm: Algorithm | str

@@ -246,7 +246,7 @@ class JobMachine:
             case events.CohortSet():
                 self._current.clients = event.clients
                 if not event.clients:
-                    self._close(event.now_ms, self.model, NO_CLIENTS)
+                    self._close(event.now_ms, self.exchanged, NO_CLIENTS)
             case events.Disabled():
                 running = self.state is ServerState.RUNNING
                 self._enabled = False
@@ -332,7 +332,7 @@ class JobMachine:
         ended, exchanged, error = self._current, None, None
         if average is not None:
             try:
-                exchanged = self._stepped(ended, average)
+                exchanged = self._stepped(ended, average) if ended.uploaded else average
             except AlgorithmError as failure:
                 error, reason = failure, str(failure)
         valid = exchanged is not None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
 from mindfl.errors import OptionError
 from mindfl.extensions import absolute
 from mindfl.models import model_spec
@@ -156,9 +157,19 @@ class JobConfig(JobOptions):
             raise OptionError("executor ray opens one data set on each node, so test_dataset cannot be used with it")
         if self.server_mode != "FEDERATED_LEARNING" and self.clients != "java":
             raise OptionError(f"server_mode {self.server_mode} is for Java clients", hint="leave it out for LeNet")
-        if self.clients_per_iteration is not None and elsewhere:
-            reason = next(text for applies, text in _ALL_TAKE_PART.items() if applies(self))
-            raise OptionError(f"{reason}: leave clients_per_iteration out")
+        for name in ("clients_per_iteration", "sampler"):
+            if getattr(self, name) is not None and elsewhere:
+                reason = next(text for applies, text in _ALL_TAKE_PART.items() if applies(self))
+                raise OptionError(f"{reason}: leave {name} out")
+        if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Iterable):
+            raise OptionError(f"callbacks must be a list of objects or names, got {self.callbacks!r}")
+        object.__setattr__(self, "callbacks", tuple(self.callbacks))
+        if self.sampler is not None and self.clients_per_iteration is not None:
+            raise OptionError(
+                "sampler and clients_per_iteration both choose the clients of an iteration",
+                hint="leave one of them out; --sampler uniform:cohort=20 is --clients_per_iteration 20",
+            )
+        self.sampling_rate  # noqa: B018 - raises
 
     def _check_server(self) -> None:
         if self.enable_ssl and (self.stack != "federated" or self.domain_name is not None):
@@ -217,9 +228,25 @@ class JobConfig(JobOptions):
         )
 
     @property
+    def chooser(self) -> Sampler:
+        """The sampler: the one that was given, or the uniform one of ``clients_per_iteration``."""
+        return Uniform(self.clients_per_iteration) if self.sampler is None else make_sampler(self.sampler)
+
+    @property
+    def sampling_rate(self) -> float | None:
+        """The probability with which each client takes part in an iteration; None where the sampler does not say it."""
+        return sampling_rate(self.chooser, self.client_num)
+
+    @property
     def cohort(self) -> int:
-        """Clients per iteration."""
-        return self.client_num if self.clients_per_iteration is None else self.clients_per_iteration
+        """Clients per iteration, on average; all where the sampler does not say it."""
+        rate = self.sampling_rate
+        return self.client_num if rate is None else max(1, round(rate * self.client_num))
+
+    @property
+    def all_take_part(self) -> bool:
+        """Whether every client takes part in every iteration."""
+        return isinstance(self.chooser, Uniform) and self.cohort == self.client_num
 
     @property
     def threads(self) -> int:

@@ -84,6 +84,7 @@ class IterationRow:
         measured: which clients were evaluated: "all" that have test data, those "drawn" for the round, or "" for none.
         aggregated: False where the round failed at the server; its model is then the one that it began with.
         accuracies: accuracy of each evaluated client by name.
+        metrics: numbers that callbacks added, by name.
 
     Example:
         >>> row = result.history[-1]
@@ -108,6 +109,7 @@ class IterationRow:
     measured: str = ""
     aggregated: bool = True
     accuracies: Mapping[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def ended(
@@ -123,6 +125,7 @@ class IterationRow:
         steps: int,
         traffic: Traffic,
         seconds: float,
+        epsilon: float = math.nan,
     ) -> IterationRow:
         """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``accuracies``, the speed from ``steps``.
 
@@ -139,6 +142,7 @@ class IterationRow:
             steps=steps,
             steps_per_s=round(steps / seconds, 1) if seconds else math.nan,
             seconds=round(seconds, 3),
+            epsilon=epsilon,
             evaluated=len(accuracies),
             measured=measured,
             aggregated=aggregated,
@@ -146,7 +150,7 @@ class IterationRow:
         )
 
 
-COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name != "accuracies")
+COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name not in ("accuracies", "metrics"))
 
 
 class History(Sequence[IterationRow]):
@@ -211,48 +215,73 @@ class History(Sequence[IterationRow]):
         return sum(row.aggregated for row in self._rows)
 
     def column(self, name: str) -> list[float]:
-        """Return one column, such as ``"avg"``."""
+        """Return one column, such as ``"avg"``, or one metric, NaN where a row has none."""
+        if any(name in row.metrics for row in self._rows):
+            return [row.metrics.get(name, math.nan) for row in self._rows]
         return [getattr(row, name) for row in self._rows]
 
 
 def _row(entry: dict[str, Any]) -> IterationRow:
     """Return the row that a line of ``history.jsonl`` holds; raise ``TypeError`` or ``AttributeError`` for others."""
     values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
+    values["metrics"] = {
+        name: math.nan if value is None else value for name, value in values.get("metrics", {}).items()
+    }
     if "measured" not in values:
         values |= {"evaluated": len(values["accuracies"]), "measured": "drawn"}
     return IterationRow(**values)
 
 
 class HistoryFiles:
-    """Writes each row to ``history.jsonl`` and ``history.csv`` as it comes: a row is there whole or not at all."""
+    """Writes each row to ``history.jsonl`` and ``history.csv`` as it comes: a row is there whole or not at all.
+
+    Metrics are further columns of the table, in the order in which they first came.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.jsonl = folder / "history.jsonl"
         self.csv = folder / "history.csv"
+        self._metrics: list[str] = []
 
     def begin(self, rows: Iterable[IterationRow] = ()) -> None:
         """Start both files anew with ``rows``; a killed process leaves the old files or the new ones."""
         kept = list(rows)
         write_atomic(self.jsonl, "".join(map(_json_line, kept)))
-        write_atomic(self.csv, csv_text([COLUMNS, *map(_cells, kept)]))
+        self._write_csv(kept)
 
     def append(self, row: IterationRow) -> None:
         """Add a row to both files."""
         _append(self.jsonl, _json_line(row))
-        _append(self.csv, csv_text([_cells(row)]))
+        if row.metrics.keys() <= set(self._metrics):
+            _append(self.csv, csv_text([self._cells(row)]))
+        else:
+            self._write_csv(History.load(self.jsonl))
+
+    def _write_csv(self, rows: Iterable[IterationRow]) -> None:
+        kept = list(rows)
+        self._metrics = list(dict.fromkeys(name for row in kept for name in row.metrics))
+        write_atomic(self.csv, csv_text([(*COLUMNS, *self._metrics), *map(self._cells, kept)]))
+
+    def _cells(self, row: IterationRow) -> list[object]:
+        return [
+            *(getattr(row, name) for name in COLUMNS),
+            *(row.metrics.get(name, "") for name in self._metrics),
+        ]
 
 
 def _json_line(row: IterationRow) -> str:
-    entry: dict[str, Any] = {name: getattr(row, name) for name in COLUMNS}
-    entry = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
-    }
+    entry: dict[str, Any] = _finite({name: getattr(row, name) for name in COLUMNS})
     entry["accuracies"] = dict(row.accuracies.items())
+    if row.metrics:
+        entry["metrics"] = _finite(row.metrics)
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
-def _cells(row: IterationRow) -> list[object]:
-    return [getattr(row, name) for name in COLUMNS]
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``values`` with None, JSON's null, for numbers that are not finite."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
 
 
 def _append(path: Path, text: str) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mindfl.client import Traffic
 from mindfl.client.comparison import digests, unchanged
 from mindfl.data import Dataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
+from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
-from mindfl.sim.federation import Observer
 from mindfl.sim.history import IterationRow
 from mindfl.sim.java import JavaClientFiles, JavaClients, JavaOutcome, JavaSettings, client_files, final_accuracies
 from mindfl.sim.java.settings import check_jars
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.pool import ClientResult
 from mindfl.sim.processes import ProcessRegistry
+from mindfl.sim.round_loop import Aggregated, Trained
 
 #: fields of :class:`JavaSettings` that are those of the job, where the job has a value
 _SAME = (
@@ -62,7 +66,7 @@ def _absolute(dataset: Dataset) -> Dataset:
 
 
 class JavaRun:
-    """Training by Java clients. ``rows()`` yields all rows once the clients have ended, also where one failed."""
+    """Training by Java clients: all rounds come once the clients have ended, also where one failed."""
 
     resumable = False
     values: Mapping[str, Any] = MappingProxyType({})
@@ -91,7 +95,11 @@ class JavaRun:
         self._model = model
         self._valid = valid or {}
         self._initial = initial
-        self.iterations = config.iterations
+        self._failure: MindflError | KeyboardInterrupt | None = None
+        self._rows = self._ended_rows()
+        self._row: IterationRow
+        self._traffic = Traffic()
+        self.first, self.iterations = 1, config.iterations
         self.clients = JavaClients(
             config.work_dir, java_settings(config, "train"), files, registry=registry, report=report, observer=observer
         )
@@ -106,22 +114,63 @@ class JavaRun:
             raise SimulationError("no Java client has got the final model")
         return _weights(self._files[done[0].index].train_model)
 
-    def rows(self) -> Generator[IterationRow, None, None]:
-        """Run the clients to their ends; raises what :meth:`JavaClients.run` does, after the rows."""
-        failure: MindflError | KeyboardInterrupt | None = None
+    @property
+    def traffic(self) -> Traffic:
+        """What the clients' logs say of the rounds that :meth:`train` returned."""
+        return self._traffic
+
+    def choose(self, iteration: int) -> None:
+        """All clients take part."""
+
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained | None:
+        """Run the clients to their ends at the first call; return one round after the other.
+
+        Raises what :meth:`JavaClients.run` does, after the rounds that ended.
+        """
+        row = next(self._rows, None)
+        if row is None:
+            self.finish()
+            return None
+        self._row = row
+        self._traffic += Traffic(0, row.bytes_up, row.bytes_down)
+        logs = enumerate(self.clients.logs.items())
+        done = {index: (name, log.completed.get(row.iteration)) for index, (name, log) in logs}
+        results = {
+            index: ClientResult(name, each.losses[-1] if each.losses else math.nan, each.steps, None)
+            for index, (name, each) in done.items()
+            if each is not None
+        }
+        return Trained(iteration=row.iteration, results=results, seconds=row.seconds)
+
+    def aggregate(self, trained: Trained) -> Aggregated:
+        """Return what the logs, and the server where it is ours, say of it."""
+        return Aggregated(valid=self._row.aggregated, loss=self._row.loss, samples=self._row.samples)
+
+    def evaluate(self, trained: Trained) -> tuple[str, Mapping[str, float]]:
+        """Return the accuracies that the clients logged."""
+        return self._row.measured, self._row.accuracies
+
+    def finish(self) -> None:
+        """Raise what ended the clients, if anything failed."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """The clients have ended."""
+
+    def _ended_rows(self) -> Iterator[IterationRow]:
         try:
             self.clients.run()
         except (MindflError, KeyboardInterrupt) as error:
-            failure = error
+            self._failure = error
         started = [log.iterations for log in self.clients.logs.values()]
         self.iterations = max([*started, 0]) or self.iterations
-        rows = self.clients.rows(self._final_accuracies() if failure is None else None)
-        stopped = failure is None and self._is_untrained()
+        failed = self._failure is not None
+        rows = self.clients.rows(None if failed else self._final_accuracies())
+        stopped = not failed and self._is_untrained()
         for row in rows:
             aggregated = row.aggregated and self._valid.get(row.iteration, True) and not stopped
             yield replace(row, aggregated=aggregated)
-        if failure is not None:
-            raise failure
 
     def _is_untrained(self) -> bool:
         """Return whether the model is the one that the server began with, though clients learned from it."""

@@ -24,6 +24,7 @@ from mindfl.lite import LiteModel
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, check_model
+from mindfl.sim.callbacks import make_callbacks
 from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples, first_samples, single_device, usable_users
@@ -205,7 +206,8 @@ class FederatedJob:
                 self._write_models(materials.model, len(materials.users))
                 self._remove_old(len(materials.users))
             title = self._title(materials)
-            training = Training(self.config, materials, beginning, folder, self._files, self._report, title)
+            own = make_callbacks(self.config.callbacks)
+            training = Training(self.config, materials, beginning, folder, self._files, self._report, title, own)
             self.result = training.run(self._stack.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
                 self._report.warning(warning)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
@@ -15,12 +14,14 @@ from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Tra
 from mindfl.client.encoding import received_weights
 from mindfl.errors import SimulationError, TransportError
 from mindfl.protocol import CompressType, Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import JobConfig
+from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluation
-from mindfl.sim.federation import Observer, Progress
-from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.pool import ClientPool, Participant, now_ms
+from mindfl.sim.history import ClientAccuracies
+from mindfl.sim.pool import ClientPool, ClientResult, Participant, now_ms
+from mindfl.sim.round_loop import Aggregated, Trained
 from mindfl.sim.schedule import Schedule
 from mindfl.sim.turns import Turns
 from mindfl.words import counted
@@ -86,14 +87,14 @@ class ModelKeeper:
                 self._quantised = response.download_compress_type == CompressType.QUANT
 
 
-class JoinedFederation:
+class RemoteRun:
     """Lets ``pool``'s first ``clients`` devices take part in a server's job; closes ``transport`` in the end.
 
-    ``rows()`` yields each iteration's row once no device is busy with it any more; ``model`` is the latest aggregated
-    model; ``iterations`` are those of the server's plan, once it is known. Means are over the devices of this process:
-    what others contribute is not known here. ``in_turn``: no others take part, and these are to upload in the order of
-    their numbers, for the sake of a server whose sum depends on it. ``affordable`` tells, for a number of clients that
-    took part, at which interval evaluating all of this process costs no more than they trained; None: at any.
+    A round is over once no device of this process is busy with it any more; ``iterations`` are those of the server's
+    plan, once it is known. Means are over the devices of this process: what others contribute is not known here.
+    ``in_turn``: no others take part, and these are to upload in the order of their numbers, for the sake of a server
+    whose sum depends on it. ``affordable`` tells, for a number of clients that took part, at which interval evaluating
+    all of this process costs no more than they trained; None: at any.
     """
 
     resumable = False
@@ -121,12 +122,18 @@ class JoinedFederation:
         self._observer = observer
         self._outcomes: dict[int, dict[int, IterationOutcome]] = {}
         self._seen = 0
-        self._began = time.perf_counter()
-        self._traffic = Traffic()
+        self._latest: dict[int, IterationOutcome] = {}
+        self._last = 0
         self._accuracies = ClientAccuracies.of(())
         self._turns = Turns() if in_turn else None
         self._held: list[int] = []
-        self.iterations = config.iterations
+        self._rounds = self._take_part()
+        self.first, self.iterations = 1, config.iterations
+
+    @property
+    def traffic(self) -> Traffic:
+        """What clients and server have exchanged so far."""
+        return self._transport.traffic
 
     @property
     def model(self) -> Weights:
@@ -136,30 +143,71 @@ class JoinedFederation:
             raise SimulationError("the server has not given any model yet")
         return model
 
-    def rows(self) -> Generator[IterationRow, None, None]:
-        """Take part until the server's job is over. Ctrl-C, SIGTERM and errors end the threads and pass through."""
-        last = 0
-        try:
-            for row in self._take_part():
-                last = row.iteration
-                yield row
-                if last >= self.iterations:
-                    self._transport.complete()
-                    return  # Devices that were told to wait for another iteration need not find out.
-        finally:
-            self._pool.close()
-            self._http.close()
-        if not last:
+    def choose(self, iteration: int) -> None:
+        """The server chooses: it takes the clients that come first."""
+
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained | None:
+        """Let all clients take part until an iteration has ended that one was in; None: the server's job is over.
+
+        Devices that were told to wait for another iteration need not find out that there is none.
+        """
+        trained = next(self._rounds, None)
+        if trained is not None:
+            self._last = trained.iteration
+        elif not self._last:
             raise SimulationError(
                 "the server's job was over before any client took part", hint="start a new job on the server"
             )
-        if self._turns is not None:
+        elif self._turns is not None:
             raise SimulationError(
-                f"the server ended its job after {last} of {counted(self.iterations, 'iteration')}",
+                f"the server ended its job after {self._last} of {counted(self.iterations, 'iteration')}",
                 hint="its log says why; was it stopped?",
             )
+        return trained
 
-    def _take_part(self) -> Generator[IterationRow, None, None]:
+    def aggregate(self, trained: Trained) -> Aggregated:
+        """Return what the clients saw of it."""
+        outcomes = list(self._latest.values())
+        return Aggregated(
+            valid=any(item.aggregated for item in outcomes),
+            loss=_mean_loss(outcomes),
+            samples=sum(item.data_size for item in outcomes),
+        )
+
+    def evaluate(self, trained: Trained) -> tuple[str, ClientAccuracies]:
+        """Return whose accuracies are known, and these; those of all clients are of this process's only.
+
+        The server does not say whom it will choose, so the interval follows from how many it chose.
+        """
+        done = trained.results
+        model = self._transport.take(trained.iteration)
+        everybody = len(done) == self._clients
+        evaluation = self._evaluation
+        if evaluation.clients == "all" and not everybody and self._affordable is not None:
+            evaluation = replace(evaluation, every=self._affordable(len(done)))
+        if not evaluation.due(trained.iteration, self.iterations):
+            return "", ClientAccuracies.of(())
+        found = {index: (result.name, result.accuracy) for index, result in done.items()}
+        others = [index for index in range(self._clients) if index not in done]
+        whose = "all" if everybody else evaluation.clients
+        if whose == "all" and others:
+            if model is None:
+                whose = "drawn"
+            else:
+                found.update(zip(others, self._pool.evaluate(trained.iteration, model, others), strict=True))
+        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
+        return whose, self._accuracies
+
+    def finish(self) -> None:
+        """Fetch the latest model as it is, where it came quantised."""
+        self._transport.complete()
+
+    def close(self) -> None:
+        """End the threads, and close the connections."""
+        self._pool.close()
+        self._http.close()
+
+    def _take_part(self) -> Iterator[Trained]:
         schedule = self._pool.schedule(self._way)
         self._begin(schedule, range(self._clients))
         for index, step in schedule.steps():
@@ -169,11 +217,11 @@ class JoinedFederation:
             if isinstance(step, IterationDone):
                 self._note(index, step.outcome)
                 self._held.append(index)
-            yield from self._ended_rows()
+            yield from self._ended()
             if self._turns is None or not self._outcomes:
                 held, self._held = self._held, []
                 self._begin(schedule, sorted(held))
-        yield from self._ended_rows()
+        yield from self._ended()
 
     def _way(self, index: int) -> AbstractContextManager[MeteredTransport]:
         return nullcontext(self._transport) if self._turns is None else self._turns.at_work(index, self._transport)
@@ -193,13 +241,16 @@ class JoinedFederation:
             Progress(outcome.iteration, len(done), self._clients, _mean_loss(done.values()), self.iterations)
         )
 
-    def _ended_rows(self) -> Generator[IterationRow, None, None]:
+    def _ended(self) -> Iterator[Trained]:
+        """Yield each iteration that no device of this process is busy with any more."""
         while self._outcomes:
             iteration = min(self._outcomes)
             if self._busy(iteration):
                 return
             self._seen = 0
-            yield self._row(iteration, self._outcomes.pop(iteration))
+            done = self._outcomes.pop(iteration)
+            self._latest = {index: done[index] for index in sorted(done)}
+            yield Trained(iteration=iteration, results={index: self._result(index) for index in self._latest})
 
     def _busy(self, iteration: int) -> bool:
         """Say whether a device is yet to end ``iteration``, which nobody can join any more.
@@ -214,46 +265,10 @@ class JoinedFederation:
             self._seen += 1
         return False
 
-    def _row(self, iteration: int, done: dict[int, IterationOutcome]) -> IterationRow:
-        outcomes = [done[index] for index in sorted(done)]
-        measured, accuracies = self._measured(iteration, done)
-        began, self._began = self._began, time.perf_counter()
-        before, self._traffic = self._traffic, self._transport.traffic
-        return IterationRow.ended(
-            iteration,
-            accuracies,
-            measured=measured,
-            aggregated=any(item.aggregated for item in outcomes),
-            loss=_mean_loss(outcomes),
-            clients=len(outcomes),
-            samples=sum(item.data_size for item in outcomes),
-            steps=sum(self._participant(index).steps(outcome) for index, outcome in done.items()),
-            traffic=self._traffic - before,
-            seconds=self._began - began,
-        )
-
-    def _measured(self, iteration: int, done: dict[int, IterationOutcome]) -> tuple[str, ClientAccuracies]:
-        """Return whose accuracies the row holds, and these; those of all clients are of this process's only.
-
-        The server tells nobody whom it will choose, so the interval follows from how many it chose.
-        """
-        model = self._transport.take(iteration)
-        everybody = len(done) == self._clients
-        evaluation = self._evaluation
-        if evaluation.clients == "all" and not everybody and self._affordable is not None:
-            evaluation = replace(evaluation, every=self._affordable(len(done)))
-        if not evaluation.due(iteration, self.iterations):
-            return "", ClientAccuracies.of(())
-        found = {index: (outcome.client, outcome.accuracy) for index, outcome in done.items()}
-        others = [index for index in range(self._clients) if index not in done]
-        whose = "all" if everybody else evaluation.clients
-        if whose == "all" and others:
-            if model is None:
-                whose = "drawn"
-            else:
-                found.update(zip(others, self._pool.evaluate(iteration, model, others), strict=True))
-        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
-        return whose, self._accuracies
+    def _result(self, index: int) -> ClientResult:
+        outcome = self._latest[index]
+        steps = self._participant(index).steps(outcome)
+        return ClientResult(outcome.client, outcome.loss, steps, outcome.accuracy)
 
     def _participant(self, index: int) -> Participant:
         participant = self._pool.participant(index)

@@ -187,4 +187,4 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
 
 
 def _draws_nothing(config: JobConfig) -> bool:
-    return config.train_dataset is not None and config.cohort == config.client_num and not mode_of(config).draws
+    return config.train_dataset is not None and config.all_take_part and not mode_of(config).draws

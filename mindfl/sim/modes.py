@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mindfl.algorithms.sampler import Uniform
 from mindfl.errors import OptionError
 from mindfl.modes import UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.server.aggregate import MAX_UPLOADS
@@ -45,6 +46,11 @@ def _check_parts(config: JobConfig, mode: UploadMode) -> None:
     if mode.masked and config.executor == "ray":
         raise OptionError(
             f"executor ray does not work with {mode.name}: it sums on each node, and masks need all uploads"
+        )
+    if mode.masked and not isinstance(config.chooser, Uniform):
+        raise OptionError(
+            f"sampler does not work with {mode.name}: masks are made for a fixed number of clients",
+            hint="choose clients_per_iteration, or another encrypt_type",
         )
     if config.clients == "java":
         if mode.masked:

@@ -82,7 +82,7 @@ _RULES: tuple[Rule[JobConfig], ...] = (
     ),
     Rule(
         ("evaluate",),
-        lambda config: _embedded_clients(config) and config.domain_name is None and config.cohort == config.client_num,
+        lambda config: _embedded_clients(config) and config.domain_name is None and config.all_take_part,
         "this job",
         "every client takes part in every iteration",
     ),

@@ -86,17 +86,13 @@ class ResultFiles:
     def write(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
         """Write up ``result``, whose weights go into copies of ``model``'s file if they are trained."""
         write_atomic(self.summary, result.summary() + "\n")
-        if not len(result.history):
-            return
         if not result.history.aggregated:
-            result.plot(self.picture)
             return
         trained = model.patched(result.weights)
         write_atomic(self.trained, trained)
         written = self.write_client_models(trained, clients)
         written += self.update_second_models({**model.weights, **result.weights}, model, clients)
         self._remember(result, clients, written)
-        result.plot(self.picture)
 
     def write_checkpoint(self, content: bytes, iteration: int) -> None:
         """Keep ``content`` as the model after ``iteration``."""

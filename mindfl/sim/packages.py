@@ -36,7 +36,7 @@ def _masks(config: JobConfig) -> bool:
 
 
 def _counts_sampled(config: JobConfig) -> bool:
-    return _own_server(config) and bool(mode_of(config).accounting_package) and config.cohort < config.client_num
+    return _own_server(config) and bool(mode_of(config).accounting_package) and (config.sampling_rate or 1) < 1
 
 
 _NEEDS = (
@@ -52,7 +52,9 @@ _NEEDS = (
         "dp-accounting",
         ("train",),
         _counts_sampled,
-        lambda config: f"what {mode_of(config).name} costs with --clients_per_iteration {config.cohort}",
+        lambda config: (
+            f"what {mode_of(config).name} costs with {config.cohort} of {config.client_num} clients an iteration"
+        ),
     ),
     _Need(
         "redis",

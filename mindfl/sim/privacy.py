@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 
+from mindfl.algorithms.sampler import sampling_rate
 from mindfl.modes import PLAIN
 from mindfl.privacy import Decision, PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
 from mindfl.sim.config import JobConfig
-from mindfl.sim.history import IterationRow
 from mindfl.sim.pool import server_settings
 from mindfl.words import counted
 
@@ -26,9 +26,11 @@ class Spending:
         own = config.derived(encrypt_type=PLAIN) if self._elsewhere else config
         self._settings = server_settings(own, min(config.cohort, clients))
         self._asked = config.iterations
-        self._sampled = config.cohort < clients
-        rate = config.cohort / clients if self._sampled else 1.0
+        known = sampling_rate(config.chooser, clients)
+        rate = 1.0 if known is None else known
+        self._sampled = rate < 1
         found = None if self._elsewhere else self._settings.mode.accountant(rate)
+        self._unknown_rate = type(config.chooser).__name__ if found and known is None else None
         self._budget = PrivacyBudget(found, stop_at=config.dp_budget) if found else None
         self._limit = config.dp_budget
         self._warned = False
@@ -39,6 +41,11 @@ class Spending:
     def notes(self) -> list[str]:
         """Return a warning where there will be fewer iterations than were asked for, and of masks that hide little."""
         found = [] if self._elsewhere else self._settings.mode.weaknesses(self._settings)
+        if self._unknown_rate:
+            found.append(
+                f"sampler {self._unknown_rate} has no rate(clients): the privacy accountant takes every client to take "
+                "part in every iteration"
+            )
         if self.iterations != self._asked:
             found.append(
                 f"the privacy budget of {self._limit:g} pays for {self.iterations} of "
@@ -46,9 +53,9 @@ class Spending:
             )
         return found
 
-    def counted(self, row: IterationRow) -> IterationRow:
-        """Return ``row`` with the epsilon spent."""
-        return replace(row, epsilon=self._budget.after(row.iteration).spent) if self._budget else row
+    def spent(self, iterations: int) -> float:
+        """Return the epsilon of so many iterations; NaN where it is not counted."""
+        return self._budget.after(iterations).spent if self._budget else math.nan
 
     def warning(self, iteration: int) -> str | None:
         """Return, once, that the iterations after ``iteration`` spend the last part of the budget."""

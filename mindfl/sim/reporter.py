@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mindfl.notices import logger, warn
-from mindfl.sim.federation import Progress
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.history import IterationRow
 
 

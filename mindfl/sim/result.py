@@ -57,7 +57,7 @@ class TrainingResult:
 
     Args:
         title: names the job and its data.
-        iterations: rounds that were asked for; ``history`` is shorter where the run was interrupted.
+        iterations: rounds that were asked for; ``history`` is shorter where the run was interrupted or stopped.
         history: one row per round.
         weights: the final weights that clients exchange: flat float32 by name, filters of convolutions in the order
             [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give MindSpore's order.
@@ -65,6 +65,7 @@ class TrainingResult:
         untested: number of clients without test data.
         model: the ``.ms`` that the job started from.
         network: the name under which its network is registered.
+        stopped: name of the callback that ended the run; empty where none did.
 
     Example:
         >>> result.hash == weight_hash(result.weights)
@@ -81,6 +82,7 @@ class TrainingResult:
     untested: int = 0
     model: LiteModel | None = field(default=None, repr=False)
     network: str = "lenet"
+    stopped: str = ""
 
     @property
     def hash(self) -> str:
@@ -144,15 +146,15 @@ class TrainingResult:
         done = len(self.history)
         lines = [self.title]
         if done < self.iterations:
-            lines.append(f"interrupted after {done} of {counted(self.iterations, 'iteration')}")
+            how = f"ended by {self.stopped}" if self.stopped else "interrupted"
+            lines.append(f"{how} after {done} of {counted(self.iterations, 'iteration')}")
         if self.history.aggregated < done:
             lines.append(aggregated_words(self.history))
         if done:
-            last = self.history[-1]
             seconds = sum(self.history.column("seconds"))
             steps = sum(self.history.column("steps"))
             lines += [
-                f"{counted(done, 'iteration')} of {counted(last.clients, 'client')}, {steps:,} steps in "
+                f"{counted(done, 'iteration')} of {self._cohorts()}, {steps:,} steps in "
                 f"{seconds:.1f} s"
                 f" ({steps / seconds if seconds else 0:,.0f} steps/s)",
                 *self._accuracies(),
@@ -160,6 +162,11 @@ class TrainingResult:
         lines += filter(None, [self.privacy])
         lines.append(f"weights sha256 {self.hash}")
         return "\n".join(lines)
+
+    def _cohorts(self) -> str:
+        """Return in words how many clients took part in an iteration."""
+        least, most = min(self.history.column("clients")), max(self.history.column("clients"))
+        return counted(int(most), "client") if least == most else f"{least} to {most} clients"
 
     def _accuracies(self) -> list[str]:
         """Return the accuracies of the latest model that was evaluated, and whose they are."""

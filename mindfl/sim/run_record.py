@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__, package_version
+from mindfl.algorithms import naming, sampler
 from mindfl.algorithms.base import Algorithm
-from mindfl.algorithms.naming import recorded
 from mindfl.errors import OptionError
+from mindfl.extensions import recorded
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.server.config import MODE_SETTINGS
+from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
 
 NAME = "config.json"
@@ -34,6 +36,7 @@ DECIDING = (
         "algorithm",
         "client_num",
         "clients_per_iteration",
+        "sampler",
         "epochs",
     ),
     *("batch_size", "seed", "engine", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
@@ -83,7 +86,7 @@ class RunRecord:
     def begin(cls, config: JobConfig, data: Mapping[str, int | str], model: Mapping[str, Any]) -> RunRecord:
         """Return the record of a run that begins now."""
         return cls(
-            settings={item.name: _plain(getattr(config, item.name)) for item in fields(config)},
+            settings={item.name: _plain(item.name, getattr(config, item.name)) for item in fields(config)},
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
             versions=_versions(),
             data=data,
@@ -127,7 +130,7 @@ class RunRecord:
 
         Raises :class:`OptionError` for a setting that this version does not have.
         """
-        defaults = {item.name: _plain(item.default) for item in fields(JobConfig)}
+        defaults = {item.name: _plain(item.name, item.default) for item in fields(JobConfig)}
         if unknown := self.settings.keys() - defaults.keys():
             raise OptionError(
                 f"config.json has a setting {min(unknown)!r}, which this mindfl does not know",
@@ -156,9 +159,13 @@ class RunRecord:
             raise TypeError("not the fields of a record")
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Algorithm):
-        return recorded(value)
+        return naming.recorded(value)
+    if name == "sampler" and value is not None:
+        return recorded(value, sampler.REGISTERED, sampler.GROUP, name)
+    if name == "callbacks":
+        return [recorded(each, {}, callbacks.GROUP, "callback") for each in value]
     return str(value.absolute()) if isinstance(value, Path) else value
 
 

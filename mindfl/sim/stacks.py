@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import Dataset
@@ -17,15 +15,15 @@ from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples
+from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
-from mindfl.sim.federation import Federation
-from mindfl.sim.history import IterationRow
-from mindfl.sim.joined import JoinedFederation
+from mindfl.sim.joined import RemoteRun
 from mindfl.sim.modes import federated_settings
 from mindfl.sim.pool import ClientPool, server_settings
 from mindfl.sim.reporter import Reporter
+from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState
 
 if TYPE_CHECKING:
@@ -35,33 +33,6 @@ if TYPE_CHECKING:
 
 #: windows of the real server, ms: a simulation takes the time it takes, and a day is what its 32-bit fields hold well
 LONG_WINDOW = 24 * 3600 * 1000
-
-
-class Run(Protocol):
-    """A training that is about to happen: ``rows()`` does it.
-
-    ``resumable``: it can go on later from a :class:`~mindfl.sim.run_state.RunState`. ``stepwise``: ``model`` is that of
-    the latest row; otherwise it is known at the end only.
-    """
-
-    iterations: int
-    resumable: bool
-    stepwise: bool
-
-    @property
-    def model(self) -> Weights:
-        """The latest aggregated model, flat float32 arrays by name."""
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """Plain values of the state after the latest row, beside the model; empty where it is not resumable."""
-
-    @property
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Arrays of the state likewise."""
-
-    def rows(self) -> Generator[IterationRow, None, None]:
-        """Train; yield each iteration's row as it ends."""
 
 
 @dataclass(frozen=True)
@@ -106,31 +77,34 @@ class Stack:
         self._joined = None
         self._open.close()
 
-    def run(self, materials: Materials, iterations: int) -> Run:
-        """Return the training of ``materials``, with a server of its own where the job has none elsewhere."""
+    def run(self, materials: Materials, iterations: int, upload: Observer) -> Run:
+        """Return the training of ``materials``, with a server of its own where the job has none elsewhere.
+
+        ``upload`` is told of each client that uploaded.
+        """
         self.close()
         config, clients = self._config.derived(iterations=iterations), len(materials.samples)
         if config.stack == "federated" and config.domain_name is None:
             config = self._start_real_server(config, materials.weights, clients)
         if config.clients == "java":
-            return self._java_run(config, materials)
+            return self._java_run(config, materials, upload)
         if config.domain_name is not None:
             from mindfl.client import HttpTransport
 
             transport = HttpTransport(config.server_settings())
-            return JoinedFederation(
+            return RemoteRun(
                 config,
                 self._pool(config, materials),
                 clients,
                 transport,
-                self._report.progress,
+                upload,
                 in_turn=self._joined is not None,
                 affordable=lambda cohort: _affordable_every(config, materials, cohort),
             )
         if config.evaluate_every is None and config.evaluate == "all":
             config = config.derived(evaluate_every=_affordable_every(config, materials, config.cohort))
         executor = self._executor(config, materials)
-        return Federation(config, materials.weights, clients, executor, self._report.progress, materials.start)
+        return EmbeddedRun(config, materials.weights, clients, executor, upload, materials.start)
 
     def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
         """Return the settings with the address of a server that gives ``weights`` away, or that trained already.
@@ -191,7 +165,7 @@ class Stack:
         self._joined = self._config.derived(domain_name=server.url)
         return self._joined
 
-    def _java_run(self, config: JobConfig, materials: Materials) -> Run:
+    def _java_run(self, config: JobConfig, materials: Materials, upload: Observer) -> Run:
         from mindfl.sim.java_run import JavaRun, java_files
         from mindfl.sim.processes import ProcessRegistry
 
@@ -211,7 +185,7 @@ class Stack:
             java_files(config, materials.dataset, materials.users),
             registry=ProcessRegistry(config.work_dir),
             report=self._tell,
-            observer=self._report.progress,
+            observer=upload,
             warn=self._report.warning,
             model=model,
             valid=valid,
@@ -224,7 +198,7 @@ class Stack:
             if config.executor == "ray":
                 from mindfl.sim.ray_executor import NodeSetup, RayExecutor
 
-                absolute = config.derived(work_dir=config.work_dir.resolve())
+                absolute = config.derived(work_dir=config.work_dir.resolve(), sampler=None, callbacks=())
                 root = str(materials.dataset.root.resolve())
                 setup = NodeSetup(absolute, materials.model.content, root, tuple(materials.users))
                 return RayExecutor(coordinator, setup, config.ray_address)

@@ -1,34 +1,43 @@
-"""One training from its first row to its last file: history, state, models, picture and summary."""
+"""One training from its first round to its last file."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypeAlias
 
 from mindfl.client.comparison import LIKELY_REASON
+from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, restore
 from mindfl.sim.config import JobConfig
-from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.history import History, HistoryFiles
 from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.privacy import Spending
+from mindfl.sim.recording import (
+    CALLBACKS,
+    STOPPED,
+    FigureDrawer,
+    HistoryWriter,
+    ModelWriter,
+    ReporterCaller,
+    StateSaver,
+)
 from mindfl.sim.reporter import Reporter
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
-from mindfl.sim.run_state import RunState
-from mindfl.sim.stacks import Materials, Run
+from mindfl.sim.stacks import Materials
 from mindfl.words import counted
 
-#: seconds between two drawings of the accuracy figure during a run
-PICTURE_INTERVAL = 10.0
+#: makes the run of these materials, of so many iterations, that tells of uploads
+Start: TypeAlias = Callable[[Materials, int, Callable[[Progress], None]], Run]
 
 
 class Training:
-    """Follows a run and writes what it leaves into the work folder.
+    """Puts the callbacks of a run together, runs its rounds, and ends with the result.
 
-    ``start(materials, iterations)`` returns the run. ``beginning`` says with which iteration it begins.
+    ``callbacks`` are the user's. ``beginning`` says with which iteration the run begins.
     """
 
     def __init__(
@@ -40,104 +49,106 @@ class Training:
         files: ResultFiles,
         report: Reporter,
         title: str,
+        callbacks: Sequence[NamedCallback] = (),
     ) -> None:
         self._config = config
         self._materials = replace(materials, start=beginning.state)
         self._beginning = beginning
         self._folder = folder
-        self._files = files
         self._report = report
         self._title = title
-        self._rows = HistoryFiles(config.work_dir)
+        self._own = callbacks
         self._history = History(beginning.rows)
         self._spending = Spending(config, len(materials.users))
-        self._drawn = time.monotonic()
-        self._failure_told = False
-        # The latest row is kept again, see run().
-        self._best = max((row.avg for row in beginning.rows[:-1] if not math.isnan(row.avg)), default=-math.inf)
+        self._iterations, self._stopped = self._spending.iterations, ""
+        self._writers: list[Callback] = [
+            HistoryWriter(HistoryFiles(config.work_dir), self._history),
+            ModelWriter(files, materials.model, len(materials.users), beginning.rows, self._result),
+            ReporterCaller(report, self._spending),
+            FigureDrawer(files, self._result),
+        ]
 
-    def run(self, start: Callable[[Materials, int], Run]) -> TrainingResult:
+    def run(self, start: Start) -> TrainingResult:
         """Train to the end, and write up what was finished, however the run ends.
 
         Raises :class:`NotAggregatedError` where every iteration failed at the server.
         """
         load_matplotlib()  # so that Ctrl-C in the first iteration need not wait for it
-        self._rows.begin(self._history)
+        state = self._materials.start
         for note in self._spending.notes():
             self._report.warning(note)
-        state = self._materials.start
-        if state is not None:  # the process may have been killed before it wrote the models of this state
-            self._keep_models(self._result(self._spending.iterations, state), self._beginning.rows[-1])
-        if state is not None and state.iteration >= self._spending.iterations:
-            self._report.stage(f"all {state.iteration} iterations are done already")
-            return self._write_up(self._result(self._spending.iterations, state))
-        run = start(self._materials, self._spending.iterations)
+        model = self._materials.weights if state is None else state.weights
+        for writer in self._writers:
+            writer.begin(self._config, model)
+        if self._is_done():
+            return self._end(model, self._writers)
+        restore(self._own, {} if state is None else state.values.get(CALLBACKS, {}))
+        for callback in self._own:
+            callback.begin(self._config, model)
+        return self._train(start)
+
+    def _train(self, start: Start) -> TrainingResult:
+        callbacks: list[Callback] = [*self._own, *self._writers]
+
+        def upload(progress: Progress) -> None:
+            for callback in callbacks:
+                callback.upload(progress)
+
+        run = start(self._materials, self._iterations, upload)
+        if run.resumable:
+            saver = StateSaver(self._folder, self._history, run, self._own)
+            callbacks.insert(len(self._own) + 1, saver)
         self._report.stage(self._announcement())
         try:
-            self._follow(run)
+            self._stopped = run_rounds(run, callbacks, self._spending.spent)
         except BaseException:
             # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
+            self._iterations = run.iterations
             with suppress(Exception):
-                self._write_up(self._result(run.iterations, run))
+                self._end(run.model, [*self._writers, *self._own])
             raise
-        result = self._write_up(self._result(run.iterations, run))
+        self._iterations = run.iterations
+        result = self._end(run.model, [*self._writers, *self._own])
         result.check(hint=LIKELY_REASON)
         return result
+
+    def _is_done(self) -> bool:
+        """Return whether there is nothing left to do, and say so."""
+        state = self._materials.start
+        if state is None:
+            return False
+        stopped = state.values.get(STOPPED)
+        if stopped and self._iterations <= stopped["iterations"]:
+            self._stopped = stopped["by"]
+            text = f"{self._stopped} ended the run after iteration {state.iteration}: more --iterations go on with it"
+            self._report.stage(text)
+            return True
+        if state.iteration >= self._iterations:
+            self._report.stage(f"all {state.iteration} iterations are done already")
+            return True
+        return False
 
     def _announcement(self) -> str:
         text = f"training {counted(len(self._materials.users), 'client')}"
         done = len(self._beginning.rows)
         return f"{text}, from iteration {done + 1} on" if done else text
 
-    def _follow(self, run: Run) -> None:
-        with closing(run.rows()) as rows:
-            for row in map(self._spending.counted, rows):
-                self._rows.append(row)
-                self._history.append(row)
-                self._keep(run, row)
-                self._report.row(row)
-                self._warn_of_failure(row)
-                if warning := self._spending.warning(row.iteration):
-                    self._report.warning(warning)
-                self._draw(run)
+    def _result(self, weights: Model) -> TrainingResult:
+        return TrainingResult(
+            self._title,
+            self._iterations,
+            self._history,
+            weights,
+            privacy=self._spending.summary(len(self._history)),
+            untested=self._materials.untested,
+            model=self._materials.model,
+            network=self._config.network.model,
+            stopped=self._stopped,
+        )
 
-    def _keep(self, run: Run, row: IterationRow) -> None:
-        """Keep the state and the models of the iteration that ended, so that a killed run loses none."""
-        if not run.stepwise or not self._history.aggregated:
-            return
-        if run.resumable:
-            self._folder.save(RunState(row.iteration, run.model, run.values, run.arrays))
-        self._keep_models(self._result(run.iterations, run), row)
-
-    def _keep_models(self, result: TrainingResult, row: IterationRow) -> None:
-        content = self._files.keep(self._materials.model, result, len(self._materials.users))
-        if self._config.save_every is not None and row.iteration % self._config.save_every == 0:
-            self._files.write_checkpoint(content, row.iteration)
-        if self._config.save_best and row.avg > self._best:
-            self._best = row.avg
-            self._files.write_best(content, row.iteration, row.avg)
-
-    def _warn_of_failure(self, row: IterationRow) -> None:
-        if not row.aggregated and not self._failure_told:
-            self._failure_told = True
-            self._report.warning(
-                f"iteration {row.iteration} failed: its model is the one that it began with; {LIKELY_REASON}"
-            )
-
-    def _draw(self, run: Run) -> None:
-        """Draw the figure during the run, so that it can be watched, and Ctrl-C need not wait for matplotlib."""
-        if time.monotonic() - self._drawn >= PICTURE_INTERVAL:
-            self._result(run.iterations, run).plot(self._files.picture)
-            self._drawn = time.monotonic()
-
-    def _result(self, iterations: int, source: Run | RunState) -> TrainingResult:
-        weights = source.weights if isinstance(source, RunState) else source.model
-        privacy = self._spending.summary(len(self._history))
-        untested, model = self._materials.untested, self._materials.model
-        network = self._config.network.model
-        return TrainingResult(self._title, iterations, self._history, weights, privacy, untested, model, network)
-
-    def _write_up(self, result: TrainingResult) -> TrainingResult:
-        self._files.write(self._materials.model, result, len(self._materials.users))
+    def _end(self, weights: Model, callbacks: Sequence[Callback]) -> TrainingResult:
+        result = self._result(weights)
+        for callback in callbacks:
+            callback.end(result)
         self._folder.end(self._beginning.record, len(result.history), result.hash)
         return result

@@ -41,7 +41,7 @@ KILLED = Path(__file__).with_name("killed_run.py")
 #: settings that may change when a run goes on: where and how it runs, what is measured and kept
 FREE = {
     *("init_from", "evaluate", "evaluate_every"),  # of weights to begin with the content is compared: the model's
-    *("work_dir", "resume", "overwrite", "save_every", "save_best", "iterations", "dp_budget"),
+    *("work_dir", "resume", "overwrite", "save_every", "save_best", "iterations", "dp_budget", "callbacks"),
     *("train_dataset", "test_dataset", "infer_dataset", "data_format", "origin_train_model_path"),
     *("train_model_path", "train_ms_name", "infer_model_path", "infer_ms_name", "origin_infer_model_path"),
     *("infer_weight_name", "input_shape", "fl_name", "per_client_models", "converter", "device_target"),

@@ -11,7 +11,7 @@ from java_programs import WEIGHTS, Jars, served
 
 from mindfl.data import open_dataset
 from mindfl.sim import History
-from mindfl.sim.federation import Progress
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.history import HistoryFiles
 
 VALUE_BYTES = 4 * sum(values.size for values in WEIGHTS.values())

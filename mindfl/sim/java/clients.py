@@ -15,8 +15,9 @@ from mindfl.errors import ClientError, MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, write_atomic
 from mindfl.models import interrupt_held_back
 from mindfl.notices import announce
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import default_workers
-from mindfl.sim.federation import Observer, Progress
+from mindfl.sim.embedded_run import Observer
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.sim.java.client import Client, JavaOutcome, launch_command

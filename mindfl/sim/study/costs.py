@@ -6,6 +6,7 @@ to the one that uses it. In a job with several threads they wait for each other,
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,14 @@ from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
 from mindfl.protocol import Request, Response, ResponseCode, encode, encode_response
 from mindfl.server import Coordinator
+from mindfl.sim.callbacks import Callback, Model
 from mindfl.sim.config import JobConfig
+from mindfl.sim.embedded_run import EmbeddedRun
 from mindfl.sim.engines import LiteEngine, Weights
 from mindfl.sim.executors import LocalExecutor
-from mindfl.sim.federation import Federation
+from mindfl.sim.history import IterationRow
 from mindfl.sim.pool import ClientPool
+from mindfl.sim.round_loop import run_rounds
 
 #: enough for a median that no single disturbance moves
 ITERATIONS = 3
@@ -69,14 +73,19 @@ def _measured(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequ
         meters.append(_Meter(coordinator))
         return _MeteredExecutor(coordinator, ClientPool(config, engine, dataset, users), meters[0])
 
-    federation = Federation(config, model.weights, len(users), executor, lambda progress: None)
-    device, server, sizes = [], [], (0, 0)
-    for row in federation.rows():
-        meter, trained = meters[0], engine.stopwatch.taken()
-        inside, aside, sizes = meter.server.taken(), meter.aside.taken(), meter.sizes_taken()
-        server.append(inside)
-        device.append(max(row.seconds - trained - inside - aside, 0) / row.clients)
-    up, down = (size / len(users) for size in sizes)
+    device, server, sizes = [], [], [(0, 0)]
+
+    class Reading(Callback):
+        def row(self, row: IterationRow, model: Model) -> None:
+            meter, trained = meters[0], engine.stopwatch.taken()
+            inside, aside = meter.server.taken(), meter.aside.taken()
+            sizes.append(meter.sizes_taken())
+            server.append(inside)
+            device.append(max(row.seconds - trained - inside - aside, 0) / row.clients)
+
+    run = EmbeddedRun(config, model.weights, len(users), executor, lambda progress: None)
+    run_rounds(run, [Reading()], lambda iterations: math.nan)
+    up, down = (size / len(users) for size in sizes[-1])
     return Costs(up, down, median(device), median(server))
 
 

@@ -18,10 +18,10 @@ from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
 from mindfl.notices import logger
 from mindfl.sim.artefacts import Artefacts, check_model
+from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import usable_users
 from mindfl.sim.experiment import data_words
-from mindfl.sim.federation import Progress
 from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob
