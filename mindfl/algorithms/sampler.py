@@ -139,7 +139,7 @@ def _fault(indices: np.ndarray[Any, Any], clients: int) -> str:
     if indices.dtype.kind == "b":
         return "clients must be numbers, got truth values (numpy.flatnonzero makes numbers of them)"
     if indices.dtype.kind not in "iu":
-        return f"clients must be whole numbers, got {indices[0]!r}"
+        return f"clients must be whole numbers, got {indices.tolist()[0]!r}"
     if indices.min() < 0 or indices.max() >= clients:
         wrong = indices.min() if indices.min() < 0 else indices.max()
         return f"there is no client {wrong}: they are numbered from 0 to {clients - 1}"
