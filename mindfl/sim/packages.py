@@ -52,9 +52,7 @@ _NEEDS = (
         "dp-accounting",
         ("train",),
         _counts_sampled,
-        lambda config: (
-            f"what {mode_of(config).name} costs with {config.cohort} of {config.client_num} clients an iteration"
-        ),
+        lambda config: f"what {mode_of(config).name} costs with {config.cohort} of {config.client_num} clients",
     ),
     _Need(
         "redis",
