@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from mindfl.algorithms import Algorithm, Step
 from mindfl.errors import OptionError, ProtocolError, StorageError
 from mindfl.protocol import (
     CompressType,
@@ -81,6 +82,18 @@ def test_an_iteration_of_no_clients_is_valid_and_keeps_the_model():
     assert server.state is ServerState.FINISHED
     with pytest.raises(ProtocolError, match="it has begun or is over"):
         server.set_cohort(1, T0)
+
+
+def test_an_algorithm_makes_no_step_of_an_iteration_without_clients():
+    class Doubling(Algorithm):
+        def step(self, round):
+            return Step(model={name: 2 * values for name, values in round.average.items()})
+
+    server = Coordinator(replace(CONFIG, start_fl_job_threshold=1), INITIAL, algorithm=Doubling())
+    server.set_cohort(0, T0)
+    assert server.model["conv.weight"].tolist() == [5, 5]
+    server.handle(start("a"), T0), server.handle(update("a", iteration=2, value=3.0), T0)
+    assert server.model["conv.weight"].tolist() == [6, 6]
 
 
 @pytest.mark.parametrize("clients", [-1, 2**40])
