@@ -148,6 +148,7 @@ def kill_at_random(launch: Launch, folder: Path, seed: int, kills: int) -> None:
     assert max(fleet.accepted.values()) == 1
 
 
+@pytest.mark.slow
 def test_four_kills(launch: Launch, folder: Path) -> None:
     kill_at_random(launch, folder, seed=1, kills=4)
 

@@ -63,6 +63,7 @@ def tiny_writers(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_memory_is_flat_over_a_thousand_iterations(tmp_path: Path, tiny_writers: Path, converted) -> None:
     models = tmp_path / "models"

@@ -168,7 +168,7 @@ class TestResume:
         assert RunRecord.load(tmp_path / "run" / "config.json").weights_sha256 == whole.hash
 
     def test_killed_at_any_file_operation(self, fresh: Any, models: Path, writers: Path, tmp_path: Path) -> None:
-        self._killed(fresh, models, writers, tmp_path, kills=6)
+        self._killed(fresh, models, writers, tmp_path, kills=2)
 
     @pytest.mark.slow
     def test_killed_thirty_times(self, fresh: Any, models: Path, writers: Path, tmp_path: Path) -> None:
