@@ -213,8 +213,9 @@ class TestGoingOn:
     def test_a_broken_note_is_not_trusted(self, run: Runner, tmp_path: Path, content: bytes) -> None:
         run(["plain"])
         (tmp_path / "study" / "plain" / RESULT_FILE).write_bytes(content)
-        with pytest.raises(OptionError, match="holds a result that was made with other settings"):
+        with pytest.raises(StorageError, match=r"plain/result\.json is broken: ") as caught:
             run(["plain"])
+        assert "--overwrite" in caught.value.hint
         recorder = StudyRecorder()
         run(["plain"], reporter=recorder, overwrite=True)
         assert recorder.begun == ["plain"]

@@ -68,16 +68,22 @@ class ModeResult:
 
     @classmethod
     def kept(cls, folder: Path, made_with: Mapping[str, Any]) -> ModeResult | None:
-        """Return what :meth:`keep` wrote, if it was made with the same; None otherwise, or where it cannot be read."""
+        """Return what :meth:`keep` wrote; None where it was made with something else.
+
+        Raises :class:`StorageError` where it cannot be read or is broken.
+        """
+        path = folder / RESULT_FILE
         try:
-            note = json.loads(read_file(folder / RESULT_FILE))
-            if note["made_with"] != json.loads(json.dumps(made_with)):
-                return None
+            note = json.loads(read_file(path))
             fields = _with_nan(note["result"])
             avg_at = tuple(map(float, fields["avg_at"]))
-            return cls(**{**fields, "costs": Costs(**fields["costs"]), "avg_at": avg_at})
-        except (StorageError, ValueError, TypeError, KeyError):
-            return None
+            result = cls(**{**fields, "costs": Costs(**fields["costs"]), "avg_at": avg_at})
+            return result if note["made_with"] == json.loads(json.dumps(made_with)) else None
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise StorageError(
+                f"{path} is broken: {reason}", hint="--overwrite replaces it, another --work_dir leaves it alone"
+            ) from None
 
 
 def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from mindfl._version import __version__
 from mindfl.data import Dataset, fingerprint
-from mindfl.errors import OptionError
+from mindfl.errors import OptionError, StorageError
 from mindfl.files import remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
@@ -129,7 +129,7 @@ class _Runner:
             for number, (mode, settings) in enumerate(jobs.items(), 1):
                 folder = config.work_dir / mode.key
                 made_with = {**facts, **mode.settings}
-                result = ModeResult.kept(folder, made_with)
+                result = self._kept(folder, made_with)
                 self._report.mode(mode, number, len(self._modes), kept=result is not None)
                 if result is None:
                     quieter = _Quieter(self._report)
@@ -142,11 +142,22 @@ class _Runner:
                 self._ended.append(result)
         return self._study(dataset, len(users))
 
+    def _kept(self, folder: Path, made_with: Mapping[str, Any]) -> ModeResult | None:
+        """Return the mode's result if there is one that was made with the same; a broken one is none with overwrite."""
+        if not (folder / RESULT_FILE).exists():
+            return None
+        try:
+            return ModeResult.kept(folder, made_with)
+        except StorageError:
+            if not self._config.overwrite:
+                raise
+            return None
+
     def _check_folder(self, facts: Mapping[str, Any]) -> None:
         """Raise :class:`OptionError` where a mode's result would be replaced by one that is made otherwise."""
         for mode in self._modes:
             folder = self._config.work_dir / mode.key
-            if (folder / RESULT_FILE).exists() and ModeResult.kept(folder, {**facts, **mode.settings}) is None:
+            if (folder / RESULT_FILE).exists() and self._kept(folder, {**facts, **mode.settings}) is None:
                 raise OptionError(
                     f"{folder} holds a result that was made with other settings, data or model",
                     hint="--overwrite replaces it, another --work_dir leaves it alone",
