@@ -20,7 +20,7 @@ from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.lite import LiteModel
 from mindfl.sim import JobConfig
 from mindfl.sim.held_folders import locked
-from mindfl.sim.study import FILES, MODES, Mode, ModeResult, Study, chosen_modes, run_study, summary
+from mindfl.sim.study import FILES, MODES, Mode, ModeResult, Study, run_study, summary
 from mindfl.sim.study.costs import Costs, measured_costs
 from mindfl.sim.study.report import markdown, table, table_csv, write_study
 from mindfl.sim.study.results import RESULT_FILE, number
@@ -289,12 +289,6 @@ class TestCosts:
 class TestModes:
     def test_keys_and_names_are_different(self) -> None:
         assert len({mode.key for mode in MODES}) == len({mode.name for mode in MODES}) == len(MODES)
-
-    def test_a_mode_that_the_server_does_not_know_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("mindfl.sim.study.modes.ENCRYPT_TYPES", ("NOT_ENCRYPT", "SIGNDS"))
-        assert [mode.key for mode in chosen_modes()] == ["plain", "quant", "sparse", "both", "signds"]
-        with pytest.raises(OptionError, match="unknown mode 'exact'"):
-            chosen_modes(["exact"])
 
 
 class TestReport:
