@@ -29,19 +29,19 @@ _SERVER_ONLY = "an algorithm that replaces step alone works"
 _RULES = (
     _Rule(
         ("extras", "state", "step"),
-        lambda config: config.domain_name is not None or config.stack == "federated",
+        lambda config: not config.server_side.embedded,
         "a server of its own process makes the next model itself",
         "an algorithm that replaces begin and end alone works; `mindfl server start --algorithm` has the others",
     ),
     _Rule(
         ("extras", "begin", "end"),
-        lambda config: config.clients == "java",
+        lambda config: not config.client_side.simulated,
         "Java clients train and upload as MindSpore Federated does",
         f"{_SERVER_ONLY}, or embedded clients",
     ),
     _Rule(
         ("begin",),
-        lambda config: config.engine == "mindspore",
+        lambda config: not config.client_side.engine.executes_files,
         "MindSpore's training step cannot be corrected",
         "use --engine lite",
     ),

@@ -160,7 +160,7 @@ class Artefacts:
         config = self._config
         if config.train_dataset is not None:
             return open_dataset(config.train_dataset)
-        form = "bin" if config.clients == "java" else config.data_format
+        form = config.data_format if config.client_side.simulated else "bin"
         folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
         synthetic_data(folder, config.client_num, config.seed, form, warn=self._warn, progress=progress)
         return open_dataset(folder)

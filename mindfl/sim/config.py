@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from mindfl.models import model_spec
 from mindfl.options import check_options
 from mindfl.options.job import JobOptions
 from mindfl.sim.algorithm_rules import check_algorithm
+from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
 from mindfl.sim.modes import check_modes
 from mindfl.spelling import checked_arguments
 
@@ -70,8 +71,7 @@ class JobConfig(JobOptions):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.clients is None:
-            object.__setattr__(self, "clients", "embedded" if self.jar_path is None else "java")
+        object.__setattr__(self, "clients", self.client_side.name)
         self._check_words()
         self._check_numbers()
         self._check_weights()
@@ -82,7 +82,7 @@ class JobConfig(JobOptions):
         if isinstance(self.algorithm, str):
             object.__setattr__(self, "algorithm", absolute(self.algorithm))
         check_algorithm(self)
-        if self.clients == "java":
+        if not self.client_side.simulated:
             self._check_java()
 
     def _check_numbers(self) -> None:
@@ -111,9 +111,7 @@ class JobConfig(JobOptions):
             raise OptionError(
                 f"init {self.init} and init_from both give the initial weights", hint="leave one of them out"
             )
-        exchanged, _ = self.train_weights, self.infer_weights
-        if exchanged is not None and (self.engine != "lite" or self.executor != "local"):
-            raise OptionError("train_weight_name works with engine lite and executor local only")
+        _ = self.train_weights, self.infer_weights
 
     def _check_files(self) -> None:
         """Refuse names that make one file the first model of a client and the second of another."""
@@ -133,34 +131,9 @@ class JobConfig(JobOptions):
         """Check which parts go together."""
         if self.resume and self.overwrite:
             raise OptionError("resume and overwrite contradict each other", hint="give one of them")
-        if self.resume and (self.domain_name is not None or self.stack == "federated" or self.clients == "java"):
-            raise OptionError(
-                "resume needs the embedded server and clients: other servers and Java clients keep their own state",
-                hint="choose another work_dir, or overwrite; a server that runs goes on where it is",
-            )
         if self.model is not None:
             model_spec(self.model)
-        if self.device_target != "CPU" and (self.engine != "mindspore" or self.clients == "java"):
-            whom = "Java clients train" if self.clients == "java" else f"engine {self.engine} trains"
-            raise OptionError(
-                f"device_target {self.device_target} is for engine mindspore: {whom} on the CPU",
-                hint="leave it out, or choose --engine mindspore",
-            )
-        if self.executor == "ray" and self.engine != "lite":
-            raise OptionError(f"executor ray runs the engine lite only, not {self.engine}")
-        elsewhere = self.domain_name is not None or self.stack == "federated" or self.clients == "java"
-        if self.executor == "ray" and (self.transport != "in_process" or elsewhere):
-            raise OptionError(
-                "executor ray sums on each node, so it has no use for transport, servers and Java clients"
-            )
-        if self.executor == "ray" and self.test_dataset is not None:
-            raise OptionError("executor ray opens one data set on each node, so test_dataset cannot be used with it")
-        if self.server_mode != "FEDERATED_LEARNING" and self.clients != "java":
-            raise OptionError(f"server_mode {self.server_mode} is for Java clients", hint="leave it out for LeNet")
-        for name in ("clients_per_iteration", "sampler"):
-            if getattr(self, name) is not None and elsewhere:
-                reason = next(text for applies, text in _ALL_TAKE_PART.items() if applies(self))
-                raise OptionError(f"{reason}: leave {name} out")
+        check_backends(self)
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Iterable):
             raise OptionError(f"callbacks must be a list of objects or names, got {self.callbacks!r}")
         object.__setattr__(self, "callbacks", tuple(self.callbacks))
@@ -172,18 +145,14 @@ class JobConfig(JobOptions):
         self.sampling_rate  # noqa: B018 - raises
 
     def _check_server(self) -> None:
-        if self.enable_ssl and (self.stack != "federated" or self.domain_name is not None):
-            raise OptionError(
-                "enable_ssl is for a server that the job starts: --stack federated",
-                hint="for one that runs already: --domain_name https://HOST:PORT --cert_path CA",
-            )
-        if self.domain_name is None:
-            chosen = ("ssl_protocol",) if self.enable_ssl else ()
-            unused = [name for name in (*_TLS, "use_elb") if getattr(self, name) and name not in chosen]
-            if unused:
-                raise OptionError(f"{unused[0]} is given, but no domain_name", hint="--domain_name http://HOST:PORT")
+        """Refuse how to reach a server where none is to be reached."""
+        if not self.server_side.planned_here:
+            self.server_settings()
             return
-        self.server_settings()
+        chosen = ("ssl_protocol",) if self.enable_ssl else ()
+        unused = [name for name in (*_TLS, "use_elb") if getattr(self, name) and name not in chosen]
+        if unused:
+            raise OptionError(f"{unused[0]} is given, but no domain_name", hint="--domain_name http://HOST:PORT")
 
     def _check_java(self) -> None:
         missing = [name for name in ("jar_path", "case_jar_path") if getattr(self, name) is None]
@@ -214,6 +183,16 @@ class JobConfig(JobOptions):
             tls=TlsSettings(**{name: getattr(self, name) for name in _TLS}),
             connections=self.threads,
         )
+
+    @property
+    def server_side(self) -> ServerSide:
+        """The server that the options choose."""
+        return server_side(self)
+
+    @property
+    def client_side(self) -> ClientSide:
+        """The clients that the options choose."""
+        return client_side(self)
 
     @property
     def rate(self) -> float:
@@ -302,11 +281,3 @@ def split_names(value: str | None, separator: str, option: str) -> tuple[str, ..
     if not names:
         raise OptionError(f"{option} names no weight")
     return names
-
-
-#: why ``clients_per_iteration`` cannot be chosen
-_ALL_TAKE_PART: dict[Callable[[JobConfig], bool], str] = {
-    lambda config: config.clients == "java": "Java clients all take part",
-    lambda config: config.stack == "federated": "stack federated needs all clients in each iteration",
-    lambda config: config.domain_name is not None: "the server in domain_name chooses its clients",
-}

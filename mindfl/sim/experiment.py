@@ -84,7 +84,7 @@ class Experiment:
 
     @property
     def _servers(self) -> str:
-        if self.config.stack == "federated":
+        if self.config.server_side.reference:
             return f"{self.config.server_num} of MindSpore Federated"
         return f"one, embedded, for the published {self.published.servers}: it adds uploads exactly, as one sum"
 

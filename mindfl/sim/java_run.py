@@ -44,7 +44,7 @@ def check_java(config: JobConfig) -> None:
 
     Asked before the model is made, which takes a while.
     """
-    somewhere = config if config.domain_name is not None else config.derived(domain_name="http://127.0.0.1:1")
+    somewhere = config if not config.server_side.planned_here else config.derived(domain_name="http://127.0.0.1:1")
     check_jars(java_settings(somewhere, "train"))
 
 

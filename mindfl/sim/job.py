@@ -230,7 +230,7 @@ class FederatedJob:
             self._check_training(len(users))
             self._warn_of_untested([user.test.size for user in users], "nothing to predict")
             self._report.stage("predicting")
-            if self.config.clients == "java":
+            if not self.config.client_side.simulated:
                 predicted = self._labels_of_java(dataset, "inference" if samples is None else SINGLE)
             else:
                 predicted = {
@@ -251,10 +251,10 @@ class FederatedJob:
             check_packages(self.config, "getModel")
             dataset = self.prepare_data()
             users = self._users(dataset)
-            source = self._starting_model() if self.config.domain_name else self._latest_model()
+            source = self._starting_model() if not self.config.server_side.planned_here else self._latest_model()
             self._report.stage("fetching the model")
-            config = self._stack.reached(source.weights, over_http=self.config.clients == "java")
-            if config.clients == "java":
+            config = self._stack.reached(source.weights, over_http=not self.config.client_side.simulated)
+            if not config.client_side.simulated:
                 self._run_java(config, "getModel", dataset)
                 return {name: value.copy() for name, value in LiteModel.load(config.client_model(0)).weights.items()}
             transport = self._transport(config)
@@ -275,7 +275,7 @@ class FederatedJob:
         """Hold the work folder; at the end, whatever it is, end what was started, unless in a ``with`` block."""
         try:
             with locked(self.config.work_dir):
-                if self.config.clients == "java":
+                if not self.config.client_side.simulated:
                     from mindfl.sim.java_run import check_java
 
                     check_java(self.config)
@@ -290,7 +290,7 @@ class FederatedJob:
         dataset = self.prepare_data()
         samples = self._samples(dataset)
         self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
-        engine = self._engine(model) if self.config.clients == "embedded" else None
+        engine = self._engine(model) if self.config.client_side.simulated else None
         weights = chosen_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
         return Materials(model, weights, engine, dataset, samples)
 
@@ -323,7 +323,7 @@ class FederatedJob:
 
     def _plain_engine(self, model: LiteModel) -> Engine:
         config, network = self.config, self.config.network
-        if config.engine == "lite":
+        if config.client_side.engine.executes_files:
             from mindfl.lite.kernels import is_cached
 
             if not is_cached():
@@ -363,9 +363,9 @@ class FederatedJob:
         data = "synthetic handwriting" if dataset.synthetic else f"{folder_name(dataset.root)} ({dataset.source})"
         if tests is not None:
             data += f", tested on {folder_name(tests)}"
-        kind = "Java clients" if self.config.clients == "java" else "clients"
-        server = ", MindSpore Federated's server" if self.config.stack == "federated" else ""
-        modes = "" if self.config.domain_name else mode_words(self.config)
+        kind = self.config.client_side.title
+        server = ", MindSpore Federated's server" if self.config.server_side.reference else ""
+        modes = mode_words(self.config) if self.config.server_side.planned_here else ""
         if materials.untested:
             kind += f" ({materials.untested} without test data)"
         network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
@@ -420,7 +420,7 @@ class FederatedJob:
         return run_java_task(config, task, files, registry=ProcessRegistry(config.work_dir), report=self._report.stage)
 
     def _transport(self, config: JobConfig) -> Transport:
-        if config.domain_name is None:
+        if config.server_side.embedded:
             assert isinstance(self.server, Coordinator)
             return InProcessTransport(self.server)
         from mindfl.client import HttpTransport

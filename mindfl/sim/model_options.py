@@ -65,7 +65,11 @@ def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
                 f"--model is {config.model}, but {path} holds another network, with {', '.join(model.parameters)}",
                 hint="leave it out: the network is in the file",
             )
-    if config.engine == "mindspore" and optimizer is not None and (extra := _beyond_mindspore(optimizer)):
+    if (
+        not config.client_side.engine.executes_files
+        and optimizer is not None
+        and (extra := _beyond_mindspore(optimizer))
+    ):
         raise OptionError(
             f"--engine mindspore cannot train as {path} does: its optimizer has {extra}",
             hint="--engine lite executes the file as it is",
@@ -180,7 +184,11 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
         yield f"--converter {config.converter} has no effect on {path}: the file is converted already"
     if config.momentum is not None and optimizer is not None and optimizer.momentum is None:
         yield f"--momentum {config.momentum} has no effect on {path}: its optimizer, {optimizer.name}, has none"
-    if config.model is not None and config.engine == "lite" and not model_spec(config.model).parameters:
+    if (
+        config.model is not None
+        and config.client_side.engine.executes_files
+        and not model_spec(config.model).parameters
+    ):
         yield f"--model {config.model} has no effect on {path}: the network is in the file"
     if config.seed and _draws_nothing(config):
         yield f"--seed {config.seed} has no effect: model and data are given, and all clients take part"

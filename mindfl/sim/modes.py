@@ -34,16 +34,16 @@ def federated_settings(config: JobConfig, clients: int, window_ms: int) -> dict[
 def check_modes(config: JobConfig) -> None:
     """Raise :class:`OptionError` for a setting without usable value, or with which the other parts do not go."""
     mode = mode_of(config)
-    if config.domain_name is None or not mode.masked:
+    if config.server_side.planned_here or not mode.masked:
         clients = min(config.cohort, config.client_num, MAX_UPLOADS)
         ServerConfig(fl_iteration_num=1, start_fl_job_threshold=clients, **mode_settings(config, clients))
-    if config.domain_name is None:
+    if config.server_side.planned_here:
         _check_parts(config, mode)
 
 
 def _check_parts(config: JobConfig, mode: UploadMode) -> None:
     """Raise :class:`OptionError` where the mode does not go with the job's other parts."""
-    if mode.masked and config.executor == "ray":
+    if mode.masked and config.client_side.spread:
         raise OptionError(
             f"executor ray does not work with {mode.name}: it sums on each node, and masks need all uploads"
         )
@@ -52,7 +52,7 @@ def _check_parts(config: JobConfig, mode: UploadMode) -> None:
             f"sampler does not work with {mode.name}: masks are made for a fixed number of clients",
             hint="choose clients_per_iteration, or another encrypt_type",
         )
-    if config.clients == "java":
+    if not config.client_side.simulated:
         if mode.masked:
             raise OptionError(
                 f"Java clients do not work with {mode.name}: 0.1.0 begins its mask anew in every weight, so that no "
@@ -63,7 +63,7 @@ def _check_parts(config: JobConfig, mode: UploadMode) -> None:
             raise OptionError(
                 f"Java clients do not know the upload mode {mode.name}", hint="let embedded clients train"
             )
-    if config.stack == "federated" and not mode.in_reference:
+    if config.server_side.reference and not mode.in_reference:
         raise OptionError(
             f"{mode.name} is {mode.origin}: MindSpore Federated's server does not know it",
             hint="leave --stack out, or choose another encrypt_type",

@@ -6,7 +6,6 @@ from dataclasses import fields
 
 from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
 from mindfl.modes import MODES, PRIVATE, UPLOAD_TYPES, UploadMode, mode_of
-from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
@@ -14,19 +13,9 @@ from mindfl.sim.model_options import own_model
 def unused_settings(config: JobConfig) -> list[str]:
     """Return a line for each setting that was chosen but has no effect on the job."""
     defaults = {item.name: item.default for item in fields(JobConfig)}
-    return list(without_effect(_RULES, config, lambda name: getattr(config, name) != defaults[name]))
-
-
-def _embedded_clients(config: JobConfig) -> bool:
-    return config.clients == "embedded"
-
-
-def _java_clients(config: JobConfig) -> bool:
-    return config.clients == "java"
-
-
-def _embedded_server(config: JobConfig) -> bool:
-    return config.stack == "embedded" and config.domain_name is None
+    ignored = (*config.client_side.ignores, *config.server_side.ignores)
+    rules = (*(Rule(names, lambda _: True, whom, why) for names, whom, why in ignored), *_RULES)
+    return list(without_effect(rules, config, lambda name: getattr(config, name) != defaults[name]))
 
 
 def _has_no_momentum(config: JobConfig) -> bool:
@@ -52,73 +41,16 @@ def _uncompressed(why: str) -> Rule[JobConfig]:
 
 
 _RULES: tuple[Rule[JobConfig], ...] = (
-    Rule(("thread_num",), _embedded_clients, "the embedded clients", "they share the threads of --workers"),
-    Rule(("cpu_bind_mode",), _embedded_clients, "the embedded clients", "the system places their threads"),
-    Rule(("path_regex",), _embedded_clients, "the embedded clients", "they find their files without a list of paths"),
-    Rule(
-        ("jar_path", "case_jar_path", "lite_jar_path", "heap", "java", "parallel"),
-        _embedded_clients,
-        "the embedded clients",
-        "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",
-    ),
-    Rule(
-        ("workers", "engine", "transport", "per_client_models"),
-        _java_clients,
-        "the Java clients",
-        "each is a process of its own that trains with MindSpore Lite",
-    ),
-    Rule(("save_every", "save_best"), _java_clients, "the Java clients", "their model is known at the end only"),
-    Rule(
-        ("client_cert", "client_key", "crl_path"),
-        _java_clients,
-        "the Java clients",
-        "they show no certificate and read no revocation list",
-    ),
-    Rule(
-        ("evaluate", "evaluate_every"),
-        _java_clients,
-        "the Java clients",
-        "each evaluates in every iteration that it takes part in",
-    ),
     Rule(
         ("evaluate",),
-        lambda config: _embedded_clients(config) and config.domain_name is None and config.all_take_part,
+        lambda config: config.client_side.simulated and config.server_side.planned_here and config.all_take_part,
         "this job",
         "every client takes part in every iteration",
     ),
     Rule(("vocal_file", "ids_file"), lambda config: True, *FOR_TEXTS),
-    Rule(("server_num",), _embedded_server, "the embedded server", "it is one, and the result is the same"),
-    Rule(
-        ("server_num",),
-        lambda config: config.domain_name is not None and not config.use_elb,
-        *ONE_PORT,
-    ),
-    Rule(
-        ("python", "redis_address"),
-        lambda config: config.stack == "embedded" or config.domain_name is not None,
-        "this job",
-        "it is for a server that --stack federated starts",
-    ),
-    Rule(
-        ("iterations", "epochs", "learning_rate"),
-        lambda config: config.domain_name is not None,
-        "a server that runs already",
-        "its own plan counts",
-    ),
-    Rule(
-        ("init_from",),
-        lambda config: config.domain_name is not None,
-        "a server that runs already",
-        "its own model counts",
-    ),
+    Rule(("server_num",), lambda config: not config.server_side.planned_here and not config.use_elb, *ONE_PORT),
     tls_without_https(
         ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"), lambda config: config.domain_name
-    ),
-    Rule(
-        (*MODE_SETTINGS, "dp_budget"),
-        lambda config: config.domain_name is not None,
-        "a server that runs already",
-        "its own settings count",
     ),
     *(_settings_of(mode) for mode in MODES.values() if mode.settings),
     *(_uncompressed(why) for why in _REASONS),
@@ -136,7 +68,7 @@ _RULES: tuple[Rule[JobConfig], ...] = (
     ),
     Rule(
         ("transport",),
-        lambda config: not _java_clients(config) and not _embedded_server(config),
+        lambda config: config.client_side.simulated and not config.server_side.embedded,
         "a server of its own process",
         "all requests go over HTTP",
     ),
@@ -159,12 +91,4 @@ _RULES: tuple[Rule[JobConfig], ...] = (
         "it is for a synthetic data set",
     ),
     Rule(("momentum",), _has_no_momentum, "other optimizers", "they have none"),
-    Rule(
-        ("init",),
-        lambda config: config.domain_name is not None,
-        "a server that runs already",
-        "its own model counts",
-    ),
-    Rule(("workers",), lambda config: config.engine == "mindspore", "--engine mindspore", "it trains in one thread"),
-    Rule(("ray_address",), lambda config: config.executor != "ray", "--executor local", "it is for --executor ray"),
 )

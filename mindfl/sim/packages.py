@@ -27,11 +27,11 @@ def check_packages(config: JobConfig, task: str = "train") -> None:
 
 
 def _own_server(config: JobConfig) -> bool:
-    return config.domain_name is None
+    return config.server_side.planned_here
 
 
 def _masks(config: JobConfig) -> bool:
-    has_part = config.stack == "embedded" or config.clients == "embedded"
+    has_part = config.server_side.embedded or config.client_side.simulated
     return _own_server(config) and mode_of(config).masked and has_part
 
 
@@ -40,7 +40,7 @@ def _counts_sampled(config: JobConfig) -> bool:
 
 
 _NEEDS = (
-    _Need("ray", ("train",), lambda config: config.executor == "ray", lambda config: "--executor ray"),
+    _Need("ray", ("train",), lambda config: config.client_side.spread, lambda config: "--executor ray"),
     _Need("cryptography", ("train",), _masks, lambda config: f"--encrypt_type {mode_of(config).name}"),
     _Need(
         "cryptography",
@@ -57,7 +57,7 @@ _NEEDS = (
     _Need(
         "redis",
         ("train", "getModel"),
-        lambda config: config.redis_address is not None and config.stack == "federated" and _own_server(config),
+        lambda config: config.redis_address is not None and config.server_side.started,
         lambda config: f"--redis_address {config.redis_address}",
     ),
 )

@@ -82,11 +82,11 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
         poll_limit_ms=NO_WINDOW,
         evaluate_every=config.evaluate_every or 1,
     )
-    if config.domain_name is None:
+    if config.server_side.embedded:
         # Nobody reads the accuracy in an upload to the embedded server, which itself knows what it aggregated.
         return replace(settings, evaluate_received=settings.evaluate_every == 1, compare_models=False)
     poll_ms = max(200, 2 * config.client_num)
-    longest_ms = LONGEST_WAIT_FOR_FEDERATED if config.stack == "federated" else settings.longest_wait_ms
+    longest_ms = LONGEST_WAIT_FOR_FEDERATED if config.server_side.reference else settings.longest_wait_ms
     return replace(
         settings,
         fl_id=str(uuid.uuid4()),

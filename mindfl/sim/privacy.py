@@ -22,7 +22,7 @@ class Spending:
     """
 
     def __init__(self, config: JobConfig, clients: int) -> None:
-        self._elsewhere = config.domain_name is not None
+        self._elsewhere = not config.server_side.planned_here
         own = config.derived(encrypt_type=PLAIN) if self._elsewhere else config
         self._settings = server_settings(own, min(config.cohort, clients))
         self._asked = config.iterations

@@ -84,11 +84,11 @@ class Stack:
         """
         self.close()
         config, clients = self._config.derived(iterations=iterations), len(materials.samples)
-        if config.stack == "federated" and config.domain_name is None:
+        if config.server_side.started:
             config = self._start_real_server(config, materials.weights, clients)
-        if config.clients == "java":
+        if not config.client_side.simulated:
             return self._java_run(config, materials, upload)
-        if config.domain_name is not None:
+        if not config.server_side.embedded:
             from mindfl.client import HttpTransport
 
             transport = HttpTransport(config.server_settings())
@@ -113,10 +113,10 @@ class Stack:
         """
         if self._joined is not None:
             return self._joined
-        if self._config.domain_name is not None:
+        if not self._config.server_side.planned_here:
             return self._config
         plain = self._config.derived(encrypt_type=PLAIN)  # nothing is uploaded
-        if self._config.stack == "federated":
+        if self._config.server_side.started:
             return self._start_real_server(plain, weights, 1)
         coordinator = Coordinator(server_settings(plain, 1), weights)
         self.server = coordinator
@@ -171,7 +171,7 @@ class Stack:
 
         model = None
         valid: dict[int, bool] = {}
-        if config.domain_name is None:
+        if config.server_side.embedded:
             coordinator = Coordinator(
                 server_settings(config, len(materials.users)),
                 materials.weights,
@@ -195,7 +195,7 @@ class Stack:
     def _executor(self, config: JobConfig, materials: Materials) -> Callable[[Coordinator], Executor]:
         def executor(coordinator: Coordinator) -> Executor:
             self.server = coordinator
-            if config.executor == "ray":
+            if config.client_side.spread:
                 from mindfl.sim.ray_executor import NodeSetup, RayExecutor
 
                 absolute = config.derived(work_dir=config.work_dir.resolve(), sampler=None, callbacks=())
@@ -208,7 +208,7 @@ class Stack:
 
     def _pool(self, config: JobConfig, materials: Materials) -> ClientPool:
         assert materials.engine is not None
-        own = config.domain_name is None or self._joined is not None
+        own = config.server_side.planned_here or self._joined is not None
         return ClientPool(config, materials.engine, materials.dataset, materials.users, own_server=own)
 
     def _tell(self, text: str) -> None:

@@ -1,0 +1,258 @@
+"""Where a job runs: the kinds of server and of clients, and what each can do.
+
+A job asks these objects instead of comparing names of options. The names are compared here, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+
+from mindfl.errors import OptionError
+from mindfl.options import options_of
+from mindfl.options.modes import ModeOptions
+
+if TYPE_CHECKING:
+    from mindfl.sim.config import JobConfig
+
+
+class Ignored(NamedTuple):
+    """The options ``names`` have no effect on ``whom``, because ``why``."""
+
+    names: tuple[str, ...]
+    whom: str
+    why: str
+
+
+_THIS_JOB = "this job"
+_RUNNING = "a server that runs already"
+_OF_REAL_SERVER = Ignored(("python", "redis_address"), _THIS_JOB, "it is for a server that --stack federated starts")
+_OF_RAY = Ignored(("ray_address",), "--executor local", "it is for --executor ray")
+_SIMULATED = "the embedded clients"
+_JAVA = "the Java clients"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSide:
+    """The server of a job.
+
+    Args:
+        planned_here: plan, first model and upload mode are those of this job.
+        embedded: it is a coordinator in this process, whose state can be saved and resumed.
+        started: the job starts its processes.
+        reference: it is MindSpore Federated's own.
+        needs_all: why ``clients_per_iteration`` cannot be chosen; empty: it can.
+        ignores: the options that have no effect on it.
+    """
+
+    planned_here: ClassVar[bool] = True
+    embedded: ClassVar[bool] = False
+    started: ClassVar[bool] = False
+    reference: bool = False
+    needs_all: ClassVar[str] = ""
+    ignores: ClassVar[tuple[Ignored, ...]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedServer(ServerSide):
+    """A coordinator in this process."""
+
+    embedded: ClassVar[bool] = True
+    ignores: ClassVar[tuple[Ignored, ...]] = (
+        Ignored(("server_num",), "the embedded server", "it is one, and the result is the same"),
+        _OF_REAL_SERVER,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteServer(ServerSide):
+    """A server that runs already, at the URL in ``domain_name``."""
+
+    planned_here: ClassVar[bool] = False
+    needs_all: ClassVar[str] = "the server in domain_name chooses its clients"
+    ignores: ClassVar[tuple[Ignored, ...]] = (
+        _OF_REAL_SERVER,
+        Ignored(("iterations", "epochs", "learning_rate"), _RUNNING, "its own plan counts"),
+        Ignored(("init", "init_from"), _RUNNING, "its own model counts"),
+        Ignored((*options_of(ModeOptions), "dp_budget"), _RUNNING, "its own settings count"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealServer(ServerSide):
+    """MindSpore Federated 0.1.0's own server, started and stopped by the job."""
+
+    started: ClassVar[bool] = True
+    reference: bool = True
+    needs_all: ClassVar[str] = "stack federated needs all clients in each iteration"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKind:
+    """What trains a simulated client.
+
+    Args:
+        name: of the option ``engine``.
+        executes_files: it executes the ``.ms`` file, whatever is in it.
+        chooses_device: it trains on the device in ``device_target``, else on the CPU.
+        ignores: the options that have no effect on it.
+    """
+
+    name: str
+    executes_files: bool
+    chooses_device: bool
+    ignores: tuple[Ignored, ...] = ()
+
+
+_ENGINES = {
+    "lite": EngineKind(name="lite", executes_files=True, chooses_device=False),
+    "mindspore": EngineKind(
+        name="mindspore",
+        executes_files=False,
+        chooses_device=True,
+        ignores=(Ignored(("workers",), "--engine mindspore", "it trains in one thread"),),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSide:
+    """Clients that mindfl simulates in threads of this process; base of the other kinds of clients.
+
+    Args:
+        engine: what trains them.
+        name: of the option ``clients``.
+        title: what the job's title calls them.
+        simulated: they are mindfl's own; their engine, samples and state are in this process or its Ray cluster.
+        spread: Ray runs them on several nodes, each of which sums the uploads of its clients.
+        needs_all: why ``clients_per_iteration`` cannot be chosen; empty: it can.
+    """
+
+    engine: EngineKind
+    name: ClassVar[Literal["embedded", "java"]] = "embedded"
+    title: ClassVar[str] = "clients"
+    simulated: ClassVar[bool] = True
+    spread: ClassVar[bool] = False
+    needs_all: ClassVar[str] = ""
+
+    @property
+    def on_cpu(self) -> str:
+        """Who trains on the CPU whatever ``device_target`` says; empty: nobody."""
+        return "" if self.engine.chooses_device else f"engine {self.engine.name} trains"
+
+    @property
+    def exchanges_parts(self) -> bool:
+        """Whether ``train_weight_name`` can be chosen."""
+        return self.engine.executes_files and not self.spread
+
+    @property
+    def ignores(self) -> tuple[Ignored, ...]:
+        """The options that have no effect on them."""
+        return (
+            Ignored(("thread_num",), _SIMULATED, "they share the threads of --workers"),
+            Ignored(("cpu_bind_mode",), _SIMULATED, "the system places their threads"),
+            Ignored(("path_regex",), _SIMULATED, "they find their files without a list of paths"),
+            Ignored(
+                ("jar_path", "case_jar_path", "lite_jar_path", "heap", "java", "parallel"),
+                _SIMULATED,
+                "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",
+            ),
+            *self.engine.ignores,
+            *(() if self.spread else (_OF_RAY,)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayClients(ClientSide):
+    """Simulated clients on the nodes of a Ray cluster."""
+
+    spread: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class JavaClients(ClientSide):
+    """MindSpore Federated's own clients, a process each."""
+
+    name: ClassVar[Literal["embedded", "java"]] = "java"
+    title: ClassVar[str] = "Java clients"
+    simulated: ClassVar[bool] = False
+    needs_all: ClassVar[str] = "Java clients all take part"
+
+    @property
+    def on_cpu(self) -> str:
+        """See :attr:`ClientSide.on_cpu`."""
+        return "Java clients train"
+
+    @property
+    def ignores(self) -> tuple[Ignored, ...]:
+        """See :attr:`ClientSide.ignores`."""
+        return (
+            Ignored(
+                ("workers", "engine", "transport", "per_client_models"),
+                _JAVA,
+                "each is a process of its own that trains with MindSpore Lite",
+            ),
+            Ignored(("save_every", "save_best"), _JAVA, "their model is known at the end only"),
+            Ignored(
+                ("client_cert", "client_key", "crl_path"),
+                _JAVA,
+                "they show no certificate and read no revocation list",
+            ),
+            Ignored(("evaluate", "evaluate_every"), _JAVA, "each evaluates in every iteration that it takes part in"),
+            *self.engine.ignores,
+            _OF_RAY,
+        )
+
+
+def server_side(config: JobConfig) -> ServerSide:
+    """Return the server that the options choose."""
+    federated = config.stack == "federated"
+    if config.domain_name is not None:
+        return RemoteServer(reference=federated)
+    return RealServer() if federated else EmbeddedServer()
+
+
+def client_side(config: JobConfig) -> ClientSide:
+    """Return the clients that the options choose: Java clients also where a jar is given."""
+    engine = _ENGINES[config.engine]
+    if config.clients == "java" or (config.clients is None and config.jar_path is not None):
+        return JavaClients(engine=engine)
+    return RayClients(engine=engine) if config.executor == "ray" else ClientSide(engine=engine)
+
+
+def check_backends(config: JobConfig) -> None:
+    """Raise :class:`OptionError` where server, clients, and what is asked of them do not go together."""
+    server, clients = config.server_side, config.client_side
+    if config.resume and not (server.embedded and clients.simulated):
+        raise OptionError(
+            "resume needs the embedded server and clients: other servers and Java clients keep their own state",
+            hint="choose another work_dir, or overwrite; a server that runs goes on where it is",
+        )
+    if config.device_target != "CPU" and clients.on_cpu:
+        raise OptionError(
+            f"device_target {config.device_target} is for engine mindspore: {clients.on_cpu} on the CPU",
+            hint="leave it out, or choose --engine mindspore",
+        )
+    if config.executor == "ray":
+        _check_ray(config)
+    if config.server_mode != "FEDERATED_LEARNING" and clients.simulated:
+        raise OptionError(f"server_mode {config.server_mode} is for Java clients", hint="leave it out for LeNet")
+    for name in ("clients_per_iteration", "sampler"):
+        if getattr(config, name) is not None and (reason := clients.needs_all or server.needs_all):
+            raise OptionError(f"{reason}: leave {name} out")
+    if config.train_weight_name is not None and not clients.exchanges_parts:
+        raise OptionError("train_weight_name works with engine lite and executor local only")
+    if config.enable_ssl and not server.started:
+        raise OptionError(
+            "enable_ssl is for a server that the job starts: --stack federated",
+            hint="for one that runs already: --domain_name https://HOST:PORT --cert_path CA",
+        )
+
+
+def _check_ray(config: JobConfig) -> None:
+    if not config.client_side.engine.executes_files:
+        raise OptionError(f"executor ray runs the engine lite only, not {config.engine}")
+    if config.transport != "in_process" or not (config.server_side.embedded and config.client_side.simulated):
+        raise OptionError("executor ray sums on each node, so it has no use for transport, servers and Java clients")
+    if config.test_dataset is not None:
+        raise OptionError("executor ray opens one data set on each node, so test_dataset cannot be used with it")

@@ -1,0 +1,65 @@
+"""Where a job runs is chosen once, and asked afterwards."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mindfl
+from mindfl.sim import JobConfig
+from mindfl.sim.backends import ClientSide, EmbeddedServer, JavaClients, RayClients, RealServer, RemoteServer
+
+URL = "http://127.0.0.1:6668"
+JARS = {"jar_path": "/jars/fl.jar", "case_jar_path": "/jars/case.jar"}
+#: a comparison with the name of a server, of clients, of an executor or an engine
+_COMPARED = re.compile(r"\b(?:config|self)\.(?:stack|clients|domain_name|executor|engine) (?:==|!=|is|in|not in) ")
+#: where a job is put together; Java clients have a URL or none, whatever the server is
+_HOMES = {"sim/backends.py", "sim/java/settings.py"}
+
+
+def test_names_are_compared_where_a_job_is_put_together_only() -> None:
+    package = Path(mindfl.__file__).parent
+    found = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") if _COMPARED.search(path.read_text("utf-8"))
+    }
+    assert found == _HOMES
+
+
+@pytest.mark.parametrize(
+    ("settings", "server", "clients"),
+    [
+        ({}, EmbeddedServer, ClientSide),
+        ({"executor": "ray"}, EmbeddedServer, RayClients),
+        ({"engine": "mindspore"}, EmbeddedServer, ClientSide),
+        ({"domain_name": URL}, RemoteServer, ClientSide),
+        ({"stack": "federated"}, RealServer, ClientSide),
+        ({"stack": "federated", "domain_name": URL}, RemoteServer, ClientSide),
+        (JARS, EmbeddedServer, JavaClients),
+        ({**JARS, "clients": "embedded"}, EmbeddedServer, ClientSide),
+        ({**JARS, "stack": "federated"}, RealServer, JavaClients),
+    ],
+)
+def test_the_options_choose_server_and_clients(settings: dict[str, Any], server: type, clients: type) -> None:
+    config = JobConfig(**settings)
+    assert type(config.server_side) is server and type(config.client_side) is clients
+    assert config.clients == config.client_side.name
+    assert config.server_side.reference == (settings.get("stack") == "federated")
+
+
+def test_a_server_that_was_started_is_one_that_runs() -> None:
+    assert isinstance(JobConfig(stack="federated").derived(domain_name=URL).server_side, RemoteServer)
+
+
+@pytest.mark.parametrize("side", [EmbeddedServer(), RemoteServer(), RealServer()])
+def test_what_a_server_ignores_are_options(side: Any) -> None:
+    names = {name for each in side.ignores for name in each.names}
+    assert names <= set(JobConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("settings", [{}, {"executor": "ray"}, {"engine": "mindspore"}, JARS])
+def test_what_clients_ignore_are_options(settings: dict[str, Any]) -> None:
+    names = {name for each in JobConfig(**settings).client_side.ignores for name in each.names}
+    assert names and names <= set(JobConfig.__dataclass_fields__)
