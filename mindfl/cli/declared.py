@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from mindfl.cli.options import Command
 from mindfl.options import Option, options_of
+from mindfl.options.server import INT32_MAX
 from mindfl.spelling import check_path
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ _CLICK_TYPES: dict[type, ClickType] = {
 class DeclaredType(ClickType):
     """The type of an option on the command line: converts, completes and is shown as click's, checked as declared.
 
-    The text ``null`` is kept as it is: it counts as not given.
+    The text ``null`` is kept as it is: it counts as not given. What is not ``checked`` here is checked by what it is
+    given to.
     """
 
-    def __init__(self, declared: Option) -> None:
+    def __init__(self, declared: Option, *, checked: bool = True) -> None:
         self._declared = declared
+        self._checked = checked
         self._click = click.Choice(declared.choices) if declared.choices else _CLICK_TYPES[declared.kind]
         self.name = self._click.name
 
@@ -46,6 +49,8 @@ class DeclaredType(ClickType):
         if self._declared.kind is Path:
             check_path(value, param.opts[0] if param else self._declared.name)
             return value
+        if not self._checked:
+            return value if self._declared.choices else self._click.convert(value, param, ctx)
         return self._declared.check(value if self._declared.choices else self._click.convert(value, param, ctx))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
@@ -80,6 +85,8 @@ def default_text(declared: Option) -> str:
 
 def limits_text(declared: Option) -> str:
     """Return the unit and the range of a number; empty where there are none."""
+    if declared.most is not None and declared.most >= INT32_MAX:  # as much as the number's field holds
+        declared = replace(declared, most=None)
     limits = "" if declared.choices else declared.limits
     return ", ".join(filter(None, (declared.unit, limits)))
 
@@ -95,14 +102,30 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
     return decorate
 
 
-def _click_option(declared: Option) -> Callable[[Command], Command]:
+def overriding_options(declarations: type) -> Callable[[Command], Command]:
+    """Give a command the declared options without defaults: given ones replace values of a settings file."""
+
+    def decorate(command: Command) -> Command:
+        for declared in reversed(list(options_of(declarations).values())):
+            kind = DeclaredType(declared, checked=False)
+            shown = replace(declared, default=None, shown="the file's")
+            command = click.option(*_names(declared), cls=DeclaredOption, declared=shown, type=kind)(command)
+        return command
+
+    return decorate
+
+
+def _names(declared: Option) -> tuple[str, ...]:
     names = declared.spellings or (f"--{declared.name}",)
-    dashed = [name.replace("_", "-") for name in names if "_" in name]
+    return (*names, *(name.replace("_", "-") for name in names if "_" in name), declared.name)
+
+
+def _click_option(declared: Option) -> Callable[[Command], Command]:
     switch = declared.kind is bool and not declared.takes_value
     kind: dict[str, Any] = {"is_flag": True} if switch else {"type": DeclaredType(declared)}
     default = None if declared.default is MISSING else declared.default
     return click.option(
-        *(*names, *dashed, declared.name),
+        *_names(declared),
         cls=DeclaredOption,
         declared=declared,
         default=default,

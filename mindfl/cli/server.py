@@ -11,50 +11,26 @@ from typing import Any, TypeVar
 
 import click
 
+from mindfl.cli.declared import overriding_options
 from mindfl.cli.options import echo_json, json_option, option
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
+from mindfl.options import options_of
+from mindfl.options.server import ServerJobOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
 _PASSWORD_HELP = f"File with the password of {{}}.  [default: ${PASSWORD_VARIABLE}]"
-_NUMBERS: dict[str, type[int] | type[float]] = {
-    "fl_iteration_num": int,
-    "start_fl_job_threshold": int,
-    "start_fl_job_time_window": int,
-    "update_model_ratio": float,
-    "update_model_time_window": int,
-    "global_iteration_time_window": int,
-    "client_epoch_num": int,
-    "client_batch_size": int,
-    "client_learning_rate": float,
-    "dp_eps": float,
-    "dp_delta": float,
-    "dp_norm_clip": float,
-    "sign_k": float,
-    "sign_eps": float,
-    "sign_thr_ratio": float,
-    "sign_global_lr": float,
-    "sign_dim_out": int,
-    "upload_sparse_rate": float,
-    "share_secrets_ratio": float,
-    "cipher_time_window": int,
-    "reconstruct_secrets_threshold": int,
-    "exact_corrupt_ratio": float,
+#: further settings of the file that options replace: option -> help
+_TEXTS = {
+    "http_url_prefix": "Path that all requests begin with.",
+    "server_cert_path": "Certificate of the server: PKCS#12 or PEM.",
+    "client_cert_path": "Certificate of the server as a client of the other servers: PKCS#12 or PEM.",
+    "ca_cert_path": "Certificate of the authority: PEM.",
+    "crl_path": "Revocation list of the authority.",
+    "cipher_list": "Ciphers of TLS 1.2, in OpenSSL's names.",
 }
-_TEXTS = (
-    "fl_name",
-    "encrypt_type",
-    "upload_compress_type",
-    "download_compress_type",
-    "http_url_prefix",
-    "server_cert_path",
-    "client_cert_path",
-    "ca_cert_path",
-    "crl_path",
-    "cipher_list",
-)
 
 
 _address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
@@ -62,15 +38,12 @@ _address_option = option("--http_server_address", help="Which server.  [default:
 
 def setting_options(command: Command) -> Command:
     """An option for each setting that is often changed from run to run."""
-    for name in reversed(_TEXTS):
-        command = option(f"--{name}", metavar="TEXT", show_default=False, help="Instead of the file's.")(command)
-    switch = option(
-        "--enable_ssl/--disable_ssl", "enable_ssl", default=None, show_default=False, help="Instead of the file's."
-    )
-    command = switch(command)
-    for name, kind in reversed(_NUMBERS.items()):
-        command = option(f"--{name}", type=kind, show_default=False, help="Instead of the file's.")(command)
-    return command
+    for name, text in reversed(_TEXTS.items()):
+        text += "  [default: the file's]"
+        command = option(f"--{name}", metavar="TEXT", show_default=False, help=text)(command)
+    text = "TLS, or none.  [default: the file's]"
+    switch = option("--enable_ssl/--disable_ssl", "enable_ssl", default=None, show_default=False, help=text)
+    return overriding_options(ServerJobOptions)(switch(command))
 
 
 @click.group("server")
@@ -145,7 +118,7 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
         raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
     if values["algorithm"] != "fedavg" and values["cluster"]:
         raise OptionError("--algorithm is for one server: those of a --cluster average", hint="leave --cluster out")
-    overrides = {name: values.pop(name) for name in (*_NUMBERS, *_TEXTS, "enable_ssl")}
+    overrides = {name: values.pop(name) for name in (*options_of(ServerJobOptions), *_TEXTS, "enable_ssl")}
     for name, (only, default) in _STACK_OPTIONS.items():
         if stack == only:
             continue

@@ -13,10 +13,11 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from mindfl.errors import MindflError, OptionError
+from mindfl.options.server import INT32_MAX, INT64_MAX, UINT32_MAX
 from mindfl.server.http.sockets import ListenError
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings, NoMappingError, SettingsError
-from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, Misfit, Rule, is_of_kind
+from mindfl.server.settings.rule import Misfit, Rule, is_of_kind
 from mindfl.spelling import did_you_mean
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])

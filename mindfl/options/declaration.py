@@ -46,6 +46,7 @@ class Option:
         least, above, most, below: the range; ``above`` and ``below`` do not include their limit.
         unit: of a number, such as ``ms``.
         help: what the option does, in sentences that stand alone.
+        file_default: the default in a server's YAML file, where it is another one; MISSING where the file must say it.
         shown: the default in words, where the value does not say it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
         takes_value: a bool that is written ``--name true`` instead of ``--name``.
@@ -64,6 +65,7 @@ class Option:
     below: float | None = None
     unit: str = ""
     help: str = ""
+    file_default: Any = ...
     shown: str = ""
     spellings: tuple[str, ...] = ()
     takes_value: bool = False

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mindfl.errors import OptionError
-from mindfl.modes import MODES, PLAIN, UPLOAD_TYPES, UploadMode, mode_of
+from mindfl.modes import MODES, UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.modes.base import on_the_wire
+from mindfl.options import options_of
+from mindfl.options.modes import ModeOptions
+from mindfl.options.server import ServerJobOptions
 from mindfl.protocol import CompressType, DPParams, DSParams, FLPlan
 from mindfl.server.aggregate import MAX_UPLOADS
-from mindfl.spelling import checked_arguments, nearest
+from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
     from mindfl.privacy.secagg import FixedPoint, GraphPlan
@@ -21,120 +24,43 @@ if TYPE_CHECKING:
 MAX_DATA_SIZE = 65535
 """Samples that a client may have, as with MindSpore Federated 0.1.0."""
 
-DOWNLOAD_TYPES = ("NO_COMPRESS", "QUANT")
-
-_POSITIVE = (
-    "fl_iteration_num",
-    "start_fl_job_threshold",
-    "start_fl_job_time_window",
-    "update_model_time_window",
-    "global_iteration_time_window",
-    "cipher_time_window",
-    "client_epoch_num",
-    "client_batch_size",
-)
-_WORDS = {
-    "upload_compress_type": UPLOAD_TYPES,
-    "download_compress_type": DOWNLOAD_TYPES,
-}
-_INF = math.inf
-_LARGEST = float(np.finfo(np.float32).max)
-_RATE = "upload_sparse_rate"
-#: setting of an upload mode, or of its compression -> its limits: from, up to, and whether the first is a value itself.
-#: They are those of MindSpore Federated 0.1.0
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    "dp_eps": (0, _INF, False),
-    "dp_delta": (0, 1 - 2**-24, False),
-    "dp_norm_clip": (0, _INF, False),
-    "sign_k": (0, 0.25, False),
-    "sign_eps": (0, 100, False),
-    "sign_thr_ratio": (0.5, 1, True),
-    "sign_global_lr": (0, _INF, False),
-    "sign_dim_out": (0, 50, True),
-    _RATE: (0, 1, False),
-    "exact_corrupt_ratio": (0, 0.9, True),
-}
 #: the settings that say in which form weights travel
-MODE_SETTINGS = ("encrypt_type", *_WORDS, _RATE, *(name for mode in MODES.values() for name in mode.settings))
+MODE_SETTINGS = tuple(options_of(ModeOptions))
+_RATE = "upload_sparse_rate"
+_OF_MODES = ("encrypt_type", _RATE, *(name for mode in MODES.values() for name in mode.settings))
 
 
 @checked_arguments
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """One federated job. Windows are in milliseconds.
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig(ServerJobOptions):
+    """One federated job; its options are declared in :class:`~mindfl.options.server.ServerJobOptions`.
 
     ``start_fl_job_threshold`` clients may start per iteration; it closes when ``update_quota`` of them have uploaded.
-    From ``encrypt_type`` on: the form in which weights travel (see :mod:`mindfl.privacy`), with MindSpore Federated
-    0.1.0's defaults. Raises :class:`OptionError` naming the setting that has no usable value.
+    The settings of an upload mode that is not chosen are not checked. Raises :class:`OptionError` naming the setting
+    that has no usable value.
     """
 
-    fl_iteration_num: int
-    start_fl_job_threshold: int
-    update_model_ratio: float = 1.0
-    start_fl_job_time_window: int = 30_000
-    update_model_time_window: int = 30_000
-    global_iteration_time_window: int = 60_000
-    client_epoch_num: int = 1
-    client_batch_size: int = 32
-    client_learning_rate: float = 0.01
-    fl_name: str = "Lenet"
-    encrypt_type: str | UploadMode = PLAIN
-    dp_eps: float = 50.0
-    dp_delta: float = 0.01
-    dp_norm_clip: float = 1.0
-    sign_k: float = 0.01
-    sign_eps: float = 100.0
-    sign_thr_ratio: float = 0.6
-    sign_global_lr: float = 0.1
-    sign_dim_out: int = 0
-    upload_compress_type: str = "NO_COMPRESS"
-    upload_sparse_rate: float = 0.4
-    download_compress_type: str = "NO_COMPRESS"
-    share_secrets_ratio: float = 1.0
-    cipher_time_window: int = 30_000
-    reconstruct_secrets_threshold: int = 1
-    exact_corrupt_ratio: float = 0.1
-
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}")
+        options = options_of(ServerJobOptions)
+        used = (*self.mode.settings, _RATE) if self._compresses() else self.mode.settings
+        for name, declared in options.items():
+            if name not in _OF_MODES or (name in used and name != "encrypt_type"):
+                object.__setattr__(self, name, declared.check(getattr(self, name)))
         if self.start_fl_job_threshold > MAX_UPLOADS:
             raise OptionError(
                 f"start_fl_job_threshold must be at most {MAX_UPLOADS}, not {self.start_fl_job_threshold}"
             )
-        if not 0 < self.update_model_ratio <= 1:
-            raise OptionError(f"update_model_ratio must be above 0 and at most 1, not {self.update_model_ratio}")
-        if not 0 < self.share_secrets_ratio <= 1:
-            raise OptionError(f"share_secrets_ratio must be above 0 and at most 1, not {self.share_secrets_ratio}")
-        if not (math.isfinite(self.client_learning_rate) and self.client_learning_rate > 0):
-            raise OptionError(f"client_learning_rate must be above 0, not {self.client_learning_rate}")
-        self._check_modes()
+        if self._compresses() and self.mode.uncompressed:
+            raise OptionError(f"with {self.mode.name} upload_compress_type must be {UPLOAD_TYPES[0]}")
+        self.mode.check(self)
+
+    def _compresses(self) -> bool:
+        return self.upload_compress_type != UPLOAD_TYPES[0]
 
     @property
     def mode(self) -> UploadMode:
         """The form in which clients upload."""
         return mode_of(self)
-
-    def _check_modes(self) -> None:
-        mode = self.mode
-        for name, words in _WORDS.items():
-            if getattr(self, name) not in words:
-                given = getattr(self, name)
-                near = nearest(str(given), words)
-                hint = f"did you mean {near}?" if near else ""
-                raise OptionError(f"{name} must be one of {', '.join(words)}, not {given!r}", hint=hint)
-        for name, (least, most, inclusive) in _RANGES.items():
-            value = getattr(self, name)
-            fits = (least < value or (inclusive and value == least)) and value <= min(most, _LARGEST)
-            used = name in mode.settings or (name == _RATE and self.upload_compression)
-            if not fits and used:
-                limit = "" if most == _INF else f" and at most {most:g}"
-                first = "at least" if inclusive else "above"
-                raise OptionError(f"{name} must be {first} {least:g}{limit}, not {value}")
-        if self.upload_compression and mode.uncompressed:
-            raise OptionError(f"with {mode.name} upload_compress_type must be {UPLOAD_TYPES[0]}")
-        mode.check(self)
 
     @property
     def update_quota(self) -> int:

@@ -9,7 +9,8 @@ import yaml
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, open_file
-from mindfl.server.settings.rule import Misfit, shown
+from mindfl.options.declaration import shown
+from mindfl.server.settings.rule import Misfit
 from mindfl.server.settings.sections import Entry
 
 FILE_LIMIT = 64 * 1024

@@ -10,8 +10,8 @@ import numpy as np
 
 from mindfl.errors import OptionError
 from mindfl.modes import MODES
+from mindfl.options.server import INT64_MAX
 from mindfl.server.settings.reader import with_overrides
-from mindfl.server.settings.rule import INT64_MAX
 from mindfl.server.settings.sections import JobSettings
 
 _WHOLE = "unsigned integer number"

@@ -10,8 +10,9 @@ from typing import Any, get_type_hints
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.modes import MODES, UPLOAD_TYPES
+from mindfl.options.declaration import shown
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
-from mindfl.server.settings.rule import Misfit, shown
+from mindfl.server.settings.rule import Misfit
 from mindfl.server.settings.sections import NOT_EVAL, Entry, JobSettings, Origin
 
 #: section that counts only in some settings -> the key that decides, and for its values the keys then required

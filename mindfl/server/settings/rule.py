@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-INT32_MAX = 2**31 - 1
-INT64_MAX = 2**63 - 1
-UINT32_MAX = 2**32 - 1
+from mindfl.options import options_of
+from mindfl.options.declaration import shown
+from mindfl.options.server import ServerJobOptions
 
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _LIMITS = {"at least": "least", "above": "above", "at most": "most", "below": "below"}
@@ -22,7 +22,6 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "at most": operator.le,
     "below": operator.lt,
 }
-_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,16 @@ def setting(
     return field(default=default, metadata={"rule": Rule(least, above, most, below, choices)})
 
 
+def declared(name: str) -> Any:
+    """Declare the setting ``name`` of the YAML file as a dataclass field, with default and range of
+    :class:`~mindfl.options.server.ServerJobOptions`.
+    """
+    option = options_of(ServerJobOptions)[name]
+    default = option.default if option.file_default is ... else option.file_default
+    limits = {each: getattr(option, each) for each in ("least", "above", "most", "below", "choices")}
+    return setting(default, **limits)
+
+
 @dataclass(frozen=True, slots=True)
 class Misfit:
     """A setting without a usable value: ``value`` is None where it is missing, else no ``kind`` or against ``rule``."""
@@ -87,15 +96,6 @@ class Misfit:
 def is_of_kind(value: object, kind: type) -> bool:
     """Return whether ``value`` has the type of a setting; whole numbers are numbers too."""
     return type(value) is kind or (kind is float and type(value) is int)
-
-
-def shown(value: object) -> str:
-    """Return ``value`` as an error message quotes it: short, and text in quotes."""
-    try:
-        text = repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return "a number of thousands of digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _float32(value: int | float) -> float:

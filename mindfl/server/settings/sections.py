@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from mindfl.modes import NAMES, PLAIN, UPLOAD_TYPES
+from mindfl.modes import NAMES, PLAIN
+from mindfl.options.server import INT64_MAX, UINT32_MAX
 from mindfl.server.config import ServerConfig
-from mindfl.server.settings.rule import INT32_MAX, INT64_MAX, UINT32_MAX, setting
+from mindfl.server.settings.rule import declared, setting
 
 EMBEDDED = "embedded"
 NOT_EVAL = "NOT_EVAL"
@@ -35,11 +36,11 @@ class DistributedCacheSettings:
 class RoundSettings:
     """Quotas and time windows of an iteration."""
 
-    start_fl_job_threshold: int = setting(least=1, most=UINT32_MAX)
-    start_fl_job_time_window: int = setting(least=1, most=UINT32_MAX)
-    update_model_ratio: float = setting(above=0, most=1)
-    update_model_time_window: int = setting(least=1, most=UINT32_MAX)
-    global_iteration_time_window: int = setting(least=1, most=UINT32_MAX)
+    start_fl_job_threshold: int = declared("start_fl_job_threshold")
+    start_fl_job_time_window: int = declared("start_fl_job_time_window")
+    update_model_ratio: float = declared("update_model_ratio")
+    update_model_time_window: int = declared("update_model_time_window")
+    global_iteration_time_window: int = declared("global_iteration_time_window")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +68,30 @@ class UnsupervisedSettings:
 class PwSettings:
     """Secure aggregation by pairwise masks. The last one is mindfl's own, for its own ``PW_EXACT``."""
 
-    share_secrets_ratio: float = setting(1.0, above=0, most=1)
-    cipher_time_window: int = setting(1, least=1, most=UINT32_MAX)
-    reconstruct_secrets_threshold: int = setting(1, least=1, most=UINT32_MAX)
-    exact_corrupt_ratio: float = setting(0.1, least=0, most=0.9)
+    share_secrets_ratio: float = declared("share_secrets_ratio")
+    cipher_time_window: int = declared("cipher_time_window")
+    reconstruct_secrets_threshold: int = declared("reconstruct_secrets_threshold")
+    exact_corrupt_ratio: float = declared("exact_corrupt_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpSettings:
     """Differential privacy, added by the clients."""
 
-    dp_eps: float = setting(50.0, above=0)
-    dp_delta: float = setting(0.01, above=0, below=1)
-    dp_norm_clip: float = setting(1.0, above=0)
+    dp_eps: float = declared("dp_eps")
+    dp_delta: float = declared("dp_delta")
+    dp_norm_clip: float = declared("dp_norm_clip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignDsSettings:
     """Uploads of signs of selected dimensions."""
 
-    sign_k: float = setting(0.01, above=0, most=0.25)
-    sign_eps: float = setting(100.0, above=0, most=100)
-    sign_thr_ratio: float = setting(0.6, least=0.5, most=1)
-    sign_global_lr: float = setting(0.1, above=0)
-    sign_dim_out: int = setting(0, least=0, most=50)
+    sign_k: float = declared("sign_k")
+    sign_eps: float = declared("sign_eps")
+    sign_thr_ratio: float = declared("sign_thr_ratio")
+    sign_global_lr: float = declared("sign_global_lr")
+    sign_dim_out: int = declared("sign_dim_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +108,9 @@ class EncryptSettings:
 class CompressionSettings:
     """Forms in which weights travel."""
 
-    upload_compress_type: str = setting(UPLOAD_TYPES[0], choices=UPLOAD_TYPES)
-    upload_sparse_rate: float = setting(0.4, above=0, most=1)
-    download_compress_type: str = setting("NO_COMPRESS", choices=("NO_COMPRESS", "QUANT"))
+    upload_compress_type: str = declared("upload_compress_type")
+    upload_sparse_rate: float = declared("upload_sparse_rate")
+    download_compress_type: str = declared("download_compress_type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +144,9 @@ class ClientSettings:
     """What clients are told, and how they reach the server."""
 
     http_url_prefix: str = setting("")
-    client_epoch_num: int = setting(25, least=1, most=INT32_MAX)
-    client_batch_size: int = setting(32, least=1, most=INT32_MAX)
-    client_learning_rate: float = setting(0.001, above=0)
+    client_epoch_num: int = declared("client_epoch_num")
+    client_batch_size: int = declared("client_batch_size")
+    client_learning_rate: float = declared("client_learning_rate")
     connection_num: int = setting(10_000, least=1, most=INT64_MAX)
 
 
@@ -183,8 +184,8 @@ class Origin:
 class JobSettings:
     """Everything that a server's YAML file says. ``origin`` tells which line a value came from."""
 
-    fl_name: str = setting()
-    fl_iteration_num: int = setting(least=1, most=INT32_MAX)
+    fl_name: str = declared("fl_name")
+    fl_iteration_num: int = declared("fl_iteration_num")
     server_mode: str = setting(choices=("FEDERATED_LEARNING", "HYBRID_TRAINING", "CLOUD_TRAINING"))
     enable_ssl: bool = setting()
     checkpoint_dir: str = setting("")
@@ -218,8 +219,7 @@ class JobSettings:
             client_epoch_num=self.client.client_epoch_num,
             client_batch_size=self.client.client_batch_size,
             client_learning_rate=self.client.client_learning_rate,
-            encrypt_type=self.encrypt.encrypt_type,
-            **asdict(self.encrypt.pw_encrypt),
+            **{**asdict(self.encrypt.pw_encrypt), "encrypt_type": self.encrypt.encrypt_type},
             **asdict(self.encrypt.dp_encrypt),
             **asdict(self.encrypt.signds),
             **asdict(self.compression),

@@ -1,0 +1,104 @@
+"""A default or a range that is said in several places is the same in all of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Any
+
+import click
+import pytest
+
+from mindfl import convert_images, convert_leaf, convert_model, export_mindir, export_trained, make_synthetic
+from mindfl.cli import root
+from mindfl.client import HttpSettings, TlsSettings
+from mindfl.client.config import ClientConfig
+from mindfl.options import options_of
+from mindfl.options.job import JobOptions
+from mindfl.options.modes import ModeOptions
+from mindfl.options.server import ServerJobOptions
+from mindfl.server.options import ServerOptions
+from mindfl.server.settings import JobSettings
+from mindfl.server.settings.reader import yaml_keys
+from mindfl.sim.config import Network
+from mindfl.sim.device_job import DeviceSettings
+from mindfl.sim.federated.config import FederatedConfig
+from mindfl.sim.java import JavaSettings
+
+CLASSES = (
+    *(JobOptions, ServerJobOptions, JavaSettings, Network, FederatedConfig, ClientConfig, HttpSettings, TlsSettings),
+    *(DeviceSettings, ServerOptions),
+)
+FUNCTIONS = (export_mindir, export_trained, convert_model, convert_leaf, convert_images, make_synthetic)
+#: names that mean different things, or have another default on purpose, and why
+MEANT = {
+    "epochs": "an export trains one step, an experiment as long as the tutorial",
+    "fl_name": "of a server it is the name of the job, of a client the class of the model script",
+    "format": "data of the user's own become the tutorial's files",
+    "global_iteration_time_window": "simulated clients of the real server share a processor",
+    "iterations": "an experiment trains as long as the tutorial",
+    "manage_address": "a scheduler has the reference's port, a server of a simulation any free one",
+    "start_fl_job_time_window": "simulated clients of the real server share a processor",
+    "update_model_time_window": "simulated clients of the real server share a processor",
+    "work_dir": "an experiment has a folder of its own",
+}
+
+
+def said() -> Iterator[tuple[str, str, Any]]:
+    """Yield each default: name, who says it, value."""
+    for cls in CLASSES:
+        for item in fields(cls):
+            yield item.name, cls.__name__, item.default
+    for function in FUNCTIONS:
+        for parameter in inspect.signature(function).parameters.values():
+            yield parameter.name, function.__name__, parameter.default
+    for path, command in commands(root, "mindfl"):
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.is_flag:
+                yield option.name or "", path, option.default
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from commands(inner, f"{path} {name}")
+
+
+def is_said(value: Any) -> bool:
+    return isinstance(value, str | int | float) and "Sentinel" not in type(value).__name__
+
+
+def test_a_default_is_the_same_wherever_it_is_said() -> None:
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, place, value in said():
+        if is_said(value) and value is not MISSING:
+            found.setdefault(name, {}).setdefault(str(value), []).append(place)
+    differing = {name: values for name, values in found.items() if len(values) > 1}
+    assert {name: differing[name] for name in differing.keys() - MEANT.keys()} == {}
+    assert MEANT.keys() - differing.keys() == set(), "they do not differ any more"
+
+
+@pytest.mark.parametrize("name", options_of(ModeOptions))
+def test_a_job_and_a_server_have_the_same_ranges(name: str) -> None:
+    job, server = options_of(JobOptions)[name], options_of(ServerJobOptions)[name]
+    if name != "reconstruct_secrets_threshold":  # a job's follows from its clients
+        assert job == server
+
+
+@pytest.mark.parametrize("name", options_of(ServerJobOptions))
+def test_the_settings_file_has_the_declared_ranges(name: str) -> None:
+    (key,) = yaml_keys({name: 1})
+    cls: Any = JobSettings
+    for part in key.split(".")[:-1]:
+        cls = inspect.get_annotations(cls)[part]
+        cls = getattr(inspect.getmodule(JobSettings), cls)
+    rule = cls.__dataclass_fields__[name].metadata["rule"]
+    declared = options_of(ServerJobOptions)[name]
+    limits = ("least", "above", "most", "below")
+    assert [getattr(rule, each) for each in limits] == [getattr(declared, each) for each in limits]
