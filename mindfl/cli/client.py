@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from mindfl.cli.declared import declared_options
 from mindfl.cli.options import echo_json, interruptible, is_given, json_option, name_unused, option
 from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.errors import OptionError
-from mindfl.spelling import did_you_mean
+from mindfl.options import options_of
+from mindfl.options.client import ClientOptions
 from mindfl.words import counted
 
 if TYPE_CHECKING:
@@ -60,61 +63,25 @@ def _foreign(command: Any) -> Any:
 
 
 @click.command("client", short_help="Be one device of a federated job: train, infer, or fetch the model.")
-@option("--task", default="train", help="train, inference or getModel.")
-@option("--domain_name", help="The server: http://HOST:PORT or https://HOST:PORT, then its URL prefix if it has one.")
-@option("--train_model", "--train_model_path", "train_model_path", required=True, help="The .ms file to train.")
-@option("--infer_model", "--infer_model_path", "infer_model_path", help="A second .ms file, for the final model.")
-@option("--train_data_dir", help="IMAGES,LABELS, or a user's folder of bins, or a data set with --user.")
-@option("--eval_data_dir", help="Test data, in the same forms.")
-@option("--infer_data_dir", help="Data to predict, in the same forms.  [default: --eval_data_dir]")
-@option("--path_regex", default=",", help="What separates IMAGES and LABELS.")
-@option("--user", help="User of the data set: name, or position from 0.")
-@option("--cert_path", help="With https: certificate of the authority to trust.  [default: the system's]")
-@option("--ssl_protocol", help="With https: TLSv1.2 or TLSv1.3.  [default: either]")
-@option("--client_cert", help="With https: certificate of this client, where the server demands one.")
-@option("--client_key", help="Its key.  [default: in the same file]")
-@option("--crl_path", help="With https: revocation list of the authority.")
-@option("--use_elb", type=bool, default=False, help="The server has --server_num consecutive ports.")
-@option("--server_num", default=1, help="Number of these ports.")
-@option("--batch_size", type=int, help="Samples per step; must be that of the model file.")
-@option("--input_shape", help="Shapes of the model's inputs, to be checked, such as 32,32,32,3;32.")
-@option("--train_weight_name", help="Weights to train together, separated by --name_regex.  [default: all]")
-@option("--infer_weight_name", help="Weights that the second file gets.  [default: all]")
-@option("--name_regex", default=",", help="What separates names of weights.")
-@option("--fl_name", help="Client class, as it appears in messages and log.  [default: LeNet's]")
-@option("--fl_id", help="Name of this client in the job.  [default: a random one]")
-@option("--log_file", default="client.log", help="Where the log goes.")
-@option("--sleep_time", default=200, help="Milliseconds between two questions for the model (the reference: 10000).")
-@option("--wait_limit", default=1800, help="Seconds until the model of an iteration is given up (the reference: 180).")
-@option(
-    "--timeout",
-    type=click.FloatRange(0, 3_000_000, min_open=True),
-    default=30.0,
-    help="Seconds to connect and to send; three times that to receive.",
-)
-@option("--retry_limit", default=60, help="Seconds to go on sending what got no answer.")
-@option("--max_restarts", default=5, help="Times in a row that the server may send this client away.")
+@declared_options(ClientOptions)
 @_foreign
 @json_option
 @click.pass_context
-def client_command(context: click.Context, /, task: str, as_json: bool, **options: Any) -> None:
+def client_command(context: click.Context, /, as_json: bool, **options: Any) -> None:
     """Be one device of a federated job, as MindSpore Federated's own client: take part in the job of a running server
     and save its last model over the model file (train), predict labels (inference), or fetch the model (getModel).
 
     Option values of "null" count as not given. Exit codes are listed in docs/errors.md."""
-    from mindfl.cli.client import RULES
     from mindfl.sim.device_job import DeviceJob
 
-    if task not in _TASKS:
-        hint = did_you_mean(task, _TASKS)
-        raise OptionError(f"task must be one of {', '.join(_TASKS)}, got {task!r}", hint=hint)
-    given = {name: None if value == "null" else value for name, value in options.items()}
-    if given["train_model_path"] is None:
+    defaults = {name: declared.default for name, declared in options_of(ClientOptions).items()}
+    given = {name: defaults.get(name) if value == "null" else value for name, value in options.items()}
+    if given["train_model_path"] is MISSING:
         raise OptionError("train_model is null", hint="name the .ms file to train")
     _check_server_mode(given["server_mode"])
     name_unused(RULES, given, lambda name: given[name] is not None and is_given(context, name))
     with interruptible("the model file is as before"):
-        _TASKS[task](DeviceJob(_settings(given)), as_json)
+        _TASKS[str(given["task"])](DeviceJob(_settings(given)), as_json)
 
 
 def _check_server_mode(mode: str | None) -> None:
@@ -133,9 +100,6 @@ def _settings(options: dict[str, Any]) -> DeviceSettings:
     values = {name: options[f"{name}_dir"] for name in named} | {name: options[name] for name in straight}
     if options["fl_name"] is not None:
         values["fl_name"] = options["fl_name"]
-    for name, least in {"sleep_time": 1, "wait_limit": 0, "retry_limit": 0, "max_restarts": 0}.items():
-        if options[name] < least:
-            raise OptionError(f"{name} must be at least {least}, got {options[name]}")
     return DeviceSettings(
         train_model_path=train,
         infer_model_path=None if infer is None or local_path(infer) == train else local_path(infer),

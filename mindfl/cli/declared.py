@@ -71,8 +71,9 @@ class DeclaredOption(click.Option):
         spellings = [*self.opts, *self.secondary_opts]
         twins = {name.replace("_", "-") for name in spellings if "_" in name}
         names = ", ".join(name for name in spellings if name not in twins)
-        details = "; ".join(filter(None, (limits_text(self.declared), f"default: {default_text(self.declared)}")))
-        text = f"{self.declared.help}  [{details}]" if default_text(self.declared) else self.declared.help
+        default = "required" if self.required else f"default: {default_text(self.declared)}"
+        details = "; ".join(filter(None, (limits_text(self.declared), default)))
+        text = f"{self.declared.help}  [{details}]" if default != "default: " else self.declared.help
         return names if self.is_flag else f"{names} {self.make_metavar(ctx)}", text
 
 

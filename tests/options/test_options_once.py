@@ -15,6 +15,7 @@ from mindfl.cli import root
 from mindfl.client import HttpSettings, TlsSettings
 from mindfl.client.config import ClientConfig
 from mindfl.options import options_of
+from mindfl.options.client import ClientOptions
 from mindfl.options.job import JobOptions
 from mindfl.options.modes import ModeOptions
 from mindfl.options.server import ServerJobOptions
@@ -89,6 +90,13 @@ def test_a_job_and_a_server_have_the_same_ranges(name: str) -> None:
     job, server = options_of(JobOptions)[name], options_of(ServerJobOptions)[name]
     if name != "reconstruct_secrets_threshold":  # a job's follows from its clients
         assert job == server
+
+
+@pytest.mark.parametrize("name", sorted(options_of(ClientOptions).keys() & options_of(JobOptions).keys()))
+def test_a_client_and_a_job_have_the_same_ranges(name: str) -> None:
+    client, job = options_of(ClientOptions)[name], options_of(JobOptions)[name]
+    for each in ("kind", "choices", "least", "above", "most", "below", "unit"):
+        assert getattr(client, each) == getattr(job, each)
 
 
 @pytest.mark.parametrize("name", options_of(ServerJobOptions))

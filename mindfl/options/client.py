@@ -1,0 +1,73 @@
+"""The options of ``mindfl client``, under the names of MindSpore Federated 0.1.0's client where it has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mindfl.options.declaration import option
+from mindfl.options.job import SslProtocol
+
+Task = Literal["train", "inference", "getModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientOptions:
+    """Declarations of one device's options."""
+
+    task: Task = option("train", help="What to do: take part in a job, predict labels, or fetch the model.")
+    domain_name: str | None = option(
+        None, help="URL of the server: http://HOST:PORT or https://HOST:PORT, then its URL prefix if it has one."
+    )
+    train_model_path: Path = option(spellings=("--train_model", "--train_model_path"), help="The .ms file to train.")
+    infer_model_path: Path | None = option(
+        None, spellings=("--infer_model", "--infer_model_path"), help="A second .ms file, for the final model."
+    )
+    train_data_dir: Path | None = option(
+        None, help="IMAGES,LABELS, or a user's folder of bins, or a data set with --user."
+    )
+    eval_data_dir: Path | None = option(None, help="Test data, in the same forms.")
+    infer_data_dir: Path | None = option(
+        None, shown="--eval_data_dir", help="Data to predict the labels of, in the same forms."
+    )
+    path_regex: str = option(",", help="Regular expression that separates IMAGES and LABELS.")
+    user: str | None = option(None, help="User of the data set: name, or position from 0.")
+    cert_path: Path | None = option(
+        None, shown="the system's", help="With https: certificate of the authority to trust."
+    )
+    ssl_protocol: SslProtocol | None = option(None, shown="either", help="With https: version of TLS.")
+    client_cert: Path | None = option(
+        None, help="With https: certificate of this client, for a server that demands one."
+    )
+    client_key: Path | None = option(None, shown="in the same file", help="Private key for --client_cert.")
+    crl_path: Path | None = option(None, help="With https: revocation list of the authority.")
+    use_elb: bool = option(False, takes_value=True, help="The server has --server_num consecutive ports.")
+    server_num: int = option(1, least=1, help="Number of these ports.")
+    batch_size: int | None = option(
+        None, least=1, shown="that of the model file", help="Samples per training step; must be the model file's."
+    )
+    input_shape: str | None = option(
+        None, help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32."
+    )
+    train_weight_name: str | None = option(
+        None, shown="all", help="Names of the weights to train together, separated by --name_regex."
+    )
+    infer_weight_name: str | None = option(
+        None, shown="all", help="Names of the weights that the second file gets, separated by --name_regex."
+    )
+    name_regex: str = option(",", help="Regular expression that separates names of weights.")
+    fl_name: str | None = option(None, shown="LeNet's", help="Client class, as it appears in messages and log.")
+    fl_id: str | None = option(None, shown="a random one", help="Name of this client in the job.")
+    log_file: Path = option(Path("client.log"), help="File that the log is added to.")
+    sleep_time: int = option(
+        200, least=1, unit="ms", help="Time between two questions for the model (the reference: 10000)."
+    )
+    wait_limit: int = option(
+        1800, least=0, unit="s", help="Time until the model of an iteration is given up (the reference: 180)."
+    )
+    timeout: float = option(
+        30.0, above=0, most=3_000_000, unit="s", help="Time to connect and to send; three times that to receive."
+    )
+    retry_limit: int = option(60, least=0, unit="s", help="Time to go on sending what got no answer.")
+    max_restarts: int = option(5, least=0, help="Times in a row that the server may send this client away.")
