@@ -90,6 +90,8 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
             hint=f"give it again: {option}=... in Python, --{option} file.py:Class on the command line",
         )
     found, settings = find_object(text, registered, group, option)
+    if settings and not callable(found):
+        raise OptionError(f"{option} {text}: it is an object already and takes no settings", hint="name its class")
     if not callable(found) or (settings == {} and not isinstance(found, type)):
         return found
     try:

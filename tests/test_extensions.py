@@ -80,6 +80,11 @@ def test_settings_that_are_not_taken_are_refused(module: Path) -> None:
         make_object(f"{module}:Sampler:rat=0.1", {}, "mindfl.none", "sampler")
 
 
+def test_an_object_takes_no_settings(module: Path) -> None:
+    with pytest.raises(OptionError, match=r"sampler .*chosen:rate=0\.1: it is an object already"):
+        make_object(f"{module}:chosen:rate=0.1", {}, "mindfl.none", "sampler")
+
+
 def test_a_file_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     path: Callable[[str], Path] = tmp_path.joinpath
     path("broken.py").write_text("1 / 0")

@@ -6,7 +6,7 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 
 from __future__ import annotations
 
-from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Upload
+from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
 from mindfl.algorithms.sampler import Sampler, Uniform
 
-__all__ = ["Algorithm", "Client", "Correction", "Round", "Sampler", "Step", "Uniform", "Upload"]
+__all__ = ["Algorithm", "Client", "Correction", "Round", "Sampler", "Step", "Uniform", "Upload", "zeros_like"]

@@ -33,7 +33,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Client:
-    """One client in one iteration, as an algorithm sees it.
+    """One client in one iteration, as an algorithm sees it. Its arrays are read-only, and lent: copy what is kept.
 
     Args:
         name: the client's name.
@@ -41,7 +41,10 @@ class Client:
         received: the weights that the client began with, flat float32 by name.
         extras: the further arrays that came with them (:meth:`Algorithm.extras`).
         memory: what :meth:`Algorithm.end` kept in the client's latest iteration; empty before its first.
-        learning_rate, batch_size, epochs, samples: of the local training.
+        learning_rate: that of the local training.
+        batch_size: samples per step.
+        epochs: passes over the training samples.
+        samples: number of training samples.
         trained: the weights after training; empty before.
         steps: steps that were trained; 0 before.
         loss: mean loss of the last epoch; nan before.
@@ -63,7 +66,12 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Upload:
-    """What a client adds to its trained weights: ``extras`` travel to the server, ``memory`` stays."""
+    """What a client adds to its trained weights.
+
+    Args:
+        extras: values of the further arrays, which travel to the server; those that are missing go back as they came.
+        memory: arrays of any numeric type that this client is given in its next iteration.
+    """
 
     extras: Arrays = field(default_factory=dict)
     memory: Arrays = field(default_factory=dict)
@@ -71,14 +79,14 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Round:
-    """One iteration as the server sees it when all uploads are there.
+    """One iteration as the server sees it when all uploads are there. Its arrays are read-only.
 
     Args:
         iteration: the iteration's number, from 1.
         model: the weights that the clients began with, flat float32 by name.
         average: the mean of the clients' weights, weighted by their samples.
         sent: the further arrays that the clients were given.
-        extras: the mean of those that they uploaded, weighted likewise.
+        extras: the mean of those that they uploaded, also weighted by the clients' samples.
         state: what :meth:`Algorithm.step` kept in the latest iteration; at first :meth:`Algorithm.state`.
         clients: number of uploads.
     """
@@ -94,8 +102,13 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """The next ``model``, the server's next ``state``, and the ``extras`` that clients get with the model (those that
-    are missing keep their values)."""
+    """What the server does at the end of an iteration.
+
+    Args:
+        model: the next model: an array of numbers per weight, kept as float32.
+        state: the server's state, arrays of any numeric type.
+        extras: the further arrays that clients get with the model; those that are missing keep their values.
+    """
 
     model: Arrays
     state: Arrays = field(default_factory=dict)
@@ -105,7 +118,8 @@ class Step:
 class Algorithm:
     """FedAvg (arXiv 1602.05629): clients train plainly, and the next model is the mean weighted by their samples.
 
-    A subclass replaces the methods that differ. They must depend on their arguments alone.
+    A subclass replaces the methods that differ. They must depend on their arguments and on the settings alone: what is
+    remembered is returned as named arrays, and an attribute that changes is refused.
 
     Example:
         >>> class FedProx(Algorithm):
@@ -117,23 +131,43 @@ class Algorithm:
     """
 
     def extras(self, model: Arrays) -> Arrays:
-        """Return the further arrays that travel beside the weights, with their first float32 values."""
+        """Return the further arrays that travel beside the weights, both ways.
+
+        Args:
+            model: the weights that the job begins with, flat float32 by name.
+
+        Returns:
+            Their first values; kept flat and as float32.
+        """
         return {}
 
     def state(self, model: Arrays) -> Arrays:
-        """Return the server's state before the first iteration."""
+        """Return the server's state before the first iteration.
+
+        Args:
+            model: the weights that the job begins with, flat float32 by name.
+
+        Returns:
+            Arrays of any shape and numeric type by name.
+        """
         return {}
 
     def begin(self, client: Client) -> Correction | None:
-        """Return what a client corrects its gradients by; None: nothing."""
+        """Return what a client corrects its gradients by, before it trains; None: nothing."""
         return None
 
     def end(self, client: Client) -> Upload:
-        """Return what a client uploads beside its weights, and what it remembers, after training."""
+        """Return what a client uploads beside its weights, and what it remembers, after it trained."""
         return Upload(memory=client.memory)
 
     def step(self, round: Round) -> Step:
-        """Return the next model."""
+        """Return the next model, at the end of an iteration that received all of its uploads.
+
+        Example:
+            >>> class Halfway(Algorithm):
+            ...     def step(self, round: Round) -> Step:
+            ...         return Step(model={name: (old + round.average[name]) / 2 for name, old in round.model.items()})
+        """
         return Step(model=round.average, state=round.state)
 
 

@@ -36,7 +36,8 @@ def make_algorithm(given: str | Algorithm) -> Algorithm:
     if isinstance(given, Algorithm):
         return given
     if not isinstance(given, str):
-        raise OptionError(f"{_OPTION} must be a text or an Algorithm, not {type(given).__name__}")
+        hint = "make an object of the class, as in FedProx(0.1)" if isinstance(given, type) else ""
+        raise OptionError(f"{_OPTION} must be a text or an Algorithm, not {type(given).__name__}", hint=hint)
     if given.startswith("<"):
         raise OptionError(
             f"the run was made with the algorithm {given}, an object that its record cannot make again",

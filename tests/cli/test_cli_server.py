@@ -46,8 +46,7 @@ summary: {metrics_file: metrics.json, failure_event_file: event.txt}
 
 EXTENDING = Path(__file__).parents[1] / "extending"
 OWN = """
-from mindfl.algorithms import Algorithm, Step
-from mindfl.algorithms.base import zeros_like
+from mindfl.algorithms import Algorithm, Step, zeros_like
 
 
 class Own(Algorithm):

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from fedprox import FedProx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindfl.algorithms import Algorithm, Client, Correction, Round, Step, Upload
-from mindfl.algorithms.base import Arrays, zeros_like
+from mindfl.algorithms import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
+from mindfl.algorithms.base import Arrays
 from mindfl.algorithms.naming import make_algorithm, recorded
 from mindfl.algorithms.server import EXTRA
 from mindfl.data import open_dataset
@@ -27,6 +27,7 @@ from mindfl.errors import AlgorithmError, ClientError, MindflError, OptionError
 from mindfl.lite import LiteModel, Session
 from mindfl.protocol import RequestUpdateModel
 from mindfl.server import Coordinator, ServerConfig
+from mindfl.server.http import BackgroundServer
 from mindfl.sim import FederatedLeNetJob
 from mindfl.sim.job import Silent
 
@@ -35,7 +36,7 @@ JobFactory = Callable[..., FederatedLeNetJob]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Drift(Algorithm):
+class Everything(Algorithm):
     """Has everything: arrays both ways, a state, and what clients remember."""
 
     def extras(self, model: Arrays) -> Arrays:
@@ -58,7 +59,7 @@ class Drift(Algorithm):
         return Step(model=round.average, state=state, extras={n: round.extras[n] / 2 for n in round.extras})
 
 
-ALGORITHMS = {"FedExP": FedExP(), "FedProx": FedProx(0.1), "Drift": Drift()}
+ALGORITHMS = {"FedExP": FedExP(), "FedProx": FedProx(0.1), "Everything": Everything()}
 
 
 @pytest.mark.parametrize("name", ["fedexp.py", "fedprox.py"])
@@ -207,22 +208,57 @@ class StopAfter(Silent):
 
 def test_what_clients_remember_and_what_is_sent_matters(make_job: JobFactory) -> None:
     """So that the hashes above could differ."""
-    assert make_job("drift", algorithm=Drift()).run().hash != make_job("plain").run().hash
+    assert make_job("everything", algorithm=Everything()).run().hash != make_job("plain").run().hash
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_a_ray_cluster_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two nodes."""
     ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    try:
-        spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=cluster.address).run()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    yield made.address
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.parametrize("name", ["FedProx", "Everything"])
+def test_a_ray_cluster_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, cluster: str) -> None:
+    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=cluster).run()
     assert spread.hash == make_job("local", algorithm=ALGORITHMS[name]).run().hash
+
+
+def test_fedexp_on_a_ray_cluster_by_the_name_of_its_file(make_job: JobFactory, cluster: str) -> None:
+    named = f"{HERE / 'fedexp.py'}:FedExP"
+    spread = make_job("ray", algorithm=named, executor="ray", ray_address=cluster).run()
+    assert spread.hash == make_job("local", algorithm=FedExP()).run().hash
+
+
+def test_a_server_elsewhere_takes_what_fedprox_trained(make_job: JobFactory) -> None:
+    local = make_job("local", algorithm=FedProx(0.25)).run()
+    model = LiteModel.load(make_job("local").config.models / "lenet_train.ms")
+    config = ServerConfig(
+        fl_iteration_num=2,
+        start_fl_job_threshold=3,
+        client_epoch_num=1,
+        client_batch_size=32,
+        client_learning_rate=0.01,
+    )
+    with BackgroundServer(Coordinator(config, model.weights)) as server:
+        joined = make_job("joined", algorithm=FedProx(0.25), domain_name=server.url).run()
+    assert joined.hash == local.hash
+
+
+def test_mindspores_engine_trains_for_fedexp(make_job: JobFactory) -> None:
+    settings = {"engine": "mindspore", "client_num": 2, "iterations": 1}
+    result = make_job("own", algorithm=FedExP(), **settings).run()
+    plain = make_job("plain", **settings).run()
+    lite = make_job("lite", algorithm=FedExP(), **{**settings, "engine": "lite"}).run()
+    assert result.weights.keys() == plain.weights.keys()
+    for name, values in lite.weights.items():
+        np.testing.assert_allclose(result.weights[name], values, rtol=0, atol=1e-4)
 
 
 def test_an_algorithm_is_named_by_file_by_module_and_by_entry_point(
@@ -360,8 +396,8 @@ class Halved(Algorithm):
 def test_step_or_correction_alone_go_with_every_form_of_upload(
     algorithm: Algorithm, settings: dict[str, Any], make_job: JobFactory
 ) -> None:
-    plain = make_job("plain", **settings).run()
-    other = make_job("other", algorithm=algorithm, **settings).run()
+    plain = make_job("plain", client_num=2, iterations=1, **settings).run()
+    other = make_job("other", client_num=2, iterations=1, algorithm=algorithm, **settings).run()
     assert other.hash != plain.hash and other.weights.keys() == plain.weights.keys()
 
 

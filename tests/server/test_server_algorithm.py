@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays, scalar_dtypes
 
-from mindfl.algorithms import Algorithm, Round, Step
-from mindfl.algorithms.base import Arrays, zeros_like
+from mindfl.algorithms import Algorithm, Round, Step, zeros_like
+from mindfl.algorithms.base import Arrays
 from mindfl.algorithms.server import EXTRA
 from mindfl.errors import AlgorithmError, OptionError, StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, RequestUpdateModel
