@@ -29,6 +29,7 @@ from mindfl.client.encoding import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
 from mindfl.notices import warn
+from mindfl.options.server import UINT32_MAX
 from mindfl.privacy import seeded_bytes
 from mindfl.server import ServerConfig
 from mindfl.sim.config import JobConfig
@@ -39,8 +40,8 @@ from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
 from mindfl.threads import startable_threads
 
-#: windows of the embedded coordinator, ms: a simulation takes the time it takes
-NO_WINDOW = 365 * 24 * 3600 * 1000
+#: windows of the embedded coordinator, ms, the longest there are: a simulation takes the time it takes
+NO_WINDOW = UINT32_MAX
 #: pause before a simulated client asks again
 POLL_MS = 1
 #: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
