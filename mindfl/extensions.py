@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mindfl.errors import OptionError
+from mindfl.files import PathLike
 from mindfl.spelling import did_you_mean
 
+#: ``module:attribute`` or ``file.py:attribute``, perhaps with settings
+_REFERENCE = re.compile(r"(?P<where>.+\.py|[^\W\d][\w.]*)(?P<rest>:[^\W\d][\w.]*(:[^:]*=.*)?)")
 #: what the names of modules begin with that were loaded from a file by its path
 FILE_MODULE = "mindfl_file_"
-
 #: a class or function that makes the object, and the settings that it is given
 Named = tuple[Any, dict[str, Any]]
 
@@ -39,9 +43,7 @@ def find_object(text: str, registered: Mapping[str, Any], group: str, option: st
         >>> find_object("ordered:reverse=true", {"ordered": sorted}, "mindfl.algorithms", "algorithm")
         (<built-in function sorted>, {'reverse': True})
     """
-    parts = text.split(":")
-    settings = _settings(parts.pop(), option) if len(parts) > 1 and "=" in parts[-1] else {}
-    name = ":".join(parts)
+    name, settings = reference_settings(text, option)
     if name in registered:
         return registered[name], settings
     if ":" in name:
@@ -77,6 +79,22 @@ def load_object(text: str, option: str) -> Any:
             raise OptionError(f"{option}: {where} has no {part}", hint=did_you_mean(part, names) if names else "")
         found = getattr(found, part)
     return found
+
+
+def is_reference(text: object) -> bool:
+    """Return whether ``text`` is ``module:attribute`` or ``file.py:attribute``, and not the path of a file.
+
+    Example:
+        >>> is_reference("nets.py:TinyNet"), is_reference("package.nets:TinyNet:width=8"), is_reference("lenet")
+        (True, True, False)
+    """
+    return isinstance(text, str) and _REFERENCE.fullmatch(text) is not None and not Path(text).exists()
+
+
+def reference_settings(text: str, option: str) -> Named:
+    """Return ``text`` without the settings that follow it, and these."""
+    name, colon, last = text.rpartition(":")
+    return (name, _settings(last, option)) if colon and "=" in last else (text, {})
 
 
 def make_object(text: str, registered: Mapping[str, Any], group: str, option: str) -> Any:
@@ -137,6 +155,48 @@ def _word(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float | str) else type(value).__name__
+
+
+def module_files(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each Python file that the imported modules ``names`` were loaded from."""
+    files = {getattr(sys.modules[name], "__file__", None) or "" for name in names}
+    return {path: code_digest(path) for path in sorted(files) if path.endswith(".py")}
+
+
+def code_digest(path: PathLike) -> str:
+    """Return the SHA-256 (hex) of a file; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def module_origin(text: str) -> str | None:
+    """Return the file of the module, or of the package around it, that ``module:attribute`` names now; None: none."""
+    where = text.rpartition(":")[0]
+    if where.endswith(".py"):
+        return where
+    spec = importlib.machinery.PathFinder.find_spec(where.partition(".")[0])
+    return None if spec is None else str(spec.origin)
+
+
+def object_reference(thing: Any) -> str | None:
+    """Return the text that names a class or function; None for one that only this process can find.
+
+    Example:
+        >>> from pathlib import Path
+        >>> object_reference(Path), object_reference(lambda: None)
+        ('pathlib:Path', None)
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+        return None
+    where, found = module, sys.modules.get(module)
+    if module.startswith(FILE_MODULE):
+        where = str(getattr(found, "__file__", ""))
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{where}:{name}" if found is thing else None
 
 
 def _module(where: str, option: str) -> ModuleType:

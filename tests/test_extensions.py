@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mindfl.errors import OptionError
-from mindfl.extensions import find_object, load_object, make_object
+from mindfl.extensions import absolute, find_object, is_reference, load_object, make_object
 
 _MODULE = """
 class Sampler:
@@ -92,3 +92,29 @@ def test_a_file_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
         load_object(f"{path('broken.py')}:x", "model")
     path("broken.py").write_text("x = 1")
     assert load_object(f"{path('broken.py')}:x", "model") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nets.py:Net", True),
+        ("/a folder/nets.py:Net.small", True),
+        ("pkg.nets:Net:width=8,deep=true", True),
+        ("lenet", False),
+        ("fedprox:mu=0.1", False),
+        ("run/data", False),
+        ("nets.py:", False),
+        (":Net", False),
+        (Path("nets.py:Net"), False),
+    ],
+)
+def test_what_refers_to_an_object(text: object, expected: bool) -> None:
+    assert is_reference(text) is expected
+
+
+def test_a_file_of_that_name_is_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data:v1").touch()
+    assert not is_reference("data:v1") and is_reference("data:v2")
+    assert absolute("nets.py:Net:width=8") == f"{tmp_path}/nets.py:Net:width=8"
+    assert absolute("pkg.nets:Net") == "pkg.nets:Net"

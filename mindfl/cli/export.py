@@ -17,7 +17,7 @@ FORMATS = ("ckpt", "npz", "safetensors", "mindir", "onnx")
 #: options that say how trained weights are written
 _TRAINED = ("source", "output", "format", "device_model")
 #: of the others, those that say which network is written
-_NETWORK = ("model", "num_class", "num_channel", "batch_size")
+_NETWORK = ("model", "num_class", "num_channel", "image_size", "batch_size")
 #: options of the training graph that another one leaves without effect
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("momentum",), lambda options: options["optimizer"] != "momentum", "other optimizers", "they have none"),
@@ -26,7 +26,7 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 
 @click.command("export", short_help="Export the training graph as MINDIR, or trained weights back to MindSpore.")
 @option("--mindir_path", default="lenet_train.mindir", help="File to write; folders are created.")
-@option("--model", default="lenet", help="Network to export.")
+@option("--model", default="lenet", help="Network to export: lenet, or your own: FILE.py:CLASS or MODULE:CLASS.")
 @option("--epochs", default=1, help="Training steps, one random batch each; the file holds the initial weights.")
 @option("--batch_size", default=32, help="Samples per batch; fixed in the exported graph.")
 @option("--optimizer", default="momentum", help="momentum, sgd or adam.")
@@ -38,7 +38,10 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 )
 @option("--num_class", type=int, help="Number of classes.  [default: the model's own]")
 @option("--num_channel", type=int, help="Channels of the images.  [default: the model's own]")
-@option("--init", default="lecun", help="Initial weights: lecun, he, or truncated_normal (the reference's).")
+@option("--image_size", type=int, nargs=2, metavar="HEIGHT WIDTH", help="Of the images.  [default: the model's own]")
+@option(
+    "--init", help="Initial weights: lecun, he, or truncated_normal (the reference's).  [default: lecun, or your own]"
+)
 @option("--init_from", metavar="FILE", help="Initial weights: .ckpt, .npz, .safetensors, .mindir or .ms.")
 @option("--seed", default=0, help="Starts the generators of the weights and the batches.")
 @option("--device_target", default="CPU", help="CPU, GPU or Ascend, as far as the installed MindSpore has it.")

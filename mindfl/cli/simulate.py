@@ -143,7 +143,7 @@ def simulate_command(
             if task == "train":
                 path = click.format_filename(job.trained_model_path)
                 bar.stage(
-                    f"for MindSpore: mindfl export --from {shlex.quote(path)} --output {job.config.network.model}.ckpt"
+                    f"for MindSpore: mindfl export --from {shlex.quote(path)} --output {job.config.network_name}.ckpt"
                 )
     finally:
         bar.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mindfl.data.convert import convert_dataset
-from mindfl.data.dataset import Dataset, Split, UserData, check_dataset, open_dataset
+from mindfl.data.dataset import Dataset, Split, StoredDataset, UserData, check_dataset, open_dataset
 from mindfl.data.fingerprint import Fingerprint, fingerprint
 from mindfl.data.images import convert_images
 from mindfl.data.inspect import Summary, inspect_dataset
@@ -16,6 +16,7 @@ __all__ = [
     "Fingerprint",
     "Report",
     "Split",
+    "StoredDataset",
     "Summary",
     "UserData",
     "check_dataset",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mindfl.data.jsonfile import read_json
 from mindfl.data.pixels import FloatFile, grey_to_float
-from mindfl.data.samples import PARTS, Dataset, Samples, Split, UserData, check_labels, no_samples
+from mindfl.data.samples import PARTS, Samples, Split, StoredDataset, UserData, check_labels, no_samples
 from mindfl.errors import DataError
 from mindfl.files import open_file
 from mindfl.words import counted
@@ -60,13 +60,13 @@ class BinSink:
         """Nothing is open between users."""
 
 
-class BinDataset(Dataset):
+class BinDataset(StoredDataset):
     """Reads the tutorial's layout; each user's folder is opened, and checked, when that user is asked for."""
 
     kind = "bin"
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self._set_users([entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")])
 
     @staticmethod

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mindfl.data.jsonfile import read_json
 from mindfl.data.pixels import IMAGE_SIZE, GreyFile
-from mindfl.data.samples import CLASSES, PARTS, Dataset, Samples, Split, UserData, check_labels, check_name
+from mindfl.data.samples import CLASSES, PARTS, Samples, Split, StoredDataset, UserData, check_labels, check_name
 from mindfl.errors import DataError
 
 INDEX = "index.json"
@@ -65,13 +65,13 @@ class CompactSink:
         (self._folder / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-class CompactDataset(Dataset):
+class CompactDataset(StoredDataset):
     """Reads the compact form. Opening checks the index and the files' sizes; labels are checked user by user."""
 
     kind = "compact"
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         index = _read_index(root / INDEX)
         self._source = str(index.get("source", "unknown"))
         counts = {name: (train, test) for name, train, test in map(_entry, index["users"])}

@@ -9,7 +9,7 @@ from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import local_path, unfinished
 from mindfl.data.pixels import CHANNELS, IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Split, UserData
+from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Split, StoredDataset, UserData
 from mindfl.errors import DataError
 from mindfl.files import PathLike
 
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Form",
     "Split",
+    "StoredDataset",
     "UserData",
     "check_dataset",
     "open_dataset",
@@ -29,7 +30,7 @@ __all__ = [
 _READERS: tuple[type[CompactDataset] | type[BinDataset], ...] = (CompactDataset, BinDataset)
 
 
-def open_dataset(path: PathLike) -> Dataset:
+def open_dataset(path: PathLike) -> StoredDataset:
     """Open the data set in a folder, whichever form it has.
 
     Users are opened and checked one by one later (:meth:`Dataset.user`, :func:`check_dataset`).

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mindfl.data.samples import CLASSES, Dataset, Split
+from mindfl.data.pixels import IMAGE_SIZE
+from mindfl.data.samples import Dataset, Split
 from mindfl.errors import DataError
 
 
@@ -29,7 +30,7 @@ class Fingerprint:
 def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerprint:
     """Return the fingerprint of ``users`` of a data set, in this order; None: all of them.
 
-    The hash covers each user's name, and the pixels and labels of both parts, so it is the same for both forms of the
+    The hash covers each user's name, and the pixels and labels of both parts, so it is the same for all forms of the
     same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a broken user.
 
     Example:
@@ -39,6 +40,8 @@ def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerp
     """
     names = dataset.users if users is None else users
     digest, samples = hashlib.sha256(), 0
+    if dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
+        digest.update("x".join(map(str, dataset.image_size)).encode())
     for name in names:
         user = dataset.user(name)
         digest.update(name.encode(errors="surrogatepass") + b"\0")
@@ -48,7 +51,7 @@ def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerp
             if split.size:
                 digest.update(split.labels[: split.size].astype("<i4").tobytes())
                 digest.update(_pixels(split))
-    return Fingerprint(len(names), samples, CLASSES, digest.hexdigest())
+    return Fingerprint(len(names), samples, dataset.classes, digest.hexdigest())
 
 
 def _pixels(split: Split) -> bytes:

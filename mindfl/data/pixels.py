@@ -1,4 +1,4 @@
-"""Images as they lie in files. Both forms give bitwise the same float32 values: u / 255 for a grey byte u."""
+"""Images of a user, in a file or in memory. All give bitwise the same float32 values: u / 255 for a byte u."""
 
 from __future__ import annotations
 
@@ -30,8 +30,31 @@ def float_to_grey(images: NDArray[np.float32]) -> NDArray[np.uint8] | None:
     return grey if np.array_equal(grey_to_float(grey), images) else None
 
 
+class Images(ABC):
+    """The images of one part of a user, from which any number can be read; all have the same size and channels."""
+
+    @abstractmethod
+    def map(self, first: int, count: int) -> NDArray[Any]:
+        """Return images [first, first + count) as they are stored, read-only."""
+
+    @abstractmethod
+    def read(self, first: int, count: int) -> NDArray[np.float32]:
+        """Read images [first, first + count) as float32 (count, height, width, channels) in 0..1."""
+
+    @abstractmethod
+    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
+        """As :meth:`read`, but (count, height, width) where the channels of all these images are equal."""
+
+    @abstractmethod
+    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
+        """Read images [first, first + count) as uint8 (count, height, width).
+
+        Raises :class:`DataError` where the values are not n/255 in all channels.
+        """
+
+
 @dataclass(frozen=True)
-class PixelFile(ABC):
+class PixelFile(Images):
     """A raw file of equal images belonging to ``user`` (named in errors); opened for each call only."""
 
     path: Path
@@ -45,7 +68,7 @@ class PixelFile(ABC):
         return int(np.prod(cls.shape)) * np.dtype(cls.dtype).itemsize
 
     def map(self, first: int, count: int) -> NDArray[Any]:
-        """Memory-map images [first, first + count), read-only."""
+        """See :meth:`Images.map`; the file is memory-mapped."""
         shape = (count, *self.shape)
         if not count:
             return np.zeros(shape, self.dtype)
@@ -67,18 +90,6 @@ class PixelFile(ABC):
             raise self._unreadable("the file ends too early")
         return stored.reshape(count, *self.shape)
 
-    @abstractmethod
-    def read(self, first: int, count: int) -> NDArray[np.float32]:
-        """Read images [first, first + count) as float32 (count, 32, 32, 3) in 0..1."""
-
-    @abstractmethod
-    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """As :meth:`read`, but (count, 32, 32) where the channels of all these images are equal."""
-
-    @abstractmethod
-    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
-        """Read images [first, first + count) as uint8 (count, 32, 32)."""
-
     def _unreadable(self, cause: object) -> DataError:
         reason = (cause.strerror if isinstance(cause, OSError) else None) or cause
         return DataError(f"user {self.user}: cannot read images from {self.path}: {reason}")
@@ -91,16 +102,16 @@ class GreyFile(PixelFile):
     shape = (IMAGE_SIZE, IMAGE_SIZE)
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`PixelFile.read`; every byte is a valid value."""
+        """See :meth:`Images.read`; every byte is a valid value."""
         return grey_to_float(self.raw(first, count))
 
     def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`PixelFile.read_planes`."""
+        """See :meth:`Images.read_planes`."""
         planes: NDArray[np.float32] = np.divide(self.raw(first, count), np.float32(255), dtype=np.float32)
         return planes
 
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
-        """See :meth:`PixelFile.read_grey`."""
+        """See :meth:`Images.read_grey`."""
         return self.raw(first, count)
 
 
@@ -111,19 +122,19 @@ class FloatFile(PixelFile):
     shape = (IMAGE_SIZE, IMAGE_SIZE, CHANNELS)
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`PixelFile.read`; NaN and values outside 0..1 are refused here."""
+        """See :meth:`Images.read`; NaN and values outside 0..1 are refused here."""
         images = self.raw(first, count).astype(np.float32, copy=False)
         if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(f"user {self.user}: {self.path} holds NaN or values outside 0..1")
         return images
 
     def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`PixelFile.read_planes`."""
+        """See :meth:`Images.read_planes`."""
         images = self.read(first, count)
         return images[..., 0].copy() if (images == images[..., :1]).all() else images
 
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
-        """See :meth:`PixelFile.read_grey`; raises :class:`DataError` where the values are not n/255 in all channels."""
+        """See :meth:`Images.read_grey`."""
         grey = float_to_grey(self.read(first, count))
         if grey is None:
             raise DataError(

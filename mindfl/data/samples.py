@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.pixels import IMAGE_SIZE, PixelFile
+from mindfl.data.pixels import CHANNELS, IMAGE_SIZE, Images
 from mindfl.errors import DataError
 from mindfl.words import counted
 
@@ -56,38 +56,41 @@ class Split:
 
     ``labels`` is int32 (m,). ``size`` is the number of true samples; m > size where the stored last batch was filled
     by repeating samples, and everything from ``size`` on is that filling. ``first`` is the position of the part's
-    first image in ``file``.
+    first image in ``source``.
     """
 
     labels: NDArray[np.int32]
     size: int
-    file: PixelFile
+    source: Images
     first: int = 0
 
     @property
     def pixels(self) -> NDArray[Any]:
-        """The stored images, memory-mapped read-only: uint8 (m, 32, 32) grey, or float32 (m, 32, 32, 3) for bins.
+        """The stored images, read-only: uint8 (m, 32, 32) grey, float32 (m, 32, 32, 3) for bins, or a user's arrays.
 
-        The file is open as long as the returned array lives.
+        Files are memory-mapped, and open as long as the returned array lives.
         """
-        return self.file.map(self.first, len(self.labels))
+        return self.source.map(self.first, len(self.labels))
 
     def images(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Return true samples [start, stop) as C-contiguous float32 (k, 32, 32, 3) in 0..1, slicing like a list.
+        """Return true samples [start, stop) as float32 (k, height, width, channels) in 0..1, slicing like a list.
 
         Raises :class:`DataError` where the file was cut since it was opened or holds NaN or values outside 0..1.
         """
         chosen = range(self.size)[start:stop]
-        return self.file.read(self.first + chosen.start, len(chosen))
+        return self.source.read(self.first + chosen.start, len(chosen))
 
     def planes(self) -> NDArray[np.float32]:
-        """Return all true samples as :meth:`images` does, but float32 (k, 32, 32) where all channels are equal."""
-        return self.file.read_planes(self.first, self.size)
+        """Return all true samples as :meth:`images` does, but (k, height, width) where all channels are equal."""
+        return self.source.read_planes(self.first, self.size)
 
     def grey(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
-        """Return true samples [start, stop) as uint8 (k, 32, 32); raise :class:`DataError` where that is not exact."""
+        """Return true samples [start, stop) as uint8 (k, height, width).
+
+        Raises :class:`DataError` where that is not exact.
+        """
         chosen = range(self.size)[start:stop]
-        return self.file.read_grey(self.first + chosen.start, len(chosen))
+        return self.source.read_grey(self.first + chosen.start, len(chosen))
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,77 @@ class UserData:
     test: Split
 
 
-def no_samples(file: PixelFile) -> Split:
-    """Return a part without samples; ``file`` is not read."""
-    return Split(np.zeros(0, np.int32), 0, file)
+def no_samples(source: Images) -> Split:
+    """Return a part without samples; ``source`` is not read."""
+    return Split(np.zeros(0, np.int32), 0, source)
 
 
 class Dataset(ABC):
-    """A writer-partitioned data set on disk. ``users`` is in natural order (f2 before f10)."""
+    """A data set partitioned by user (writer), on disk or in memory (:meth:`from_arrays`).
 
-    kind: ClassVar[Form]
-    root: Path
+    Attributes:
+        users: names in natural order (f2 before f10).
+        image_size: height and width of all images.
+        channels: channels of all images, and so of the network that is exported for them.
+        grey: whether the images fit networks of any number of channels, as their own are equal.
+        classes: number of classes; labels are 0 to ``classes - 1``.
+        class_names: the name of each class.
+    """
+
+    kind: ClassVar[str]
     users: tuple[str, ...]
+    image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
+    channels: int = CHANNELS
+    grey: bool = True
+    classes: int = CLASSES
+    class_names: tuple[str, ...] = tuple(ALPHABET)
+
+    @staticmethod
+    def from_arrays(
+        users: Mapping[str, Sequence[NDArray[Any]]],
+        *,
+        class_names: Sequence[str] | None = None,
+        classes: int | None = None,
+        name: str = "arrays",
+    ) -> Dataset:
+        """Return a data set of arrays in memory, which is used wherever one on disk is. The arrays are not copied.
+
+        Args:
+            users: for each user ``(images, labels)``, or ``(images, labels, test images, test labels)``. Images are
+                uint8 (0..255) or float32 (0..1), of shape [n, height, width] (grey) or [n, height, width, channels];
+                labels are whole numbers [n]. All users' images have the same height, width and channels.
+            class_names: name of each class. None: the labels themselves.
+            classes: number of classes. None: as many as there are names, else the largest label and one.
+            name: what messages and titles call the data set.
+
+        Raises:
+            DataError: an array cannot be used; the error names user, part and cause.
+
+        Example:
+            >>> import numpy as np
+            >>> images, labels = np.zeros((6, 24, 24, 3), np.uint8), np.array([0, 1, 2, 0, 1, 2])
+            >>> data = Dataset.from_arrays({"ann": (images, labels)}, class_names=["cat", "dog", "bird"])
+            >>> data.image_size, data.channels, data.classes, data.user("ann").train.size
+            ((24, 24), 3, 3, 6)
+        """
+        from mindfl.data.arrays import ArrayDataset
+
+        return ArrayDataset(users, class_names=class_names, classes=classes, name=name)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call the data set: its folder, or the name that its arrays were given."""
+
+    @property
+    def title(self) -> str:
+        """What titles call the data set."""
+        return self.name
 
     @property
     @abstractmethod
     def source(self) -> str:
-        """Where the samples come from: "leaf", "images", "synthetic", or "unknown"."""
+        """Where the samples come from: "leaf", "images", "synthetic", "arrays", or "unknown"."""
 
     @property
     def synthetic(self) -> bool:
@@ -137,10 +195,10 @@ class Dataset(ABC):
         """Return the name of a user given by name or position. Raises :class:`DataError` where there is none."""
         if isinstance(user, str):
             if user not in self._positions:
-                raise DataError(f"{self.root} has no user {user!r}", hint=f"it has {counted(len(self), 'user')}")
+                raise DataError(f"{self.name} has no user {user!r}", hint=f"it has {counted(len(self), 'user')}")
             return user
         if not 0 <= user < len(self):
-            raise DataError(f"{self.root} has {counted(len(self), 'user')}, so none at position {user}")
+            raise DataError(f"{self.name} has {counted(len(self), 'user')}, so none at position {user}")
         return self.users[user]
 
     def __len__(self) -> int:
@@ -160,12 +218,35 @@ class Dataset(ABC):
         return self._open(name).test
 
 
-def check_labels(labels: NDArray[np.integer[Any]], user: str, where: object) -> NDArray[np.int32]:
-    """Return ``labels`` as int32, or raise :class:`DataError` naming the first one outside 0..61."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= CLASSES))
+class StoredDataset(Dataset):
+    """A data set in the folder ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    @property
+    def title(self) -> str:
+        """The folder's last part."""
+        return self.root.resolve().name.encode(errors="replace").decode()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process, to which the data set is sent, may have another current folder."""
+        return {**self.__dict__, "root": self.root.resolve()}
+
+
+def check_labels(
+    labels: NDArray[np.integer[Any]], user: str, where: object, classes: int = CLASSES
+) -> NDArray[np.int32]:
+    """Return ``labels`` as int32, or raise :class:`DataError` naming the first one that is no class."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         at = int(wrong[0])
-        raise DataError(f"user {user}: label {labels[at]} of sample {at} in {where} is outside 0..{CLASSES - 1}")
+        raise DataError(f"user {user}: label {labels[at]} of sample {at} in {where} is outside 0..{classes - 1}")
     return labels.astype(np.int32)
 
 

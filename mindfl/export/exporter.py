@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,45 @@ from mindfl.export.loading import load_weights
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.export.training import OptimizerSettings, as_labels, check_loss, with_loss
+from mindfl.extensions import module_files
 from mindfl.files import PathLike, atomic_path
-from mindfl.models import DEVICE_TARGETS, ModelSpec, import_mindspore, interrupt_held_back, model_spec
+from mindfl.models import (
+    DEVICE_TARGETS,
+    Model,
+    ModelSpec,
+    NetworkSizes,
+    import_mindspore,
+    interrupt_held_back,
+    model_spec,
+)
 from mindfl.server.initial import mindspore_weights
 from mindfl.spelling import checked_arguments, did_you_mean
 
 _SUFFIX = ".mindir"
-_DEFAULT_INIT = "lecun"
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported: the file, the losses of the training steps, and the trainable parameters' shapes by name."""
+    """What was exported.
+
+    Args:
+        path: the file.
+        losses: of the training steps.
+        parameters: shapes of the trainable parameters by name.
+        sources: of a network that a process of its own loaded: the SHA-256 of each Python file that was loaded for it.
+    """
 
     path: Path
     losses: tuple[float, ...]
     parameters: dict[str, tuple[int, ...]]
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 @checked_arguments
 def export_mindir(
     mindir_path: PathLike,
     *,
-    model: str = "lenet",
+    model: Model = "lenet",
     epochs: int = 1,
     batch_size: int = 32,
     optimizer: str = "momentum",
@@ -48,9 +65,10 @@ def export_mindir(
     weight_decay: float = 0.0,
     loss: str = "sparse",
     seed: int = 0,
-    init: str = _DEFAULT_INIT,
+    init: str | None = None,
     num_class: int | None = None,
     num_channel: int | None = None,
+    image_size: tuple[int, int] | None = None,
     device_target: str = "CPU",
     init_from: PathLike | None = None,
 ) -> ExportResult:
@@ -63,7 +81,8 @@ def export_mindir(
 
     Args:
         mindir_path: target; ``.mindir`` is appended if missing, folders are created, an existing file is replaced.
-        model: name in :data:`mindfl.models.MODELS`.
+        model: the network: a name in :data:`mindfl.models.MODELS`, ``file.py:Class``, or a class or function that makes
+            a MindSpore cell (:func:`mindfl.models.model_spec`).
         epochs: number of training steps, one random batch each, at least 1.
         batch_size: samples per batch; fixed in the exported graph.
         optimizer: ``"momentum"``, ``"sgd"`` or ``"adam"``.
@@ -73,9 +92,11 @@ def export_mindir(
         loss: softmax cross entropy of labels that are class numbers (``"sparse"``) or one-hot (``"onehot"``, the form
             that the demo client of MindSpore Federated 0.1.0 writes).
         seed: starts the generators of the initial weights and of the batches.
-        init: initial weights (:func:`mindfl.models.initializers.initializer`).
+        init: initial weights (:func:`mindfl.models.initializers.initializer`); default: ``"lecun"``, or what a network
+            of the user's own sets.
         num_class: outputs; default: the model's own.
         num_channel: image channels; default: the model's own.
+        image_size: height and width of the images; default: the model's own.
         device_target: ``"CPU"``, ``"GPU"`` or ``"Ascend"``, as far as the installed MindSpore has it.
         init_from: file with the initial weights in MindSpore's order, instead of those that ``init`` names: ``.ckpt``,
             ``.npz``, ``.safetensors`` or ``.mindir``; or a ``.ms``, whose order is known. State of an optimizer in it
@@ -105,14 +126,13 @@ def export_mindir(
         if value < 1:
             raise OptionError(f"{name} must be at least 1, got {value}")
     weights = None if init_from is None else mindspore_weights(init_from)
-    if weights is not None and init != _DEFAULT_INIT:
+    if weights is not None and init is not None:
         raise OptionError(f"init {init} and init_from both give the initial weights", hint="leave one of them out")
     network = _Network(
         spec,
+        spec.sizes(NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)),
         settings,
         loss=loss,
-        classes=spec.num_class if num_class is None else num_class,
-        channels=spec.num_channel if num_channel is None else num_channel,
         batch_size=batch_size,
         init=init,
         seed=seed,
@@ -120,9 +140,9 @@ def export_mindir(
         source=str(init_from),
     )
     with atomic_path(target := _with_suffix(mindir_path)) as temporary:
-        content, losses, shapes = call_for(spec, _train_and_export, network, epochs, device_target)
+        content, losses, shapes, sources = call_for(spec, _train_and_export, network, epochs, device_target)
         temporary.write_bytes(content)
-    return ExportResult(target, losses, shapes)
+    return ExportResult(target, losses, shapes, sources)
 
 
 def _with_suffix(path: PathLike) -> Path:
@@ -134,25 +154,24 @@ def _with_suffix(path: PathLike) -> Path:
 
 @dataclass(frozen=True)
 class _Network:
-    """What is exported: a network by name, its sizes, its initial weights, its loss, and its optimizer.
+    """What is exported: a network, its sizes, its initial weights, its loss, and its optimizer.
 
     ``weights`` (float32 by name, in MindSpore's order, from the file ``source``) count before those of ``init``.
     """
 
     spec: ModelSpec
+    sizes: NetworkSizes
     optimizer: OptimizerSettings
     loss: str
-    classes: int
-    channels: int
     batch_size: int
-    init: str
+    init: str | None
     seed: int
     weights: dict[str, NDArray[np.float32]] | None
     source: str
 
     def build(self) -> Any:
         """Return the MindSpore cell."""
-        network = self.spec.build(self.classes, self.channels, init=self.init, seed=self.seed)
+        network = self.spec.make(self.sizes, init=self.init, seed=self.seed)
         if self.weights is not None:
             load_weights(network, self.weights, self.source)
         return network
@@ -160,24 +179,27 @@ class _Network:
     def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
         """Yield images and labels, in the form that the loss takes, without end."""
         generator = np.random.default_rng((self.seed, 1))
+        classes, shape = self.sizes.num_class or 1, self.sizes.input_shape(self.batch_size)
         while True:
-            images = generator.random(self.spec.input_shape(self.batch_size, self.channels), np.float32)
-            labels = generator.integers(0, self.classes, self.batch_size, np.int32)
-            yield images, as_labels(labels, self.classes, self.loss)
+            images = generator.random(shape, np.float32)
+            labels = generator.integers(0, classes, self.batch_size, np.int32)
+            yield images, as_labels(labels, classes, self.loss)
 
 
 def _train_and_export(
     network: _Network, epochs: int, device_target: str
-) -> tuple[bytes, tuple[float, ...], dict[str, tuple[int, ...]]]:
-    """Return the exported graph, the losses, and the parameters' shapes."""
+) -> tuple[bytes, tuple[float, ...], dict[str, tuple[int, ...]], dict[str, str]]:
+    """Return the exported graph, the losses, the parameters' shapes, and what the network was loaded from."""
     with graph_mode(device_target), mindspore_errors():
+        before = set(sys.modules)
         with interrupt_held_back():
             cell = network.build()
+            sources = module_files(set(sys.modules) - before) if network.spec.by_name else {}
             trainer = _Trainer(with_loss(cell, network.loss), network.optimizer.build(cell.trainable_params()))
         batches = itertools.islice(network.random_batches(), epochs)
         steps = [trainer.train_and_export(batch) for batch in batches]
     shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
-    return steps[-1][1], tuple(loss for loss, _ in steps), shapes
+    return steps[-1][1], tuple(loss for loss, _ in steps), shapes, sources
 
 
 class _Trainer:

@@ -16,7 +16,7 @@ from mindfl.export.loading import load_weights
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import write_atomic
-from mindfl.models import ModelSpec, import_mindspore, model_spec
+from mindfl.models import Model, ModelSpec, NetworkSizes, import_mindspore, model_spec
 from mindfl.protobuf import message_class
 
 #: of the inputs, the outputs and the first dimension in an ONNX file
@@ -33,36 +33,37 @@ def export_network(
     weights: Mapping[str, NDArray[np.float32]],
     *,
     source: str,
-    model: str,
-    num_class: int | None = None,
-    num_channel: int | None = None,
+    model: Model,
+    sizes: NetworkSizes,
     batch_size: int | None = None,
 ) -> None:
     """Write the network ``model`` with ``weights``, which are in MindSpore's order, to ``target``.
 
-    ``num_class`` and ``num_channel`` None: the network's own; ``batch_size`` None: it takes any number of images.
+    ``sizes`` that are None are the network's own; ``batch_size`` None: it takes any number of images.
     Raises :class:`OptionError` where the weights, which come from ``source``, are not those of the network, and
     :class:`ExportError` where MindSpore fails.
     """
     spec = model_spec(model)
-    for name, value in (("num_class", num_class), ("num_channel", num_channel), ("batch_size", batch_size)):
-        if value is not None and value < 1:
-            raise OptionError(f"{name} must be at least 1, got {value}")
-    classes = spec.num_class if num_class is None else num_class
-    channels = spec.num_channel if num_channel is None else num_channel
-    shape = (batch_size, *spec.input_shape(1, channels)[1:])
-    content = call_for(spec, _exported, form, spec, classes, shape, dict(weights), source)
+    if batch_size is not None and batch_size < 1:
+        raise OptionError(f"batch_size must be at least 1, got {batch_size}")
+    content = call_for(spec, _exported, form, spec, spec.sizes(sizes), batch_size, dict(weights), source)
     if form == "onnx" and batch_size is None:
         content = with_symbolic_batch(content, _BATCH)
     write_atomic(target, content)
 
 
 def _exported(
-    form: str, spec: ModelSpec, classes: int, shape: Shape, weights: Mapping[str, NDArray[np.float32]], source: str
+    form: str,
+    spec: ModelSpec,
+    sizes: NetworkSizes,
+    batch_size: int | None,
+    weights: Mapping[str, NDArray[np.float32]],
+    source: str,
 ) -> bytes:
     """Return the file of the network for inference."""
     with graph_mode("CPU"), mindspore_errors():
-        network = spec.build(classes, shape[1], init="lecun", seed=0)
+        network = spec.make(sizes, init=None, seed=0)
+        shape = (batch_size, *sizes.input_shape(1)[1:])
         load_weights(network, weights, source)
         network.set_train(False)
         with temporary_folder("mindfl-export-") as folder:

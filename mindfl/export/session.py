@@ -19,10 +19,12 @@ Result = TypeVar("Result")
 def call_for(spec: ModelSpec, function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
     """Call ``function``, which uses MindSpore and the network of ``spec``, and return its result.
 
-    mindfl's own networks are used in a new process. Others only this process is sure to know, be they registered in a
-    notebook, made by a closure, or changed since their module was imported: they are used here, one at a time.
+    mindfl's own networks, and those that a text names, are used in a new process. Others only this process is sure to
+    know, be they defined in a notebook, made by a closure, or changed since their module was imported: they are used
+    here, one at a time.
     """
-    if spec.build.__module__.startswith("mindfl.") and sys.executable:
+    ours = spec.own is None and spec.build.__module__.startswith("mindfl.")
+    if (ours or spec.by_name) and sys.executable:
         return in_child(function, *arguments, **options)
     with mindspore_here():
         return function(*arguments, **options)

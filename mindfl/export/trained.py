@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from mindfl.export.weight_files import ARRAY_FORMATS, target_format
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph
+from mindfl.models import Model, NetworkSizes
 from mindfl.server.initial import initial_weights, mindspore_weights
 from mindfl.spelling import checked_arguments
 
@@ -30,25 +31,17 @@ class WrittenWeights:
     parameters: dict[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class NetworkSizes:
-    """What a registered network is made with; None: its own defaults. ``batch_size`` None: any."""
-
-    num_class: int | None = None
-    num_channel: int | None = None
-    batch_size: int | None = None
-
-
 @checked_arguments
 def export_trained(
     source: PathLike,
     output: PathLike,
     *,
     format: str | None = None,
-    model: str = "lenet",
+    model: Model = "lenet",
     device_model: PathLike | None = None,
     num_class: int | None = None,
     num_channel: int | None = None,
+    image_size: tuple[int, int] | None = None,
     batch_size: int | None = None,
 ) -> WrittenWeights:
     """Write the weights in ``source`` to ``output`` in MindSpore's order, convolutions [out, in, height, width].
@@ -61,11 +54,12 @@ def export_trained(
             as ``init_from`` of :func:`export_mindir` takes it.
         output: target; the suffix of the format is appended if missing, an existing file is replaced.
         format: ``"ckpt"``, ``"npz"``, ``"safetensors"``, ``"mindir"`` or ``"onnx"``. Default: what the suffix says.
-        model: name in :data:`mindfl.models.MODELS` of the network, for ``mindir`` and ``onnx``.
+        model: the network, for ``mindir`` and ``onnx``, as in :func:`export_mindir`.
         device_model: a ``.ms`` file of the job. ``source`` is then a file of a server, such as the checkpoints of
             MindSpore Federated's, with the weights of that model in the order of devices.
         num_class: outputs of the network; default: those of the ``.ms``, else the network's own.
         num_channel: image channels of the network; likewise.
+        image_size: height and width of the images; likewise.
         batch_size: samples that the network takes at once, for one that cannot take any number.
 
     Returns:
@@ -86,8 +80,10 @@ def export_trained(
     target, form = target_format(output, format)
     graph = _graph(source if device_model is None else device_model)
     weights = mindspore_weights(source) if device_model is None else _of_devices(source, graph, device_model)
-    sizes = NetworkSizes(num_class, num_channel, batch_size)
-    return save_weights(target, form, weights, source=str(source), model=model, graph=graph, sizes=sizes)
+    sizes = NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)
+    return save_weights(
+        target, form, weights, source=str(source), model=model, graph=graph, sizes=sizes, batch_size=batch_size
+    )
 
 
 def save_weights(
@@ -96,29 +92,30 @@ def save_weights(
     weights: Weights,
     *,
     source: str,
-    model: str,
+    model: Model,
     graph: LiteModel | None = None,
-    sizes: NetworkSizes = NetworkSizes(),
+    sizes: NetworkSizes | None = None,
+    batch_size: int | None = None,
 ) -> WrittenWeights:
     """Write ``weights``, which are in MindSpore's order, as :func:`export_trained` does; errors call them ``source``.
 
-    ``graph`` is the ``.ms`` that says how many classes and channels the network has where ``sizes`` does not.
+    ``graph`` is the ``.ms`` that says what the network is made for where ``sizes`` does not.
     """
     if form in ARRAY_FORMATS:
         write_atomic(target, ARRAY_FORMATS[form](weights))
     else:
         from mindfl.export.network import export_network
 
-        channels, classes = (None, None) if graph is None else _sizes(graph)
+        found = NetworkSizes() if graph is None else network_sizes(graph)
+        given = {name: value for name, value in vars(sizes or found).items() if value is not None}
         export_network(
             target,
             form,
             weights,
             source=source,
             model=model,
-            num_class=classes if sizes.num_class is None else sizes.num_class,
-            num_channel=channels if sizes.num_channel is None else sizes.num_channel,
-            batch_size=sizes.batch_size,
+            sizes=replace(found, **given),
+            batch_size=batch_size,
         )
     return WrittenWeights(target, form, {name: value.shape for name, value in weights.items()})
 
@@ -148,10 +145,13 @@ def _of_devices(source: PathLike, graph: LiteModel | None, device_model: PathLik
         raise ModelFormatError(f"{source} does not hold the weights of {device_model}: {error}") from None
 
 
-def _sizes(graph: LiteModel) -> tuple[int | None, int | None]:
-    """Return (channels, classes) of a model, as far as the runtime understands it."""
+def network_sizes(model: LiteModel) -> NetworkSizes:
+    """Return what a ``.ms`` was exported for, as far as the runtime understands it."""
     try:
-        known = Graph(graph)
-        return known.image.dims[-1], known.classes
+        graph = Graph(model)
+        dims, classes = graph.image.dims, graph.classes
     except ModelFormatError:
-        return None, None
+        return NetworkSizes()
+    if len(dims) != 4:
+        return NetworkSizes(num_class=classes)
+    return NetworkSizes(num_class=classes, num_channel=dims[3], image_size=(dims[1], dims[2]))

@@ -14,17 +14,20 @@ from mindfl.models._mindspore import (
     mindspore_lock,
 )
 from mindfl.models.initializers import INITIALIZERS
-from mindfl.models.registry import MODELS, ModelSpec, model_spec
+from mindfl.models.registry import DEFAULT_INIT, MODELS, Model, ModelSpec, NetworkSizes, model_spec
 
 if TYPE_CHECKING:
     from mindfl.models.lenet import LeNet5
 
 __all__ = [
+    "DEFAULT_INIT",
     "DEVICE_TARGETS",
     "INITIALIZERS",
     "MODELS",
     "LeNet5",
+    "Model",
     "ModelSpec",
+    "NetworkSizes",
     "first_sentence",
     "has_avx512",
     "import_mindspore",

@@ -1,39 +1,189 @@
-"""The networks that can be named on the command line."""
+"""The networks that a job can train: mindfl's own by name, a user's by file, module, entry point or as an object."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from mindfl.errors import OptionError
+from mindfl.extensions import absolute, is_reference, load_object, reference_settings
 from mindfl.spelling import did_you_mean
+
+#: initial weights of registered networks
+DEFAULT_INIT = "lecun"
+#: entry points of installed packages that hold networks
+GROUP = "mindfl.models"
+Model: TypeAlias = Any
+"""A network as users name it: see :func:`model_spec`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSizes:
+    """What a network is made for; None: not said.
+
+    Args:
+        num_class: outputs, at least 1.
+        num_channel: channels of an image, at least 1.
+        image_size: height and width of an image, at least 1.
+    """
+
+    num_class: int | None = None
+    num_channel: int | None = None
+    image_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_class", "num_channel", "image_size"):
+            value = getattr(self, name)
+            if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
+                raise OptionError(f"{name} must be at least 1, got {value}")
+
+    def input_shape(self, batch_size: int) -> tuple[int, ...]:
+        """Return the shape [N, C, H, W] of a batch of images."""
+        assert self.num_channel is not None and self.image_size is not None
+        return (batch_size, self.num_channel, *self.image_size)
+
+    def words(self) -> str:
+        """Return the sizes as a message says them."""
+        height, width = self.image_size or ("?", "?")
+        return f"{self.num_class} classes and {height}x{width} images with {self.num_channel} channels"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network by name: how to make it, and the shape of one sample as the network takes it.
+    """A network by name: how to make it, and what it is made for.
 
-    ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (imports MindSpore). ``parameters``
-    are the names of its trainable parameters, by which a model file is known to hold it; empty: they are not compared.
+    Args:
+        name: what messages and titles call it.
+        build: ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (and imports MindSpore).
+            It is given ``image_size`` too if it has an argument of that name.
+        image_size: height and width of its images; None: those of the data.
+        num_class: its outputs where no other number is given.
+        num_channel: channels of its images, likewise.
+        parameters: names of its trainable parameters, by which a model file is known to hold it; empty: they are not
+            compared.
     """
 
     name: str
     build: Callable[..., Any]
-    image_size: tuple[int, int]
-    num_class: int
-    num_channel: int
+    image_size: tuple[int, int] | None = None
+    num_class: int | None = None
+    num_channel: int | None = None
     parameters: frozenset[str] = frozenset()
 
-    def input_shape(self, batch_size: int, num_channel: int) -> tuple[int, int, int, int]:
-        """Return the shape [N, C, H, W] of a batch of images."""
-        return (batch_size, num_channel, *self.image_size)
+    def sizes(self, given: NetworkSizes) -> NetworkSizes:
+        """Return ``given``, completed by the network's own sizes.
+
+        Raises :class:`OptionError` where one is in neither, or an image size is given that the network does not take.
+        """
+        values: dict[str, Any] = {}
+        for name in ("num_class", "num_channel", "image_size"):
+            own, wanted = getattr(self, name), getattr(given, name)
+            values[name] = own if wanted is None else wanted
+            if values[name] is None:
+                raise OptionError(f"{self.name} has no {name} of its own", hint=f"give --{name}")
+        if not self._takes("image_size") and self.image_size not in (None, values["image_size"]):
+            height, width = self.image_size or (0, 0)
+            raise OptionError(
+                f"{self.name} takes images of {height}x{width}, not {'x'.join(map(str, values['image_size']))}",
+                hint="a network of your own: --model FILE.py:CLASS",
+            )
+        return NetworkSizes(**values)
+
+    def make(self, sizes: NetworkSizes, *, init: str | None, seed: int) -> Any:
+        """Return the MindSpore cell for ``sizes``, none of which is None.
+
+        ``init`` None: what a user's network sets itself; for a registered one :data:`DEFAULT_INIT`.
+        """
+        more = {"image_size": sizes.image_size} if self._takes("image_size") else {}
+        init = init or self.default_init
+        return self.build(sizes.num_class, sizes.num_channel, init=init, seed=seed, **more)
+
+    @property
+    def own(self) -> OwnNetwork | None:
+        """The user's class or function; None for a registered network."""
+        return self.build if isinstance(self.build, OwnNetwork) else None
+
+    @property
+    def default_init(self) -> str | None:
+        """The initial weights where no others are chosen; None: those that a user's network sets itself."""
+        return DEFAULT_INIT if self.own is None else None
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is a user's network that any process can load."""
+        return self.own is not None and isinstance(self.own.target, str)
+
+    def _takes(self, name: str) -> bool:
+        return name in inspect.signature(self.build).parameters
 
 
-def _lenet(*args: Any, **options: Any) -> Any:
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A user's class, or a function, that makes a MindSpore cell.
+
+    It is called with those of ``num_class``, ``num_channel``, ``image_size`` (height, width), ``init`` and ``seed``
+    that it has arguments for, and with ``settings``. Before, MindSpore's own generators are started with the seed.
+
+    Args:
+        name: what messages call it.
+        target: the class or function; or, as a text, where it is: that is loaded by the process that makes the network.
+        settings: further keyword arguments.
+    """
+
+    name: str
+    target: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(
+        self, num_class: int, num_channel: int, *, image_size: tuple[int, int], init: str | None = None, seed: int = 0
+    ) -> Any:
+        """Return the cell. Raises :class:`OptionError` where it cannot be made, or is none."""
+        from mindfl.models._mindspore import import_mindspore
+
+        mindspore = import_mindspore()
+        make = load_object(self.target, "model") if isinstance(self.target, str) else self.target
+        offered = {"num_class": num_class, "num_channel": num_channel, "image_size": image_size, "seed": seed}
+        state = np.random.get_state()  # which MindSpore's set_seed replaces, also for the rest of the user's program
+        try:
+            mindspore.set_seed(seed)
+            cell = make(**self._taken(make, offered, init), **self.settings)
+        except OptionError:
+            raise
+        except Exception as error:
+            sizes = NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)
+            raise OptionError(
+                f"model {self.name} cannot be made for {sizes.words()}: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            np.random.set_state(state)
+        if not isinstance(cell, mindspore.nn.Cell):
+            raise OptionError(f"model {self.name} gives {type(cell).__name__}, no mindspore.nn.Cell")
+        return cell
+
+    def _taken(self, make: Any, offered: dict[str, Any], init: str | None) -> dict[str, Any]:
+        if not callable(make):
+            raise OptionError(f"model {self.name} is {type(make).__name__}, no class and no function")
+        arguments = inspect.signature(make).parameters
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in arguments.values())
+        if init is not None:
+            if not takes_all and "init" not in arguments:
+                raise OptionError(
+                    f"model {self.name} takes no init: its class sets its own initial weights",
+                    hint="leave --init out, or give --init_from FILE",
+                )
+            offered = {**offered, "init": init}
+        return {name: value for name, value in offered.items() if takes_all or name in arguments}
+
+
+def _lenet(num_class: int, num_channel: int, *, image_size: tuple[int, int] = (32, 32), **options: Any) -> Any:
     from mindfl.models.lenet import LeNet5
 
-    return LeNet5(*args, **options)
+    return LeNet5(num_class, num_channel, image_size=image_size, **options)
 
 
 _LENET_PARAMETERS = frozenset(
@@ -44,8 +194,39 @@ MODELS = {
 }
 
 
-def model_spec(name: str) -> ModelSpec:
-    """Return the entry of ``name``; raise :class:`OptionError` that lists the known names otherwise."""
-    if name not in MODELS:
-        raise OptionError(f"unknown model {name!r}", hint=did_you_mean(name, MODELS))
-    return MODELS[name]
+def model_spec(model: Model) -> ModelSpec:
+    """Return how the network ``model`` is made.
+
+    Args:
+        model: a name in :data:`MODELS`; ``file.py:Class`` or ``module:Class``, perhaps with settings, as in
+            ``nets.py:TinyNet:width=8``; the name of an entry point ``mindfl.models``; a class or function that makes a
+            MindSpore cell (:class:`OwnNetwork`); or a :class:`ModelSpec`.
+
+    Raises:
+        OptionError: there is no such network. A file or module is loaded later, by what makes the network.
+
+    Example:
+        >>> model_spec("lenet").image_size, model_spec("nets.py:TinyNet").name
+        ((32, 32), 'TinyNet')
+    """
+    if isinstance(model, ModelSpec):
+        return model
+    if not isinstance(model, str):
+        if not callable(model):
+            raise OptionError(f"model is {type(model).__name__}, not a name, a class or a function")
+        name = getattr(model, "__name__", type(model).__name__)
+        return ModelSpec(name, OwnNetwork(name, model))
+    if model in MODELS:
+        return MODELS[model]
+    found, settings = reference_settings(model, "model")
+    if not is_reference(found):
+        installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+        if found not in installed:
+            raise OptionError(f"unknown model {found!r}", hint=_hint(found, [*MODELS, *installed]))
+        return ModelSpec(found, OwnNetwork(found, installed[found], settings))
+    name = found.rpartition(":")[2]
+    return ModelSpec(name, OwnNetwork(name, absolute(found), settings))
+
+
+def _hint(model: str, known: list[str]) -> str:
+    return f"{did_you_mean(model, known)}; a network of your own is FILE.py:CLASS"

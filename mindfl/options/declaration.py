@@ -21,7 +21,7 @@ from mindfl.errors import OptionError
 from mindfl.spelling import nearest
 
 #: name in an annotation -> kind of the option
-_KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path}
+_KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path, "DataSource": Path}
 #: kind -> the types that a value may have, and what a value must be in words
 _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     Path: ((str, os.PathLike), "a path"),
@@ -49,6 +49,7 @@ class Option:
         file_default: the default in a server's YAML file, where it is another one; MISSING where the file must say it.
         shown: the default in words, where the value does not say it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
+        objects: a path may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``.
         takes_value: a bool that is written ``--name true`` instead of ``--name``.
         several: a list, which the command line takes one by one.
         group: heading in the help and in docs/options.md.
@@ -68,6 +69,7 @@ class Option:
     file_default: Any = ...
     shown: str = ""
     spellings: tuple[str, ...] = ()
+    objects: bool = False
     takes_value: bool = False
     several: bool = False
     group: str = ""
@@ -98,6 +100,13 @@ class Option:
         value = _python_number(value)
         if (value is None and self.optional) or self.kind is object:
             return value
+        if self.objects:
+            from mindfl.extensions import absolute, is_reference
+
+            if not isinstance(value, str | os.PathLike):
+                return value
+            if is_reference(value):
+                return absolute(str(value))
         if not self._fits(value):
             near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
             hint = f"did you mean {near}?" if near else ""

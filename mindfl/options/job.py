@@ -6,11 +6,12 @@ cheap; what checks options against each other is :class:`mindfl.sim.config.JobCo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mindfl.options.declaration import option
 from mindfl.options.modes import ModeOptions
@@ -37,6 +38,16 @@ DeployEnv = Literal["x86", "android"]
 NamedSampler = Any
 #: objects as :class:`mindfl.sim.callbacks.Callback`, or their names
 NamedCallbacks = Sequence[Any]
+
+if TYPE_CHECKING:
+    from mindfl.data import Dataset
+
+    DataSource: TypeAlias = str | os.PathLike[str] | Dataset
+else:
+    DataSource = str | os.PathLike
+"""A folder, a data set, or the name of one: ``file.py:NAME``."""
+NetworkSource: TypeAlias = str | Callable[..., Any]
+"""The name of a network, ``file.py:CLASS``, or a class or function that makes a MindSpore cell."""
 
 LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
 
@@ -100,20 +111,22 @@ class JobOptions(ModeOptions):
     learning_rate: float | None = _job(None, above=0, shown="0.01; adam: 0.001", help="Local learning rate.")
     seed: int = _job(0, least=0, help="Seed of initial weights, synthetic data, noise and the choice of clients.")
 
-    train_dataset: Path | None = _data(
+    train_dataset: DataSource | None = _data(
         None,
+        objects=True,
         spellings=("--train_dataset", "--train_data_dir"),
         shown="synthetic handwriting",
-        help="Data set made by `mindfl data`, or the tutorial's folders.",
+        help="Data set made by `mindfl data`, the tutorial's folders, or FILE.py:NAME of a mindfl.data.Dataset.",
     )
-    test_dataset: Path | None = _data(
+    test_dataset: DataSource | None = _data(
         None,
+        objects=True,
         spellings=("--test_dataset", "--eval_data_dir"),
         shown="the test parts of --train_dataset",
         help="Data set to evaluate with: the user of the same name, else the one at the same position.",
     )
-    infer_dataset: Path | None = _data(
-        None, spellings=("--infer_data_dir",), shown="--test_dataset", help="Data set for inference."
+    infer_dataset: DataSource | None = _data(
+        None, objects=True, spellings=("--infer_data_dir",), shown="--test_dataset", help="Data set for inference."
     )
     data_format: DataForm = _data("compact", help="Form of a synthetic data set.")
     path_regex: str | None = _data(
@@ -162,9 +175,13 @@ class JobOptions(ModeOptions):
     input_shape: str | None = _model(
         None, help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32."
     )
-    model: str | None = _model(None, shown="lenet", help="Network to export.")
+    model: NetworkSource | None = _model(
+        None, shown="lenet", help="Network to export, such as lenet; your own: FILE.py:CLASS or MODULE:CLASS."
+    )
     init: InitName | None = _model(
-        None, shown="lecun", help="Distribution of the initial weights; truncated_normal is the reference's."
+        None,
+        shown="lecun; your own network's",
+        help="Distribution of the initial weights; truncated_normal is the reference's.",
     )
     optimizer: OptimizerName | None = _model(
         None, shown="that of the model file, else momentum", help="Local optimizer, fixed in the model file."

@@ -10,6 +10,7 @@ from mindfl.options.job import (
     ClientsName,
     CpuBindMode,
     DataForm,
+    DataSource,
     DeployEnv,
     DeviceTarget,
     EngineName,
@@ -19,6 +20,7 @@ from mindfl.options.job import (
     LossName,
     NamedCallbacks,
     NamedSampler,
+    NetworkSource,
     OptimizerName,
     ServerMode,
     SslProtocol,
@@ -62,9 +64,9 @@ class JobKeywords(TypedDict, total=False):
     batch_size: int | None
     learning_rate: float | None
     seed: int
-    train_dataset: PathLike | None
-    test_dataset: PathLike | None
-    infer_dataset: PathLike | None
+    train_dataset: DataSource | None
+    test_dataset: DataSource | None
+    infer_dataset: DataSource | None
     data_format: DataForm
     path_regex: str | None
     vocal_file: str | None
@@ -79,7 +81,7 @@ class JobKeywords(TypedDict, total=False):
     infer_weight_name: str | None
     name_regex: str
     input_shape: str | None
-    model: str | None
+    model: NetworkSource | None
     init: InitName | None
     optimizer: OptimizerName | None
     loss: LossName | None

@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__, package_version
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
+from mindfl.export.trained import network_sizes
+from mindfl.extensions import code_digest, make_object, module_origin
 from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
-from mindfl.models.registry import model_spec
+from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
+from mindfl.options.job import DataSource
 from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.run_record import setting_text
 from mindfl.sim.synthetic_data import synthetic_data
 from mindfl.sim.training_note import TrainingNote, file_digest
 
@@ -59,18 +64,25 @@ class Artefacts:
 
     def export(self) -> Path:
         """Export the training graph unless the file is there already."""
-        config = self._config
-        settings = {**asdict(config.network), "learning_rate": config.rate, "seed": config.seed}
+        config, network = self._config, self._config.network
+        spec = model_spec(network.model)
+        sizes = spec.sizes(self._sizes())
+        settings = {item.name: getattr(network, item.name) for item in fields(network)}
+        settings |= {"learning_rate": config.rate, "seed": config.seed, "init": config.init or spec.default_init}
+        noted = {**settings, "model": setting_text("model", network.model), **_network(spec, sizes)}
         if settings["loss"] == "sparse":
-            del settings["loss"]  # as in the notes of the first release, which had no other
-        weights = {} if config.init_from is None else {"init_from": file_digest(config.init_from)}
+            del noted["loss"]  # as in the notes of the first release, which had no other
+        if config.init_from is not None:
+            settings["init"] = None
+            noted["init_from"] = file_digest(config.init_from)
 
-        def build(path: Path) -> None:
+        def build(path: Path) -> dict[str, str]:
             from mindfl.export import export_mindir
 
-            export_mindir(path, device_target=config.device_target, init_from=config.init_from, **settings)
+            options = {"device_target": config.device_target, "init_from": config.init_from, **vars(sizes)}
+            return export_mindir(path, **options, **settings).sources
 
-        self._make(self.mindir, {**settings, **weights, **_network(settings["model"])}, build)
+        self._make(self.mindir, noted, build)
         return self.mindir
 
     def convert(self) -> Path:
@@ -83,10 +95,11 @@ class Artefacts:
                 "converter": None if converter is None else str(converter),
             }
 
-            def build(path: Path) -> None:
+            def build(path: Path) -> dict[str, str]:
                 from mindfl.convert import convert_model
 
                 convert_model(self.mindir, path, converter=converter)
+                return {}
 
             self._make(self.model, settings, build)
         return self.model
@@ -110,13 +123,21 @@ class Artefacts:
 
     def description(self, model: LiteModel) -> dict[str, Any]:
         """Return which file the starting ``model`` is, its SHA-256, and whether it is the user's own."""
-        path = (self._config.origin_train_model_path or self.model).absolute()
+        path = model_path(self._config).absolute()
         return {"path": str(path), "sha256": hashlib.sha256(model.content).hexdigest(), "own": self._uses_own}
 
-    def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], None]) -> None:
-        """Let ``build`` write ``path``, unless it is there with these ``settings`` or is the user's own."""
+    def _sizes(self) -> NetworkSizes:
+        """Return what the network is made for: the data, as far as they say it without being drawn."""
+        data = Dataset if self._config.train_dataset is None else self._train_dataset(progress=False)
+        return NetworkSizes(num_class=data.classes, num_channel=data.channels, image_size=data.image_size)
+
+    def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], dict[str, str]]) -> None:
+        """Let ``build`` write ``path``, unless it is there with these ``settings`` or is the user's own.
+
+        ``build`` returns the SHA-256 of the user's code that it loaded, by file; a change of it counts too.
+        """
         note = _note(path)
-        if self._is_own(path) or (path.exists() and _read_note(path).get("settings") == settings):
+        if self._is_own(path) or (path.exists() and _is_current(_read_note(path), settings)):
             return
         try:
             # In this order a process that is killed never leaves a file without its note, or with another's.
@@ -124,8 +145,9 @@ class Artefacts:
                 remove_file(old)
             with scratch_folder(".mindfl-making", make_dir(path.parent)) as folder:
                 made = Path(folder, path.name)
-                build(made)
-                write_atomic(note, json.dumps({"settings": settings, "sha256": file_digest(made)}, indent=2) + "\n")
+                sources = build(made)
+                entries = {"settings": settings, "sha256": file_digest(made), "sources": sources}
+                write_atomic(note, json.dumps(entries, indent=2) + "\n")
                 made.replace(path)
         except OSError as error:
             raise StorageError.from_os_error(error, "write", path) from None
@@ -154,21 +176,26 @@ class Artefacts:
         config = self._config
         train = self._train_dataset(progress=progress)
         tests = (config.infer_dataset or config.test_dataset) if inference else config.test_dataset
-        return train if tests is None else PairedDataset(train, open_dataset(tests))
+        return train if tests is None else PairedDataset(train, _opened(tests, "test_dataset"))
 
     def _train_dataset(self, *, progress: bool) -> Dataset:
         config = self._config
         if config.train_dataset is not None:
-            return open_dataset(config.train_dataset)
+            return _opened(config.train_dataset, "train_dataset")
         form = config.data_format if config.client_side.simulated else "bin"
         folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
         synthetic_data(folder, config.client_num, config.seed, form, warn=self._warn, progress=progress)
         return open_dataset(folder)
 
 
+def model_path(config: JobConfig) -> Path:
+    """Return the file of the model to start from."""
+    return config.origin_train_model_path or config.models / f"{config.train_ms_name}.ms"
+
+
 def check_model(model: LiteModel, config: JobConfig) -> None:
     """Raise :class:`OptionError` or :class:`ModelFormatError` where the model file does not fit the job's options."""
-    path = config.origin_train_model_path or config.models / f"{config.train_ms_name}.ms"
+    path = model_path(config)
     check_settings(model, config, path)
     if not model.parameters:
         raise ModelFormatError(
@@ -177,6 +204,31 @@ def check_model(model: LiteModel, config: JobConfig) -> None:
         )
     check_input_shape(model, config.input_shape)
     chosen_weights(model.weights, config.train_weights or (), "the model file")
+
+
+def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
+    """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
+    takes = network_sizes(model)
+    size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
+    has = NetworkSizes(num_class=dataset.classes, num_channel=channels, image_size=size)
+    if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
+        raise OptionError(
+            f"{path} is for {takes.words()}, but the data set {dataset.name} has {has.words()}",
+            hint="leave the model file out and name its network with --model: it is exported for the data",
+        )
+
+
+def _opened(data: DataSource, option: str) -> Dataset:
+    """Return the data set itself, in the folder, or by the name ``data``."""
+    if isinstance(data, os.PathLike):
+        return open_dataset(data)
+    found: Any = make_object(data, {}, "mindfl.datasets", option) if isinstance(data, str) else data
+    found = found() if callable(found) else found
+    if not isinstance(found, Dataset):
+        raise OptionError(
+            f"{option} {data} is {type(found).__name__}, no data set", hint="Dataset.from_arrays makes one"
+        )
+    return found
 
 
 def _note(path: Path) -> Path:
@@ -206,20 +258,32 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def _network(model: str) -> dict[str, Any]:
+def _is_current(note: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether a file that was made as ``note`` says would be made the same with ``settings`` now."""
+    sources = note.get("sources", {})
+    changed = not isinstance(sources, dict) or any(code_digest(path) != found for path, found in sources.items())
+    return note.get("settings") == settings and not changed
+
+
+def _network(spec: ModelSpec, sizes: NetworkSizes) -> dict[str, Any]:
     """Return what an export depends on beside its settings: the network's code, and the packages that export it."""
-    spec = model_spec(model)
+    height, width = sizes.image_size or (0, 0)
     return {
         "mindfl": __version__,
         "mindspore": package_version("mindspore"),
-        "shape": [*spec.image_size, spec.num_channel, spec.num_class],
-        "code": _codefile_digest(spec.build),
+        "shape": [height, width, sizes.num_channel, sizes.num_class],
+        "code": _code(spec),
     }
 
 
-def _codefile_digest(build: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the file that defines ``build``; a value that never comes again where there is none."""
-    code = inspect.unwrap(getattr(build, "func", build))
+def _code(spec: ModelSpec) -> str | None:
+    """Return what stands for the network's code; a value that never comes again where nothing does.
+
+    Of a network that is loaded by name it is where its module is; the note of the export lists the files.
+    """
+    if spec.own is not None:
+        return module_origin(spec.own.target) if spec.by_name else uuid.uuid4().hex
+    code = inspect.unwrap(getattr(spec.build, "func", spec.build))
     try:
         return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
     except (OSError, TypeError):

@@ -254,5 +254,3 @@ def _check_ray(config: JobConfig) -> None:
         raise OptionError(f"executor ray runs the engine lite only, not {config.engine}")
     if config.transport != "in_process" or not (config.server_side.embedded and config.client_side.simulated):
         raise OptionError("executor ray sums on each node, so it has no use for transport, servers and Java clients")
-    if config.test_dataset is not None:
-        raise OptionError("executor ray opens one data set on each node, so test_dataset cannot be used with it")

@@ -102,7 +102,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
     with locked(make_dir(folder)):
         say("preparing the model and the data")
         job = FederatedJob(reporter=_Rows(say), work_dir=folder, **settings)
-        model, data = Path(job.convert()), job.prepare_data().root
+        model, data = Path(job.convert()), job.prepare_data()
         with scratch_folder("mindfl-bench") as temporary:
             models = make_dir(Path(temporary, "ms"))
             shutil.copy(model, models / model.name)

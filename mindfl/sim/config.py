@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
+from mindfl.data import StoredDataset
 from mindfl.errors import OptionError
-from mindfl.extensions import absolute
-from mindfl.models import model_spec
+from mindfl.extensions import absolute, is_reference
+from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.job import JobOptions
 from mindfl.sim.algorithm_rules import check_algorithm
@@ -29,6 +30,7 @@ _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
     *("origin_train_model_path", "origin_infer_model_path", "cert_path", "jar_path", "case_jar_path", "lite_jar_path"),
 )
+_DATASETS = ("train_dataset", "test_dataset", "infer_dataset")
 _SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 #: how to reach a running server over TLS
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
@@ -50,7 +52,7 @@ def default_workers() -> int:
 class Network:
     """What a job exports where it has no model file of the user's own."""
 
-    model: str = "lenet"
+    model: Model = "lenet"
     init: str = "lecun"
     optimizer: str = "momentum"
     momentum: float = 0.9
@@ -71,6 +73,9 @@ class JobConfig(JobOptions):
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name in _DATASETS:
+            if isinstance(data := getattr(self, name), StoredDataset):
+                object.__setattr__(self, name, data.root)
         object.__setattr__(self, "clients", self.client_side.name)
         self._check_words()
         self._check_numbers()
@@ -133,6 +138,8 @@ class JobConfig(JobOptions):
             raise OptionError("resume and overwrite contradict each other", hint="give one of them")
         if self.model is not None:
             model_spec(self.model)
+            if is_reference(self.model):
+                object.__setattr__(self, "model", absolute(str(self.model)))
         check_backends(self)
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Iterable):
             raise OptionError(f"callbacks must be a list of objects or names, got {self.callbacks!r}")
@@ -160,7 +167,7 @@ class JobConfig(JobOptions):
             raise OptionError(f"Java clients need {missing[0]}", hint="--jarPath and --case_jarPath")
         for name in _JAVA_PATHS:
             path = getattr(self, name)
-            if path is not None:
+            if isinstance(path, Path):
                 object.__setattr__(self, name, path.absolute())
         if not self.writes_client_models:
             raise OptionError("each Java client needs a model file of its own", hint="give --per_client_models")
@@ -215,6 +222,11 @@ class JobConfig(JobOptions):
     def sampling_rate(self) -> float | None:
         """The probability with which each client takes part in an iteration; None where the sampler does not say it."""
         return sampling_rate(self.chooser, self.client_num)
+
+    @property
+    def network_name(self) -> str:
+        """What titles and messages call the network to export."""
+        return model_spec(self.network.model).name
 
     @property
     def cohort(self) -> int:

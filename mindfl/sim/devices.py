@@ -72,9 +72,9 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
             broken.append(error)
             warn(f"left out: {error}")
     if not usable:
-        raise broken[0] if broken else DataError(f"the data set {dataset.root} has no users")
+        raise broken[0] if broken else DataError(f"the data set {dataset.name} has no users")
     if len(usable) < wanted:
-        warn(f"the data set {dataset.root} has {counted(len(usable), 'usable user')}, {wanted} were asked for")
+        warn(f"the data set {dataset.name} has {counted(len(usable), 'usable user')}, {wanted} were asked for")
     return usable
 
 

@@ -16,7 +16,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import History
-from mindfl.sim.job import FederatedLeNetJob, folder_name
+from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.metrics import Accuracy
 from mindfl.sim.model_options import own_model
 from mindfl.sim.plot import plot_history
@@ -227,7 +227,7 @@ def _changes(published: Published, config: JobConfig, clients: int) -> Iterator[
         ("optimizer", config.network.optimizer, "momentum"),
         ("learning rate", config.rate, published.learning_rate),
         ("momentum", config.network.momentum, published.momentum),
-        ("model", config.model, "lenet"),
+        ("model", config.model and config.network_name, "lenet"),
     )
     return (_change(name, own, theirs) for name, own, theirs in pairs if own != theirs)
 
@@ -268,4 +268,4 @@ def data_words(dataset: Dataset, clients: int) -> str:
     """Return whose handwriting an experiment with so many ``clients`` used."""
     if dataset.synthetic:
         return f"SYNTHETIC handwriting, no measure of FEMNIST ({counted(clients, 'imaginary writer')})"
-    return f"{folder_name(dataset.root)} ({dataset.source}), {clients} of its {counted(len(dataset.users), 'writer')}"
+    return f"{dataset.title} ({dataset.source}), {clients} of its {counted(len(dataset.users), 'writer')}"

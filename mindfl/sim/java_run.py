@@ -11,7 +11,7 @@ from typing import Any
 
 from mindfl.client import Traffic
 from mindfl.client.comparison import digests, unchanged
-from mindfl.data import Dataset
+from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
@@ -61,7 +61,8 @@ def java_files(config: JobConfig, dataset: Dataset, users: Sequence[str]) -> lis
 
 
 def _absolute(dataset: Dataset) -> Dataset:
-    dataset.root = dataset.root.absolute()
+    if isinstance(dataset, StoredDataset):
+        dataset.root = dataset.root.absolute()
     return dataset
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from mindfl.data.folder import local_path
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.models import Model
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
-from mindfl.sim.artefacts import Artefacts, check_model
+from mindfl.sim.artefacts import Artefacts, check_data, check_model, model_path
 from mindfl.sim.callbacks import make_callbacks
 from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
@@ -35,6 +36,7 @@ from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
 from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.packages import check_packages
+from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.repetition import Repetition
 from mindfl.sim.reporter import PythonReporter, Reporter, Silent
@@ -93,8 +95,8 @@ class FederatedJob:
     :class:`~mindfl.sim.federated.FederatedServer`), ``clients`` are those that took part last, ``result`` is that of
     the latest training: None, () and None at first.
 
-    Another network of :data:`mindfl.models.MODELS` is federated with ``model=NAME``, or by a subclass that sets
-    :attr:`model`.
+    Another network is federated with ``model``: a MindSpore class, ``"file.py:Class"``, or a name in
+    :data:`mindfl.models.MODELS`; or by a subclass that sets :attr:`model`.
 
     Example:
         >>> with FederatedJob(work_dir="first run", client_num=2, iterations=1) as job:
@@ -102,12 +104,11 @@ class FederatedJob:
         2
     """
 
-    model: ClassVar[str | None] = None
+    model: ClassVar[Model | None] = None
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Unpack[JobKeywords]) -> None:
         check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
-        recorded = _recorded(settings.get("work_dir")) if settings.get("resume") else {}
-        given = JobConfig(**{"model": type(self).model, **recorded, **settings})
+        given = JobConfig(**{"model": type(self).model, **_recorded(settings), **settings})
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
@@ -133,7 +134,9 @@ class FederatedJob:
             True
         """
         earlier = RunRecord.load(local_path(path))
-        job = cls(reporter=reporter, **{**earlier.repeatable(), **settings})
+        repeated = {**earlier.repeatable(), **settings}
+        run_record.check_recorded(repeated, Path(path))
+        job = cls(reporter=reporter, **repeated)
         job._repeats = Repetition(Path(path), earlier, settings.keys())
         return job
 
@@ -237,7 +240,7 @@ class FederatedJob:
                     user.name: single_device(self.config, index, user, self._trained_model(index))[0].inference()
                     for index, user in enumerate(users)
                 }
-            self._files.write_predictions(predicted, users)
+            self._files.write_predictions(predicted, users, dataset.class_names)
             return predicted
 
     def get_model(self) -> dict[str, NDArray[np.float32]]:
@@ -288,6 +291,7 @@ class FederatedJob:
     def _materials(self) -> Materials:
         model = self._starting_model()
         dataset = self.prepare_data()
+        check_data(model, dataset, model_path(self.config))
         samples = self._samples(dataset)
         self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
         engine = self._engine(model) if self.config.client_side.simulated else None
@@ -335,7 +339,7 @@ class FederatedJob:
 
         return MindSporeEngine(
             model,
-            name=network.model,
+            network=network.model,
             optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum),
             batch_size=network.batch_size,
             device_target=config.device_target,
@@ -359,16 +363,17 @@ class FederatedJob:
             self._report.warning(f"no test data for {untested} of {counted(len(sizes), 'client')}: {what}")
 
     def _title(self, materials: Materials) -> str:
-        dataset, tests = materials.dataset, self.config.test_dataset
-        data = "synthetic handwriting" if dataset.synthetic else f"{folder_name(dataset.root)} ({dataset.source})"
-        if tests is not None:
-            data += f", tested on {folder_name(tests)}"
+        dataset = materials.dataset
+        data = "synthetic handwriting" if dataset.synthetic else f"{dataset.title} ({dataset.source})"
+        if isinstance(dataset, PairedDataset):
+            data += f", tested on {dataset.test.title}"
         kind = self.config.client_side.title
         server = ", MindSpore Federated's server" if self.config.server_side.reference else ""
         modes = mode_words(self.config) if self.config.server_side.planned_here else ""
         if materials.untested:
             kind += f" ({materials.untested} without test data)"
-        network = self.config.model or (self.config.origin_train_model_path or Path(self.config.train_ms_name)).stem
+        own = self.config.origin_train_model_path or Path(self.config.train_ms_name)
+        network = own.stem if self.config.model is None else self.config.network_name
         algorithm = make_algorithm(self.config.algorithm)
         by = "" if type(algorithm) is Algorithm else f", {describe(algorithm)}"
         return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}{by}"
@@ -437,12 +442,11 @@ class FederatedLeNetJob(FederatedJob):
     """
 
 
-def _recorded(work_dir: PathLike | None) -> dict[str, Any]:
-    """Return the settings of the run in ``work_dir``; none where there is no record of it."""
-    path = local_path(JobConfig.work_dir if work_dir is None else work_dir) / run_record.NAME
-    return RunRecord.load(path).own_settings() if path.exists() else {}
-
-
-def folder_name(path: Path) -> str:
-    """Return the last part of ``path`` in words that can be shown."""
-    return path.resolve().name.encode(errors="replace").decode()
+def _recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the run that ``settings`` let go on; none where there is no record of it."""
+    path = local_path(settings.get("work_dir") or JobConfig.work_dir) / run_record.NAME
+    if not settings.get("resume") or not path.exists():
+        return {}
+    recorded = RunRecord.load(path).own_settings()
+    run_record.check_recorded({**recorded, **settings}, path)
+    return recorded

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
 from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mode
+from mindfl.export.trained import network_sizes
 from mindfl.export.training import OptimizerSettings, with_loss
 from mindfl.lite import LiteModel
-from mindfl.lite.graph import Graph
-from mindfl.models import import_mindspore, interrupt_held_back, mindspore_lock, model_spec
+from mindfl.models import Model, import_mindspore, interrupt_held_back, mindspore_lock, model_spec
 from mindfl.sim.engines import ClientTrainer, Weights
 
 P = ParamSpec("P")
@@ -33,7 +33,7 @@ def _one_at_a_time(method: Callable[P, Result]) -> Callable[P, Result]:
 
 
 class MindSporeEngine:
-    """Trains a registered network; weights come and go in the layout of the ``.ms`` file (convolutions KHWC).
+    """Trains a network with MindSpore; weights come and go in the layout of the ``.ms`` file (convolutions KHWC).
 
     One thread at a time, whatever job it works for: MindSpore spreads each step over the processors itself. Raises
     :class:`OptionError` where the network's parameters are not those of the ``.ms`` file.
@@ -42,29 +42,29 @@ class MindSporeEngine:
     max_workers: int | None = 1
 
     def __init__(
-        self, model: LiteModel, *, name: str, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self, model: LiteModel, *, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
     ) -> None:
         with mindspore_here(), interrupt_held_back(), mindspore_errors():
-            self._build(model, name, optimizer, batch_size, device_target)
+            self._build(model, network, optimizer, batch_size, device_target)
 
     def _build(
-        self, model: LiteModel, name: str, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self, model: LiteModel, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
     ) -> None:
         mindspore = import_mindspore()
         use_graph_mode(device_target)
         self.model = model
         self.batch_size = batch_size
         self._tensor = mindspore.Tensor
-        spec = model_spec(name)
-        channels, classes = _sizes(model)
-        self._network = spec.build(classes, channels, init="truncated_normal", seed=0)
+        spec, sizes = model_spec(network), network_sizes(model)
+        self.channels = sizes.num_channel or 1
+        self._network = spec.make(spec.sizes(sizes), init=None, seed=0)
         loss = with_loss(self._network, "sparse")  # a one-hot loss is the same: labels are class numbers here
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(loss, self._optimizer)
         self._step.set_train()
         self._parameters: Mapping[str, Any] = {p.name: p for p in self._network.trainable_params()}
         if self._parameters.keys() != model.parameters.keys():
-            raise OptionError(f"model {name} has other parameters than the .ms file", hint="use --engine lite")
+            raise OptionError(f"model {spec.name} has other parameters than the .ms file", hint="use --engine lite")
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
@@ -119,7 +119,8 @@ class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
         return self._engine.weights()
 
     def images(self, split: Split) -> NDArray[np.float32]:
-        return split.images()
+        images, channels = split.images(), self._engine.channels
+        return np.repeat(images, channels, axis=-1) if images.shape[-1] == 1 < channels else images
 
     def begin_training(self, rate: float) -> None:
         self._engine.begin_training(rate)
@@ -139,9 +140,3 @@ class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
         """Return sample positions, one row a batch; the last is filled by repeating samples from the first on."""
         steps = -(-count // self.batch_size)
         return (np.arange(steps * self.batch_size) % count).reshape(steps, self.batch_size)
-
-
-def _sizes(model: LiteModel) -> tuple[int, int]:
-    """Return (channels, classes) of the file."""
-    graph = Graph(model)
-    return graph.image.dims[-1], graph.classes

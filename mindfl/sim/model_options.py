@@ -59,10 +59,10 @@ def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
                 hint=f"use --{name} {found}",
             )
     if config.model is not None:
-        named = model_spec(config.model).parameters
-        if named and named != model.parameters.keys():
+        spec = model_spec(config.model)
+        if spec.parameters and spec.parameters != model.parameters.keys():
             raise OptionError(
-                f"--model is {config.model}, but {path} holds another network, with {', '.join(model.parameters)}",
+                f"--model is {spec.name}, but {path} holds another network, with {', '.join(model.parameters)}",
                 hint="leave it out: the network is in the file",
             )
     if (
@@ -140,7 +140,8 @@ def _graph_decisions(config: JobConfig) -> dict[str, Any]:
 def _with_defaults(config: JobConfig) -> JobConfig:
     network = config.network
     unused = set() if network.optimizer == "momentum" else {"momentum"}
-    unused |= set() if config.init_from is None else {"init"}
+    if config.init_from is not None or model_spec(network.model).own is not None:
+        unused.add("init")
     names = {item.name for item in fields(Network)} - unused
     return replace(config, **{name: getattr(network, name) for name in names})
 
@@ -189,7 +190,7 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
         and config.client_side.engine.executes_files
         and not model_spec(config.model).parameters
     ):
-        yield f"--model {config.model} has no effect on {path}: the network is in the file"
+        yield f"--model {config.network_name} has no effect on {path}: the network is in the file"
     if config.seed and _draws_nothing(config):
         yield f"--seed {config.seed} has no effect: model and data are given, and all clients take part"
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.data import UserData
+from mindfl.data.samples import ALPHABET
 from mindfl.errors import StorageError
 from mindfl.files import make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
@@ -160,12 +161,20 @@ class ResultFiles:
         """Return how many clients the training had that left the model files; None where there was none here."""
         return self._note().clients
 
-    def write_predictions(self, predicted: Mapping[str, NDArray[np.int_]], users: Sequence[UserData]) -> None:
-        """Write the table of true and predicted labels, one row per sample of the users that were predicted."""
+    def write_predictions(
+        self, predicted: Mapping[str, NDArray[np.int_]], users: Sequence[UserData], class_names: Sequence[str]
+    ) -> None:
+        """Write the table of true and predicted labels, one row per sample of the users that were predicted.
+
+        Classes of the data set's own are named too; those of FEMNIST follow from the label.
+        """
+        named = tuple(class_names) != tuple(ALPHABET)
         rows: list[list[object]] = [["client", "user", "sample", "label", "predicted"]]
+        rows[0] += ["label_name", "predicted_name"] if named else []
         for index, user in enumerate(users):
             pairs = zip(user.test.labels[: user.test.size], predicted.get(user.name, ()), strict=False)
-            rows += [[index, user.name, i, label, guess] for i, (label, guess) in enumerate(pairs)]
+            for i, pair in enumerate(pairs):
+                rows.append([index, user.name, i, *pair, *(class_names[label] for label in pair if named)])
         write_atomic(self.predictions, csv_text(rows))
 
     @property

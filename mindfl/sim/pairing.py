@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mindfl.data import Dataset, UserData
+from mindfl.errors import DataError
 
 
 class PairedDataset(Dataset):
@@ -13,11 +14,30 @@ class PairedDataset(Dataset):
     """
 
     def __init__(self, train: Dataset, test: Dataset) -> None:
-        self.root = train.root
         self.train = train
         self.test = test
+        for name in ("image_size", "channels"):
+            own, other = getattr(train, name), getattr(test, name)
+            if own != other:
+                raise DataError(f"{train.name} has {name} {own}, but its test data set {test.name} has {other}")
+        if test.classes > train.classes:
+            raise DataError(
+                f"{train.name} has {train.classes} classes, but its test data set {test.name} {test.classes}"
+            )
+        self.image_size, self.channels, self.grey = train.image_size, train.channels, train.grey and test.grey
+        self.classes, self.class_names = train.classes, train.class_names
         self._by_name = not set(train.users).isdisjoint(test.users)
         self._set_users(list(train.users))
+
+    @property
+    def name(self) -> str:
+        """That of the training data."""
+        return self.train.name
+
+    @property
+    def title(self) -> str:
+        """That of the training data."""
+        return self.train.title
 
     @property
     def source(self) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from mindfl.algorithms.client import with_algorithm
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import InProcessTransport, Traffic
-from mindfl.data import Dataset, open_dataset
+from mindfl.data import Dataset
 from mindfl.errors import OptionError, SimulationError
 from mindfl.lite import LiteModel
 from mindfl.modes import mode_of
@@ -38,11 +38,12 @@ CONNECT_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class NodeSetup:
-    """What a node needs before its first iteration. Data set and work folder are paths that every node has."""
+    """What a node needs before its first iteration. The work folder, and that of a data set on disk, are paths that
+    every node has; a data set in memory is shared by the processes of a machine."""
 
     config: JobConfig
     model: bytes
-    dataset: str
+    dataset: Dataset
     clients: tuple[str, ...]
 
 
@@ -71,12 +72,8 @@ class Node:
         return with_algorithm(engine, make_algorithm(self._config.algorithm))
 
     @cached_property
-    def _dataset(self) -> Dataset:
-        return open_dataset(self._setup.dataset)
-
-    @cached_property
     def _pool(self) -> ClientPool:
-        return ClientPool(self._config, self._engine, self._dataset, self._setup.clients)
+        return ClientPool(self._config, self._engine, self._setup.dataset, self._setup.clients)
 
     def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> _Trained:
         """Train and sum a share of the clients, with what they keep from the iterations before."""
@@ -112,7 +109,7 @@ class Node:
             )
         results = []
         for index, (name, accuracy) in zip(share, self._pool.evaluate(part.iteration, model, share), strict=True):
-            steps = -(-self._dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
+            steps = -(-self._setup.dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
             results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy, memories[index]))
         return results
 

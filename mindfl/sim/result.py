@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
 from mindfl.lite import LiteModel
+from mindfl.models import Model
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
@@ -64,7 +65,7 @@ class TrainingResult:
         privacy: what the rounds cost in privacy, in words; empty where that is not counted.
         untested: number of clients without test data.
         model: the ``.ms`` that the job started from.
-        network: the name under which its network is registered.
+        network: its network, as ``model`` of the job names it.
         stopped: name of the callback that ended the run; empty where none did.
 
     Example:
@@ -81,7 +82,7 @@ class TrainingResult:
     privacy: str = ""
     untested: int = 0
     model: LiteModel | None = field(default=None, repr=False)
-    network: str = "lenet"
+    network: Model = "lenet"
     stopped: str = ""
 
     @property
@@ -112,8 +113,7 @@ class TrainingResult:
                 with them, for inference. None: what the suffix of ``path`` says, and ``"ckpt"`` where it has none.
 
         Raises:
-            OptionError: ``format`` is unknown or contradicts the suffix, or the network is not registered as
-                ``network``.
+            OptionError: ``format`` is unknown or contradicts the suffix, or the network is not ``network``.
             ExportError: MindSpore failed, for ``mindir`` and ``onnx``.
             StorageError: the file cannot be written.
 

@@ -14,8 +14,9 @@ from typing import Any
 from mindfl._version import __version__, package_version
 from mindfl.algorithms import naming, sampler
 from mindfl.algorithms.base import Algorithm
+from mindfl.data import Dataset
 from mindfl.errors import OptionError
-from mindfl.extensions import recorded
+from mindfl.extensions import object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim import callbacks
@@ -54,6 +55,8 @@ FILES = (
 )
 #: settings of one call, which a repetition does not take over
 OF_ONE_CALL = ("work_dir", "resume", "overwrite", "train_model_path", "infer_model_path")
+#: settings that may be an object which no text names
+_OBJECTS = ("model", "train_dataset", "test_dataset", "infer_dataset")
 _PACKAGES = ("mindspore", "numpy", "numba", "llvmlite", "scipy")
 
 
@@ -86,7 +89,7 @@ class RunRecord:
     def begin(cls, config: JobConfig, data: Mapping[str, int | str], model: Mapping[str, Any]) -> RunRecord:
         """Return the record of a run that begins now."""
         return cls(
-            settings={item.name: _plain(item.name, getattr(config, item.name)) for item in fields(config)},
+            settings={item.name: setting_text(item.name, getattr(config, item.name)) for item in fields(config)},
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
             versions=_versions(),
             data=data,
@@ -130,7 +133,7 @@ class RunRecord:
 
         Raises :class:`OptionError` for a setting that this version does not have.
         """
-        defaults = {item.name: _plain(item.name, item.default) for item in fields(JobConfig)}
+        defaults = {item.name: setting_text(item.name, item.default) for item in fields(JobConfig)}
         if unknown := self.settings.keys() - defaults.keys():
             raise OptionError(
                 f"config.json has a setting {min(unknown)!r}, which this mindfl does not know",
@@ -159,14 +162,36 @@ class RunRecord:
             raise TypeError("not the fields of a record")
 
 
-def _plain(name: str, value: Any) -> Any:
+def setting_text(name: str, value: Any) -> Any:
+    """Return what stands for a setting in ``config.json``.
+
+    A class or function is named, so that it is found again; an object that only this program has is described in angle
+    brackets.
+    """
+    if isinstance(value, Path):
+        return str(value.absolute())
     if isinstance(value, Algorithm):
         return naming.recorded(value)
     if name == "sampler" and value is not None:
         return recorded(value, sampler.REGISTERED, sampler.GROUP, name)
     if name == "callbacks":
         return [recorded(each, {}, callbacks.GROUP, "callback") for each in value]
-    return str(value.absolute()) if isinstance(value, Path) else value
+    if isinstance(value, Dataset):
+        return f"<data set {value.name!r}>"
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    named = object_reference(value)
+    return f"<{getattr(value, '__qualname__', type(value).__qualname__)}>" if named is None else named
+
+
+def check_recorded(settings: Mapping[str, Any], path: Path) -> None:
+    """Raise :class:`OptionError` for a setting of the run in ``path`` that was an object, and must be given again."""
+    for name, value in settings.items():
+        if name in _OBJECTS and isinstance(value, str) and value.startswith("<"):
+            raise OptionError(
+                f"{name} of the run in {path} was an object of its program: {value}",
+                hint=f"give {name} again, in Python; or name it as file.py:attribute from the beginning",
+            )
 
 
 def _now() -> str:

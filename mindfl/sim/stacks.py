@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: windows of the real server, ms: a simulation takes the time it takes, and a day is what its 32-bit fields hold well
 LONG_WINDOW = 24 * 3600 * 1000
+#: settings that a node of a Ray cluster has no use for: it gets what was made of them
+_MATERIALS = ("train_dataset", "test_dataset", "infer_dataset", "model", "sampler")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Stack:
 
         settings = FederatedConfig(
             # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
-            fl_name=f"{config.network.model}_{uuid.uuid4().hex[:12]}",
+            fl_name=f"{config.network_name}_{uuid.uuid4().hex[:12]}",
             iterations=config.iterations,
             clients=clients,
             epochs=config.epochs,
@@ -198,9 +200,8 @@ class Stack:
             if config.client_side.spread:
                 from mindfl.sim.ray_executor import NodeSetup, RayExecutor
 
-                absolute = config.derived(work_dir=config.work_dir.resolve(), sampler=None, callbacks=())
-                root = str(materials.dataset.root.resolve())
-                setup = NodeSetup(absolute, materials.model.content, root, tuple(materials.users))
+                there = config.derived(work_dir=config.work_dir.resolve(), callbacks=(), **dict.fromkeys(_MATERIALS))
+                setup = NodeSetup(there, materials.model.content, materials.dataset, tuple(materials.users))
                 return RayExecutor(coordinator, setup, config.ray_address)
             return LocalExecutor(coordinator, self._pool(config, materials), http=config.transport == "http")
 

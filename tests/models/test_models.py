@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mindfl.errors import OptionError
-from mindfl.models import INITIALIZERS, MODELS, LeNet5, interrupt_held_back, model_spec
+from mindfl.models import INITIALIZERS, MODELS, LeNet5, NetworkSizes, interrupt_held_back, model_spec
 from mindfl.models._mindspore import has_avx512
 from mindfl.models.initializers import initializer
 
@@ -79,7 +79,8 @@ def test_unusable_options_are_refused(options: dict[str, int]) -> None:
 
 def test_registry() -> None:
     spec = model_spec("lenet")
-    assert (spec.num_class, spec.num_channel, spec.input_shape(4, 1)) == (62, 3, (4, 1, 32, 32))
+    sizes = spec.sizes(NetworkSizes(num_channel=1))
+    assert (sizes.num_class, sizes.num_channel, sizes.input_shape(4)) == (62, 1, (4, 1, 32, 32))
     assert shapes(MODELS["lenet"].build(10, 1, init="he", seed=1))["fc3.bias"] == (10,)
     with pytest.raises(OptionError, match="unknown model 'vgg'"):
         model_spec("vgg")

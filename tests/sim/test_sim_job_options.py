@@ -113,7 +113,6 @@ def test_it_is_said_once(make_job, recorder) -> None:
         ({"infer_weight_name": ""}, "infer_weight_name names no weight"),
         ({"train_weight_name": "a", "name_regex": "("}, "name_regex '(' is no regular expression"),
         ({"train_weight_name": "a", "engine": "mindspore"}, "train_weight_name works with engine lite"),
-        ({"test_dataset": "t", "executor": "ray"}, "executor ray opens one data set"),
         ({"stack": "federated", "executor": "ray"}, "executor ray sums on each node"),
         ({"stack": "federated", "clients_per_iteration": 1}, "stack federated needs all clients"),
         ({"enable_ssl": True}, "enable_ssl is for a server that the job starts"),

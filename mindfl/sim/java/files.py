@@ -72,18 +72,13 @@ def client_files(
     :class:`DataError` where a data set is not made of the tutorial's bins, which is all that its clients read, or a
     user lacks one.
     """
-    tests = test_dataset or dataset
-    for each in (dataset, tests):
-        if not isinstance(each, BinDataset):
-            raise DataError(
-                f"{each.root} is no folder of .bin files", hint="mindfl data convert makes one: --format bin"
-            )
+    data, tests = _bins_of(dataset), _bins_of(test_dataset or dataset)
     return [
         JavaClientFiles(
             name=user,
             train_model=model,
             infer_model=infer_models[index] if infer_models else None,
-            train_data=_bins(dataset.root / user, "train"),
+            train_data=_bins(data.root / user, "train"),
             eval_data=_test_bins(tests, tested),
             infer_data=_test_bins(tests, tested),
         )
@@ -91,7 +86,15 @@ def client_files(
     ]
 
 
-def _test_bins(dataset: Dataset, user: str) -> tuple[Path, ...]:
+def _bins_of(dataset: Dataset) -> BinDataset:
+    if not isinstance(dataset, BinDataset):
+        raise DataError(
+            f"{dataset.name} is no folder of .bin files", hint="mindfl data convert makes one: --format bin"
+        )
+    return dataset
+
+
+def _test_bins(dataset: BinDataset, user: str) -> tuple[Path, ...]:
     """Return a user's test bins; none where they are empty, which the client would take for data."""
     return _bins(dataset.root / user, "test") if dataset.test_part(user).size else ()
 

@@ -171,7 +171,7 @@ class _Runner:
             "train_model_path": None,
             "init": None,
             "converter": None,
-            "train_dataset": dataset.root,
+            "train_dataset": dataset,
             "client_num": clients,
             "origin_train_model_path": start,
             "per_client_models": False,
@@ -215,7 +215,7 @@ class _Runner:
         config = self._config
         ended = {one.key for one in self._ended}
         return Study(
-            setting=f"{config.model or 'own network'}, {counted(clients, 'client')}, "
+            setting=f"{config.network_name if config.model else 'own network'}, {counted(clients, 'client')}, "
             f"{counted(config.iterations, 'iteration')}, "
             f"{counted(config.epochs, 'epoch')}, batch {config.network.batch_size}, "
             f"learning rate {config.rate:g}, seed {config.seed}",
