@@ -9,21 +9,64 @@ from __future__ import annotations
 import secrets
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
 from mindfl.leftovers import scratch_folder
-from mindfl.server.alerts import AlertingContext
 from mindfl.server.settings.sections import JobSettings
 
 if TYPE_CHECKING:
     from mindfl.server.identity import Identity
+
+
+_TEXT = b"This port speaks TLS: use https://\n"
+PLAIN_HTTP_REFUSED = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nServer: mindfl\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TEXT), _TEXT)
+)
+"""The answer to a request in the clear on a port for TLS."""
+
+#: takes the alert of the handshake that is begun in this context
+send_alert: ContextVar[Callable[[bytes], None] | None] = ContextVar("send_alert", default=None)
+
+
+class AlertingContext(ssl.SSLContext):
+    """A context of a server. What becomes of the alerts of a handshake is for :data:`send_alert` to say."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        """As the base class does it."""
+        made = super().wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(made, _AlertingObject)
+        made.outgoing, made.send_alert = outgoing, send_alert.get()
+        return made
+
+
+class _AlertingObject(ssl.SSLObject):
+    outgoing: ssl.MemoryBIO
+    send_alert: Callable[[bytes], None] | None
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            alert = self.outgoing.read()
+            farewell = PLAIN_HTTP_REFUSED if error.reason == "HTTP_REQUEST" else alert
+            if farewell and self.send_alert:
+                self.send_alert(farewell)
+            raise
+
+
+AlertingContext.sslobject_class = _AlertingObject
+
 
 # Reasons of OpenSSL's errors -> what the log says about the client.
 _REASONS = {

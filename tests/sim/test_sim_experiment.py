@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 from mindfl.cli import main
 from mindfl.errors import OptionError
 from mindfl.sim import JobConfig
-from mindfl.sim.experiment import FILES, Experiment, run_experiment
+from mindfl.sim.experiment import FEMNIST50, FILES, Experiment, run_experiment
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.plot import plot_history
-from mindfl.sim.published import FEMNIST50
 
 #: a small run on the writers of the fixture
 SMALL = {"client_num": 3, "iterations": 2, "epochs": 1}

@@ -144,7 +144,7 @@ class TestRun:
         self, run: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         impossible = Mode("late", "LATE", {"encrypt_type": "SIGNDS", "sign_eps": 1e9})
-        monkeypatch.setattr("mindfl.sim.study.modes.MODES", (*MODES, impossible))
+        monkeypatch.setattr("mindfl.sim.study.results.MODES", (*MODES, impossible))
         recorder = StudyRecorder()
         with pytest.raises(OptionError, match=r"mode LATE: sign_eps must be above 0 and at most 100"):
             run(["plain", "late"], reporter=recorder)

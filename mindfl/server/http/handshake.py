@@ -9,9 +9,8 @@ from contextlib import suppress
 from functools import partial
 from socket import SHUT_WR, socket
 
-from mindfl.server.alerts import send_alert
 from mindfl.server.http.sockets import crowded, peer_name
-from mindfl.server.tls import handshake_fault
+from mindfl.server.tls import handshake_fault, send_alert
 
 logger = logging.getLogger("mindfl.server")
 

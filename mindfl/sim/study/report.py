@@ -1,13 +1,16 @@
-"""A study's table, as CSV and as Markdown."""
+"""A study's table, as CSV and as Markdown, and its figure: accuracy over the iterations, bytes and times, per mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
 from mindfl.files import write_atomic
+from mindfl.sim.plot import drawing, load_matplotlib, save_figure
 from mindfl.sim.study.costs import ITERATIONS
-from mindfl.sim.study.figure import plot_study
 from mindfl.sim.study.results import WINDOW, ModeResult, Study, number
 from mindfl.sim.tables import csv_text
 
@@ -89,3 +92,100 @@ def summary(study: Study) -> str:
     if study.missing:
         lines.append(f"not there yet: {', '.join(study.missing)}")
     return "\n".join(lines)
+
+
+#: colours that colour-blind readers can tell apart too (Okabe and Ito), in the order of the lines
+_COLOURS = (
+    "#000000",
+    "#0072B2",
+    "#56B4E9",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#D55E00",
+    "#0072B2",
+    "#009E73",
+    "#D55E00",
+)
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", "-", "-", "-", (0, (1, 3)), (0, (5, 5)), (3, (2, 4)))
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
+
+#: characters of a title that fit above the figure
+_TITLE_WIDTH = 120
+
+#: name, colour, marker and value of each dot in a row
+_Series = tuple[str, str, str, Callable[[ModeResult], float]]
+_BYTES: tuple[_Series, ...] = (
+    ("up", "#D55E00", "^", lambda one: one.costs.bytes_up / 1000),
+    ("down", "#0072B2", "v", lambda one: one.costs.bytes_down / 1000),
+)
+_TIMES: tuple[_Series, ...] = (
+    ("iteration, all devices here", "#000000", "o", lambda one: one.seconds),
+    ("one device, without training", "#D55E00", "^", lambda one: one.costs.device_seconds),
+    ("server", "#0072B2", "s", lambda one: one.costs.server_seconds),
+)
+
+
+@drawing
+def plot_study(study: Study, path: Path) -> None:
+    """Draw ``study`` as a PNG. Raises :class:`StorageError` where it cannot be written."""
+    load_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 10), layout="constrained")
+    FigureCanvasAgg(figure)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(5, 4))
+    _draw_lines(halves[0].subplots(), study.results)
+    left, right = halves[1].subplots(1, 2, sharey=True)
+    _draw_dots(left, study.results, _BYTES, "kB of one device in an iteration")
+    _draw_dots(right, study.results, _TIMES, "seconds of an iteration")
+    left.invert_yaxis()
+    title = "\n".join(fill(line, _TITLE_WIDTH) for line in study.title.split("\n"))
+    figure.suptitle(title, parse_math=False)
+    save_figure(figure, path, dpi=110)
+    # Figure and canvas refer to each other.
+    del figure, halves, left, right
+    gc.collect()
+
+
+def _draw_lines(axes: Any, results: Sequence[ModeResult]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for place, one in enumerate(results):
+        colour, dashes, marker = (styles[place % len(styles)] for styles in (_COLOURS, _DASHES, _MARKERS))
+        axes.plot(
+            range(1, len(one.avg_at) + 1),
+            one.avg_at,
+            label=f"{one.name}  {one.avg:.3f}",
+            color=colour,
+            linestyle=dashes,
+            marker=marker,
+            markersize=5,
+            # Where lines lie on each other, their markers do not.
+            markevery=(place % 4, 4) if len(one.avg_at) > 8 else 1,
+        )
+    axes.set(xlabel="iteration", ylabel="AVG: mean accuracy on the clients' test data", ylim=(0, 1.01))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(x=0.02)
+    axes.grid(alpha=0.3)
+    if results:
+        count = min(WINDOW, max(len(one.avg_at) for one in results))
+        title = f"mode, and AVG as mean of its last {count}"
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title=title)
+
+
+def _draw_dots(axes: Any, results: Sequence[ModeResult], series: Sequence[_Series], label: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    rows = range(len(results))
+    for name, colour, marker, value in series:
+        # Hollow, so that equal values are seen to be two.
+        style = {"linestyle": "none", "marker": marker, "color": colour, "markerfacecolor": "none"}
+        axes.plot([value(one) for one in results], rows, markersize=7, markeredgewidth=1.6, label=name, **style)
+    axes.set_yticks(rows, [one.name for one in results])
+    axes.set(xlabel=f"{label}, logarithmic", xscale="log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: number(value, 1)))
+    axes.margins(x=0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series), fontsize="small", columnspacing=1)

@@ -32,9 +32,8 @@ from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import server_settings
 from mindfl.sim.reporter import PythonReporter, Reporter
 from mindfl.sim.study.costs import measured_costs
-from mindfl.sim.study.modes import Mode, chosen_modes
 from mindfl.sim.study.report import FILES, write_study
-from mindfl.sim.study.results import RESULT_FILE, ModeResult, Study
+from mindfl.sim.study.results import RESULT_FILE, Mode, ModeResult, Study, chosen_modes
 from mindfl.spelling import did_you_mean
 from mindfl.words import counted
 
