@@ -129,7 +129,7 @@ def test_servers_that_cannot_share_the_job_are_told_why(
 def test_without_its_redis_a_cluster_waits_and_then_ends(
     store: RedisServer, start: Start, mindfl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mindfl.server.cluster import place
+    from mindfl.server.cluster import store as place
 
     monkeypatch.setattr(place, "WAIT_SECONDS", 0.0)
     store.stop()

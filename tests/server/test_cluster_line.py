@@ -11,8 +11,7 @@ from http_requests import MODEL, coordinator, get, start, update
 
 from mindfl.protocol import ResponseFLJob, ResponseGetModel, ResponseUpdateModel
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.cluster.forward import DeviceForward
-from mindfl.server.cluster.line import TOKEN, KeeperLine
+from mindfl.server.cluster.forward import TOKEN, DeviceForward, KeeperLine
 from mindfl.server.cluster.store import KeeperRecord
 from mindfl.server.http import Listeners, listen
 from mindfl.server.http.front import REPEATED

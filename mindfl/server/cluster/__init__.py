@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from mindfl.server.cluster.member import Member
-from mindfl.server.cluster.place import find_store, keeper_tls
 from mindfl.server.cluster.scheduler import SchedulerOptions, run_scheduler
-from mindfl.server.cluster.store import InternalTls, KeeperRecord, Membership
+from mindfl.server.cluster.store import InternalTls, KeeperRecord, Membership, find_store, keeper_tls
 
 __all__ = [
     "InternalTls",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mindfl.errors import MindflError, StorageError
 from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
-from mindfl.server.cluster.line import REFUSED, TOKEN
+from mindfl.server.cluster.forward import REFUSED, TOKEN
 from mindfl.server.cluster.store import Ended, KeeperRecord, ListNodes, Membership
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob

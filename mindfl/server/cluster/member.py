@@ -15,11 +15,9 @@ from urllib.parse import urlencode
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.server.cluster import feed
 from mindfl.server.cluster.feed import News, Position, Unrepeated
-from mindfl.server.cluster.forward import DeviceForward, ManagementForward
+from mindfl.server.cluster.forward import DeviceForward, KeeperLine, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
-from mindfl.server.cluster.line import KeeperLine
-from mindfl.server.cluster.place import reach
-from mindfl.server.cluster.store import Membership
+from mindfl.server.cluster.store import Membership, reach
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request

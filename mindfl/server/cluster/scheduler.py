@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mindfl.files import PathLike
-from mindfl.server.cluster.forward import ManagementForward
-from mindfl.server.cluster.line import KeeperLine
-from mindfl.server.cluster.place import find_store, keeper_tls, reach
+from mindfl.server.cluster.forward import KeeperLine, ManagementForward
+from mindfl.server.cluster.store import find_store, keeper_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
 from mindfl.server.options import unused_password
 from mindfl.server.settings import read_settings

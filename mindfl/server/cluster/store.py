@@ -1,13 +1,17 @@
-"""What the servers of one job know of each other: the leader's record, and what each brings along."""
+"""What the servers of one job know of each other, and the Redis in which they meet."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mindfl.errors import OptionError
+from mindfl.extras import lacks
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
 from mindfl.server.config import ServerConfig
@@ -15,9 +19,15 @@ from mindfl.server.data_rate import Counted
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.sameness import Features
+from mindfl.server.settings import JobSettings
+from mindfl.server.settings.sections import EMBEDDED
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.redis_store import RedisStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +102,59 @@ class Membership:
     open_job: Callable[[Storage, Ended, Memory | None], DurableJob]
     manage: Callable[[DurableJob, ListNodes], Management]
     write_files: Ended
+
+
+_logger = logging.getLogger("mindfl.server")
+
+WAIT_SECONDS = 60.0
+"""How long a server that starts waits for the Redis, which may start at the same time."""
+_PAUSE_SECONDS = 0.2
+
+
+def find_store(settings: JobSettings) -> RedisStore:
+    """Return the Redis in which the servers with these settings meet.
+
+    Raises :class:`OptionError` where the settings name none, or the package redis is not installed.
+    """
+    if settings.distributed_cache.type == EMBEDDED:
+        raise OptionError(
+            f"{settings.origin.place('distributed_cache.type')}: servers of one job meet in a Redis, and "
+            f"distributed_cache.type is {EMBEDDED}",
+            hint="write distributed_cache: {type: redis, address: HOST:PORT}, or start one server without --cluster",
+        )
+    try:
+        from mindfl.server.cluster.redis_store import RedisStore
+    except ModuleNotFoundError:
+        raise lacks("servers of one job meet in a Redis, which", "redis") from None
+    return RedisStore(settings)
+
+
+async def reach(store: RedisStore) -> None:
+    """Return once ``store`` can be reached. Raises :class:`StoreDownError` where it cannot within a minute."""
+    deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+    told = False
+    while True:
+        try:
+            await asyncio.to_thread(store.check)
+        except StoreDownError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            if not told:
+                _logger.warning("%s: waiting up to %.0f s for it", error, WAIT_SECONDS)
+            told = True
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def keeper_tls(settings: JobSettings) -> ssl.SSLContext | None:
+    """Return how a server on another machine is checked: its certificate must be for its address, and of the authority.
+
+    None where the settings want no TLS. Raises :class:`OptionError`.
+    """
+    if not settings.enable_ssl:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.ssl.ca_cert_path)
+    except (OSError, ssl.SSLError) as error:
+        raise OptionError(f"{settings.ssl.ca_cert_path} holds no certificate of an authority: {error}") from None
