@@ -27,7 +27,7 @@ from mindfl.server.aggregate import initial_model
 from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
 from mindfl.server.clock import Clock
-from mindfl.server.cluster import InternalTls, Member, Membership, find_store, keeper_tls
+from mindfl.server.cluster import InternalTls, Member, Membership, find_store, leader_tls
 from mindfl.server.cluster.store import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
@@ -388,7 +388,7 @@ class _Server:
         self._files.then(rename)
 
     def _internal_tls(self) -> InternalTls | None:
-        tls, others = ServerTls.from_settings(self._settings, self._options.password), keeper_tls(self._settings)
+        tls, others = ServerTls.from_settings(self._settings, self._options.password), leader_tls(self._settings)
         if tls is None or others is None:
             return None
         return InternalTls(load_tls(replace(tls, key=self._options.server_key_path)).context, others)

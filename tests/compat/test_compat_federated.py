@@ -51,14 +51,14 @@ def test_two_servers_and_a_scheduler_are_one_job(launch: Launch, folder: Path) -
     assert len(json.loads((folder / "metrics.json").read_text())["flName"]) == 5
 
 
-def test_a_keeper_that_is_killed_loses_nothing(launch: Launch, folder: Path) -> None:
+def test_a_leader_that_is_killed_loses_nothing(launch: Launch, folder: Path) -> None:
     settings(folder, clients=3, iterations=2)
-    keeper, other = launch(), launch()
+    leader, other = launch(), launch()
     for fl_id in "123":
         assert other.start(fl_id).retcode == 200
-    assert keeper.update("1", 1) == 200
+    assert leader.update("1", 1) == 200
     assert other.update("2", 1) == 200
-    keeper.process.kill()
+    leader.process.kill()
     assert other.model(1).retcode == 201
     assert other.start("1").retcode == 300
     assert other.update("2", 1) == 300
@@ -75,11 +75,11 @@ def test_a_keeper_that_is_killed_loses_nothing(launch: Launch, folder: Path) -> 
     assert scheduler(launch).manage("/state")["cluster_state"] == "CLUSTER_FINISH"
 
 
-def test_requests_are_held_while_the_keeper_changes(launch: Launch, folder: Path) -> None:
-    """Many devices, one after the other on each of several connections; the keeper is killed in the middle."""
+def test_requests_are_held_while_the_leader_changes(launch: Launch, folder: Path) -> None:
+    """Many devices, one after the other on each of several connections; the leader is killed in the middle."""
     clients = [str(number) for number in range(1, 41)]
     settings(folder, clients=len(clients), iterations=1)
-    keeper, other = launch(), launch()
+    leader, other = launch(), launch()
     for fl_id in clients:
         assert other.start(fl_id).retcode == 200
     codes: dict[str, int | None] = {}
@@ -95,7 +95,7 @@ def test_requests_are_held_while_the_keeper_changes(launch: Launch, folder: Path
     for thread in threads:
         thread.start()
     assert half.wait(30)
-    keeper.process.kill()
+    leader.process.kill()
     for thread in threads:
         thread.join()
     assert set(codes.values()) == {200} and len(codes) == len(clients)
@@ -103,19 +103,19 @@ def test_requests_are_held_while_the_keeper_changes(launch: Launch, folder: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_keeper_that_leaves_hands_over(launch: Launch, folder: Path, number: signal.Signals) -> None:
-    keeper, other = launch(), launch()
-    assert keeper.start("1").retcode == keeper.start("2").retcode == 200
-    assert keeper.update("1", 1) == 200
-    assert keeper.end(number) == 0
-    keeper.line("stopped")
-    assert "Traceback" not in keeper.errors()
+def test_a_leader_that_leaves_hands_over(launch: Launch, folder: Path, number: signal.Signals) -> None:
+    leader, other = launch(), launch()
+    assert leader.start("1").retcode == leader.start("2").retcode == 200
+    assert leader.update("1", 1) == 200
+    assert leader.end(number) == 0
+    leader.line("stopped")
+    assert "Traceback" not in leader.errors()
     assert other.update("2", 1) == 200
     assert_model(other.model(1), average(["1", "2"], 1))
 
 
 def test_a_forwarder_that_leaves_or_dies_is_not_missed(launch: Launch, folder: Path) -> None:
-    keeper, other = launch(), launch()
+    leader, other = launch(), launch()
     assert other.start("1").retcode == other.start("2").retcode == 200
     assert other.update("1", 1) == 200
     assert other.end(signal.SIGTERM) == 0
@@ -123,13 +123,13 @@ def test_a_forwarder_that_leaves_or_dies_is_not_missed(launch: Launch, folder: P
     third.process.kill()
     third.process.wait()
     boss = scheduler(launch)
-    await_nodes(boss, [keeper])
-    assert keeper.update("2", 1) == 200
-    assert_model(keeper.model(1), average(["1", "2"], 1))
+    await_nodes(boss, [leader])
+    assert leader.update("2", 1) == 200
+    assert_model(leader.model(1), average(["1", "2"], 1))
 
 
 def test_the_scheduler_rules_all_servers(launch: Launch, folder: Path) -> None:
-    keeper, other = launch(), launch()
+    leader, other = launch(), launch()
     boss = scheduler(launch)
     assert boss.manage("/disableFLS")["message"] == "start disabling FL-Server successful."
     assert boss.manage("/disableFLS")["error_message"] == "The instance has already been disabled."
@@ -140,11 +140,11 @@ def test_the_scheduler_rules_all_servers(launch: Launch, folder: Path) -> None:
     answer = boss.manage("/newInstance", start_fl_job_threshold=1, fl_iteration_num=1)
     assert answer["message"] == "Start new instance successful."
     assert boss.manage("/queryInstance")["result"]["start_fl_job_threshold"] == 1
-    assert other.start("1").iteration == 1 and keeper.start("2").retcode == 300
-    assert keeper.update("1", 1) == 200
+    assert other.start("1").iteration == 1 and leader.start("2").retcode == 300
+    assert leader.update("1", 1) == 200
     assert_model(other.model(1), average(["1"], 1))
     other.line("iteration 1 True")
-    keeper.process.kill()
+    leader.process.kill()
     assert boss.manage("/queryInstance")["result"]["fl_iteration_num"] == 1
     assert boss.manage("/state")["cluster_state"] == "CLUSTER_FINISH"
     assert other.end(signal.SIGTERM) == 0

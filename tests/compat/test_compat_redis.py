@@ -34,17 +34,17 @@ def run_iteration(server: Process, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_keeper_that_goes_loses_nothing(
+def test_a_leader_that_goes_loses_nothing(
     launch: Launch, folder: Path, store: RedisServer, number: signal.Signals
 ) -> None:
     boss = scheduler(launch)
     assert boss.manage("/state")["error_message"] == "Cannot find cluster info for Lenet"
-    keeper, other = launch(), launch()
-    assert [node["tcp_address"] for node in boss.manage("/state")["nodes"]] == [keeper.address, other.address]
+    leader, other = launch(), launch()
+    assert [node["tcp_address"] for node in boss.manage("/state")["nodes"]] == [leader.address, other.address]
     for fl_id in "123":
         assert other.start(fl_id).retcode == 200
-    assert keeper.update("1", 1) == other.update("2", 1) == 200
-    keeper.end(number)
+    assert leader.update("1", 1) == other.update("2", 1) == 200
+    leader.end(number)
     assert other.update("3", 1) == 200
     assert_model(other.model(1), average(["1", "2", "3"], 1))
     assert "bn.moving_mean" in other.line("iteration 1 True")
@@ -59,24 +59,24 @@ def test_a_keeper_that_goes_loses_nothing(
 def test_while_the_redis_is_away_devices_are_told_so_at_once_and_get_the_model(
     launch: Launch, folder: Path, store: RedisServer, how: str
 ) -> None:
-    keeper, other, boss = launch(), launch(), scheduler(launch)
+    leader, other, boss = launch(), launch(), scheduler(launch)
     run_iteration(other, 1)
     for fl_id in "123":
         assert other.start(fl_id).retcode == 200
-    assert keeper.update("1", 2) == 200
+    assert leader.update("1", 2) == 200
     store.stop() if how == "killed" else store.pause()
     with ThreadPoolExecutor(2) as threads:
-        in_flight = [threads.submit(server.upload, "2", 2) for server in (keeper, other)]
+        in_flight = [threads.submit(server.upload, "2", 2) for server in (leader, other)]
         assert [answer.result(20) for answer in in_flight] == [SAFEMODE, SAFEMODE]
-    for server in (keeper, other):
+    for server in (leader, other):
         assert server.ask(start_request("9")) == SAFEMODE
         assert server.upload("2", 2) == SAFEMODE
         assert_model(server.model(1), average(["1", "2", "3"], 1))
         assert server.model(2).retcode == 201
     assert boss.manage("/state")["error_message"] == "Failed to access the cache server. Please retry later."
     store.start() if how == "killed" else store.resume()
-    keeper.line("answers again")
-    assert keeper.update("2", 2) == other.update("3", 2) == 200
+    leader.line("answers again")
+    assert leader.update("2", 2) == other.update("3", 2) == 200
     assert_model(other.model(2), average(["1", "2", "3"], 2))
 
 
@@ -86,39 +86,39 @@ def test_a_job_goes_on_at_the_next_iteration_where_its_redis_was_emptied(
 ) -> None:
     with redis_server(tmp_path / "volatile", kept=False) as store:
         settings(folder, clients=3, iterations=4, store=store.address)
-        keeper, other = launch(), launch()
-        assert any("keeps nothing on disk" in line for line in keeper.seen)
+        leader, other = launch(), launch()
+        assert any("keeps nothing on disk" in line for line in leader.seen)
         run_iteration(other, 1)
         for fl_id in "123":
             assert other.start(fl_id).retcode == 200
         assert other.update("1", 2) == 200
         store.ask("flushall") if how == "emptied" else store.restart()
-        keeper.lines("goes on from this server's memory with iteration 3", "iteration 2 False")
-        for server in (keeper, other):
+        leader.lines("goes on from this server's memory with iteration 3", "iteration 2 False")
+        for server in (leader, other):
             assert_model(server.model(2), average(["1", "2", "3"], 1))
         assert other.line("iteration 2 False")
         run_iteration(other, 3)
-        assert_model(keeper.model(3), average(["1", "2", "3"], 3))
+        assert_model(leader.model(3), average(["1", "2", "3"], 3))
 
 
 def test_an_emptied_redis_costs_no_iteration_in_which_nobody_had_started(
     launch: Launch, folder: Path, store: RedisServer
 ) -> None:
-    keeper = launch()
-    run_iteration(keeper, 1)
+    leader = launch()
+    run_iteration(leader, 1)
     store.ask("flushall")
-    keeper.line("goes on from this server's memory with iteration 2")
-    run_iteration(keeper, 2)
-    assert_model(keeper.model(2), average(["1", "2", "3"], 2))
+    leader.line("goes on from this server's memory with iteration 2")
+    run_iteration(leader, 2)
+    assert_model(leader.model(2), average(["1", "2", "3"], 2))
 
 
-def test_another_server_goes_on_where_the_keeper_died_and_the_redis_was_emptied(
+def test_another_server_goes_on_where_the_leader_died_and_the_redis_was_emptied(
     launch: Launch, folder: Path, store: RedisServer
 ) -> None:
-    keeper, other = launch(), launch()
+    leader, other = launch(), launch()
     run_iteration(other, 1)
     other.line("iteration 1 True")
-    keeper.process.kill()
+    leader.process.kill()
     store.ask("flushall")
     other.line("goes on from this server's memory with iteration 3")
     assert_model(other.model(0), average(["1", "2", "3"], 1))

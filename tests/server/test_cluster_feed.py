@@ -103,7 +103,7 @@ def test_what_comes_after_a_position(known: tuple[str, int], next_one: tuple[str
     assert with_feed(body) == next_one
 
 
-def test_nobody_waits_for_a_keeper_that_leaves() -> None:
+def test_nobody_waits_for_a_leader_that_leaves() -> None:
     async def body(feed: IterationFeed) -> IterationRecord | None:
         waiting = asyncio.ensure_future(feed.after(Position("i", 1)))
         await asyncio.sleep(0)

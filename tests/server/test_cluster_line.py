@@ -1,4 +1,4 @@
-"""Requests to the keeper that are held, repeated, and answered once."""
+"""Requests to the leader that are held, repeated, and answered once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from http_requests import MODEL, coordinator, get, start, update
 
 from mindfl.protocol import ResponseFLJob, ResponseGetModel, ResponseUpdateModel
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.cluster.forward import TOKEN, DeviceForward, KeeperLine
-from mindfl.server.cluster.store import KeeperRecord
+from mindfl.server.cluster.forward import TOKEN, DeviceForward, LeaderLine
+from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.http import Listeners, listen
 from mindfl.server.http.front import REPEATED
 from mindfl.server.http.pages import Reply
@@ -20,11 +20,11 @@ from mindfl.server.http.request import Request
 from mindfl.server.http.sockets import Address, bound_address
 from mindfl.server.state import Progress
 
-NOBODY = KeeperRecord("http://127.0.0.1:1", "secret", "", Progress("running", 1, 1), {})
+NOBODY = LeaderRecord("http://127.0.0.1:1", "secret", "", Progress("running", 1, 1), {})
 
 
 class StandIn:
-    """A keeper that loses the connection ``losses`` times after it has read a request, then answers."""
+    """A leader that loses the connection ``losses`` times after it has read a request, then answers."""
 
     def __init__(self, losses: int = 0) -> None:
         self.losses = losses
@@ -39,14 +39,14 @@ class StandIn:
         return Reply(200, b"answer", "application/json", "Client")
 
 
-def with_line(keeper: StandIn, body: Callable[[KeeperLine, list[KeeperRecord | None]], Awaitable[None]]) -> None:
+def with_line(leader: StandIn, body: Callable[[LeaderLine, list[LeaderRecord | None]], Awaitable[None]]) -> None:
     async def run() -> None:
         sockets = listen(Address("127.0.0.1", 0), "address")
         listeners = Listeners()
-        await listeners.serve(keeper, sockets)
-        records: list[KeeperRecord | None] = [replace(NOBODY, url=f"http://{bound_address(sockets[0])}")]
+        await listeners.serve(leader, sockets)
+        records: list[LeaderRecord | None] = [replace(NOBODY, url=f"http://{bound_address(sockets[0])}")]
         # The last one stays.
-        line = KeeperLine(lambda: records.pop(0) if len(records) > 1 else records[0])
+        line = LeaderLine(lambda: records.pop(0) if len(records) > 1 else records[0])
         try:
             await asyncio.wait_for(body(line, records), 30)
         finally:
@@ -57,43 +57,43 @@ def with_line(keeper: StandIn, body: Callable[[KeeperLine, list[KeeperRecord | N
 
 
 def test_a_request_is_passed_on_with_the_token() -> None:
-    keeper = StandIn()
+    leader = StandIn()
 
-    async def body(line: KeeperLine, _: object) -> None:
+    async def body(line: LeaderLine, _: object) -> None:
         reply = await line.ask("/f%C3%A9d/getModel", b"body", hold_seconds=0)
         assert reply is not None
         assert (reply.status, reply.reason, reply.body) == (200, "Client", b"answer")
         assert reply.content_type.startswith("application/json")
 
-    with_line(keeper, body)
-    assert keeper.seen == [("/f%C3%A9d/getModel", b"body", "secret", None)]
+    with_line(leader, body)
+    assert leader.seen == [("/f%C3%A9d/getModel", b"body", "secret", None)]
 
 
 def test_a_lost_request_is_sent_again_and_says_so() -> None:
-    keeper = StandIn(losses=2)
+    leader = StandIn(losses=2)
 
-    async def body(line: KeeperLine, _: object) -> None:
+    async def body(line: LeaderLine, _: object) -> None:
         reply = await line.ask("/x", b"body", hold_seconds=20)
         assert reply is not None and reply.body == b"answer"
 
-    with_line(keeper, body)
-    assert [repeated for *_, repeated in keeper.seen] == [None, "1", "1"]
+    with_line(leader, body)
+    assert [repeated for *_, repeated in leader.seen] == [None, "1", "1"]
 
 
-def test_a_request_is_held_until_there_is_a_keeper() -> None:
-    keeper = StandIn()
+def test_a_request_is_held_until_there_is_a_leader() -> None:
+    leader = StandIn()
 
-    async def body(line: KeeperLine, records: list[KeeperRecord | None]) -> None:
+    async def body(line: LeaderLine, records: list[LeaderRecord | None]) -> None:
         records[:0] = [None, replace(NOBODY, url=""), NOBODY]
         reply = await line.ask("/x", b"", hold_seconds=20)
         assert reply is not None and reply.body == b"answer"
 
-    with_line(keeper, body)
-    assert keeper.seen == [("/x", b"", "secret", None)]
+    with_line(leader, body)
+    assert leader.seen == [("/x", b"", "secret", None)]
 
 
 def test_a_request_is_given_up_in_the_end() -> None:
-    async def body(line: KeeperLine, records: list[KeeperRecord | None]) -> None:
+    async def body(line: LeaderLine, records: list[LeaderRecord | None]) -> None:
         records[:] = [None]
         assert await line.ask("/x", b"", hold_seconds=0.01) is None
         records[:] = [NOBODY]
@@ -102,11 +102,11 @@ def test_a_request_is_given_up_in_the_end() -> None:
     with_line(StandIn(), body)
 
 
-def test_a_process_that_took_the_keepers_port_is_not_believed() -> None:
+def test_a_process_that_took_the_leaders_port_is_not_believed() -> None:
     async def foreign(request: Request) -> Reply:
         return Reply(403, b"")
 
-    async def body(line: KeeperLine, _: object) -> None:
+    async def body(line: LeaderLine, _: object) -> None:
         assert await line.ask("/x", b"", hold_seconds=0.01) is None
 
     with_line(foreign, body)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_a_process_that_took_the_keepers_port_is_not_believed() -> None:
 
 def test_a_model_is_held_once_for_all_its_readers() -> None:
     async def run() -> None:
-        line = KeeperLine(lambda: None)
+        line = LeaderLine(lambda: None)
         front = DeviceForward(line, prefix="", model_bytes=28)
         try:
             large = [front._shared(reply) for reply in _replies(100_000)]

@@ -1,4 +1,4 @@
-"""A job in a Redis: what a keeper that was replaced, or an answer that was lost, must not change."""
+"""A job in a Redis: what a leader that was replaced, or an answer that was lost, must not change."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_journal_holds_one_iteration(client: Any) -> None:
     assert job(client, "b").coordinator.iteration == 8
 
 
-def test_a_replaced_keeper_changes_nothing(client: Any) -> None:
+def test_a_replaced_leader_changes_nothing(client: Any) -> None:
     old = job(client, "old")
     for fl_id in "ab":
         old.handle(start(fl_id), 0)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from mindfl.server.cluster.member import Member
 from mindfl.server.cluster.scheduler import SchedulerOptions, run_scheduler
-from mindfl.server.cluster.store import InternalTls, KeeperRecord, Membership, find_store, keeper_tls
+from mindfl.server.cluster.store import InternalTls, LeaderRecord, Membership, find_store, leader_tls
 
 __all__ = [
     "InternalTls",
-    "KeeperRecord",
+    "LeaderRecord",
     "Member",
     "Membership",
     "SchedulerOptions",
     "find_store",
-    "keeper_tls",
+    "leader_tls",
     "run_scheduler",
 ]

@@ -1,4 +1,4 @@
-"""How the servers that forward learn that an iteration has ended: they ask the keeper, which answers when it has."""
+"""How the servers that forward learn that an iteration has ended: they ask the leader, which answers when it has."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mindfl.server.state import MODELS_KEPT, Progress
 
 PATH = "/iterations"
 STATE_PATH = "/job"
-"""Where the keeper gives the job as it is."""
+"""Where the leader gives the job as it is."""
 WAIT_SECONDS = 20.0
-"""How long the keeper lets a server wait before it answers that nothing has ended."""
+"""How long the leader lets a server wait before it answers that nothing has ended."""
 
 _LENGTH = struct.Struct("<Q")
 

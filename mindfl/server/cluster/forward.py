@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from mindfl.errors import StorageError
-from mindfl.server.cluster.store import KeeperRecord
+from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.http.connection import SLICE
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.front import MANAGEMENT_LIMITS, REPEATED, SAFEMODE, device_paths
@@ -39,23 +39,23 @@ _PAUSE_SECONDS = 0.05
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
-class KeeperLine:
+class LeaderLine:
     """Forwards requests to the leader; queues them while there is none. Belongs to one event loop.
 
-    ``find`` returns where the keeper is now, or None. ``lost`` is called whenever one that was found does not answer.
+    ``find`` returns where the leader is now, or None. ``lost`` is called whenever one that was found does not answer.
     At most 64 requests are under way at once, the others wait.
     """
 
     def __init__(
         self,
-        find: Callable[[], KeeperRecord | None],
+        find: Callable[[], LeaderRecord | None],
         *,
         lost: Callable[[], None] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._find = find
         self._lost = lost
-        self._keeper: KeeperRecord | None = None
+        self._leader: LeaderRecord | None = None
         self._finding = asyncio.Lock()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=tls or True),
@@ -66,30 +66,30 @@ class KeeperLine:
         )
 
     async def ask(self, path: str, body: bytes | memoryview = b"", *, hold_seconds: float) -> Reply | None:
-        """Return the keeper's answer to ``body`` at ``path`` (quoted), or None where there was none to be had: at once
+        """Return the leader's answer to ``body`` at ``path`` (quoted), or None where there was none to be had: at once
         where nobody can say who keeps the job.
 
-        A request whose answer did not come is sent again, marked so that whatever the keeper accepted is accepted
-        again, to the same keeper or the next one, for ``hold_seconds``.
+        A request whose answer did not come is sent again, marked so that whatever the leader accepted is accepted
+        again, to the same leader or the next one, for ``hold_seconds``.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + hold_seconds
         headers: dict[str, str] = {}
         while True:
             try:
-                keeper = await self._found()
+                leader = await self._found()
             except StoreDownError:
                 return None
-            if keeper is not None:
+            if leader is not None:
                 try:
-                    reply = await self._send(keeper, path, body, headers)
+                    reply = await self._send(leader, path, body, headers)
                     if reply.status != REFUSED:
                         return reply
                 except aiohttp.ClientConnectorError:
                     pass
                 except (aiohttp.ClientError, asyncio.TimeoutError, OSError):
                     headers = {REPEATED: "1"}
-                self._lose(keeper)
+                self._lose(leader)
             if clock() >= deadline:
                 return None
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -98,24 +98,24 @@ class KeeperLine:
         """End every connection."""
         await self._session.close()
 
-    async def _found(self) -> KeeperRecord | None:
+    async def _found(self) -> LeaderRecord | None:
         async with self._finding:
-            if self._keeper is None:
+            if self._leader is None:
                 found = await asyncio.to_thread(self._find)
-                self._keeper = found if found is not None and found.url else None
-            return self._keeper
+                self._leader = found if found is not None and found.url else None
+            return self._leader
 
-    def _lose(self, keeper: KeeperRecord) -> None:
-        if self._keeper is keeper:
-            self._keeper = None
+    def _lose(self, leader: LeaderRecord) -> None:
+        if self._leader is leader:
+            self._leader = None
             if self._lost is not None:
                 self._lost()
 
-    async def _send(self, keeper: KeeperRecord, path: str, body: bytes | memoryview, headers: dict[str, str]) -> Reply:
+    async def _send(self, leader: LeaderRecord, path: str, body: bytes | memoryview, headers: dict[str, str]) -> Reply:
         async with self._session.post(
-            URL(keeper.url + path, encoded=True),
+            URL(leader.url + path, encoded=True),
             data=io.BytesIO(body),
-            headers={TOKEN: keeper.token, **headers},
+            headers={TOKEN: leader.token, **headers},
             allow_redirects=False,
         ) as response:
             content = await response.read()
@@ -123,7 +123,7 @@ class KeeperLine:
 
 
 DEVICE_HOLD_SECONDS = 60.0
-"""A device waits for a keeper this long; the reference's device gives an answer 90 s."""
+"""A device waits for a leader this long; the reference's device gives an answer 90 s."""
 _SCHEDULER_HOLD_SECONDS = 5.0
 _SHARED = 4
 
@@ -136,14 +136,14 @@ class DeviceForward(PathFront):
     Where nobody keeps the job for a minute, or the Redis is away, devices are told what the reference tells them then.
     """
 
-    def __init__(self, line: KeeperLine, *, prefix: str, model_bytes: int) -> None:
+    def __init__(self, line: LeaderLine, *, prefix: str, model_bytes: int) -> None:
         self._quoted = {path: quote(path) for path in device_paths(prefix)}
         super().__init__(self._quoted, BodyLimits.for_model(model_bytes))
         self._line = line
         self._recent: list[Reply] = []
 
     async def answer(self, path: str, body: Body, request: Request) -> Reply:
-        """Return the keeper's answer to one message."""
+        """Return the leader's answer to one message."""
         if not body:
             return EMPTY_BODY
         found = await self._line.ask(self._quoted[path], body, hold_seconds=DEVICE_HOLD_SECONDS)
@@ -163,7 +163,7 @@ class DeviceForward(PathFront):
 class ManagementForward(PathFront):
     """Passes what is asked of the management on, and answers what it can while nobody keeps the job."""
 
-    def __init__(self, line: KeeperLine, store: RedisStore, fl_name: str) -> None:
+    def __init__(self, line: LeaderLine, store: RedisStore, fl_name: str) -> None:
         super().__init__(PATHS, MANAGEMENT_LIMITS)
         self._line = line
         self._store = store
@@ -179,12 +179,12 @@ class ManagementForward(PathFront):
         if reply is not None:
             return reply
         try:
-            return await asyncio.to_thread(self._without_keeper, path, listed(nodes))
+            return await asyncio.to_thread(self._without_leader, path, listed(nodes))
         except StorageError:
             return _UNREACHABLE
 
-    def _without_keeper(self, path: str, nodes: list[dict[str, str]]) -> Reply:
-        last = self._store.keeper()
+    def _without_leader(self, path: str, nodes: list[dict[str, str]]) -> Reply:
+        last = self._store.leader()
         if last is None:
             return failure(400, f"Cannot find cluster info for {self._fl_name}", content_type=MESSAGE_TYPE)
         shown: dict[str, object] = {"code": "0", "nodes": nodes} if nodes else {"code": "0"}

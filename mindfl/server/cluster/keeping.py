@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mindfl.errors import MindflError, StorageError
 from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
 from mindfl.server.cluster.forward import REFUSED, TOKEN
-from mindfl.server.cluster.store import Ended, KeeperRecord, ListNodes, Membership
+from mindfl.server.cluster.store import Ended, LeaderRecord, ListNodes, Membership
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, HttpService, bound_address, listen
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mindfl.server.cluster.redis_storage import RedisStorage
 
 
-class KeeperFront:
+class LeaderFront:
     """Answers requests that show ``token``: those of devices, of the management, and for the ends of iterations.
 
     ``changed`` is called after each request of the management. Belongs to one event loop.
@@ -141,7 +141,7 @@ class Keeping:
         self.service.workers.failure.add_done_callback(lambda failure: failed(failure.result()))
         self._management = self._own.manage(job, nodes)
         sockets = listen(Address(self._own.internal_host, 0), "tcp_server_ip")
-        front = KeeperFront(
+        front = LeaderFront(
             self._token,
             self.service.front,
             ManagementFront(self._management, self.service.workers),
@@ -192,7 +192,7 @@ class Keeping:
 
     async def _publish(self) -> None:
         async with self._publishing:
-            record = KeeperRecord(
+            record = LeaderRecord(
                 url=self._url,
                 token=self._token,
                 progress=self.progress,

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.server.cluster import feed
 from mindfl.server.cluster.feed import News, Position, Unrepeated
-from mindfl.server.cluster.forward import DeviceForward, KeeperLine, ManagementForward
+from mindfl.server.cluster.forward import DeviceForward, LeaderLine, ManagementForward
 from mindfl.server.cluster.keeping import Keeping
 from mindfl.server.cluster.store import Membership, reach
 from mindfl.server.http import Listeners
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("mindfl.server")
 
 JOIN_SECONDS = 60.0
-"""How long a server that joins waits for the keeper, which may be reading a journal."""
+"""How long a server that joins waits for the leader, which may be reading a journal."""
 
 _ELECTION_SECONDS = 0.2
 _NEWS_HOLD_SECONDS = 1.0
@@ -54,7 +54,7 @@ class Member:
         self._report = Unrepeated(own.report)
         self._poke = asyncio.Event()
         tls = own.internal_tls.others if own.internal_tls else None
-        self._line = KeeperLine(store.keeper, lost=self._poke.set, tls=tls)
+        self._line = LeaderLine(store.leader, lost=self._poke.set, tls=tls)
         self._forward = DeviceForward(self._line, prefix=own.prefix, model_bytes=_FLOAT_BYTES * own.layout.size)
         self._listeners = Listeners()
         self._tasks: list[asyncio.Task[None]] = []
@@ -62,7 +62,7 @@ class Member:
         self._keeping: Keeping | None = None
         self._progress = Progress("", 0, 0)
         self._memory: Memory | None = None
-        self._was_keeper = False
+        self._was_leader = False
         self._stopping = False
 
     @property
@@ -84,7 +84,7 @@ class Member:
         await reach(self._store)
         await asyncio.to_thread(self._store.join, self._own.nodes)
         await self._join()
-        self._follow_keeper()
+        self._follow_leader()
         front = self._own.counted(self._answer)
         await self._listeners.serve(front, sockets, tls, most_connections=self._own.most_connections)
         management = ManagementForward(self._line, self._store, self._own.fl_name)
@@ -130,31 +130,31 @@ class Member:
                 )
 
     async def _check_sameness(self) -> None:
-        keeper = await asyncio.to_thread(self._store.keeper)
-        if keeper is None:
+        leader = await asyncio.to_thread(self._store.leader)
+        if leader is None:
             return
-        other = other_features(self._own.features, keeper.features) if keeper.features else ""
+        other = other_features(self._own.features, leader.features) if leader.features else ""
         if other:
             raise OptionError(
                 f"the job {self._own.fl_name} runs with another model: {other}",
                 hint="start this server with that model, or another job under another fl_name",
             )
-        if changed := other_settings(self._own.config, keeper.begun_with, keeper.config):
+        if changed := other_settings(self._own.config, leader.begun_with, leader.config):
             raise OptionError(
                 f"the job {self._own.fl_name} runs with other settings: {', '.join(changed)}",
                 hint="start this server with those of the others, or another job under another fl_name",
             )
 
-        if self._own.model and keeper.initial_model not in ("", self._own.model):
+        if self._own.model and leader.initial_model not in ("", self._own.model):
             _logger.warning("the values of this server's weights are not used: the job began with others")
 
     async def _remember(self) -> None:
-        """Fetch the job as it is, to go on from should the Redis be emptied and its keeper be gone."""
+        """Fetch the job as it is, to go on from should the Redis be emptied and its leader be gone."""
         reply = await self._line.ask(feed.STATE_PATH, hold_seconds=_NEWS_HOLD_SECONDS)
         if reply is not None and reply.status == 200:
-            self._memory = Memory(read(reply.body, "the job's keeper", self._own.layout).state)
+            self._memory = Memory(read(reply.body, "the job's leader", self._own.layout).state)
 
-    def _follow_keeper(self) -> None:
+    def _follow_leader(self) -> None:
         self._tasks = [asyncio.create_task(self._elect()), asyncio.create_task(self._follow())]
 
     async def _elect(self) -> None:
@@ -177,7 +177,7 @@ class Member:
         """Keep the job no more: what is stored is read again by whoever keeps it next."""
         _logger.warning("this server keeps the job no longer: %s", error.line())
         if self._keeping:
-            self._memory, self._was_keeper = self._keeping.memory(), True
+            self._memory, self._was_leader = self._keeping.memory(), True
         self._stepping_down = asyncio.create_task(self._step_down())
 
     async def _step_down(self) -> None:
@@ -185,12 +185,12 @@ class Member:
         if keeping is not None:
             await keeping.leave()
         if not self._stopping:
-            self._follow_keeper()
+            self._follow_leader()
 
     async def _claimed(self) -> bool:
         """Keep the job from now on, unless another server does."""
         if self._keeping is None:
-            follows = self._memory is not None and not self._was_keeper
+            follows = self._memory is not None and not self._was_leader
             storage = await asyncio.to_thread(self._store.claim, follows=follows)
             if storage is not None:
                 self._keeping = await Keeping.begin(
@@ -210,7 +210,7 @@ class Member:
             if news is None:
                 await asyncio.sleep(_ELECTION_SECONDS)
                 continue
-            self._progress, self._was_keeper = news.progress, False
+            self._progress, self._was_leader = news.progress, False
             if news.record is not None:
                 self._report(news.record)
                 await self._note(news.record)

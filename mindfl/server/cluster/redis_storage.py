@@ -29,11 +29,11 @@ from mindfl.server.storage import Memory, Replay
 
 _logger = logging.getLogger("mindfl.server")
 
-LEADER = "leader"
-KEEPER = "keeper"
+LEASE = "leader"
+LEADER_RECORD = "keeper"
 SNAPSHOT = "snapshot"
 LEASE_MS = 5000
-"""How long a keeper that has gone silent keeps the job."""
+"""How long a leader that has gone silent keeps the job."""
 _RENEWAL_SECONDS = 1.0
 _RETURN_SECONDS = 0.2
 """How often a Redis that is away is asked."""
@@ -128,8 +128,8 @@ class RedisStorage:
         self._own(self._script(_PUT, [self._prefix + name], value))
 
     def publish(self, record: str) -> None:
-        """Let all servers find ``record``, that of the keeper."""
-        self.put(KEEPER, record)
+        """Let all servers find ``record``, that of the leader."""
+        self.put(LEADER_RECORD, record)
 
     def open_journal(self, job: bytes, start: int, replay: Replay) -> RedisJournal:
         """Replay the list from ``start`` on."""
@@ -222,7 +222,7 @@ class RedisStorage:
         return held
 
     def _script(self, script: str, keys: list[str], *arguments: Any) -> Any:
-        names = [self._prefix + LEADER, *keys]
+        names = [self._prefix + LEASE, *keys]
         return self._asked(self._client.eval, script, len(names), *names, self._token, *arguments)
 
     def _asked(self, command: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,7 +1,7 @@
 """The servers of one job on several machines, meeting in a Redis.
 
 Who holds ``mindfl:<fl_name>:leader`` keeps the job. The key expires unless it is renewed, and every write names the
-token in it, so that a keeper that was paused and replaced meanwhile changes nothing any more. What was acknowledged is
+token in it, so that a leader that was paused and replaced meanwhile changes nothing any more. What was acknowledged is
 as safe as the Redis makes it: with ``appendonly yes`` and ``appendfsync always`` it survives a power loss.
 """
 
@@ -23,8 +23,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mindfl.errors import StorageError
-from mindfl.server.cluster.redis_storage import KEEPER, LEADER, LEASE_MS, SNAPSHOT, RedisStorage
-from mindfl.server.cluster.store import KeeperRecord
+from mindfl.server.cluster.redis_storage import LEADER_RECORD, LEASE, LEASE_MS, SNAPSHOT, RedisStorage
+from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.management import Node
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
@@ -69,12 +69,12 @@ class RedisStore:
         if follows and self._was_emptied():
             return None
         token = secrets.token_hex(16)
-        if not self._asked(self._client.set, self._prefix + LEADER, token, nx=True, px=LEASE_MS):
+        if not self._asked(self._client.set, self._prefix + LEASE, token, nx=True, px=LEASE_MS):
             return None
         return RedisStorage(self._client, self._prefix, token, self.place)
 
     def _was_emptied(self) -> bool:
-        """Whether the job is gone since less than a moment, in which its last keeper comes back if it lives."""
+        """Whether the job is gone since less than a moment, in which its last leader comes back if it lives."""
         if self._asked(self._client.exists, self._prefix + SNAPSHOT):
             self._empty_since = None
             return False
@@ -82,11 +82,11 @@ class RedisStore:
             self._empty_since = time.monotonic()
         return time.monotonic() - self._empty_since < 2 * LEASE_MS / 1000
 
-    def keeper(self) -> KeeperRecord | None:
-        """Read what the keeper set last."""
+    def leader(self) -> LeaderRecord | None:
+        """Read what the leader set last."""
         try:
-            found = self._asked(self._client.get, self._prefix + KEEPER)
-            return None if found is None else KeeperRecord.parse(found)
+            found = self._asked(self._client.get, self._prefix + LEADER_RECORD)
+            return None if found is None else LeaderRecord.parse(found)
         except (ValueError, KeyError, TypeError):
             raise StorageError(f"{self.place} holds a job of another version of mindfl") from None
 

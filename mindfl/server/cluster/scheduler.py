@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mindfl.files import PathLike
-from mindfl.server.cluster.forward import KeeperLine, ManagementForward
-from mindfl.server.cluster.store import find_store, keeper_tls, reach
+from mindfl.server.cluster.forward import LeaderLine, ManagementForward
+from mindfl.server.cluster.store import find_store, leader_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
 from mindfl.server.options import unused_password
 from mindfl.server.settings import read_settings
@@ -45,13 +45,13 @@ def run_scheduler(options: SchedulerOptions, *, ready: Callable[[str], None]) ->
     tls = ServerTls.from_settings(settings, options.password)
     context = load_tls(tls).context if tls else None
     address = Address.parse(options.manage_address, "--manage_address")
-    store, internal = find_store(settings), keeper_tls(settings)
+    store, internal = find_store(settings), leader_tls(settings)
     sockets = listen(address, "--manage_address")
 
     async def run(stop: StopSignal) -> signal.Signals:
         stopping = stop.future()
         listeners = Listeners()
-        line = KeeperLine(store.keeper, tls=internal)
+        line = LeaderLine(store.leader, tls=internal)
         try:
             starting = asyncio.create_task(reach(store))
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class KeeperRecord:
-    """What the keeper of a job tells the job's other servers and its scheduler.
+class LeaderRecord:
+    """What the leader of a job tells the job's other servers and its scheduler.
 
     ``url`` is where it answers them ("" once it has left) and ``token`` what they must show there. ``features`` are
     those of the job's weights, ``initial_model`` is the fingerprint of their first values; ``begun_with`` and
@@ -54,7 +54,7 @@ class KeeperRecord:
         return json.dumps(asdict(self))
 
     @classmethod
-    def parse(cls, text: str | bytes) -> KeeperRecord:
+    def parse(cls, text: str | bytes) -> LeaderRecord:
         """Return the record in ``text``. Raises :class:`ValueError`, :class:`KeyError` or :class:`TypeError`."""
         content = json.loads(text)
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
@@ -81,7 +81,7 @@ class Membership:
     where they come from a checkpoint), ``nodes`` are its addresses. Should it keep the job, it answers the others on a
     free port of ``internal_host``, encrypted where there is ``internal_tls``. ``counted`` wraps what answers devices,
     of which at most ``most_connections`` are connected at a time. ``report`` is called with the record of each
-    iteration that ends, whichever server keeps the job. The rest concerns the keeper alone: ``open_job`` is given the
+    iteration that ends, whichever server keeps the job. The rest concerns the leader alone: ``open_job`` is given the
     storage, what to call at the end of each iteration, and what the job goes on from where nothing is stored,
     ``manage`` the job and what lists its servers, ``write_files`` each record.
     """
@@ -147,7 +147,7 @@ async def reach(store: RedisStore) -> None:
             return
 
 
-def keeper_tls(settings: JobSettings) -> ssl.SSLContext | None:
+def leader_tls(settings: JobSettings) -> ssl.SSLContext | None:
     """Return how a server on another machine is checked: its certificate must be for its address, and of the authority.
 
     None where the settings want no TLS. Raises :class:`OptionError`.
