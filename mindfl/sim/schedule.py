@@ -1,4 +1,4 @@
-"""Devices that wait hold no thread: when each may go on, and the threads that run those whose time has come."""
+"""Schedules waiting clients on a thread pool: a client that waits holds no thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import TypeAlias
 
 from mindfl.client import Finished, IterationDone, JobResult, Wait
@@ -24,7 +24,8 @@ class Schedule:
         self._advance = advance
         self._due: list[tuple[float, int]] = []
         self._running = 0
-        self._ended: SimpleQueue[tuple[int, Future[Step]]] = SimpleQueue()
+        # No SimpleQueue: CPython's waits for ever where the thread loses the processor just as the timeout passes.
+        self._ended: Queue[tuple[int, Future[Step]]] = Queue()
 
     def add(self, index: int, delay_ms: int = 0) -> None:
         """Run device ``index`` once more, after ``delay_ms`` milliseconds."""

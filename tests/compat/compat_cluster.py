@@ -64,7 +64,7 @@ class Process:
 
     def __init__(self, folder: Path, role: str, address: str) -> None:
         self.address = address
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.Queue[str | None] = queue.Queue()
         self.seen: deque[str] = deque(maxlen=16)
         self._errors = (folder / f"{role}-{address}.err").open("w+")
         environment = {

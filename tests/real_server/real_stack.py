@@ -72,7 +72,7 @@ class Program:
 
     def __init__(self, name: str, command: Sequence[str | Path], folder: Path, **environment: str) -> None:
         self.name = name
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lines: queue.Queue[str | None] = queue.Queue()
         self._last: deque[str] = deque(maxlen=5)
         self._process = subprocess.Popen(
             list(command),

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -130,7 +130,7 @@ def test_a_job_that_is_said_to_go_on_does(client: Any) -> None:
     """Whoever reads so may send at once."""
     place = storage(client, "a")
     place.save([b"a job"])
-    said: SimpleQueue[tuple[str, bool]] = SimpleQueue()
+    said: Queue[tuple[str, bool]] = Queue()
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -38,7 +38,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def dropped() -> Iterator[Callable[[], str]]:
     """Return a function that waits for the server's next warning and returns it."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    lines: queue.Queue[str] = queue.Queue()
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
 @pytest.fixture
 def warnings() -> Iterator[Callable[[], str]]:
     """Return a function that waits for the server's next warning and returns it."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    lines: queue.Queue[str] = queue.Queue()
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
