@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, is_given, json_option, name_unused, option
+from mindfl.cli.options import echo_json, is_given, json_option, name_unused, operator_option, option
 from mindfl.effects import Rule
 from mindfl.errors import ConvertError, MindflError, OptionError
 
@@ -20,7 +20,7 @@ FAILURE = "CONVERT RESULT FAILED:"
 #: options of a conversion, without effect where there is none
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(
-        ("outputFile", "fmk", "trainModel", "converter"),
+        ("outputFile", "fmk", "trainModel", "converter", "operator"),
         lambda options: True,
         "--fetch alone",
         "no --modelFile is given, so nothing is converted",
@@ -34,6 +34,7 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 @option("--fmk", default="MINDIR", help="Format of the model; only MINDIR.")
 @option("--trainModel", "train", type=bool, default=True, help="Make a training model.")
 @option("--converter", help="converter_lite, its folder, or the unpacked MindSpore Lite tarball.")
+@operator_option
 @option("--fetch", is_flag=True, help="Download the converter library into the cache; needs no model.")
 @option("--verbose", is_flag=True, help="Show the converter's log.")
 @json_option
@@ -46,6 +47,7 @@ def convert_command(
     fmk: str,
     train: bool,
     converter: str | None,
+    operator: str | None,
     fetch: bool,
     verbose: bool,
     as_json: bool,
@@ -61,7 +63,7 @@ def convert_command(
         if fetch and model_file is None:
             name_unused(_RULES, *_as_typed(context))
             return
-        result = _convert(model_file, output_file, fmk, train, converter)
+        result = _convert(model_file, output_file, fmk, train, converter, operator)
     except MindflError as error:
         if verbose and isinstance(error, ConvertError):
             click.echo(error.log, err=True, nl=False)
@@ -93,14 +95,16 @@ def _fetch(as_json: bool) -> None:
 
 
 def _convert(
-    model_file: str | None, output_file: str | None, fmk: str, train: bool, converter: str | None
+    model_file: str | None, output_file: str | None, fmk: str, train: bool, converter: str | None, operator: str | None
 ) -> ConvertResult:
     from mindfl.convert import convert_model
+    from mindfl.lite import use_operators
 
     if fmk.upper() != "MINDIR":
         raise OptionError(f"--fmk={fmk} is not supported", hint="use --fmk=MINDIR")
     if not model_file or not output_file:
         raise OptionError("--modelFile and --outputFile are needed", hint="see mindfl convert --help")
+    use_operators(operator)
     return convert_model(model_file, output_file, converter=converter, train=train)
 
 

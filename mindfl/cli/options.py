@@ -42,6 +42,11 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
     return click.option(*names, **attributes)
 
 
+operator_option = option(
+    "--operator",
+    help="Operators of your own for the device runtime (docs/extending.md): file.py:name, module:name, or an entry "
+    "point of mindfl.operators.",
+)
 json_option = option("--json", "as_json", is_flag=True, show_default=False, help="Print the result as JSON.")
 
 

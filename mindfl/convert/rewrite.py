@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
 from mindfl.errors import MindirError
+from mindfl.lite.ops.registry import OWN
 
 TARGET_VERSION = 1
 NEWEST_VERSION = 3
@@ -110,18 +111,19 @@ def _check_supported(model: Proto) -> None:
         operator, node = next(iter(unknown.items()))
         raise MindirError(
             f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
-            hint="name a newer converter with --converter, or export with MindSpore 2.0; known operators: "
-            + ", ".join(sorted(OPERATORS)),
+            hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
+            "with --operator file.py:name (docs/extending.md); known operators: " + ", ".join(sorted(OPERATORS)),
         )
 
 
 def unknown_operators(model: Proto) -> dict[str, str]:
     """Return the operators in ``model`` that :func:`rewrite` does not know, each with the first node that uses it."""
     types = {primitive.name: primitive.op_type for primitive in model.primitives}
+    known = {*OPERATORS, *(name for own in OWN for name in own.primitives)}
     found: dict[str, str] = {}
     for node in model.graph.node:
         operator = types.get(node.op_type.removeprefix(_REFERENCE), node.op_type)
-        if operator not in OPERATORS and operator != _CONSTANT:
+        if operator not in known and operator != _CONSTANT:
             found.setdefault(operator, _label(node))
     return found
 

@@ -36,6 +36,12 @@ class CorrectionPlan:
 
     def load(self, arena: Floats, correction: Correction) -> NDArray[np.int64]:
         """Put the arrays of a correction into an arena, and return the code of a training step that applies it."""
+        own = sorted(self._shift.keys() - self._updates.keys())
+        if own:
+            raise OptionError(
+                f"an operator of your own trains weight {own[0]}: its gradient cannot be corrected",
+                hint="choose an algorithm that trains plainly",
+            )
         arena[self._scale], arena[self._pull] = correction.scale, correction.pull
         towards = correction.towards if correction.pull else {}
         for arrays, places in ((correction.shift, self._shift), (towards, self._towards)):

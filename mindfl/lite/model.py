@@ -26,6 +26,8 @@ from mindfl.lite.ops.registry import is_executed
 from mindfl.lite.schema import OPERATORS, AttributeValue
 
 IDENTIFIER = b"MSL2"
+#: what to do about a node that the runtime does not execute
+OWN_OPERATORS = "an operator of your own can: --operator file.py:name, see docs/extending.md"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
 LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
 GRADIENT_NAME = "Gradients"
@@ -252,9 +254,7 @@ def refuse_unknown(model: LiteModel, nodes: Iterable[Node]) -> None:
     if not first:
         return
     listed = [f"{node.op} (node {node.name or node.index}, {made(model, node)})" for node in reversed(first.values())]
-    raise ModelFormatError(
-        f"the model uses {', '.join(listed)}, which the runtime does not have", hint="mindfl inspect lists its nodes"
-    )
+    raise ModelFormatError(f"the model uses {', '.join(listed)}, which the runtime does not have", hint=OWN_OPERATORS)
 
 
 def made(model: LiteModel, node: Node) -> str:

@@ -163,5 +163,11 @@ class Plan:
         image = self.values[self.graph.image.index]
         place = Place(image.offset, image.size, self.batch, self.lanes, result, classes)
         return Program(
-            self.builder.code(), self.builder.table(), place, self.literals, self.builder.size, tuple(self.updates)
+            self.builder.code(),
+            self.builder.table(),
+            place,
+            self.literals,
+            self.builder.size,
+            tuple(self.updates),
+            tuple(self.builder.calls),
         )

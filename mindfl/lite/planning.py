@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.graph import Graph
-from mindfl.lite.model import LiteModel, Node, made, refuse_unknown
+from mindfl.lite.model import OWN_OPERATORS, LiteModel, Node, made, refuse_unknown
 from mindfl.lite.ops.elements import mean_of_all
 from mindfl.lite.ops.registry import lowering
 from mindfl.lite.plan import Plan
@@ -61,4 +61,4 @@ def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -
 def _located(model: LiteModel, node: Node, error: ModelFormatError) -> ModelFormatError:
     """Return an error that names the node and what it makes."""
     text = str(error) if node.label in str(error) else f"node {node.label}: {error}"
-    return ModelFormatError(f"{text} ({made(model, node)})", hint=error.hint)
+    return ModelFormatError(f"{text} ({made(model, node)})", hint=error.hint or OWN_OPERATORS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,19 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Call:
+    """A user's operator between the instructions: its row of code begins with -1 minus its place in ``calls``.
+
+    ``label`` names it in errors. An input is a place, a constant that is no float32, or None for the labels.
+    """
+
+    label: str
+    function: Callable[..., Any]
+    inputs: tuple[Value | NDArray[Any] | None, ...]
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """Compiled form of one task (training or prediction) of a model."""
 
@@ -63,6 +77,7 @@ class Program:
     literals: Mapping[int, float]
     end: int
     updates: tuple[Update, ...] = ()
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,7 @@ class Builder:
         self._table: list[int] = [0] * batch
         self._known: dict[tuple[int, ...], int] = {}
         self._rows: list[list[int]] = []
+        self.calls: list[Call] = []
 
     def allocate(self, count: int) -> int:
         """Return the offset of ``count`` new floats. Raises :class:`ModelFormatError` beyond :data:`ARENA_LIMIT`."""
@@ -120,6 +136,11 @@ class Builder:
             raise TypeError(f"{name} takes {known.operands}, got {tuple(operands)}")
         row = [known.number, *(operands[key] for key in known.operands)]
         self._rows.append(row + [0] * (ROW - len(row)))
+
+    def call(self, call: Call) -> None:
+        """Append the call of a user's operator."""
+        self.calls.append(call)
+        self._rows.append([-len(self.calls)] + [0] * (ROW - 1))
 
     @property
     def rows(self) -> int:

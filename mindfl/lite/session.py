@@ -16,6 +16,7 @@ from mindfl.lite.correction import checked
 from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
+from mindfl.lite.own import execute
 from mindfl.lite.program import ALIGNMENT, Program
 from mindfl.lite.shapes import alike
 
@@ -218,7 +219,10 @@ class Session:
         self, program: Program, code: Code, batches: Batches, labels: Labels, steps: int, results: Floats
     ) -> None:
         table, place = self._table(program), program.place.row()
-        self._machine.execute(self._arena, table, code, batches.packed, labels, place, steps, results)
+        if program.calls:
+            execute(self._machine, self._arena, table, program, code, batches.packed, labels, steps, results)
+        else:
+            self._machine.execute(self._arena, table, code, batches.packed, labels, place, steps, results)
 
     @property
     def _programs(self) -> Programs:

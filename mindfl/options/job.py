@@ -150,6 +150,12 @@ class JobOptions(ModeOptions):
         help="Common part of the model files' names: <name>.ms to start from, <name>{i}.ms of client i, "
         "<name>_trained.ms the result.",
     )
+    operator: object = _model(
+        None,
+        shown="none",
+        help="Operators of your own for the device runtime (docs/extending.md): file.py:name, module:name, or an "
+        "entry point of mindfl.operators.",
+    )
     origin_train_model_path: Path | None = _model(
         None, shown="<name>.ms in --train_model_path", help="The .ms file to start from."
     )

@@ -73,6 +73,7 @@ class JobKeywords(TypedDict, total=False):
     ids_file: str | None
     train_model_path: PathLike | None
     train_ms_name: str
+    operator: object
     origin_train_model_path: PathLike | None
     infer_model_path: PathLike | None
     infer_ms_name: str | None

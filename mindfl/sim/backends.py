@@ -110,7 +110,10 @@ _ENGINES = {
         name="mindspore",
         executes_files=False,
         chooses_device=True,
-        ignores=(Ignored(("workers",), "--engine mindspore", "it trains in one thread"),),
+        ignores=(
+            Ignored(("workers",), "--engine mindspore", "it trains in one thread"),
+            Ignored(("operator",), "--engine mindspore", "MindSpore's own operators train"),
+        ),
     ),
 }
 
@@ -188,7 +191,7 @@ class JavaClients(ClientSide):
         """See :attr:`ClientSide.ignores`."""
         return (
             Ignored(
-                ("workers", "engine", "transport", "per_client_models"),
+                ("workers", "engine", "operator", "transport", "per_client_models"),
                 _JAVA,
                 "each is a process of its own that trains with MindSpore Lite",
             ),

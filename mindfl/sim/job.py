@@ -20,7 +20,7 @@ from mindfl.data import Dataset, fingerprint
 from mindfl.data.folder import local_path
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, write_atomic
-from mindfl.lite import LiteModel
+from mindfl.lite import LiteModel, use_operators
 from mindfl.models import Model
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
@@ -112,6 +112,7 @@ class FederatedJob:
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
+        use_operators(self.config.operator)
         self._report: Reporter = reporter or PythonReporter()
         self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
         self._files = ResultFiles(self.config)

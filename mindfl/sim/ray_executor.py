@@ -22,7 +22,7 @@ from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset
 from mindfl.errors import OptionError, SimulationError
-from mindfl.lite import LiteModel
+from mindfl.lite import LiteModel, use_operators
 from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
@@ -68,6 +68,7 @@ class Node:
     # Made on first use and not by the constructor, whose errors would look like the loss of a node.
     @cached_property
     def _engine(self) -> Engine:
+        use_operators(self._config.operator)
         engine = LiteEngine(LiteModel.from_bytes(self._setup.model))
         return with_algorithm(engine, make_algorithm(self._config.algorithm))
 

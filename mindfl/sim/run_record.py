@@ -18,6 +18,7 @@ from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.extensions import object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.lite.own import recorded_operators
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
@@ -40,7 +41,7 @@ DECIDING = (
         "sampler",
         "epochs",
     ),
-    *("batch_size", "seed", "engine", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
+    *("batch_size", "seed", "engine", "operator", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
     *MODE_SETTINGS,
 )
 #: settings that name files whose content decides, which is compared instead of the path
@@ -174,6 +175,8 @@ def setting_text(name: str, value: Any) -> Any:
         return naming.recorded(value)
     if name == "sampler" and value is not None:
         return recorded(value, sampler.REGISTERED, sampler.GROUP, name)
+    if name == "operator":
+        return recorded_operators(value)
     if name == "callbacks":
         return [recorded(each, {}, callbacks.GROUP, "callback") for each in value]
     if isinstance(value, Dataset):

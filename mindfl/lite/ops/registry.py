@@ -15,6 +15,7 @@ from mindfl.errors import ModelFormatError
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
+    from mindfl.lite.own import Operator
     from mindfl.lite.plan import Plan
 
 Lowering = Callable[["Plan", "Node"], None]
@@ -67,6 +68,8 @@ class Executed:
 EXECUTED: dict[str, Executed] = {}
 #: instruction -> operands and kernel
 INSTRUCTIONS: dict[str, Instruction] = {}
+#: operators that users added (:class:`mindfl.lite.own.Operator`), the latest last
+OWN: list[Operator] = []
 #: functions that kernels call, compiled with them
 HELPERS: list[Callable[..., Any]] = []
 
@@ -114,6 +117,9 @@ def learning_rate_input(op: str) -> int | None:
 
 def lowering(node: Node) -> Lowering | None:
     """Return what turns a node into instructions; None for an operator that the runtime lacks."""
+    for own in reversed(OWN):
+        if own.op == node.op and own.takes(node):
+            return own.lower
     known = EXECUTED.get(node.op)
     return known.lower if known is not None else None
 
