@@ -131,11 +131,13 @@ class RayExecutor:
         self._ray = _connected(address)
         self._nodes: dict[str, Any] = {}
         self._traffic = Traffic()
-        algorithm = make_algorithm(setup.config.algorithm)
-        home = sys.modules[type(algorithm).__module__]
-        if home.__name__.partition(".")[0] != "mindfl":  # nodes need not be able to import the user's module
-            self._ray.cloudpickle.register_pickle_by_value(home)
-        setup_ref = self._ray.put(replace(setup, config=setup.config.derived(algorithm=algorithm)))
+        algorithm, operators = make_algorithm(setup.config.algorithm), use_operators(setup.config.operator)
+        for own in (algorithm, *operators):
+            home = sys.modules[type(own).__module__]
+            if home.__name__.partition(".")[0] != "mindfl":  # nodes need not be able to import the user's module
+                self._ray.cloudpickle.register_pickle_by_value(home)
+        config = setup.config.derived(algorithm=algorithm, operator=operators)
+        setup_ref = self._ray.put(replace(setup, config=config))
         for node in self._ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
                 self._nodes[node["NodeID"]] = self._start(node, setup_ref)

@@ -128,8 +128,8 @@ def test_ray_gives_the_hash_of_a_local_run(make_job: Callable[..., FederatedJob]
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        job = make_job("ray", operator=SIGMOID, executor="ray", ray_address=cluster.address, workers=None)
-        assert job.run().hash == expected
+        ray_settings = {"executor": "ray", "ray_address": cluster.address, "workers": None}
+        assert make_job("ray", operator=own_sigmoid.sigmoid, **ray_settings).run().hash == expected
     finally:
         ray.shutdown()
         cluster.shutdown()
