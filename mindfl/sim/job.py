@@ -34,13 +34,13 @@ from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
 from mindfl.sim.notes import unused_settings
-from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.packages import check_packages
 from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.repetition import Repetition
 from mindfl.sim.reporter import PythonReporter, Reporter, Silent
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.stacks import Materials, Stack

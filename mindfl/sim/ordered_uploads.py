@@ -14,8 +14,8 @@ from mindfl.client import MeteredTransport, Traffic
 from mindfl.protocol import Request, RequestUpdateModel, Response
 
 
-class Turns:
-    """Knows which devices are at work. One that has to wait for the server is not, so nobody waits for ever."""
+class UploadOrder:
+    """Tracks which devices are working. A device that waits for the server is not, so that no other waits for it."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -28,7 +28,7 @@ class Turns:
 
     @contextmanager
     def at_work(self, index: int, transport: MeteredTransport) -> Iterator[MeteredTransport]:
-        """Lend device ``index`` a way to the server on which its upload waits for its turn."""
+        """Return device ``index``'s transport, on which its upload waits for those of lower numbers."""
         try:
             yield _InTurn(transport, self, index)
         finally:
@@ -50,14 +50,14 @@ class Turns:
 
 
 class _InTurn:
-    def __init__(self, transport: MeteredTransport, turns: Turns, index: int) -> None:
+    def __init__(self, transport: MeteredTransport, order: UploadOrder, index: int) -> None:
         self._transport = transport
-        self._turns = turns
+        self._order = order
         self._index = index
 
     def send(self, request: Request, now_ms: int) -> Response:
         if isinstance(request, RequestUpdateModel):
-            return self._turns.upload(self._index, self._transport, request, now_ms)
+            return self._order.upload(self._index, self._transport, request, now_ms)
         return self._transport.send(request, now_ms)
 
     @property

@@ -11,10 +11,10 @@ from mindfl.lite import LiteModel
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, states
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles, IterationRow
-from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.privacy import Spending
 from mindfl.sim.reporter import Reporter
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_state import RunState

@@ -20,10 +20,10 @@ from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluation
 from mindfl.sim.history import ClientAccuracies
+from mindfl.sim.ordered_uploads import UploadOrder
 from mindfl.sim.pool import ClientPool, ClientResult, Participant, now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
 from mindfl.sim.schedule import Schedule
-from mindfl.sim.turns import Turns
 from mindfl.words import counted
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class RemoteRun:
         self._latest: dict[int, IterationOutcome] = {}
         self._last = 0
         self._accuracies = ClientAccuracies.of(())
-        self._turns = Turns() if in_turn else None
+        self._order = UploadOrder() if in_turn else None
         self._held: list[int] = []
         self._rounds = self._take_part()
         self.first, self.iterations = 1, config.iterations
@@ -158,7 +158,7 @@ class RemoteRun:
             raise SimulationError(
                 "the server's job was over before any client took part", hint="start a new job on the server"
             )
-        elif self._turns is not None:
+        elif self._order is not None:
             raise SimulationError(
                 f"the server ended its job after {self._last} of {counted(self.iterations, 'iteration')}",
                 hint="its log says why; was it stopped?",
@@ -218,19 +218,19 @@ class RemoteRun:
                 self._note(index, step.outcome)
                 self._held.append(index)
             yield from self._ended()
-            if self._turns is None or not self._outcomes:
+            if self._order is None or not self._outcomes:
                 held, self._held = self._held, []
                 self._begin(schedule, sorted(held))
         yield from self._ended()
 
     def _way(self, index: int) -> AbstractContextManager[MeteredTransport]:
-        return nullcontext(self._transport) if self._turns is None else self._turns.at_work(index, self._transport)
+        return nullcontext(self._transport) if self._order is None else self._order.at_work(index, self._transport)
 
     def _begin(self, schedule: Schedule, indices: Iterable[int]) -> None:
         """Let devices begin an iteration."""
         for index in indices:
-            if self._turns is not None:
-                self._turns.enter(index)
+            if self._order is not None:
+                self._order.enter(index)
             schedule.add(index)
 
     def _note(self, index: int, outcome: IterationOutcome) -> None:

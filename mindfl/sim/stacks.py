@@ -19,9 +19,9 @@ from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
-from mindfl.sim.joined import RemoteRun
 from mindfl.sim.modes import federated_settings
 from mindfl.sim.pool import ClientPool, server_settings
+from mindfl.sim.remote_run import RemoteRun
 from mindfl.sim.reporter import Reporter
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState

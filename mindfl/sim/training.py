@@ -11,7 +11,6 @@ from mindfl.client.comparison import LIKELY_REASON
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, restore
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles
-from mindfl.sim.outcome import ResultFiles
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.privacy import Spending
 from mindfl.sim.recording import (
@@ -25,6 +24,7 @@ from mindfl.sim.recording import (
 )
 from mindfl.sim.reporter import Reporter
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
 from mindfl.sim.stacks import Materials

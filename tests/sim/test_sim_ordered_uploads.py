@@ -9,7 +9,7 @@ import pytest
 
 from mindfl.client import Traffic
 from mindfl.protocol import Request, RequestGetModel, RequestUpdateModel, Response, ResponseUpdateModel
-from mindfl.sim.turns import Turns
+from mindfl.sim.ordered_uploads import UploadOrder
 
 WAIT_S = 30
 
@@ -34,18 +34,18 @@ class Devices:
     """Devices in threads of their own; each asks for the model, waits to be let go on, and then uploads or fails."""
 
     def __init__(self, count: int) -> None:
-        self.turns, self.server = Turns(), Server()
+        self.order, self.server = UploadOrder(), Server()
         self.may_upload = [threading.Event() for _ in range(count)]
         self.at_work = [threading.Event() for _ in range(count)]
         self._threads = ThreadPoolExecutor(count)
         for index in range(count):
-            self.turns.enter(index)
+            self.order.enter(index)
 
     def start(self, index: int, *, fails: bool = False) -> Future[None]:
         return self._threads.submit(self._run, index, fails)
 
     def _run(self, index: int, fails: bool) -> None:
-        with self.turns.at_work(index, self.server) as way:
+        with self.order.at_work(index, self.server) as way:
             way.send(RequestGetModel(), 0)
             self.at_work[index].set()
             assert self.may_upload[index].wait(WAIT_S)
@@ -90,7 +90,7 @@ def test_one_that_is_about_to_work_is_waited_for() -> None:
 
 def test_one_that_waits_for_the_server_is_not_waited_for() -> None:
     devices = Devices(2)
-    with devices.turns.at_work(0, devices.server):
+    with devices.order.at_work(0, devices.server):
         pass
     devices.may_upload[1].set()
     devices.start(1).result(WAIT_S)

@@ -204,7 +204,7 @@ class TestResume:
 
         settings = {"iterations": 1, "save_every": 1, "save_best": True}
         with monkeypatch.context() as patch, pytest.raises(StoppedError):
-            patch.setattr("mindfl.sim.outcome.ResultFiles.keep", killed)
+            patch.setattr("mindfl.sim.result_files.ResultFiles.keep", killed)
             fresh(**settings).run()
         resumed = fresh(resume=True, **settings).run()
 
