@@ -9,12 +9,13 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mindfl.errors import OptionError
+from mindfl.errors import MindflError, OptionError
 from mindfl.files import PathLike
 from mindfl.spelling import did_you_mean
 
@@ -22,6 +23,9 @@ from mindfl.spelling import did_you_mean
 _REFERENCE = re.compile(r"(?P<where>.+\.py|[^\W\d][\w.]*)(?P<rest>:[^\W\d][\w.]*(:[^:]*=.*)?)")
 #: what the names of modules begin with that were loaded from a file by its path
 FILE_MODULE = "mindfl_file_"
+
+#: types of settings that a text can give
+_TOLD = (int, float, bool, str, type(None))
 #: a class or function that makes the object, and the settings that it is given
 Named = tuple[Any, dict[str, Any]]
 
@@ -135,26 +139,32 @@ def recorded(given: Any, registered: Mapping[str, Any], group: str, option: str)
     """
     if isinstance(given, str):
         return absolute(given)
-    kind, values = type(given), getattr(given, "__dict__", {})
+    kind, settings = type(given), getattr(given, "__dict__", {})
     home = kind.__module__
     if home.startswith(FILE_MODULE):
         home = str(sys.modules[home].__file__)
-    settings = ",".join(f"{name}={_word(value)}" for name, value in values.items() if value is not None)
+    words = ",".join(f"{name}={word(value)}" for name, value in settings.items() if value is not None)
     text = next((name for name, known in registered.items() if known is kind), f"{home}:{kind.__qualname__}")
-    text += settings and f":{settings}"
-    try:
-        again = make_object(text, registered, group, option)
-        if home != "__main__" and type(again) is kind and getattr(again, "__dict__", {}) == values:
-            return text
-    except (OptionError, ValueError):  # ValueError: arrays, which do not say in one word whether they are equal
-        pass
-    return f"<{kind.__module__}:{kind.__qualname__}{settings and f' {settings}'}>"
+    text += words and f":{words}"
+    if home != "__main__" and all(type(value) in _TOLD for value in settings.values()):
+        with suppress(MindflError):
+            again = make_object(text, registered, group, option)
+            if type(again) is kind and _typed(again) == _typed(given):
+                return text
+    return f"<{kind.__module__}:{kind.__qualname__}{words and f' {words}'}>"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a setting in a word: arrays by their hash, other objects by their class."""
+    if hasattr(value, "tobytes") and hasattr(value, "shape") and value.shape:
+        return f"array({hashlib.sha256(value.tobytes()).hexdigest()[:8]})"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float | str) else type(value).__name__
+
+
+def _typed(given: Any) -> list[tuple[str, type, Any]]:
+    return [(name, type(value), value) for name, value in getattr(given, "__dict__", {}).items()]
 
 
 def module_files(names: Iterable[str]) -> dict[str, str]:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from contextlib import suppress
-from typing import Any
-
-import numpy as np
-
+from mindfl import extensions
 from mindfl.algorithms.base import Algorithm
-from mindfl.errors import MindflError, OptionError
-from mindfl.extensions import FILE_MODULE, make_object
+from mindfl.errors import OptionError
+from mindfl.extensions import make_object, word
 
 #: mindfl's own algorithms
 REGISTERED = {"fedavg": Algorithm}
@@ -38,11 +32,6 @@ def make_algorithm(given: str | Algorithm) -> Algorithm:
     if not isinstance(given, str):
         hint = "make an object of the class, as in FedProx(0.1)" if isinstance(given, type) else ""
         raise OptionError(f"{_OPTION} must be a text or an Algorithm, not {type(given).__name__}", hint=hint)
-    if given.startswith("<"):
-        raise OptionError(
-            f"the run was made with the algorithm {given}, an object that its record cannot make again",
-            hint="give it again: algorithm=... in Python, --algorithm file.py:Class on the command line",
-        )
     made = make_object(given, REGISTERED, GROUP, _OPTION)
     if not isinstance(made, Algorithm):
         raise OptionError(
@@ -60,7 +49,7 @@ def describe(algorithm: Algorithm) -> str:
         'FedAvg'
     """
     name = "FedAvg" if type(algorithm) is Algorithm else type(algorithm).__name__
-    return " ".join((name, *(f"{key}={_word(value)}" for key, value in vars(algorithm).items())))
+    return " ".join((name, *(f"{key}={word(value)}" for key, value in vars(algorithm).items())))
 
 
 def recorded(given: Algorithm) -> str:
@@ -72,27 +61,4 @@ def recorded(given: Algorithm) -> str:
         >>> recorded(Algorithm())
         'fedavg'
     """
-    kind = type(given)
-    home = kind.__module__
-    if home.startswith(FILE_MODULE):
-        home = str(sys.modules[home].__file__)
-    settings = vars(given)
-    words = ",".join(f"{name}={_word(value)}" for name, value in settings.items())
-    text = f"{home}:{kind.__qualname__}" + (words and f":{words}")
-    text = next((name for name, known in REGISTERED.items() if known is kind), text)
-    if home != "__main__" and all(type(value) in (int, float, bool, str) for value in settings.values()):
-        with suppress(MindflError):
-            made = vars(make_algorithm(text))
-            if [(type(value), value) for value in made.values()] == [
-                (type(value), value) for value in settings.values()
-            ]:
-                return text
-    return f"<{kind.__module__}:{kind.__qualname__}{words and f' {words}'}>"
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"array({hashlib.sha256(value.tobytes()).hexdigest()[:8]})"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float | str) else type(value).__name__
+    return extensions.recorded(given, REGISTERED, GROUP, _OPTION)
