@@ -21,6 +21,9 @@ from poisson import Poisson
 
 from mindfl.algorithms import Uniform
 from mindfl.errors import OptionError, SimulationError
+from mindfl.lite import LiteModel
+from mindfl.server import Coordinator, ServerConfig
+from mindfl.server.http import BackgroundServer
 from mindfl.sim import FederatedLeNetJob, History, JobConfig
 from mindfl.sim.run_record import RunRecord
 
@@ -338,6 +341,17 @@ class TestCallbacks:
 
         longer = make_job(resume=True, iterations=6).run()
         assert len(longer.history) == 3, "it goes on, and its state says to stop after one more round"
+
+    def test_a_server_elsewhere_is_left_by_one_that_stops(self, make_job: Make, converted: Callable[..., Path]) -> None:
+        plan = ServerConfig(fl_iteration_num=4, start_fl_job_threshold=3)
+        coordinator = Coordinator(plan, LiteModel.load(converted("momentum")).weights)
+        with BackgroundServer(coordinator) as server:
+            job = make_job(domain_name=server.url, callbacks=[EarlyStopping(1, least=9.0)])
+            result = job.run()
+        assert [row.iteration for row in result.history] == [1, 2]
+        assert "ended by EarlyStopping after 2 of 4 iterations" in result.summary()
+        rows = list(csv.DictReader((job.config.work_dir / "history.csv").open()))
+        assert [row["lowest_loss"] for row in rows] == [repr(result.history[0].loss)] * 2
 
 
 KILLED = """
