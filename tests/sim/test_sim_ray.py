@@ -95,6 +95,7 @@ def test_clients_that_were_not_drawn_are_evaluated_as_in_a_local_run(
 def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
     from mindfl.lite import LiteModel
     from mindfl.server import Coordinator
+    from mindfl.sim.memories import Memories
     from mindfl.sim.pool import server_settings
     from mindfl.sim.ray_executor import NodeSetup, RayExecutor
 
@@ -105,7 +106,7 @@ def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path
     executor = RayExecutor(coordinator, setup, cluster.address)
     try:
         with pytest.raises(DataError, match="nowhere is not a folder"):
-            executor.run_iteration(1, [0], lambda clients, loss: None, {})
+            executor.run_iteration(1, [0], lambda clients, loss: None, Memories())
     finally:
         executor.close()
 
