@@ -57,6 +57,8 @@ class DeclaredType(ClickType):
         return self._click.get_metavar(param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if self._declared.known:
+            return click.Choice(self._declared.known).shell_complete(ctx, param, incomplete)
         return self._click.shell_complete(ctx, param, incomplete)
 
 

@@ -89,11 +89,12 @@ class UploadEncoder:
         # Without the weights of the answer, which may be no more than the body that they came in.
         self._asked = replace(response, feature_map=None, compress_feature_map=None)
         self.changes = False
-        self._received = received if self.mode.needs_received or self._compares else {}
+        needed = self.mode.needs_received or self.mode.compresses or self._compares
+        self._received = received if needed else {}
 
     def training_begins(self) -> None:
         """Log what is to become of what training brings."""
-        self._log("FLLiteClient getFeatureMask", self.mode.log_training())
+        self._log("FLLiteClient getFeatureMask", self.mode.training_line)
 
     def encode(self, weights: Weights, samples: int) -> dict[str, Any]:
         """Return the fields of RequestUpdateModel that hold ``weights``, of a device with so many ``samples``.
@@ -111,7 +112,7 @@ class UploadEncoder:
 
     def uploaded(self) -> None:
         """Log that the server took the upload."""
-        self._log("FLLiteClient unMasking", self.mode.log_uploaded())
+        self._log("FLLiteClient unMasking", self.mode.uploaded_line)
 
     def iteration_ended(self, new: Weights) -> None:
         """Draw the consequences of the iteration's aggregated model."""
@@ -133,6 +134,6 @@ class UploadEncoder:
             memory=self.memory,
         )
 
-    def _log(self, source: str, text: str) -> None:
-        if text:
-            self._write([(source, f"[Encrypt] {text}")])
+    def _log(self, source: str, line: str) -> None:
+        if line:
+            self._write([(source, f"[Encrypt] {line.format(name=self.mode.name)}")])

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from mindfl.errors import OptionError, ProtocolError
-from mindfl.extensions import make_object
+from mindfl.extensions import make_object, recorded
 from mindfl.modes.base import Arrays, Basis, Settings, Trained, UploadMode, cipher_of
 from mindfl.modes.dp import Dp
 from mindfl.modes.masked import Exact, Pairwise, StablePairwise
@@ -46,6 +47,8 @@ __all__ = [
     "asked_mode",
     "mode_of",
     "named_mode",
+    "own_mode",
+    "recorded_mode",
 ]
 
 
@@ -71,6 +74,17 @@ def mode_of(settings: Settings) -> UploadMode:
     return named_mode(settings.encrypt_type, settings)
 
 
+def recorded_mode(mode: UploadMode) -> str:
+    """Return the text by which :func:`named_mode` makes the mode again, in angle brackets where none can."""
+    return mode.name if mode.name in MODES else recorded(mode, {}, GROUP, _OPTION)
+
+
+def own_mode(settings: Settings) -> UploadMode | None:
+    """Return the mode of a job where it is none of mindfl's, else None."""
+    mode = mode_of(settings)
+    return None if mode.name in MODES else mode
+
+
 def asked_mode(answer: ResponseFLJob, own: UploadMode | None = None) -> UploadMode:
     """Return the mode that a server asks for in its ``answer`` to startFLJob.
 
@@ -93,8 +107,11 @@ def asked_mode(answer: ResponseFLJob, own: UploadMode | None = None) -> UploadMo
 
 @lru_cache(16)
 def _own(name: str) -> UploadMode:
-    from importlib.metadata import entry_points
-
+    if name.startswith("<"):
+        raise OptionError(
+            f"the run was made with the upload mode {name}, an object that its record cannot make again",
+            hint="give it again: encrypt_type=... in Python, --encrypt_type file.py:Class on the command line",
+        )
     installed = [entry.name for entry in entry_points(group=GROUP)]
     if ":" not in name and name not in installed:
         near = nearest(name, (*NAMES, *installed))

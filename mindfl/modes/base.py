@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.errors import OptionError
 from mindfl.modes.packing import pack, unpack
 from mindfl.privacy.dp import RandomBytes
 from mindfl.protocol import (
@@ -83,8 +84,9 @@ class Basis:
 class UploadMode:
     """In which form a client's weights travel. This class sends them as they are.
 
-    A subclass replaces :meth:`encode` and :meth:`decode`, and :meth:`describe` for the job's title. They must depend on
-    their arguments and the mode's own settings alone. Its ``name``, by default that of the class, is what server and
+    A mode of your own is a subclass that replaces :meth:`encode` and :meth:`decode`, and :meth:`describe` for the job's
+    title. They must depend on their arguments and the mode's own settings alone; a setting is an argument of
+    ``__init__`` that is kept under its name. The mode's ``name``, by default that of the class, is what server and
     clients call it. Everything below ``describe`` is for mindfl's own modes.
 
     Example:
@@ -119,10 +121,17 @@ class UploadMode:
     masked: ClassVar[bool] = False
     #: why uploads are not compressed by ``upload_compress_type`` too; empty: they may be
     uncompressed: ClassVar[str] = "they have a form of their own"
+    #: whether uploads depend on the seed
+    draws: ClassVar[bool] = True
+    #: whether the model that a client began with is needed to encode its upload
+    needs_received: ClassVar[bool] = True
     #: whether a client's next upload depends on its earlier ones
     remembers: ClassVar[bool] = False
     #: a weight that was moved less may come back from the server as it was
     least_move: ClassVar[float] = 1e-4
+    #: what a device logs when training is about to begin, and when the server took the upload; empty: nothing
+    training_line: ClassVar[str] = "set parameters for {name}!"
+    uploaded_line: ClassVar[str] = "{name} do not need unmasking"
     #: package that is needed to account for sampled clients
     accounting_package: ClassVar[str] = ""
     #: secure requests that the server answers beside the plain ones
@@ -133,6 +142,7 @@ class UploadMode:
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
             cls.name = cls.__name__
+        cls.remembers = cls.remember is not UploadMode.remember
 
     def encode(self, trained: Trained) -> Arrays:
         """Return what a client uploads: arrays of any names, shapes and numeric types, at most twice the size of the
@@ -169,9 +179,9 @@ class UploadMode:
         return type(self).accountant is not UploadMode.accountant
 
     @property
-    def draws(self) -> bool:
-        """Whether uploads depend on the seed."""
-        return True
+    def compresses(self) -> bool:
+        """Whether uploads are compressed by ``upload_compress_type``."""
+        return False
 
     # On a device.
 
@@ -185,14 +195,13 @@ class UploadMode:
         """Return the mode as the answer to startFLJob asks for it."""
         raise NotImplementedError(f"{cls.name} has its settings from the job")
 
-    @property
-    def needs_received(self) -> bool:
-        """Whether the model that a client began with is needed to encode its upload."""
-        return True
-
     def fields(self, trained: Trained) -> dict[str, Any]:
         """Return the fields of RequestUpdateModel that hold the upload."""
-        return {"compress_feature_map": pack(self.encode(trained))}
+        try:
+            arrays = self.encode(trained)
+        except Exception as error:
+            raise OptionError(f"upload mode {self.name} failed in encode: {type(error).__name__}: {error}") from error
+        return {"compress_feature_map": pack(arrays)}
 
     def remember(self, trained: Trained, new: Weights) -> tuple[Mapping[str, Any], list[LogLine]]:
         """Return the client's memory after the iteration that made the model ``new``, and what is logged of it."""
@@ -223,17 +232,9 @@ class UploadMode:
         lines = [f"GlobalParameters <encryptLevel> from server: {self.name}", *self.log_parameters()]
         return [("FLLiteClient setGlobalParameters", f"[startFLJob] {line}") for line in lines]
 
-    def log_training(self) -> str:
-        """Return what is logged when training is about to begin; empty: nothing."""
-        return f"set parameters for {self.name}!"
-
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
         """Return what is logged when the upload is ready."""
         return [(f"{BUILDER} featuresMap", f"No compression and encrypt type is:{self.name} cost {milliseconds}ms")]
-
-    def log_uploaded(self) -> str:
-        """Return what is logged when the server took the upload; empty: nothing."""
-        return f"{self.name} do not need unmasking"
 
     # On the server.
 

@@ -23,7 +23,10 @@ class Dp(Plain):
     section: ClassVar[str] = "dp_encrypt"
     settings: ClassVar[tuple[str, ...]] = ("dp_eps", "dp_delta", "dp_norm_clip")
     encrypts: ClassVar[bool] = True
-    remembers: ClassVar[bool] = True
+    draws: ClassVar[bool] = True
+    needs_received: ClassVar[bool] = True
+    training_line: ClassVar[str] = UploadMode.training_line
+    uploaded_line: ClassVar[str] = UploadMode.uploaded_line
     accounting_package: ClassVar[str] = "dp-accounting"
 
     dp_eps: float = 50.0
@@ -56,16 +59,6 @@ class Dp(Plain):
         epsilon, delta = on_the_wire(self.dp_eps), on_the_wire(self.dp_delta)
         return GaussianAccountant(noise_multiplier(epsilon, delta), delta, sampling_rate)
 
-    @property
-    def draws(self) -> bool:
-        """See :meth:`UploadMode.draws`."""
-        return True
-
-    @property
-    def needs_received(self) -> bool:
-        """See :meth:`UploadMode.needs_received`."""
-        return True
-
     def changed(self, trained: Trained) -> Weights:
         """Return the weights clipped and with noise."""
         multiplier = noise_multiplier(self.dp_eps, self.dp_delta)
@@ -84,14 +77,6 @@ class Dp(Plain):
         lines.append(f"[DP] Adaptive dpNormClip is: {java_double(bound.value)}")
         memory = {} if bound == ClipBound() else {_BOUND: bound.value}
         return memory, [("FLLiteClient updateDpNormClip", line) for line in lines]
-
-    def log_training(self) -> str:
-        """See :meth:`UploadMode.log_training`."""
-        return UploadMode.log_training(self)
-
-    def log_uploaded(self) -> str:
-        """See :meth:`UploadMode.log_uploaded`."""
-        return UploadMode.log_uploaded(self)
 
     def log_parameters(self) -> list[str]:
         """See :meth:`UploadMode.log_parameters`."""

@@ -49,6 +49,10 @@ class Masked(ReferenceMode):
     """What the modes with masks have in common. ``params`` are those of a device's plan, None on the server."""
 
     masked: ClassVar[bool] = True
+    needs_received: ClassVar[bool] = False
+    #: the lines of the exchange say it
+    training_line: ClassVar[str] = ""
+    uploaded_line: ClassVar[str] = ""
     uncompressed: ClassVar[str] = "masked weights cannot be compressed"
     section: ClassVar[str] = "pw_encrypt"
     required: ClassVar[tuple[str, ...]] = (*_WINDOWS, _THRESHOLD)
@@ -65,11 +69,6 @@ class Masked(ReferenceMode):
     def asked(cls, answer: ResponseFLJob) -> UploadMode:
         """See :meth:`UploadMode.asked`."""
         return cls(params=cipher_of(answer).pw_params)
-
-    @property
-    def needs_received(self) -> bool:
-        """See :meth:`UploadMode.needs_received`."""
-        return False
 
     def check(self, config: ServerConfig) -> None:
         """See :meth:`UploadMode.check`."""
@@ -99,10 +98,6 @@ class Masked(ReferenceMode):
     def log_parameters(self) -> list[str]:
         """See :meth:`UploadMode.log_parameters`."""
         return [f"GlobalParameters <minSecretNum> from server: {self.params.t}"] if self.params else []
-
-    def log_training(self) -> str:
-        """Nothing: the lines of the exchange say it."""
-        return ""
 
 
 class Pairwise(Masked):
@@ -173,10 +168,6 @@ class Pairwise(Masked):
             )
         return found + super().weaknesses(config)
 
-    def log_uploaded(self) -> str:
-        """Nothing: the lines of the reconstruction say it."""
-        return ""
-
 
 class StablePairwise(Masked):
     """``STABLE_PW_ENCRYPT``: the masks of pairs alone, which cancel where everybody uploads who published keys."""
@@ -203,7 +194,6 @@ class StablePairwise(Masked):
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=True)
 
     pair_keys = staticmethod(Pairwise.pair_keys)
-    log_uploaded = Pairwise.log_uploaded
 
     def protection(self, config: ServerConfig) -> list[str]:
         """See :meth:`UploadMode.protection`."""
@@ -215,6 +205,7 @@ class Exact(Masked):
 
     name = "PW_EXACT"
     in_reference = False
+    uploaded_line = UploadMode.uploaded_line
     origin = "mindfl's own"
     settings = ("exact_corrupt_ratio",)
     required = _WINDOWS

@@ -24,7 +24,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> tuple[CompressFeatureMap, ...]:
     """
     entries = []
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array)
         if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8 or array.ndim > _MOST_DIMENSIONS:
             raise ProtocolError(f"the array {name!r} of an upload has the type {array.dtype}, which cannot travel")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -37,12 +37,13 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> tuple[CompressFeatureMap, ...]:
 def unpack(entries: Iterable[CompressFeatureMap], decode: Callable[[Mapping[str, NDArray[Any]]], Weights]) -> Weights:
     """Return what ``decode`` makes of the arrays in ``entries``.
 
-    Raises :class:`EncodingError` for entries that :func:`pack` does not make, and for arrays that ``decode`` refuses.
+    Raises :class:`EncodingError` for entries that :func:`pack` does not make, and for arrays that ``decode`` refuses
+    with a ``ValueError`` or a ``KeyError``.
     """
     arrays = dict(_array(title, entry) for title, entry in named(entries).items())
     try:
         return decode(arrays)
-    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+    except (ValueError, LookupError) as error:
         raise EncodingError(EncodingFault.UNREADABLE, f"{type(error).__name__}: {error}") from None
 
 
@@ -50,7 +51,7 @@ def _array(title: str, entry: CompressFeatureMap) -> tuple[str, NDArray[Any]]:
     try:
         name, kind, sizes = title.rsplit(" ", 2)
         dtype = np.dtype(kind)
-        shape = tuple(int(size) for size in sizes.split(",") if size)
+        shape = tuple(map(int, sizes.split(","))) if sizes else ()
         if dtype.kind not in _KINDS or dtype.itemsize > 8 or len(shape) > _MOST_DIMENSIONS or min(shape, default=0) < 0:
             raise ValueError("no array")
         data = b"" if entry.compress_data is None else entry.compress_data.tobytes()

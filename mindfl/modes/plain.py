@@ -16,6 +16,11 @@ from mindfl.protocol import CompressType, RequestUpdateModel, ResponseFLJob, Wei
 UPLOAD_TYPES = ("NO_COMPRESS", "DIFF_SPARSE_QUANT")
 
 
+def is_compressed(upload_compress_type: str) -> bool:
+    """Return whether uploads of this type are compressed."""
+    return upload_compress_type != UPLOAD_TYPES[0]
+
+
 @dataclass(frozen=True)
 class Plain(ReferenceMode):
     """``NOT_ENCRYPT``: weights as they are, each multiplied by the number of samples."""
@@ -23,6 +28,10 @@ class Plain(ReferenceMode):
     name: ClassVar[str] = "NOT_ENCRYPT"
     uncompressed: ClassVar[str] = ""
     encrypts: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
+    needs_received: ClassVar[bool] = False
+    training_line: ClassVar[str] = "don't mask model"
+    uploaded_line: ClassVar[str] = "haven't mask model"
 
     upload_compress_type: str = UPLOAD_TYPES[0]
     upload_sparse_rate: float = 0.4
@@ -46,19 +55,9 @@ class Plain(ReferenceMode):
         }
 
     @property
-    def draws(self) -> bool:
-        """See :meth:`UploadMode.draws`."""
-        return self.compresses
-
-    @property
-    def needs_received(self) -> bool:
-        """Whether uploads are differences."""
-        return self.compresses
-
-    @property
     def compresses(self) -> bool:
-        """Whether uploads are compressed."""
-        return self.upload_compress_type != UPLOAD_TYPES[0]
+        """See :meth:`UploadMode.compresses`."""
+        return is_compressed(self.upload_compress_type)
 
     @property
     def extras_fault(self) -> str:
@@ -117,16 +116,8 @@ class Plain(ReferenceMode):
         """See :meth:`UploadMode.log_parameters`."""
         return [f"{self.name}, do not set parameter for Encrypt"]
 
-    def log_training(self) -> str:
-        """See :meth:`UploadMode.log_training`."""
-        return "don't mask model"
-
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
         """See :meth:`UploadMode.log_encoded`."""
         if not self.compresses:
             return super().log_encoded(fields, milliseconds)
         return [(f"{BUILDER} featuresMap", f"compression time is {milliseconds}ms, encrypt is {self.name}")]
-
-    def log_uploaded(self) -> str:
-        """See :meth:`UploadMode.log_uploaded`."""
-        return "haven't mask model"

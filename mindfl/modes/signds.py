@@ -23,6 +23,7 @@ class SignDs(ReferenceMode):
 
     name: ClassVar[str] = "SIGNDS"
     uncompressed: ClassVar[str] = "SIGNDS uploads hold no weights"
+    training_line: ClassVar[str] = "set parameters for SignDS!"
     section: ClassVar[str] = "signds"
     settings: ClassVar[tuple[str, ...]] = (*_FRACTIONS, "sign_dim_out")
 
@@ -84,10 +85,6 @@ class SignDs(ReferenceMode):
         values = {name: java_float(getattr(self, setting)) for name, setting in names.items()}
         values["SignDimOut"] = str(self.sign_dim_out)
         return [f"GlobalParameters <{name}> from server: {value}" for name, value in values.items()]
-
-    def log_training(self) -> str:
-        """See :meth:`UploadMode.log_training`."""
-        return "set parameters for SignDS!"
 
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
         """See :meth:`UploadMode.log_encoded`."""

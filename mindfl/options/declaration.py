@@ -43,6 +43,7 @@ class Option:
         optional: None is a value too.
         default: value where none is given; MISSING where one is required.
         choices: the texts that are values; empty: any.
+        known: mindfl's own values of an option that also takes others.
         least, above, most, below: the range; ``above`` and ``below`` do not include their limit.
         unit: of a number, such as ``ms``.
         help: what the option does, in sentences that stand alone.
@@ -60,6 +61,7 @@ class Option:
     optional: bool = False
     default: Any = MISSING
     choices: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     least: float | None = None
     above: float | None = None
     most: float | None = None

@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from mindfl.algorithms import Algorithm
 from mindfl.files import PathLike
+from mindfl.modes import UploadMode
 from mindfl.options.job import (
     ClientsName,
     CpuBindMode,
@@ -27,13 +28,13 @@ from mindfl.options.job import (
     StackName,
     TransportName,
 )
-from mindfl.options.modes import DownloadCompressType, EncryptType, UploadCompressType
+from mindfl.options.modes import DownloadCompressType, UploadCompressType
 
 
 class JobKeywords(TypedDict, total=False):
     """The keywords of :class:`mindfl.FederatedJob`; docs/options.md says what each means."""
 
-    encrypt_type: EncryptType
+    encrypt_type: UploadMode | str
     dp_eps: float
     dp_delta: float
     dp_norm_clip: float

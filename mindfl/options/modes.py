@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mindfl.options.declaration import option
+
+if TYPE_CHECKING:
+    from mindfl.modes import UploadMode
 
 EncryptType = Literal["NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"]
 UploadCompressType = Literal["NO_COMPRESS", "DIFF_SPARSE_QUANT"]
@@ -19,10 +22,12 @@ _mode = partial(option, group="Privacy and compression")
 class ModeOptions:
     """Privacy and compression; see :mod:`mindfl.privacy`. Defaults and ranges are MindSpore Federated 0.1.0's."""
 
-    encrypt_type: EncryptType = _mode(
+    encrypt_type: UploadMode | str = _mode(
         "NOT_ENCRYPT",
-        help="Protection of uploads: DP_ENCRYPT clips and adds noise, SIGNDS sends one sign and a few indices, "
-        "PW_ENCRYPT, STABLE_PW_ENCRYPT and PW_EXACT (mindfl's own) are secure aggregation.",
+        known=get_args(EncryptType),
+        help="Form of uploads: DP_ENCRYPT clips and adds noise, SIGNDS sends one sign and a few indices, "
+        "PW_ENCRYPT, STABLE_PW_ENCRYPT and PW_EXACT (mindfl's own) are secure aggregation; your own: FILE.py:CLASS or "
+        "MODULE:CLASS of a mindfl.modes.UploadMode, settings follow a colon, as in levels.py:Levels:levels=7.",
     )
     dp_eps: float = _mode(50.0, above=0, help="DP_ENCRYPT: epsilon of one upload.")
     dp_delta: float = _mode(0.01, above=0, below=1, help="DP_ENCRYPT: probability with which epsilon may be exceeded.")

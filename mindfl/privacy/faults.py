@@ -44,3 +44,4 @@ class EncodingError(ProtocolError):
         shown = "".join(filter(str.isprintable, detail[:_SHOWN]))
         super().__init__(f"encoded weights are refused: {fault.value}{shown and f' ({shown})'}")
         self.fault = fault
+        self.detail = shown

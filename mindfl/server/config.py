@@ -11,6 +11,7 @@ import numpy as np
 from mindfl.errors import OptionError
 from mindfl.modes import MODES, UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.modes.base import on_the_wire
+from mindfl.modes.plain import is_compressed
 from mindfl.options import options_of
 from mindfl.options.modes import ModeOptions
 from mindfl.options.server import ServerJobOptions
@@ -55,7 +56,7 @@ class ServerConfig(ServerJobOptions):
         self.mode.check(self)
 
     def _compresses(self) -> bool:
-        return self.upload_compress_type != UPLOAD_TYPES[0]
+        return is_compressed(self.upload_compress_type)
 
     @property
     def mode(self) -> UploadMode:

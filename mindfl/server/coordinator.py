@@ -14,6 +14,7 @@ from typing import Any
 
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.modes import Basis
+from mindfl.privacy.faults import EncodingError
 from mindfl.protocol import (
     ENDPOINTS,
     PlainText,
@@ -39,7 +40,6 @@ from mindfl.server.refusal import (
     update_form_refusal,
 )
 from mindfl.server.state import ServerState
-from mindfl.server.uploads import uploaded_content
 
 
 class Coordinator(JobMachine):
@@ -147,10 +147,11 @@ class Coordinator(JobMachine):
             mode = self.config.mode
             basis = Basis(model=self.exchanged, data_size=size, iteration=current.number, rounds=current.rounds)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
-        content = uploaded_content(request, mode, basis)
-        if isinstance(content, Refusal):
+        try:
+            content = mode.content(request, basis)
+        except EncodingError as error:
             with self._lock:
-                return self._refuse_update(request, content, now_ms)
+                return self._refuse_update(request, FAULT_REFUSALS[error.fault], now_ms, error.detail)
         with self._sum.convert(content) as contribution:
             event = Uploaded.of(request, content, now_ms)
             append = self._prepare(event) if not contribution.fault else lambda: None
@@ -206,10 +207,16 @@ class Coordinator(JobMachine):
         self._close_if_full(event.now_ms)
         return answers.upload_accepted(time)
 
-    def _refuse_update(self, request: RequestUpdateModel, refusal: Refusal, now_ms: int) -> Response:
+    def _refuse_update(self, request: RequestUpdateModel, refusal: Refusal, now_ms: int, detail: str = "") -> Response:
         time = self._next_req_time(now_ms, request.fl_id, refusal)
         reason = self._refuse(
-            request, refusal, fl_id=request.fl_id, given=request.iteration, current=self.iteration, time=time
+            request,
+            refusal,
+            fl_id=request.fl_id,
+            given=request.iteration,
+            current=self.iteration,
+            time=time,
+            detail=detail,
         )
         return answers.upload_refused(refusal, reason, time)
 

@@ -217,7 +217,7 @@ class JobMachine:
             raise ProtocolError(f"the cohort of iteration {self.iteration} cannot be set: it has begun or is over")
         if self._current.rounds is not None:
             raise ProtocolError(
-                f"{self.config.encrypt_type} needs the plan's number of clients, {self._current.clients}, not {clients}"
+                f"{self.config.mode.name} needs the plan's number of clients, {self._current.clients}, not {clients}"
             )
         if not 0 <= clients <= MAX_UPLOADS:
             raise ProtocolError(f"an iteration takes 0 to {MAX_UPLOADS} clients, not {clients}")

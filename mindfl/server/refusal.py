@@ -22,6 +22,9 @@ STORAGE_RETRY_MS = 30_000
 # come back (500 would end their job), and by then there may be room again.
 NOT_STORED = "The server cannot store the request, its disk may be full. Please retry later at time: {time}"
 
+# Nor is this one: the reference has no modes that users write.
+UNREADABLE = "The upload of {fl_id} is not what the job's upload mode sends: {detail}"
+
 # Not texts of the reference either, which accepts what its own devices would not send.
 SHARES_MALFORMED = "The shares of {fl_id} are not what a device sends: {fault}"
 NOT_ANNOUNCED = "This job uses {mode}, which {fl_id} did not announce: only mindfl's own devices do it."
@@ -55,6 +58,7 @@ class Refusal(Enum):
     SPARSE_RATE = ("sparse_rate", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     QUANT_BOUNDS = ("quant_bounds", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
     SIGN_INDICES = ("sign_indices", ResponseCode.REQUEST_ERROR, texts.UPDATE_FEATURES)
+    UNREADABLE = ("upload_unreadable", ResponseCode.REQUEST_ERROR, UNREADABLE)
     UPDATE_DUPLICATE = ("update_duplicate", ResponseCode.OUT_OF_TIME, texts.UPDATE_DUPLICATE)
     UPDATE_NOT_SHARED = ("update_not_shared", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_SHARED)
     EXCHANGE_NOT_STARTED = ("exchange_not_started", ResponseCode.OUT_OF_TIME, texts.UPDATE_NOT_STARTED)
@@ -107,7 +111,7 @@ FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
     EncodingFault.REPEATED_NAME: Refusal.WEIGHTS_REPEATED_NAME,
     EncodingFault.MISSING_NAME: Refusal.WEIGHTS_MISSING,
     EncodingFault.OTHER_ROUND: Refusal.UPDATE_STALE,
-    EncodingFault.UNREADABLE: Refusal.WEIGHTS_WRONG_SHAPE,
+    EncodingFault.UNREADABLE: Refusal.UNREADABLE,
     EncodingFault.WRONG_LENGTH: Refusal.WEIGHTS_WRONG_SHAPE,
     EncodingFault.NOT_FINITE: Refusal.WEIGHTS_NOT_FINITE,
     EncodingFault.BOUNDS: Refusal.QUANT_BOUNDS,

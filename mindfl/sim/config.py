@@ -83,6 +83,8 @@ class JobConfig(JobOptions):
         self._check_files()
         self._check_parts()
         self._check_server()
+        if isinstance(self.encrypt_type, str):
+            object.__setattr__(self, "encrypt_type", absolute(self.encrypt_type))
         check_modes(self)
         if isinstance(self.algorithm, str):
             object.__setattr__(self, "algorithm", absolute(self.algorithm))

@@ -196,4 +196,6 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
 
 
 def _draws_nothing(config: JobConfig) -> bool:
-    return config.train_dataset is not None and config.all_take_part and not mode_of(config).draws
+    mode = mode_of(config)
+    draws = mode.draws or mode.compresses
+    return config.train_dataset is not None and config.all_take_part and not draws

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
-from mindfl.modes import MODES, PRIVATE, UPLOAD_TYPES, UploadMode, mode_of
+from mindfl.modes import MODES, PRIVATE, UploadMode, mode_of
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
@@ -56,7 +56,7 @@ _RULES: tuple[Rule[JobConfig], ...] = (
     *(_uncompressed(why) for why in _REASONS),
     Rule(
         ("upload_sparse_rate",),
-        lambda config: config.upload_compress_type == UPLOAD_TYPES[0],
+        lambda config: not mode_of(config).compresses,
         _UPLOADS,
         "they are not compressed",
     ),

@@ -28,6 +28,7 @@ from mindfl.client import (
 from mindfl.client.encoding import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
+from mindfl.modes import own_mode
 from mindfl.notices import warn
 from mindfl.options.server import UINT32_MAX
 from mindfl.privacy import seeded_bytes
@@ -152,6 +153,7 @@ class Participant:
             log,
             randomness=randomness,
             pair_keys=pair_keys,
+            own_mode=own_mode(config),
         )
         if self._remembers:
             trainer.iteration = lambda: self.client.taking_part

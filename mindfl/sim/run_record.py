@@ -19,6 +19,7 @@ from mindfl.errors import OptionError
 from mindfl.extensions import object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.lite.own import recorded_operators
+from mindfl.modes import UploadMode, recorded_mode
 from mindfl.server.config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
@@ -173,6 +174,8 @@ def setting_text(name: str, value: Any) -> Any:
         return str(value.absolute())
     if isinstance(value, Algorithm):
         return naming.recorded(value)
+    if isinstance(value, UploadMode):
+        return recorded_mode(value)
     if name == "sampler" and value is not None:
         return recorded(value, sampler.REGISTERED, sampler.GROUP, name)
     if name == "operator":

@@ -40,7 +40,8 @@ def page() -> str:
 def _row(declared: Option) -> str:
     keyword = f"`{declared.name}`" if declared.name in options_of(JobOptions) else ""
     names = ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
-    values = ", ".join(f"`{choice}`" for choice in declared.choices) or _KINDS.get(declared.kind, "")
+    values = ", ".join(f"`{choice}`" for choice in declared.choices or declared.known)
+    values = f"{values}, or your own" if declared.known else values or _KINDS.get(declared.kind, "")
     text = default_text(declared)
     literal = declared.default is not None and not declared.shown and text
     default = "no" if declared.default is False else f"`{text}`" if literal else text
@@ -61,7 +62,7 @@ def keywords() -> str:
 
 
 #: annotation -> its module, where that is not one of the declarations
-_ELSEWHERE = {"Algorithm": "mindfl.algorithms"}
+_ELSEWHERE = {"Algorithm": "mindfl.algorithms", "UploadMode": "mindfl.modes"}
 
 
 def _home(name: str) -> str:

@@ -9,8 +9,9 @@ from typing import Any, get_type_hints
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.modes import MODES, UPLOAD_TYPES
+from mindfl.modes import MODES
 from mindfl.options.declaration import shown
+from mindfl.protocol import CompressType
 from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
 from mindfl.server.settings.rule import Misfit
 from mindfl.server.settings.sections import NOT_EVAL, Entry, JobSettings, Origin
@@ -194,11 +195,10 @@ def _reconciled(settings: JobSettings) -> JobSettings:
         place = settings.origin.place("unsupervised.eval_type")
         warnings.append(f"{place}: {settings.unsupervised.eval_type} is not computed: unsupervisedEval stays 0.0")
     encrypt_type, compression = settings.encrypt.encrypt_type, settings.compression
-    mode, uncompressed = MODES[encrypt_type], UPLOAD_TYPES[0]
-    if mode.uncompressed and compression.upload_compress_type != uncompressed:
+    if MODES[encrypt_type].uncompressed and CompressType[compression.upload_compress_type]:
         place = settings.origin.place("compression.upload_compress_type")
         warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
-        compression = replace(compression, upload_compress_type=uncompressed)
+        compression = replace(compression, upload_compress_type=CompressType.NO_COMPRESS.name)
     summary = settings.summary
     if not _is_time_level(summary.participation_time_level):
         place = settings.origin.place("summary.participation_time_level")
