@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
-from mindfl.data import StoredDataset
+from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import OptionError
 from mindfl.extensions import absolute, is_reference
 from mindfl.models import Model, model_spec
 from mindfl.options import check_options
+from mindfl.options.declaration import shown
 from mindfl.options.job import JobOptions
 from mindfl.sim.algorithm_rules import check_algorithm
 from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
@@ -74,7 +75,10 @@ class JobConfig(JobOptions):
     def __post_init__(self) -> None:
         check_options(self)
         for name in _DATASETS:
-            if isinstance(data := getattr(self, name), StoredDataset):
+            data = getattr(self, name)
+            if not isinstance(data, Dataset | str | os.PathLike | None):
+                raise OptionError(f"{name} must be a path or a data set, got {shown(data)}")
+            if isinstance(data, StoredDataset):
                 object.__setattr__(self, name, data.root)
         object.__setattr__(self, "clients", self.client_side.name)
         self._check_words()

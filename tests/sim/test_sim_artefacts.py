@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.lite import LiteModel
 from mindfl.models import MODELS
@@ -117,11 +118,9 @@ class TestMadeAnew:
         assert (folder / "lenet_train.ms").read_bytes() != before
         assert not told.warned, "these were mindfl's own files"
 
-    def test_a_network_of_the_same_name_that_has_other_classes(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(MODELS, "lenet", replace(MODELS["lenet"], num_class=10))
-        model = Told(folder).artefacts.starting_model()
+    def test_data_of_other_classes(self, folder: Path) -> None:
+        data = Dataset.from_arrays({"ann": (np.zeros((10, 32, 32, 3), np.uint8), np.arange(10))})
+        model = Told(folder, train_dataset=data).artefacts.starting_model()
         assert model.weights["fc3.bias"].size == 10
 
     def test_a_network_of_the_same_name_in_another_file(

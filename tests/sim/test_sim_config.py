@@ -53,7 +53,7 @@ def test_choices(name: str, value: str | None) -> None:
     [
         ("a path", {"work_dir": None}),
         ("a path", {"work_dir": b"run"}),
-        ("a path", {"train_dataset": 5}),
+        ("a path or a data set", {"train_dataset": 5}),
         ("a text", {"train_ms_name": 5}),
         ("a text", {"fl_name": None}),
         ("a text", {"input_shape": 32}),
