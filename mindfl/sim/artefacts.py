@@ -23,10 +23,10 @@ from mindfl.lite import LiteModel
 from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
 from mindfl.options.job import DataSource
-from mindfl.sim.chosen import chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.partial_exchange import exchanged_weights
 from mindfl.sim.run_record import setting_text
 from mindfl.sim.synthetic_data import synthetic_data
 from mindfl.sim.training_note import TrainingNote, file_digest
@@ -203,7 +203,7 @@ def check_model(model: LiteModel, config: JobConfig) -> None:
             hint="mindfl inspect lists its nodes; convert a training graph with --trainModel=true",
         )
     check_input_shape(model, config.input_shape)
-    chosen_weights(model.weights, config.train_weights or (), "the model file")
+    exchanged_weights(model.weights, config.train_weights or (), "the model file")
 
 
 def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:

@@ -67,7 +67,7 @@ class JobConfig(JobOptions):
     """Settings of a :class:`~mindfl.sim.FederatedJob`.
 
     The options are declared in :class:`mindfl.options.job.JobOptions`; docs/options.md lists them. Those that have no
-    effect with the chosen parts are named by :func:`mindfl.sim.notes.unused_settings`.
+    effect with the chosen parts are named by :func:`mindfl.sim.option_warnings.unused_settings`.
 
     Raises :class:`OptionError` naming the argument without usable value.
     """

@@ -28,10 +28,10 @@ from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolEr
 from mindfl.lite import LiteModel
 from mindfl.options.job import LENET_CLIENT
 from mindfl.protocol import ResponseCode
-from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.device_files import DeviceFiles, open_user
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.model_options import check_input_shape
+from mindfl.sim.partial_exchange import PartialTrainer
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.weights_only import WeightsTrainer
 from mindfl.spelling import checked_arguments
@@ -147,7 +147,7 @@ class DeviceJob:
                 hint=f"use --batch_size {trainer.batch_size}",
             )
         if settings.train_weight_name is not None and not infers:
-            trainer = ChosenWeights(trainer, settings.train_weight_name, model)
+            trainer = PartialTrainer(trainer, settings.train_weight_name, model)
         config = ClientConfig(
             name=user.name,
             fl_id=settings.fl_id or str(uuid.uuid4()),

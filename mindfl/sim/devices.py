@@ -14,9 +14,9 @@ from mindfl.data import Dataset, UserData
 from mindfl.data.samples import check_name
 from mindfl.errors import DataError
 from mindfl.lite import LiteModel
-from mindfl.sim.chosen import ChosenWeights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import LiteEngine
+from mindfl.sim.partial_exchange import PartialTrainer
 from mindfl.sim.pool import client_settings, now_ms
 from mindfl.sim.weights_only import WeightsTrainer
 from mindfl.words import counted
@@ -34,7 +34,7 @@ def single_device(
         trainer = _engine_of(model.content).trainer(user, threading.Event())
         trainer.load(model.weights)
     if config.train_weights is not None:
-        trainer = ChosenWeights(trainer, config.train_weights, model)
+        trainer = PartialTrainer(trainer, config.train_weights, model)
     log = ClientLog(config.client_log(index), datetime.now)
     return DeviceClient(client_settings(config, index, user), trainer, now_ms, log), trainer
 

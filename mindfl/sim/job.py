@@ -26,16 +26,17 @@ from mindfl.server import Coordinator
 from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, check_data, check_model, model_path
 from mindfl.sim.callbacks import make_callbacks
-from mindfl.sim.chosen import ChosenEngine, chosen_weights
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples, first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.held_folders import locked, model_folders
+from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
 from mindfl.sim.modes import mode_words
-from mindfl.sim.notes import unused_settings
+from mindfl.sim.option_warnings import unused_settings
 from mindfl.sim.packages import check_packages
 from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.partial_exchange import PartialEngine, exchanged_weights
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.repetition import Repetition
 from mindfl.sim.reporter import PythonReporter, Reporter, Silent
@@ -43,7 +44,6 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_record import RunRecord
-from mindfl.sim.stacks import Materials, Stack
 from mindfl.sim.training import Training
 from mindfl.spelling import check_keywords
 from mindfl.words import counted
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from mindfl.options.keywords import JobKeywords
     from mindfl.sim.java import JavaOutcome
-    from mindfl.sim.stacks import Server
+    from mindfl.sim.job_servers import Server
 
 __all__ = ["ClientFiles", "FederatedJob", "FederatedLeNetJob", "PythonReporter", "Reporter", "Silent"]
 
@@ -116,7 +116,7 @@ class FederatedJob:
         self._report: Reporter = reporter or PythonReporter()
         self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
         self._files = ResultFiles(self.config)
-        self._stack = Stack(self.config, self._report)
+        self._servers = JobServers(self.config, self._report)
         self._in_block = False
         self._repeats: Repetition | None = None
         for text in (*notes, *unused_settings(given)):
@@ -153,12 +153,12 @@ class FederatedJob:
 
     def close(self) -> None:
         """End the servers and processes that this job started; safe at any time."""
-        self._stack.close()
+        self._servers.close()
 
     @property
     def server(self) -> Server | None:
         """The server in use, or used last."""
-        return self._stack.server
+        return self._servers.server
 
     @property
     def trained_model_path(self) -> str:
@@ -212,7 +212,7 @@ class FederatedJob:
             title = self._title(materials)
             own = make_callbacks(self.config.callbacks)
             training = Training(self.config, materials, beginning, folder, self._files, self._report, title, own)
-            self.result = training.run(self._stack.run)
+            self.result = training.run(self._servers.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
                 self._report.warning(warning)
             return self.result
@@ -257,7 +257,7 @@ class FederatedJob:
             users = self._users(dataset)
             source = self._starting_model() if not self.config.server_side.planned_here else self._latest_model()
             self._report.stage("fetching the model")
-            config = self._stack.reached(source.weights, over_http=not self.config.client_side.simulated)
+            config = self._servers.reached(source.weights, over_http=not self.config.client_side.simulated)
             if not config.client_side.simulated:
                 self._run_java(config, "getModel", dataset)
                 return {name: value.copy() for name, value in LiteModel.load(config.client_model(0)).weights.items()}
@@ -296,7 +296,7 @@ class FederatedJob:
         samples = self._samples(dataset)
         self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
         engine = self._engine(model) if self.config.client_side.simulated else None
-        weights = chosen_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
+        weights = exchanged_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
         return Materials(model, weights, engine, dataset, samples)
 
     def _record(self, materials: Materials) -> RunRecord:
@@ -334,7 +334,7 @@ class FederatedJob:
             if not is_cached():
                 self._report.stage("compiling the device runtime (once per machine, about a quarter of a minute)")
             engine = LiteEngine(model)
-            return engine if config.train_weights is None else ChosenEngine(engine, config.train_weights, model)
+            return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
         from mindfl.export.training import OptimizerSettings
         from mindfl.sim.mindspore_engine import MindSporeEngine
 

@@ -11,6 +11,7 @@ from mindfl.client.comparison import LIKELY_REASON
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, restore
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles
+from mindfl.sim.job_servers import Materials
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.privacy import Spending
 from mindfl.sim.recording import (
@@ -27,7 +28,6 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
-from mindfl.sim.stacks import Materials
 from mindfl.words import counted
 
 #: makes the run of these materials, of so many iterations, that tells of uploads

@@ -85,7 +85,7 @@ def test_it_is_the_option_of_simulate_beside_it(row: list[str]) -> None:
 
 def test_rows_say_that_there_is_no_effect_where_a_warning_does() -> None:
     from mindfl.sim import JobConfig
-    from mindfl.sim.notes import unused_settings
+    from mindfl.sim.option_warnings import unused_settings
 
     config = JobConfig(vocal_file="v", ids_file="i", path_regex=";", thread_num=2, cpu_bind_mode="BIND_LARGE_CORE")
     warned = {line.split()[0] for line in unused_settings(config)}

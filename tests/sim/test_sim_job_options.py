@@ -17,7 +17,7 @@ from mindfl.options import options_of
 from mindfl.options.job import GROUPS
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, JobConfig, weight_hash
-from mindfl.sim.notes import unused_settings
+from mindfl.sim.option_warnings import unused_settings
 
 JARS = {"jar_path": Path("/jars/fl.jar"), "case_jar_path": Path("/jars/case.jar")}
 URL = "http://127.0.0.1:6668"

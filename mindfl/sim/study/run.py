@@ -26,7 +26,7 @@ from mindfl.sim.held_folders import locked, model_folders
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob
 from mindfl.sim.model_options import settled
-from mindfl.sim.notes import unused_settings
+from mindfl.sim.option_warnings import unused_settings
 from mindfl.sim.packages import check_packages
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.pool import server_settings

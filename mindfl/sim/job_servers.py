@@ -64,7 +64,7 @@ class Materials:
         return tuple(client.name for client in self.samples)
 
 
-class Stack:
+class JobServers:
     """The servers that a job started; closing it ends them. ``server`` is the one in use, None before the first."""
 
     def __init__(self, config: JobConfig, report: Reporter) -> None:

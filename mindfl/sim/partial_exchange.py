@@ -18,7 +18,7 @@ from mindfl.sim.engines import Engine, Weights
 _HINT = "correct --train_weight_name"
 
 
-def chosen_weights(weights: Weights, names: Sequence[str], where: str) -> Mapping[str, NDArray[np.float32]]:
+def exchanged_weights(weights: Weights, names: Sequence[str], where: str) -> Mapping[str, NDArray[np.float32]]:
     """Return those of ``weights`` that are named; raise :class:`ModelFormatError` where ``where`` lacks one."""
     missing = [name for name in names if name not in weights]
     if missing:
@@ -26,7 +26,7 @@ def chosen_weights(weights: Weights, names: Sequence[str], where: str) -> Mappin
     return {name: weights[name] for name in names}
 
 
-class ChosenWeights:
+class PartialTrainer:
     """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
 
     def __init__(self, trainer: Trainer, names: Sequence[str], model: LiteModel) -> None:
@@ -51,7 +51,7 @@ class ChosenWeights:
 
     def load(self, weights: Weights) -> None:
         """Take over the chosen ones of ``weights``."""
-        self._trainer.load({**self._others, **chosen_weights(weights, self._names, "the server's model")})
+        self._trainer.load({**self._others, **exchanged_weights(weights, self._names, "the server's model")})
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train all weights."""
@@ -68,7 +68,7 @@ class ChosenWeights:
 
     def weights(self) -> Weights:
         """Return the chosen weights."""
-        return chosen_weights(self._trainer.weights(), self._names, "the model file")
+        return exchanged_weights(self._trainer.weights(), self._names, "the model file")
 
     def predict(self) -> NDArray[np.int_]:
         """Return the predicted label of each test sample."""
@@ -79,7 +79,7 @@ class ChosenWeights:
         return getattr(self._trainer, name)
 
 
-class ChosenEngine:
+class PartialEngine:
     """An engine whose trainers exchange only some of their weights."""
 
     def __init__(self, engine: Engine, names: Sequence[str], model: LiteModel) -> None:
@@ -91,4 +91,4 @@ class ChosenEngine:
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""
-        return ChosenWeights(self._engine.trainer(user, stop), self._names, self._model)
+        return PartialTrainer(self._engine.trainer(user, stop), self._names, self._model)
