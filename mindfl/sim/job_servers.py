@@ -1,4 +1,4 @@
-"""Which server serves a job and which clients take part: the embedded parts, or MindSpore Federated's own."""
+"""The servers of a job: those that it starts, or the one that runs already; and the training under them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that say nothing to the chosen parts of a job: said aloud instead of being ignored in silence."""
+"""Warnings for options that have no effect with the chosen server and clients."""
 
 from __future__ import annotations
 
