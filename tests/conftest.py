@@ -43,7 +43,9 @@ _SMOKE_TESTS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what ``pytest -m smoke`` runs."""
+    """Mark what ``pytest -m smoke`` runs, and refuse names that differ from process to process."""
+    if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"the name of a test holds an address, so it is another one each time: {addresses[0]}")
     for item in items:
         chosen = item.path.name in _SMOKE or getattr(item, "originalname", "") in _SMOKE_TESTS
         if chosen and not any(item.iter_markers("slow")) and not any(item.iter_markers("real_server")):

@@ -223,7 +223,6 @@ class TestRefusals:
             ({"sampler": Poisson(1.5)}, r"rate\(50\) must be a number above 0 and at most 1, got 1.5"),
             ({"sampler": "uniform:cohort=0"}, "cohort must be a whole number of at least 1"),
         ],
-        ids=str,
     )
     def test_what_a_sampler_does_not_go_with(self, settings: dict[str, Any], words: str) -> None:
         with pytest.raises(OptionError, match=words):
@@ -237,7 +236,6 @@ class TestRefusals:
             ("early_stopping:Late", "early_stopping has no Late"),
             ("early_stopping:EarlyStopping:patient=1", "unexpected keyword argument 'patient'"),
         ],
-        ids=str,
     )
     def test_what_is_no_callback(self, make_job: Make, callback: Any, words: str) -> None:
         with pytest.raises(OptionError, match=words):
