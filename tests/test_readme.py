@@ -1,4 +1,4 @@
-"""The README's Python example runs as it is printed."""
+"""The README's Python examples run as they are printed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pytest
 _README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_example_runs(
+def test_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
+    first, own = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, str(_README), "exec"), {})
+    exec(compile(first, str(_README), "exec"), {})
     assert "weights sha256" in capsys.readouterr().out
+    exec(compile(own, str(_README), "exec"), {"__name__": "readme"})
+    assert "readme:FedProx" in (tmp_path / "fedprox" / "config.json").read_text()
     assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
