@@ -4,14 +4,20 @@ Codes, texts and the order of the checks are those of the MindSpore Federated 0.
 better of the devices: an iteration closes the moment its last upload is accepted (not up to a second later), windows
 end to the millisecond, the safemode text is never sent, and a retry time is computed per answer and is in the future.
 
-How the state changes is told by :mod:`mindfl.server.job_machine`.
+How the state changes is told by :mod:`mindfl.server.job_state`.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.algorithms.base import Algorithm
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.modes import Basis
 from mindfl.privacy.faults import EncodingError
@@ -24,13 +30,16 @@ from mindfl.protocol import (
     RequestUpdateModel,
     Response,
     SendReconstructSecret,
+    Weights,
     texts,
 )
 from mindfl.protocol.secure import SecureRequest
 from mindfl.server import answers, events, masking
-from mindfl.server.events import Uploaded
-from mindfl.server.iteration import Converted, Device, Iteration
-from mindfl.server.job_machine import JobMachine
+from mindfl.server.aggregate import WithoutConstant
+from mindfl.server.config import ServerConfig
+from mindfl.server.events import EventLog, Uploaded
+from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord
+from mindfl.server.job_state import FederatedJobState
 from mindfl.server.refusal import (
     FAULT_REFUSALS,
     STORAGE_RETRY_MS,
@@ -39,10 +48,10 @@ from mindfl.server.refusal import (
     storage_refusal,
     update_form_refusal,
 )
-from mindfl.server.state import ServerState
+from mindfl.server.state import JobState, ServerState
 
 
-class Coordinator(JobMachine):
+class Coordinator:
     """The server of a federated job: answers clients, aggregates, and goes from round to round.
 
     All methods may be called from several threads. Times are milliseconds since the epoch; ``now_ms`` should follow a
@@ -72,11 +81,67 @@ class Coordinator(JobMachine):
         dict_keys(['conv1.weight', ...])
     """
 
+    def __init__(
+        self,
+        config: ServerConfig,
+        initial_weights: Mapping[str, NDArray[np.float32]],
+        *,
+        on_iteration_end: Callable[[IterationRecord], None] | None = None,
+        log: EventLog | None = None,
+        wall: Callable[[int], int] = int,
+        state: JobState | None = None,
+        constant: Set[str] = frozenset(),
+        algorithm: Algorithm | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.job = FederatedJobState(
+            config,
+            initial_weights,
+            on_iteration_end=on_iteration_end,
+            log=log,
+            wall=wall,
+            state=state,
+            constant=constant,
+            algorithm=algorithm,
+            random=random,
+        )
+        self._wall = wall
+        self._without_constant = WithoutConstant(constant)
+        self._downloads = answers.Downloads()
+
+    @property
+    def config(self) -> ServerConfig:
+        """Settings of the job."""
+        return self.job.config
+
+    @property
+    def iteration(self) -> int:
+        """The current iteration, from 1; one more than the last once the job has finished."""
+        return self.job.iteration
+
+    @property
+    def state(self) -> ServerState:
+        """What the job is doing."""
+        return self.job.state
+
+    @property
+    def model(self) -> Weights:
+        """The latest model: that of iteration ``self.iteration - 1``; read-only."""
+        return self.job.model
+
+    def tick(self, now_ms: int) -> None:
+        """Fail the current iteration if one of its windows has ended. Every request does this too."""
+        self.job.tick(now_ms)
+
+    def next_deadline(self) -> int | None:
+        """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
+        return self.job.next_deadline()
+
     def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Response:
         """Answer one request. ``repeated``: its answer may have been lost, so what was accepted is accepted again."""
         if isinstance(request, RequestUpdateModel):
             return self._update_model(request, now_ms, repeated)
-        with self._lock:
+        with self.job.lock:
             self.tick(now_ms)
             if isinstance(request, RequestFLJob):
                 return self._start_fl_job(request, now_ms, repeated)
@@ -86,42 +151,43 @@ class Coordinator(JobMachine):
 
     def _start_fl_job(self, request: RequestFLJob, now_ms: int, repeated: bool) -> Response:
         fl_id = request.fl_id or ""
-        known = repeated and self.state is ServerState.RUNNING and fl_id in self._current.started
+        known = repeated and self.state is ServerState.RUNNING and fl_id in self.job.current.started
         refusal = None if known else self._start_refusal(request)
         if not (refusal or known):
             try:
-                self._commit(events.Started(now_ms, fl_id, Device(request.data_size, max(request.eval_data_size, 0))))
+                device = Device(request.data_size, max(request.eval_data_size, 0))
+                self.job.commit(events.Started(now_ms, fl_id, device))
             except StorageError as error:
                 refusal = storage_refusal(error)
         time = self._next_req_time(now_ms, fl_id, refusal)
         mode = self.config.mode.name
         reason = self._refuse(request, refusal, fl_id=fl_id, time=time, mode=mode) if refusal else texts.START_SUCCESS
         answer = answers.start_answer(
-            refusal, reason, iteration=self.iteration, time=time, plan=self.plan, config=self.config
+            refusal, reason, iteration=self.iteration, time=time, plan=self.job.plan, config=self.config
         )
         if refusal or isinstance(answer, PlainText):
             return answer
-        return self._downloads.fill(answer, self.exchanged, request, self.config)
+        return self._downloads.fill(answer, self.job.exchanged, request, self.config)
 
     def _start_refusal(self, request: RequestFLJob) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
-        return start_refusal(request, self._current.started, self._current.clients, self.config)
+        return start_refusal(request, self.job.current.started, self.job.current.clients, self.config)
 
     def _secure(self, request: SecureRequest, now_ms: int) -> Response:
-        current = self._current
+        current = self.job.current
         mode = self.config.mode
         if current.rounds is None or type(request) not in mode.served:
             raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {mode.name}")
         if self.state is not ServerState.RUNNING:
-            verdict = self._masking.late(request, self._ended) if self._enabled else None
+            verdict = self.job.masking.late(request, self.job.ended) if self.job.enabled else None
             if verdict is None:
                 return PlainText(self._refuse(request, Refusal.FINISHED))
         else:
-            verdict = self._masking.judge(request, current.rounds, current.started.__contains__, self._ended)
+            verdict = self.job.masking.judge(request, current.rounds, current.started.__contains__, self.job.ended)
         if verdict.fresh:
             try:
-                self._commit(self._masking.event(request, current.rounds, now_ms))
+                self.job.commit(self.job.masking.event(request, current.rounds, now_ms))
             except StorageError as error:
                 # A device that has revealed nothing yet may save the iteration with its next try.
                 last = isinstance(request, SendReconstructSecret)
@@ -134,28 +200,28 @@ class Coordinator(JobMachine):
         if verdict.refusal:
             current.refuse(ENDPOINTS[type(request)], verdict.refusal)
         time = self._next_req_time(now_ms, request.fl_id, verdict.refusal)
-        return masking.answer(request, verdict, self.iteration, time, closed=current is not self._current)
+        return masking.answer(request, verdict, self.iteration, time, closed=current is not self.job.current)
 
     def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
-        with self._lock:
+        with self.job.lock:
             self.tick(now_ms)
             answer = self._answer_without_counting(request, now_ms, repeated)
             if answer:
                 return answer
-            current = self._current
+            current = self.job.current
             size = current.started[request.fl_id or ""].data_size
             mode = self.config.mode
-            basis = Basis(model=self.exchanged, data_size=size, iteration=current.number, rounds=current.rounds)
+            basis = Basis(model=self.job.exchanged, data_size=size, iteration=current.number, rounds=current.rounds)
         # Decoding and conversion take long and run unlocked. The iteration may end meanwhile: hence a second check.
         try:
             content = mode.content(request, basis)
         except EncodingError as error:
-            with self._lock:
+            with self.job.lock:
                 return self._refuse_update(request, FAULT_REFUSALS[error.fault], now_ms, error.detail)
-        with self._sum.convert(content) as contribution:
+        with self.job.sum.convert(content) as contribution:
             event = Uploaded.of(request, content, now_ms)
-            append = self._prepare(event) if not contribution.fault else lambda: None
-            with self._lock:
+            append = self.job.prepare(event) if not contribution.fault else lambda: None
+            with self.job.lock:
                 answer = self._answer_without_counting(request, now_ms, repeated, (contribution, current))
                 if answer:
                     return answer
@@ -178,33 +244,33 @@ class Coordinator(JobMachine):
     def _was_counted(self, request: RequestUpdateModel) -> bool:
         fl_id = request.fl_id or ""
         if request.iteration == self.iteration:
-            return fl_id in self._current.uploaded
-        return self._ended.was_counted(fl_id, request.iteration)
+            return fl_id in self.job.current.uploaded
+        return self.job.ended.was_counted(fl_id, request.iteration)
 
     def _update_refusal(self, request: RequestUpdateModel) -> Refusal | None:
         if self.state is not ServerState.RUNNING:
             return Refusal.FINISHED
         if refusal := update_form_refusal(request, self.config):
             return refusal
-        if request.fl_id not in self._current.started:
+        if request.fl_id not in self.job.current.started:
             # A full quota closes the iteration at once, so only those who come too late can meet it.
-            late = request.iteration == self.iteration - 1 and request.iteration in self._ended.counted
+            late = request.iteration == self.iteration - 1 and request.iteration in self.job.ended.counted
             return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
         if request.iteration != self.iteration:
             return Refusal.UPDATE_STALE
-        return masking.upload_refusal(self._current.rounds, request.fl_id)
+        return masking.upload_refusal(self.job.current.rounds, request.fl_id)
 
     def _converted_refusal(self, request: RequestUpdateModel, contribution: Any, began: Iteration) -> Refusal | None:
-        if began is not self._current:  # a new instance may have let the same device start again
+        if began is not self.job.current:  # a new instance may have let the same device start again
             return Refusal.UPDATE_STALE
         if contribution.fault:
             return FAULT_REFUSALS[contribution.fault]
-        return Refusal.UPDATE_DUPLICATE if request.fl_id in self._current.uploaded else None
+        return Refusal.UPDATE_DUPLICATE if request.fl_id in self.job.current.uploaded else None
 
     def _accept_update(self, event: Uploaded, contribution: Any) -> Response:
-        self._count_upload(event, contribution)
+        self.job.count_upload(event, contribution)
         time = self._next_req_time(event.now_ms, event.fl_id)
-        self._close_if_full(event.now_ms)
+        self.job.close_if_full(event.now_ms)
         return answers.upload_accepted(time)
 
     def _refuse_update(self, request: RequestUpdateModel, refusal: Refusal, now_ms: int, detail: str = "") -> Response:
@@ -227,19 +293,19 @@ class Coordinator(JobMachine):
         if self.state is ServerState.RUNNING and request.iteration == self.iteration:
             reason = self._refuse(request, Refusal.MODEL_NOT_READY, given=request.iteration)
             return answers.model_not_ready(reason, iteration=self.iteration, time=time)
-        self._current.accept("getModel")
+        self.job.current.accept("getModel")
         # The reference's getModel task asks for iteration 0 and wants the latest, not the untrained model.
-        latest = self.exchanged
-        model = self._ended.models.get(request.iteration, latest) if request.iteration > 0 else latest
+        latest = self.job.exchanged
+        model = self.job.ended.models.get(request.iteration, latest) if request.iteration > 0 else latest
         answer = answers.model_answer(request.iteration, iteration=self.iteration, time=time)
         return self._downloads.fill(answer, self._without_constant(model), request, self.config)
 
     def _refuse(self, request: Request, refusal: Refusal, **places: object) -> str:
-        self._current.refuse(ENDPOINTS[type(request)], refusal)
+        self.job.current.refuse(ENDPOINTS[type(request)], refusal)
         return refusal.text.format(**places)
 
     def _next_req_time(self, now_ms: int, fl_id: str | None = None, refusal: Refusal | None = None) -> str:
-        time = self._current.next_req_time(self.config, now_ms, fl_id, refused=refusal is not None)
+        time = self.job.current.next_req_time(self.config, now_ms, fl_id, refused=refusal is not None)
         if refusal is Refusal.NOT_STORED:
             time = max(time, now_ms + STORAGE_RETRY_MS)
         return str(self._wall(time))

@@ -144,7 +144,7 @@ class DurableJob:
             self._go_on(snapshot, clock)
             self._check_settings(config)
             if memory and self.revived and memory.busy:
-                self.coordinator.abandon(clock.now_ms(), EMPTIED)
+                self.coordinator.job.abandon(clock.now_ms(), EMPTIED)
         except BaseException:
             self._storage.close()
             raise
@@ -182,7 +182,7 @@ class DurableJob:
 
     def memory(self) -> Memory:
         """Return what the job can go on from, should what stores it be emptied."""
-        state, busy = self.coordinator.snapshot(), self.coordinator.is_busy
+        state, busy = self.coordinator.job.snapshot(), self.coordinator.job.is_busy
         return Memory(state, busy, self._origin.job, self._log.end)
 
     @property
@@ -217,7 +217,7 @@ class DurableJob:
             # Some models more than now may be kept by then.
             state = sum(array.nbytes for array in snapshot.state.arrays.values())
             self._storage.set_reserve(2 * (MODELS_KEPT * 4 * self._log.layout.size + state))
-            self.coordinator.resume(clock.now_ms())
+            self.coordinator.job.resume(clock.now_ms())
         except BaseException:
             self._journal.close()
             raise
@@ -225,7 +225,7 @@ class DurableJob:
     def _replay(self, kind: int, payload: bytes) -> None:
         event = self._log.decode(kind, payload)
         try:
-            self.coordinator.replay(event)
+            self.coordinator.job.replay(event)
         except ProtocolError as error:
             raise StorageError(
                 f"{self._storage.place}: the journal does not go with its snapshot: {error}",
@@ -239,7 +239,7 @@ class DurableJob:
         finally:
             position = self._log.end_iteration()
             if position is not None:
-                self._newest = Snapshot(self._origin, position, self.coordinator.snapshot())
+                self._newest = Snapshot(self._origin, position, self.coordinator.job.snapshot())
                 self._saver.submit(self._save, self._newest)
 
     def _save(self, snapshot: Snapshot) -> None:

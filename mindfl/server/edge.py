@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.protocol import Weights
-from mindfl.server.aggregate import FedAvgSum
 from mindfl.server.config import ServerConfig
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.iteration import Part
-from mindfl.server.state import AGGREGATED, EndedIterations
 
 
 class EdgeCoordinator(Coordinator):
@@ -24,23 +22,12 @@ class EdgeCoordinator(Coordinator):
 
     def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
         super().__init__(config, model)
-        self._ended = EndedIterations({iteration - 1: self.exchanged}, {})
-        self._begin(iteration)
+        self.job.begin_part(iteration)
 
     def part(self) -> Part:
         """Return what the clients did so far, to be absorbed by the other coordinator."""
-        with self._lock:
-            current = self._current
-            devices = {fl_id: current.started[fl_id] for fl_id in current.uploaded}
-            assert isinstance(self._sum, FedAvgSum)
-            return Part(current.number, devices, dict(current.uploaded), self._sum.partial())
+        return self.job.part()
 
     def publish(self, model: Weights, now_ms: int) -> None:
         """End the iteration with the model that the other coordinator made of it."""
-        with self._lock:
-            number = self.iteration
-            self._close(now_ms, None, AGGREGATED)
-            self._ended.models[number] = model
-
-    def _close_if_full(self, now_ms: int) -> None:
-        """Nothing ends here before the model is published."""
+        self.job.end_part(model, now_ms)

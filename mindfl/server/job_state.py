@@ -23,7 +23,7 @@ from mindfl.errors import AlgorithmError, ProtocolError, StorageError
 from mindfl.protocol import (
     Weights,
 )
-from mindfl.server import answers, events, masking
+from mindfl.server import events, masking
 from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
@@ -44,7 +44,7 @@ from mindfl.server.state import (
 STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
 
 
-class JobMachine:
+class FederatedJobState:
     """The state of a job between requests, and how it changes. See :class:`mindfl.server.coordinator.Coordinator`."""
 
     def __init__(
@@ -65,16 +65,15 @@ class JobMachine:
         self._on_iteration_end = on_iteration_end
         self._log = log
         self._wall = wall
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._constant = constant
-        self._without_constant = WithoutConstant(constant)
         self._without_extras = WithoutConstant(
             {name for name in first if name.startswith(EXTRA)} if algorithm else set()
         )
-        self._masking = masking.Masking(random)
-        self._downloads = answers.Downloads()
+        self.masking = masking.Masking(random)
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
+        self._ends_elsewhere = False
         self._restore(state or self._begun(config, "", first))
 
     def _begun(self, config: ServerConfig, instance: str, first: Weights) -> JobState:
@@ -84,25 +83,26 @@ class JobMachine:
         self.config = state.config
         self.instance = state.instance
         self.plan = state.config.plan(state.instance)
-        self._sum = state.config.mode.make_sum(state.config, self.layout, self._constant)
-        self._ended = EndedIterations(state.models, state.counted)
+        self.sum = state.config.mode.make_sum(state.config, self.layout, self._constant)
+        self.ended = EndedIterations(state.models, state.counted)
         self._arrays = state.arrays
-        self._begin(state.iteration)
-        self._enabled = state.enabled
+        self.begin(state.iteration)
+        self.enabled = state.enabled
 
-    def _begin(self, iteration: int) -> None:
+    def begin(self, iteration: int) -> None:
+        """Begin an iteration without any client."""
         rounds = self.config.mode.rounds(self.config, self.plan, iteration)
-        self._current = Iteration(iteration, self.config.start_fl_job_threshold, rounds)
+        self.current = Iteration(iteration, self.config.start_fl_job_threshold, rounds)
 
     @property
     def iteration(self) -> int:
         """The current iteration, from 1; one more than the last once the job has finished."""
-        return self._current.number
+        return self.current.number
 
     @property
     def state(self) -> ServerState:
         """What the job is doing."""
-        if not self._enabled:
+        if not self.enabled:
             return ServerState.DISABLED
         return ServerState.RUNNING if self.iteration <= self.config.fl_iteration_num else ServerState.FINISHED
 
@@ -114,47 +114,47 @@ class JobMachine:
     @property
     def exchanged(self) -> Weights:
         """What clients that start now are sent: the latest model, and the algorithm's further arrays; read-only."""
-        with self._lock:
-            return self._ended.models[self.iteration - 1]
+        with self.lock:
+            return self.ended.models[self.iteration - 1]
 
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """The algorithm's state after iteration ``self.iteration - 1``; read-only."""
-        with self._lock:
+        with self.lock:
             return self._arrays
 
     @property
     def refusals(self) -> Mapping[str, int]:
         """How often each refusal (``Refusal.label``) happened in the whole job."""
-        with self._lock:
-            return self._earlier_refusals + self._current.refusals
+        with self.lock:
+            return self._earlier_refusals + self.current.refusals
 
     @property
     def is_busy(self) -> bool:
         """Whether clients have started in the running iteration."""
-        with self._lock:
-            return bool(self._current.started)
+        with self.lock:
+            return bool(self.current.started)
 
     def snapshot(self) -> JobState:
         """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
-        with self._lock:
-            models, counted = dict(self._ended.models), dict(self._ended.counted)
-            return JobState(self.config, self.instance, self.iteration, self._enabled, models, counted, self._arrays)
+        with self.lock:
+            models, counted = dict(self.ended.models), dict(self.ended.counted)
+            return JobState(self.config, self.instance, self.iteration, self.enabled, models, counted, self._arrays)
 
     def next_deadline(self) -> int | None:
         """Return when :meth:`tick` will next end a window, in ms, or None while no window is running."""
-        with self._lock:
-            end = min((end for end, _ in self._current.deadlines(self.config)), default=None)
+        with self.lock:
+            end = min((end for end, _ in self.current.deadlines(self.config)), default=None)
             return None if end is None else max(end, self._storage_retry_ms)
 
     def tick(self, now_ms: int) -> None:
         """Fail the current iteration if one of its windows has ended. Every request does this too."""
-        with self._lock:
-            end, reason = min(self._current.deadlines(self.config), default=(math.inf, ""))
+        with self.lock:
+            end, reason = min(self.current.deadlines(self.config), default=(math.inf, ""))
             if now_ms < max(end, self._storage_retry_ms):
                 return
             try:
-                self._commit(events.WindowEnded(now_ms, reason))
+                self.commit(events.WindowEnded(now_ms, reason))
             except StorageError:
                 self._storage_retry_ms = now_ms + STORAGE_CHECK_MS
 
@@ -164,21 +164,21 @@ class JobMachine:
         Raises :class:`ProtocolError` with the reference's text where the job is finished or disabled already, and
         :class:`StorageError` where the log cannot take it.
         """
-        with self._lock:
+        with self.lock:
             self._check_switch("disabled", ServerState.DISABLED)
-            self._commit(events.Disabled(now_ms))
+            self.commit(events.Disabled(now_ms))
 
     def abandon(self, now_ms: int, reason: str) -> None:
         """Fail the running iteration, if there is one, for this ``reason``. Raises as :meth:`disable` does."""
-        with self._lock:
+        with self.lock:
             if self.state is ServerState.RUNNING:
-                self._commit(events.WindowEnded(now_ms, reason))
+                self.commit(events.WindowEnded(now_ms, reason))
 
     def enable(self) -> None:
         """Go on after :meth:`disable`. Raises as that does, also where the job is not disabled."""
-        with self._lock:
+        with self.lock:
             self._check_switch("enabled", ServerState.RUNNING)
-            self._commit(events.Enabled())
+            self.commit(events.Enabled())
 
     def new_instance(self, config: ServerConfig, instance: str, now_ms: int) -> None:
         """Begin again at iteration 1 with other settings, the latest model and the name ``instance``, enabled.
@@ -186,38 +186,38 @@ class JobMachine:
         What the running iteration received is dropped without a record: its number comes again. Raises
         :class:`StorageError` where the log cannot take it.
         """
-        with self._lock:
-            self._commit(events.Renewed(now_ms, instance, config))
+        with self.lock:
+            self.commit(events.Renewed(now_ms, instance, config))
 
     def resume(self, now_ms: int) -> None:
         """Go on after a pause: the windows stand where they stood at the last start or upload."""
-        with self._lock:
-            self._commit(events.Resumed(now_ms))
+        with self.lock:
+            self.commit(events.Resumed(now_ms))
 
     def replay(self, event: Event) -> None:
         """Let an event of a log happen again. Raises :class:`ProtocolError` where it cannot follow those before."""
-        with self._lock:
+        with self.lock:
             if isinstance(event, Uploaded):
-                if event.fl_id not in self._current.started:
+                if event.fl_id not in self.current.started:
                     raise ProtocolError(f"an upload of {event.fl_id}, which did not start")
-                if event.fl_id in self._current.uploaded:
+                if event.fl_id in self.current.uploaded:
                     raise ProtocolError(f"two uploads of {event.fl_id} in one iteration")
-                with self._sum.convert(event.content) as contribution:
+                with self.sum.convert(event.content) as contribution:
                     if contribution.fault:
                         raise ProtocolError(f"an upload of {event.fl_id} with {contribution.fault.value}")
-                    self._count_upload(event, contribution)
-                self._close_if_full(event.now_ms)
+                    self.count_upload(event, contribution)
+                self.close_if_full(event.now_ms)
             else:
                 if isinstance(event, events.CohortSet):
                     self._check_cohort(event.clients)
                 self._apply(event)
 
     def _check_cohort(self, clients: int) -> None:
-        if self.state is not ServerState.RUNNING or self._current.started:
+        if self.state is not ServerState.RUNNING or self.current.started:
             raise ProtocolError(f"the cohort of iteration {self.iteration} cannot be set: it has begun or is over")
-        if self._current.rounds is not None:
+        if self.current.rounds is not None:
             raise ProtocolError(
-                f"{self.config.mode.name} needs the plan's number of clients, {self._current.clients}, not {clients}"
+                f"{self.config.mode.name} needs the plan's number of clients, {self.current.clients}, not {clients}"
             )
         if not 0 <= clients <= MAX_UPLOADS:
             raise ProtocolError(f"an iteration takes 0 to {MAX_UPLOADS} clients, not {clients}")
@@ -228,41 +228,43 @@ class JobMachine:
         if self.state is already:
             raise ProtocolError(ALREADY.format(done=done))
 
-    def _prepare(self, event: Event) -> Callable[[], None]:
+    def prepare(self, event: Event) -> Callable[[], None]:
+        """Hand an event to the log; return what makes it last, to be called before it is applied."""
         return self._log.prepare(event) if self._log else lambda: None
 
-    def _commit(self, event: SmallEvent) -> None:
-        self._prepare(event)()
+    def commit(self, event: SmallEvent) -> None:
+        """Let an event happen, if the log can take it."""
+        self.prepare(event)()
         self._apply(event)
 
     def _apply(self, event: SmallEvent) -> None:
         match event:
             case events.Started():
-                self._current.start(event.fl_id, event.device, event.now_ms)
-                self._current.accept("startFLJob")
+                self.current.start(event.fl_id, event.device, event.now_ms)
+                self.current.accept("startFLJob")
             case events.WindowEnded():
                 if not self._close_if_unmasked(event.now_ms, event.reason):
-                    self._close(event.now_ms, None, event.reason)
+                    self.close(event.now_ms, None, event.reason)
             case events.CohortSet():
-                self._current.clients = event.clients
+                self.current.clients = event.clients
                 if not event.clients:
-                    self._close(event.now_ms, self.exchanged, NO_CLIENTS)
+                    self.close(event.now_ms, self.exchanged, NO_CLIENTS)
             case events.Disabled():
                 running = self.state is ServerState.RUNNING
-                self._enabled = False
+                self.enabled = False
                 if running:
-                    self._close(event.now_ms, None, DISABLED)
+                    self.close(event.now_ms, None, DISABLED)
             case events.Enabled():
-                self._enabled = True
+                self.enabled = True
             case events.Renewed():
-                self._earlier_refusals += self._current.refusals
+                self._earlier_refusals += self.current.refusals
                 _, first = initial_model(self._algorithm.first(self.model))
                 self._restore(self._begun(event.config, event.instance, first))
             case events.Resumed():
-                self._current.resume(event.now_ms)
+                self.current.resume(event.now_ms)
             case _:
-                self._current.accept(masking.apply(event, self._current.rounds))
-                self._current.note(event.now_ms)
+                self.current.accept(masking.apply(event, self.current.rounds))
+                self.current.note(event.now_ms)
                 if isinstance(event, events.SharesRevealed):
                     self._close_if_unmasked(event.now_ms)
 
@@ -272,10 +274,10 @@ class JobMachine:
         An iteration of no clients ends at once, valid, with the model that it began with. Raises
         :class:`ProtocolError` where clients have started already, and where masks need the plan's number.
         """
-        with self._lock:
-            if clients != self._current.clients:
+        with self.lock:
+            if clients != self.current.clients:
                 self._check_cohort(clients)
-                self._commit(events.CohortSet(now_ms, clients))
+                self.commit(events.CohortSet(now_ms, clients))
 
     def absorb(self, part: Part, now_ms: int) -> None:
         """Count the uploads that an :class:`EdgeCoordinator` received as if they had come here.
@@ -283,30 +285,53 @@ class JobMachine:
         Sums are not logged. Raises :class:`ProtocolError`, changing nothing, for another iteration than the running one
         and for a client that has been counted already.
         """
-        with self._lock:
+        with self.lock:
             self.tick(now_ms)
-            twice = part.devices.keys() & self._current.started.keys()
+            twice = part.devices.keys() & self.current.started.keys()
             if self.state is not ServerState.RUNNING or part.iteration != self.iteration:
                 raise ProtocolError(f"a sum of iteration {part.iteration} came in iteration {self.iteration}")
-            if twice or len(self._current.started) + len(part.devices) > self._current.clients:
+            if twice or len(self.current.started) + len(part.devices) > self.current.clients:
                 raise ProtocolError(f"the sum of {len(part.devices)} clients holds one too many: {sorted(twice)[:3]}")
-            if not isinstance(self._sum, FedAvgSum):
+            if not isinstance(self.sum, FedAvgSum):
                 raise ProtocolError("masked uploads cannot be summed in several places")
-            self._sum.merge(part.sums)
+            self.sum.merge(part.sums)
             for fl_id, device in part.devices.items():
-                self._current.start(fl_id, device, now_ms)
-                self._current.upload(fl_id, part.uploads[fl_id], now_ms)
-                self._current.accept("startFLJob")
-                self._current.accept("updateModel")
-            self._close_if_full(now_ms)
+                self.current.start(fl_id, device, now_ms)
+                self.current.upload(fl_id, part.uploads[fl_id], now_ms)
+                self.current.accept("startFLJob")
+                self.current.accept("updateModel")
+            self.close_if_full(now_ms)
 
-    def _close_if_full(self, now_ms: int) -> None:
-        if len(self._current.uploaded) < self.config.quota_of(self._current.clients):
+    def begin_part(self, iteration: int) -> None:
+        """Take the uploads of ``iteration`` for another coordinator: it does not end before :meth:`end_part`."""
+        self._ends_elsewhere = True
+        self.ended = EndedIterations({iteration - 1: self.exchanged}, {})
+        self.begin(iteration)
+
+    def part(self) -> Part:
+        """Return what the clients did so far, to be absorbed by the other coordinator."""
+        with self.lock:
+            devices = {fl_id: self.current.started[fl_id] for fl_id in self.current.uploaded}
+            assert isinstance(self.sum, FedAvgSum)
+            return Part(self.current.number, devices, dict(self.current.uploaded), self.sum.partial())
+
+    def end_part(self, model: Weights, now_ms: int) -> None:
+        """End the iteration with the model that the other coordinator made of it."""
+        with self.lock:
+            number = self.iteration
+            self.close(now_ms, None, AGGREGATED)
+            self.ended.models[number] = model
+
+    def close_if_full(self, now_ms: int) -> None:
+        """End the iteration with the average where all uploads are here."""
+        if self._ends_elsewhere:
             return
-        if self._current.rounds is None:
-            self._close(now_ms, self._sum.average(self.exchanged), AGGREGATED)
+        if len(self.current.uploaded) < self.config.quota_of(self.current.clients):
+            return
+        if self.current.rounds is None:
+            self.close(now_ms, self.sum.average(self.exchanged), AGGREGATED)
         else:
-            self._current.rounds.freeze(self._current.uploaded)
+            self.current.rounds.freeze(self.current.uploaded)
             self._close_if_unmasked(now_ms)
 
     def _close_if_unmasked(self, now_ms: int, failure: str = "") -> bool:
@@ -314,34 +339,35 @@ class JobMachine:
 
         ``failure``: why it fails if it cannot be done now.
         """
-        rounds = self._current.rounds
-        done = rounds and masking.unmasked(rounds, self._sum, self.exchanged, last_chance=bool(failure))
+        rounds = self.current.rounds
+        done = rounds and masking.unmasked(rounds, self.sum, self.exchanged, last_chance=bool(failure))
         if not done:
             return False
-        self._close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
+        self.close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
         return True
 
-    def _count_upload(self, event: Uploaded, contribution: Any) -> None:
-        device = self._current.upload(event.fl_id, event.upload, event.now_ms)
-        self._sum.add(contribution, device.data_size)
-        self._current.accept("updateModel")
+    def count_upload(self, event: Uploaded, contribution: Any) -> None:
+        """Add an upload to the sum of the iteration."""
+        device = self.current.upload(event.fl_id, event.upload, event.now_ms)
+        self.sum.add(contribution, device.data_size)
+        self.current.accept("updateModel")
 
-    def _close(self, now_ms: int, average: Weights | None, reason: str) -> None:
+    def close(self, now_ms: int, average: Weights | None, reason: str) -> None:
         """End the iteration with the ``average`` of its uploads; None: it failed, and the model stays."""
-        self._sum.reset()
-        ended, exchanged, error = self._current, None, None
+        self.sum.reset()
+        ended, exchanged, error = self.current, None, None
         if average is not None:
             try:
                 exchanged = self._stepped(ended, average) if ended.uploaded else average
             except AlgorithmError as failure:
                 error, reason = failure, str(failure)
         valid = exchanged is not None
-        self._ended.keep(
+        self.ended.keep(
             ended.number, self.exchanged if exchanged is None else exchanged, ended.uploaded if valid else None
         )
-        self._masking.end(ended.rounds, valid=valid)
+        self.masking.end(ended.rounds, valid=valid)
         self._earlier_refusals += ended.refusals
-        self._begin(ended.number + 1)
+        self.begin(ended.number + 1)
         if self._on_iteration_end:
             self._on_iteration_end(
                 ended.record(

@@ -110,12 +110,12 @@ class Management:
         }
 
     def _enable(self, _: bytes) -> dict[str, Any]:
-        self._coordinator.enable()
+        self._coordinator.job.enable()
         self._changed()
         return {"message": "start enabling FL-Server successful."}
 
     def _disable(self, _: bytes) -> dict[str, Any]:
-        self._coordinator.disable(self._clock.now_ms())
+        self._coordinator.job.disable(self._clock.now_ms())
         self._changed()
         return {"message": "start disabling FL-Server successful."}
 
@@ -130,7 +130,7 @@ class Management:
             raise MindflError("New instance failed: the privacy budget (dp_budget) is that of one instance")
         settings = apply_new_instance(self._settings, changes)
         name = instance_name(datetime.now(timezone.utc).astimezone())
-        self._coordinator.new_instance(settings.server_config(), name, self._clock.now_ms())
+        self._coordinator.job.new_instance(settings.server_config(), name, self._clock.now_ms())
         self._settings = settings
         self._renewed(name, settings.fl_iteration_num)
         self._changed()

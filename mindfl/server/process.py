@@ -321,7 +321,7 @@ class _Server:
         )
         if not job.resumed:
             self._tell_beginning()
-        self._renewed(job.coordinator.instance, job.coordinator.config.fl_iteration_num)
+        self._renewed(job.coordinator.job.instance, job.coordinator.config.fl_iteration_num)
         place = storage if isinstance(storage, Path) else storage.place
         if job.recovery.cut:
             self._tell(

@@ -97,8 +97,8 @@ class EmbeddedRun:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of the state after the latest round, beside the model: the algorithm's, and the clients'."""
         parts = {
-            _SENT: split(self._coordinator.exchanged)[1],
-            _SERVER: self._coordinator.arrays,
+            _SENT: split(self._coordinator.job.exchanged)[1],
+            _SERVER: self._coordinator.job.arrays,
             _CLIENTS: self._memories.arrays,
         }
         return {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
@@ -115,7 +115,7 @@ class EmbeddedRun:
         )
         owner = f"sampler {type(self._sampler).__name__} in iteration {iteration}"
         self._sampler_state = plain_values(self._sampler_state, owner)
-        self._coordinator.set_cohort(len(chosen), now_ms())
+        self._coordinator.job.set_cohort(len(chosen), now_ms())
         return chosen
 
     def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained:

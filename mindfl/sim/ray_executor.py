@@ -153,14 +153,14 @@ class RayExecutor:
         self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
     ) -> list[ClientResult]:
         """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
-        model = self._ray.put(dict(self._coordinator.exchanged))
+        model = self._ray.put(dict(self._coordinator.job.exchanged))
         parts: dict[Share, tuple[str, _Trained]] = {}
 
         def ask(node: str, share: Share) -> Any:
             return self._nodes[node].train.remote(iteration, model, share, memories.part(share))
 
         for share, node, trained in self._on_nodes(self._shares(indices), ask):
-            self._coordinator.absorb(trained.part, now_ms())
+            self._coordinator.job.absorb(trained.part, now_ms())
             self._traffic += trained.traffic
             parts[share] = (node, trained)
             report(len(share), trained.loss)
@@ -198,7 +198,7 @@ class RayExecutor:
     def _ended(
         self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, _Trained]]
     ) -> list[ClientResult]:
-        model = self._ray.put(dict(self._coordinator.exchanged))
+        model = self._ray.put(dict(self._coordinator.job.exchanged))
 
         def ask(node: str, share: Share) -> Any:
             home, trained = parts[share]

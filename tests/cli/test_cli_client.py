@@ -247,7 +247,7 @@ class TestFailures:
     def test_a_job_that_is_over(self, mindfl, job: list[str], serve, model: Path) -> None:
         before = model.read_bytes()
         with serve() as server:
-            server.coordinator.disable(0)
+            server.coordinator.job.disable(0)
             outcome = mindfl(*job, "--domain_name", server.url)
         assert outcome.code == 50
         assert "the server's job was over before this client's was: it took part in 0 iterations" in outcome.error()

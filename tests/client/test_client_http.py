@@ -62,7 +62,7 @@ class TestExchange:
 
     def test_bare_text(self):
         coordinator, _ = server()
-        coordinator.disable(T0)
+        coordinator.job.disable(T0)
         with StandInServer(coordinator) as there, http(there.url) as transport:
             assert transport.send(ASK, T0) == PlainText("The server's training job is disabled or finished.")
 

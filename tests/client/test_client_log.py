@@ -296,7 +296,7 @@ def test_a_job_that_is_over_already(tmp_path):
     reference = golden("train_job_finished.log")
     log = new_log(tmp_path)
     coordinator, _ = server()
-    coordinator.disable(0)
+    coordinator.job.disable(0)
     sizes = [re.search(r"data size: (\d+)", text) for _, _, text in reference]
     train_size, eval_size = (int(found.group(1)) for found in sizes if found)
     trainer = StandInTrainer(train_size, eval_size)

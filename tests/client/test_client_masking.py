@@ -213,7 +213,7 @@ def test_lost_keys_after_a_start_that_the_server_no_longer_knows(kind: str, loss
     scene = Scene(coordinator, 3)
     scene.line.loss = "exchangeKeys", loss
     scene.clock.sleep(scene.first().ms)
-    coordinator.new_instance(config, "another instance", scene.clock())
+    coordinator.job.new_instance(config, "another instance", scene.clock())
     later = scene.first()
     assert scene.line.endpoints == ["startFLJob", "exchangeKeys", "exchangeKeys"]
     assert later == Wait(1_000)

@@ -113,7 +113,7 @@ class TestLostUpdate:
         assert advance(flows[0], network, clock) == Wait(250)
         assert advance(flows[0], network, clock) == Wait(200)
         assert network.requests[2:] == ["UpdateModel", "GetModel"]
-        assert coordinator.refusals == {"update_duplicate": 1, "model_not_ready": 1}
+        assert coordinator.job.refusals == {"update_duplicate": 1, "model_not_ready": 1}
         advance(flows[1], network, clock)
         assert isinstance(advance(flows[0], network, clock), IterationDone)
         assert [record.uploads for record in records] == [2]

@@ -35,7 +35,7 @@ Files = dict[str, bytes]
 
 
 def _state(coordinator: Coordinator) -> State:
-    current = coordinator._current
+    current = coordinator.job.current
     model = b"".join(values.tobytes() for _, values in sorted(coordinator.model.items()))
     return coordinator.iteration, tuple(sorted(current.started)), tuple(sorted(current.uploaded)), model
 

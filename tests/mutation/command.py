@@ -16,7 +16,7 @@ from recorded import kill_again, record, recorded
 from trial import ROOT, Trial
 
 NAMES = {
-    "server": "aggregate job_machine iteration state journal segment snapshot durable events coordinator refusal",
+    "server": "aggregate job_state iteration state journal segment snapshot durable events coordinator refusal",
     "client": "device encoding conversation uploading masking requests",
     "convert": "verify rewrite mindir",
     "data": "bins compact samples leaf leafjson images folder writer",

@@ -88,7 +88,7 @@ class Member:
         self.fl_id = fl_id
         self.iteration = iteration
         self._config = world.config
-        params = world.coordinator.plan.cipher.pw_params
+        params = world.coordinator.job.plan.cipher.pw_params
         random = SeededRandom(5, fl_id, iteration)
         self.exact = self._config.encrypt_type == "PW_EXACT"
         self.stable = self._config.encrypt_type == "STABLE_PW_ENCRYPT"

@@ -34,7 +34,7 @@ def test_a_stored_job_goes_on_as_it_is_if_its_weights_and_settings_fit(tmp_path:
         DurableJob(tmp_path, other, values, clock=Clock(), as_stored=True, constant={"a"})
     job = DurableJob(tmp_path, CONFIG, values, clock=Clock(), as_stored=True, constant={"a"})
     assert job.coordinator.model["b"].tolist() == MODEL["b"].tolist()
-    job.coordinator.new_instance(replace(CONFIG, fl_iteration_num=9), "another", 0)
+    job.coordinator.job.new_instance(replace(CONFIG, fl_iteration_num=9), "another", 0)
     job.close()
     for now in (CONFIG, replace(CONFIG, fl_iteration_num=9)):
         DurableJob(tmp_path, now, values, clock=Clock(), as_stored=True, constant={"a"}).close()

@@ -82,8 +82,8 @@ def served(algorithm: Algorithm | None, **options: Any) -> tuple[Coordinator, li
 
 
 def bits(job: Coordinator) -> bytes:
-    state = job.snapshot()
-    return b"".join(each.tobytes() for _, each in sorted({**job.exchanged, **state.arrays}.items()))
+    state = job.job.snapshot()
+    return b"".join(each.tobytes() for _, each in sorted({**job.job.exchanged, **state.arrays}.items()))
 
 
 def mean(iteration: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -108,8 +108,8 @@ def test_step_state_and_further_arrays_are_those_of_numpy_in_float64() -> None:
     assert job.model.keys() == INITIAL.keys() == records[-1].model.keys()
     for name in model:
         np.testing.assert_allclose(job.model[name], model[name], rtol=2e-6, atol=1e-6)
-        np.testing.assert_allclose(job.arrays[name], moved[name], rtol=2e-6, atol=2e-6)
-    assert job.arrays["seen"].tolist() == [[9]]
+        np.testing.assert_allclose(job.job.arrays[name], moved[name], rtol=2e-6, atol=2e-6)
+    assert job.job.arrays["seen"].tolist() == [[9]]
     given_later = handle(RequestGetModel(iteration=3)).feature_map
     np.testing.assert_allclose(given_later[EXTRA + "told"], told, rtol=1e-6)
 
@@ -198,11 +198,11 @@ def test_a_new_instance_begins_with_the_latest_model_and_a_new_state(tmp_path: P
         take_part(server.handle, "abc", 1)
         job = server.job.coordinator
         model = {name: array.copy() for name, array in job.model.items()}
-        job.new_instance(replace(CONFIG, client_epoch_num=7), "second", server.clock.now_ms())
-        assert job.arrays["seen"] == 0 and not job.exchanged[EXTRA + "told"].any()
+        job.job.new_instance(replace(CONFIG, client_epoch_num=7), "second", server.clock.now_ms())
+        assert job.job.arrays["seen"] == 0 and not job.job.exchanged[EXTRA + "told"].any()
         assert all((job.model[name] == model[name]).all() for name in model)
     with Durable(tmp_path / "s", Momentum()) as server:
-        assert server.job.coordinator.arrays["seen"] == 0
+        assert server.job.coordinator.job.arrays["seen"] == 0
 
 
 def test_constant_weights_keep_their_values() -> None:

@@ -60,11 +60,11 @@ def start(fl_id="a", data_size=10, eval_data_size=4, **changes):
 
 def test_an_iteration_takes_the_clients_that_were_chosen_for_it():
     server, records = coordinator()
-    server.set_cohort(1, T0)
+    server.job.set_cohort(1, T0)
     assert server.handle(start("a"), T0).retcode == 200
     assert server.handle(start("b"), T0).retcode != 200
     with pytest.raises(ProtocolError, match="the cohort of iteration 1 cannot be set: it has begun"):
-        server.set_cohort(3, T0)
+        server.job.set_cohort(3, T0)
     assert server.handle(update("a"), T0).retcode == 200
     assert server.handle(start("a"), T0).retcode == server.handle(start("b"), T0).retcode == 200, "the plan's again"
     assert [(record.valid, record.uploads) for record in records] == [(True, 1)]
@@ -73,15 +73,15 @@ def test_an_iteration_takes_the_clients_that_were_chosen_for_it():
 def test_an_iteration_of_no_clients_is_valid_and_keeps_the_model():
     server, records = coordinator()
     before = server.model
-    server.set_cohort(0, T0)
-    server.set_cohort(0, T0)
+    server.job.set_cohort(0, T0)
+    server.job.set_cohort(0, T0)
     assert all(np.array_equal(server.model[name], before[name]) for name in before)
     assert [(record.valid, record.started, record.data_size, record.loss) for record in records] == [
         (True, 0, 0, 0)
     ] * 2
     assert server.state is ServerState.FINISHED
     with pytest.raises(ProtocolError, match="it has begun or is over"):
-        server.set_cohort(1, T0)
+        server.job.set_cohort(1, T0)
 
 
 def test_an_algorithm_makes_no_step_of_an_iteration_without_clients():
@@ -90,7 +90,7 @@ def test_an_algorithm_makes_no_step_of_an_iteration_without_clients():
             return Step(model={name: 2 * values for name, values in round.average.items()})
 
     server = Coordinator(replace(CONFIG, start_fl_job_threshold=1), INITIAL, algorithm=Doubling())
-    server.set_cohort(0, T0)
+    server.job.set_cohort(0, T0)
     assert server.model["conv.weight"].tolist() == [5, 5]
     server.handle(start("a"), T0), server.handle(update("a", iteration=2, value=3.0), T0)
     assert server.model["conv.weight"].tolist() == [6, 6]
@@ -100,14 +100,14 @@ def test_an_algorithm_makes_no_step_of_an_iteration_without_clients():
 def test_a_cohort_that_no_iteration_can_take_is_refused(clients):
     server, _ = coordinator()
     with pytest.raises(ProtocolError, match="an iteration takes 0 to"):
-        server.set_cohort(clients, T0)
+        server.job.set_cohort(clients, T0)
 
 
 def test_masks_need_the_number_of_the_plan():
     server, _ = coordinator(encrypt_type="STABLE_PW_ENCRYPT")
-    server.set_cohort(2, T0)
+    server.job.set_cohort(2, T0)
     with pytest.raises(ProtocolError, match="STABLE_PW_ENCRYPT needs the plan's number of clients, 2, not 3"):
-        server.set_cohort(3, T0)
+        server.job.set_cohort(3, T0)
 
 
 def test_devices_without_test_data_weigh_nothing_in_the_accuracy():
@@ -243,7 +243,7 @@ def test_start_refusals(case):
     assert response.feature_map is None
     assert response.fl_plan_config is not None
     assert int(response.next_req_time) >= T0 + 100 + 1000
-    assert server.refusals == {counter: 1}
+    assert server.job.refusals == {counter: 1}
 
 
 @pytest.mark.parametrize("missing", ["fl_name", "fl_id", "timestamp"])
@@ -253,7 +253,7 @@ def test_start_without_a_required_string_gets_bare_text(missing):
     response = server.handle(start(**{missing: None}), T0)
 
     assert response == PlainText("Verify flatbuffers schema failed for RequestFLJob.")
-    assert server.refusals == {"start_schema": 1}
+    assert server.job.refusals == {"start_schema": 1}
 
 
 @pytest.mark.parametrize("data_size", [1, 65535])
@@ -317,7 +317,7 @@ def test_update_refusals_change_nothing_but_the_counters(case):
     else:
         assert int(response.next_req_time) >= T0 + 50 + 1000
     assert response.reason == reason.replace("{time}", response.next_req_time)
-    assert server.refusals == {counter: 1}
+    assert server.job.refusals == {counter: 1}
     assert server.handle(update("x", value=2.0), T0 + 60).retcode == 200
     (record,) = records
     assert record.model["conv.weight"].tolist() == [3.0, 3.0]
@@ -533,30 +533,30 @@ def test_disable_abandons_the_iteration_and_enable_goes_on():
     server, records = started("a", "b", fl_iteration_num=3)
     finished = PlainText("The server's training job is disabled or finished.")
 
-    server.disable(T0 + 10)
+    server.job.disable(T0 + 10)
 
     assert server.state is ServerState.DISABLED
     assert [server.handle(request, T0 + 20) for request in (start("c"), update("a"), get(1))] == [finished] * 3
     assert [record.valid for record in records] == [False]
-    server.enable()
+    server.job.enable()
     assert server.handle(start("a"), T0 + 30).iteration == 2
-    assert server.refusals == {"finished": 3}
+    assert server.job.refusals == {"finished": 3}
 
 
 def test_what_cannot_be_switched_is_refused_in_the_words_of_the_reference():
     server, records = coordinator(fl_iteration_num=1, start_fl_job_threshold=1)
     with pytest.raises(ProtocolError, match=r"^The instance has already been enabled\.$"):
-        server.enable()
-    server.disable(T0)
+        server.job.enable()
+    server.job.disable(T0)
     with pytest.raises(ProtocolError, match=r"^The instance has already been disabled\.$"):
-        server.disable(T0)
-    server.enable()
+        server.job.disable(T0)
+    server.job.enable()
 
     assert server.state is ServerState.FINISHED
     with pytest.raises(ProtocolError, match=r"^The instance is completed and cannot be disabled\.$"):
-        server.disable(T0)
+        server.job.disable(T0)
     with pytest.raises(ProtocolError, match=r"^The instance is completed and cannot be enabled\.$"):
-        server.enable()
+        server.job.enable()
     assert len(records) == 1
     assert server.handle(get(1), T0).retcode == 200
 
@@ -567,9 +567,9 @@ def test_a_new_instance_begins_at_iteration_1_with_the_model_so_far():
     server.handle(update("a", value=7.0), T0)
     assert server.state is ServerState.FINISHED
 
-    server.new_instance(replace(CONFIG, client_epoch_num=9), "second", T0 + 10)
+    server.job.new_instance(replace(CONFIG, client_epoch_num=9), "second", T0 + 10)
 
-    assert (server.state, server.iteration, server.instance) == (ServerState.RUNNING, 1, "second")
+    assert (server.state, server.iteration, server.job.instance) == (ServerState.RUNNING, 1, "second")
     answer = server.handle(start("a"), T0 + 20)
     assert (answer.iteration, answer.fl_plan_config.epochs, answer.feature_map["fc.weight"][0]) == (1, 9, 7.0)
     assert server.handle(get(1), T0 + 20).retcode == 201
@@ -580,8 +580,8 @@ def test_a_new_instance_begins_at_iteration_1_with_the_model_so_far():
 def test_a_new_instance_forgets_the_running_iteration_and_enables():
     server, records = started("a", "b")
     server.handle(update("a", value=1000.0), T0)
-    server.disable(T0)
-    server.new_instance(replace(CONFIG, start_fl_job_threshold=1), "second", T0 + 10)
+    server.job.disable(T0)
+    server.job.new_instance(replace(CONFIG, start_fl_job_threshold=1), "second", T0 + 10)
     assert server.next_deadline() is None
 
     late = server.handle(update("b", 1), T0 + 20)
@@ -643,8 +643,8 @@ def test_what_the_log_cannot_take_does_not_happen_and_devices_are_told_to_come_b
             f"Please retry later at time: {refused.next_req_time}"
         )
     assert refused_start.fl_plan_config is not None
-    assert server.refusals == {"not_stored": 2}
-    for change in (lambda: server.disable(T0), lambda: server.new_instance(CONFIG, "x", T0)):
+    assert server.job.refusals == {"not_stored": 2}
+    for change in (lambda: server.job.disable(T0), lambda: server.job.new_instance(CONFIG, "x", T0)):
         with pytest.raises(StorageError, match="no room"):
             change()
     shelf.full = False
@@ -683,16 +683,16 @@ def test_replaying_the_log_gives_the_same_coordinator():
             server.handle(update(fl_id, server.iteration, value=value, upload_loss=value / 3), now + step * 900)
         server.handle(start("a", 0), now)
         if step == 3:
-            server.disable(now)
-            server.enable()
+            server.job.disable(now)
+            server.job.enable()
         if step == 4:
-            server.new_instance(replace(CONFIG, fl_iteration_num=7), "second", now)
+            server.job.new_instance(replace(CONFIG, fl_iteration_num=7), "second", now)
     server.handle(start("c"), now)
 
     again_records = []
     again = Coordinator(replace(CONFIG, fl_iteration_num=9), INITIAL, on_iteration_end=again_records.append)
     for event in shelf.events:
-        again.replay(event)
+        again.job.replay(event)
 
     assert len(records) > 4
 
@@ -701,14 +701,14 @@ def test_replaying_the_log_gives_the_same_coordinator():
         return {**{f.name: getattr(record, f.name) for f in fields(record)}, "model": model, "refusals": 0, "visits": 0}
 
     assert list(map(seen, again_records)) == list(map(seen, records))
-    assert (again.iteration, again.state, again.instance) == (server.iteration, server.state, server.instance)
+    assert (again.iteration, again.state, again.job.instance) == (server.iteration, server.state, server.job.instance)
     assert again.next_deadline() == server.next_deadline()
 
 
 def test_an_upload_without_a_start_cannot_be_replayed():
     server, _ = coordinator()
     with pytest.raises(ProtocolError, match="an upload of z, which did not start"):
-        server.replay(Uploaded.of(update("z"), {}, T0))
+        server.job.replay(Uploaded.of(update("z"), {}, T0))
 
 
 @pytest.mark.parametrize("step", [-600_000, 0, 600_000, 10**9])
@@ -716,7 +716,7 @@ def test_a_pause_is_not_counted_in_the_windows(step):
     server, records = started("a", "b")
     server.handle(update("a"), T0 + 1000)
 
-    server.resume(T0 + 1000 + step)
+    server.job.resume(T0 + 1000 + step)
 
     assert server.next_deadline() == T0 + 1000 + step + 4000
     server.tick(T0 + 1000 + step + 3999)
@@ -746,7 +746,7 @@ def test_a_job_goes_on_from_a_snapshot_taken_at_the_end_of_an_iteration():
         server.handle(start("a"), T0)
         server.handle(update("a", iteration, value=float(iteration)), T0)
 
-    other = Coordinator(CONFIG, INITIAL, state=server.snapshot())
+    other = Coordinator(CONFIG, INITIAL, state=server.job.snapshot())
 
     assert (other.iteration, other.config) == (5, server.config)
     assert [other.handle(get(k), T0).feature_map["conv.weight"][0] for k in (2, 3, 4, 1)] == [2.0, 3.0, 4.0, 4.0]
@@ -822,7 +822,7 @@ def test_many_threads_lose_nothing(busy_switching):
         assert (record.uploads, record.data_size) == (threads * each, sizes.sum())
         assert set(record.model["w"].tolist()) == {float(expected)}
         assert record.visits["updateModel"].rejected == threads * each
-    assert server.refusals == {"weights_wrong_shape": threads * each * iterations}
+    assert server.job.refusals == {"weights_wrong_shape": threads * each * iterations}
 
 
 class Interrupted(dict):

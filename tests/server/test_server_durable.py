@@ -199,33 +199,33 @@ def test_switches_new_instances_and_failed_iterations_survive(tmp_path: Path) ->
         server.start("a")
         times.pass_ms(3000)
         server.tick()
-        server.coordinator.disable(server.clock.now_ms())
+        server.coordinator.job.disable(server.clock.now_ms())
         crashed = server.crash(tmp_path / f"crash {len(list(tmp_path.iterdir()))}")
     with Server(crashed, times) as server:
         assert (server.coordinator.iteration, server.coordinator.state) == (3, ServerState.DISABLED)
-        assert server.coordinator.instance == "first"
-        server.coordinator.enable()
+        assert server.coordinator.job.instance == "first"
+        server.coordinator.job.enable()
         crashed = server.crash(tmp_path / f"crash {len(list(tmp_path.iterdir()))}")
     with Server(crashed, times) as server:
         assert server.coordinator.state is ServerState.RUNNING
         server.iterate(3)
         trained = model_bytes(server.coordinator)
-        server.coordinator.new_instance(replace(CONFIG, fl_iteration_num=2), "second", server.clock.now_ms())
+        server.coordinator.job.new_instance(replace(CONFIG, fl_iteration_num=2), "second", server.clock.now_ms())
         crashed = server.crash(tmp_path / f"crash {len(list(tmp_path.iterdir()))}")
     with Server(crashed, times) as server:
-        assert (server.coordinator.iteration, server.coordinator.instance) == (1, "second")
+        assert (server.coordinator.iteration, server.coordinator.job.instance) == (1, "second")
         assert server.coordinator.config.fl_iteration_num == 2
         assert model_bytes(server.coordinator) == trained
         server.iterate(1)
     with Server(crashed, times) as server:
-        assert (server.coordinator.iteration, server.coordinator.instance) == (2, "second")
+        assert (server.coordinator.iteration, server.coordinator.job.instance) == (2, "second")
 
 
 def test_cohorts_of_any_size_survive(tmp_path: Path) -> None:
     with Server(tmp_path / "s") as server:
-        server.coordinator.set_cohort(0, server.clock.now_ms())
+        server.coordinator.job.set_cohort(0, server.clock.now_ms())
         server.iterate(2)
-        server.coordinator.set_cohort(5, server.clock.now_ms())
+        server.coordinator.job.set_cohort(5, server.clock.now_ms())
         for fl_id in "abc":  # three of five are 0.6
             assert server.start(fl_id).retcode == 200
         assert server.upload("a", 3).retcode == server.upload("b", 3).retcode == 200

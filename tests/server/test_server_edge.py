@@ -48,7 +48,7 @@ def test_parts_give_the_same_record_and_model_as_one_coordinator() -> None:
         take_part(whole, name)
     parted = Coordinator(config(5), MODEL, on_iteration_end=records.append)
     for names in ("db", "a", "ec"):
-        parted.absorb(edge(names).part(), NOW)
+        parted.job.absorb(edge(names).part(), NOW)
     one, other = records
     assert (one.loss, one.accuracy, one.data_size, one.uploads) == (
         other.loss,
@@ -62,22 +62,22 @@ def test_parts_give_the_same_record_and_model_as_one_coordinator() -> None:
 
 def test_a_client_counts_once() -> None:
     server = Coordinator(config(5), MODEL)
-    server.absorb(edge("ab").part(), NOW)
+    server.job.absorb(edge("ab").part(), NOW)
     with pytest.raises(ProtocolError, match="one too many"):
-        server.absorb(edge("bc").part(), NOW)
-    server.absorb(edge("cde").part(), NOW)
+        server.job.absorb(edge("bc").part(), NOW)
+    server.job.absorb(edge("cde").part(), NOW)
     assert server.iteration == 2
 
 
 def test_a_sum_of_another_iteration_is_refused() -> None:
     server = Coordinator(config(2), MODEL)
     with pytest.raises(ProtocolError, match="a sum of iteration 2 came in iteration 1"):
-        server.absorb(edge("ab", iteration=2).part(), NOW)
+        server.job.absorb(edge("ab", iteration=2).part(), NOW)
 
 
 def test_more_clients_than_the_iteration_takes_are_refused() -> None:
     with pytest.raises(ProtocolError, match="one too many"):
-        Coordinator(config(2), MODEL).absorb(edge("abc").part(), NOW)
+        Coordinator(config(2), MODEL).job.absorb(edge("abc").part(), NOW)
 
 
 def test_an_edge_gives_its_clients_the_published_model_and_none_before() -> None:

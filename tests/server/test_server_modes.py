@@ -155,8 +155,8 @@ class TestRecorded:
             answer = update(server, 1, **fields | fault)
             code, reason = first["refused"][name]
             assert (answer.retcode, answer.reason.split(":")[0]) == (code, reason.split(":")[0]), name
-        assert sum(server.refusals.values()) == len(faults)
-        assert server.refusals["sparse_rate"] == server.refusals["quant_bounds"] == 1
+        assert sum(server.job.refusals.values()) == len(faults)
+        assert server.job.refusals["sparse_rate"] == server.job.refusals["quant_bounds"] == 1
         assert update(server, 1, **fields).retcode == ResponseCode.SUCCEED
         assert_models_are(server, first["model"])
 
@@ -177,7 +177,7 @@ class TestRecorded:
         for name, fault in faults.items():
             answer = update(server, 1, **fields | fault)
             assert (answer.retcode, answer.reason.split(":")[0]) == (400, texts.UPDATE_FEATURES.split(":")[0]), name
-        assert server.refusals["sign_indices"] == 5
+        assert server.job.refusals["sign_indices"] == 5
         assert update(server, 1, **fields).retcode == ResponseCode.SUCCEED
 
 
@@ -203,7 +203,7 @@ class TestUploads:
         server = coordinator(**SPARSE)
         answer = update(server, 1, "stranger", **sparse_fields([]))
         assert answer.retcode == ResponseCode.OUT_OF_TIME
-        assert server.refusals == {Refusal.UPDATE_NOT_STARTED.label: 1}
+        assert server.job.refusals == {Refusal.UPDATE_NOT_STARTED.label: 1}
 
     def test_a_device_of_the_instance_before_is_not_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It was decoding when a new instance began, in which a device of that name has other samples."""
@@ -211,7 +211,7 @@ class TestUploads:
         start(server, 10)
 
         def renew(*arguments: Any) -> Weights:
-            server.new_instance(server.config, "another", T0)
+            server.job.new_instance(server.config, "another", T0)
             start(server, 20)
             return {name: np.ones(length, np.float32) for name, length in LENGTHS.items()}
 
@@ -340,7 +340,7 @@ class TestSettings:
     def test_a_snapshot_from_before_these_settings_is_still_read(self) -> None:
         config = ServerConfig(fl_iteration_num=2, start_fl_job_threshold=1)
         server = Coordinator(config, first_model())
-        parts = Snapshot(Origin(bytes(16), config, ""), 0, server.snapshot()).parts()
+        parts = Snapshot(Origin(bytes(16), config, ""), 0, server.job.snapshot()).parts()
         text = json.loads(bytes(parts[2]))
         early = [name for name in asdict(config) if name not in ("encrypt_type", "dp_eps", "upload_compress_type")]
         for key in ("begun_with", "config"):
@@ -350,5 +350,5 @@ class TestSettings:
         body = [parts[0], len(head).to_bytes(8, "little"), head, *parts[3:-1]]
         data = b"".join(bytes(part) for part in body)
         data += zlib.crc32(data).to_bytes(4, "little")
-        read = decode_snapshot(data, "the folder", config, server.model, server.layout)
+        read = decode_snapshot(data, "the folder", config, server.model, server.job.layout)
         assert read.state.config == config

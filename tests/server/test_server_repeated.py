@@ -92,7 +92,7 @@ def test_clients_are_remembered_as_long_as_models() -> None:
         iterate(job, iteration, "a", "bb")
     codes = [code(job.handle(upload("a", iteration), 0, repeated=True)) for iteration in range(1, 6)]
     assert codes == [300, 200, 200, 200, 300]
-    assert sorted(job.snapshot().counted) == [2, 3, 4]
+    assert sorted(job.job.snapshot().counted) == [2, 3, 4]
 
 
 def test_an_upload_to_an_iteration_that_failed_was_not_counted_in_any_model() -> None:
@@ -107,14 +107,14 @@ def test_an_upload_to_an_iteration_that_failed_was_not_counted_in_any_model() ->
 def test_a_new_instance_remembers_nobody() -> None:
     job = Coordinator(CONFIG, INITIAL)
     iterate(job, 1, "a", "bb")
-    job.new_instance(CONFIG, "i_2", 0)
+    job.job.new_instance(CONFIG, "i_2", 0)
     assert code(job.handle(upload("a", 1), 0, repeated=True)) == 300
 
 
 def test_an_id_of_a_megabyte_takes_sixteen_bytes() -> None:
     job = Coordinator(CONFIG, INITIAL)
     iterate(job, 1, "x" * 2**20, "b")
-    assert sorted(map(len, job.snapshot().counted[1])) == [16, 16]
+    assert sorted(map(len, job.job.snapshot().counted[1])) == [16, 16]
     assert code(job.handle(upload("x" * 2**20, 1), 0, repeated=True)) == 200
 
 
@@ -127,7 +127,7 @@ def test_who_was_counted_comes_back_from_a_snapshot(counted: dict[int, frozenset
     state = JobState(CONFIG, "i", iteration, True, {iteration - 1: job.model}, counted)
     origin = Origin(bytes(16), CONFIG, fingerprint(job.model))
     data = b"".join(Snapshot(origin, 7, state).parts())
-    assert decode(data, "here", CONFIG, job.model, job.layout).state.counted == counted
+    assert decode(data, "here", CONFIG, job.model, job.job.layout).state.counted == counted
 
 
 def test_each_upload_is_as_long_as_it_took_from_its_own_start() -> None:
@@ -146,7 +146,7 @@ def test_the_time_in_which_the_server_was_down_does_not_count(pause_ms: int) -> 
     job = Coordinator(CONFIG, INITIAL, on_iteration_end=records.append)
     job.handle(start("a"), 1_000_000)
     job.handle(start("b"), 1_001_000)
-    job.resume(1_001_000 + pause_ms)
+    job.job.resume(1_001_000 + pause_ms)
     job.handle(upload("a", 1), 1_003_000 + pause_ms)
     job.handle(upload("b", 1), 1_004_000 + pause_ms)
     assert records[0].durations_ms == (3000, 3000)

@@ -289,13 +289,13 @@ class TestRefusals:
         upload = first.upload()
         part = {"fc.weight": upload.feature_map["fc.weight"]}
         assert world.send(replace(upload, feature_map=part)).retcode == 400
-        assert world.coordinator.refusals["weights_missing"] == 1
+        assert world.coordinator.job.refusals["weights_missing"] == 1
         assert world.accepted(upload)
 
     def test_an_upload_of_the_instance_before_is_refused(self) -> None:
         world = five("PW_EXACT")
         stale = up_to(world, Lost.UPLOAD)[0].upload()
-        world.coordinator.new_instance(world.config, "another instance", T0)
+        world.coordinator.job.new_instance(world.config, "another instance", T0)
         members = up_to(world, Lost.UPLOAD)
         answer = world.send(stale)
         assert answer.retcode == 300 and "iteration number is invalid" in answer.reason
@@ -405,7 +405,7 @@ class TestRefusals:
         assert isinstance(world.send(member.exchange()), PlainText)
         assert world.accepted(member.listed())
         other = five("PW_ENCRYPT")
-        other.coordinator.disable(T0)
+        other.coordinator.job.disable(T0)
         assert isinstance(other.send(Member(other, IDS[0], 1).exchange()), PlainText)
 
     def test_a_job_without_masks_has_no_such_requests(self) -> None:
@@ -473,6 +473,6 @@ def test_windows_stand_still_while_the_server_is_down() -> None:
     world = five("PW_ENCRYPT")
     up_to(world, Lost.SHARE)
     first = world.coordinator.next_deadline()
-    world.coordinator.resume(T0 + 10 * WINDOW_MS)
+    world.coordinator.job.resume(T0 + 10 * WINDOW_MS)
     later = world.coordinator.next_deadline()
     assert first is not None and later is not None and later > first

@@ -193,7 +193,7 @@ class TestJoining:
 
     def test_a_job_that_is_over(self, make_job, served: Served) -> None:
         with served() as server:
-            server.coordinator.disable(0)
+            server.coordinator.job.disable(0)
             with pytest.raises(SimulationError, match="the server's job was over before any client took part"):
                 make_job(domain_name=server.url).run()
 

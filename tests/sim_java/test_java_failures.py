@@ -107,7 +107,7 @@ class TestEnds:
 
     def test_a_job_that_is_over(self, make_clients) -> None:
         with served(start_fl_job_threshold=1) as server:
-            server.coordinator.disable(0)
+            server.coordinator.job.disable(0)
             with pytest.raises(SimulationError, match="training job is disabled or finished"):
                 make_clients(1, domain_name=server.url).run()
 

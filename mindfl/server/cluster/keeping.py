@@ -70,7 +70,7 @@ class LeaderFront:
 
     def _state(self) -> bytes:
         """Return the job between two iterations, with its latest model alone."""
-        state = self._coordinator.snapshot()
+        state = self._coordinator.job.snapshot()
         newest = replace(state, models={state.iteration - 1: state.models[state.iteration - 1]}, counted={})
         return b"".join(Snapshot(Origin(bytes(16), state.config, ""), 0, newest).parts())
 
@@ -79,9 +79,9 @@ class LeaderFront:
         known = Position(query["instance"], int(query["iteration"])) if "instance" in query else None
         record = await self._feed.after(known)
         coordinator = self._coordinator
-        newest = Position(coordinator.instance, coordinator.iteration - 1)
+        newest = Position(coordinator.job.instance, coordinator.iteration - 1)
         news = News(Progress.of(coordinator), newest, record)
-        return Reply(200, await asyncio.to_thread(news.encode, coordinator.layout))
+        return Reply(200, await asyncio.to_thread(news.encode, coordinator.job.layout))
 
 
 _logger = logging.getLogger("mindfl.server")

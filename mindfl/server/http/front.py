@@ -100,7 +100,7 @@ class DeviceFront(PathFront):
         self._coordinator = workers.job.coordinator
         mode = self._coordinator.config.mode
         self._kinds = device_paths(prefix, mode)
-        largest = weights_bytes(self._coordinator.exchanged) * mode.size
+        largest = weights_bytes(self._coordinator.job.exchanged) * mode.size
         super().__init__(self._kinds, BodyLimits.for_model(largest))
         self._longest_secret = _KEYS_BYTES + _SHARE_BYTES * self._coordinator.config.start_fl_job_threshold
         self._workers = workers
@@ -162,7 +162,7 @@ class DeviceFront(PathFront):
             reason=reason,
             iteration=self._coordinator.iteration,
             next_req_time="",
-            fl_plan_config=self._coordinator.plan,
+            fl_plan_config=self._coordinator.job.plan,
         )
 
     async def _expire(self) -> int | None:
