@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mindfl.data import make_synthetic
+from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.sim import FederatedLeNetJob
 from mindfl.sim.job import Silent
@@ -102,10 +103,12 @@ def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path
     job = work("broken", train_dataset=data)
     model = LiteModel.load(job.config.models / "lenet_train.ms")
     coordinator = Coordinator(server_settings(job.config, 1), model.weights)
-    setup = NodeSetup(job.config, model.content, str(tmp_path / "nowhere"), ("a",))
+    dataset = open_dataset(shutil.copytree(data, tmp_path / "gone"))
+    setup = NodeSetup(job.config, model.content, dataset, dataset.users)
+    shutil.rmtree(tmp_path / "gone")
     executor = RayExecutor(coordinator, setup, cluster.address)
     try:
-        with pytest.raises(DataError, match="nowhere is not a folder"):
+        with pytest.raises(DataError, match="gone"):
             executor.run_iteration(1, [0], lambda clients, loss: None, Memories())
     finally:
         executor.close()
