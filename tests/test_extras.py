@@ -64,7 +64,7 @@ NEEDS: list[tuple[dict[str, Any], str, str]] = [
     ({"encrypt_type": "STABLE_PW_ENCRYPT"}, "cryptography", "--encrypt_type STABLE_PW_ENCRYPT needs"),
     ({"encrypt_type": "PW_EXACT"}, "cryptography", "(--encrypt_type PW_EXACT|secure aggregation) needs"),
     ({"stack": "federated", "enable_ssl": True}, "cryptography", "--enable_ssl makes certificates, which needs"),
-    ({"encrypt_type": "DP_ENCRYPT", "clients_per_iteration": 3}, "dp-accounting", "--clients_per_iteration 3 needs"),
+    ({"encrypt_type": "DP_ENCRYPT", "clients_per_iteration": 3}, "dp-accounting", "3 of 5 clients needs"),
     ({"encrypt_type": "DP_ENCRYPT", "clients_per_iteration": 3, "dp_budget": 9.0}, "dp-accounting", "DP_ENCRYPT costs"),
     ({"stack": "federated", "redis_address": "127.0.0.1:1"}, "redis", "--redis_address 127.0.0.1:1 needs"),
 ]

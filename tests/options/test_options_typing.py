@@ -29,7 +29,8 @@ def test_mypy_finds_the_three_mistakes_of_a_script(tmp_path: Path, pytestconfig:
     pytest.importorskip("mypy")
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
-    cache = str(pytestconfig.cache.mkdir("mypy")) if pytestconfig.cache else str(tmp_path)
+    kept = getattr(pytestconfig, "cache", None)  # none with -p no:cacheprovider
+    cache = str(kept.mkdir("mypy") if kept else tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", cache, str(script)],
         capture_output=True,

@@ -228,7 +228,7 @@ def test_momentum_out_of_range(momentum: float) -> None:
 @pytest.mark.parametrize(
     ("settings", "hint"),
     [
-        ({"model": "lenett"}, "did you mean lenet?"),
+        ({"model": "lenett"}, "did you mean lenet?; a network of your own is FILE.py:CLASS"),
         ({"init": "Lecun"}, "did you mean lecun?"),
         ({"optimizer": "SGD"}, "did you mean sgd?"),
     ],
