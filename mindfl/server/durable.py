@@ -187,7 +187,7 @@ class DurableJob:
 
     @property
     def settled(self) -> int:
-        """The position to wait for after :meth:`Coordinator.disable`, ``enable``, ``new_instance`` and ``tick``."""
+        """The position to wait for after ``disable``, ``enable``, ``new_instance`` and ``tick`` of the job."""
         return self._log.settled
 
     def close(self) -> None:
