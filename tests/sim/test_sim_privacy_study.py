@@ -146,7 +146,7 @@ class TestRun:
         impossible = Mode("late", "LATE", {"encrypt_type": "SIGNDS", "sign_eps": 1e9})
         monkeypatch.setattr("mindfl.sim.study.results.MODES", (*MODES, impossible))
         recorder = StudyRecorder()
-        with pytest.raises(OptionError, match=r"mode LATE: sign_eps must be above 0 and at most 100"):
+        with pytest.raises(OptionError, match=r"mode LATE: sign_eps must be a number above 0 and at most 100"):
             run(["plain", "late"], reporter=recorder)
         assert recorder.begun == []
 
