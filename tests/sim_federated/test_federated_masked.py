@@ -20,6 +20,8 @@ CLIENTS = 4
 CLOSE = 1e-5
 #: mode -> how often names of clients are in what a client sends, and in what it is sent
 LISTED = {"PW_ENCRYPT": (3 + 3, 4 + 3 + 4), "STABLE_PW_ENCRYPT": (0, 4)}
+#: bytes that shares of random secrets may be shorter by: one in 256 begins with a zero byte, which is not sent
+SHORTER = 4
 #: letters by which the drawn name of a client of a server elsewhere is longer than its writer's
 LONGER = 36 - len("synthetic_0000")
 
@@ -36,8 +38,8 @@ def test_the_model_is_that_of_the_embedded_server(mode: str, train: Train, tmp_p
     assert differences(real, own).max() < CLOSE
     assert differences(real, train("embedded", iterations=1, overwrite=True)).max() < CLOSE
     up, down = (CLIENTS * count * LONGER for count in LISTED[mode])
-    assert real.history[0].bytes_up == own.history[0].bytes_up + up
-    assert real.history[0].bytes_down == own.history[0].bytes_down + down
+    assert abs(real.history[0].bytes_up - own.history[0].bytes_up - up) <= SHORTER
+    assert abs(real.history[0].bytes_down - own.history[0].bytes_down - down) <= SHORTER
     assert real.title.endswith(mode) and mode in real.summary()
     log = (tmp_path / "federated" / "client_0" / "client.log").read_text()
     assert f"[Encrypt] creating feature mask of <{mode}>" in log
