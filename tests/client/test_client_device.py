@@ -376,13 +376,16 @@ def test_refusals_that_are_not_in_a_row_are_no_failure():
     assert result == JobResult(2, ResponseCode.SUCCEED)
 
 
-def test_a_model_that_never_comes():
+def test_a_model_that_never_comes(tmp_path):
     clock = Clock()
     script = Script(accepted(1), UPLOADED, *[WAITING] * 100)
+    log = ClientLog(tmp_path / "client.log", lambda: datetime(2026, 11, 29))
+    client = device("f0", clock=clock, log=log, poll_limit_ms=1000, poll_ms=100)
 
     with pytest.raises(ProtocolError, match=r"client f0 in getModel of iteration 1 got no model for 1000 ms"):
-        run(device("f0", clock=clock, poll_limit_ms=1000).train(), script, clock, clock.sleep)
+        run(client.train(), script, clock, clock.sleep)
     assert clock.now == T0 + 1000
+    assert "waitTryTime is: 11 the limited time is: 10" in log.path.read_text()
 
 
 FATAL = {

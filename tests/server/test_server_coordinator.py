@@ -23,6 +23,7 @@ from mindfl.protocol import (
     UnsupervisedEvalItems,
 )
 from mindfl.server import Coordinator, ServerConfig, ServerState
+from mindfl.server.aggregate import MAX_UPLOADS
 from mindfl.server.events import Uploaded
 
 T0 = 1_795_333_460_000
@@ -96,11 +97,18 @@ def test_an_algorithm_makes_no_step_of_an_iteration_without_clients():
     assert server.model["conv.weight"].tolist() == [6, 6]
 
 
-@pytest.mark.parametrize("clients", [-1, 2**40])
+@pytest.mark.parametrize("clients", [-1, MAX_UPLOADS + 1, 2**40])
 def test_a_cohort_that_no_iteration_can_take_is_refused(clients):
     server, _ = coordinator()
     with pytest.raises(ProtocolError, match="an iteration takes 0 to"):
         server.job.set_cohort(clients, T0)
+
+
+def test_the_largest_cohort_is_as_many_as_can_be_summed_exactly():
+    server, ended = coordinator()
+    server.job.set_cohort(MAX_UPLOADS, T0)
+    server.handle(start("a"), T0), server.handle(update("a"), T0)
+    assert not ended
 
 
 def test_masks_need_the_number_of_the_plan():
