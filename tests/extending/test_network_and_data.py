@@ -155,8 +155,8 @@ def test_changed_code_is_exported_anew(tmp_path: Path, converter_library: Path) 
     """Also that of a module which the network's file imports."""
     (tmp_path / "filters.py").write_text("COUNT = 4\n")
     net = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport filters\n"
-    net += (HERE / "nets.py").read_text().replace("from __future__ import annotations\n", "")
-    (tmp_path / "own.py").write_text(net.replace("8", "filters.COUNT"))
+    tiny = (HERE / "nets.py").read_text().replace("from __future__ import annotations\n", "")
+    (tmp_path / "own.py").write_text(net + tiny.replace("8", "filters.COUNT"))
     settings = {"model": f"{tmp_path}/own.py:TinyNet", "train_dataset": stripes()}
 
     def sizes() -> list[int]:
@@ -168,7 +168,7 @@ def test_changed_code_is_exported_anew(tmp_path: Path, converter_library: Path) 
     assert sizes() == before and (tmp_path / "run" / "ms" / "lenet_train.ms").stat().st_mtime_ns == stamp
     (tmp_path / "filters.py").write_text("COUNT = 6\n")
     assert before == [5, 4 * 27, 4 * 144 * 5] and sizes() == [5, 6 * 27, 6 * 144 * 5]
-    (tmp_path / "own.py").write_text(net)
+    (tmp_path / "own.py").write_text(net + tiny)
     assert sizes() == [5, 8 * 27, 8 * 144 * 5]
 
 

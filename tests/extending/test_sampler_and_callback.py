@@ -76,7 +76,14 @@ class TestCohortsOfVaryingSize:
 
     def test_under_ray(self, make_job: Make) -> None:
         pytest.importorskip("ray")
-        assert told(make_job("ray", executor="ray", **SAMPLED).run()) == told(make_job("here", **SAMPLED).run())
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})  # not one that another test started
+        try:
+            spread = make_job("ray", executor="ray", ray_address=cluster.address, **SAMPLED).run()
+        finally:
+            cluster.shutdown()
+        assert told(spread) == told(make_job("here", **SAMPLED).run())
 
     def test_killed_and_resumed(self, make_job: Make, tmp_path: Path) -> None:
         """The sampler's state is among what is saved: it counts the rounds that it drew."""

@@ -157,7 +157,7 @@ def test_a_finished_job_is_neither_disabled_nor_enabled_but_begun_anew(managed: 
     assert (managed.job.iteration, managed.job.config.fl_iteration_num) == (1, 7)
     assert managed.call("/queryInstance")[3]["result"]["client_learning_rate"] == 0.5
     ((name, iterations),) = managed.instances
-    assert name.startswith("i_20") and iterations == 7 and managed.job.instance == name
+    assert name.startswith("i_20") and iterations == 7 and managed.job.job.instance == name
     assert managed.job.model["a"].tolist() == [3.0] * 4
 
 
