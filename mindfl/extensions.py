@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from mindfl.errors import MindflError, OptionError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, file_digest
 from mindfl.spelling import did_you_mean
 
 #: ``module:attribute`` or ``file.py:attribute``, perhaps with settings
@@ -176,8 +176,8 @@ def module_files(names: Iterable[str]) -> dict[str, str]:
 def code_digest(path: PathLike) -> str:
     """Return the SHA-256 (hex) of a file; empty where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
+        return file_digest(path)
+    except MindflError:
         return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import tempfile
@@ -123,6 +124,11 @@ def read_file(path: PathLike) -> bytes:
             return file.read()
     except OSError as error:
         raise StorageError.from_os_error(error, "read", path) from None
+
+
+def file_digest(path: PathLike) -> str:
+    """Return the SHA-256 (hex) of a file's content; raise :class:`StorageError` where it cannot be read."""
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def remove_file(path: PathLike) -> None:

@@ -17,7 +17,7 @@ from mindfl.data import Dataset, open_dataset
 from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import code_digest, make_object, module_origin
-from mindfl.files import make_dir, remove_file, write_atomic
+from mindfl.files import file_digest, make_dir, remove_file, write_atomic
 from mindfl.leftovers import scratch_folder
 from mindfl.lite import LiteModel
 from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
@@ -29,7 +29,7 @@ from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.partial_exchange import exchanged_weights
 from mindfl.sim.run_record import setting_text
 from mindfl.sim.synthetic_data import synthetic_data
-from mindfl.sim.training_note import TrainingNote, file_digest
+from mindfl.sim.training_note import TrainingNote
 
 
 def _nothing(_: str) -> None:
@@ -285,6 +285,6 @@ def _code(spec: ModelSpec) -> str | None:
         return module_origin(spec.own.target) if spec.by_name else uuid.uuid4().hex
     code = inspect.unwrap(getattr(spec.build, "func", spec.build))
     try:
-        return hashlib.sha256(Path(inspect.getfile(code)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
+        return file_digest(inspect.getfile(code))
+    except (StorageError, TypeError):
         return uuid.uuid4().hex

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import MindflError, OptionError
+from mindfl.files import file_digest
 from mindfl.lite import LiteModel
 from mindfl.lite.ops.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
 from mindfl.modes import mode_of
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
-from mindfl.sim.training_note import file_digest
 
 #: optimizer node of MindSpore's graphs -> the option's value
 _GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}

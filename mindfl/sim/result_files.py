@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from mindfl.data import UserData
 from mindfl.data.samples import ALPHABET
 from mindfl.errors import StorageError
-from mindfl.files import make_dir, remove_file, write_atomic
+from mindfl.files import file_digest, make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text
-from mindfl.sim.training_note import TrainingNote, file_digest
+from mindfl.sim.training_note import TrainingNote
 
 
 class ResultFiles:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mindfl.files import read_file, remove_file, write_atomic
+from mindfl.files import file_digest, remove_file, write_atomic
 
 
 class TrainingNote:
@@ -75,8 +74,3 @@ class TrainingNote:
         except (OSError, ValueError):
             return {}
         return values if isinstance(values, dict) else {}
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's content. Raises :class:`StorageError` where it cannot be read."""
-    return hashlib.sha256(read_file(path)).hexdigest()
