@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,8 @@ _REFERENCE = re.compile(r"(?P<where>.+\.py|[^\W\d][\w.]*)(?P<rest>:[^\W\d][\w.]*
 #: what the names of modules begin with that were loaded from a file by its path
 FILE_MODULE = "mindfl_file_"
 
+#: what to do about an object of the user's that failed during a run
+RESUME_HINT = "correct it, then --resume: the iterations before are kept"
 #: types of settings that a text can give
 _TOLD = (int, float, bool, str, type(None))
 #: a class or function that makes the object, and the settings that it is given
@@ -52,15 +54,23 @@ def find_object(text: str, registered: Mapping[str, Any], group: str, option: st
         return registered[name], settings
     if ":" in name:
         return load_object(name, option), settings
-    for entry in entry_points(group=group):
-        if entry.name == name:
-            try:
-                return entry.load(), settings
-            except (ImportError, AttributeError) as error:
-                raise OptionError(f"{option} {name}: cannot load {entry.value}: {error}") from None
-    known = [*registered, *(entry.name for entry in entry_points(group=group))]
+    packaged = installed(group)
+    if name in packaged:
+        try:
+            return packaged[name].load(), settings
+        except (ImportError, AttributeError) as error:
+            raise OptionError(f"{option} {name}: cannot load {packaged[name].value}: {error}") from None
+    known = [*registered, *packaged]
     hint = did_you_mean(name, known) if known else "give module:attribute or file.py:attribute"
     raise OptionError(f"{option}: unknown name {name!r}", hint=hint)
+
+
+def installed(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of installed packages in ``group``, by name; of equal names the first."""
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=group):
+        found.setdefault(entry.name, entry)
+    return found
 
 
 def load_object(text: str, option: str) -> Any:

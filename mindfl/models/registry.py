@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from mindfl.errors import OptionError
-from mindfl.extensions import absolute, is_reference, load_object, reference_settings
+from mindfl.extensions import absolute, installed, is_reference, load_object, reference_settings
 from mindfl.spelling import did_you_mean
 
 #: initial weights of registered networks
@@ -220,10 +219,10 @@ def model_spec(model: Model) -> ModelSpec:
         return MODELS[model]
     found, settings = reference_settings(model, "model")
     if not is_reference(found):
-        installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-        if found not in installed:
-            raise OptionError(f"unknown model {found!r}", hint=_hint(found, [*MODELS, *installed]))
-        return ModelSpec(found, OwnNetwork(found, installed[found], settings))
+        packaged = installed(GROUP)
+        if found not in packaged:
+            raise OptionError(f"unknown model {found!r}", hint=_hint(found, [*MODELS, *packaged]))
+        return ModelSpec(found, OwnNetwork(found, packaged[found].value, settings))
     name = found.rpartition(":")[2]
     return ModelSpec(name, OwnNetwork(name, absolute(found), settings))
 

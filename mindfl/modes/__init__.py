@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from mindfl.errors import OptionError, ProtocolError
-from mindfl.extensions import make_object, recorded
+from mindfl.extensions import installed, make_object, recorded
 from mindfl.modes.base import Arrays, Basis, Settings, Trained, UploadMode, cipher_of
 from mindfl.modes.dp import Dp
 from mindfl.modes.masked import Exact, Pairwise, StablePairwise
@@ -107,16 +106,11 @@ def asked_mode(answer: ResponseFLJob, own: UploadMode | None = None) -> UploadMo
 
 @lru_cache(16)
 def _own(name: str) -> UploadMode:
-    if name.startswith("<"):
-        raise OptionError(
-            f"the run was made with the upload mode {name}, an object that its record cannot make again",
-            hint="give it again: encrypt_type=... in Python, --encrypt_type file.py:Class on the command line",
-        )
-    installed = [entry.name for entry in entry_points(group=GROUP)]
-    if ":" not in name and name not in installed:
-        near = nearest(name, (*NAMES, *installed))
+    known = (*NAMES, *installed(GROUP))
+    if ":" not in name and name not in known:
+        near = nearest(name, known)
         hint = f"did you mean {near}?" if near else "or name one of your own: file.py:attribute"
-        raise OptionError(f"{_OPTION} must be one of {', '.join((*NAMES, *installed))}, not {name!r}", hint=hint)
+        raise OptionError(f"{_OPTION} must be one of {', '.join(known)}, not {name!r}", hint=hint)
     return _checked(make_object(name, {}, GROUP, _OPTION), name)
 
 

@@ -134,8 +134,7 @@ def test_what_is_no_mode_is_refused(given: Any, text: str) -> None:
 def test_an_entry_point_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "installed_levels", sys.modules["levels"])
     point = EntryPoint("levels", "installed_levels:Levels", modes.GROUP)
-    for module in ("mindfl.modes", "mindfl.extensions"):
-        monkeypatch.setattr(f"{module}.entry_points", lambda group: [point] * (group == modes.GROUP))
+    monkeypatch.setattr("mindfl.extensions.entry_points", lambda group: [point] * (group == modes.GROUP))
     assert isinstance(modes.mode_of(JobConfig(encrypt_type="levels")), Levels)
 
 
