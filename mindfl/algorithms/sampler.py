@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from mindfl.errors import OptionError, SimulationError
-from mindfl.extensions import make_object
+from mindfl.extensions import RESUME_HINT, make_object
 
 #: entry points of installed packages
 GROUP = "mindfl.samplers"
-_HINT = "correct it, then --resume: the iterations before are kept"
 
 
 class Sampler(Protocol):
@@ -107,9 +106,9 @@ def cohort(sampler: Sampler, *, clients: int, iteration: int, seed: int, state: 
         indices = np.asarray(chosen if isinstance(chosen, np.ndarray) else list(chosen))
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        raise SimulationError(f"sampler {name} failed in iteration {iteration}: {cause}", hint=_HINT) from error
+        raise SimulationError(f"sampler {name} failed in iteration {iteration}: {cause}", hint=RESUME_HINT) from error
     if fault := _fault(indices, clients):
-        raise SimulationError(f"sampler {name} in iteration {iteration}: {fault}", hint=_HINT)
+        raise SimulationError(f"sampler {name} in iteration {iteration}: {fault}", hint=RESUME_HINT)
     return sorted(indices.tolist())
 
 

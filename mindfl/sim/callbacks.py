@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError, SimulationError
-from mindfl.extensions import make_object
+from mindfl.extensions import RESUME_HINT, make_object
 from mindfl.sim.run_state import plain_values
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ GROUP = "mindfl.callbacks"
 Model = Mapping[str, NDArray[np.float32]]
 #: what a callback remembers
 State = dict[str, Any]
-_HINT = "correct it, then --resume: the iterations before are kept"
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class NamedCallback(Callback):
             return call(*arguments, *([self.state] if method in self._stateful else []))
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"
-            raise SimulationError(f"callback {self.name} failed {where}: {cause}", hint=_HINT) from error
+            raise SimulationError(f"callback {self.name} failed {where}: {cause}", hint=RESUME_HINT) from error
 
     def _number(self, metric: Any, value: Any, where: str, columns: Mapping[str, Any]) -> float | int:
         if not isinstance(metric, str) or not metric.strip() or metric in columns:
@@ -155,7 +154,7 @@ class NamedCallback(Callback):
             value = value.item()
         if not isinstance(value, int | float):
             raise SimulationError(
-                f"callback {self.name} {where}: metric {metric} must be a number, got {value!r}", hint=_HINT
+                f"callback {self.name} {where}: metric {metric} must be a number, got {value!r}", hint=RESUME_HINT
             )
         return value
 
