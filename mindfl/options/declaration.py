@@ -50,7 +50,8 @@ class Option:
         file_default: the default in a server's YAML file, where it is another one; MISSING where the file must say it.
         shown: the default in words, where the value does not say it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
-        objects: a path may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``.
+        objects: a value may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``, which
+            is kept with the absolute path of the file.
         takes_value: a bool that is written ``--name true`` instead of ``--name``.
         several: a list, which the command line takes one by one.
         group: heading in the help and in docs/options.md.
@@ -100,15 +101,17 @@ class Option:
         Raises :class:`OptionError`.
         """
         value = _python_number(value)
-        if (value is None and self.optional) or self.kind is object:
+        if value is None and self.optional:
             return value
         if self.objects:
             from mindfl.extensions import absolute, is_reference
 
+            if is_reference(value):
+                return absolute(value)
             if not isinstance(value, str | os.PathLike):
                 return value
-            if is_reference(value):
-                return absolute(str(value))
+        if self.kind is object:
+            return value
         if not self._fits(value):
             near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
             hint = f"did you mean {near}?" if near else ""

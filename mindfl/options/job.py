@@ -100,6 +100,7 @@ class JobOptions(ModeOptions):
     )
     algorithm: Algorithm | str = _job(
         "fedavg",
+        objects=True,
         help="Federated algorithm: an object of mindfl.algorithms.Algorithm, or name, module:Class or file.py:Class;"
         " settings follow a colon, as in fedprox.py:FedProx:mu=0.1.",
     )
@@ -182,7 +183,10 @@ class JobOptions(ModeOptions):
         None, help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32."
     )
     model: NetworkSource | None = _model(
-        None, shown="lenet", help="Network to export, such as lenet; your own: FILE.py:CLASS or MODULE:CLASS."
+        None,
+        objects=True,
+        shown="lenet",
+        help="Network to export, such as lenet; your own: FILE.py:CLASS or MODULE:CLASS.",
     )
     init: InitName | None = _model(
         None,

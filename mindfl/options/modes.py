@@ -24,6 +24,7 @@ class ModeOptions:
 
     encrypt_type: UploadMode | str = _mode(
         "NOT_ENCRYPT",
+        objects=True,
         known=get_args(EncryptType),
         help="Form of uploads: DP_ENCRYPT clips and adds noise, SIGNDS sends one sign and a few indices, "
         "PW_ENCRYPT, STABLE_PW_ENCRYPT and PW_EXACT (mindfl's own) are secure aggregation; your own: FILE.py:CLASS or "

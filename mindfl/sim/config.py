@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import OptionError
-from mindfl.extensions import absolute, is_reference
 from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.declaration import shown
@@ -87,11 +86,7 @@ class JobConfig(JobOptions):
         self._check_files()
         self._check_parts()
         self._check_server()
-        if isinstance(self.encrypt_type, str):
-            object.__setattr__(self, "encrypt_type", absolute(self.encrypt_type))
         check_modes(self)
-        if isinstance(self.algorithm, str):
-            object.__setattr__(self, "algorithm", absolute(self.algorithm))
         check_algorithm(self)
         if not self.client_side.simulated:
             self._check_java()
@@ -144,8 +139,6 @@ class JobConfig(JobOptions):
             raise OptionError("resume and overwrite contradict each other", hint="give one of them")
         if self.model is not None:
             model_spec(self.model)
-            if is_reference(self.model):
-                object.__setattr__(self, "model", absolute(str(self.model)))
         check_backends(self)
         if isinstance(self.callbacks, str) or not isinstance(self.callbacks, Iterable):
             raise OptionError(f"callbacks must be a list of objects or names, got {self.callbacks!r}")
