@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,28 +211,15 @@ def test_what_clients_remember_and_what_is_sent_matters(make_job: JobFactory) ->
     assert make_job("everything", algorithm=Everything()).run().hash != make_job("plain").run().hash
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster of two nodes."""
-    ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    made.add_node(num_cpus=1)
-    yield made.address
-    ray.shutdown()
-    made.shutdown()
-
-
 @pytest.mark.parametrize("name", ["FedProx", "Everything"])
-def test_a_ray_cluster_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, cluster: str) -> None:
-    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=cluster).run()
+def test_a_ray_cluster_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, ray_cluster: str) -> None:
+    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=ray_cluster).run()
     assert spread.hash == make_job("local", algorithm=ALGORITHMS[name]).run().hash
 
 
-def test_fedexp_on_a_ray_cluster_by_the_name_of_its_file(make_job: JobFactory, cluster: str) -> None:
+def test_fedexp_on_a_ray_cluster_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) -> None:
     named = f"{HERE / 'fedexp.py'}:FedExP"
-    spread = make_job("ray", algorithm=named, executor="ray", ray_address=cluster).run()
+    spread = make_job("ray", algorithm=named, executor="ray", ray_address=ray_cluster).run()
     assert spread.hash == make_job("local", algorithm=FedExP()).run().hash
 
 

@@ -89,17 +89,9 @@ def test_an_object_that_no_text_makes_is_asked_for(make_job: JobFactory) -> None
     assert "encrypt_type=..." in caught.value.hint
 
 
-def test_ray_gives_the_same_weights(expected: str, make_job: JobFactory) -> None:
-    pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        ray = {"executor": "ray", "ray_address": cluster.address, "per_client_models": False}
-        assert make_job("ray", encrypt_type=BY_NAME, **ray).run().hash == expected
-    finally:
-        sys.modules["ray"].shutdown()
-        cluster.shutdown()
+def test_ray_gives_the_same_weights(expected: str, make_job: JobFactory, ray_cluster: str) -> None:
+    ray = {"executor": "ray", "ray_address": ray_cluster, "per_client_models": False}
+    assert make_job("ray", encrypt_type=BY_NAME, **ray).run().hash == expected
 
 
 @pytest.mark.parametrize(

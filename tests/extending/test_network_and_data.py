@@ -314,14 +314,6 @@ def test_an_installed_package_offers_a_network(tmp_path: Path, monkeypatch: pyte
     assert caught.value.hint == "did you mean tiny?; a network of your own is FILE.py:CLASS"
 
 
-def test_the_nodes_of_a_ray_cluster_get_the_arrays(result: TrainingResult, tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        there = {"executor": "ray", "ray_address": cluster.address, "per_client_models": False}
-        assert job(tmp_path, **there, **as_objects()).run().hash == result.hash
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+def test_the_nodes_of_a_ray_cluster_get_the_arrays(result: TrainingResult, tmp_path: Path, ray_cluster: str) -> None:
+    there = {"executor": "ray", "ray_address": ray_cluster, "per_client_models": False}
+    assert job(tmp_path, **there, **as_objects()).run().hash == result.hash

@@ -121,18 +121,10 @@ def test_an_object_and_a_text_give_one_hash_with_any_workers_and_after_resume(
     assert FederatedJob(work_dir=tmp_path / "object", resume=True, iterations=2).run().hash == whole.hash
 
 
-def test_ray_gives_the_hash_of_a_local_run(make_job: Callable[..., FederatedJob]) -> None:
-    ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
+def test_ray_gives_the_hash_of_a_local_run(make_job: Callable[..., FederatedJob], ray_cluster: str) -> None:
     expected = make_job("local", operator=SIGMOID).run().hash
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        ray_settings = {"executor": "ray", "ray_address": cluster.address, "workers": None}
-        assert make_job("ray", operator=own_sigmoid.sigmoid, **ray_settings).run().hash == expected
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    ray_settings = {"executor": "ray", "ray_address": ray_cluster, "workers": None}
+    assert make_job("ray", operator=own_sigmoid.sigmoid, **ray_settings).run().hash == expected
 
 
 def test_the_command_line_takes_it_by_file_and_by_entry_point(mindir: Path, tmp_path: Path) -> None:

@@ -74,15 +74,8 @@ class TestCohortsOfVaryingSize:
         assert math.isnan(second.loss) and second.accuracies == first.accuracies
         assert all(np.array_equal(kept[0][name], kept[1][name]) for name in kept[0])
 
-    def test_under_ray(self, make_job: Make) -> None:
-        pytest.importorskip("ray")
-        from ray.cluster_utils import Cluster
-
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})  # not one that another test started
-        try:
-            spread = make_job("ray", executor="ray", ray_address=cluster.address, **SAMPLED).run()
-        finally:
-            cluster.shutdown()
+    def test_under_ray(self, make_job: Make, ray_cluster: str) -> None:
+        spread = make_job("ray", executor="ray", ray_address=ray_cluster, **SAMPLED).run()
         assert told(spread) == told(make_job("here", **SAMPLED).run())
 
     def test_killed_and_resumed(self, make_job: Make, tmp_path: Path) -> None:
