@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from mindfl.algorithms.base import Algorithm
 from mindfl.algorithms.server import EXTRA, ServerAlgorithm
 from mindfl.errors import AlgorithmError, ProtocolError, StorageError
-from mindfl.protocol import (
-    Weights,
-)
+from mindfl.protocol import Weights
 from mindfl.server import events, masking
 from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.config import ServerConfig
