@@ -23,7 +23,7 @@ from lenet_weights import random_weights
 from load import load_arguments, load_parser, measure, own_server
 
 from mindfl.errors import MindflError
-from mindfl.sim.federated import FederatedConfig, FederatedServer, install
+from mindfl.real import FederatedConfig, FederatedServer, install
 
 _WINDOW_MS = 600_000
 

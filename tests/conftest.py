@@ -19,9 +19,9 @@ from mindfl.errors import FetchError, SimulationError
 from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
 from mindfl.models import MODELS, ModelSpec
+from mindfl.real import install
+from mindfl.real.federated_processes import redis_server
 from mindfl.sim.engines import LiteEngine
-from mindfl.sim.federated import install
-from mindfl.sim.federated.stack import redis_server
 
 #: files that tell soon whether an installation works: each package, and one whole job
 _SMOKE = (

@@ -20,10 +20,10 @@ from mindfl.data.folder import filled_folder, recovered
 from mindfl.errors import MindflWarning, SimulationError, StorageError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
+from mindfl.real import federated_environment as environment
+from mindfl.real.federated_server import locked as stack_locked
 from mindfl.server.folder import StateFolder
 from mindfl.server.registry import Presence, is_alive
-from mindfl.sim.federated import environment
-from mindfl.sim.federated.server import locked as stack_locked
 from mindfl.sim.held_folders import locked
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -30,7 +30,8 @@ def test_unknown_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["algorithms", "client", "convert", "data", "export", "lite", "models", "protocol", "server", "sim"]
+    "package",
+    ["algorithms", "client", "convert", "data", "export", "lite", "models", "protocol", "real", "server", "sim"],
 )
 def test_every_package_lists_names_it_has(package: str) -> None:
     module = importlib.import_module(f"mindfl.{package}")

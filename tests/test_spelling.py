@@ -12,14 +12,14 @@ from mindfl.client import ClientConfig, HttpSettings, TlsSettings
 from mindfl.errors import OptionError
 from mindfl.export import export_mindir
 from mindfl.export.trained import export_trained
+from mindfl.real import FederatedConfig
+from mindfl.real.java_settings import JavaSettings
 from mindfl.server import ServerConfig
 from mindfl.server.options import ServerOptions
 from mindfl.sim import JobConfig
 from mindfl.sim.bench import bench
 from mindfl.sim.device_job import DeviceSettings
 from mindfl.sim.experiment import run_experiment
-from mindfl.sim.federated import FederatedConfig
-from mindfl.sim.java import JavaSettings
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.study import run_study
 from mindfl.spelling import did_you_mean, nearest

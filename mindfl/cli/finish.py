@@ -12,7 +12,7 @@ from mindfl.effects import Rule
 from mindfl.errors import OptionError, SimulationError
 
 if TYPE_CHECKING:
-    from mindfl.sim.process_table import Ending, ProcessRecord
+    from mindfl.real.process_table import Ending, ProcessRecord
 
 #: the tutorial's: the name of the federated learning jar
 KILL_TAG = "mindspore-lite-java-flclient"
@@ -51,8 +51,8 @@ def finish_command(
     help.
 
     Never this process, its parents, or another program that was given the process id since."""
-    from mindfl.sim.process_table import end_processes, tagged_processes
-    from mindfl.sim.processes import ProcessRegistry
+    from mindfl.real.process_registry import ProcessRegistry
+    from mindfl.real.process_table import end_processes, tagged_processes
 
     name_unused(_RULES, {"dry_run": dry_run, "grace_seconds": grace_seconds})
     if kill_tag is not None and len(kill_tag.strip()) < _LEAST_TAG:

@@ -144,7 +144,7 @@ def _serve_embedded(
 def _serve_federated(
     options: dict[str, Any], ready: Callable[[str], None], tell: Callable[[str], None]
 ) -> signal.Signals:
-    from mindfl.sim.federated.serve import FederatedOptions, serve_federated
+    from mindfl.real.federated_serve import FederatedOptions, serve_federated
 
     options["work_dir"] = options["work_dir"] or "mindfl_work"
     return serve_federated(FederatedOptions(**options), ready=ready, tell=tell)
@@ -266,7 +266,7 @@ def install(python: str | None, quiet: bool) -> None:
     """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.
 
     Prints the Python that has it. What was downloaded survives an interruption."""
-    from mindfl.sim.federated import install as install_federated
+    from mindfl.real import install as install_federated
 
     def report(text: str) -> None:
         if not quiet:

@@ -1,22 +1,47 @@
-"""The Java clients of MindSpore Federated as processes of this machine: started, followed, judged by their logs."""
+"""MindSpore Federated 0.1.0 as processes of this machine: its server, its Java clients, and the record of all of them.
 
-from mindfl.sim.java.client import JavaOutcome, launch_command
-from mindfl.sim.java.clients import JavaClients
-from mindfl.sim.java.files import JavaClientFiles, client_files, copy_models, final_accuracies
-from mindfl.sim.java.log import ClientIteration, JavaLog
-from mindfl.sim.java.rows import history_rows
-from mindfl.sim.java.settings import JavaSettings
+Optional: jobs find it through :mod:`mindfl.sim.backends`. The names below are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mindfl._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mindfl.real.federated_config import FederatedConfig, TlsFiles
+    from mindfl.real.federated_environment import install
+    from mindfl.real.federated_scheduler import FederatedState
+    from mindfl.real.federated_server import FederatedServer
+    from mindfl.real.java_clients import JavaClients
+    from mindfl.real.java_files import JavaClientFiles
+    from mindfl.real.java_settings import JavaSettings
+    from mindfl.real.process_registry import ProcessRegistry
+
+#: name -> module that defines it
+_HOMES = {
+    "FederatedConfig": "mindfl.real.federated_config",
+    "FederatedServer": "mindfl.real.federated_server",
+    "FederatedState": "mindfl.real.federated_scheduler",
+    "JavaClientFiles": "mindfl.real.java_files",
+    "JavaClients": "mindfl.real.java_clients",
+    "JavaSettings": "mindfl.real.java_settings",
+    "ProcessRegistry": "mindfl.real.process_registry",
+    "TlsFiles": "mindfl.real.federated_config",
+    "install": "mindfl.real.federated_environment",
+}
 
 __all__ = [
-    "ClientIteration",
+    "FederatedConfig",
+    "FederatedServer",
+    "FederatedState",
     "JavaClientFiles",
     "JavaClients",
-    "JavaLog",
-    "JavaOutcome",
     "JavaSettings",
-    "client_files",
-    "copy_models",
-    "final_accuracies",
-    "history_rows",
-    "launch_command",
+    "ProcessRegistry",
+    "TlsFiles",
+    "install",
 ]
+
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -112,7 +112,7 @@ class FederatedConfig:
         tcp_server_ip: where the servers reach each other.
         checkpoint_dir: existing folder for a checkpoint of each iteration. A job goes on after the newest one in it.
         settings: further keys of the YAML file, dotted: ``{"encrypt.encrypt_type": "PW_ENCRYPT"}``.
-        python: see :func:`mindfl.sim.federated.install`.
+        python: see :func:`mindfl.real.install`.
 
     Raises :class:`OptionError` naming the argument without usable value; those that are keys of the YAML file are
     checked when it is written.

@@ -1,8 +1,8 @@
 """One process of the real stack; started under Python 3.7 to 3.9, where mindfl itself cannot be imported.
 
-    entry.py server    PARENT CONFIG.yaml HTTP_ADDRESS TCP_IP MODEL.npz CHECKPOINT_FOLDER
-    entry.py scheduler PARENT CONFIG.yaml MANAGE_ADDRESS
-    entry.py redis     PARENT REDIS_SERVER ARGUMENT...
+    federated_entry.py server    PARENT CONFIG.yaml HTTP_ADDRESS TCP_IP MODEL.npz CHECKPOINT_FOLDER
+    federated_entry.py scheduler PARENT CONFIG.yaml MANAGE_ADDRESS
+    federated_entry.py redis     PARENT REDIS_SERVER ARGUMENT...
 
 PARENT is the id of the process that starts it: when that one is gone, this one ends too. What happens is told on
 stdout, one line of JSON after the word ``event`` each. SIGTERM ends it.

@@ -16,11 +16,11 @@ from typing import Any
 from mindfl.errors import SimulationError
 from mindfl.extras import lacks
 from mindfl.files import make_dir
+from mindfl.real.federated_config import TlsFiles
+from mindfl.real.federated_entry import PASSWORD_VARIABLES
+from mindfl.real.federated_environment import Report
+from mindfl.real.process_registry import ProcessRegistry, StartedProcess
 from mindfl.server.http import Address
-from mindfl.sim.federated.config import TlsFiles
-from mindfl.sim.federated.entry import PASSWORD_VARIABLES
-from mindfl.sim.federated.environment import Report
-from mindfl.sim.processes import ProcessRegistry, StartedProcess
 from mindfl.words import counted
 
 READY = "Ready to accept connections"
@@ -126,7 +126,7 @@ class LogFollower:
 
 
 def event(line: str) -> dict[str, Any] | None:
-    """Return the event that a line of ``entry.py`` tells, or None. Lines of two sources may have run together."""
+    """Return the event in a log line, or None. The server may have written other text into the same line."""
     found = _EVENT.search(line)
     if found is None:
         return None
@@ -171,7 +171,7 @@ def reason(process: StartedProcess) -> str:
     return (bad[-1:] or lines[-1:] or ["it said nothing"])[0][:_SHOWN]
 
 
-ENTRY = Path(__file__).with_name("entry.py")
+ENTRY = Path(__file__).with_name("federated_entry.py")
 ROLE = "real"
 #: a server needs 2.5 s on an idle machine; 11 s were seen where three started together
 START_SECONDS = 120.0

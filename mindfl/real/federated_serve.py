@@ -14,13 +14,13 @@ from types import FrameType
 
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
+from mindfl.real.federated_config import FederatedConfig, TlsFiles
+from mindfl.real.federated_server import FederatedServer
 from mindfl.server.http import Address
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
 from mindfl.server.options import unused_password
 from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
-from mindfl.sim.federated.config import FederatedConfig, TlsFiles
-from mindfl.sim.federated.server import FederatedServer
 from mindfl.spelling import checked_arguments
 
 _LOOK_SECONDS = 0.5

@@ -19,16 +19,16 @@ from mindfl.errors import ProtocolError, SimulationError, StorageError, TlsError
 from mindfl.files import PathLike, atomic_path, make_dir
 from mindfl.locks import acquire, holder
 from mindfl.notices import announce
+from mindfl.real.federated_config import FederatedConfig, TlsFiles, write_config
+from mindfl.real.federated_environment import Report, install
+from mindfl.real.federated_processes import STOP_SECONDS, Stack, end_leftovers, holds_job, redis_entries, redis_server
+from mindfl.real.federated_scheduler import FederatedState, Management
 from mindfl.server.http import Address, bound_address, listen
-from mindfl.sim.federated.config import FederatedConfig, TlsFiles, write_config
-from mindfl.sim.federated.environment import Report, install
-from mindfl.sim.federated.management import FederatedState, Management
-from mindfl.sim.federated.stack import STOP_SECONDS, Stack, end_leftovers, holds_job, redis_entries, redis_server
 from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
+    from mindfl.real.process_registry import ProcessRegistry
     from mindfl.server.options import Weights
-    from mindfl.sim.processes import ProcessRegistry
 
 
 #: the 0.1.0 server waits for a pause of 60 s in a thread that writes into ``data_rate_dir``
@@ -68,7 +68,7 @@ class FederatedServer:
         report: Report = announce,
         registry: ProcessRegistry | None = None,
     ) -> None:
-        from mindfl.sim.processes import ProcessRegistry
+        from mindfl.real.process_registry import ProcessRegistry
 
         self.config = config
         self.fl_name = config.fl_name

@@ -15,18 +15,18 @@ from mindfl.errors import ClientError, MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, write_atomic
 from mindfl.models import interrupt_held_back
 from mindfl.notices import announce
+from mindfl.real.java_device import Client, JavaOutcome, launch_command
+from mindfl.real.java_files import JavaClientFiles
+from mindfl.real.java_judgement import judge
+from mindfl.real.java_log import JavaLog
+from mindfl.real.java_rows import history_rows, mean_loss
+from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings, check_jars
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import default_workers
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
-from mindfl.sim.java.client import Client, JavaOutcome, launch_command
-from mindfl.sim.java.files import JavaClientFiles
-from mindfl.sim.java.judgement import judge
-from mindfl.sim.java.log import JavaLog
-from mindfl.sim.java.rows import history_rows, mean_loss
-from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN, JavaSettings, check_jars
-from mindfl.sim.processes import ProcessRegistry
 from mindfl.words import counted
 
 _LOOK_SECONDS = 0.1
@@ -54,7 +54,7 @@ class JavaClients:
     logs the labels that it predicts.
 
     Args:
-        clients: their files; see :func:`mindfl.sim.java.client_files`.
+        clients: their files; see :func:`mindfl.real.java_files.client_files`.
         registry: records the processes, so that they can be ended whatever happens to this one.
         report: is told, in a line of text, what goes on; warnings begin with "warning: ". By default these are
             warnings of Python, and the rest is logged.
@@ -109,7 +109,7 @@ class JavaClients:
         return {client.files.name: client.log for client in self._clients}
 
     def rows(self, final: Mapping[str, float] | None = None) -> list[IterationRow]:
-        """Return the history so far; see :func:`mindfl.sim.java.history_rows`."""
+        """Return the history so far; see :func:`mindfl.real.java_rows.history_rows`."""
         return history_rows(self.logs, final)
 
     def run(self) -> list[JavaOutcome]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
-from mindfl.sim.java.files import JavaClientFiles
-from mindfl.sim.java.judgement import State, Verdict
-from mindfl.sim.java.log import JavaLog
-from mindfl.sim.java.settings import GET_MODEL, INFERENCE, MAIN_CLASS, TRAIN, JavaSettings, literal_separator
-from mindfl.sim.processes import StartedProcess
+from mindfl.real.java_files import JavaClientFiles
+from mindfl.real.java_judgement import State, Verdict
+from mindfl.real.java_log import JavaLog
+from mindfl.real.java_settings import GET_MODEL, INFERENCE, MAIN_CLASS, TRAIN, JavaSettings, literal_separator
+from mindfl.real.process_registry import StartedProcess
 
 NULL = "null"
 """What stands for an argument that is not given."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mindfl.protocol import ResponseCode
-from mindfl.sim.java.log import JavaLog
-from mindfl.sim.java.settings import GET_MODEL, INFERENCE, TRAIN
+from mindfl.real.java_log import JavaLog
+from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN
 from mindfl.words import counted
 
 State = Literal["succeeded", "left_out", "failed"]

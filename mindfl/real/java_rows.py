@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mindfl.client import Traffic
+from mindfl.real.java_log import ClientIteration, JavaLog
 from mindfl.sim.history import ClientAccuracies, IterationRow
-from mindfl.sim.java.log import ClientIteration, JavaLog
 
 
 def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None = None) -> list[IterationRow]:
@@ -15,7 +15,7 @@ def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None 
 
     A row's accuracies are of its aggregated model, as in all of mindfl. A Java client evaluates the model that an
     iteration begins with: so these are the accuracies it logged in the *next* iteration, and those of the last
-    iteration come from ``final`` (see :func:`mindfl.sim.java.final_accuracies`); without them they are NaN. What
+    iteration come from ``final`` (see :func:`mindfl.real.java_files.final_accuracies`); without them they are NaN. What
     clients logged in the first iteration is of the initial model, and belongs to no row.
 
     Logs hold no weights. But an iteration whose successor repeats its losses and accuracies, for every client, began

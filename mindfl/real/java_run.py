@@ -14,15 +14,17 @@ from mindfl.client.comparison import digests, unchanged
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
+from mindfl.real.java_clients import JavaClients
+from mindfl.real.java_device import JavaOutcome
+from mindfl.real.java_files import JavaClientFiles, client_files, final_accuracies
+from mindfl.real.java_settings import JavaSettings, check_jars
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.history import IterationRow
-from mindfl.sim.java import JavaClientFiles, JavaClients, JavaOutcome, JavaSettings, client_files, final_accuracies
-from mindfl.sim.java.settings import check_jars
 from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.pool import ClientResult
-from mindfl.sim.processes import ProcessRegistry
 from mindfl.sim.round_loop import Aggregated, Trained
 
 #: fields of :class:`JavaSettings` that are those of the job, where the job has a value

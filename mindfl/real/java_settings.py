@@ -35,7 +35,7 @@ class JavaSettings:
         jar_path: the federated learning jar (``--jarPath``).
         case_jar_path: the jar of the model script (``--case_jarPath``).
         lite_jar_path: MindSpore Lite's jar: with it clients are started as MindSpore Federated 0.1.0 does,
-            without it as the tutorial does; see :func:`mindfl.sim.java.launch_command`.
+            without it as the tutorial does; see :func:`mindfl.real.java_device.launch_command`.
         fl_name: class of the model script (``--flName``).
         domain_name: URL of the server; inference needs none.
         task: ``train``, ``inference`` or ``getModel``; any other text is passed on, for the client to make of it what

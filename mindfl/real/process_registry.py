@@ -19,7 +19,7 @@ from mindfl.data.folder import local_path
 from mindfl.errors import SimulationError, StorageError
 from mindfl.files import PathLike, make_dir, write_atomic
 from mindfl.models import interrupt_held_back
-from mindfl.sim.process_table import (
+from mindfl.real.process_table import (
     GRACE_SECONDS,
     KILL_SECONDS,
     VARIABLE,

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from mindfl.options.keywords import JobKeywords
-    from mindfl.sim.java import JavaOutcome
+    from mindfl.real.java_device import JavaOutcome
     from mindfl.sim.job_servers import Server
 
 __all__ = ["ClientFiles", "FederatedJob", "FederatedLeNetJob", "PythonReporter", "Reporter", "Silent"]
@@ -92,7 +92,7 @@ class FederatedJob:
 
     Servers and processes that a method started are ended when it returns; in a ``with`` block, at the end of the block.
     ``server`` is the one in use (a :class:`~mindfl.server.Coordinator` or a
-    :class:`~mindfl.sim.federated.FederatedServer`), ``clients`` are those that took part last, ``result`` is that of
+    :class:`~mindfl.real.FederatedServer`), ``clients`` are those that took part last, ``result`` is that of
     the latest training: None, () and None at first.
 
     Another network is federated with ``model``: a MindSpore class, ``"file.py:Class"``, or a name in
@@ -280,7 +280,7 @@ class FederatedJob:
         try:
             with locked(self.config.work_dir):
                 if not self.config.client_side.simulated:
-                    from mindfl.sim.java_run import check_java
+                    from mindfl.real.java_run import check_java
 
                     check_java(self.config)
                 with model_folders(self.config):
@@ -415,8 +415,8 @@ class FederatedJob:
         return told
 
     def _run_java(self, config: JobConfig, task: str, dataset: Dataset) -> list[JavaOutcome]:
-        from mindfl.sim.java_run import java_files, run_java_task
-        from mindfl.sim.processes import ProcessRegistry
+        from mindfl.real.java_run import java_files, run_java_task
+        from mindfl.real.process_registry import ProcessRegistry
 
         for client in self.clients:
             for path in (client.model, client.infer_model):

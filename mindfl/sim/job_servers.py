@@ -27,7 +27,7 @@ from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState
 
 if TYPE_CHECKING:
-    from mindfl.sim.federated import FederatedServer
+    from mindfl.real import FederatedServer
 
     Server = Coordinator | FederatedServer
 
@@ -125,9 +125,9 @@ class JobServers:
         return self._serve(coordinator) if over_http else self._config
 
     def _start_real_server(self, config: JobConfig, weights: Weights, clients: int) -> JobConfig:
+        from mindfl.real import FederatedConfig, FederatedServer
+        from mindfl.real.process_registry import ProcessRegistry
         from mindfl.server.settings.reader import yaml_keys
-        from mindfl.sim.federated import FederatedConfig, FederatedServer
-        from mindfl.sim.processes import ProcessRegistry
 
         settings = FederatedConfig(
             # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
@@ -168,8 +168,8 @@ class JobServers:
         return self._joined
 
     def _java_run(self, config: JobConfig, materials: Materials, upload: Observer) -> Run:
-        from mindfl.sim.java_run import JavaRun, java_files
-        from mindfl.sim.processes import ProcessRegistry
+        from mindfl.real.java_run import JavaRun, java_files
+        from mindfl.real.process_registry import ProcessRegistry
 
         model = None
         valid: dict[int, bool] = {}

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from mindfl.cli.finish import KILL_TAG
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_registry import ProcessRegistry
 
 MINDFL = (sys.executable, "-m", "mindfl")
 
@@ -185,7 +185,7 @@ def test_two_at_once(registry: ProcessRegistry) -> None:
 
 def test_mindfl_killed_while_it_starts_processes(mindfl, registry: ProcessRegistry) -> None:
     program = f"""
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_registry import ProcessRegistry
 registry = ProcessRegistry({str(registry.work_dir)!r})
 while True:
     registry.start(["sh", "-c", "sleep 600 & wait"], role="client", log=registry.work_dir / "log")

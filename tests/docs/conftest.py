@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tutorial_blocks import REPOSITORY
 
-sys.path.append(str(REPOSITORY / "tests" / "sim_java"))  # the stand-in for the Java client
+sys.path.append(str(REPOSITORY / "tests" / "real"))  # the stand-in for the Java client
 
 from java_programs import Jars, compiled_jars
 

@@ -24,7 +24,7 @@ MODULES = sorted(
     if ">>>" in path.read_text("utf-8")
 )
 #: an example of theirs needs what a test of the package alone does not have
-ELSEWHERE = {"mindfl.sim.federated.server": "MindSpore Federated's server"}
+ELSEWHERE = {"mindfl.real.federated_server": "MindSpore Federated's server"}
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from mindfl.options.client import ClientOptions
 from mindfl.options.job import JobOptions
 from mindfl.options.modes import ModeOptions
 from mindfl.options.server import ServerJobOptions
+from mindfl.real.federated_config import FederatedConfig
+from mindfl.real.java_settings import JavaSettings
 from mindfl.server.options import ServerOptions
 from mindfl.server.settings import JobSettings
 from mindfl.server.settings.reader import yaml_keys
 from mindfl.sim.config import Network
 from mindfl.sim.device_job import DeviceSettings
-from mindfl.sim.federated.config import FederatedConfig
-from mindfl.sim.java import JavaSettings
 
 CLASSES = (
     *(JobOptions, ServerJobOptions, JavaSettings, Network, FederatedConfig, ClientConfig, HttpSettings, TlsSettings),

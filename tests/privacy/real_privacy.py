@@ -34,7 +34,7 @@ from mindfl.protocol import (
     decode,
     encode,
 )
-from mindfl.sim.federated import FederatedConfig, FederatedServer
+from mindfl.real import FederatedConfig, FederatedServer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "privacy"
 LIMIT_S = 30.0

@@ -1,18 +1,24 @@
-"""A stand-in for the Java client, compiled here, and clients that run it."""
+"""Stand-ins for the Java client, compiled here, and for the real server's programs; clients and jobs that run them."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from federated_standins import standin_python, standin_redis
 from java_programs import FakeJars, Jars, compiled_jars
 
 from mindfl.data import make_synthetic, open_dataset
-from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.java_clients import JavaClients
+from mindfl.real.java_files import JavaClientFiles, client_files, copy_models
+from mindfl.real.java_settings import JavaSettings
+from mindfl.real.process_registry import ProcessRegistry
+from mindfl.sim import FederatedLeNetJob, TrainingResult
 
 sys.path.append(str(Path(__file__).parents[1] / "lite"))
 
@@ -90,3 +96,36 @@ def make_clients(jars: Jars, bins: Path, tmp_path: Path) -> Iterator[MakeClients
 
     yield make
     registry.end(grace_seconds=1.0)
+
+
+@pytest.fixture
+def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a stand-in for Redis first on PATH; return one for the environment's Python."""
+    folder = tmp_path / "bin"
+    standin_redis(folder)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("MINDFL_CACHE", str(tmp_path / "cache"))
+    return standin_python(folder / "federated-python")
+
+
+@pytest.fixture
+def train(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., TrainingResult]]:
+    """Return a function that trains four writers (or ``client_num`` of them) on a stack, in a folder of its name."""
+    models = tmp_path / "models"
+    models.mkdir()
+    shutil.copy(converted(), models / "lenet_train.ms")
+    make_synthetic(tmp_path / "writers", users=4, seed=3, progress=False)
+
+    def run(stack: str, **settings: Any) -> TrainingResult:
+        return FederatedLeNetJob(
+            work_dir=tmp_path / stack,
+            train_dataset=tmp_path / "writers",
+            train_model_path=models,
+            epochs=1,
+            workers=2,
+            stack=stack,
+            **{"client_num": 4, **settings},
+        ).run()
+
+    yield run
+    ProcessRegistry(tmp_path / "federated").end()

@@ -25,7 +25,7 @@ def program(path: Path, text: str) -> Path:
 
 
 def standin_python(path: Path) -> Path:
-    """Make a "Python 3.9 with MindSpore Federated" that runs ``entry.py`` with the stand-in package."""
+    """Make a "Python 3.9 with MindSpore Federated" that runs ``federated_entry.py`` with the stand-in package."""
     code = shlex.quote(_ENTRY.format(folder=str(STANDIN)))
     answer = '["3.9", ["ensurepip", "venv", "mindspore_federated"]]'
     return program(

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from mindfl.data import open_dataset
-from mindfl.sim.java import JavaClients, JavaSettings, client_files, copy_models
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.java_clients import JavaClients
+from mindfl.real.java_files import client_files, copy_models
+from mindfl.real.java_settings import JavaSettings
+from mindfl.real.process_registry import ProcessRegistry
 
 
 def main(jar: Path, case_jar: Path, lite_jar: Path, bins: Path, work_dir: Path, start: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_registry import ProcessRegistry
 
 YAML = """\
 fl_name: Lenet é

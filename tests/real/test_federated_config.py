@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindfl.errors import OptionError
+from mindfl.real import FederatedConfig, FederatedServer, TlsFiles
+from mindfl.real.federated_config import write_config
 from mindfl.server.settings import read_settings
-from mindfl.sim.federated import FederatedConfig, TlsFiles
-from mindfl.sim.federated.config import write_config
 
 ADDRESS = {"distributed_cache.address": "127.0.0.1:6379"}
 
@@ -135,3 +135,9 @@ def test_certificates_without_a_password() -> None:
         )
 
     assert "secret" not in caught.value.line()
+
+
+def test_the_first_release_had_the_server_elsewhere() -> None:
+    import mindfl.sim.federated
+
+    assert mindfl.sim.federated.FederatedServer is FederatedServer

@@ -11,8 +11,8 @@ import pytest
 from federated_standins import program, standin_base, standin_python
 
 from mindfl.errors import FetchError, OptionError, SimulationError, StorageError
-from mindfl.sim.federated import install
-from mindfl.sim.federated.environment import PINS
+from mindfl.real import install
+from mindfl.real.federated_environment import PINS
 
 WORKS = """echo "Collecting mindspore==2.0.0"
 echo "  Downloading mindspore-2.0.0-cp39.whl (215.1 MB)"

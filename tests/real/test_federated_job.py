@@ -18,10 +18,10 @@ from mindfl.client import HttpSettings
 from mindfl.data import Dataset, make_synthetic, open_dataset
 from mindfl.errors import MindflWarning, NotAggregatedError
 from mindfl.lite import LiteModel
+from mindfl.real import FederatedConfig, FederatedServer
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim import FederatedLeNetJob, History, TrainingResult
 from mindfl.sim.device_job import DeviceJob, DeviceSettings
-from mindfl.sim.federated import FederatedConfig, FederatedServer
-from mindfl.sim.processes import ProcessRegistry
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 

@@ -11,10 +11,10 @@ import pytest
 
 from mindfl.client import HttpSettings, HttpTransport
 from mindfl.protocol import CompressType, RequestFLJob, ResponseFLJob
+from mindfl.real import FederatedConfig, FederatedServer
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.settings.reader import yaml_keys
 from mindfl.sim import TrainingResult
-from mindfl.sim.federated import FederatedConfig, FederatedServer
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 

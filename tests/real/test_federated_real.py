@@ -29,11 +29,11 @@ from mindfl.protocol import (
     ResponseGetModel,
     Weights,
 )
+from mindfl.real import FederatedConfig, FederatedServer
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.http import BackgroundServer
 from mindfl.sim.engines import LiteEngine
-from mindfl.sim.federated import FederatedConfig, FederatedServer
-from mindfl.sim.processes import ProcessRegistry
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
@@ -166,7 +166,7 @@ def test_same_job_on_both_servers(
 KILLED = """
 import signal, sys
 import numpy as np
-from mindfl.sim.federated import FederatedConfig, FederatedServer
+from mindfl.real import FederatedConfig, FederatedServer
 
 config = FederatedConfig(
     fl_name="Lenet", iterations=1, clients=1, epochs=1, batch_size=1, learning_rate=0.1, server_num=2

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from mindfl.errors import OptionError, ProtocolError, SimulationError
-from mindfl.sim.federated import FederatedConfig, FederatedServer, FederatedState, stack
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real import FederatedConfig, FederatedServer, FederatedState, federated_processes
+from mindfl.real.process_registry import ProcessRegistry
 
 WEIGHTS = {"fc.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "file": np.ones(1, np.float64)}
 
@@ -188,8 +188,8 @@ def test_a_server_that_fails_ends_everything(
 
 def test_a_server_that_is_never_ready(make: Maker, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STANDIN_FAULTS", json.dumps({"server_0": "silent"}))
-    monkeypatch.setattr(stack, "START_SECONDS", 3.0)
-    monkeypatch.setattr(stack, "START_SECONDS_EACH", 0.0)
+    monkeypatch.setattr(federated_processes, "START_SECONDS", 3.0)
+    monkeypatch.setattr(federated_processes, "START_SECONDS_EACH", 0.0)
 
     with pytest.raises(SimulationError, match="the real server 0 was not ready in time"):
         make(manage_address=None).start()
@@ -304,7 +304,7 @@ def test_what_a_killed_run_left_is_ended(make: Maker, work: Path) -> None:
 KILLED = """
 import os, signal, sys, threading
 import numpy as np
-from mindfl.sim.federated import FederatedConfig, FederatedServer
+from mindfl.real import FederatedConfig, FederatedServer
 
 config = FederatedConfig(
     fl_name="x", iterations=1, clients=1, epochs=1, batch_size=1, learning_rate=0.1, server_num=2, python=sys.argv[2]

@@ -15,12 +15,14 @@ from java_programs import FakeJars
 
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.real.java_clients import JavaClients
+from mindfl.real.java_device import launch_command
+from mindfl.real.java_files import JavaClientFiles, client_files, copy_models
+from mindfl.real.java_run import java_files
+from mindfl.real.java_settings import JavaSettings, literal_separator
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim.config import JobConfig
-from mindfl.sim.java import JavaClientFiles, JavaClients, JavaSettings, client_files, copy_models, launch_command
-from mindfl.sim.java.settings import literal_separator
-from mindfl.sim.java_run import java_files
 from mindfl.sim.pairing import PairedDataset
-from mindfl.sim.processes import ProcessRegistry
 
 LENET = "com.mindspore.flclient.demo.lenet.LenetClient"
 URL = "http://127.0.0.1:6666"

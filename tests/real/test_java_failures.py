@@ -18,7 +18,7 @@ from java_programs import Jars, served
 from mindfl.client import HttpSettings, HttpTransport
 from mindfl.errors import ClientError, SimulationError, StorageError
 from mindfl.protocol import RequestFLJob, ResponseCode, ResponseFLJob
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_registry import ProcessRegistry
 
 DEADLINE = 120.0
 
@@ -236,7 +236,7 @@ class TestInterrupted:
     def test_mindfl_is_killed(self, jars: Jars, bins: Path, model: Path, tmp_path: Path) -> None:
         """The clients outlive it; the registry of the folder finds and ends them."""
         folder = tmp_path / "run"
-        program = [sys.executable, str(Path(__file__).with_name("java_run.py"))]
+        program = [sys.executable, str(Path(__file__).with_name("killed_java_run.py"))]
         paths = (jars.client, jars.case, jars.lite, bins, folder, model)
         parent = subprocess.Popen([*program, *map(str, paths)])
         registry = ProcessRegistry(folder)

@@ -11,8 +11,8 @@ import pytest
 
 from mindfl.data import open_dataset
 from mindfl.lite import LiteModel
+from mindfl.real.java_files import JavaClientFiles, client_files, copy_models, final_accuracies
 from mindfl.sim.engines import LiteEngine
-from mindfl.sim.java import JavaClientFiles, client_files, copy_models, final_accuracies
 
 
 def by_hand(model: LiteModel, client: JavaClientFiles) -> float:

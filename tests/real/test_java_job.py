@@ -15,11 +15,11 @@ from java_programs import FakeJars, Jars
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.lite import LiteModel
+from mindfl.real.java_run import check_java, java_settings
+from mindfl.real.process_registry import ProcessRegistry
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, History
 from mindfl.sim.config import JobConfig
-from mindfl.sim.java_run import check_java, java_settings
-from mindfl.sim.processes import ProcessRegistry
 
 MakeJob = Callable[..., FederatedLeNetJob]
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindfl.sim.java import JavaLog, history_rows
-from mindfl.sim.java.judgement import judge
+from mindfl.real.java_judgement import judge
+from mindfl.real.java_log import JavaLog
+from mindfl.real.java_rows import history_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "java_client"
 FEATURES = 4 * 66_404

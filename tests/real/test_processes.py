@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindfl.errors import SimulationError, StorageError
-from mindfl.sim import processes as processes_module
-from mindfl.sim.process_table import VARIABLE, end_processes, record_of, still_runs
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real import process_registry as processes_module
+from mindfl.real.process_registry import ProcessRegistry
+from mindfl.real.process_table import VARIABLE, end_processes, record_of, still_runs
 
 SLEEP = ("sleep", "600")
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
@@ -103,7 +103,7 @@ class TestStarting:
         holder = f"""
 from pathlib import Path
 import os, signal
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_registry import ProcessRegistry
 ProcessRegistry({str(registry.work_dir)!r}).start(
     ["cat"], role="x", log=Path({str(tmp_path / "log")!r}), hold_stdin=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -233,8 +233,8 @@ class TestEnding:
 
     def test_never_itself_or_its_parents(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         program = f"""
-from mindfl.sim.process_table import end_processes, record_of
-from mindfl.sim.processes import ProcessRegistry
+from mindfl.real.process_table import end_processes, record_of
+from mindfl.real.process_registry import ProcessRegistry
 import os
 registry = ProcessRegistry({str(registry.work_dir)!r})
 print(len(registry.running()), len(registry.end()))
@@ -280,7 +280,7 @@ class TestMindflWasKilled:
         program = f"""
 import os, signal
 from pathlib import Path
-from mindfl.sim import processes
+from mindfl.real import process_registry as processes
 registry = processes.ProcessRegistry({str(registry.work_dir)!r})
 registry.start(["sleep", "600"], role="server 0", log=Path({str(tmp_path / "0.log")!r}))
 write = processes.write_atomic

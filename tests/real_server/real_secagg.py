@@ -35,8 +35,8 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
+from mindfl.real import FederatedConfig, FederatedServer
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.sim.federated import FederatedConfig, FederatedServer
 
 LIMIT_S = 60.0
 POLL_S = 0.05

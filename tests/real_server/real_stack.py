@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.sim.federated import FederatedConfig, FederatedServer
-from mindfl.sim.federated.config import write_config
+from mindfl.real import FederatedConfig, FederatedServer
+from mindfl.real.federated_config import write_config
 
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 70.0

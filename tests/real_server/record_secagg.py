@@ -16,8 +16,8 @@ from real_secagg import Fleet, job
 
 from mindfl.files import write_atomic
 from mindfl.protocol import RequestExchangeKeys, RequestUpdateModel, SendReconstructSecret
+from mindfl.real import FederatedServer
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.sim.federated import FederatedServer
 
 KEY_FIELDS = ("c_pk", "s_pk", "ind_iv", "pw_iv", "pw_salt")
 FILE = Path(__file__).parents[1] / "golden" / "secagg" / "pairwise.json"

@@ -33,7 +33,7 @@ from mindfl.client import (
     advance,
 )
 from mindfl.protocol import Request, RequestUpdateModel, Response, ResponseCode, Weights
-from mindfl.sim.federated import FederatedServer
+from mindfl.real import FederatedServer
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 

@@ -24,7 +24,7 @@ from real_secure_scripts import (
 )
 
 from mindfl.protocol import AnyResponse, ResponseExchangeKeys
-from mindfl.sim.federated import FederatedConfig, FederatedServer
+from mindfl.real import FederatedConfig, FederatedServer
 
 SCRIPTS = scripts()
 NAMES = "abc"

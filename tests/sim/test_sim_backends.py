@@ -17,7 +17,7 @@ JARS = {"jar_path": "/jars/fl.jar", "case_jar_path": "/jars/case.jar"}
 #: a comparison with the name of a server, of clients, of an executor or an engine
 _COMPARED = re.compile(r"\b(?:config|self)\.(?:stack|clients|domain_name|executor|engine) (?:==|!=|is|in|not in) ")
 #: where a job is put together; Java clients have a URL or none, whatever the server is
-_HOMES = {"sim/backends.py", "sim/java/settings.py"}
+_HOMES = {"sim/backends.py", "real/java_settings.py"}
 
 
 def test_names_are_compared_where_a_job_is_put_together_only() -> None:

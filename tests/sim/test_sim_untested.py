@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mindfl.data import convert_dataset, open_dataset
+from mindfl.real.java_files import client_files
 from mindfl.sim import History
-from mindfl.sim.java import client_files
 
 
 def empty_tests(root: Path, users: range) -> Path:
