@@ -15,8 +15,8 @@ import pytest
 from mindfl.doctor import examine
 from mindfl.errors import OptionError
 from mindfl.extras import EXTRAS
-from mindfl.server.options import ServerOptions
-from mindfl.server.process import run_server
+from mindfl.server.serving import run_server
+from mindfl.server.start_options import ServerOptions
 from mindfl.sim import FederatedLeNetJob, JobConfig
 from mindfl.sim.packages import check_packages
 from mindfl.sim.reporter import Silent

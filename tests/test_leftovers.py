@@ -15,7 +15,7 @@ import pytest
 
 from mindfl.files import atomic_path, write_atomic
 from mindfl.leftovers import remove_leftovers, scratch_folder
-from mindfl.server.folder import StateFolder
+from mindfl.server.state_folder import StateFolder
 
 LEFTOVER = ".lenet_train.ms.a1b2c3d_.tmp"
 

@@ -22,8 +22,8 @@ from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.real import federated_environment as environment
 from mindfl.real.federated_server import locked as stack_locked
-from mindfl.server.folder import StateFolder
-from mindfl.server.registry import Presence, is_alive
+from mindfl.server.running import Presence, is_alive
+from mindfl.server.state_folder import StateFolder
 from mindfl.sim.held_folders import locked
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -15,7 +15,7 @@ from mindfl.export.trained import export_trained
 from mindfl.real import FederatedConfig
 from mindfl.real.java_settings import JavaSettings
 from mindfl.server import ServerConfig
-from mindfl.server.options import ServerOptions
+from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
 from mindfl.sim.bench import bench
 from mindfl.sim.device_job import DeviceSettings

@@ -134,8 +134,8 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
 def _serve_embedded(
     options: dict[str, Any], ready: Callable[[str], None], tell: Callable[[str], None]
 ) -> signal.Signals:
-    from mindfl.server.options import ServerOptions
-    from mindfl.server.process import run_server
+    from mindfl.server.serving import run_server
+    from mindfl.server.start_options import ServerOptions
 
     with _log_to_stderr():
         return run_server(ServerOptions(**options), ready=ready, tell=tell)
@@ -210,7 +210,7 @@ def scheduler(password_file: str | None, **values: Any) -> None:
 @_address_option
 def stop(http_server_address: str | None) -> None:
     """Let a server of this user finish what is in flight, and end it."""
-    from mindfl.server.registry import find_server, stop_server
+    from mindfl.server.running import find_server, stop_server
 
     server = find_server(http_server_address)
     stop_server(server)
@@ -224,7 +224,7 @@ def status(http_server_address: str | None, as_json: bool) -> None:
     """Say which servers of this user run on this machine, and how far their jobs are."""
     from dataclasses import asdict
 
-    from mindfl.server.registry import find_server, running_servers
+    from mindfl.server.running import find_server, running_servers
 
     servers = running_servers() if http_server_address is None else [find_server(http_server_address)]
     if as_json:

@@ -33,10 +33,10 @@ from mindfl.server.cluster import SchedulerOptions, run_scheduler
 from mindfl.server.http import Address
 from mindfl.server.initial import MODEL_FILES, DeviceWeights, device_weights, initial_weights
 from mindfl.server.iteration import IterationRecord
-from mindfl.server.options import ServerOptions
-from mindfl.server.process import run_server
+from mindfl.server.serving import run_server
 from mindfl.server.settings import JobSettings, read_settings, require_supported
 from mindfl.server.settings.sections import EMBEDDED
+from mindfl.server.start_options import ServerOptions
 
 __all__ = ["Callback", "CallbackContext", "FLServerJob", "FeatureItem", "FeatureMap", "FlSchedulerJob", "SSLConfig"]
 

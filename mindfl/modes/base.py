@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from mindfl.privacy.secagg import PairKeys
     from mindfl.protocol.secure import SecureRequest
     from mindfl.server.aggregate import FeatureLayout
-    from mindfl.server.config import ServerConfig
     from mindfl.server.events import Content
-    from mindfl.server.secure import Rounds, UploadSum
+    from mindfl.server.secagg import Rounds, UploadSum
+    from mindfl.server.server_config import ServerConfig
     from mindfl.sim.config import JobConfig
 
 #: arrays of any shape and of a fixed-size numeric type, by name

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice
     from mindfl.privacy.secagg import PairKeys
     from mindfl.server.aggregate import FeatureLayout
-    from mindfl.server.config import ServerConfig
     from mindfl.server.events import Content
-    from mindfl.server.secure import Rounds, UploadSum
+    from mindfl.server.secagg import Rounds, UploadSum
+    from mindfl.server.server_config import ServerConfig
 
 _KEYS: tuple[type[SecureRequest], ...] = (RequestExchangeKeys, GetExchangeKeys)
 _SECRETS: tuple[type[SecureRequest], ...] = (RequestShareSecrets, GetShareSecrets, GetClientList, SendReconstructSecret)
@@ -125,7 +125,7 @@ class Pairwise(Masked):
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
         """See :meth:`UploadMode.rounds`."""
-        from mindfl.server.secure.pairwise import PairwiseRounds
+        from mindfl.server.secagg.pairwise_rounds import PairwiseRounds
 
         return PairwiseRounds(config, plan, iteration)
 
@@ -181,7 +181,7 @@ class StablePairwise(Masked):
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
         """See :meth:`UploadMode.rounds`."""
-        from mindfl.server.secure.pairwise import StableRounds
+        from mindfl.server.secagg.pairwise_rounds import StableRounds
 
         return StableRounds(config, plan, iteration)
 
@@ -226,13 +226,13 @@ class Exact(Masked):
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
         """See :meth:`UploadMode.rounds`."""
-        from mindfl.server.secure.exact import ExactRounds
+        from mindfl.server.secagg.exact_rounds import ExactRounds
 
         return ExactRounds(config, plan, iteration)
 
     def make_sum(self, config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
         """See :meth:`UploadMode.make_sum`."""
-        from mindfl.server.secure import WordSum
+        from mindfl.server.secagg import WordSum
 
         return WordSum(layout, config.fixed_point, constant)
 

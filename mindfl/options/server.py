@@ -1,6 +1,6 @@
 """The options of a server's job.
 
-They are fields of :class:`mindfl.server.config.ServerConfig`, keys of the YAML file, and options of ``mindfl server
+They are fields of :class:`mindfl.server.ServerConfig`, keys of the YAML file, and options of ``mindfl server
 start``.
 
 Names, ranges and the defaults of the file are those of MindSpore Federated 0.1.0.

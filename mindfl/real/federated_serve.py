@@ -18,9 +18,9 @@ from mindfl.real.federated_config import FederatedConfig, TlsFiles
 from mindfl.real.federated_server import FederatedServer
 from mindfl.server.http import Address
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
-from mindfl.server.options import unused_password
-from mindfl.server.registry import Registration, RunningServer
+from mindfl.server.running import Registration, RunningServer
 from mindfl.server.settings import JobSettings, read_settings
+from mindfl.server.start_options import unused_password
 from mindfl.spelling import checked_arguments
 
 _LOOK_SECONDS = 0.5

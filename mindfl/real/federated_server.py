@@ -28,7 +28,7 @@ from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
     from mindfl.real.process_registry import ProcessRegistry
-    from mindfl.server.options import Weights
+    from mindfl.server.start_options import Weights
 
 
 #: the 0.1.0 server waits for a pause of 60 s in a thread that writes into ``data_rate_dir``

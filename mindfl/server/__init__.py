@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mindfl.server.aggregate import FeatureLayout, FedAvgSum, PartialSum
-from mindfl.server.config import ServerConfig
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.edge import EdgeCoordinator
 from mindfl.server.iteration import IterationRecord, Part, Visits
 from mindfl.server.refusal import Refusal
+from mindfl.server.server_config import ServerConfig
 from mindfl.server.state import JobState, ServerState
 
 __all__ = [

@@ -22,8 +22,8 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
+from mindfl.server.server_config import ServerConfig
 
 AnswerT = TypeVar("AnswerT", ResponseFLJob, ResponseGetModel)
 #: of the latest two iterations, with and without the constant weights

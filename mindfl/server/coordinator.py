@@ -34,9 +34,8 @@ from mindfl.protocol import (
     texts,
 )
 from mindfl.protocol.secure import SecureRequest
-from mindfl.server import answers, events, masking
+from mindfl.server import answers, events
 from mindfl.server.aggregate import WithoutConstant
-from mindfl.server.config import ServerConfig
 from mindfl.server.events import EventLog, Uploaded
 from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord
 from mindfl.server.job_state import FederatedJobState
@@ -48,6 +47,8 @@ from mindfl.server.refusal import (
     storage_refusal,
     update_form_refusal,
 )
+from mindfl.server.secagg import steps
+from mindfl.server.server_config import ServerConfig
 from mindfl.server.state import JobState, ServerState
 
 
@@ -180,14 +181,14 @@ class Coordinator:
         if current.rounds is None or type(request) not in mode.served:
             raise ProtocolError(f"this job has no {ENDPOINTS[type(request)]}: encrypt_type {mode.name}")
         if self.state is not ServerState.RUNNING:
-            verdict = self.job.masking.late(request, self.job.ended) if self.job.enabled else None
+            verdict = self.job.secagg.late(request, self.job.ended) if self.job.enabled else None
             if verdict is None:
                 return PlainText(self._refuse(request, Refusal.FINISHED))
         else:
-            verdict = self.job.masking.judge(request, current.rounds, current.started.__contains__, self.job.ended)
+            verdict = self.job.secagg.judge(request, current.rounds, current.started.__contains__, self.job.ended)
         if verdict.fresh:
             try:
-                self.job.commit(self.job.masking.event(request, current.rounds, now_ms))
+                self.job.commit(self.job.secagg.event(request, current.rounds, now_ms))
             except StorageError as error:
                 # A device that has revealed nothing yet may save the iteration with its next try.
                 last = isinstance(request, SendReconstructSecret)
@@ -200,7 +201,7 @@ class Coordinator:
         if verdict.refusal:
             current.refuse(ENDPOINTS[type(request)], verdict.refusal)
         time = self._next_req_time(now_ms, request.fl_id, verdict.refusal)
-        return masking.answer(request, verdict, self.iteration, time, closed=current is not self.job.current)
+        return steps.answer(request, verdict, self.iteration, time, closed=current is not self.job.current)
 
     def _update_model(self, request: RequestUpdateModel, now_ms: int, repeated: bool) -> Response:
         with self.job.lock:
@@ -258,7 +259,7 @@ class Coordinator:
             return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
         if request.iteration != self.iteration:
             return Refusal.UPDATE_STALE
-        return masking.upload_refusal(self.job.current.rounds, request.fl_id)
+        return steps.upload_refusal(self.job.current.rounds, request.fl_id)
 
     def _converted_refusal(self, request: RequestUpdateModel, contribution: Any, began: Iteration) -> Refusal | None:
         if began is not self.job.current:  # a new instance may have let the same device start again

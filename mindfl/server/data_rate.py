@@ -20,7 +20,7 @@ from mindfl.server.http.http_server import Front
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.lasting import LastingFault
-from mindfl.server.metrics_file import LineFile
+from mindfl.server.summary_files import LineFile
 
 WRITE_SECONDS = 60.0
 """How often the files are written, as in the reference; the rest follows when the server stops, and at once."""

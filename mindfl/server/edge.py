@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.protocol import Weights
-from mindfl.server.config import ServerConfig
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.iteration import Part
+from mindfl.server.server_config import ServerConfig
 
 
 class EdgeCoordinator(Coordinator):

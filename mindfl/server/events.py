@@ -28,8 +28,8 @@ from mindfl.protocol import (
     encode,
 )
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.config import ServerConfig
 from mindfl.server.iteration import Device, Upload
+from mindfl.server.server_config import ServerConfig
 
 Buffer: TypeAlias = bytes | memoryview
 #: weights, or the words of ``PW_EXACT``

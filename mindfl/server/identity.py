@@ -33,7 +33,7 @@ class Identity:
 
     @staticmethod
     def load(certificate: PathLike, key: PathLike | None, password: str | None) -> Identity:
-        """Read the files; see :class:`mindfl.server.tls.ServerTls`. Raises as :func:`mindfl.server.tls.load_tls`."""
+        """Read the files; arguments and errors are those of :func:`mindfl.server.server_tls.load_tls`."""
         source, secret = Path(certificate), password.encode() if password else None
         content = read_file(source)
         if _PEM not in content:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mindfl.errors import AlgorithmError
 from mindfl.protocol import Weights, texts
 from mindfl.server.aggregate import PartialSum
-from mindfl.server.config import ServerConfig
 from mindfl.server.refusal import Refusal
+from mindfl.server.server_config import ServerConfig
 
 if TYPE_CHECKING:
-    from mindfl.server.secure import Rounds
+    from mindfl.server.secagg import Rounds
 
 RETRY_MARGIN_MS = 1000
 """A retry time lies at least this far ahead, so that it is still in the future when the client reads it."""

@@ -21,11 +21,12 @@ from mindfl.algorithms.base import Algorithm
 from mindfl.algorithms.server import EXTRA, ServerAlgorithm
 from mindfl.errors import AlgorithmError, ProtocolError, StorageError
 from mindfl.protocol import Weights
-from mindfl.server import events, masking
+from mindfl.server import events
 from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
-from mindfl.server.config import ServerConfig
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
 from mindfl.server.iteration import Iteration, IterationRecord, Part
+from mindfl.server.secagg import steps
+from mindfl.server.server_config import ServerConfig
 from mindfl.server.state import (
     AGGREGATED,
     ALREADY,
@@ -68,7 +69,7 @@ class FederatedJobState:
         self._without_extras = WithoutConstant(
             {name for name in first if name.startswith(EXTRA)} if algorithm else set()
         )
-        self.masking = masking.Masking(random)
+        self.secagg = steps.SecAggServer(random)
         self._earlier_refusals: Counter[str] = Counter()
         self._storage_retry_ms = 0
         self._ends_elsewhere = False
@@ -261,7 +262,7 @@ class FederatedJobState:
             case events.Resumed():
                 self.current.resume(event.now_ms)
             case _:
-                self.current.accept(masking.apply(event, self.current.rounds))
+                self.current.accept(steps.apply(event, self.current.rounds))
                 self.current.note(event.now_ms)
                 if isinstance(event, events.SharesRevealed):
                     self._close_if_unmasked(event.now_ms)
@@ -338,7 +339,7 @@ class FederatedJobState:
         ``failure``: why it fails if it cannot be done now.
         """
         rounds = self.current.rounds
-        done = rounds and masking.unmasked(rounds, self.sum, self.exchanged, last_chance=bool(failure))
+        done = rounds and steps.unmasked(rounds, self.sum, self.exchanged, last_chance=bool(failure))
         if not done:
             return False
         self.close(now_ms, done.model, UNMASKED if done.model is not None else failure or UNMASK_FAILED)
@@ -363,7 +364,7 @@ class FederatedJobState:
         self.ended.keep(
             ended.number, self.exchanged if exchanged is None else exchanged, ended.uploaded if valid else None
         )
-        self.masking.end(ended.rounds, valid=valid)
+        self.secagg.end(ended.rounds, valid=valid)
         self._earlier_refusals += ended.refusals
         self.begin(ended.number + 1)
         if self._on_iteration_end:

@@ -21,7 +21,6 @@ from contextlib import suppress
 from itertools import count
 
 from mindfl.errors import StorageError
-from mindfl.server.folder import StateFolder
 from mindfl.server.lasting import LastingFault
 from mindfl.server.segment import (
     HEAD_SIZE,
@@ -33,6 +32,7 @@ from mindfl.server.segment import (
     synced_position,
     synced_record,
 )
+from mindfl.server.state_folder import StateFolder
 
 _log = logging.getLogger(__name__)
 

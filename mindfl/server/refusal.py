@@ -11,7 +11,7 @@ from mindfl.errors import StorageError
 from mindfl.privacy.faults import EncodingFault
 from mindfl.protocol import RequestFLJob, RequestUpdateModel, ResponseCode, texts
 from mindfl.server.aggregate import FeatureFault
-from mindfl.server.config import MAX_DATA_SIZE, ServerConfig
+from mindfl.server.server_config import MAX_DATA_SIZE, ServerConfig
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 

@@ -11,7 +11,7 @@ from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeAlias
 
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.config import ServerConfig
+from mindfl.server.server_config import ServerConfig
 
 Features: TypeAlias = Mapping[str, Sequence[int]]
 """By name of a weight: its size in bytes, and 1 where it is aggregated, 0 where it keeps its value."""

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from mindfl.errors import MindflError, StorageError
 from mindfl.protocol import Weights
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.config import ServerConfig
 from mindfl.server.events import Buffer
 from mindfl.server.sameness import features, other_features, other_settings
+from mindfl.server.server_config import ServerConfig
 from mindfl.server.state import DIGEST_SIZE, JobState
 
 MAGIC = b"mindflS\x01"

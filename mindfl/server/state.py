@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from mindfl.protocol import Weights
-from mindfl.server.config import ServerConfig
+from mindfl.server.server_config import ServerConfig
 
 if TYPE_CHECKING:
     from mindfl.server.coordinator import Coordinator

@@ -11,10 +11,10 @@ from typing import Protocol
 from mindfl.errors import StorageError
 from mindfl.files import atomic_path, read_file
 from mindfl.server.events import Buffer
-from mindfl.server.folder import StateFolder
 from mindfl.server.journal import Journal
 from mindfl.server.segment import Record
 from mindfl.server.state import JobState
+from mindfl.server.state_folder import StateFolder
 
 SNAPSHOT = "snapshot"
 

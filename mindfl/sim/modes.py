@@ -8,7 +8,7 @@ from mindfl.algorithms.sampler import Uniform
 from mindfl.errors import OptionError
 from mindfl.modes import UPLOAD_TYPES, UploadMode, mode_of
 from mindfl.server.aggregate import MAX_UPLOADS
-from mindfl.server.config import MODE_SETTINGS, ServerConfig
+from mindfl.server.server_config import MODE_SETTINGS, ServerConfig
 
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig

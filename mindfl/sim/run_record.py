@@ -20,7 +20,7 @@ from mindfl.extensions import object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.lite.own import recorded_operators
 from mindfl.modes import UploadMode, recorded_mode
-from mindfl.server.config import MODE_SETTINGS
+from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
 

@@ -15,7 +15,7 @@ from mindfl.files import make_dir, read_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.real.process_registry import ProcessRegistry
 from mindfl.server.certificates import make_certificates
-from mindfl.server.options import ServerOptions
+from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
 from mindfl.sim.bench import bench
 from mindfl.sim.device_job import DeviceSettings

@@ -21,9 +21,9 @@ from mindfl.options.modes import ModeOptions
 from mindfl.options.server import ServerJobOptions
 from mindfl.real.federated_config import FederatedConfig
 from mindfl.real.java_settings import JavaSettings
-from mindfl.server.options import ServerOptions
 from mindfl.server.settings import JobSettings
 from mindfl.server.settings.reader import yaml_keys
+from mindfl.server.start_options import ServerOptions
 from mindfl.sim.config import Network
 from mindfl.sim.device_job import DeviceSettings
 

@@ -19,11 +19,11 @@ from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import Event, EventCodec, Started, Uploaded
-from mindfl.server.folder import StateFolder
 from mindfl.server.initial import initial_weights
 from mindfl.server.iteration import Device, Upload
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
+from mindfl.server.state_folder import StateFolder
 
 INITIAL = {"w": np.ones((3, 4), np.float32)}
 CONFIG = ServerConfig(fl_iteration_num=2, start_fl_job_threshold=2)

@@ -30,7 +30,7 @@ from mindfl.server.http.exchange import BodyLimits
 from mindfl.server.http.http_server import HttpServer
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
-from mindfl.server.tls import ServerTls, load_tls
+from mindfl.server.server_tls import ServerTls, load_tls
 
 GET = encode(get())
 OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"

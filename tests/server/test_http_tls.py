@@ -23,7 +23,7 @@ from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.http import BackgroundServer, handshake
 from mindfl.server.http.connection import SLICE
-from mindfl.server.tls import ServerTls, load_tls
+from mindfl.server.server_tls import ServerTls, load_tls
 
 
 @pytest.fixture(scope="module")

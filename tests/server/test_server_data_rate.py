@@ -22,7 +22,7 @@ from mindfl.errors import StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, encode
 from mindfl.server import data_rate
 from mindfl.server.data_rate import MOST_LINES, DataRate
-from mindfl.server.metrics_file import LineFile
+from mindfl.server.summary_files import LineFile
 
 # Two lines that MindSpore Federated 0.1.0 wrote, for three startFLJob and one updateModel.
 RECORDED = """\

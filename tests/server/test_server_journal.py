@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mindfl.errors import StorageError
-from mindfl.server.folder import StateFolder
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
+from mindfl.server.state_folder import StateFolder
 
 JOB = bytes(range(16))
 

@@ -14,7 +14,7 @@ import pytest
 
 from mindfl.errors import StorageError
 from mindfl.server import IterationRecord, Visits
-from mindfl.server.metrics_file import FailureEventFile, LineFile, MetricsFile
+from mindfl.server.summary_files import FailureEventFile, LineFile, MetricsFile
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire" / "metrics_plain.json"
 START = 1_795_333_460_108

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mindfl.server.options import ServerOptions, unused_options
 from mindfl.server.settings import read_settings
+from mindfl.server.start_options import ServerOptions, unused_options
 
 YAML = """\
 fl_name: Lenet

@@ -11,12 +11,12 @@ import pytest
 
 import mindfl
 from mindfl.errors import StorageError
-from mindfl.server.registry import Presence, is_alive, living
+from mindfl.server.running import Presence, is_alive, living
 
 CHILD = """
 import sys
 from pathlib import Path
-from mindfl.server.registry import Presence
+from mindfl.server.running import Presence
 presence = Presence(Path(sys.argv[1]))
 presence.write("a child's")
 print("written", flush=True)

@@ -22,7 +22,7 @@ from mindfl.protocol import RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
 from mindfl.server.certificates import make_certificates
 from mindfl.server.http import BackgroundServer
-from mindfl.server.tls import ServerTls, load_tls
+from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.sim import History, weight_hash
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.evaluation import affordable_every

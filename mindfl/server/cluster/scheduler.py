@@ -12,10 +12,10 @@ from mindfl.files import PathLike
 from mindfl.server.cluster.forward import LeaderLine, ManagementForward
 from mindfl.server.cluster.store import find_store, leader_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
-from mindfl.server.options import unused_password
+from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import read_settings
 from mindfl.server.signals import StopSignal, stop_signal
-from mindfl.server.tls import ServerTls, load_tls
+from mindfl.server.start_options import unused_password
 from mindfl.spelling import checked_arguments
 
 _logger = logging.getLogger("mindfl.server")
@@ -24,7 +24,7 @@ _logger = logging.getLogger("mindfl.server")
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
-    """What ``mindfl server scheduler`` was told; see :class:`mindfl.server.process.ServerOptions`."""
+    """What ``mindfl server scheduler`` was told; see :class:`mindfl.server.serving.ServerOptions`."""
 
     config: PathLike
     manage_address: str

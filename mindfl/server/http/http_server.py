@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from mindfl.server.http import limits
 from mindfl.server.http.connection import FIRST_READ, READ, Connection
-from mindfl.server.http.handshake import TlsGate
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.http.sockets import BACKLOG, accepted_at_once
+from mindfl.server.http.tls_gate import TlsGate
 
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 """Answers a request; raises ``ConnectionError`` where no answer must be sent."""

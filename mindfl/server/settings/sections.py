@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from mindfl.modes import NAMES, PLAIN
 from mindfl.options.server import INT64_MAX, UINT32_MAX
-from mindfl.server.config import ServerConfig
+from mindfl.server.server_config import ServerConfig
 from mindfl.server.settings.rule import declared, setting
 
 EMBEDDED = "embedded"

@@ -1,6 +1,6 @@
 """Secure aggregation as a coordinator sees it: what belongs to an iteration, and what becomes of a request.
 
-Here and not in :mod:`mindfl.server.secure`, which needs the package cryptography: a job without masks does not.
+Here and not in :mod:`mindfl.server.secagg`, which needs the package cryptography: a job without masks does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mindfl.server.refusal import Refusal
 from mindfl.server.state import EndedIterations
 
 if TYPE_CHECKING:
-    from mindfl.server.secure import Rounds, UploadSum, Verdict
+    from mindfl.server.secagg import Rounds, UploadSum, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Unmasked:
     model: Weights | None
 
 
-class Masking:
+class SecAggServer:
     """The rounds of a job's iterations. ``random``: number of bytes -> that many, which nobody can foresee."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
@@ -52,7 +52,7 @@ class Masking:
         self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
     ) -> Verdict:
         """Return what becomes of ``request`` while ``rounds`` are running; ``started`` tells who takes part."""
-        from mindfl.server.secure import judge
+        from mindfl.server.secagg import judge
 
         return self.late(request, ended) or judge(request, rounds, started)
 
@@ -60,7 +60,7 @@ class Masking:
         """Return what a device is told whose upload was counted in an iteration that is over, None for others."""
         if not ended.was_counted(request.fl_id or "", request.iteration):
             return None
-        from mindfl.server.secure import judge_late
+        from mindfl.server.secagg import judge_late
 
         known = self._ended if self._ended is not None and self._ended.iteration == request.iteration else None
         return judge_late(request, known)
@@ -125,6 +125,6 @@ def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
 
 def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str, *, closed: bool) -> SecureResponse:
     """Return the answer to ``request``; ``closed``: it has ended its iteration."""
-    from mindfl.server.secure import answer as written
+    from mindfl.server.secagg import answer as written
 
     return written(request, replace(verdict, reason=texts.REVEAL_LAST) if closed else verdict, iteration, time)

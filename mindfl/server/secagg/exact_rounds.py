@@ -23,9 +23,9 @@ from mindfl.protocol import (
     RequestShareSecrets,
     Weights,
 )
-from mindfl.server.config import ServerConfig
-from mindfl.server.secure.rounds import Rounds, workers
-from mindfl.server.secure.sums import UploadSum
+from mindfl.server.secagg.rounds import Rounds, workers
+from mindfl.server.secagg.sums import UploadSum
+from mindfl.server.server_config import ServerConfig
 
 
 class ExactRounds(Rounds[ExactUnmasking]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mindfl.server.secure.desk import Verdict, answer, judge, judge_late
-from mindfl.server.secure.rounds import Rounds
-from mindfl.server.secure.sums import UploadSum, WordSum
+from mindfl.server.secagg.responses import Verdict, answer, judge, judge_late
+from mindfl.server.secagg.rounds import Rounds
+from mindfl.server.secagg.sums import UploadSum, WordSum
 
 __all__ = ["Rounds", "UploadSum", "Verdict", "WordSum", "answer", "judge", "judge_late"]

@@ -31,7 +31,7 @@ from mindfl.protocol import (
 )
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 from mindfl.server.refusal import Refusal
-from mindfl.server.secure.rounds import Rounds
+from mindfl.server.secagg.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from functools import partial
 from socket import SHUT_WR, socket
 
 from mindfl.server.http.sockets import crowded, peer_name
-from mindfl.server.tls import handshake_fault, send_alert
+from mindfl.server.server_tls import handshake_fault, send_alert
 
 logger = logging.getLogger("mindfl.server")
 

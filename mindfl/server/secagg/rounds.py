@@ -32,8 +32,8 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
-from mindfl.server.config import ServerConfig
-from mindfl.server.secure.sums import UploadSum
+from mindfl.server.secagg.sums import UploadSum
+from mindfl.server.server_config import ServerConfig
 
 EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"
 

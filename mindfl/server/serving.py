@@ -36,18 +36,18 @@ from mindfl.server.http import Address, Job, VolatileJob, allow_many_connections
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import Management, Node, instance_name
-from mindfl.server.metrics_file import FailureEventFile, MetricsFile
-from mindfl.server.options import ServerOptions, Weights, unused_options
-from mindfl.server.registry import Registration, RunningServer
 from mindfl.server.reporter import Reporter
+from mindfl.server.running import Registration, RunningServer
 from mindfl.server.sameness import features
+from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
 from mindfl.server.settings.budget import within_budget
 from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.snapshot import fingerprint
+from mindfl.server.start_options import ServerOptions, Weights, unused_options
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Memory, Storage
-from mindfl.server.tls import ServerTls, load_tls
+from mindfl.server.summary_files import FailureEventFile, MetricsFile
 from mindfl.words import counted
 
 _OBJECTS = 50_000
