@@ -16,34 +16,26 @@ from mindfl.cli.options import echo_json, json_option, option
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of
-from mindfl.options.server import ServerJobOptions
+from mindfl.options.server import JobFileOptions, LinkOptions, SslOptions, SummaryOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
 _PASSWORD_HELP = f"File with the password of {{}}.  [default: ${PASSWORD_VARIABLE}]"
-#: further settings of the file that options replace: option -> help
-_TEXTS = {
-    "http_url_prefix": "Path that all requests begin with.",
-    "server_cert_path": "Certificate of the server: PKCS#12 or PEM.",
-    "client_cert_path": "Certificate of the server as a client of the other servers: PKCS#12 or PEM.",
-    "ca_cert_path": "Certificate of the authority: PEM.",
-    "crl_path": "Revocation list of the authority.",
-    "cipher_list": "Ciphers of TLS 1.2, in OpenSSL's names.",
-}
-
+#: sections of the file whose settings are options too
+_SECTIONS = (JobFileOptions, LinkOptions, SummaryOptions, SslOptions)
+_OVERRIDING = (*(name for section in _SECTIONS for name in options_of(section)), "enable_ssl")
 
 _address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
 
 
 def setting_options(command: Command) -> Command:
-    """An option for each setting that is often changed from run to run."""
-    for name, text in reversed(_TEXTS.items()):
-        text += "  [default: the file's]"
-        command = option(f"--{name}", metavar="TEXT", show_default=False, help=text)(command)
+    """An option for each setting of the file that differs from server to server, or from run to run."""
+    for section in reversed(_SECTIONS[1:]):
+        command = overriding_options(section)(command)
     text = "TLS, or none.  [default: the file's]"
     switch = option("--enable_ssl/--disable_ssl", "enable_ssl", default=None, show_default=False, help=text)
-    return overriding_options(ServerJobOptions)(switch(command))
+    return overriding_options(JobFileOptions)(switch(command))
 
 
 @click.group("server")
@@ -118,7 +110,7 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
         raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
     if values["algorithm"] != "fedavg" and values["cluster"]:
         raise OptionError("--algorithm is for one server: those of a --cluster average", hint="leave --cluster out")
-    overrides = {name: values.pop(name) for name in (*options_of(ServerJobOptions), *_TEXTS, "enable_ssl")}
+    overrides = {name: values.pop(name) for name in _OVERRIDING}
     for name, (only, default) in _STACK_OPTIONS.items():
         if stack == only:
             continue

@@ -28,6 +28,7 @@ from mindfl.compat.refusals import (
     refusing_settings,
 )
 from mindfl.errors import ModelFormatError, OptionError, StorageError
+from mindfl.options.server import EMBEDDED
 from mindfl.server.checkpoint import latest
 from mindfl.server.cluster import SchedulerOptions, run_scheduler
 from mindfl.server.http import Address
@@ -35,7 +36,6 @@ from mindfl.server.initial import MODEL_FILES, DeviceWeights, device_weights, in
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.serving import run_server
 from mindfl.server.settings import JobSettings, read_settings, require_supported
-from mindfl.server.settings.sections import EMBEDDED
 from mindfl.server.start_options import ServerOptions
 
 __all__ = ["Callback", "CallbackContext", "FLServerJob", "FeatureItem", "FeatureMap", "FlSchedulerJob", "SSLConfig"]

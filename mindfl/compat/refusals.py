@@ -13,11 +13,12 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from mindfl.errors import MindflError, OptionError
+from mindfl.options import Option
 from mindfl.options.server import INT32_MAX, INT64_MAX, UINT32_MAX
 from mindfl.server.http.sockets import ListenError
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings, NoMappingError, SettingsError
-from mindfl.server.settings.rule import Misfit, Rule, is_of_kind
+from mindfl.server.settings.document import Misfit
 from mindfl.spelling import did_you_mean
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
@@ -103,36 +104,37 @@ def refusing(settings: JobSettings | None = None) -> Iterator[None]:
 
 def _sentence(misfit: Misfit) -> tuple[str, bool]:
     """Return what the reference says of ``misfit``, "" where it would take it, and whether it names the file."""
-    key, value, kind, rule = misfit.key, misfit.value, misfit.kind, misfit.rule
+    key, value, declared = misfit.key, misfit.value, misfit.declared
+    kind = declared.kind
     if value is None:
         return f"The parameter '{key}' is missing", True
-    if not is_of_kind(value, kind):
+    if not declared.is_of_kind(value):
         found = ("<< " if kind is str else "") + _TYPE_NAMES.get(type(value), "dict")
         return f"The parameter '{key}' is expected to be type {_TYPE_NAMES[kind]}, actually {found}", True
     if key == "server_mode":
-        return f"{value} is invalid. Server mode must be {' or '.join(rule.choices)}", False
-    if rule.choices:
-        choices = _ENCRYPT_TYPES if key == "encrypt.encrypt_type" else rule.choices
+        return f"{value} is invalid. Server mode must be {' or '.join(declared.choices)}", False
+    if declared.choices:
+        choices = _ENCRYPT_TYPES if key == "encrypt.encrypt_type" else declared.choices
         return f"The value of parameter '{key}' can be only one of [{', '.join(choices)}], but got {value}", True
     number = cast(float, value)
-    expected = _expected_whole(key, number, rule) if kind is int else _expected_real(rule)
+    expected = _expected_whole(key, number, declared) if kind is int else _expected_real(declared)
     got = f"{number:f}" if kind is float else number
     return expected and f"Failed to check value of parameter '{key}': {expected}, but got {got}", True
 
 
-def _expected_whole(key: str, value: float, rule: Rule) -> str:
-    most = UINT32_MAX if rule.most == INT32_MAX else rule.most
+def _expected_whole(key: str, value: float, declared: Option) -> str:
+    most = UINT32_MAX if declared.most == INT32_MAX else declared.most
     if key in _UNLIMITED or most == INT64_MAX:
-        return f"value is expected >={rule.least}" if value < (rule.least or 0) else ""
-    return f"value is expected to be range of [{rule.least},{most}]"
+        return f"value is expected >={declared.least}" if value < (declared.least or 0) else ""
+    return f"value is expected to be range of [{declared.least},{most}]"
 
 
-def _expected_real(rule: Rule) -> str:
-    match rule:
-        case Rule(above=float() | int() as above, most=None, below=None):
+def _expected_real(declared: Option) -> str:
+    match declared:
+        case Option(above=float() | int() as above, most=None, below=None):
             return f"value is expected >{above:f}"
-        case Rule(above=float() | int() as above, below=float() | int() as below):
+        case Option(above=float() | int() as above, below=float() | int() as below):
             return f"expect value to be range of ({above:f},{below:f})"
-        case Rule(above=float() | int() as above, most=float() | int() as most):
+        case Option(above=float() | int() as above, most=float() | int() as most):
             return f"value is expected value to be range of ({above:f},{most:f}]"
-    return f"value is expected to be range of [{rule.least:f},{rule.most:f}]"
+    return f"value is expected to be range of [{declared.least:f},{declared.most:f}]"

@@ -78,6 +78,11 @@ class Option:
     group: str = ""
 
     @property
+    def file_value(self) -> Any:
+        """The default in a server's YAML file; MISSING where the file must have the key."""
+        return self.default if self.file_default is ... else self.file_default
+
+    @property
     def limits(self) -> str:
         """The range in words; empty where there is none."""
         given = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
@@ -112,21 +117,29 @@ class Option:
                 return value
         if self.kind is object:
             return value
-        if not self._fits(value):
+        if fault := self.fault(value):
             near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
-            hint = f"did you mean {near}?" if near else ""
-            raise OptionError(f"{self.name} must be {self.requirement}, got {shown(value)}", hint=hint)
-        if self.kind is float and not is_float32(value):
-            raise OptionError(f"{self.name} {shown(value)} is beyond 32-bit floating point numbers")
+            raise OptionError(f"{self.name} {fault}", hint=f"did you mean {near}?" if near else "")
         if self.kind is Path:
             from mindfl.data.folder import local_path
 
             return local_path(value)
         return value
 
+    def fault(self, value: Any) -> str:
+        """Return what is wrong with ``value``, a sentence without its subject; empty where it can be used."""
+        if not self._fits(value):
+            return f"must be {self.requirement}, got {shown(value)}"
+        if self.kind is float and not is_float32(value):
+            return f"{shown(value)} is beyond 32-bit floating point numbers"
+        return ""
+
+    def is_of_kind(self, value: Any) -> bool:
+        """Say whether ``value`` has the option's type; whole numbers are numbers too."""
+        return isinstance(value, _TYPES[self.kind][0]) and (self.kind is bool or not isinstance(value, bool))
+
     def _fits(self, value: Any) -> bool:
-        is_of_kind = isinstance(value, _TYPES[self.kind][0]) and (self.kind is bool or not isinstance(value, bool))
-        if not is_of_kind:
+        if not self.is_of_kind(value):
             return False
         if self.choices:
             return value in self.choices

@@ -15,26 +15,51 @@ EncryptType = Literal["NOT_ENCRYPT", "DP_ENCRYPT", "SIGNDS", "PW_ENCRYPT", "STAB
 UploadCompressType = Literal["NO_COMPRESS", "DIFF_SPARSE_QUANT"]
 DownloadCompressType = Literal["NO_COMPRESS", "QUANT"]
 
+_NAMES = get_args(EncryptType)
 _mode = partial(option, group="Privacy and compression")
 
 
+_FORMS = (
+    "Form of uploads: DP_ENCRYPT clips and adds noise, SIGNDS sends one sign and a few indices, PW_ENCRYPT, "
+    "STABLE_PW_ENCRYPT and PW_EXACT (mindfl's own) are secure aggregation"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
-class ModeOptions:
-    """Privacy and compression; see :mod:`mindfl.privacy`. Defaults and ranges are MindSpore Federated 0.1.0's."""
+class EncryptTypeOption:
+    """The upload mode."""
 
     encrypt_type: UploadMode | str = _mode(
-        "NOT_ENCRYPT",
+        _NAMES[0],
         objects=True,
-        known=get_args(EncryptType),
-        help="Form of uploads: DP_ENCRYPT clips and adds noise, SIGNDS sends one sign and a few indices, "
-        "PW_ENCRYPT, STABLE_PW_ENCRYPT and PW_EXACT (mindfl's own) are secure aggregation; your own: FILE.py:CLASS or "
-        "MODULE:CLASS of a mindfl.modes.UploadMode, settings follow a colon, as in levels.py:Levels:levels=7.",
+        known=_NAMES,
+        help=f"{_FORMS}; your own: FILE.py:CLASS or MODULE:CLASS of a mindfl.modes.UploadMode, settings follow a "
+        "colon, as in levels.py:Levels:levels=7.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncryptOptions:
+    """The upload mode in a server's YAML file: one of mindfl's own."""
+
+    encrypt_type: EncryptType = _mode(_NAMES[0], help=f"{_FORMS}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpOptions:
+    """Differential privacy, added by the clients."""
+
     dp_eps: float = _mode(50.0, above=0, help="DP_ENCRYPT: epsilon of one upload.")
     dp_delta: float = _mode(0.01, above=0, below=1, help="DP_ENCRYPT: probability with which epsilon may be exceeded.")
     dp_norm_clip: float = _mode(
         1.0, above=0, help="DP_ENCRYPT: largest norm of an update; a longer one is scaled down."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignDsOptions:
+    """Uploads of signs of selected dimensions."""
+
     sign_k: float = _mode(0.01, above=0, most=0.25, help="SIGNDS: share of the dimensions to choose from.")
     sign_eps: float = _mode(100.0, above=0, most=100, help="SIGNDS: epsilon of one upload.")
     sign_thr_ratio: float = _mode(
@@ -42,6 +67,12 @@ class ModeOptions:
     )
     sign_global_lr: float = _mode(0.1, above=0, help="SIGNDS: step of the model along a dimension.")
     sign_dim_out: int = _mode(0, least=0, most=50, help="SIGNDS: dimensions of an upload; 0: as many as fit.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskOptions:
+    """Secure aggregation by masks."""
+
     reconstruct_secrets_threshold: int | None = _mode(
         None,
         least=1,
@@ -54,6 +85,12 @@ class ModeOptions:
         most=0.9,
         help="PW_EXACT: share of the clients that may work together with the server.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressionOptions:
+    """Forms in which weights travel."""
+
     upload_compress_type: UploadCompressType = _mode(
         "NO_COMPRESS",
         help="Compression of uploads: DIFF_SPARSE_QUANT sends some of the changes, in 8 bits.",
@@ -64,3 +101,8 @@ class ModeOptions:
     download_compress_type: DownloadCompressType = _mode(
         "NO_COMPRESS", help="Compression of downloads: QUANT sends weights in 8 bits."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeOptions(CompressionOptions, MaskOptions, SignDsOptions, DpOptions, EncryptTypeOption):
+    """Privacy and compression; see :mod:`mindfl.privacy`. Defaults and ranges are MindSpore Federated 0.1.0's."""

@@ -1,37 +1,52 @@
-"""The options of a server's job.
+"""The options of a server and its job, section by section of the YAML file.
 
-They are fields of :class:`mindfl.server.ServerConfig`, keys of the YAML file, and options of ``mindfl server
-start``.
-
-Names, ranges and the defaults of the file are those of MindSpore Federated 0.1.0.
+Those of :class:`ServerJobOptions` are fields of :class:`mindfl.server.ServerConfig` too. Names, ranges and the defaults
+of the file are those of MindSpore Federated 0.1.0, as are the types; windows are in milliseconds. Whole numbers that
+travel to clients are limited to what the wire's int32 holds.
 """
 
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 from functools import partial
+from typing import Literal
 
 from mindfl.options.declaration import option
-from mindfl.options.modes import ModeOptions
+from mindfl.options.modes import EncryptOptions, MaskOptions, ModeOptions
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 UINT32_MAX = 2**32 - 1
 
+#: value of ``distributed_cache.type``: there is one server, which needs no Redis
+EMBEDDED = "embedded"
+NOT_EVAL = "NOT_EVAL"
+
+EvalType = Literal["NOT_EVAL", "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE"]
+ModeOfTraining = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING", "CLOUD_TRAINING"]
+AggregationType = Literal["FedAvg", "FedProx", "Scaffold", "FedNova"]
+
 _plan = partial(option, group="Plan")
 _window = partial(option, group="Plan", least=1, most=UINT32_MAX, unit="ms")
 _mode = partial(option, group="Privacy and compression")
+_count = partial(option, least=1, most=INT64_MAX)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerJobOptions(ModeOptions):
-    """Declarations of a server's job. Where the file's default is another one, ``file_default`` says it."""
+class NameOptions:
+    """The job."""
 
     fl_name: str = _plan("Lenet", file_default=MISSING, help="Name of the job.")
     fl_iteration_num: int = _plan(least=1, most=INT32_MAX, help="Number of iterations.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundOptions:
+    """Quotas and time windows of an iteration."""
+
     start_fl_job_threshold: int = _plan(least=1, most=UINT32_MAX, help="Clients that may start in an iteration.")
     update_model_ratio: float = _plan(
-        1.0, above=0, most=1, file_default=MISSING, help="Share of these whose uploads end the iteration."
+        1.0, above=0, most=1, file_default=MISSING, help="Share of the started clients whose uploads end an iteration."
     )
     start_fl_job_time_window: int = _window(
         30_000, file_default=MISSING, help="Time in which enough clients must start."
@@ -42,9 +57,21 @@ class ServerJobOptions(ModeOptions):
     global_iteration_time_window: int = _window(
         60_000, file_default=MISSING, help="Time in which an iteration must end."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How clients train."""
+
     client_epoch_num: int = _plan(1, least=1, most=INT32_MAX, file_default=25, help="Local epochs per iteration.")
     client_batch_size: int = _plan(32, least=1, most=INT32_MAX, help="Samples per training step.")
     client_learning_rate: float = _plan(0.01, above=0, file_default=0.001, help="Local learning rate.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PwOptions(MaskOptions):
+    """Secure aggregation by pairwise masks. ``exact_corrupt_ratio`` is mindfl's own, for its own ``PW_EXACT``."""
+
     share_secrets_ratio: float = _mode(
         1.0, above=0, most=1, help="Secure aggregation: share of the clients that must take part in each exchange."
     )
@@ -59,3 +86,108 @@ class ServerJobOptions(ModeOptions):
     reconstruct_secrets_threshold: int = _mode(
         1, least=1, most=UINT32_MAX, help="PW_ENCRYPT: number of shares that recover a lost client's secret."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerJobOptions(TrainingOptions, RoundOptions, NameOptions, PwOptions, ModeOptions):
+    """A server's job. Where the file's default is another one, ``file_default`` says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFileOptions(EncryptOptions, ServerJobOptions):
+    """The same as keys of the file, and as options of ``mindfl server start`` that replace them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopOptions(NameOptions):
+    """What stands in no section."""
+
+    server_mode: ModeOfTraining = option(help="FEDERATED_LEARNING; the others are not supported.")
+    enable_ssl: bool = option(help="Encrypt with TLS; the section ssl names the certificates.")
+    checkpoint_dir: str = option("", shown="none", help="Folder for a checkpoint of each iteration.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """The Redis in which several servers of one job share their state."""
+
+    type: str = option("redis", help=f"redis, or {EMBEDDED} for one server without Redis.")
+    address: str = option(help="Redis: HOST:PORT.")
+    plugin_lib_path: str = option("", help="Library of another store; not supported.")
+    cacert_filename: str = option("", help="With enable_ssl: certificate of the Redis's authority, PEM.")
+    capath: str = option("", help="With enable_ssl: folder of such certificates.")
+    cert_filename: str = option("", help="With enable_ssl: certificate of the server as a client of the Redis, PEM.")
+    private_key_filename: str = option("", help="With enable_ssl: private key of that certificate, PEM.")
+    server_name: str = option("", help="Has no effect: the Redis's certificate must name the host in address.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryOptions:
+    """Files that the server writes."""
+
+    metrics_file: str = option(help="File for a line of JSON per iteration.")
+    failure_event_file: str = option(help="File for a line whenever many iterations in a row have failed.")
+    continuous_failure_times: int = _count(10, help="Number of failed iterations in a row for such a line.")
+    data_rate_dir: str = option(
+        "", shown="none", help="Folder for files of the bytes received and sent in each second."
+    )
+    participation_time_level: str = option(
+        "5,15", unit="min", help="Two times of training, ascending: metrics count the clients that took less."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnsupervisedOptions:
+    """Evaluation without labels. It is accepted as the reference's files have it, and not computed."""
+
+    cluster_client_num: int = _count(1000, help="Has no effect.")
+    eval_type: EvalType = option(NOT_EVAL, help="Has no effect: no score is computed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SslOptions:
+    """Certificates, read where ``enable_ssl`` is true; then the first three and ``cipher_list`` are required.
+
+    The server and client certificate files may be PKCS#12 (as in the reference) or PEM with the key in the same file.
+    """
+
+    server_cert_path: str = option("", help="Certificate of the server: PKCS#12 or PEM.")
+    client_cert_path: str = option(
+        "", help="Certificate of the server as a client of the other servers: PKCS#12 or PEM."
+    )
+    ca_cert_path: str = option("", help="Certificate of the authority: PEM.")
+    crl_path: str = option("", help="Revocation list of the authority.")
+    cipher_list: str = option("", help="Ciphers of TLS 1.2, in OpenSSL's names.")
+    cert_expire_warning_time_in_day: int = option(
+        90, least=7, most=180, unit="d", help="Time before the end of the server's certificate that a warning comes."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientVerifyOptions:
+    """Verification of device certificates, which is not supported."""
+
+    pki_verify: bool = option(False, help="Verify device certificates; not supported.")
+    root_first_ca_path: str = option("", help="Has no effect without pki_verify.")
+    root_second_ca_path: str = option("", help="Has no effect without pki_verify.")
+    equip_crl_path: str = option("", help="Has no effect without pki_verify.")
+    replay_attack_time_diff: int = option(
+        600_000, least=0, most=INT64_MAX, unit="ms", help="Has no effect without pki_verify."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """How clients reach the server."""
+
+    http_url_prefix: str = option("", help="Path that all requests begin with.")
+    connection_num: int = _count(10_000, help="Most connections of clients to one port.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AggregationOptions:
+    """How uploads become the next model."""
+
+    aggregation_type: AggregationType = option("FedAvg", help="Federated algorithm; only FedAvg is supported.")
+    iid_rate: float = option(0.0, above=0, most=1, help="Has no effect: FedAvg does not use it.")
+    total_client_num: int = option(1, least=1, most=UINT32_MAX, help="Has no effect: FedAvg does not use it.")

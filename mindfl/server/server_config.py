@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,8 +43,8 @@ class ServerConfig(ServerJobOptions):
     """
 
     def __post_init__(self) -> None:
-        options = options_of(ServerJobOptions)
-        used = (*self.mode.settings, _RATE) if self._compresses() else self.mode.settings
+        options, mode = options_of(ServerJobOptions), mode_of(self)
+        used = (*mode.settings, _RATE) if self._compresses() else mode.settings
         for name, declared in options.items():
             if name not in _OF_MODES or (name in used and name != "encrypt_type"):
                 object.__setattr__(self, name, declared.check(getattr(self, name)))
@@ -58,10 +59,13 @@ class ServerConfig(ServerJobOptions):
     def _compresses(self) -> bool:
         return is_compressed(self.upload_compress_type)
 
-    @property
+    @cached_property
     def mode(self) -> UploadMode:
         """The form in which clients upload."""
         return mode_of(self)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @property
     def update_quota(self) -> int:

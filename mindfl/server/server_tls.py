@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
 from mindfl.leftovers import scratch_folder
-from mindfl.server.settings.sections import JobSettings
+from mindfl.server.settings import JobSettings
 
 if TYPE_CHECKING:
     from mindfl.server.identity import Identity

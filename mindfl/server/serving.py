@@ -40,8 +40,7 @@ from mindfl.server.reporter import Reporter
 from mindfl.server.running import Registration, RunningServer
 from mindfl.server.sameness import features
 from mindfl.server.server_tls import ServerTls, load_tls
-from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides
-from mindfl.server.settings.budget import within_budget
+from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides, within_budget
 from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.snapshot import fingerprint
 from mindfl.server.start_options import ServerOptions, Weights, unused_options

@@ -57,7 +57,7 @@ class MetricsFile:
     """
 
     def __init__(
-        self, path: PathLike, *, fl_name: str, fl_iteration_num: int, instance_name: str, time_level: str = "5,15"
+        self, path: PathLike, *, fl_name: str, fl_iteration_num: int, instance_name: str, time_level: str
     ) -> None:
         self.instance_name = instance_name
         self.fl_iteration_num = fl_iteration_num
@@ -104,7 +104,7 @@ class FailureEventFile:
     ``address`` is the node's, such as ``127.0.0.1:6668``.
     """
 
-    def __init__(self, path: PathLike, *, address: str, failure_times: int = 10) -> None:
+    def __init__(self, path: PathLike, *, address: str, failure_times: int) -> None:
         self._address = address
         self._failure_times = failure_times
         self._failed = 0

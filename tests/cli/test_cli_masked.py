@@ -438,9 +438,14 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("mode", "key", "value", "reason"),
         [
-            (PW, "share_secrets_ratio", "1.5", "share_secrets_ratio must be above 0 and at most 1, not 1.5"),
-            (PW, "share_secrets_ratio", "half", "share_secrets_ratio must be a number, not 'half'"),
-            (STABLE, "cipher_time_window", "0", "cipher_time_window must be at least 1"),
+            (PW, "share_secrets_ratio", "1.5", "share_secrets_ratio must be a number above 0 and at most 1, got 1.5"),
+            (
+                PW,
+                "share_secrets_ratio",
+                "half",
+                "share_secrets_ratio must be a number above 0 and at most 1, got 'half'",
+            ),
+            (STABLE, "cipher_time_window", "0", "cipher_time_window must be a whole number of at least 1"),
             (EXACT, "cipher_time_window", "1.5", "cipher_time_window must be a whole number"),
             (PW, "reconstruct_secrets_threshold", "3", "reconstruct_secrets_threshold must be from 1 to 2"),
             (PW, "reconstruct_secrets_threshold", "-1", "reconstruct_secrets_threshold must be at least 1"),

@@ -355,8 +355,11 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--model", "fl.yaml"], "fl.yaml"),
         (["--password_file", "missing"], "cannot read missing"),
         (["--encrypt_type", "PW"], "--encrypt_type: encrypt.encrypt_type must be one of NOT_ENCRYPT"),
-        (["--encrypt_type", "DP_ENCRYPT", "--dp_eps", "0"], "--dp_eps: encrypt.dp_encrypt.dp_eps must be above 0"),
-        (["--upload_sparse_rate", "2"], "compression.upload_sparse_rate must be above 0 and at most 1"),
+        (
+            ["--encrypt_type", "DP_ENCRYPT", "--dp_eps", "0"],
+            "--dp_eps: encrypt.dp_encrypt.dp_eps must be a finite number above",
+        ),
+        (["--upload_sparse_rate", "2"], "compression.upload_sparse_rate must be a number above 0 and at most 1"),
         (["--dp_budget", "5"], "dp_budget is given, but encrypt_type is NOT_ENCRYPT"),
         (["--encrypt_type", "SIGNDS", "--dp_budget", "5"], "dp_budget 5 does not pay for one iteration"),
         (["--encrypt_type", "SIGNDS", "--dp_budget", "500", "--cluster"], "--dp_budget is for one server"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import MISSING
 from pathlib import Path
 
 from mindfl.cli.declared import default_text, limits_text
+from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
 from mindfl.options import Option, modes, options_of
 from mindfl.options.job import GROUPS, JobOptions
+from mindfl.server.settings.reader import declared_settings
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "options.md"
@@ -24,6 +27,16 @@ is named in a warning. `mindfl simulate --help` shows the same texts.
 
 This page is generated from the declarations in `mindfl/options` (`make options`).
 """
+_SERVER = """
+# Options of a server
+
+Each is a key of the server's YAML file. Those with a mark in the last column are options of `mindfl server start` too,
+with the last part of the key as their name; they replace what the file says. [server.md](server.md) shows a file, and
+says which keys only some jobs need.
+
+| key | values | default | meaning | option |
+|---|---|---|---|---|
+"""
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "yes or no", Path: "path"}
 
 
@@ -34,18 +47,38 @@ def page() -> str:
     for group in GROUPS:
         rows = "".join(_row(each) for each in options.values() if each.group == group)
         parts.append(f"## {group}\n\n| option | keyword | values | default | meaning |\n|---|---|---|---|---|\n{rows}")
-    return "\n".join(parts)
+    keys = declared_settings()
+    return "\n".join(parts) + _SERVER + "".join(_key_row(key, declared) for key, declared in keys.items())
+
+
+def _key_row(key: str, declared: Option) -> str:
+    is_required = declared.file_value is MISSING
+    shown = dataclasses.replace(declared, default=declared.file_value)
+    names = {option.name for option in start.params}
+    overrides = "x" if declared.name in names and not key.startswith(("distributed_cache", "checkpoint_dir")) else ""
+    cells = (f"`{key}`", _values(declared), "required" if is_required else _default(shown), declared.help, overrides)
+    return _line(cells)
 
 
 def _row(declared: Option) -> str:
     keyword = f"`{declared.name}`" if declared.name in options_of(JobOptions) else ""
     names = ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
+    return _line((names, keyword, _values(declared), _default(declared), declared.help))
+
+
+def _values(declared: Option) -> str:
     values = ", ".join(f"`{choice}`" for choice in declared.choices or declared.known)
     values = f"{values}, or your own" if declared.known else values or _KINDS.get(declared.kind, "")
+    return ", ".join(filter(None, (values, limits_text(declared))))
+
+
+def _default(declared: Option) -> str:
     text = default_text(declared)
     literal = declared.default is not None and not declared.shown and text
-    default = "no" if declared.default is False else f"`{text}`" if literal else text
-    cells = (names, keyword, ", ".join(filter(None, (values, limits_text(declared)))), default, declared.help)
+    return "no" if declared.default is False else f"`{text}`" if literal else text
+
+
+def _line(cells: tuple[str, ...]) -> str:
     return "|" + "|".join(f" {cell} " if cell else " " for cell in cells).replace("<", "\\<") + "|\n"
 
 

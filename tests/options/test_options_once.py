@@ -18,18 +18,25 @@ from mindfl.options import options_of
 from mindfl.options.client import ClientOptions
 from mindfl.options.job import JobOptions
 from mindfl.options.modes import ModeOptions
-from mindfl.options.server import ServerJobOptions
+from mindfl.options.server import (
+    CacheOptions,
+    LinkOptions,
+    ServerJobOptions,
+    SslOptions,
+    SummaryOptions,
+    TopOptions,
+)
 from mindfl.real.federated_config import FederatedConfig
 from mindfl.real.java_settings import JavaSettings
-from mindfl.server.settings import JobSettings
-from mindfl.server.settings.reader import yaml_keys
+from mindfl.server.server_tls import ServerTls
+from mindfl.server.settings.reader import declared_settings, yaml_keys
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim.config import Network
 from mindfl.sim.device_job import DeviceSettings
 
 CLASSES = (
     *(JobOptions, ServerJobOptions, JavaSettings, Network, FederatedConfig, ClientConfig, HttpSettings, TlsSettings),
-    *(DeviceSettings, ServerOptions),
+    *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, SummaryOptions, SslOptions, LinkOptions),
 )
 FUNCTIONS = (export_mindir, export_trained, convert_model, convert_leaf, convert_images, make_synthetic)
 #: names that mean different things, or have another default on purpose, and why
@@ -102,11 +109,7 @@ def test_a_client_and_a_job_have_the_same_ranges(name: str) -> None:
 @pytest.mark.parametrize("name", options_of(ServerJobOptions))
 def test_the_settings_file_has_the_declared_ranges(name: str) -> None:
     (key,) = yaml_keys({name: 1})
-    cls: Any = JobSettings
-    for part in key.split(".")[:-1]:
-        cls = inspect.get_annotations(cls)[part]
-        cls = getattr(inspect.getmodule(JobSettings), cls)
-    rule = cls.__dataclass_fields__[name].metadata["rule"]
-    declared = options_of(ServerJobOptions)[name]
-    limits = ("least", "above", "most", "below")
-    assert [getattr(rule, each) for each in limits] == [getattr(declared, each) for each in limits]
+    in_file, declared = declared_settings()[key], options_of(ServerJobOptions)[name]
+    for each in ("default", "least", "above", "most", "below", "unit"):
+        assert getattr(in_file, each) == getattr(declared, each)
+    assert set(in_file.choices) == {*declared.choices, *declared.known}

@@ -89,9 +89,9 @@ def test_further_settings_count_but_not_instead_of_the_jobs_own(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"iterations": 0}, "fl_iteration_num must be at least 1"),
+        ({"iterations": 0}, "fl_iteration_num must be a whole number of at least 1"),
         ({"clients": "8"}, "round.start_fl_job_threshold must be a whole number"),
-        ({"learning_rate": -1.0}, "client.client_learning_rate must be above 0"),
+        ({"learning_rate": -1.0}, "client.client_learning_rate must be a finite number above 0"),
         ({"fl_name": ""}, "fl_name is missing"),
         ({"settings": {"round.nonsense": 1}}, "unknown key 'round.nonsense'"),
         ({"settings": {"encrypt": 1, "encrypt.encrypt_type": "x"}}, "encrypt of encrypt.encrypt_type is no section"),

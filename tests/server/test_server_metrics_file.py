@@ -42,7 +42,7 @@ def record(**changes: Any) -> IterationRecord:
 
 
 def metrics(path: Path, **changes: Any) -> MetricsFile:
-    values: dict[str, Any] = {"fl_name": "Lenet", "fl_iteration_num": 2, "instance_name": "i_1"}
+    values: dict[str, Any] = {"fl_name": "Lenet", "fl_iteration_num": 2, "instance_name": "i_1", "time_level": "5,15"}
     return MetricsFile(path, **values | changes)
 
 

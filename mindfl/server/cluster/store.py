@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
 from mindfl.extras import lacks
+from mindfl.options.server import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.clock import Clock
 from mindfl.server.data_rate import Counted
@@ -22,7 +23,6 @@ from mindfl.server.refusal import StoreDownError
 from mindfl.server.sameness import Features
 from mindfl.server.server_config import ServerConfig
 from mindfl.server.settings import JobSettings
-from mindfl.server.settings.sections import EMBEDDED
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
 

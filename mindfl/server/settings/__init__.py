@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from mindfl.server.settings.document import NoMappingError, SettingsError
 from mindfl.server.settings.instance import apply_new_instance, query_instance
-from mindfl.server.settings.reader import read_settings, with_overrides
-from mindfl.server.settings.sections import JobSettings
-from mindfl.server.settings.support import require_supported
+from mindfl.server.settings.job_settings import JobSettings, require_supported
+from mindfl.server.settings.reader import read_settings, with_overrides, within_budget
 
 __all__ = [
     "JobSettings",
@@ -17,4 +16,5 @@ __all__ = [
     "read_settings",
     "require_supported",
     "with_overrides",
+    "within_budget",
 ]

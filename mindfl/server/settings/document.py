@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import yaml
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, open_file
+from mindfl.options import Option
 from mindfl.options.declaration import shown
-from mindfl.server.settings.rule import Misfit
-from mindfl.server.settings.sections import Entry
+from mindfl.server.settings.job_settings import Entry
 
 FILE_LIMIT = 64 * 1024
 """A settings file is about 2 KiB long."""
@@ -20,6 +21,15 @@ _DEPTH_LIMIT = 20
 _SCALAR_LIMIT = 4096
 _NAMED_PROBLEMS = 20
 _MERGE = "tag:yaml.org,2002:merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A setting without a usable value: None where it is missing, else one that does not fit its declaration."""
+
+    key: str
+    value: object
+    declared: Option
 
 
 class SettingsError(OptionError):

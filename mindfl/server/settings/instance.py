@@ -10,28 +10,25 @@ import numpy as np
 
 from mindfl.errors import OptionError
 from mindfl.modes import MODES
-from mindfl.options.server import INT64_MAX
+from mindfl.options import options_of
+from mindfl.options.server import INT64_MAX, ServerJobOptions, TrainingOptions
+from mindfl.server.settings.job_settings import JobSettings
 from mindfl.server.settings.reader import with_overrides
-from mindfl.server.settings.sections import JobSettings
 
-_WHOLE = "unsigned integer number"
-_REAL = "float or integer number"
+_EXPECTED = {int: "unsigned integer number", float: "float or integer number"}
 #: what /newInstance may change, in the order in which the 0.1.0 server checks it
-_CHANGEABLE = {
-    "global_iteration_time_window": _WHOLE,
-    "start_fl_job_threshold": _WHOLE,
-    "start_fl_job_time_window": _WHOLE,
-    "update_model_ratio": _REAL,
-    "update_model_time_window": _WHOLE,
-    "client_epoch_num": _WHOLE,
-    "client_batch_size": _WHOLE,
-    "client_learning_rate": _REAL,
-    "fl_iteration_num": _WHOLE,
-}
+_CHANGEABLE = (
+    "global_iteration_time_window",
+    "start_fl_job_threshold",
+    "start_fl_job_time_window",
+    "update_model_ratio",
+    "update_model_time_window",
+    *options_of(TrainingOptions),
+    "fl_iteration_num",
+)
 #: settings that the reference does not have
 _OWN_SETTINGS = {name for mode in MODES.values() if not mode.in_reference for name in mode.settings}
 _SHOWN_SECTIONS = ("round", "compression", "aggregation")
-_SHOWN_CLIENT = ("client_batch_size", "client_epoch_num", "client_learning_rate")
 
 
 def query_instance(settings: JobSettings) -> dict[str, Any]:
@@ -50,7 +47,7 @@ def query_instance(settings: JobSettings) -> dict[str, Any]:
         **encrypt["pw_encrypt"],
         **encrypt["dp_encrypt"],
         **encrypt["signds"],
-        **{name: whole["client"][name] for name in _SHOWN_CLIENT},
+        **{name: whole["client"][name] for name in options_of(TrainingOptions)},
     }
     mode = MODES[encrypt["encrypt_type"]]
     if mode.in_reference:
@@ -72,7 +69,7 @@ def apply_new_instance(settings: JobSettings, changes: object) -> JobSettings:
         raise OptionError("New instance failed: Expect hyper param config to be json object")
     found = {name: changes[name] for name in _CHANGEABLE if name in changes}
     for name, value in found.items():
-        fault = _fault(value, _CHANGEABLE[name])
+        fault = _fault(value, options_of(ServerJobOptions)[name].kind)
         if fault:
             raise OptionError(f"New instance failed: Field {name} in hyper param config should be {fault}")
     if found.get("update_model_ratio", 1) > 1:
@@ -87,13 +84,14 @@ def apply_new_instance(settings: JobSettings, changes: object) -> JobSettings:
     return changed
 
 
-def _fault(value: object, expected: str) -> str | None:
+def _fault(value: object, kind: type) -> str | None:
+    expected = _EXPECTED[kind]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return expected
-    if expected is _WHOLE and (not isinstance(value, int) or not 0 <= value <= INT64_MAX):
+    if kind is int and (not isinstance(value, int) or not 0 <= value <= INT64_MAX):
         return expected
     # JSON has no NaN and no infinity, but Python's reader knows them.
-    if expected is _REAL and isinstance(value, float) and not math.isfinite(value):
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
         return expected
     return None if value > 0 else "larger than 0"
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Any, get_type_hints
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.modes import MODES
+from mindfl.modes import MODES, PRIVATE
+from mindfl.options import Option, options_of
 from mindfl.options.declaration import shown
+from mindfl.options.server import NOT_EVAL, SummaryOptions
+from mindfl.privacy import PrivacyBudget
+from mindfl.privacy.accountant import affordable_iterations
 from mindfl.protocol import CompressType
-from mindfl.server.settings.document import Ignored, Problems, Section, read_entries
-from mindfl.server.settings.rule import Misfit
-from mindfl.server.settings.sections import NOT_EVAL, Entry, JobSettings, Origin
+from mindfl.server.settings.document import Ignored, Misfit, Problems, Section, read_entries
+from mindfl.server.settings.job_settings import Entry, JobSettings, Origin
 
 #: section that counts only in some settings -> the key that decides, and for its values the keys then required
 _CONDITIONAL: dict[str, tuple[str, dict[object, tuple[str, ...]]]] = {
@@ -61,16 +64,58 @@ def with_overrides(settings: JobSettings, overrides: Mapping[str, object], *, pl
     return _build(settings.origin.path, entries, Problems())
 
 
+def within_budget(settings: JobSettings, dp_budget: float, tell: Callable[[str], None]) -> JobSettings:
+    """Return ``settings`` with so few iterations that a client which is in all of them spends ``dp_budget`` at most.
+
+    ``tell`` is given a warning where these are fewer than before. Raises :class:`OptionError` where there would be
+    none, or where nothing in the job is private.
+    """
+    found = settings.server_config().mode.accountant()
+    if found is None:
+        raise OptionError(
+            f"dp_budget is given, but encrypt_type is {settings.encrypt.encrypt_type}",
+            hint=f"only {' and '.join(PRIVATE)} say what an iteration costs",
+        )
+    asked = settings.fl_iteration_num
+    count = affordable_iterations(PrivacyBudget(found, stop_at=dp_budget), asked)
+    if count == asked:
+        return settings
+    tell(f"warning: the privacy budget of {dp_budget:g} pays for {count} of {asked} iterations")
+    return with_overrides(settings, {"fl_iteration_num": count}, place="--dp_budget")
+
+
+def declared_settings() -> dict[str, Option]:
+    """Return the declarations of all settings by dotted key, in the order of the file."""
+
+    def walk(section: str, cls: type) -> Iterator[tuple[str, Option]]:
+        yield from ((_dotted(section, name), option) for name, option in options_of(cls).items())
+        for name, kind in _inner(cls).items():
+            yield from walk(_dotted(section, name), kind)
+
+    return dict(walk("", JobSettings))
+
+
+def _dotted(section: str, name: str) -> str:
+    return f"{section}.{name}" if section else name
+
+
+@cache
+def _inner(cls: type) -> dict[str, type]:
+    """Return the sections within a section."""
+    kinds = get_type_hints(cls)
+    return {
+        item.name: kinds[item.name] for item in fields(cls) if is_dataclass(kinds[item.name]) and item.name != "origin"
+    }
+
+
 @cache
 def _sections() -> dict[str, tuple[str, ...]]:
     """Return the keys of every section by its dotted name; "" is the top of the file."""
 
     def walk(section: str, cls: type) -> None:
-        names = [item.name for item in fields(cls) if item.name != "origin"]
-        found[section] = tuple(names)
-        for name in names:
-            if is_dataclass(kind := _kinds(cls)[name]):
-                walk(f"{section}.{name}" if section else name, kind)
+        found[section] = (*options_of(cls), *_inner(cls))
+        for name, kind in _inner(cls).items():
+            walk(_dotted(section, name), kind)
 
     found: dict[str, tuple[str, ...]] = {}
     walk("", JobSettings)
@@ -104,22 +149,12 @@ def _renamed(entries: Mapping[str, Entry], problems: Problems) -> dict[str, Entr
     return found
 
 
-@cache
-def _kinds(cls: type) -> dict[str, type]:
-    return get_type_hints(cls)
-
-
 def yaml_keys(values: Mapping[str, object]) -> dict[str, object]:
     """Return ``values`` by dotted key of the file, from the last part of the key or the whole.
 
     Raises :class:`OptionError` for one that is no setting.
     """
-    dotted = {
-        f"{section}.{name}" if section else name
-        for section, names in _sections().items()
-        for name in names
-        if (f"{section}.{name}" if section else name) not in _sections()
-    }
+    dotted = declared_settings()
     by_name = {key.rpartition(".")[2]: key for key in dotted}
     for name in values:
         if name not in dotted and name not in by_name:
@@ -150,17 +185,15 @@ def _values(cls: type, section: str, origin: Origin, problems: Problems) -> dict
         problems.add(entry.place, f"{section} must be a section with keys of its own, not {shown(entry.value)}")
     decider, deciding = _CONDITIONAL.get(section, ("", {}))
     needed = next((keys for value, keys in deciding.items() if _is_given(decider, value, origin)), None)
-    read = not decider or needed is not None
+    known = origin if not decider or needed is not None else Origin(origin.path, {})
     values = {}
-    for item in fields(cls):
-        kind, key = _kinds(cls)[item.name], f"{section}.{item.name}" if section else item.name
-        if "rule" in item.metadata:
-            required = item.default is MISSING or (item.name in (needed or ()))
-            value = _value(item, kind, key, origin if read else Origin(origin.path, {}), required, problems)
-            values.update({item.name: value} if value is not MISSING else {})
-        elif kind is not Origin:
-            inner = _values(kind, key, origin, problems)
-            values.update({item.name: kind(**inner)} if _complete(kind, inner) else {})
+    for name, declared in options_of(cls).items():
+        required = declared.file_value is MISSING or name in (needed or ())
+        value = _value(declared, _dotted(section, name), known, required, problems)
+        values.update({name: value} if value is not MISSING else {})
+    for name, kind in _inner(cls).items():
+        inner = _values(kind, _dotted(section, name), origin, problems)
+        values.update({name: kind(**inner)} if len(inner) == len(fields(kind)) else {})
     return values
 
 
@@ -168,24 +201,31 @@ def _is_given(key: str, value: object, origin: Origin) -> bool:
     return key in origin.entries and origin.entries[key].value == value
 
 
-def _complete(cls: type, values: Mapping[str, Any]) -> bool:
-    return all(item.name in values or item.default is not MISSING for item in fields(cls))
-
-
-def _value(item: Field[Any], kind: type, key: str, origin: Origin, required: bool, problems: Problems) -> Any:
+def _value(declared: Option, key: str, origin: Origin, required: bool, problems: Problems) -> Any:
     entry = origin.entries.get(key)
     # As in the reference, an empty text counts as not given.
     if entry is None or entry.value == "" or isinstance(entry.value, Ignored):
         if required:
             found = "" if entry is None else f" (its value is {shown(entry.value)})"
-            problems.add(origin.place(key), f"{key} is missing{found}", Misfit(key, None, kind, item.metadata["rule"]))
-        return item.default
-    rule = item.metadata["rule"]
-    fault = rule.fault(entry.value, kind)
-    if fault:
-        problems.add(entry.place, f"{key} {fault}", Misfit(key, entry.value, kind, rule))
-        return item.default
-    return kind(entry.value)
+            problems.add(origin.place(key), f"{key} is missing{found}", Misfit(key, None, declared))
+        return declared.file_value
+    if fault := declared.fault(entry.value):
+        hint = _number_hint(entry.value, declared.kind)
+        problems.add(entry.place, f"{key} {fault}{hint}", Misfit(key, entry.value, declared))
+        return declared.file_value
+    return declared.kind(entry.value)
+
+
+def _number_hint(value: object, kind: type) -> str:
+    """Return how to write a number that YAML 1.1 takes for text: in quotes, or 1e-3, which needs a point."""
+    if kind not in (int, float) or not isinstance(value, str):
+        return ""
+    try:
+        number = kind(float(value))
+    except (ValueError, OverflowError):
+        return ""
+    written = repr(number) if "." in repr(number) else repr(number).replace("e", ".0e")
+    return f" (YAML reads it as text: write {written})"
 
 
 def _reconciled(settings: JobSettings) -> JobSettings:
@@ -199,11 +239,11 @@ def _reconciled(settings: JobSettings) -> JobSettings:
         place = settings.origin.place("compression.upload_compress_type")
         warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
         compression = replace(compression, upload_compress_type=CompressType.NO_COMPRESS.name)
-    summary = settings.summary
+    summary, usual = settings.summary, options_of(SummaryOptions)["participation_time_level"].default
     if not _is_time_level(summary.participation_time_level):
         place = settings.origin.place("summary.participation_time_level")
-        warnings.append(f"{place}: participation_time_level is not two ascending numbers of minutes: 5,15 is used")
-        summary = replace(summary, participation_time_level="5,15")
+        warnings.append(f"{place}: participation_time_level is not two ascending numbers of minutes: {usual} is used")
+        summary = replace(summary, participation_time_level=usual)
     origin = replace(settings.origin, warnings=tuple(warnings))
     return replace(settings, compression=compression, summary=summary, origin=origin)
 
