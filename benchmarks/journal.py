@@ -21,8 +21,8 @@ from lenet_weights import BYTES, flat_weights
 
 from mindfl.protocol import RequestFLJob, RequestUpdateModel
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 
 HOUR = 3_600_000
 

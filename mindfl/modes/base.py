@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from mindfl.privacy import Accountant
     from mindfl.privacy.secagg import PairKeys
     from mindfl.protocol.secure import SecureRequest
-    from mindfl.server.aggregate import FeatureLayout
+    from mindfl.server.aggregate import FeatureLayout, UploadSum
     from mindfl.server.events import Content
-    from mindfl.server.secagg import Rounds, UploadSum
+    from mindfl.server.secagg.rounds import Rounds
     from mindfl.server.server_config import ServerConfig
     from mindfl.sim.config import JobConfig
 

@@ -33,9 +33,9 @@ from mindfl.words import counted
 if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice
     from mindfl.privacy.secagg import PairKeys
-    from mindfl.server.aggregate import FeatureLayout
+    from mindfl.server.aggregate import FeatureLayout, UploadSum
     from mindfl.server.events import Content
-    from mindfl.server.secagg import Rounds, UploadSum
+    from mindfl.server.secagg.rounds import Rounds
     from mindfl.server.server_config import ServerConfig
 
 _KEYS: tuple[type[SecureRequest], ...] = (RequestExchangeKeys, GetExchangeKeys)
@@ -232,7 +232,7 @@ class Exact(Masked):
 
     def make_sum(self, config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
         """See :meth:`UploadMode.make_sum`."""
-        from mindfl.server.secagg import WordSum
+        from mindfl.server.secagg.exact_rounds import WordSum
 
         return WordSum(layout, config.fixed_point, constant)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mindfl.server.aggregate import FeatureLayout, FedAvgSum, PartialSum
-from mindfl.server.coordinator import Coordinator
-from mindfl.server.edge import EdgeCoordinator
+from mindfl.server.coordinator import Coordinator, EdgeCoordinator
 from mindfl.server.iteration import IterationRecord, Part, Visits
 from mindfl.server.refusal import Refusal
 from mindfl.server.server_config import ServerConfig

@@ -18,9 +18,10 @@ fits.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,24 @@ class PartialSum:
     low: NDArray[np.int64]
     data_sizes: Mapping[str, int]
     uploads: int
+
+
+class UploadSum(Protocol):
+    """Adds up the uploads of an iteration; the caller serialises all but ``convert``."""
+
+    layout: FeatureLayout
+
+    def convert(self, upload: Any) -> AbstractContextManager[Any]:
+        """Yield ``upload`` in the form in which it is added; its ``fault`` says what makes it unusable."""
+
+    def add(self, contribution: Any, data_size: int) -> None:
+        """Add a faultless upload."""
+
+    def average(self, previous: Weights, correction: Any = None) -> Weights:
+        """Return the new model, the sum being put right by ``correction``."""
+
+    def reset(self) -> None:
+        """Forget all uploads."""
 
 
 class FedAvgSum:

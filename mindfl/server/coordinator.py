@@ -37,7 +37,7 @@ from mindfl.protocol.secure import SecureRequest
 from mindfl.server import answers, events
 from mindfl.server.aggregate import WithoutConstant
 from mindfl.server.events import EventLog, Uploaded
-from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord
+from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord, Part
 from mindfl.server.job_state import FederatedJobState
 from mindfl.server.refusal import (
     FAULT_REFUSALS,
@@ -65,7 +65,7 @@ class Coordinator:
         on_iteration_end: is called with each :class:`IterationRecord` in order, with the coordinator locked: keep it
             short.
         log: is given every event before it happens.
-        wall: turns a time into what the clients' clocks show (see :class:`mindfl.server.clock.Clock`).
+        wall: turns a time into what the clients' clocks show (see :class:`mindfl.server.iteration.Clock`).
         state: continues an earlier job with weights of the same layout; its settings and models count then, not
             ``config`` and ``initial_weights``.
         constant: names of weights that clients get with startFLJob only and that keep their values, whatever is
@@ -310,3 +310,23 @@ class Coordinator:
         if refusal is Refusal.NOT_STORED:
             time = max(time, now_ms + STORAGE_RETRY_MS)
         return str(self._wall(time))
+
+
+class EdgeCoordinator(Coordinator):
+    """Answers part of a job's clients on another coordinator's behalf, for one iteration.
+
+    Uploads are summed here and wait to be taken; clients that ask for the model are told to wait until it is published.
+    ``config.start_fl_job_threshold`` is the number of clients of this part.
+    """
+
+    def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
+        super().__init__(config, model)
+        self.job.begin_part(iteration)
+
+    def part(self) -> Part:
+        """Return what the clients did so far, to be absorbed by the other coordinator."""
+        return self.job.part()
+
+    def publish(self, model: Weights, now_ms: int) -> None:
+        """End the iteration with the model that the other coordinator made of it."""
+        self.job.end_part(model, now_ms)

@@ -36,15 +36,13 @@ from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.protocol import Request, RequestFLJob, RequestGetModel, Response
 from mindfl.server.aggregate import FeatureLayout, initial_model
-from mindfl.server.clock import Clock
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.events import Event, EventCodec, SecureEvent, Started, Uploaded
-from mindfl.server.iteration import IterationRecord
-from mindfl.server.lasting import LastingFault
-from mindfl.server.sameness import other_settings
+from mindfl.server.iteration import Clock, IterationRecord
+from mindfl.server.reports import LastingFault
 from mindfl.server.segment import Record
 from mindfl.server.server_config import ServerConfig
-from mindfl.server.snapshot import Origin, Snapshot, begun_differently, decode, fingerprint
+from mindfl.server.snapshot import Origin, Snapshot, begun_differently, decode, fingerprint, other_settings
 from mindfl.server.state import EMPTIED, MODELS_KEPT, JobState
 from mindfl.server.state_folder import StateFolder
 from mindfl.server.storage import EventJournal, FolderStorage, Memory, Storage

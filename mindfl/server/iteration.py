@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,37 @@ from mindfl.server.refusal import Refusal
 from mindfl.server.server_config import ServerConfig
 
 if TYPE_CHECKING:
-    from mindfl.server.secagg import Rounds
+    from mindfl.server.secagg.rounds import Rounds
 
 RETRY_MARGIN_MS = 1000
 """A retry time lies at least this far ahead, so that it is still in the future when the client reads it."""
 
 _MOST_DOUBLINGS = 12
+
+
+class Clock:
+    """The time of a running job, in milliseconds since the epoch: it begins as the wall clock's and never steps.
+
+    Windows are measured in it, so a step of the wall clock (by hand, NTP, a daylight rule gone wrong) neither ends
+    an iteration nor stretches it. Clients are told the wall time as it is now, which they compare with their own clock.
+    The two sources return nanoseconds.
+    """
+
+    def __init__(
+        self, monotonic_ns: Callable[[], int] = time.monotonic_ns, wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._wall_ns = wall_ns
+        self._anchor_ns = wall_ns() - monotonic_ns()
+
+    def now_ms(self) -> int:
+        """Return the job time."""
+        return (self._anchor_ns + self._monotonic_ns()) // 1_000_000
+
+    def wall_ms(self, job_ms: int) -> int:
+        """Return the wall time that corresponds to a job time, by the wall clock as it is set now."""
+        stepped_ns = self._wall_ns() - self._monotonic_ns() - self._anchor_ns
+        return job_ms + round(stepped_ns / 1_000_000)
 
 
 @dataclass(slots=True)

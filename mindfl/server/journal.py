@@ -21,7 +21,7 @@ from contextlib import suppress
 from itertools import count
 
 from mindfl.errors import StorageError
-from mindfl.server.lasting import LastingFault
+from mindfl.server.reports import LastingFault
 from mindfl.server.segment import (
     HEAD_SIZE,
     SYNCED,

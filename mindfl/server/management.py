@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mindfl.errors import MindflError
-from mindfl.server.clock import Clock
 from mindfl.server.coordinator import Coordinator
+from mindfl.server.iteration import Clock
 from mindfl.server.settings import JobSettings, apply_new_instance, query_instance
 from mindfl.server.state import ServerState
 

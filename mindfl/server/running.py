@@ -1,17 +1,20 @@
-"""The servers that run on this machine under this user: one record each, for as long as the server lives.
+"""The servers that run on this machine under this user, and how one is stopped.
 
-A record is a file with a lock, which is free once its process is dead.
+Each has a record for as long as it lives: a file with a lock, which is free once its process is dead.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import cache_dir, make_dir, write_atomic
@@ -78,6 +81,7 @@ def _lock_of(path: Path) -> Path:
 #: the real server takes over a minute where it has a ``data_rate_dir``
 STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.05
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,58 @@ def stop_server(server: RunningServer, seconds: float = STOP_SECONDS) -> None:
                 hint=f"end its process {server.pid}",
             )
         time.sleep(_POLL_SECONDS)
+
+
+class StopSignal:
+    """Notes the first of the signals that stop a server; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._waiting: asyncio.Future[signal.Signals] | None = None
+
+    def future(self) -> asyncio.Future[signal.Signals]:
+        """Return what is done in the running event loop when the signal comes, or has come."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._settle()
+        return self._waiting
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle signal ``number``."""
+        if self._received is not None:
+            os._exit(128 + number)
+        self._received = signal.Signals(number)
+        if self._waiting is not None and not (loop := self._waiting.get_loop()).is_closed():
+            loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        if self._received is not None and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(self._received)
+
+
+@contextmanager
+def stop_signal() -> Iterator[StopSignal]:
+    """Yield what notes SIGTERM and SIGINT within the block, unless they are ignored; then put the handlers back.
+
+    Raises :class:`OptionError` outside the main thread, where Python takes no signals, and within a running event loop,
+    such as a notebook's, which could not run a server's beside it.
+    """
+    if asyncio._get_running_loop() is not None:
+        raise OptionError(
+            "a server cannot be run within a running event loop", hint="start it in a process of its own: mindfl server"
+        )
+    stopping = StopSignal()
+    previous = {number: signal.getsignal(number) for number in _STOPPING}
+    handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
+    try:
+        for number in handled:
+            signal.signal(number, stopping.note)
+    except ValueError:
+        raise OptionError("a server can be run from the main thread of a process only") from None
+    try:
+        yield stopping
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL if previous[number] is None else previous[number])
 
 
 def _folder() -> Path:

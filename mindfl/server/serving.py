@@ -24,29 +24,25 @@ from mindfl.extras import require
 from mindfl.files import PathLike, make_dir
 from mindfl.modes import MODES
 from mindfl.server.aggregate import initial_model
-from mindfl.server.alone import Alone
 from mindfl.server.checkpoint import CheckpointWriter, latest
-from mindfl.server.clock import Clock
 from mindfl.server.cluster import InternalTls, Member, Membership, find_store, leader_tls
 from mindfl.server.cluster.store import Ended, ListNodes
 from mindfl.server.coordinator import Coordinator
-from mindfl.server.data_rate import Counted, DataRate, counted_by, uncounted
 from mindfl.server.durable import DurableJob
-from mindfl.server.http import Address, Job, VolatileJob, allow_many_connections, bound_address, listen
+from mindfl.server.http import Address, Job, SingleServer, VolatileJob, allow_many_connections, bound_address, listen
+from mindfl.server.http.http_server import Counted
 from mindfl.server.initial import device_weights, four_dimensional, unknown_order
-from mindfl.server.iteration import IterationRecord
+from mindfl.server.iteration import Clock, IterationRecord
 from mindfl.server.management import Management, Node, instance_name
-from mindfl.server.reporter import Reporter
-from mindfl.server.running import Registration, RunningServer
-from mindfl.server.sameness import features
+from mindfl.server.reports import Reporter
+from mindfl.server.running import Registration, RunningServer, StopSignal, stop_signal
 from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides, within_budget
-from mindfl.server.signals import StopSignal, stop_signal
-from mindfl.server.snapshot import fingerprint
+from mindfl.server.snapshot import features, fingerprint
 from mindfl.server.start_options import ServerOptions, Weights, unused_options
 from mindfl.server.state import JobState, Progress
 from mindfl.server.storage import Memory, Storage
-from mindfl.server.summary_files import FailureEventFile, MetricsFile
+from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile, counted_by, uncounted
 from mindfl.words import counted
 
 _OBJECTS = 50_000
@@ -131,7 +127,7 @@ class _Server:
         if options.manage_address is not None:
             self._manage_sockets = listen(Address.parse(options.manage_address, "--manage_address"), "--manage_address")
             stack.callback(_close, self._manage_sockets)
-        self._serving: Alone | Member | None = None
+        self._serving: SingleServer | Member | None = None
         self._is_started = False
         self._clock = Clock()
         self._instance = instance_name(datetime.now(timezone.utc).astimezone())
@@ -151,7 +147,7 @@ class _Server:
 
     async def run(self, ready: Callable[[str], None], stop: StopSignal) -> Signals:
         """Serve until a signal comes."""
-        self._serving = serving = self._member() if self._options.cluster else self._alone()
+        self._serving = serving = self._member() if self._options.cluster else self._single()
         stopping = stop.future()
         starting = asyncio.create_task(serving.start(self._sockets, self._manage_sockets, self._tls))
         try:
@@ -250,7 +246,7 @@ class _Server:
         shapes = {name: values.shape for name, values in self._weights.items()}
         return CheckpointWriter(make_dir(folder), self._settings.fl_name, shapes, self._filters)
 
-    def _alone(self) -> Alone:
+    def _single(self) -> SingleServer:
         job: Job
         if self._options.journal:
             job = durable = self._open_durable(self._state_dir(), self._ended, as_stored=False)
@@ -259,7 +255,7 @@ class _Server:
             job = VolatileJob(self._volatile())
         nodes = self._nodes()
         management = self._manage(job, lambda: nodes)
-        return Alone(
+        return SingleServer(
             job,
             management,
             prefix=self._settings.client.http_url_prefix,

@@ -14,8 +14,8 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,18 @@ from mindfl.errors import MindflError, StorageError
 from mindfl.protocol import Weights
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.events import Buffer
-from mindfl.server.sameness import features, other_features, other_settings
 from mindfl.server.server_config import ServerConfig
 from mindfl.server.state import DIGEST_SIZE, JobState
 
 MAGIC = b"mindflS\x01"
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+
+Features: TypeAlias = Mapping[str, Sequence[int]]
+"""By name of a weight: its size in bytes, and 1 where it is aggregated, 0 where it keeps its value."""
+
+_FLOAT_BYTES = 4
+_DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -240,3 +245,40 @@ def _check_features(place: str, head: Mapping[str, Any], own: _Own) -> None:
             f"{place} holds a job with another model: {other}",
             hint="start it with that model, or give the new job another fl_name or state folder",
         )
+
+
+def features(layout: FeatureLayout, constant: Set[str]) -> Features:
+    """Return the features of weights in ``layout``, of which ``constant`` are not aggregated."""
+    sizes = {name: part.stop - part.start for name, part in layout.slices.items()}
+    return {name: [_FLOAT_BYTES * size, int(name not in constant)] for name, size in sizes.items()}
+
+
+def other_features(own: Features, job: Features) -> str:
+    """Return how a server's ``own`` features differ from those of the ``job``, or "" where they do not."""
+    if len(own) != len(job):
+        return f"The number {len(own)} of local features != the number {len(job)} declared in the distributed cache"
+    for name, (size, aggregated) in job.items():
+        if name not in own:
+            where = f"cannot find feature {name} in local"
+            return f"The features are inconsistent with that declared in distributed cache: {where}"
+        for what, mine, theirs in (("size", own[name][0], size), ("require_aggr", own[name][1], aggregated)):
+            if mine != theirs:
+                return (
+                    f"The feature {what} {mine} of local != that {theirs} declared in the distributed cache, "
+                    f"feature: {name}"
+                )
+    return ""
+
+
+def other_settings(own: ServerConfig, *accepted: Mapping[str, Any]) -> list[str]:
+    """Return the settings of a server in which it differs from the nearest of those ``accepted``, as "name job -> own".
+
+    Settings that an earlier version of mindfl did not know have their defaults.
+    """
+    now = json.loads(json.dumps(asdict(own)))
+    found = []
+    for each in accepted:
+        job = {**_DEFAULTS, **each}
+        keys = [key for key in {**job, **now} if job.get(key) != now.get(key)]
+        found.append([f"{key} {job.get(key)} -> {now.get(key)}" for key in keys])
+    return min(found, key=len, default=[])

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from mindfl.errors import StorageError
 from mindfl.protocol import Request, RequestFLJob, RequestGetModel, RequestUpdateModel
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 from mindfl.server.segment import HEAD_SIZE, HEADER_SIZE, Record, Segment
 from mindfl.server.snapshot import MAGIC
 

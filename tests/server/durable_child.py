@@ -16,8 +16,8 @@ import numpy as np
 
 from mindfl.protocol import PlainText, RequestFLJob, RequestUpdateModel, ResponseUpdateModel, Weights
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 
 DEVICES = 16
 ITERATIONS = 6

@@ -18,11 +18,11 @@ from typing import Any
 
 from http_requests import coordinator
 
-from mindfl.server.clock import Clock
 from mindfl.server.http import BackgroundServer, DeviceFront, VolatileJob
 from mindfl.server.http.connection import Connection
 from mindfl.server.http.http_server import Front, HttpServer
 from mindfl.server.http.workers import Workers
+from mindfl.server.iteration import Clock
 
 TURNS = 200
 """Turns of the event loop that are more than enough for a connection to come to rest."""

@@ -17,8 +17,8 @@ from http_requests import MODEL, get, start, update
 from mindfl.errors import StorageError
 from mindfl.protocol import PlainText, ResponseGetModel, texts
 from mindfl.server import ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 from mindfl.server.refusal import StoreDownError
 
 redis = pytest.importorskip("redis", reason="needs the extra redis")

@@ -10,9 +10,9 @@ from http_requests import MODEL
 
 from mindfl.errors import StorageError
 from mindfl.server import ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.cluster import LeaderRecord
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 from mindfl.server.state import Progress
 
 CONFIG = ServerConfig(fl_iteration_num=3, start_fl_job_threshold=1)

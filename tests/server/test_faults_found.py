@@ -16,11 +16,10 @@ import pytest
 from mindfl.errors import ModelFormatError, StorageError
 from mindfl.protocol import RequestFLJob, RequestUpdateModel, ResponseUpdateModel
 from mindfl.server import Coordinator, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import Event, EventCodec, Started, Uploaded
 from mindfl.server.initial import initial_weights
-from mindfl.server.iteration import Device, Upload
+from mindfl.server.iteration import Clock, Device, Upload
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
 from mindfl.server.state_folder import StateFolder

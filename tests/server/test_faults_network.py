@@ -28,8 +28,8 @@ from mindfl.protocol import (
     encode,
 )
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.http import BackgroundServer
+from mindfl.server.iteration import Clock
 
 WEIGHTS = {"fc.weight": np.ones((30, 40), np.float32), "fc.bias": np.zeros(30, np.float32)}
 

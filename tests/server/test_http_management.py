@@ -18,9 +18,9 @@ from http_requests import MODEL, start, update
 
 from mindfl.protocol import PlainText
 from mindfl.server import Coordinator
-from mindfl.server.clock import Clock
 from mindfl.server.http import HttpService, ManagementFront, VolatileJob, listen
 from mindfl.server.http.sockets import Address, bound_address
+from mindfl.server.iteration import Clock
 from mindfl.server.management import Management, Node
 from mindfl.server.settings import JobSettings, read_settings
 

@@ -20,9 +20,9 @@ from java_standin import FAILED, MOST_POLLS, POLL_MS, RESTART, SUCCESS, Fleet, J
 
 from mindfl.protocol import REQUESTS, decode
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.http import BackgroundServer
 from mindfl.server.http.front import ReplyCache
+from mindfl.server.iteration import Clock
 
 INITIAL = {"fc.weight": np.ones((2, 3), np.float32), "conv.weight": np.zeros(4, np.float32)}
 SIZES = {name: values.size for name, values in INITIAL.items()}

@@ -21,8 +21,8 @@ from mindfl.errors import AlgorithmError, OptionError, StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig
 from mindfl.server.aggregate import initial_model
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 from mindfl.server.snapshot import Origin, Snapshot, read
 from mindfl.server.state import JobState
 

@@ -21,8 +21,7 @@ from redis_servers import RedisServer, redis_server
 from mindfl.errors import StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, encode
 from mindfl.server import data_rate
-from mindfl.server.data_rate import MOST_LINES, DataRate
-from mindfl.server.summary_files import LineFile
+from mindfl.server.summary_files import MOST_LINES, DataRate, LineFile
 
 # Two lines that MindSpore Federated 0.1.0 wrote, for three startFLJob and one updateModel.
 RECORDED = """\

@@ -33,7 +33,6 @@ from mindfl.protocol import (
 )
 from mindfl.server import Coordinator, IterationRecord, ServerConfig, ServerState
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import (
     Buffer,
@@ -52,7 +51,7 @@ from mindfl.server.events import (
     UploadedWords,
     WindowEnded,
 )
-from mindfl.server.iteration import Device, Upload
+from mindfl.server.iteration import Clock, Device, Upload
 from mindfl.server.storage import FolderStorage
 
 CONFIG = ServerConfig(

@@ -13,9 +13,9 @@ from test_server_secure_durable import KINDS, StoredWorld, steps
 from mindfl.protocol import RequestFLJob, RequestUpdateModel
 from mindfl.server import IterationRecord
 from mindfl.server.checkpoint import latest
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.initial import initial_weights
+from mindfl.server.iteration import Clock
 from mindfl.server.settings.reader import read_settings
 
 Unpack = Callable[[str], Path]

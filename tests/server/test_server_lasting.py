@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mindfl.server.lasting import LastingFault
+from mindfl.server.reports import LastingFault
 
 LOGGER = logging.getLogger("mindfl.server.test")
 

@@ -29,9 +29,9 @@ from mindfl.protocol import (
     texts,
 )
 from mindfl.server import Coordinator, Refusal, ServerConfig
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.front import ReplyCache
+from mindfl.server.iteration import Clock
 from mindfl.server.snapshot import Origin, Snapshot, fingerprint
 from mindfl.server.snapshot import decode as decode_snapshot
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mindfl.protocol import PlainText, RequestFLJob, RequestUpdateModel, Response, ResponseUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig, ServerState
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
 from mindfl.server.state import JobState, digest
 

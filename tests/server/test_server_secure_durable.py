@@ -11,8 +11,8 @@ import pytest
 from secure_world import INITIAL, Member, World, job
 
 from mindfl.privacy.secagg import Secret
-from mindfl.server.clock import Clock
 from mindfl.server.durable import DurableJob
+from mindfl.server.iteration import Clock
 
 IDS = ("a", "bé", "c", "d", "e")
 KINDS = {

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mindfl.errors import OptionError
-from mindfl.server.signals import StopSignal, stop_signal
+from mindfl.server.running import StopSignal, stop_signal
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,7 @@ from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.refusal import StoreDownError
-from mindfl.server.sameness import other_features, other_settings
-from mindfl.server.snapshot import read
+from mindfl.server.snapshot import other_features, other_settings, read
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory
 

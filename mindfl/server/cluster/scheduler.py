@@ -12,9 +12,9 @@ from mindfl.files import PathLike
 from mindfl.server.cluster.forward import LeaderLine, ManagementForward
 from mindfl.server.cluster.store import find_store, leader_tls, reach
 from mindfl.server.http import Address, Listeners, bound_address, listen
+from mindfl.server.running import StopSignal, stop_signal
 from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import read_settings
-from mindfl.server.signals import StopSignal, stop_signal
 from mindfl.server.start_options import unused_password
 from mindfl.spelling import checked_arguments
 

@@ -14,15 +14,14 @@ from mindfl.errors import OptionError
 from mindfl.extras import lacks
 from mindfl.options.server import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.clock import Clock
-from mindfl.server.data_rate import Counted
 from mindfl.server.durable import DurableJob
-from mindfl.server.iteration import IterationRecord
+from mindfl.server.http.http_server import Counted
+from mindfl.server.iteration import Clock, IterationRecord
 from mindfl.server.management import Management, Node
 from mindfl.server.refusal import StoreDownError
-from mindfl.server.sameness import Features
 from mindfl.server.server_config import ServerConfig
 from mindfl.server.settings import JobSettings
+from mindfl.server.snapshot import Features
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
 

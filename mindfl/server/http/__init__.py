@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mindfl.server.http.front import DeviceFront, ManagementFront
-from mindfl.server.http.service import BackgroundServer, HttpService, Listeners
+from mindfl.server.http.service import BackgroundServer, HttpService, Listeners, SingleServer
 from mindfl.server.http.sockets import Address, allow_many_connections, bound_address, listen
 from mindfl.server.http.workers import Job, VolatileJob
 
@@ -15,6 +15,7 @@ __all__ = [
     "Job",
     "Listeners",
     "ManagementFront",
+    "SingleServer",
     "VolatileJob",
     "allow_many_connections",
     "bound_address",

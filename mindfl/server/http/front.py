@@ -45,12 +45,12 @@ from mindfl.protocol import (
     texts,
     weights_bytes,
 )
-from mindfl.server.clock import Clock
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
 from mindfl.server.http.request import Body
 from mindfl.server.http.request import Request as HttpRequest
 from mindfl.server.http.workers import Workers
+from mindfl.server.iteration import Clock
 from mindfl.server.management import PATHS, Management
 from mindfl.server.refusal import StoreDownError
 

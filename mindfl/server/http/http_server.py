@@ -18,6 +18,8 @@ from mindfl.server.http.tls_gate import TlsGate
 
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 """Answers a request; raises ``ConnectionError`` where no answer must be sent."""
+Counted: TypeAlias = Callable[[Front], Front]
+"""Returns a front that answers as the given one does, and counts the bytes of its messages."""
 
 
 class HttpServer:

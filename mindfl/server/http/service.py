@@ -11,12 +11,15 @@ from concurrent.futures import Future
 from contextlib import suppress
 from types import TracebackType
 
-from mindfl.server.clock import Clock
+from mindfl.errors import StorageError
 from mindfl.server.coordinator import Coordinator
-from mindfl.server.http.front import DeviceFront
-from mindfl.server.http.http_server import Front, HttpServer
+from mindfl.server.http.front import DeviceFront, ManagementFront
+from mindfl.server.http.http_server import Counted, Front, HttpServer
 from mindfl.server.http.sockets import Address, bound_address, listen
 from mindfl.server.http.workers import Job, VolatileJob, Workers
+from mindfl.server.iteration import Clock
+from mindfl.server.management import Management
+from mindfl.server.state import Progress
 
 GRACE_SECONDS = 5.0
 """How long requests that are being received or answered may still take when a service stops."""
@@ -71,6 +74,49 @@ class HttpService(Listeners):
         await super().stop(grace_seconds)
         await self.front.stop()
         self.workers.close()
+
+
+class SingleServer:
+    """Serves ``job``, which no other server shares. Belongs to one event loop, in which it must be made.
+
+    ``counted`` wraps what answers devices, of which at most ``most_connections`` are connected at a time. See
+    :class:`mindfl.server.cluster.Member`, which has the same methods.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        management: Management,
+        *,
+        prefix: str,
+        clock: Clock,
+        counted: Counted,
+        most_connections: int | None = None,
+    ) -> None:
+        self._coordinator = job.coordinator
+        self._management = management
+        self._counted = counted
+        self._most_connections = most_connections
+        self._service = HttpService(job, prefix=prefix, clock=clock)
+        self.failure: asyncio.Future[StorageError] = self._service.workers.failure
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job is."""
+        return Progress.of(self._coordinator)
+
+    async def start(
+        self, sockets: Sequence[socket.socket], manage_sockets: Sequence[socket.socket], tls: ssl.SSLContext | None
+    ) -> None:
+        """Accept requests."""
+        front = self._counted(self._service.front)
+        await self._service.serve(front, sockets, tls, most_connections=self._most_connections)
+        self._service.front.watch_windows()
+        await self._service.serve(ManagementFront(self._management, self._service.workers), manage_sockets, tls)
+
+    async def stop(self) -> None:
+        """Finish what is in flight."""
+        await self._service.stop()
 
 
 class BackgroundServer:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 from mindfl.privacy.secagg import (
     ExactKeys,
     ExactUnmasking,
+    FixedPoint,
     Round,
     SeededRandom,
     check_deposit,
     check_exact_keys,
 )
 from mindfl.privacy.secagg.exact import SEALED_BYTES, upload_name
+from mindfl.privacy.secagg.masks import WordMask
 from mindfl.protocol import (
     ClientPublicKeys,
     ClientShare,
@@ -23,8 +29,8 @@ from mindfl.protocol import (
     RequestShareSecrets,
     Weights,
 )
+from mindfl.server.aggregate import FeatureFault, FeatureLayout, UploadSum
 from mindfl.server.secagg.rounds import Rounds, workers
-from mindfl.server.secagg.sums import UploadSum
 from mindfl.server.server_config import ServerConfig
 
 
@@ -106,3 +112,48 @@ class ExactRounds(Rounds[ExactUnmasking]):
 
 def _exact_keys(request: RequestExchangeKeys) -> ExactKeys:
     return ExactKeys(request.fl_id or "", request.c_pk or b"", request.s_pk or b"", request.pw_salt or b"")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskedWords:
+    """An upload of masked whole numbers. All of its values are possible, so it has no faults."""
+
+    words: WordMask
+    fault: FeatureFault | None = None
+
+
+class WordSum:
+    """Running sum of ``PW_EXACT`` uploads modulo 2**64, and of their data sizes.
+
+    Weights named in ``constant`` keep their values.
+    """
+
+    def __init__(self, layout: FeatureLayout, fixed: FixedPoint, constant: Set[str] = frozenset()) -> None:
+        self.layout = layout
+        self._constant = constant
+        self._fixed = fixed
+        self._total: WordMask = np.zeros(layout.size, fixed.dtype)
+        self._data_size = 0
+
+    @contextmanager
+    def convert(self, upload: WordMask) -> Iterator[MaskedWords]:
+        """Yield ``upload``, words of the layout's size."""
+        yield MaskedWords(upload)
+
+    def add(self, contribution: MaskedWords, data_size: int) -> None:
+        """Add an upload, masked and multiplied by ``data_size``."""
+        np.add(self._total, contribution.words, out=self._total)
+        self._data_size += data_size
+
+    def average(self, previous: Weights, correction: Callable[[WordMask], WordMask] | None = None) -> Weights:
+        """Return the new model, read-only; ``correction`` takes the masks out of the sum."""
+        clear = correction(self._total) if correction else self._total
+        flat = self._fixed.decode(clear, self._data_size)
+        for name in self._constant:
+            flat[self.layout.slices[name]] = previous[name]
+        return self.layout.split(flat)
+
+    def reset(self) -> None:
+        """Forget all uploads."""
+        self._total.fill(0)
+        self._data_size = 0

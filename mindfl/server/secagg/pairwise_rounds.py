@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from mindfl.privacy.secagg import PairwiseUnmasking, check_deposit, check_keys, check_params
 from mindfl.protocol import ClientPublicKeys, RequestExchangeKeys, RequestShareSecrets, Weights
+from mindfl.server.aggregate import UploadSum
 from mindfl.server.secagg.rounds import Rounds, workers
-from mindfl.server.secagg.sums import UploadSum
 
 
 class PairwiseRounds(Rounds[PairwiseUnmasking]):

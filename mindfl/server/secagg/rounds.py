@@ -32,7 +32,7 @@ from mindfl.protocol import (
     SendReconstructSecret,
     Weights,
 )
-from mindfl.server.secagg.sums import UploadSum
+from mindfl.server.aggregate import UploadSum
 from mindfl.server.server_config import ServerConfig
 
 EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"

@@ -25,7 +25,9 @@ from mindfl.server.refusal import Refusal
 from mindfl.server.state import EndedIterations
 
 if TYPE_CHECKING:
-    from mindfl.server.secagg import Rounds, UploadSum, Verdict
+    from mindfl.server.aggregate import UploadSum
+    from mindfl.server.secagg.responses import Verdict
+    from mindfl.server.secagg.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class SecAggServer:
         self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
     ) -> Verdict:
         """Return what becomes of ``request`` while ``rounds`` are running; ``started`` tells who takes part."""
-        from mindfl.server.secagg import judge
+        from mindfl.server.secagg.responses import judge
 
         return self.late(request, ended) or judge(request, rounds, started)
 
@@ -60,7 +62,7 @@ class SecAggServer:
         """Return what a device is told whose upload was counted in an iteration that is over, None for others."""
         if not ended.was_counted(request.fl_id or "", request.iteration):
             return None
-        from mindfl.server.secagg import judge_late
+        from mindfl.server.secagg.responses import judge_late
 
         known = self._ended if self._ended is not None and self._ended.iteration == request.iteration else None
         return judge_late(request, known)
@@ -125,6 +127,6 @@ def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
 
 def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str, *, closed: bool) -> SecureResponse:
     """Return the answer to ``request``; ``closed``: it has ended its iteration."""
-    from mindfl.server.secagg import answer as written
+    from mindfl.server.secagg.responses import answer as written
 
     return written(request, replace(verdict, reason=texts.REVEAL_LAST) if closed else verdict, iteration, time)
