@@ -1,4 +1,4 @@
-"""The server's side of TLS: its certificate, whom it accepts, and what a refused handshake means in plain words.
+"""The server's side of TLS: its certificate, and the clients that it accepts.
 
 TLS 1.2 and 1.3 only (RFC 8996). Reading certificates needs the package cryptography; the handshakes are those of
 Python's ssl module.
@@ -9,79 +9,21 @@ from __future__ import annotations
 import secrets
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
 from mindfl.leftovers import scratch_folder
+from mindfl.server.http.tls_gate import AlertingContext
 from mindfl.server.settings import JobSettings
 
 if TYPE_CHECKING:
     from mindfl.server.identity import Identity
-
-
-_TEXT = b"This port speaks TLS: use https://\n"
-PLAIN_HTTP_REFUSED = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nServer: mindfl\r\n"
-    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TEXT), _TEXT)
-)
-"""The answer to a request in the clear on a port for TLS."""
-
-#: takes the alert of the handshake that is begun in this context
-send_alert: ContextVar[Callable[[bytes], None] | None] = ContextVar("send_alert", default=None)
-
-
-class AlertingContext(ssl.SSLContext):
-    """A context of a server. What becomes of the alerts of a handshake is for :data:`send_alert` to say."""
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
-        """As the base class does it."""
-        made = super().wrap_bio(incoming, outgoing, *args, **options)
-        assert isinstance(made, _AlertingObject)
-        made.outgoing, made.send_alert = outgoing, send_alert.get()
-        return made
-
-
-class _AlertingObject(ssl.SSLObject):
-    outgoing: ssl.MemoryBIO
-    send_alert: Callable[[bytes], None] | None
-
-    def do_handshake(self) -> None:
-        try:
-            super().do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
-        except ssl.SSLError as error:
-            alert = self.outgoing.read()
-            farewell = PLAIN_HTTP_REFUSED if error.reason == "HTTP_REQUEST" else alert
-            if farewell and self.send_alert:
-                self.send_alert(farewell)
-            raise
-
-
-AlertingContext.sslobject_class = _AlertingObject
-
-
-# Reasons of OpenSSL's errors -> what the log says about the client.
-_REASONS = {
-    "HTTP_REQUEST": "it speaks plain HTTP on a port for TLS",
-    "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "it offers no version of TLS from 1.2 on",
-    "NO_SHARED_CIPHER": "it offers no cipher that is allowed here",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it sent no client certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that the server's certificate has expired",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that the server's certificate is revoked",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the server's certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the server's certificate",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of the server's certificate",
-    "TLSV1_ALERT_PROTOCOL_VERSION": "it allows no version of TLS from 1.2 on",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,17 +97,6 @@ def load_tls(tls: ServerTls, now: datetime | None = None) -> LoadedTls:
         _load_pem(context, tls.crl_path, "revocation list")
         context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     return LoadedTls(context, identity.expiry_warning(moment, tls.warning_days))
-
-
-def handshake_fault(error: OSError) -> str:
-    """Return why a handshake failed, for the server's log: a few words about the client."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
-    if isinstance(error, ConnectionAbortedError):  # asyncio's
-        return "its handshake took too long"
-    if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
-        return "it closed the connection during the handshake"
-    return _REASONS.get(error.reason or "", f"TLS failed ({error.reason or error})")
 
 
 def _use_identity(context: ssl.SSLContext, identity: Identity) -> None:

@@ -21,7 +21,7 @@ from mindfl.errors import TlsError, TransportError
 from mindfl.protocol import encode
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.certificates import CertificateFiles, make_certificates
-from mindfl.server.http import BackgroundServer, handshake
+from mindfl.server.http import BackgroundServer, tls_gate
 from mindfl.server.http.connection import SLICE
 from mindfl.server.server_tls import ServerTls, load_tls
 
@@ -153,7 +153,7 @@ def test_client_certificates_where_they_are_required(
 
 def test_a_refused_client_need_not_wait_for_the_end(files: CertificateFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has ended its side, though it would listen on."""
-    monkeypatch.setattr(handshake, "FAREWELL_SECONDS", 100 * WAIT_S)
+    monkeypatch.setattr(tls_gate, "FAREWELL_SECONDS", 100 * WAIT_S)
     with serve(files, require_client_certificate=True) as server:
         place = urlsplit(server.url)
         with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
@@ -168,7 +168,7 @@ def test_a_refused_client_that_goes_on_talking(
     files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have sent a request before it learns that it is refused; whoever never stops is left all the same."""
-    monkeypatch.setattr(handshake, "FAREWELL_SECONDS", 0.2)
+    monkeypatch.setattr(tls_gate, "FAREWELL_SECONDS", 0.2)
     with serve(files, require_client_certificate=True) as server:
         place = urlsplit(server.url)
         with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
@@ -196,7 +196,7 @@ def test_a_refused_client_that_never_stops_leaves_others_their_turn() -> None:
             return b"more" if heard < 1000 else b""
 
     async def refuse(connection: socket.socket) -> None:
-        farewell = asyncio.create_task(handshake._say_farewell(connection, b"alert"))
+        farewell = asyncio.create_task(tls_gate._say_farewell(connection, b"alert"))
         while not heard:
             await asyncio.sleep(0)
         assert heard == 1
@@ -218,7 +218,7 @@ def test_where_files_are_few_a_refused_client_takes_none(
         opened.append(new)
         return len(opened) > 1
 
-    monkeypatch.setattr(handshake, "crowded", crowded)
+    monkeypatch.setattr(tls_gate, "crowded", crowded)
     with serve(files) as server:
         place = urlsplit(server.url)
         with socket.create_connection((place.hostname, place.port), WAIT_S) as raw:
@@ -269,7 +269,7 @@ def test_a_handshake_that_stalls_harms_nobody(files: CertificateFiles) -> None:
 def test_a_handshake_that_never_ends_is_ended(
     files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(tls_gate, "HANDSHAKE_SECONDS", 0.05)
     with serve(files) as server:
         place = urlsplit(server.url)
         with socket.create_connection((place.hostname, place.port), WAIT_S) as silent:

@@ -20,7 +20,7 @@ from redis_servers import RedisServer, redis_server
 
 from mindfl.errors import StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, encode
-from mindfl.server import data_rate
+from mindfl.server import summary_files
 from mindfl.server.summary_files import MOST_LINES, DataRate, LineFile
 
 # Two lines that MindSpore Federated 0.1.0 wrote, for three startFLJob and one updateModel.
@@ -121,7 +121,7 @@ def test_a_full_disk_is_told_once_and_made_up_for(
 def test_what_is_kept_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time = Time("2026-11-22 00:00:00")
     rate = DataRate(tmp_path, "s", time)
-    monkeypatch.setattr(data_rate, "LineFile", lambda path: (_ for _ in ()).throw(StorageError("full")))
+    monkeypatch.setattr(summary_files, "LineFile", lambda path: (_ for _ in ()).throw(StorageError("full")))
     for _ in range(MOST_LINES + 50):
         rate.count(1, 1)
         time.pass_s(1)

@@ -16,7 +16,8 @@ from revocation import revoke
 from mindfl.client.tls import TlsSettings, client_context, tls_error
 from mindfl.errors import OptionError, StorageError
 from mindfl.server.certificates import CertificateFiles, make_certificates
-from mindfl.server.server_tls import ServerTls, handshake_fault, load_tls
+from mindfl.server.http.tls_gate import handshake_fault
+from mindfl.server.server_tls import ServerTls, load_tls
 
 NOW = datetime.now(timezone.utc)
 PASSWORD = "server password 12345"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mindfl.server.http.front import DeviceFront, ManagementFront
+from mindfl.server.http.limits import allow_many_connections
 from mindfl.server.http.service import BackgroundServer, HttpService, Listeners, SingleServer
-from mindfl.server.http.sockets import Address, allow_many_connections, bound_address, listen
+from mindfl.server.http.sockets import Address, bound_address, listen
 from mindfl.server.http.workers import Job, VolatileJob
 
 __all__ = [

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from mindfl.server.http import limits
+from mindfl.server.http.limits import crowded
 from mindfl.server.http.pages import Reply, error_page
 from mindfl.server.http.request import NotHttpError, Request, TooLargeError
-from mindfl.server.http.sockets import crowded, peer_name
+from mindfl.server.http.sockets import peer_name
 
 if TYPE_CHECKING:
     from mindfl.server.http.http_server import HttpServer

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 from mindfl.server.http import limits
 from mindfl.server.http.connection import FIRST_READ, READ, Connection
+from mindfl.server.http.limits import accepted_at_once
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
-from mindfl.server.http.sockets import BACKLOG, accepted_at_once
+from mindfl.server.http.sockets import BACKLOG
 from mindfl.server.http.tls_gate import TlsGate
 
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]

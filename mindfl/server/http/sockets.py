@@ -1,23 +1,17 @@
-"""Addresses, listening sockets, and how many connections this process may hold."""
+"""Addresses and listening sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import random
-import resource
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 
 from mindfl.errors import OptionError
 
 BACKLOG = 4096
 _TRIES = 50
-_KEPT_FILES = 64
-"""Files that connections leave to the journal, the models and the rest of the process."""
-_MOST_AT_ONCE = 256
-"""With 8 at a time the 3,500 devices of the load benchmark take 14 % longer; with more than this no less."""
 _QUIET_PORTS = (21_000, 32_000)
 _REASONS = {
     errno.EADDRINUSE: ("the address is in use", "another server runs there: stop it, or choose another port"),
@@ -121,26 +115,3 @@ def peer_name(transport: asyncio.BaseTransport) -> str:
     """Return address and port of the other end, for messages."""
     peer = transport.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "a client"
-
-
-def crowded(opened: socket.socket) -> bool:
-    """Whether ``opened``, a new connection, would leave too few files to the rest of the process."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # A new file gets the lowest number that is free.
-    # Some more are accepted before the first of too many is closed.
-    kept = min(_KEPT_FILES + 4 * accepted_at_once(), soft // 4)
-    return soft != resource.RLIM_INFINITY and opened.fileno() >= soft - kept
-
-
-def accepted_at_once() -> int:
-    """Return how many connections may be accepted before those that are too many are closed."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_AT_ONCE if soft == resource.RLIM_INFINITY else min(_MOST_AT_ONCE, max(1, soft // 64))
-
-
-def allow_many_connections() -> None:
-    """Raise this process's limit of open files as far as the system lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

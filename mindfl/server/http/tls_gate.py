@@ -1,21 +1,82 @@
-"""TLS handshakes done where their failure can be told: one line per refused client."""
+"""TLS handshakes: one line in the log for each refused client, in plain words, and the alert sent to it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from socket import SHUT_WR, socket
+from typing import Any
 
-from mindfl.server.http.sockets import crowded, peer_name
-from mindfl.server.server_tls import handshake_fault, send_alert
+from mindfl.server.http.limits import crowded
+from mindfl.server.http.sockets import peer_name
 
 logger = logging.getLogger("mindfl.server")
 
 HANDSHAKE_SECONDS = 20.0
 FAREWELL_SECONDS = 2.0
+
+
+_TEXT = b"This port speaks TLS: use https://\n"
+PLAIN_HTTP_REFUSED = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nServer: mindfl\r\n"
+    b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_TEXT), _TEXT)
+)
+"""The answer to a request in the clear on a port for TLS."""
+
+#: takes the alert of the handshake that is begun in this context
+send_alert: ContextVar[Callable[[bytes], None] | None] = ContextVar("send_alert", default=None)
+
+
+class AlertingContext(ssl.SSLContext):
+    """A context of a server. What becomes of the alerts of a handshake is for :data:`send_alert` to say."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        """As the base class does it."""
+        made = super().wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(made, _AlertingObject)
+        made.outgoing, made.send_alert = outgoing, send_alert.get()
+        return made
+
+
+class _AlertingObject(ssl.SSLObject):
+    outgoing: ssl.MemoryBIO
+    send_alert: Callable[[bytes], None] | None
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            alert = self.outgoing.read()
+            farewell = PLAIN_HTTP_REFUSED if error.reason == "HTTP_REQUEST" else alert
+            if farewell and self.send_alert:
+                self.send_alert(farewell)
+            raise
+
+
+AlertingContext.sslobject_class = _AlertingObject
+
+
+# Reasons of OpenSSL's errors -> what the log says about the client.
+_REASONS = {
+    "HTTP_REQUEST": "it speaks plain HTTP on a port for TLS",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS",
+    "UNSUPPORTED_PROTOCOL": "it offers no version of TLS from 1.2 on",
+    "NO_SHARED_CIPHER": "it offers no cipher that is allowed here",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it sent no client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that the server's certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it says that the server's certificate is revoked",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept the server's certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the server's certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of the server's certificate",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it allows no version of TLS from 1.2 on",
+}
 
 
 class TlsGate(asyncio.Protocol):
@@ -70,8 +131,19 @@ async def _say_farewell(connection: socket, alert: bytes) -> None:
         await loop.sock_sendall(connection, alert)
         connection.shutdown(SHUT_WR)
         while await loop.sock_recv(connection, 4096):
-            # What has come already is returned at once: whoever never stops would let nobody else have a turn.
+            # What has come already is returned at once: a client that never stops would keep the event loop.
             await asyncio.sleep(0)
 
     with connection, suppress(OSError, asyncio.TimeoutError):
         await asyncio.wait_for(talk(), FAREWELL_SECONDS)
+
+
+def handshake_fault(error: OSError) -> str:
+    """Return why a handshake failed, for the server's log: a few words about the client."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused: {error.verify_message}"
+    if isinstance(error, ConnectionAbortedError):  # asyncio's
+        return "its handshake took too long"
+    if isinstance(error, ssl.SSLEOFError) or not isinstance(error, ssl.SSLError):
+        return "it closed the connection during the handshake"
+    return _REASONS.get(error.reason or "", f"TLS failed ({error.reason or error})")
