@@ -9,15 +9,13 @@ How the state changes is told by :mod:`mindfl.server.job_state`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.modes import Basis
 from mindfl.privacy.faults import EncodingError
@@ -36,9 +34,9 @@ from mindfl.protocol import (
 from mindfl.protocol.secure import SecureRequest
 from mindfl.server import answers, events
 from mindfl.server.aggregate import WithoutConstant
-from mindfl.server.events import EventLog, Uploaded
-from mindfl.server.iteration import Converted, Device, Iteration, IterationRecord, Part
-from mindfl.server.job_state import FederatedJobState
+from mindfl.server.events import Uploaded
+from mindfl.server.iteration import Converted, Device, Iteration, Part
+from mindfl.server.job_state import FederatedJobState, JobArguments
 from mindfl.server.refusal import (
     FAULT_REFUSALS,
     STORAGE_RETRY_MS,
@@ -49,7 +47,10 @@ from mindfl.server.refusal import (
 )
 from mindfl.server.secagg import steps
 from mindfl.server.server_config import ServerConfig
-from mindfl.server.state import JobState, ServerState
+from mindfl.server.state import ServerState
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Coordinator:
@@ -65,7 +66,7 @@ class Coordinator:
         on_iteration_end: is called with each :class:`IterationRecord` in order, with the coordinator locked: keep it
             short.
         log: is given every event before it happens.
-        wall: turns a time into what the clients' clocks show (see :class:`mindfl.server.iteration.Clock`).
+        wall: turns a time into the time on the clients' clocks (see :class:`mindfl.server.iteration.Clock`).
         state: continues an earlier job with weights of the same layout; its settings and models count then, not
             ``config`` and ``initial_weights``.
         constant: names of weights that clients get with startFLJob only and that keep their values, whatever is
@@ -83,31 +84,10 @@ class Coordinator:
     """
 
     def __init__(
-        self,
-        config: ServerConfig,
-        initial_weights: Mapping[str, NDArray[np.float32]],
-        *,
-        on_iteration_end: Callable[[IterationRecord], None] | None = None,
-        log: EventLog | None = None,
-        wall: Callable[[int], int] = int,
-        state: JobState | None = None,
-        constant: Set[str] = frozenset(),
-        algorithm: Algorithm | None = None,
-        random: Callable[[int], bytes] = os.urandom,
+        self, config: ServerConfig, initial_weights: Mapping[str, NDArray[np.float32]], **job: Unpack[JobArguments]
     ) -> None:
-        self.job = FederatedJobState(
-            config,
-            initial_weights,
-            on_iteration_end=on_iteration_end,
-            log=log,
-            wall=wall,
-            state=state,
-            constant=constant,
-            algorithm=algorithm,
-            random=random,
-        )
-        self._wall = wall
-        self._without_constant = WithoutConstant(constant)
+        self.job = FederatedJobState(config, initial_weights, **job)
+        self._without_constant = WithoutConstant(self.job.constant)
         self._downloads = answers.Downloads()
 
     @property
@@ -309,7 +289,7 @@ class Coordinator:
         time = self.job.current.next_req_time(self.config, now_ms, fl_id, refused=refusal is not None)
         if refusal is Refusal.NOT_STORED:
             time = max(time, now_ms + STORAGE_RETRY_MS)
-        return str(self._wall(time))
+        return str(self.job.wall(time))
 
 
 class EdgeCoordinator(Coordinator):

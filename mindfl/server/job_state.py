@@ -12,7 +12,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,18 @@ from mindfl.server.state import (
 STORAGE_CHECK_MS = 1000  # an end of a window that could not be stored is tried again after this time
 
 
+class JobArguments(TypedDict, total=False):
+    """The optional arguments of a job; :class:`mindfl.server.coordinator.Coordinator` says what each means."""
+
+    on_iteration_end: Callable[[IterationRecord], None] | None
+    log: EventLog | None
+    wall: Callable[[int], int]
+    state: JobState | None
+    constant: Set[str]
+    algorithm: Algorithm | None
+    random: Callable[[int], bytes]
+
+
 class FederatedJobState:
     """The state of a job between requests, and how it changes. See :class:`mindfl.server.coordinator.Coordinator`."""
 
@@ -63,9 +75,9 @@ class FederatedJobState:
         self.layout, first = initial_model(self._algorithm.first(initial_weights))
         self._on_iteration_end = on_iteration_end
         self._log = log
-        self._wall = wall
+        self.wall = wall
         self.lock = threading.RLock()
-        self._constant = constant
+        self.constant = constant
         self._without_extras = WithoutConstant(
             {name for name in first if name.startswith(EXTRA)} if algorithm else set()
         )
@@ -82,7 +94,7 @@ class FederatedJobState:
         self.config = state.config
         self.instance = state.instance
         self.plan = state.config.plan(state.instance)
-        self.sum = state.config.mode.make_sum(state.config, self.layout, self._constant)
+        self.sum = state.config.mode.make_sum(state.config, self.layout, self.constant)
         self.ended = EndedIterations(state.models, state.counted)
         self._arrays = state.arrays
         self.begin(state.iteration)
@@ -374,7 +386,7 @@ class FederatedJobState:
                     reason=reason,
                     model=self.model,
                     now_ms=now_ms,
-                    wall=self._wall,
+                    wall=self.wall,
                     instance=self.instance,
                     error=error,
                 )

@@ -13,6 +13,7 @@ from mindfl.server.iteration import IterationRecord
 
 logger = logging.getLogger("mindfl.server")
 
+#: takes the record of an ended iteration
 Sink = Callable[[IterationRecord], None]
 
 FIRST_PAUSE_SECONDS = 60.0

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file
 from mindfl.leftovers import scratch_folder
+from mindfl.options import options_of
+from mindfl.options.server import SslOptions
 from mindfl.server.http.tls_gate import AlertingContext
 from mindfl.server.settings import JobSettings
 
@@ -44,7 +46,7 @@ class ServerTls:
     crl_path: PathLike | None = None
     cipher_list: str = ""
     require_client_certificate: bool = False
-    warning_days: int = 90
+    warning_days: int = options_of(SslOptions)["cert_expire_warning_time_in_day"].default
 
     @staticmethod
     def from_settings(settings: JobSettings, password: str | None) -> ServerTls | None:

@@ -5,42 +5,35 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from signal import Signals
 
-from mindfl.algorithms.base import replaced
-from mindfl.algorithms.naming import describe
-from mindfl.algorithms.server import ServerAlgorithm, served
 from mindfl.errors import StorageError
 from mindfl.extras import require
-from mindfl.files import PathLike, make_dir
 from mindfl.modes import MODES
 from mindfl.server.aggregate import initial_model
-from mindfl.server.checkpoint import CheckpointWriter, latest
 from mindfl.server.cluster import InternalTls, Member, Membership, find_store, leader_tls
-from mindfl.server.cluster.store import Ended, ListNodes
+from mindfl.server.cluster.store import ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, SingleServer, VolatileJob, allow_many_connections, bound_address, listen
 from mindfl.server.http.http_server import Counted
-from mindfl.server.initial import device_weights, four_dimensional, unknown_order
 from mindfl.server.iteration import Clock, IterationRecord
-from mindfl.server.management import Management, Node, instance_name
-from mindfl.server.reports import Reporter
+from mindfl.server.management import Management, Node
+from mindfl.server.opening import JobOpener
+from mindfl.server.reports import Reporter, Sink
 from mindfl.server.running import Registration, RunningServer, StopSignal, stop_signal
 from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides, within_budget
 from mindfl.server.snapshot import features, fingerprint
-from mindfl.server.start_options import ServerOptions, Weights, unused_options
-from mindfl.server.state import JobState, Progress
+from mindfl.server.start_options import ServerOptions, unused_options
+from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
 from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile, counted_by, uncounted
 from mindfl.words import counted
@@ -113,12 +106,12 @@ class _Server:
         self._settings = settings
         self._stack = stack
         self._tell = tell
-        self._algorithm = served(options.algorithm)
-        # Released last: whoever stops a server may want its address and its folder at once.
+        self._clock = Clock()
+        # Released last: the next server may want the address and the folder of one that has stopped at once.
         self._registration: Registration | None = None
         stack.callback(self._unregister)
         self._tls = self._load_tls()
-        weights, self._filters = self._initial()
+        self._opener = JobOpener(options, settings, self._clock, tell)
         allow_many_connections()
         address = Address.parse(options.http_server_address, "--http_server_address")
         self._sockets = listen(address, "--http_server_address", options.server_num)
@@ -129,14 +122,12 @@ class _Server:
             stack.callback(_close, self._manage_sockets)
         self._serving: SingleServer | Member | None = None
         self._is_started = False
-        self._clock = Clock()
-        self._instance = instance_name(datetime.now(timezone.utc).astimezone())
-        self._first_iteration, self._weights = self._beginning(weights)
+        self._opener.begin_after_checkpoint()
         self._metrics, events = self._open_files()
         self._counted = self._count_bytes()
         self._files = Reporter([self._metrics, events])
         stack.callback(self._files.close)
-        self._checkpoints = self._checkpoint_writer()
+        self._checkpoints = self._opener.checkpoint_writer()
         own = [self._checkpoints] if self._checkpoints else []
         self._reporter = Reporter([self._tell_iteration, self._register_iteration, *own, self._call_hook])
         stack.callback(self._reporter.close)
@@ -184,33 +175,6 @@ class _Server:
             path = self._checkpoints.last_path if self._checkpoints else None
             self._options.hooks.iteration_ended(record, path)
 
-    def _initial(self) -> tuple[Weights, Set[str] | None]:
-        """Return the weights to begin with, and which of them are filters of convolutions, where that is known."""
-        model = self._options.model
-        if isinstance(model, Mapping):
-            return model, self._options.filters
-        found = device_weights(model)
-        if found.filters is None:
-            self._tell(unknown_order(model, four_dimensional(found.arrays)))
-        return found.arrays, found.filters
-
-    def _beginning(self, weights: Weights) -> tuple[int, Weights]:
-        """Return the first iteration of a job that is new, and the model before it.
-
-        Where nothing else keeps the models, or several servers share the job, it begins as the reference's after the
-        newest checkpoint.
-        """
-        folder = self._checkpoint_dir()
-        found = None
-        if folder is not None and (self._options.cluster or not self._options.journal):
-            found = latest(folder, self._settings.fl_name)
-        if found is None:
-            return 1, weights
-        self._tell(f"iterations 1 to {found.iteration} are done: {found.path} is loaded")
-        if found.filters:
-            self._filters = found.filters
-        return found.iteration + 1, found.weights
-
     def _open_files(self) -> tuple[MetricsFile, FailureEventFile]:
         """Return what writes the files that the settings ask for."""
         settings, summary = self._settings, self._settings.summary
@@ -218,7 +182,7 @@ class _Server:
             summary.metrics_file,
             fl_name=settings.fl_name,
             fl_iteration_num=settings.fl_iteration_num,
-            instance_name=self._instance,
+            instance_name=self._opener.instance,
             time_level=summary.participation_time_level,
         )
         address = str(bound_address(self._sockets[0]))
@@ -236,23 +200,13 @@ class _Server:
         self._stack.callback(rate.close)
         return counted_by(rate)
 
-    def _checkpoint_dir(self) -> PathLike | None:
-        return self._options.checkpoint_dir or self._settings.checkpoint_dir or None
-
-    def _checkpoint_writer(self) -> CheckpointWriter | None:
-        folder = self._checkpoint_dir()
-        if folder is None:
-            return None
-        shapes = {name: values.shape for name, values in self._weights.items()}
-        return CheckpointWriter(make_dir(folder), self._settings.fl_name, shapes, self._filters)
-
     def _single(self) -> SingleServer:
         job: Job
         if self._options.journal:
-            job = durable = self._open_durable(self._state_dir(), self._ended, as_stored=False)
+            job = durable = self._open(None, self._ended)
             self._stack.callback(durable.close)
         else:
-            job = VolatileJob(self._volatile())
+            job = VolatileJob(self._opener.volatile(self._ended))
         nodes = self._nodes()
         management = self._manage(job, lambda: nodes)
         return SingleServer(
@@ -265,7 +219,7 @@ class _Server:
         )
 
     def _member(self) -> Member:
-        layout, model = initial_model(self._weights)
+        layout, model = initial_model(self._opener.weights)
         return Member(
             find_store(self._settings),
             Membership(
@@ -273,7 +227,7 @@ class _Server:
                 layout=layout,
                 features=features(layout, self._options.constant),
                 config=self._settings.server_config(),
-                model=fingerprint(model) if self._first_iteration == 1 else "",
+                model=fingerprint(model) if self._opener.first_iteration == 1 else "",
                 prefix=self._settings.client.http_url_prefix,
                 clock=self._clock,
                 nodes=self._nodes(),
@@ -282,7 +236,7 @@ class _Server:
                 counted=self._counted,
                 most_connections=self._most_connections,
                 report=self._reporter,
-                open_job=self._open_shared,
+                open_job=self._open,
                 manage=self._manage,
                 write_files=self._files,
             ),
@@ -292,69 +246,10 @@ class _Server:
     def _most_connections(self) -> int:
         return self._settings.client.connection_num * len(self._sockets)
 
-    def _state_dir(self) -> Path:
-        return Path(self._options.state_dir or re.sub(r"[^\w.-]+", "_", self._settings.fl_name) + "_state")
-
-    def _open_shared(self, storage: Storage, ended: Ended, memory: Memory | None) -> DurableJob:
-        return self._open_durable(storage, ended, as_stored=True, memory=memory)
-
-    def _open_durable(
-        self, storage: Path | Storage, ended: Ended, *, as_stored: bool, memory: Memory | None = None
-    ) -> DurableJob:
-        job = DurableJob(
-            storage,
-            self._settings.server_config(),
-            self._weights,
-            clock=self._clock,
-            on_iteration_end=ended,
-            instance=self._instance,
-            first_iteration=self._first_iteration,
-            as_stored=as_stored,
-            constant=self._options.constant,
-            algorithm=self._algorithm,
-            memory=memory,
-        )
-        if not job.resumed:
-            self._tell_beginning()
+    def _open(self, storage: Storage | None, ended: Sink, memory: Memory | None = None) -> DurableJob:
+        job = self._opener.durable(storage, ended, memory)
         self._renewed(job.coordinator.job.instance, job.coordinator.config.fl_iteration_num)
-        place = storage if isinstance(storage, Path) else storage.place
-        if job.recovery.cut:
-            self._tell(
-                f"the journal in {place} ended torn: its last {job.recovery.cut} bytes hold no whole record and are"
-                " removed; a crash leaves no acknowledged upload there, a damaged disk or a shortened file may"
-            )
-        if job.revived:
-            self._tell(
-                f"warning: {place} had lost the job: it goes on from this server's memory with iteration "
-                f"{job.coordinator.iteration}"
-            )
-        elif job.recovery.events or job.coordinator.iteration > self._first_iteration:
-            self._tell(
-                f"the job in {place} goes on with iteration {job.coordinator.iteration}:"
-                f" {job.recovery.uploads} of its uploads were read back in {job.recovery.seconds:.1f} s"
-            )
         return job
-
-    def _volatile(self) -> Coordinator:
-        config, first = self._settings.server_config(), self._first_iteration
-        _, model = initial_model(self._weights)
-        arrays = ServerAlgorithm(self._algorithm).first_state(model)
-        self._tell_beginning()
-        return Coordinator(
-            config,
-            self._weights,
-            on_iteration_end=self._ended,
-            wall=self._clock.wall_ms,
-            state=JobState(config, self._instance, first, True, {first - 1: model}, arrays=arrays),
-            constant=self._options.constant,
-            algorithm=self._algorithm,
-        )
-
-    def _tell_beginning(self) -> None:
-        """Warn that a job which begins after a checkpoint lacks the state of its algorithm, which is not in there."""
-        if self._first_iteration > 1 and "state" in replaced(self._algorithm):
-            name = describe(self._algorithm)
-            self._tell(f"warning: a checkpoint holds the model alone: the state of algorithm {name} begins anew")
 
     def _ended(self, record: IterationRecord) -> None:
         self._files(record)

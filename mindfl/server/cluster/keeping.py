@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mindfl.errors import MindflError, StorageError
 from mindfl.server.cluster.feed import PATH, STATE_PATH, IterationFeed, News, Position
 from mindfl.server.cluster.forward import REFUSED, TOKEN
-from mindfl.server.cluster.store import Ended, LeaderRecord, ListNodes, Membership
+from mindfl.server.cluster.store import LeaderRecord, ListNodes, Membership
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, HttpService, bound_address, listen
@@ -23,6 +23,7 @@ from mindfl.server.http.pages import Reply, error_page
 from mindfl.server.http.request import Request
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import PATHS
+from mindfl.server.reports import Sink
 from mindfl.server.snapshot import Origin, Snapshot
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory
@@ -92,7 +93,7 @@ _WATCH_SECONDS = 1.0
 class Keeping:
     """Keeps the job in ``storage`` until :meth:`leave`. Belongs to one event loop; ``service.front`` serves devices."""
 
-    def __init__(self, own: Membership, storage: RedisStorage, report: Ended) -> None:
+    def __init__(self, own: Membership, storage: RedisStorage, report: Sink) -> None:
         self._own = own
         self._storage = storage
         self._report = report
@@ -110,7 +111,7 @@ class Keeping:
         storage: RedisStorage,
         *,
         nodes: ListNodes,
-        report: Ended,
+        report: Sink,
         failed: Callable[[MindflError], None],
         memory: Memory | None = None,
     ) -> Keeping:

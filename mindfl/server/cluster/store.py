@@ -16,9 +16,10 @@ from mindfl.options.server import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.http_server import Counted
-from mindfl.server.iteration import Clock, IterationRecord
+from mindfl.server.iteration import Clock
 from mindfl.server.management import Management, Node
 from mindfl.server.refusal import StoreDownError
+from mindfl.server.reports import Sink
 from mindfl.server.server_config import ServerConfig
 from mindfl.server.settings import JobSettings
 from mindfl.server.snapshot import Features
@@ -60,7 +61,6 @@ class LeaderRecord:
         return cls(**{**known, "progress": Progress(**content["progress"])})
 
 
-Ended = Callable[[IterationRecord], None]
 ListNodes = Callable[[], Sequence[Node]]
 
 
@@ -97,10 +97,10 @@ class Membership:
     internal_tls: InternalTls | None
     counted: Counted
     most_connections: int
-    report: Ended
-    open_job: Callable[[Storage, Ended, Memory | None], DurableJob]
+    report: Sink
+    open_job: Callable[[Storage, Sink, Memory | None], DurableJob]
     manage: Callable[[DurableJob, ListNodes], Management]
-    write_files: Ended
+    write_files: Sink
 
 
 _logger = logging.getLogger("mindfl.server")
