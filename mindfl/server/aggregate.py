@@ -11,7 +11,7 @@ size of the clients that uploaded it, and rounded once to float32.
 
 To round v to a whole number by adding 1.5 * 2**52 leaves float64 values whose 64 bits, read as an integer, are those of
 1.5 * 2**52 plus the rounded v, as long as abs(v) < 2**51. So the bits are summed as they are, which spares a slow
-conversion, and what they all have too much is taken off the sum. Integers wrap around at 2**64 on the way; the result
+conversion, and their common excess is subtracted from the sum. Integers wrap around at 2**64 on the way; the result
 fits.
 """
 
@@ -39,7 +39,7 @@ _BIAS = int(np.float64(_WHOLE).view(np.int64))
 
 
 class FeatureFault(Enum):
-    """What is wrong with an uploaded feature map."""
+    """Fault of an uploaded feature map."""
 
     EMPTY = "no weights"
     UNKNOWN_NAME = "unknown weight name"
@@ -73,7 +73,7 @@ class FeatureLayout:
         return split_weights(flat, self.slices)
 
     def fault(self, upload: Weights) -> FeatureFault | None:
-        """Return what makes names or shapes of ``upload`` unusable, if anything. A subset of the names is fine."""
+        """Return the fault of names or shapes of ``upload``, or None. A subset of the names is accepted."""
         if not upload:
             return FeatureFault.EMPTY
         for name, values in upload.items():
@@ -160,7 +160,7 @@ class UploadSum(Protocol):
 class FedAvgSum:
     """Running sums of one iteration's uploads. Not locked: the caller serialises ``add``, ``merge`` and ``average``.
 
-    Weights named in ``constant`` are never averaged, whoever uploads them.
+    Weights named in ``constant`` are never averaged.
     """
 
     def __init__(self, layout: FeatureLayout, constant: Set[str] = frozenset()) -> None:
@@ -209,7 +209,7 @@ class FedAvgSum:
         return PartialSum(*self._unbiased(), dict(self._data_sizes), self._uploads)
 
     def average(self, previous: Weights, correction: NDArray[np.float64] | None = None) -> Weights:
-        """Return the new model, read-only; what is constant or was not uploaded by anybody is that of ``previous``.
+        """Return the new model, read-only; weights that are constant or were not uploaded keep their ``previous`` value.
 
         ``correction``, of the layout's size, is added to the sum.
         """

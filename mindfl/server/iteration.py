@@ -1,4 +1,4 @@
-"""The state of one iteration: who started, who uploaded, when its windows end, and what was counted."""
+"""The state of one iteration: its clients, its uploads, its windows, and counts of requests."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Visits:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a client said when it started."""
+    """A client's report in its startFLJob."""
 
     data_size: int
     eval_data_size: int
@@ -72,7 +72,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a client reported with its upload."""
+    """A client's report in its updateModel."""
 
     loss: float
     accuracy: float
@@ -80,7 +80,7 @@ class Upload:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What the clients of an edge coordinator did in ``iteration``: sizes, reports and summed uploads."""
+    """The part of ``iteration`` that an edge coordinator served: sizes, reports and summed uploads."""
 
     iteration: int
     devices: Mapping[str, Device]
@@ -90,7 +90,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IterationRecord:
-    """What became of one iteration.
+    """The result of one iteration.
 
     ``model`` is the model of this iteration (that of the iteration before where ``valid`` is False). ``loss`` is
     sum(loss x data_size) / sum(data_size) over the uploads, ``accuracy`` likewise over eval_data_size, both 0.0 where
@@ -160,7 +160,7 @@ class Iteration:
         return device
 
     def note(self, now_ms: int) -> None:
-        """Note that something else happened at ``now_ms``."""
+        """Note another event at ``now_ms``."""
         self.last_ms = now_ms
 
     def resume(self, now_ms: int) -> None:
@@ -210,7 +210,8 @@ class Iteration:
         At once (plus a margin) if it may still join this iteration, else when the next one is certain to be open: the
         earliest end among the windows that nothing but the end of the iteration can stop. A second refusal in a row
         makes the reference's device give up, so an optimistic guess would cost a client. Where only masks are left to
-        be taken out the end is near, unless devices are lost: who is ``refused`` then comes back in 1, 2, 4, ... s.
+        be taken out the end is near, unless devices are lost: a client that is ``refused`` then comes back after 1, 2, 4,
+        ... s.
         """
         joinable = fl_id is not None and fl_id not in self.started and len(self.started) < self.clients
         final = {texts.GLOBAL_TIMEOUT} if self.rounds else {texts.GLOBAL_TIMEOUT, texts.UPDATE_TIMEOUT}
@@ -218,7 +219,7 @@ class Iteration:
         wait_ms = max(min(ends, default=now_ms) - now_ms, 0)
         if refused and self.is_full:
             wait_ms = min(wait_ms, RETRY_MARGIN_MS * (2 ** min(self.sent_away[fl_id or ""], _MOST_DOUBLINGS) - 1))
-            if fl_id in self.started:  # others may be as many as somebody cares to invent
+            if fl_id in self.started:  # an attacker may invent any number of others
                 self.sent_away[fl_id] += 1
         return now_ms + wait_ms + RETRY_MARGIN_MS
 

@@ -1,10 +1,10 @@
 """A write-ahead journal: records are appended at once and made durable together.
 
-``append`` hands a record to the operating system, which is enough for it to survive the death of this process. A thread
-then flushes to the disk whatever was appended meanwhile, one fdatasync for all (group commit), and only after that the
-future of :meth:`Journal.durable` is done; so what was acknowledged survives a power loss too.
+``append`` hands a record to the operating system, so that it survives the death of this process. A thread flushes all
+records appended meanwhile to the disk with one fdatasync (group commit). Only then the future of
+:meth:`Journal.durable` is done, so an acknowledged record survives a power loss too.
 
-The journal is cut into files at the ends of iterations, and a file is removed once a snapshot makes it superfluous.
+The journal begins a new file at the end of an iteration. A file is removed once a snapshot makes it superfluous.
 A *position* counts the bytes of all records ever appended, so it grows from file to file.
 """
 
@@ -37,7 +37,7 @@ from mindfl.server.state_folder import StateFolder
 _log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.005
-"""How long records are gathered before one flush takes them all to the disk: a flush for each costs uploads more."""
+"""How long records are gathered for one flush: a flush for each record slows uploads down."""
 _MOST_PARTS = 1000  # Linux takes 1024 buffers in one call
 
 Replay = Callable[[int, bytes], None]
@@ -47,9 +47,9 @@ class Journal:
     """The journal of ``job`` (16 bytes) in ``folder``, from the position ``start`` on.
 
     Opening calls ``replay(kind, payload)`` for each record from ``start`` on. A torn end is cut off: ``cut`` is its
-    length in bytes. A crash or a power loss tears off nothing that was acknowledged; a disk that loses what it has
-    flushed, or a file that was shortened, may. Raises :class:`StorageError` where a file cannot be read or written, or
-    something behind the damage shows that it had been flushed.
+    length in bytes. After a crash or a power loss it holds no acknowledged record; it may hold one where a disk loses
+    flushed data or a file was shortened. Raises :class:`StorageError` where a file cannot be read or written, or where
+    a later record proves that the damaged one had been flushed.
     """
 
     def __init__(self, folder: StateFolder, job: bytes, start: int, replay: Replay) -> None:
@@ -104,10 +104,10 @@ class Journal:
             self._write_into_reserve(record)
 
     def durable(self, position: int) -> Future[None] | None:
-        """Have everything before ``position`` flushed; return None if it is, else a future that is done when it is.
+        """Flush everything before ``position``; return None if that is done, else a future that ends with it.
 
-        The future raises :class:`StorageError` if the disk fails. Then nobody knows what is stored, so nothing more is
-        accepted: end the process and recover.
+        The future raises :class:`StorageError` if the disk fails. Then it is unknown which records are stored, so
+        nothing more is accepted: end the process and recover.
         """
         with self._changed:
             if position <= self._durable:
@@ -145,7 +145,7 @@ class Journal:
                 del self._segments[0]
 
     def close(self) -> None:
-        """Flush everything and end. A failing disk is not reported: who needs to know waits for ``durable``."""
+        """Flush everything and end. A failing disk is reported by the futures of ``durable`` alone."""
         with self._changed:
             self._wanted = self._end
             self._closing = True
@@ -172,7 +172,7 @@ class Journal:
                     if kind != SYNCED:
                         replay(kind, payload)
                     elif synced_position(payload) > position:
-                        # It cannot speak of what comes after it: something before it is gone.
+                        # It vouches for records before it alone: one of them is gone.
                         raise damaged(segment.path, segment.offset(position))
                     position = end
             except BadRecordError as bad:
@@ -204,7 +204,7 @@ class Journal:
     def _open_last(self) -> int:
         if not self._segments:
             self._segments.append(self._create())
-        # What was replayed is told to devices from now on, but a predecessor that was killed may not have flushed it.
+        # Replayed records are acknowledged from now on, but a killed predecessor may not have flushed them.
         for segment in self._segments[:-1]:
             os.close(_open_flushed(segment))
         return _open_flushed(self._segments[-1])
@@ -224,7 +224,7 @@ class Journal:
                 offset += written
                 buffers = _rest(buffers, written)
         except OSError:
-            # What is left beyond the end would be overwritten or cut off later, but it takes space now.
+            # The rest of the record would be overwritten or cut off later, but takes space now.
             with suppress(OSError):
                 os.ftruncate(self._file, start)
             raise
@@ -313,7 +313,7 @@ def _open_flushed(segment: Segment) -> int:
 
 
 def _rest(buffers: list[memoryview], written: int) -> list[memoryview]:
-    """Return what is left of ``buffers`` after ``written`` bytes."""
+    """Return the rest of ``buffers`` after ``written`` bytes."""
     for index, buffer in enumerate(buffers):
         if written < len(buffer):
             return [buffer[written:], *buffers[index + 1 :]]

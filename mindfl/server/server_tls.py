@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTls:
-    """How a server proves who it is, and which clients it accepts.
+    """The certificate of a server, and the clients that it accepts.
 
     ``certificate``: PKCS#12, or PEM (its chain after it) with the key in the same file or in ``key``. ``password``: of
     the PKCS#12 or the key. ``ca_path`` (PEM): the authorities whose client certificates are accepted, used where
@@ -50,7 +50,7 @@ class ServerTls:
 
     @staticmethod
     def from_settings(settings: JobSettings, password: str | None) -> ServerTls | None:
-        """Return what the ``ssl`` section says, or None where ``enable_ssl`` is false.
+        """Return the TLS of the ``ssl`` section, or None where ``enable_ssl`` is false.
 
         As with the reference, clients need no certificate, and the password of the PKCS#12 file is not in the YAML.
         """
@@ -75,13 +75,13 @@ class LoadedTls:
 
 
 def load_tls(tls: ServerTls, now: datetime | None = None) -> LoadedTls:
-    """Read and check the files, and return what the server's sockets need.
+    """Read and check the files, and return the context of the server's sockets.
 
-    Raises :class:`StorageError` where a file cannot be read and :class:`OptionError` naming the file that is not what
-    it should be: no certificate or no key in it, a wrong password, a key of another certificate, not yet or no longer
-    valid at ``now``, revoked, no usable cipher.
+    Raises :class:`StorageError` where a file cannot be read and :class:`OptionError` naming the file that cannot be
+    used: no certificate or no key in it, a wrong password, a key of another certificate, not yet or no longer valid at
+    ``now``, revoked, no usable cipher.
     """
-    from mindfl.server.identity import Identity  # needs an extra: whoever serves without TLS can do without
+    from mindfl.server.identity import Identity  # needs the package cryptography
 
     identity = Identity.load(tls.certificate, tls.key, tls.password)
     moment = now or datetime.now(timezone.utc)
@@ -116,7 +116,7 @@ def _use_identity(context: ssl.SSLContext, identity: Identity) -> None:
 def _private_file(content: bytes) -> Iterator[Path]:
     """Yield a file that only this user can read, for as long as the context lasts.
 
-    What is put there is encrypted with a password that exists in memory only, so that not even a crash leaves a key.
+    Its content is encrypted with a password that exists in memory only, so that not even a crash leaves a key.
     """
     with scratch_folder("mindfl-tls") as folder:
         path = Path(folder, "identity.pem")

@@ -1,4 +1,4 @@
-"""A server process: from its settings to listening sockets, and in good order back to nothing."""
+"""A server process: reads the settings, opens the job and the sockets, serves, and releases everything."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ _OBJECTS = 50_000
 def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> Signals:
     """Serve the job until SIGTERM or SIGINT, finish what is in flight, and return the signal.
 
-    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress; where it raises ``OSError``, as
-    nobody reads them any more, the job goes on. Raises :class:`OptionError` for settings and addresses that cannot be
-    used, :class:`StorageError` for files and folders that cannot, and where what devices send can no longer be stored.
+    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress; where it raises ``OSError``,
+    because its pipe is closed, the job goes on. Raises :class:`OptionError` for settings and addresses that cannot be
+    used, :class:`StorageError` for files and folders that cannot, and where uploads can no longer be stored.
     """
     tell = _if_read(tell)
     settings = read_settings(options.config, options.overrides)
@@ -87,7 +87,7 @@ def _if_read(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 @contextmanager
 def _collecting_rarely() -> Iterator[None]:
-    """Look for unreachable cycles after more objects than usual: next to thousands of connections it takes long."""
+    """Collect garbage after more new objects than usual: with thousands of connections it takes long."""
     usual = gc.get_threshold()
     gc.set_threshold(_OBJECTS, *usual[1:])
     try:
@@ -97,7 +97,7 @@ def _collecting_rarely() -> Iterator[None]:
 
 
 class _Server:
-    """Everything that a server holds on to; ``stack`` lets go of it."""
+    """The resources of a server; ``stack`` releases them."""
 
     def __init__(
         self, options: ServerOptions, settings: JobSettings, stack: ExitStack, tell: Callable[[str], None]
@@ -176,7 +176,7 @@ class _Server:
             self._options.hooks.iteration_ended(record, path)
 
     def _open_files(self) -> tuple[MetricsFile, FailureEventFile]:
-        """Return what writes the files that the settings ask for."""
+        """Return the writers of metrics and failure events."""
         settings, summary = self._settings, self._settings.summary
         metrics = MetricsFile(
             summary.metrics_file,
@@ -192,7 +192,7 @@ class _Server:
         return metrics, events
 
     def _count_bytes(self) -> Counted:
-        """Return what has devices' messages counted, if the settings ask for it."""
+        """Return the wrapper that counts the bytes of messages, if the settings ask for it."""
         folder = self._settings.summary.data_rate_dir
         if not folder:
             return uncounted
@@ -295,7 +295,7 @@ class _Server:
         return loaded.context
 
     def _register(self, progress: Progress) -> None:
-        """Let ``mindfl server status`` and ``stop`` find this process; a server that cannot be found still serves."""
+        """Register this process for ``mindfl server status`` and ``stop``; the server runs without that too."""
         try:
             self._registration = Registration(
                 RunningServer(
@@ -341,7 +341,7 @@ class _Server:
         return [Node.begun(str(bound_address(listening)), now) for listening in self._sockets]
 
     def _url(self, listening: socket.socket, prefix: str) -> str:
-        """Return what a device is told: it puts a slash and the endpoint's name behind it."""
+        """Return the URL for a client, which appends a slash and the endpoint's name."""
         scheme = "https" if self._tls else "http"
         return f"{scheme}://{bound_address(listening)}{prefix.rstrip('/')}"
 

@@ -1,4 +1,4 @@
-"""Several servers of one job: one of them keeps it, the others forward to that one and take its place when it ends."""
+"""Several servers of one job: a leader, and others that forward to it and take over when it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the servers that forward learn that an iteration has ended: they ask the leader, which answers when it has."""
+"""Long polling for ended iterations: the other servers ask the leader, which answers when one has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mindfl.server.state import MODELS_KEPT, Progress
 
 PATH = "/iterations"
 STATE_PATH = "/job"
-"""Where the leader gives the job as it is."""
+"""Path of the job's present state."""
 WAIT_SECONDS = 20.0
 """How long the leader lets a server wait before it answers that nothing has ended."""
 
@@ -35,14 +35,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """How far the job is, the last iteration that ended, and the one whose end was asked for, if it has come."""
+    """Progress of the job, the last ended iteration, and the record of the one that was asked for, if it has ended."""
 
     progress: Progress
     newest: Position
     record: IterationRecord | None
 
     def encode(self, layout: FeatureLayout) -> bytes:
-        """Return length and text of a JSON head, then the model of the record, without what only the metrics need."""
+        """Return length and text of a JSON head, then the model of the record, without the fields for metrics."""
         head: dict[str, Any] = {"progress": asdict(self.progress), "newest": asdict(self.newest), "record": None}
         model = b""
         if self.record is not None:
@@ -66,7 +66,7 @@ class News:
 
 
 class IterationFeed:
-    """Keeps the last three records, and wakes up who waits for the next. ``news`` belongs to one event loop."""
+    """Keeps the last three records, and wakes the waiters for the next. Belongs to one event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class IterationFeed:
         return None
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Wakes all waiters."""
         self._closed = True
         self._wake()
 
@@ -113,7 +113,7 @@ class IterationFeed:
 
 
 class Unrepeated:
-    """Hands each iteration's record on once, though a journal may be replayed and a feed may tell it again."""
+    """Forwards each iteration's record once, though a replayed journal or a feed may repeat it."""
 
     def __init__(self, take: Callable[[IterationRecord], None]) -> None:
         self._take = take
@@ -121,12 +121,12 @@ class Unrepeated:
         self.position = Position()
 
     def __call__(self, record: IterationRecord) -> None:
-        """Hand ``record`` on unless it, or a later one of its instance, was already."""
+        """Forward ``record`` unless it, or a later one of its instance, was forwarded before."""
         if self._seen.get(record.instance, 0) < record.iteration:
             self.skip_to(Position(record.instance, record.iteration))
             self._take(record)
 
     def skip_to(self, position: Position) -> None:
-        """Hand on nothing up to ``position``."""
+        """Forward nothing up to ``position``."""
         self._seen[position.instance] = position.iteration
         self.position = position

@@ -1,4 +1,4 @@
-"""Forwards requests to the leader, which keeps the job: from the job's other servers and its scheduler."""
+"""Forwards requests to the leader, from the job's other servers and its scheduler."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 TOKEN = "mindfl-token"
-"""Header that shows that a request comes from a server of the job, or its scheduler."""
+"""Header of requests from a server of the job, or its scheduler."""
 REFUSED = 403
-"""Status of an answer to a request that shows another token."""
+"""Status of the answer to another token."""
 
 _CONNECTIONS = 64
 _CONNECT_SECONDS = 5.0
@@ -66,8 +66,8 @@ class LeaderLine:
         )
 
     async def ask(self, path: str, body: bytes | memoryview = b"", *, hold_seconds: float) -> Reply | None:
-        """Return the leader's answer to ``body`` at ``path`` (quoted), or None where there was none to be had: at once
-        where nobody can say who keeps the job.
+        """Return the leader's answer to ``body`` at ``path`` (quoted), or None where no answer came: at once
+        where the leader cannot be looked up.
 
         A request whose answer did not come is sent again, marked so that whatever the leader accepted is accepted
         again, to the same leader or the next one, for ``hold_seconds``.
@@ -131,9 +131,9 @@ _UNREACHABLE = failure(400, "Failed to access the cache server. Please retry lat
 
 
 class DeviceForward(PathFront):
-    """Passes the requests of devices on, body by body. Belongs to one event loop.
+    """Forwards the requests of clients to the leader. Belongs to one event loop.
 
-    Where nobody keeps the job for a minute, or the Redis is away, devices are told what the reference tells them then.
+    Without a leader for a minute, or without the Redis, clients get the reference's safemode text.
     """
 
     def __init__(self, line: LeaderLine, *, prefix: str, model_bytes: int) -> None:
@@ -150,7 +150,7 @@ class DeviceForward(PathFront):
         return SAFEMODE if found is None else self._shared(found)
 
     def _shared(self, reply: Reply) -> Reply:
-        """Return a recent answer that is the same, so that thousands of clients that read slowly hold one model."""
+        """Return the equal recent answer, so that thousands of slow readers share one model in memory."""
         if len(reply.body) <= SLICE:
             return reply
         for recent in self._recent:
@@ -161,7 +161,7 @@ class DeviceForward(PathFront):
 
 
 class ManagementForward(PathFront):
-    """Passes what is asked of the management on, and answers what it can while nobody keeps the job."""
+    """Forwards requests of the management; without a leader it answers those that the Redis can answer."""
 
     def __init__(self, line: LeaderLine, store: RedisStore, fl_name: str) -> None:
         super().__init__(PATHS, MANAGEMENT_LIMITS)

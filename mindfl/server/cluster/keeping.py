@@ -1,4 +1,4 @@
-"""The job while this server keeps it: opened, served to devices and to the other servers, and left in good order."""
+"""The leader: opens the job, serves it to clients and to the other servers, and hands it over."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class LeaderFront:
-    """Answers requests that show ``token``: those of devices, of the management, and for the ends of iterations.
+    """Answers requests with the ``token``: of clients, of the management, and for ended iterations.
 
     ``changed`` is called after each request of the management. Belongs to one event loop.
     """
@@ -91,7 +91,7 @@ _WATCH_SECONDS = 1.0
 
 
 class Keeping:
-    """Keeps the job in ``storage`` until :meth:`leave`. Belongs to one event loop; ``service.front`` serves devices."""
+    """Leads the job in ``storage`` until :meth:`leave`. Belongs to one event loop; ``service.front`` serves clients."""
 
     def __init__(self, own: Membership, storage: RedisStorage, report: Sink) -> None:
         self._own = own
@@ -115,10 +115,10 @@ class Keeping:
         failed: Callable[[MindflError], None],
         memory: Memory | None = None,
     ) -> Keeping:
-        """Open the job, answer the other servers, and let them know.
+        """Open the job, answer the other servers, and publish the address.
 
         ``report`` is given the records of iterations, those that end while the journal is replayed among them;
-        ``failed`` is called should it become impossible to store anything. ``memory``: what the job goes on from where
+        ``failed`` is called if nothing can be stored any more. ``memory``: the state from which the job resumes where
         nothing is stored. Raises :class:`StorageError`.
         """
         keeping = cls(own, storage, report)
@@ -158,7 +158,7 @@ class Keeping:
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """Notice that the claim was lost, also while nobody asks for anything."""
+        """Notice a lost lease, also while no request comes."""
         with suppress(ConnectionError, StorageError):
             while True:
                 await asyncio.sleep(_WATCH_SECONDS)
@@ -170,18 +170,18 @@ class Keeping:
         return Progress.of(self._job.coordinator)
 
     def memory(self) -> Memory:
-        """What the job can go on from, should the Redis be emptied."""
+        """Return the state from which the job resumes if the Redis is emptied."""
         return self._job.memory()
 
     def ended(self, record: IterationRecord) -> None:
-        """Pass on what became of an iteration; called from any thread, also while the job is being opened."""
+        """Forward the record of an ended iteration; called from any thread, also while the job is being opened."""
         self._own.write_files(record)
         self._report(record)
         self._feed(record)
         self._loop.call_soon_threadsafe(self._republish_soon)
 
     async def leave(self) -> None:
-        """Finish what is in flight and give the claim back."""
+        """Finish requests in flight and release the lease."""
         self._watching.cancel()
         self._url = ""
         if not self.service.workers.failure.done():

@@ -24,7 +24,7 @@ _logger = logging.getLogger("mindfl.server")
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
-    """What ``mindfl server scheduler`` was told; see :class:`mindfl.server.serving.ServerOptions`."""
+    """Arguments of ``mindfl server scheduler``; see :class:`mindfl.server.start_options.ServerOptions`."""
 
     config: PathLike
     manage_address: str

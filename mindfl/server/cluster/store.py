@@ -1,4 +1,4 @@
-"""What the servers of one job know of each other, and the Redis in which they meet."""
+"""The record by which the servers of one job find their leader, and how they reach the Redis that holds it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LeaderRecord:
-    """What the leader of a job tells the job's other servers and its scheduler.
+    """The leader's record for the job's other servers and its scheduler.
 
     ``url`` is where it answers them ("" once it has left) and ``token`` what they must show there. ``features`` are
     those of the job's weights, ``initial_model`` is the fingerprint of their first values; ``begun_with`` and
-    ``config`` are its settings when it was begun, and now. ``settings`` are those that /queryInstance shows, for the
-    time in which nobody keeps the job.
+    ``config`` are its settings when it was begun, and now. ``settings`` are those that /queryInstance shows while there
+    is no leader.
     """
 
     url: str
@@ -66,7 +66,7 @@ ListNodes = Callable[[], Sequence[Node]]
 
 @dataclass(frozen=True, slots=True)
 class InternalTls:
-    """How a server proves to the others who it is, and how it checks them."""
+    """TLS between the servers of a job: the own certificate, and the check of the others'."""
 
     own: ssl.SSLContext
     others: ssl.SSLContext
@@ -147,7 +147,7 @@ async def reach(store: RedisStore) -> None:
 
 
 def leader_tls(settings: JobSettings) -> ssl.SSLContext | None:
-    """Return how a server on another machine is checked: its certificate must be for its address, and of the authority.
+    """Return the check of a server on another machine: its certificate must name its address and be of the authority.
 
     None where the settings want no TLS. Raises :class:`OptionError`.
     """

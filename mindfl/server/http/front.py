@@ -82,7 +82,7 @@ def device_paths(prefix: str, mode: UploadMode | type[UploadMode] = Masked) -> d
 
 
 class _Done(NamedTuple):
-    """The body of an answer, what it must wait for, and when the next window is due."""
+    """The body of an answer, the position it must wait for, and when the next window is due."""
 
     content: bytes
     position: int
@@ -135,7 +135,7 @@ class DeviceFront(PathFront):
 
     def _done(self, kind: type[Request], body: Body, repeated: bool) -> _Done:
         try:
-            # Lists as long as nobody in the job can mean take long to decode.
+            # Lists longer than any client of the job sends take long to decode.
             request = decode(body, kind) if kind in _PLAIN or len(body) <= self._longest_secret else None
         except BrokenBufferError:
             request = None
@@ -146,7 +146,7 @@ class DeviceFront(PathFront):
         return _Done(self._replies.encode(response), position, self._coordinator.next_deadline())
 
     def _invalid(self, kind: type[Request]) -> Response:
-        """Return the refusal of bytes that are not the table they should be."""
+        """Return the refusal of bytes that are no table of this ``kind``."""
         code, reason = ResponseCode.REQUEST_ERROR, _INVALID.format(table=kind.__name__)
         if kind is RequestUpdateModel:
             return ResponseUpdateModel(retcode=code, reason=reason, next_req_time="")
@@ -263,7 +263,7 @@ MANAGEMENT_LIMITS = BodyLimits(usual=64 * 1024, largest=2**20, together=2**20)
 
 
 class ManagementFront(PathFront):
-    """Answers people and scripts. Belongs to one event loop."""
+    """Answers requests of the management address. Belongs to one event loop."""
 
     def __init__(self, management: Management, workers: Workers) -> None:
         super().__init__(PATHS, MANAGEMENT_LIMITS)

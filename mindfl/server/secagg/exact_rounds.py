@@ -1,4 +1,4 @@
-"""The steps of an iteration with ``PW_EXACT``: whole numbers, neighbours instead of everybody, checked secrets."""
+"""The steps of an iteration with ``PW_EXACT``: whole numbers, secrets shared with neighbours only and verified."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ExactRounds(Rounds[ExactUnmasking]):
         check_exact_keys(_exact_keys(request))
 
     def keys_for(self, fl_id: str) -> tuple[ClientPublicKeys, ...]:
-        """Return those of the neighbours, by ascending id."""
+        """Return the keys of its neighbours, by ascending id."""
         return tuple(
             ClientPublicKeys(fl_id=owner, c_pk=keys.c_pk, s_pk=keys.s_pk, pw_salt=keys.pw_salt)
             for owner in self._neighbours[fl_id]
@@ -60,7 +60,7 @@ class ExactRounds(Rounds[ExactUnmasking]):
         check_deposit(sender, request.encrypted_shares or (), self._neighbours[sender], SEALED_BYTES)
 
     def shares_for(self, fl_id: str) -> tuple[ClientShare, ...]:
-        """Return what its neighbours deposited for it, by ascending sender."""
+        """Return the shares that its neighbours deposited for it, by ascending sender."""
         return tuple(
             ClientShare(fl_id=sender, share=self.deposits[sender][fl_id].share)
             for sender in self._neighbours[fl_id]
@@ -68,7 +68,7 @@ class ExactRounds(Rounds[ExactUnmasking]):
         )
 
     def survivors_for(self, fl_id: str) -> tuple[str, ...]:
-        """Return those among its neighbours, and itself."""
+        """Return the survivors among its neighbours, and itself."""
         survivors = self.survivors or frozenset()
         return tuple(sorted(survivors.intersection((*self._neighbours[fl_id], fl_id))))
 
@@ -106,7 +106,7 @@ class ExactRounds(Rounds[ExactUnmasking]):
 
     @cached_property
     def _neighbours(self) -> Mapping[str, tuple[str, ...]]:
-        """Who shares with whom; asked for once all keys are there, so that nobody could choose its place."""
+        """The neighbours of each client; drawn once all keys are there, so that no client can choose its place."""
         return self.config.graph.neighbours(self.published, SeededRandom(self._draws.digest(), "graph"))
 
 

@@ -23,7 +23,7 @@ class PairwiseRounds(Rounds[PairwiseUnmasking]):
         check_keys(request)
 
     def keys_for(self, fl_id: str) -> tuple[ClientPublicKeys, ...]:
-        """Return everybody's, by ascending id."""
+        """Return the keys of all clients, by ascending id."""
         return tuple(
             ClientPublicKeys(fl_id=owner, c_pk=keys.c_pk, s_pk=keys.s_pk, pw_iv=keys.pw_iv, pw_salt=keys.pw_salt)
             for owner, keys in sorted(self.published.items())
@@ -39,7 +39,7 @@ class PairwiseRounds(Rounds[PairwiseUnmasking]):
 
     @property
     def certain(self) -> bool:
-        """Seeds are checked by a share that could be spared, which takes one device more."""
+        """Seeds are checked by a redundant share, which takes one more client."""
         return self._unmasking is not None and self._unmasking.checkable
 
     def average(self, total: UploadSum, previous: Weights) -> Weights:
@@ -51,7 +51,7 @@ class PairwiseRounds(Rounds[PairwiseUnmasking]):
 
 
 class StableRounds(PairwiseRounds):
-    """``STABLE_PW_ENCRYPT``: the masks of pairs alone, which cancel where everybody uploads who published keys."""
+    """``STABLE_PW_ENCRYPT``: pairwise masks alone, which cancel if all clients that published keys upload."""
 
     @property
     def shared(self) -> bool:
@@ -60,7 +60,7 @@ class StableRounds(PairwiseRounds):
 
     @property
     def sharers(self) -> Collection[str]:
-        """Who published keys."""
+        """The clients that published keys."""
         return self.published.keys()
 
     def may_upload(self, fl_id: str) -> bool:
@@ -82,12 +82,12 @@ class StableRounds(PairwiseRounds):
 
     @property
     def certain(self) -> bool:
-        """There is nothing that could be altered."""
+        """Nothing could be altered."""
         return self.ready
 
     def average(self, total: UploadSum, previous: Weights) -> Weights:
-        """Return what the sum gives: its masks have cancelled."""
+        """Return the average of the sum, whose masks have cancelled."""
         return total.average(previous)
 
     def _make_unmasking(self, survivors: frozenset[str]) -> None:
-        """Nothing is left to be taken out."""
+        """No mask is left to remove."""

@@ -2,8 +2,8 @@
 
 Differences, all for the better of the devices: what was given once (keys, shares, survivors) is given again, since an
 answer may get lost; malformed keys and shares are refused, where the reference takes them and spoils the sum; shares
-that come too early are not answered as if they had been counted; and those who come back with the number of the
-iteration that has just ended learn that all went well.
+that come too early are not answered as if they had been counted; and clients that come back with the number of the
+iteration that has just ended are told of its success.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mindfl.server.secagg.rounds import Rounds
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to answer: a refusal, or else the reason of the success. ``fresh``: the state changes by the request."""
+    """The result of judging a request: a refusal, or the reason of its success. ``fresh``: it changes the state."""
 
     refusal: Refusal | None = None
     reason: str = ""
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
-    """Return what becomes of ``request``. ``started`` tells whether a device takes part in the iteration."""
+    """Return the verdict on ``request``. ``started`` says whether a client takes part in the iteration."""
     fl_id = request.fl_id or ""
     match request:
         case RequestExchangeKeys():
@@ -136,9 +136,9 @@ def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
 
 
 def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> Verdict | None:
-    """Return what a survivor of an iteration that is over is told; ``rounds`` are its rounds, if they are still known.
+    """Return the verdict for a survivor of an iteration that is over; ``rounds`` are its rounds, if still known.
 
-    None where there is nothing to say but that it comes too late.
+    None where the request is just too late.
     """
     if isinstance(request, SendReconstructSecret):
         return Verdict(reason=texts.REVEAL_QUOTA_FULL)
@@ -148,7 +148,7 @@ def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> Verdict | 
 
 
 def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str) -> SecureResponse:
-    """Return the message that says so; ``iteration`` is the running one."""
+    """Return the message of a verdict; ``iteration`` is the running one."""
     refusal = verdict.refusal
     code = refusal.retcode if refusal and refusal.retcode else ResponseCode.SUCCEED
     common: dict[str, Any] = {"retcode": code, "iteration": iteration, "next_req_time": time}

@@ -1,15 +1,15 @@
-"""What the server of an iteration with secure aggregation knows: who published keys, deposited shares, and revealed.
+"""The state of one iteration with secure aggregation: published keys, deposited shares, revealed shares.
 
-A step has a quota and is closed once that is met, so that all devices agree on who takes part in the next one:
+A step has a quota and is closed once that is met, so that all clients agree on the participants of the next one:
 
 1. exchangeKeys: ``config.exchange_quota`` devices publish keys. getKeys gives them away.
 2. shareSecrets: ``config.share_quota`` of them deposit encrypted shares of their secrets. getSecrets gives them away,
-   and whoever got some may upload.
+   and a client that got some may upload.
 3. updateModel: ``config.update_quota`` of these upload: the survivors, who do not change any more.
 4. reconstructSecrets: survivors reveal the shares that take the masks out of the sum.
 
-What is kept here is what the protocol lets a server see; a secret is recovered while the masks are computed, and
-forgotten with them. State changes by events only (:mod:`mindfl.server.events`); everything else asks.
+The state holds nothing beyond what the protocol shows to a server; a secret is recovered while the masks are computed,
+and forgotten with them. Only events change it (:mod:`mindfl.server.events`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXCHANGE, SHARE, REVEAL = "exchangeKeys", "shareSecrets", "reconstructSecrets"
 
 
 class Unmasking(Protocol):
-    """Collects what survivors reveal; those of :mod:`mindfl.privacy.secagg` are two."""
+    """Collects the shares that survivors reveal; :mod:`mindfl.privacy.secagg` has two implementations."""
 
     @property
     def heard(self) -> frozenset[str]: ...
@@ -86,7 +86,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
         return self.deposits.keys()
 
     def may_upload(self, fl_id: str) -> bool:
-        """Whether the device has what it needs to mask its upload."""
+        """Whether the client has all it needs to mask its upload."""
         return fl_id in self.given
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
 
     @abstractmethod
     def keys_for(self, fl_id: str) -> tuple[ClientPublicKeys, ...]:
-        """Return what is published by the devices that ``fl_id`` is to know."""
+        """Return the keys that ``fl_id`` receives."""
 
     @abstractmethod
     def check_deposited(self, request: RequestShareSecrets) -> None:
@@ -103,14 +103,14 @@ class Rounds(ABC, Generic[UnmaskingT]):
 
     @abstractmethod
     def survivors_for(self, fl_id: str) -> tuple[str, ...]:
-        """Return the survivors that ``fl_id`` is to know, itself among them."""
+        """Return the survivors that ``fl_id`` is told, itself among them."""
 
     def check_revealed(self, request: SendReconstructSecret) -> None:
         """Raise :class:`SecureAggregationError` for shares that no honest device reveals."""
         self._unmasking_now.check(request.fl_id or "", request.reconstruct_secret_shares or ())
 
     def upload_name(self, fl_id: str) -> str:
-        """Return under which name the upload of ``fl_id`` comes, where it is no weights."""
+        """Return the name of the array that ``fl_id`` uploads, in modes that do not upload weights."""
         raise NotImplementedError(f"{self.config.mode.name} uploads are weights")
 
     @property
@@ -126,7 +126,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
     @property
     @abstractmethod
     def certain(self) -> bool:
-        """Whether they can be computed in such a way that an altered share is found."""
+        """Whether the masks can be computed and an altered share would be found."""
 
     @abstractmethod
     def average(self, total: UploadSum, previous: Weights) -> Weights:
@@ -142,7 +142,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
         return self._unmasking
 
     def shares_for(self, fl_id: str) -> tuple[ClientShare, ...]:
-        """Return what was deposited for ``fl_id``, by ascending sender."""
+        """Return the shares that were deposited for ``fl_id``, by ascending sender."""
         return tuple(
             ClientShare(fl_id=sender, share=deposit[fl_id].share)
             for sender, deposit in sorted(self.deposits.items())
@@ -156,10 +156,10 @@ class Rounds(ABC, Generic[UnmaskingT]):
 
     @abstractmethod
     def bare(self, request: RequestExchangeKeys) -> RequestExchangeKeys:
-        """Return what is kept of an exchangeKeys: what the mode makes use of."""
+        """Return an exchangeKeys with the fields alone that the mode uses."""
 
     def published_again(self, request: RequestExchangeKeys) -> bool:
-        """Say whether this is what the device published before."""
+        """Say whether the client published the same before."""
         known, again = self.bare(self.published[request.fl_id or ""]), self.bare(request)
         return hmac.compare_digest(known.s_pk or b"", again.s_pk or b"") and known == again
 
@@ -174,7 +174,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
         self.given.add(request.fl_id or "")
 
     def freeze(self, survivors: Collection[str]) -> None:
-        """Let these uploads, and no others, be those that are summed."""
+        """Close the step of uploads: these are summed, and no others."""
         self.survivors = frozenset(survivors)
         self._unmasking = self._make_unmasking(self.survivors)
 
@@ -184,7 +184,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
         self._began_ms.setdefault(REVEAL, now_ms)
 
     def forget(self) -> None:
-        """Drop all shares: the iteration is over. Who took part, and with which public keys, is still known."""
+        """Drop all shares: the iteration is over. Participants and their public keys stay known."""
         self.deposits.clear()
         self._unmasking = None
 
@@ -194,7 +194,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
         return [(endpoint, began) for endpoint, began in self._began_ms.items() if not over[endpoint]]
 
     def resume(self, pause_ms: int) -> None:
-        """Let the windows end so much later."""
+        """Let the windows end ``pause_ms`` later."""
         self._began_ms = {endpoint: began + pause_ms for endpoint, began in self._began_ms.items()}
 
 

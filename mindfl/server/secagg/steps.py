@@ -1,6 +1,6 @@
-"""Secure aggregation as a coordinator sees it: what belongs to an iteration, and what becomes of a request.
+"""The part of secure aggregation in a job: from requests to events, and from events to the state of an iteration.
 
-Here and not in :mod:`mindfl.server.secagg`, which needs the package cryptography: a job without masks does not.
+The other modules are imported where they are needed: a job without masks does without the package cryptography.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unmasked:
-    """What came of an attempt to take the masks out of the sum: the model, or None where that cannot be any more."""
+    """Result of an attempt to remove the masks from the sum: the model, or None where that has become impossible."""
 
     model: Weights | None
 
 
 class SecAggServer:
-    """The rounds of a job's iterations. ``random``: number of bytes -> that many, which nobody can foresee."""
+    """Secure aggregation in a job's iterations. ``random``: number of bytes -> that many, unpredictable."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._ended: Rounds[Any] | None = None
 
     def end(self, rounds: Rounds[Any] | None, *, valid: bool) -> None:
-        """Forget what an iteration's devices revealed; keep who they were, for those who come back late."""
+        """Forget the shares of an iteration; keep its participants, for requests that come late."""
         self._ended = rounds if valid else None
         if rounds is not None:
             rounds.forget()
@@ -53,13 +53,13 @@ class SecAggServer:
     def judge(
         self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
     ) -> Verdict:
-        """Return what becomes of ``request`` while ``rounds`` are running; ``started`` tells who takes part."""
+        """Return the verdict on ``request`` while ``rounds`` are running; ``started`` says whether a client takes part."""
         from mindfl.server.secagg.responses import judge
 
         return self.late(request, ended) or judge(request, rounds, started)
 
     def late(self, request: SecureRequest, ended: EndedIterations) -> Verdict | None:
-        """Return what a device is told whose upload was counted in an iteration that is over, None for others."""
+        """Return the verdict for a client whose upload was counted in an iteration that is over, None for others."""
         if not ended.was_counted(request.fl_id or "", request.iteration):
             return None
         from mindfl.server.secagg.responses import judge_late
@@ -68,7 +68,7 @@ class SecAggServer:
         return judge_late(request, known)
 
     def event(self, request: SecureRequest, rounds: Rounds[Any], now_ms: int) -> events.SecureEvent:
-        """Return what happens by ``request``, which was judged to change something; with what is of use of it."""
+        """Return the event of ``request``, which was judged to change the state, without the fields that have no use."""
         match request:
             case RequestExchangeKeys():
                 return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), rounds.bare(request))
@@ -82,7 +82,7 @@ class SecAggServer:
 
 
 def upload_refusal(rounds: Rounds[Any] | None, fl_id: str) -> Refusal | None:
-    """Return why ``fl_id``, which takes part, may not upload now as far as masks are concerned."""
+    """Return why the participant ``fl_id`` lacks what an upload of its mode needs, or None."""
     if rounds is None:
         return None
     if rounds.survivors is not None and fl_id not in rounds.survivors:
@@ -91,10 +91,10 @@ def upload_refusal(rounds: Rounds[Any] | None, fl_id: str) -> Refusal | None:
 
 
 def unmasked(rounds: Rounds[Any], total: UploadSum, previous: Weights, *, last_chance: bool) -> Unmasked | None:
-    """Take the masks out of the sum where enough is known; None: more shares are worth waiting for.
+    """Remove the masks from the sum where enough shares are known; None: wait for more shares.
 
-    ``last_chance``: nobody can be waited for any more. Where a wrong share would be noticed that is done at once;
-    else once all survivors were heard, or at the last chance.
+    Where a wrong share would be noticed that is done at once; else once all survivors were heard, or at the
+    ``last_chance``, after which no share is accepted.
     """
     from mindfl.privacy.secagg import SecureAggregationError
 
@@ -110,7 +110,7 @@ def unmasked(rounds: Rounds[Any], total: UploadSum, previous: Weights, *, last_c
 
 
 def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
-    """Let ``event`` happen and return its endpoint. Raises :class:`ProtocolError` where it cannot follow."""
+    """Apply ``event`` and return its endpoint. Raises :class:`ProtocolError` where it does not fit the state."""
     if rounds is None:
         raise ProtocolError("keys or shares in a job without masks")
     match event:
