@@ -209,9 +209,10 @@ class FedAvgSum:
         return PartialSum(*self._unbiased(), dict(self._data_sizes), self._uploads)
 
     def average(self, previous: Weights, correction: NDArray[np.float64] | None = None) -> Weights:
-        """Return the new model, read-only; weights that are constant or were not uploaded keep their ``previous`` value.
+        """Return the new model, read-only.
 
-        ``correction``, of the layout's size, is added to the sum.
+        Weights that are constant or were not uploaded keep their ``previous`` value. ``correction``, of the layout's
+        size, is added to the sum.
         """
         high, low = self._unbiased()
         total: NDArray[np.float64] = np.multiply(high, 1 / HIGH_SCALE, dtype=np.float64)

@@ -210,8 +210,8 @@ class Iteration:
         At once (plus a margin) if it may still join this iteration, else when the next one is certain to be open: the
         earliest end among the windows that nothing but the end of the iteration can stop. A second refusal in a row
         makes the reference's device give up, so an optimistic guess would cost a client. Where only masks are left to
-        be taken out the end is near, unless devices are lost: a client that is ``refused`` then comes back after 1, 2, 4,
-        ... s.
+        be taken out the end is near, unless devices are lost: a client that is ``refused`` then comes back after 1, 2,
+        4, ... s.
         """
         joinable = fl_id is not None and fl_id not in self.started and len(self.started) < self.clients
         final = {texts.GLOBAL_TIMEOUT} if self.rounds else {texts.GLOBAL_TIMEOUT, texts.UPDATE_TIMEOUT}

@@ -53,7 +53,7 @@ class SecAggServer:
     def judge(
         self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
     ) -> Verdict:
-        """Return the verdict on ``request`` while ``rounds`` are running; ``started`` says whether a client takes part."""
+        """Return the verdict on ``request`` while ``rounds`` are running; ``started`` says who takes part."""
         from mindfl.server.secagg.responses import judge
 
         return self.late(request, ended) or judge(request, rounds, started)
@@ -68,7 +68,7 @@ class SecAggServer:
         return judge_late(request, known)
 
     def event(self, request: SecureRequest, rounds: Rounds[Any], now_ms: int) -> events.SecureEvent:
-        """Return the event of ``request``, which was judged to change the state, without the fields that have no use."""
+        """Return the event of ``request``, which was judged to change the state, without unused fields."""
         match request:
             case RequestExchangeKeys():
                 return events.KeysPublished(now_ms, self._random(events.DRAW_BYTES), rounds.bare(request))

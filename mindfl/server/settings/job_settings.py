@@ -104,10 +104,10 @@ class JobSettings(TopOptions):
     def server_config(self) -> ServerConfig:
         """Return what the coordinator needs. Raises :class:`OptionError` for a quota that it cannot sum exactly."""
         encrypt = self.encrypt
-        homes: tuple[object, ...] = (self, self.round, self.client, self.compression, encrypt)
+        homes: tuple[Any, ...] = (self, self.round, self.client, self.compression, encrypt)
         given: dict[str, Any] = {}
         for home in (*homes, encrypt.pw_encrypt, encrypt.dp_encrypt, encrypt.signds):
-            given |= {name: getattr(home, name) for name in options_of(type(home))}
+            given |= {name: getattr(home, name) for name in options_of(home.__class__)}
         return ServerConfig(**{name: given[name] for name in options_of(ServerJobOptions)})
 
 
