@@ -52,20 +52,28 @@ def server_command() -> None:
     metavar="FILE",
     help="Initial weights: .ms, .mindir, .ckpt, .npz, .safetensors.",
 )
-@option("--http_server_address", default="127.0.0.1:6668", help="Where devices connect; port 0: any free one.")
-@option("--server_num", default=1, type=click.IntRange(1, 1000), help="Consecutive ports, all of this one job.")
-@option("--manage_address", help="Where /state, /newInstance and the like are answered.  [default: nowhere]")
+@option("--http_server_address", default="127.0.0.1:6668", help="Address for clients; port 0: any free one.")
+@option("--server_num", default=1, type=click.IntRange(1, 1000), help="Number of consecutive ports for the job.")
+@option("--manage_address", help="Address of /state, /newInstance and the like.  [default: none]")
 @option(
     "--checkpoint_dir", type=click.Path(), metavar="DIR", help="Folder for checkpoints; federated: an existing one."
 )
 @option(
-    "--state_dir", type=click.Path(), metavar="DIR", help="Folder from which a job goes on.  [default: <fl_name>_state]"
+    "--state_dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder of the job's state, from which it resumes.  [default: <fl_name>_state]",
 )
 @option("--cluster", is_flag=True, help="Share the job with other servers of the same file, in its Redis.")
-@option("--tcp_server_ip", default="127.0.0.1", help="Where servers of the cluster on other machines find this one.")
+@option("--tcp_server_ip", default="127.0.0.1", help="Address of this server for those on other machines.")
 @option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
-@option("--server_key_path", type=click.Path(), metavar="FILE", help="Key of a PEM certificate that has none.")
+@option(
+    "--server_key_path",
+    type=click.Path(),
+    metavar="FILE",
+    help="Private key of the certificate, if its PEM file holds none.",
+)
 @option("--require_client_certificate", is_flag=True, help="Refuse devices without a certificate of the authority.")
 @option(
     "--stack",
@@ -74,15 +82,15 @@ def server_command() -> None:
     help="federated: the real MindSpore Federated 0.1.0 server, with its own Redis and scheduler.",
 )
 @option("--python", metavar="FILE", help="Federated: a Python 3.7 to 3.9.  [default: see `mindfl server install`]")
-@option("--redis_address", help="Federated: a Redis that runs.  [default: the file's where one answers, else an own]")
-@option("--resume", is_flag=True, help="Federated: go on with the job of this name that the Redis holds.")
+@option("--redis_address", help="Federated: a running Redis.  [default: the file's if it answers, else a new one]")
+@option("--resume", is_flag=True, help="Federated: resume the job of this name in the Redis.")
 @option(
     "--work_dir",
     type=click.Path(),
     metavar="DIR",
     help="Federated: folder for logs and records.  [default: mindfl_work]",
 )
-@option("--dp_budget", type=float, help="Epsilon that no device spends more than.  [default: no limit]")
+@option("--dp_budget", type=float, help="Largest epsilon that a client may spend.  [default: no limit]")
 @option(
     "--algorithm",
     default="fedavg",
@@ -94,8 +102,8 @@ def server_command() -> None:
 def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
     """Serve the job until Ctrl-C or SIGTERM. Prints one line, `ready http://...`, once devices may connect.
 
-    A job that was interrupted goes on where it was, every acknowledged upload counted once; with --stack federated it
-    begins anew."""
+    An interrupted job resumes where it was, and counts every acknowledged upload once; with --stack federated it begins
+    anew."""
 
     def tell(text: str) -> None:
         if not quiet or text.startswith("warning: "):
@@ -107,7 +115,7 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
     if values["cluster"] and values["state_dir"] is not None:
         raise OptionError("--state_dir is for one server: those of a --cluster keep the job in the Redis")
     if values["dp_budget"] is not None and values["cluster"]:
-        raise OptionError("--dp_budget is for one server: those of a --cluster go on with what the job began with")
+        raise OptionError("--dp_budget is for one server: the servers of a --cluster resume the job as it is stored")
     if values["algorithm"] != "fedavg" and values["cluster"]:
         raise OptionError("--algorithm is for one server: those of a --cluster average", hint="leave --cluster out")
     overrides = {name: values.pop(name) for name in _OVERRIDING}
@@ -183,7 +191,7 @@ def _password(path: str | None) -> str | None:
 
 @server_command.command()
 @option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
-@option("--manage_address", default="127.0.0.1:11202", help="Where to answer; port 0: any free one.")
+@option("--manage_address", default="127.0.0.1:11202", help="Address; port 0: any free one.")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 def scheduler(password_file: str | None, **values: Any) -> None:
     """Answer /state, /queryInstance, /enableFLS, /disableFLS and /newInstance for the servers of a cluster.
@@ -201,7 +209,7 @@ def scheduler(password_file: str | None, **values: Any) -> None:
 @server_command.command()
 @_address_option
 def stop(http_server_address: str | None) -> None:
-    """Let a server of this user finish what is in flight, and end it."""
+    """Let a server of this user finish the requests in flight, and end it."""
     from mindfl.server.running import find_server, stop_server
 
     server = find_server(http_server_address)
@@ -213,7 +221,7 @@ def stop(http_server_address: str | None) -> None:
 @_address_option
 @json_option
 def status(http_server_address: str | None, as_json: bool) -> None:
-    """Say which servers of this user run on this machine, and how far their jobs are."""
+    """List the servers of this user on this machine, with the progress of their jobs."""
     from dataclasses import asdict
 
     from mindfl.server.running import find_server, running_servers
@@ -257,7 +265,7 @@ def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_f
 def install(python: str | None, quiet: bool) -> None:
     """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.
 
-    Prints the Python that has it. What was downloaded survives an interruption."""
+    Prints the path of that Python. Downloads survive an interruption."""
     from mindfl.real import install as install_federated
 
     def report(text: str) -> None:

@@ -102,7 +102,7 @@ class Coordinator:
 
     @property
     def state(self) -> ServerState:
-        """What the job is doing."""
+        """The state of the job."""
         return self.job.state
 
     @property
@@ -119,7 +119,7 @@ class Coordinator:
         return self.job.next_deadline()
 
     def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Response:
-        """Answer one request. ``repeated``: its answer may have been lost, so what was accepted is accepted again."""
+        """Answer one request. ``repeated``: its answer may have been lost, so an accepted request is accepted again."""
         if isinstance(request, RequestUpdateModel):
             return self._update_model(request, now_ms, repeated)
         with self.job.lock:
@@ -234,7 +234,7 @@ class Coordinator:
         if refusal := update_form_refusal(request, self.config):
             return refusal
         if request.fl_id not in self.job.current.started:
-            # A full quota closes the iteration at once, so only those who come too late can meet it.
+            # A full quota closes the iteration at once, so only late clients can meet it.
             late = request.iteration == self.iteration - 1 and request.iteration in self.job.ended.counted
             return Refusal.UPDATE_QUOTA_FULL if late else Refusal.UPDATE_NOT_STARTED
         if request.iteration != self.iteration:
@@ -304,7 +304,7 @@ class EdgeCoordinator(Coordinator):
         self.job.begin_part(iteration)
 
     def part(self) -> Part:
-        """Return what the clients did so far, to be absorbed by the other coordinator."""
+        """Return the part of the iteration so far, to be absorbed by the other coordinator."""
         return self.job.part()
 
     def publish(self, model: Weights, now_ms: int) -> None:

@@ -1,10 +1,10 @@
-"""A job that survives the death of its server: what was acknowledged is on disk, and is counted once.
+"""A job that survives the death of its server: acknowledged uploads are on disk, and are counted once.
 
 Every event goes into a :class:`~mindfl.server.journal.Journal` before it happens. An answer says which position of the
 journal must be durable before it may be sent:
 
 - updateModel: that of the newest upload, this one included. So a 200 is never taken back, not even by a power loss.
-- the requests of secure aggregation: likewise that of the newest event, for what they show others build upon.
+- the requests of secure aggregation: likewise that of the newest event, since other clients act on their answers.
 - startFLJob and getModel: that of the end of the last iteration, because they show its model. It is nearly always
   durable already. The record of a startFLJob itself is written but not waited for: it survives the death of the
   process. If power fails within the milliseconds before the next flush, the device's upload is refused with 300 and it
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was found in the state folder: events replayed, uploads among them, bytes of a torn end, seconds taken."""
+    """Result of reading a state folder: replayed events, uploads among them, bytes of a torn end, seconds taken."""
 
     events: int
     uploads: int
@@ -70,14 +70,12 @@ class Recovery:
 class DurableJob:
     """The job of ``config`` and ``initial_weights`` in ``storage``, a folder by default: a new one, or the one there.
 
-    Pass what the job was begun with, also when it is to go on: another model or other settings are refused.
-    ``as_stored``: a stored job goes on whatever values its weights began with, and the settings may also be those that
-    it has now. ``clock`` is
-    the job's time: ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
-    ``first_iteration`` is its first iteration. ``constant`` and ``algorithm``: see
-    :class:`Coordinator`. ``memory``: what the job goes on
-    from where nothing is stored; the iteration that was running, if clients had started in it, is failed. A storage
-    belongs to the job from now on, also where this fails.
+    A stored job resumes with the settings and the model that it began with: others are refused. ``as_stored``: it
+    resumes with any values of the weights, and the settings may also be its present ones. ``clock`` is the job's time:
+    ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
+    ``first_iteration`` is its first iteration. ``constant`` and ``algorithm``: see :class:`Coordinator`. ``memory``:
+    the state from which the job resumes where nothing is stored; if clients had started in its running iteration, that
+    fails. A storage belongs to the job from now on, also where this fails.
 
     Raises :class:`StorageError` where the folder cannot be used, is in use, is damaged, or holds another job;
     :class:`OptionError` for unusable weights.
@@ -152,7 +150,7 @@ class DurableJob:
     def handle(self, request: Request, now_ms: int, *, repeated: bool = False) -> Answer:
         """Answer one request; callable from several threads. The answer must wait for its position."""
         response = self.coordinator.handle(request, now_ms, repeated=repeated)
-        # Read afterwards, so at least what the response depends on; later ones only make it wait a little longer.
+        # Read afterwards, so it covers all events that the response depends on; later ones only delay it a little.
         shows_model = isinstance(request, RequestFLJob | RequestGetModel)
         return Answer(response, self._log.settled if shows_model else self._log.counted)
 
@@ -170,16 +168,16 @@ class DurableJob:
 
     @property
     def away(self) -> bool:
-        """Whether what stores the job cannot be reached just now."""
+        """Whether the storage cannot be reached just now."""
         return self._storage.away
 
     @property
     def origin(self) -> Origin:
-        """What the job was begun with."""
+        """The settings and the model that the job began with."""
         return self._origin
 
     def memory(self) -> Memory:
-        """Return what the job can go on from, should what stores it be emptied."""
+        """Return the state from which the job resumes if its storage is emptied."""
         state, busy = self.coordinator.job.snapshot(), self.coordinator.job.is_busy
         return Memory(state, busy, self._origin.job, self._log.end)
 
@@ -189,7 +187,7 @@ class DurableJob:
         return self._log.settled
 
     def close(self) -> None:
-        """Bring everything to the disk and let others have the folder. No request may be under way."""
+        """Flush everything to the disk and release the storage. No request may be under way."""
         self._saver.shutdown()
         self._journal.close()
         self._storage.close()
@@ -207,7 +205,7 @@ class DurableJob:
         return snapshot
 
     def _go_on(self, snapshot: Snapshot, clock: Clock) -> None:
-        """Let everything happen again that came after the snapshot, and keep what comes from now on."""
+        """Replay the journal after the snapshot, and append to it from now on."""
         self._journal = self._storage.open_journal(snapshot.origin.job, snapshot.position, self._replay)
         self._journal.drop_before(snapshot.position)
         self._log.open(self._journal)
@@ -261,7 +259,7 @@ class DurableJob:
 
 
 class _EventLog:
-    """Between coordinator and journal: the bytes of events, and which positions answers depend on."""
+    """Between coordinator and journal: the bytes of events, and the positions that answers depend on."""
 
     def __init__(self, layout: FeatureLayout) -> None:
         self.layout = layout
@@ -271,7 +269,7 @@ class _EventLog:
         self._journal: EventJournal | None = None
 
     def open(self, journal: EventJournal) -> None:
-        """Append to ``journal`` from now on; what it holds has been replayed."""
+        """Append to ``journal`` from now on; its records have been replayed."""
         self._journal = journal
 
     def prepare(self, event: Event) -> Callable[[], None]:

@@ -1,6 +1,6 @@
-"""What changes the state of a job, one dataclass per kind of change, and their form in a journal.
+"""The events that change the state of a job, one dataclass per kind, and their form in a journal.
 
-The state of a coordinator is a function of these events and their order; whatever else a device asks for only reads.
+The state of a coordinator is a function of these events and their order; all other requests only read.
 Numbers are little endian. Weights are stored as float32 in the order of the layout, preceded by one bit per weight
 that says whether the device sent it, so that an upload takes its own size and a few bytes.
 """
@@ -76,7 +76,7 @@ class UploadedWords(Uploaded):
 
 @dataclass(frozen=True, slots=True)
 class KeysPublished:
-    """An exchangeKeys was accepted. ``draw``: 16 random bytes of the server's, for what must not be foreseen."""
+    """An exchangeKeys was accepted. ``draw``: 16 random bytes of the server's, for unpredictable choices."""
 
     now_ms: int
     draw: bytes
@@ -93,7 +93,7 @@ class SharesDeposited:
 
 @dataclass(frozen=True, slots=True)
 class SharesGiven:
-    """A getSecrets was answered, for the first time: from now on the device may upload."""
+    """A getSecrets was answered, for the first time: from now on the client may upload."""
 
     now_ms: int
     request: GetShareSecrets
@@ -160,7 +160,7 @@ class EventLog(Protocol):
     """Keeps events in the order in which they happened."""
 
     def prepare(self, event: Event) -> Callable[[], None]:
-        """Return what appends ``event``; that raises :class:`StorageError` where it cannot, and then nothing happened.
+        """Return the function that appends ``event``; it raises :class:`StorageError`, appending nothing.
 
         Preparing is the heavy part and may be done by many threads at once; appending is called one by one.
         """
@@ -272,7 +272,7 @@ def _read_uploaded_head(payload: bytes) -> tuple[int, int, str, Upload]:
     return at, now_ms, payload[_UPLOADED.size : at].decode(errors=_IDS), Upload(loss, accuracy)
 
 
-#: what happens with shares, each by which request
+#: event of shares -> how it is made, and its request
 _SHARES: Mapping[type[Event], tuple[Callable[[int, Any], Event], type[Request]]] = {
     SharesDeposited: (SharesDeposited, RequestShareSecrets),
     SharesGiven: (SharesGiven, GetShareSecrets),

@@ -42,7 +42,7 @@ class DeviceWeights:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a file holds, in its own order: MindSpore's where ``in_mindspore_order``. ``model``: of a ``.ms``."""
+    """The weights in a file, in its own order: MindSpore's where ``in_mindspore_order``. ``model``: of a ``.ms``."""
 
     arrays: Arrays
     filters: frozenset[str] | None = None

@@ -1,8 +1,8 @@
-"""A federated job as a state machine: what happens in it, event by event. No sockets, no clock.
+"""A federated job as a state machine that applies events. No sockets, no clock.
 
-Whatever changes the state is an event (:mod:`mindfl.server.events`). The job first hands it to its log, if it has one,
-and then applies it: what the log cannot take does not happen, and replaying it gives the same job again. What devices
-are answered is the business of :class:`mindfl.server.coordinator.Coordinator`.
+Each change of the state is an event (:mod:`mindfl.server.events`). The job first hands it to its log, if it has one,
+and then applies it: an event that the log cannot store is not applied, and replaying the log gives the same job again.
+Answers to clients are made by :class:`mindfl.server.coordinator.Coordinator`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class FederatedJobState:
 
     @property
     def state(self) -> ServerState:
-        """What the job is doing."""
+        """The state of the job."""
         if not self.enabled:
             return ServerState.DISABLED
         return ServerState.RUNNING if self.iteration <= self.config.fl_iteration_num else ServerState.FINISHED
@@ -124,7 +124,7 @@ class FederatedJobState:
 
     @property
     def exchanged(self) -> Weights:
-        """What clients that start now are sent: the latest model, and the algorithm's further arrays; read-only."""
+        """The latest model with the algorithm's further arrays, as clients that start now receive it; read-only."""
         with self.lock:
             return self.ended.models[self.iteration - 1]
 
@@ -194,7 +194,7 @@ class FederatedJobState:
     def new_instance(self, config: ServerConfig, instance: str, now_ms: int) -> None:
         """Begin again at iteration 1 with other settings, the latest model and the name ``instance``, enabled.
 
-        What the running iteration received is dropped without a record: its number comes again. Raises
+        The uploads of the running iteration are dropped without a record: its number comes again. Raises
         :class:`StorageError` where the log cannot take it.
         """
         with self.lock:
@@ -206,7 +206,7 @@ class FederatedJobState:
             self.commit(events.Resumed(now_ms))
 
     def replay(self, event: Event) -> None:
-        """Let an event of a log happen again. Raises :class:`ProtocolError` where it cannot follow those before."""
+        """Apply an event of a log again. Raises :class:`ProtocolError` where it does not fit the events before."""
         with self.lock:
             if isinstance(event, Uploaded):
                 if event.fl_id not in self.current.started:
@@ -240,11 +240,11 @@ class FederatedJobState:
             raise ProtocolError(ALREADY.format(done=done))
 
     def prepare(self, event: Event) -> Callable[[], None]:
-        """Hand an event to the log; return what makes it last, to be called before it is applied."""
+        """Hand an event to the log; return the function that stores it, to be called before it is applied."""
         return self._log.prepare(event) if self._log else lambda: None
 
     def commit(self, event: SmallEvent) -> None:
-        """Let an event happen, if the log can take it."""
+        """Store an event in the log, and apply it."""
         self.prepare(event)()
         self._apply(event)
 
@@ -320,7 +320,7 @@ class FederatedJobState:
         self.begin(iteration)
 
     def part(self) -> Part:
-        """Return what the clients did so far, to be absorbed by the other coordinator."""
+        """Return the part of the iteration so far, to be absorbed by the other coordinator."""
         with self.lock:
             devices = {fl_id: self.current.started[fl_id] for fl_id in self.current.uploaded}
             assert isinstance(self.sum, FedAvgSum)
@@ -393,7 +393,7 @@ class FederatedJobState:
             )
 
     def _stepped(self, ended: Iteration, average: Weights) -> Weights:
-        """Return what clients are sent next. Raises :class:`AlgorithmError`, changing nothing."""
+        """Return the next model. Raises :class:`AlgorithmError`, changing nothing."""
         made, arrays = self._algorithm.next(ended.number, self.exchanged, average, self._arrays, len(ended.uploaded))
         self._arrays = arrays
         return average if made is average else self.layout.split(self.layout.flatten(made))

@@ -1,4 +1,4 @@
-"""Every way in which the coordinator says no, with the code and text it uses."""
+"""The coordinator's refusals, with their codes and texts."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NOT_STORED = "The server cannot store the request, its disk may be full. Please 
 # Nor is this one: the reference has no modes that users write.
 UNREADABLE = "The upload of {fl_id} is not what the job's upload mode sends: {detail}"
 
-# Not texts of the reference either, which accepts what its own devices would not send.
+# Not texts of the reference either, which accepts messages that its own clients never send.
 SHARES_MALFORMED = "The shares of {fl_id} are not what a device sends: {fault}"
 NOT_ANNOUNCED = "This job uses {mode}, which {fl_id} did not announce: only mindfl's own devices do it."
 
 
 class StoreDownError(StorageError):
-    """What is stored elsewhere cannot be reached just now, or is no longer this server's to change."""
+    """The storage cannot be reached just now, or another server leads the job."""
 
 
 class Refusal(Enum):
@@ -125,7 +125,7 @@ FAULT_REFUSALS: dict[FeatureFault | EncodingFault, Refusal] = {
 def start_refusal(
     request: RequestFLJob, started: Collection[str], clients: int, config: ServerConfig
 ) -> Refusal | None:
-    """Return what is wrong with a startFLJob in an iteration of so many ``clients``, of which these ``started``."""
+    """Return the refusal of a startFLJob, or None, in an iteration of ``clients`` clients of which some ``started``."""
     if request.fl_name is None or request.fl_id is None or request.timestamp is None:
         return Refusal.START_SCHEMA
     if not config.mode.in_reference and config.mode.name not in (request.encrypt_types or ()):
@@ -140,7 +140,7 @@ def start_refusal(
 
 
 def update_form_refusal(request: RequestUpdateModel, config: ServerConfig) -> Refusal | None:
-    """Return what is wrong with an updateModel in itself, but for its weights."""
+    """Return the refusal of an updateModel for any field but its weights, or None."""
     if None in (request.fl_id, request.timestamp) or not config.mode.fits(request):
         return Refusal.UPDATE_SCHEMA
     if not (abs(request.upload_loss) <= FLOAT32_MAX and abs(request.upload_accuracy) <= FLOAT32_MAX):

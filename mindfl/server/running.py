@@ -59,7 +59,7 @@ def is_alive(path: Path) -> bool:
 
 
 def living(folder: Path) -> list[str]:
-    """Return what the processes with a record in ``folder`` that live have written, by the names of the files."""
+    """Return the records in ``folder`` whose processes live, in the order of their file names."""
     texts = []
     for path in sorted(folder.glob("*.json")):
         with suppress(OSError, ValueError):
@@ -86,7 +86,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningServer:
-    """What is known of a server: its process, its addresses, its job and how far that is."""
+    """A running server: its process, its addresses, its job and the progress of that."""
 
     pid: int
     address: str
@@ -165,7 +165,7 @@ class StopSignal:
         self._waiting: asyncio.Future[signal.Signals] | None = None
 
     def future(self) -> asyncio.Future[signal.Signals]:
-        """Return what is done in the running event loop when the signal comes, or has come."""
+        """Return a future of the running event loop that ends when the signal comes, or has come."""
         self._waiting = asyncio.get_running_loop().create_future()
         self._settle()
         return self._waiting
@@ -185,7 +185,7 @@ class StopSignal:
 
 @contextmanager
 def stop_signal() -> Iterator[StopSignal]:
-    """Yield what notes SIGTERM and SIGINT within the block, unless they are ignored; then put the handlers back.
+    """Handle SIGTERM and SIGINT within the block, unless they are ignored; then restore the handlers.
 
     Raises :class:`OptionError` outside the main thread, where Python takes no signals, and within a running event loop,
     such as a notebook's, which could not run a server's beside it.

@@ -109,7 +109,7 @@ class Segment:
         return cls(path, base, salt)
 
     def head(self, record: Record) -> bytes:
-        """Return what comes before the payload of ``record`` in this file."""
+        """Return the bytes before the payload of ``record`` in this file."""
         head = _HEAD.pack(self.salt, record.length, record.kind, record.checksum)
         return head + _CRC.pack(zlib.crc32(head))
 
@@ -165,7 +165,7 @@ class Segment:
         return False
 
     def _synced(self, data: mmap.mmap, at: int) -> int:
-        """Return what the record at byte ``at`` says is safe, or -1 where it is no such record."""
+        """Return the position that the record at byte ``at`` vouches for, or -1 where it is no such record."""
         kind, _, checksum = self._check_head(data[at : at + HEAD_SIZE]) or (0, 0, 0)
         payload = data[at + HEAD_SIZE : at + HEAD_SIZE + _POSITION.size]
         whole = kind == SYNCED and zlib.crc32(payload) == checksum
@@ -173,7 +173,7 @@ class Segment:
 
 
 def damaged(path: Path, offset: int) -> StorageError:
-    """Return the error for stored data that is not what was written."""
+    """Return the error for stored data that differs from the written data."""
     return StorageError(
         f"{path} is damaged at byte {offset}, where uploads that were acknowledged may be stored",
         hint="restore the state folder from a backup, or begin anew in another one",

@@ -86,13 +86,13 @@ class ServerConfig(ServerJobOptions):
     @property
     def share_quota(self) -> int:
         """Clients that deposit shares of their secrets: ``share_secrets_ratio`` is taken of those that fetched keys,
-        who are that share of those that published some."""
+        which are that share of those that published some."""
         fetched = max(_share(self.exchange_quota, self.share_secrets_ratio), self.update_quota)
         return max(_share(fetched, self.share_secrets_ratio), self.update_quota)
 
     @property
     def graph(self) -> GraphPlan:
-        """Who shares secrets with whom with ``PW_EXACT``: room for as many lost clients as an iteration can do without.
+        """The graph of clients that share secrets with ``PW_EXACT``, with room for as many lost ones as can be spared.
 
         Raises :class:`OptionError` where nothing could be protected, or the package cryptography is missing.
         """
@@ -104,13 +104,13 @@ class ServerConfig(ServerJobOptions):
 
     @property
     def fixed_point(self) -> FixedPoint:
-        """In which whole numbers ``PW_EXACT`` uploads are."""
+        """The fixed-point numbers of ``PW_EXACT`` uploads."""
         from mindfl.privacy.secagg import FixedPoint
 
         return FixedPoint.for_job(self.start_fl_job_threshold, MAX_DATA_SIZE)
 
     def plan(self, instance: str = "") -> FLPlan:
-        """Return what clients are told to do in a job's ``instance``, with the fields that the 0.1.0 server fills."""
+        """Return the plan for the clients in a job's ``instance``, with the fields that the 0.1.0 server fills."""
         return FLPlan(
             server_mode="FEDERATED_LEARNING",
             fl_name=self.fl_name,
@@ -133,13 +133,13 @@ class ServerConfig(ServerJobOptions):
 
     @property
     def dp_params(self) -> DPParams:
-        """What clients are told with ``DP_ENCRYPT``."""
+        """Parameters of ``DP_ENCRYPT`` in the plan."""
         names = ("dp_eps", "dp_delta", "dp_norm_clip")
         return DPParams(**{name: on_the_wire(getattr(self, name)) for name in names})
 
     @property
     def ds_params(self) -> DSParams:
-        """What clients are told with ``SIGNDS``."""
+        """Parameters of ``SIGNDS`` in the plan."""
         names = ("sign_k", "sign_eps", "sign_thr_ratio", "sign_global_lr")
         return DSParams(sign_dim_out=self.sign_dim_out, **{name: on_the_wire(getattr(self, name)) for name in names})
 

@@ -40,7 +40,7 @@ _DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.de
 
 @dataclass(frozen=True)
 class Origin:
-    """What a job was begun with: its id (16 bytes), settings, the SHA-256 of its initial model, the names of the
+    """The beginning of a job: its id (16 bytes), settings, the SHA-256 of its initial model, the names of the
     weights that are not aggregated (None: a version of mindfl that did not note them), and its algorithm ("": FedAvg).
     """
 
@@ -164,7 +164,7 @@ def read(
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What a server was given."""
+    """The arguments of a server."""
 
     config: ServerConfig
     initial: Weights

@@ -1,4 +1,4 @@
-"""What a server is told when it is started, and warnings for what has no effect."""
+"""Arguments of ``mindfl server start``, and warnings for those without an effect."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Hooks(Protocol):
-    """What a program wants to be told of its server: one call after the other, in a thread of their own."""
+    """Callbacks of a program that runs a server: called one after the other, in a thread of their own."""
 
     def after_started(self) -> None:
         """Requests are accepted."""
@@ -38,7 +38,7 @@ class Hooks(Protocol):
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """What ``mindfl server start`` was told.
+    """Arguments of ``mindfl server start``.
 
     ``overrides`` are settings by name that count instead of the file's. ``model`` is a file, or weights (float32, any
     shape) by name, of which ``filters`` names those that checkpoints hold in another order (see
@@ -52,7 +52,7 @@ class ServerOptions:
     other machines find this one at ``tcp_server_ip``. ``state_dir`` is not used then.
 
     ``dp_budget``: epsilon that no device spends more than; the job has as many iterations as that pays for, and no
-    other instance. Not for a ``cluster``, whose job goes on with what it began with.
+    other instance. Not for a ``cluster``.
 
     ``algorithm`` makes the next model: an object, or what :func:`mindfl.algorithms.naming.make_algorithm` takes. It may
     replace ``step`` and ``state`` alone. Not for a ``cluster``.

@@ -1,4 +1,4 @@
-"""The state of a job between two iterations, and the texts that say how it came about."""
+"""The state of a job between two iterations, and the reasons that ended iterations report."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NO_CLIENTS = "No client was chosen! This iteration is valid. Proceed to next ite
 #: likewise: the reference begins a new job
 EMPTIED = "Distributed cache emptied! This iteration is invalid. Proceed to next iteration."
 
-# What the scheduler of the 0.1.0 server answers.
+# Answers of the 0.1.0 scheduler.
 COMPLETED = "The instance is completed and cannot be {done}."
 ALREADY = "The instance has already been {done}."
 
 
 class ServerState(Enum):
-    """What the job is doing."""
+    """The state of a job."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -75,14 +75,14 @@ class JobState:
 
 
 class EndedIterations:
-    """The latest models, and who was counted in their iterations. See :class:`JobState`."""
+    """The latest models, and the clients counted in their iterations. See :class:`JobState`."""
 
     def __init__(self, models: Mapping[int, Weights], counted: Mapping[int, frozenset[bytes]]) -> None:
         self.models = dict(models)
         self.counted = dict(counted)
 
     def keep(self, number: int, model: Weights, uploaders: Iterable[str] | None) -> None:
-        """Note the model of iteration ``number``, and whose uploads it was made of; None: it failed."""
+        """Note the model of iteration ``number``, and the clients that uploaded to it; None: it failed."""
         self.models[number] = model
         if uploaders is not None:
             self.counted[number] = frozenset(map(digest, uploaders))

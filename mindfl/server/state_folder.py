@@ -1,4 +1,4 @@
-"""The state folder of a server: held by one process, with some disk space set aside for what must not fail."""
+"""The state folder of a server: held by one process, with disk space reserved for writes that must not fail."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARGIN = 1 << 16
 
 
 def private_dir(path: PathLike) -> Path:
-    """Create ``path`` if it is missing, for this user only: it will hold what single devices trained."""
+    """Create ``path`` if it is missing, for this user only: it will hold uploads of single clients."""
     new = not Path(path).exists()
     folder = make_dir(path)
     if new:
@@ -54,17 +54,17 @@ class StateFolder:
 
     @property
     def reserved(self) -> bool:
-        """Whether the set-aside space is there."""
+        """Whether the space is reserved."""
         return self._reserved
 
     def set_reserve(self, size: int) -> None:
-        """Let the space to set aside be ``size`` bytes and a margin from now on."""
+        """Reserve ``size`` bytes and a margin from now on."""
         self._reserve_size = size + _MARGIN
         if not self.reserve():
             _log.warning("%s has no room to set aside for the ends of iterations: free some space", self.path)
 
     def reserve(self) -> bool:
-        """Set the space aside if it is not, and return whether it is now."""
+        """Reserve the space if it is not, and return whether it is now."""
         if self._reserved:
             return True
         with self._lock:
@@ -73,13 +73,13 @@ class StateFolder:
             return self._reserved
 
     def release(self) -> None:
-        """Give the set-aside space back, so that something may be written."""
+        """Release the reserved space, so that something may be written."""
         with self._lock:
             self._remove_reserve()
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Give the set-aside space back for what is written inside; afterwards set it aside again if possible."""
+        """Release the reserved space for writes inside; afterwards reserve it again if possible."""
         with self._lock:
             self._spending = True
             self._remove_reserve()
@@ -122,5 +122,5 @@ class StateFolder:
         return self.path / name
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the folder."""
         self._held.close()

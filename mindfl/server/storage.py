@@ -1,4 +1,4 @@
-"""Where a durable job is kept: a snapshot, and the journal of what happened since."""
+"""The storage of a durable job: a snapshot, and the journal of all events since."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Replay = Callable[[int, bytes], None]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What a living process knows of its job, should the place where the job is stored lose it.
+    """The state of a job in a living process, from which it resumes if its storage is lost.
 
     ``busy``: clients may have started in the running iteration. ``job`` and ``position`` name the job and the end of
     its journal, where the process knows them.
@@ -49,13 +49,16 @@ class EventJournal(Protocol):
         """Return None if everything before ``position`` is safe, else a future that is done when it is."""
 
     def rotate(self) -> int:
-        """Return the position at which the next record will be, where what comes before can be dropped one day."""
+        """Begin a new part of the journal, if it has parts, and return the position of the next record.
+
+        Records before it can be dropped together.
+        """
 
     def drop_before(self, position: int) -> None:
         """Forget the records before ``position``."""
 
     def close(self) -> None:
-        """End; what was appended is safe."""
+        """Make all appended records durable, and end."""
 
 
 class Storage(Protocol):
@@ -63,11 +66,11 @@ class Storage(Protocol):
 
     @property
     def place(self) -> str:
-        """What errors call it."""
+        """Its name in errors."""
 
     @property
     def prompt(self) -> bool:
-        """Whether appending to the journal is a matter of microseconds as a rule, so that an event loop may do it."""
+        """Whether appending to the journal takes microseconds as a rule, so that an event loop may do it."""
 
     @property
     def away(self) -> bool:
@@ -86,7 +89,7 @@ class Storage(Protocol):
         """Set space aside for ``size`` bytes, for what must not fail."""
 
     def spending(self) -> AbstractContextManager[None]:
-        """Let what is stored inside the context use that space."""
+        """Release that space for writes inside the context."""
 
     def close(self) -> None:
         """Let others have the place."""
@@ -105,12 +108,12 @@ class FolderStorage:
 
     @property
     def prompt(self) -> bool:
-        """True: the operating system takes what is appended."""
+        """True: the operating system takes each record at once."""
         return True
 
     @property
     def away(self) -> bool:
-        """False: it is here."""
+        """False: a folder is always in reach."""
         return False
 
     def load(self) -> bytes | None:

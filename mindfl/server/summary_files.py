@@ -85,7 +85,7 @@ class MetricsFile:
         self._file.append(json.dumps(self.line(record), ensure_ascii=False, separators=(",", ":"), sort_keys=True))
 
     def line(self, record: IterationRecord, *, instance_status: str = "running") -> dict[str, Any]:
-        """Return what is written about an iteration.
+        """Return the line of an iteration.
 
         ``participationTimeLevel1`` and ``2`` count clients that took less than the first and the second limit from
         startFLJob to updateModel, ``3`` all that uploaded.
@@ -139,7 +139,7 @@ class DataRate:
     """Counts until :meth:`close`, and writes once a minute in a thread of its own.
 
     ``address`` is the server's, such as ``127.0.0.1:6668``; ``clock`` gives the local time. Training does not depend on
-    these files: what cannot be written is told once as a warning and tried again. Raises :class:`StorageError` where
+    these files: lines that cannot be written cause one warning and are tried again. Raises :class:`StorageError` where
     ``folder`` cannot be made.
     """
 
@@ -183,7 +183,7 @@ class DataRate:
             self._fault.over("data rates are written")
 
     def close(self) -> None:
-        """Write what is left, and count no more."""
+        """Write the remaining lines, and count no more."""
         self._closing.set()
         self._thread.join()
         self.write(everything=True)
@@ -199,7 +199,7 @@ def uncounted(answer: Front) -> Front:
 
 
 def counted_by(rate: DataRate) -> Counted:
-    """Return what lets ``rate`` count the messages that a front answers."""
+    """Return the wrapper by which ``rate`` counts the messages that a front answers."""
 
     def wrap(answer: Front) -> Front:
         async def counted(request: Request) -> Reply:

@@ -30,7 +30,7 @@ SLICE = 64 * 1024
 HEAD_BYTES = 64 * 1024
 """Longest head of a request, and most bytes behind it in which the parser finds no part of a body."""
 _FIELD_BYTES = 4
-"""What a header takes beside its name and its value."""
+"""Bytes of a header beside its name and its value."""
 _MOST_WAITING = 256
 """How many requests may follow one that is not answered yet: more than come with one read."""
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r?\n")
@@ -66,13 +66,13 @@ class Connection(asyncio.BufferedProtocol):
         self._lingering = False
         self.peer = "a client"
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Another event loop's transports are no subclass of asyncio's, though they have the same methods.
         self._transport = transport = cast(asyncio.Transport, transport)
         self.peer = peer_name(transport)
-        # Nothing is buffered behind what is being sent: a client that does not read holds one slice of its answer.
+        # One slice is buffered at a time: a client that does not read holds one slice of its answer.
         # With high=0 asyncio's TLS transport takes an empty buffer for a full one, and stays paused.
         transport.set_write_buffer_limits(high=1, low=0)
         self._server.connections.add(self)
@@ -134,7 +134,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read(False)
 
     def _feed(self, data: memoryview) -> memoryview:
-        """Parse ``data``, and return what is left of it behind a request that offers another protocol."""
+        """Parse ``data``, and return the bytes behind a request that offers another protocol."""
         self._unparsed += len(data)
         try:
             self._parser.feed_data(data)
@@ -151,7 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         return data[:0]
 
     def _take(self, data: memoryview) -> memoryview:
-        """Take what belongs to the body of a request that offers another protocol, and return the rest."""
+        """Take the body of a request that offers another protocol, and return the bytes behind it."""
         assert self._arriving is not None and self._arriving.length is not None
         missing = self._arriving.length - self._arriving.received
         self._arriving.take(bytes(data[:missing]))
@@ -181,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
             self._waiting.append(status)
             self._answer_next()
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         self._target = b""
@@ -241,7 +241,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._bypassing:
             self._complete()
 
-    # What the reader of a body calls.
+    # Called by the reader of a body.
 
     def hold(self) -> None:
         """Read nothing more until :meth:`admit`."""
@@ -267,7 +267,7 @@ class Connection(asyncio.BufferedProtocol):
             self._answering = asyncio.get_running_loop().create_task(self._answer(self._waiting.popleft()))
 
     async def _answer(self, request: Request | int) -> None:
-        """Answer a request, or what is none with an error of this status."""
+        """Answer a request; a number is the status of the error page for bytes that are no request."""
         self._server.begin()
         keep = False
         try:

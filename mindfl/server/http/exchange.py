@@ -1,5 +1,4 @@
-"""What every front has in common: requests ruled out, paths that lead nowhere, and bodies within their bounds,
-also of all of them together."""
+"""Common to all fronts: refused methods, unknown paths, and limits on the size of one body and of all together."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ class BodyMemory:
 
 
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE"})
-"""What the engine of the reference accepts; it treats them all alike."""
+"""Methods that the reference's server accepts; it treats them all alike."""
 _VERSIONS = frozenset({"1.0", "1.1"})
 
 

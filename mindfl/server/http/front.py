@@ -73,7 +73,7 @@ SAFEMODE = Reply(200, texts.SAFEMODE.encode())
 """The answer to a request that cannot be stored, or passed on, just now."""
 
 REPEATED = "mindfl-repeated"
-"""Header of a request that is sent again because the answer did not come; what was accepted is accepted again."""
+"""Header of a request that is sent again because no answer came; an accepted request is accepted again."""
 
 
 def device_paths(prefix: str, mode: UploadMode | type[UploadMode] = Masked) -> dict[str, type[Request]]:

@@ -1,6 +1,6 @@
-"""What is answered outside the messages: small pages and JSON, those of the MindSpore Federated 0.1.0 server.
+"""Answers outside the protocol: small pages and JSON, equal to those of the MindSpore Federated 0.1.0 server.
 
-Devices look at the status only; the texts are kept so that a person or a proxy sees what it is used to.
+Clients look at the status only; the texts are kept for people and proxies.
 """
 
 from __future__ import annotations

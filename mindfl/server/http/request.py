@@ -80,7 +80,7 @@ class Request:
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the client waits for a word before it sends the body."""
+        """Whether the client waits for ``100 Continue`` before it sends the body."""
         return self.version == "1.1" and not self.complete and self.headers.get("expect", "").lower() == "100-continue"
 
     async def body(self, most: int) -> Body:
@@ -106,7 +106,7 @@ class Request:
         self._check()
 
     def room(self) -> bytearray:
-        """Return the memory of the whole body, whose ``length`` is known, with what has arrived so far in it."""
+        """Return the memory of the whole body, whose ``length`` is known; it begins with the bytes received so far."""
         memory = bytearray(self.length or 0)
         memory[: self.received] = self._content
         self._content = memory
@@ -118,7 +118,7 @@ class Request:
         self._wake()
 
     def fail(self, fault: Exception) -> None:
-        """Let the reader of the body have ``fault``."""
+        """Raise ``fault`` in the reader of the body."""
         if self._fault is None:
             self._fault = fault
             # The fault is raised, and then holds the frames that hold this request.

@@ -48,7 +48,7 @@ class Listeners:
         await server.listen(sockets)
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Accept nothing more, finish what is in flight, and close every connection."""
+        """Accept no more requests, finish those in flight, and close every connection."""
         await asyncio.gather(*(server.stop(grace_seconds) for server in self._servers))
 
 
@@ -70,7 +70,7 @@ class HttpService(Listeners):
         self.front.watch_windows()
 
     async def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Accept nothing more, finish what is in flight, and close every connection."""
+        """Accept no more requests, finish those in flight, and close every connection."""
         await super().stop(grace_seconds)
         await self.front.stop()
         self.workers.close()
@@ -115,7 +115,7 @@ class SingleServer:
         await self._service.serve(ManagementFront(self._management, self._service.workers), manage_sockets, tls)
 
     async def stop(self) -> None:
-        """Finish what is in flight."""
+        """Finish the requests in flight."""
         await self._service.stop()
 
 

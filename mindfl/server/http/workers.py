@@ -1,4 +1,4 @@
-"""What HTTP asks of a job; where that is done, in the event loop or in threads; and the wait for the disk after it."""
+"""Runs the work of requests, in the event loop or in threads, and waits until its result is durable."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job(Protocol):
         """Answer one request; called from several threads. ``repeated``: see :meth:`Coordinator.handle`."""
 
     def durable(self, position: int) -> Future[None] | None:
-        """Return what to wait for before an answer of ``position`` is sent; None: nothing."""
+        """Return a future to wait for before an answer of ``position`` is sent; None: send it at once."""
 
 
 class VolatileJob:
@@ -56,7 +56,7 @@ class VolatileJob:
         return Answer(self.coordinator.handle(request, now_ms, repeated=repeated), 0)
 
     def durable(self, position: int) -> Future[None] | None:
-        """Return None: there is nothing to wait for."""
+        """Return None: answers are sent at once."""
         return None
 
 
@@ -77,7 +77,7 @@ class Workers:
         self._threads = ThreadPoolExecutor(min(_MOST_THREADS, max(2, os.cpu_count() or 1)), "mindfl-server")
 
     async def handle(self, size: int, work: Callable[[], _Result], *, heavy: bool = False) -> _Result:
-        """Return what ``work`` on a message of ``size`` bytes returns, where that is done best.
+        """Run ``work`` on a message of ``size`` bytes in the event loop or in a thread, and return its result.
 
         ``heavy``: it may take seconds, and others that need the job have to wait for it; the event loop must not.
         """
@@ -91,14 +91,14 @@ class Workers:
             self._heavy -= 1
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Return what ``work`` returns in one of the threads."""
+        """Run ``work`` in one of the threads, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def durable(self, position: int) -> None:
         """Return when all before ``position`` is durable.
 
-        Raises ``ConnectionError`` where that has become impossible: an answer would be a promise that cannot be kept;
-        :class:`StoreDownError` where it is for another server, or another time, to store it.
+        Raises ``ConnectionError`` where that has become impossible, so that no answer may be sent, and
+        :class:`StoreDownError` where another server leads the job now, or the storage cannot be reached.
         """
         waiting = self.job.durable(position)
         if waiting is None:
@@ -113,5 +113,5 @@ class Workers:
             raise ConnectionResetError("the server cannot store anything any more") from None
 
     def close(self) -> None:
-        """Finish what has been begun."""
+        """Finish the work that has begun."""
         self._threads.shutdown()

@@ -1,7 +1,7 @@
 """Answers to the requests of secure aggregation: codes, texts and the order of checks of MindSpore Federated 0.1.0.
 
-Differences, all for the better of the devices: what was given once (keys, shares, survivors) is given again, since an
-answer may get lost; malformed keys and shares are refused, where the reference takes them and spoils the sum; shares
+Differences, all for the better of the clients: keys, shares and survivors that were given once are given again, since
+an answer may get lost; malformed keys and shares are refused, where the reference takes them and spoils the sum; shares
 that come too early are not answered as if they had been counted; and clients that come back with the number of the
 iteration that has just ended are told of its success.
 """

@@ -5,7 +5,7 @@ A step has a quota and is closed once that is met, so that all clients agree on 
 1. exchangeKeys: ``config.exchange_quota`` devices publish keys. getKeys gives them away.
 2. shareSecrets: ``config.share_quota`` of them deposit encrypted shares of their secrets. getSecrets gives them away,
    and a client that got some may upload.
-3. updateModel: ``config.update_quota`` of these upload: the survivors, who do not change any more.
+3. updateModel: ``config.update_quota`` of these upload: the survivors, which do not change any more.
 4. reconstructSecrets: survivors reveal the shares that take the masks out of the sum.
 
 The state holds nothing beyond what the protocol shows to a server; a secret is recovered while the masks are computed,

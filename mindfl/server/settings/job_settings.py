@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where settings come from: the file, every value given by dotted key, and what is worth a warning."""
+    """Where settings come from: the file, every value given by dotted key, and warnings."""
 
     path: str
     entries: Mapping[str, Entry]
@@ -102,7 +102,7 @@ class JobSettings(TopOptions):
         return value
 
     def server_config(self) -> ServerConfig:
-        """Return what the coordinator needs. Raises :class:`OptionError` for a quota that it cannot sum exactly."""
+        """Return the coordinator's settings. Raises :class:`OptionError` for a quota that it cannot sum exactly."""
         encrypt = self.encrypt
         homes: tuple[Any, ...] = (self, self.round, self.client, self.compression, encrypt)
         given: dict[str, Any] = {}
