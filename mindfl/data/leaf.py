@@ -21,15 +21,49 @@ from numpy.typing import NDArray
 
 from mindfl.data.folder import local_path
 from mindfl.data.leafjson import open_shard, read_shard
+from mindfl.data.pixels import GreyFile
 from mindfl.data.progress import progress_bar
 from mindfl.data.resize import enlarge
 from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name, natural_key
-from mindfl.data.spill import Spill
 from mindfl.data.writer import DatasetWriter, Report, random_generator, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments
 from mindfl.words import counted
+
+
+class Spill:
+    """A temporary file of samples inside ``folder``; removed when the ``with`` block is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".spill"
+        self._file = self._path.open("wb")
+        self._labels: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
+        self._starts = [0]
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    def append(self, samples: Samples) -> int:
+        """Park ``samples`` and return the number to read them back by."""
+        self._file.write(samples.grey.tobytes())
+        self._labels.append(samples.labels.astype(np.uint8))
+        self._starts.append(self._starts[-1] + len(samples.labels))
+        return len(self._labels) - 1
+
+    def read(self, number: int) -> Samples:
+        """Return the samples that :meth:`append` gave ``number``."""
+        self._file.flush()
+        labels = self._labels[number]
+        grey = GreyFile(self._path, "(spilled)").raw(self._starts[number], len(labels))
+        return Samples(grey, labels)
+
 
 _SIDE = 28
 _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
