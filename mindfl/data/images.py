@@ -16,7 +16,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.progress import progress_bar
-from mindfl.data.resize import enlarge
 from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, natural_key
 from mindfl.data.writer import Report, write_dataset
 from mindfl.errors import DataError
@@ -176,3 +175,12 @@ def _read_image(path: Path, user: str) -> NDArray[np.uint8]:
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def enlarge(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Resize uint8 (k, h, w) to (k, 32, 32)."""
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    resized = np.empty((len(grey), *size), np.uint8)
+    for source, target in zip(grey, resized, strict=True):
+        target[...] = np.asarray(Image.fromarray(source).resize(size, Image.Resampling.BILINEAR))
+    return resized
