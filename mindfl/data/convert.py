@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from mindfl.data.dataset import open_dataset
 from mindfl.data.folder import local_path
-from mindfl.data.progress import progress_bar
 from mindfl.data.samples import Samples, Split
-from mindfl.data.writer import Report, write_dataset
+from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments

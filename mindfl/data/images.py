@@ -15,9 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.progress import progress_bar
 from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, natural_key
-from mindfl.data.writer import Report, write_dataset
+from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, open_file
 from mindfl.spelling import checked_arguments

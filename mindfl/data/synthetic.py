@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from mindfl.data.handwriting import Hand
-from mindfl.data.progress import progress_bar
 from mindfl.data.samples import CLASSES, SYNTHETIC, Samples
-from mindfl.data.writer import Report, random_generator, write_dataset
+from mindfl.data.writer import Report, progress_bar, random_generator, write_dataset
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from mindfl.data.bins import BinSink
 from mindfl.data.compact import CompactSink
@@ -145,4 +146,11 @@ def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int
         test_samples=writer.test_samples,
         problems=tuple(writer.problems),
         untested=writer.untested,
+    )
+
+
+def progress_bar(title: str, total: int, unit: str, *, shown: bool) -> tqdm[Any]:
+    """Return a bar of ``total`` units that leaves no trace when ``shown`` is false."""
+    return tqdm(
+        total=total, desc=title, unit=unit, unit_scale=unit == "B", disable=None if shown else True, dynamic_ncols=True
     )
