@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.jsonfile import read_json
+from mindfl.data.folder import read_json
 from mindfl.data.pixels import FloatFile, grey_to_float
 from mindfl.data.samples import PARTS, Samples, Split, StoredDataset, UserData, check_labels, no_samples
 from mindfl.errors import DataError

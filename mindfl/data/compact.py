@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.jsonfile import read_json
+from mindfl.data.folder import read_json
 from mindfl.data.pixels import IMAGE_SIZE, GreyFile
 from mindfl.data.samples import CLASSES, PARTS, Samples, Split, StoredDataset, UserData, check_labels, check_name
 from mindfl.errors import DataError

@@ -7,15 +7,17 @@ that was cut short is completed by the next run.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from mindfl.errors import OptionError, StorageError
-from mindfl.files import PathLike, make_dir
+from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.files import PathLike, make_dir, open_file
 from mindfl.locks import Lock, lock_handle
 from mindfl.spelling import check_path
 
@@ -156,3 +158,14 @@ def _lock(folder: Path, *, wait: bool) -> Lock | None:
     if lock is None:
         os.close(descriptor)
     return lock
+
+
+def read_json(path: Path, owner: str) -> Any:
+    """Return the content of ``path``; raise :class:`DataError`, beginning with ``owner``, for whatever is wrong."""
+    try:
+        with open_file(path) as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f"{owner}: cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{owner}: {path} is not valid JSON: {str(error)[:200]}") from None
