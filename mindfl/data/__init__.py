@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from mindfl.data.convert import convert_dataset
-from mindfl.data.dataset import Dataset, Split, StoredDataset, UserData, check_dataset, open_dataset
-from mindfl.data.fingerprint import Fingerprint, fingerprint
+from mindfl.data.dataset import (
+    Dataset,
+    Fingerprint,
+    Split,
+    StoredDataset,
+    UserData,
+    check_dataset,
+    convert_dataset,
+    fingerprint,
+    open_dataset,
+)
 from mindfl.data.images import convert_images
 from mindfl.data.inspect import Summary, inspect_dataset
 from mindfl.data.leaf import convert_leaf

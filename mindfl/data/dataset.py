@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import local_path, unfinished
 from mindfl.data.pixels import CHANNELS, IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Split, StoredDataset, UserData
-from mindfl.errors import DataError
+from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Samples, Split, StoredDataset, UserData
+from mindfl.data.writer import Report, progress_bar, write_dataset
+from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
+from mindfl.spelling import checked_arguments
 
 __all__ = [
     "ALPHABET",
@@ -89,3 +95,99 @@ def _advice(root: Path) -> str:
 
 def _has(root: Path, *patterns: str) -> bool:
     return any(True for pattern in patterns for _ in root.glob(pattern))
+
+
+@checked_arguments
+def convert_dataset(
+    input: PathLike, output: PathLike, *, format: str, batch_size: int = 32, progress: bool = True
+) -> Report:
+    """Write the data set in ``input`` in another form. Training values stay bitwise the same.
+
+    Args:
+        input: folder of the data set.
+        output: the new folder.
+        format: ``"compact"`` (one file of 8-bit images) or ``"bin"`` (the tutorial's files of each user).
+        batch_size: samples per file of the form ``bin``.
+        progress: show a progress bar.
+
+    Returns:
+        What was written. Broken users, and those whose images are not 8-bit grey, are left out and named in
+        ``problems``.
+
+    Raises:
+        DataError: there is no data set, or it has no usable user.
+        OptionError: an argument has no usable value, or ``output`` holds something else.
+        StorageError: the data set cannot be written.
+
+    Example:
+        >>> convert_dataset("writers", "writers_bin", format="bin", progress=False).users
+        3
+    """
+    dataset = open_dataset(input)
+    if local_path(output).resolve().is_relative_to(dataset.root.resolve()):
+        raise OptionError(f"the output {output} lies in the input {input}", hint="choose a folder outside it")
+    with (
+        write_dataset(output, format=format, source=dataset.source, batch_size=batch_size) as writing,
+        progress_bar("converting", len(dataset), "user", shown=progress) as bar,
+    ):
+        for name in dataset.users:
+            try:
+                user = dataset.user(name)
+                writing.writer.add(name, _samples(user.train), _samples(user.test))
+            except DataError as error:
+                writing.writer.skip(error)
+            bar.update()
+    return writing.report
+
+
+def _samples(split: Split) -> Samples:
+    return Samples(split.grey(), split.labels[: split.size])
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Identifies the data of a job: numbers of users, samples (train and test) and classes, and a SHA-256 in hex."""
+
+    users: int
+    samples: int
+    classes: int
+    sha256: str
+
+    def as_dict(self) -> dict[str, int | str]:
+        """Return the values by name, as they stand in ``config.json``."""
+        return asdict(self)
+
+
+def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerprint:
+    """Return the fingerprint of ``users`` of a data set, in this order; None: all of them.
+
+    The hash covers each user's name, and the pixels and labels of both parts, so it is the same for all forms of the
+    same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a broken user.
+
+    Example:
+        >>> from mindfl.data import fingerprint, open_dataset
+        >>> fingerprint(open_dataset("femnist")).samples  # doctest: +SKIP
+        17450
+    """
+    names = dataset.users if users is None else users
+    digest, samples = hashlib.sha256(), 0
+    if dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
+        digest.update("x".join(map(str, dataset.image_size)).encode())
+    for name in names:
+        user = dataset.user(name)
+        digest.update(name.encode(errors="surrogatepass") + b"\0")
+        for split in (user.train, user.test):
+            samples += split.size
+            digest.update(f"{split.size};".encode())
+            if split.size:
+                digest.update(split.labels[: split.size].astype("<i4").tobytes())
+                digest.update(_pixels(split))
+    return Fingerprint(len(names), samples, dataset.classes, digest.hexdigest())
+
+
+def _pixels(split: Split) -> bytes:
+    """Return the grey values as bytes, or all channels as float32 where the images are not 8-bit grey."""
+    try:
+        return split.grey().tobytes()
+    except DataError:
+        return np.ascontiguousarray(split.images(), "<f4").tobytes()
