@@ -10,8 +10,7 @@ import pytest
 
 from mindfl.data import check_dataset, make_synthetic, open_dataset
 from mindfl.data.glyphs import SEGMENTS, templates
-from mindfl.data.handwriting import Hand
-from mindfl.data.synthetic import draw_writer
+from mindfl.data.synthetic import Hand, draw_writer
 from mindfl.errors import OptionError
 
 
