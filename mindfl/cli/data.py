@@ -14,7 +14,7 @@ from mindfl.errors import DataError
 from mindfl.words import counted
 
 if TYPE_CHECKING:
-    from mindfl.data.inspect import Summary
+    from mindfl.data.summary import Summary
     from mindfl.data.writer import Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -14,8 +14,8 @@ from mindfl.data.dataset import (
     open_dataset,
 )
 from mindfl.data.images import convert_images
-from mindfl.data.inspect import Summary, inspect_dataset
 from mindfl.data.leaf import convert_leaf
+from mindfl.data.summary import Summary, inspect_dataset
 from mindfl.data.synthetic import make_synthetic
 from mindfl.data.writer import Report
 
