@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mindfl.files import atomic_path, write_atomic
-from mindfl.leftovers import remove_leftovers, scratch_folder
+from mindfl.files import atomic_path, remove_leftovers, scratch_folder, write_atomic
 from mindfl.server.state_folder import StateFolder
 
 LEFTOVER = ".lenet_train.ms.a1b2c3d_.tmp"
@@ -87,7 +86,7 @@ def test_scratch_folders_of_killed_processes_are_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed(
-        "from mindfl.leftovers import scratch_folder\n"
+        "from mindfl.files import scratch_folder\n"
         "with scratch_folder('mindfl-x', pathlib.Path(sys.argv[1])) as folder:\n"
         "    (folder / 'graph.mindir').write_text('half')\n"
         "    (folder / 'graph.mindir').chmod(0o400)\n"

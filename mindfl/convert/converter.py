@@ -12,8 +12,7 @@ from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError
-from mindfl.files import PathLike, make_dir, write_atomic
-from mindfl.leftovers import scratch_folder
+from mindfl.files import PathLike, make_dir, scratch_folder, write_atomic
 from mindfl.lite.model import LiteModel
 from mindfl.notices import warn
 from mindfl.spelling import checked_arguments

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, StorageError
-from mindfl.leftovers import scratch_folder
+from mindfl.files import scratch_folder
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

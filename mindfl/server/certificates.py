@@ -15,8 +15,7 @@ from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
 from mindfl.extras import lacks
-from mindfl.files import PathLike, make_dir
-from mindfl.leftovers import scratch_folder
+from mindfl.files import PathLike, make_dir, scratch_folder
 from mindfl.spelling import checked_arguments
 
 try:

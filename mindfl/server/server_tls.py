@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mindfl.errors import OptionError, StorageError
-from mindfl.files import PathLike, read_file
-from mindfl.leftovers import scratch_folder
+from mindfl.files import PathLike, read_file, scratch_folder
 from mindfl.options import options_of
 from mindfl.options.server import SslOptions
 from mindfl.server.http.tls_gate import AlertingContext

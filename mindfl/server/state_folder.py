@@ -10,8 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mindfl.errors import StorageError
-from mindfl.files import PathLike, make_dir
-from mindfl.leftovers import remove_leftovers
+from mindfl.files import PathLike, make_dir, remove_leftovers
 from mindfl.locks import Lock, acquire, holder
 
 _log = logging.getLogger(__name__)

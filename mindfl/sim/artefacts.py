@@ -17,8 +17,7 @@ from mindfl.data import Dataset, open_dataset
 from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import code_digest, make_object, module_origin
-from mindfl.files import file_digest, make_dir, remove_file, write_atomic
-from mindfl.leftovers import scratch_folder
+from mindfl.files import file_digest, make_dir, remove_file, scratch_folder, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn

@@ -13,8 +13,7 @@ from statistics import median
 from typing import Any
 
 from mindfl.errors import OptionError
-from mindfl.files import PathLike, cache_dir, make_dir
-from mindfl.leftovers import scratch_folder
+from mindfl.files import PathLike, cache_dir, make_dir, scratch_folder
 from mindfl.notices import WARNING, announce
 from mindfl.sim.config import default_workers
 from mindfl.sim.held_folders import locked

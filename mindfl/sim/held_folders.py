@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mindfl.errors import SimulationError
-from mindfl.files import make_dir
-from mindfl.leftovers import remove_leftovers
+from mindfl.files import make_dir, remove_leftovers
 from mindfl.locks import acquire, holder
 from mindfl.sim.config import JobConfig
 

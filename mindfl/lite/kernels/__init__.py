@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mindfl.errors import MindflError, OptionError, StorageError
-from mindfl.files import cache_dir
-from mindfl.leftovers import scratch_folder
+from mindfl.files import cache_dir, scratch_folder
 from mindfl.threads import ProcessLock
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from mindfl.client import EpochReport, InProcessTransport
 from mindfl.data import Dataset, UserData
 from mindfl.errors import StorageError
-from mindfl.leftovers import scratch_folder
+from mindfl.files import scratch_folder
 from mindfl.lite import LiteModel
 from mindfl.protocol import Request, Response, ResponseCode, encode, encode_response
 from mindfl.server import Coordinator
