@@ -1,4 +1,4 @@
-"""What was probably meant by a word that is not known, and keyword arguments that are refused with that suggestion."""
+"""Words of messages: plurals, the nearest known word, and the refusal of unknown keywords and empty paths."""
 
 from __future__ import annotations
 
@@ -80,3 +80,13 @@ def _checked(function: CallableT, known: Sequence[str], paths: Sequence[str], ow
 
 def _letters(word: str) -> str:
     return "".join(letter for letter in word.casefold() if letter.isalnum())
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``number`` and ``noun``, which gets an s (or is ``plural``) for any number but one.
+
+    Example:
+        >>> counted(1, "client"), counted(3, "client"), counted(0, "batch", "batches")
+        ('1 client', '3 clients', '0 batches')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or f'{noun}s'}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mindfl
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 #: a number of what a test, or a user, may have one of, with a noun that stays plural
 _FIXED = re.compile(r"\{(?:len\()?[a-z_.]*(?:clients|users)\)?\} (?:Java |usable )?(?:clients|users)\b")

@@ -9,7 +9,7 @@ import click
 
 from mindfl.cli.options import echo_json, json_option, option
 from mindfl.notices import WARNING
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.sim.bench import BenchResult

@@ -13,7 +13,7 @@ from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.errors import OptionError
 from mindfl.options import options_of
 from mindfl.options.client import ClientOptions
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings

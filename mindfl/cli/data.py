@@ -11,7 +11,7 @@ import click
 from mindfl.cli.options import echo_json, json_option, name_unused, option
 from mindfl.effects import Rule
 from mindfl.errors import DataError
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.data.summary import Summary

@@ -17,8 +17,7 @@ from mindfl.cli.options import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
 from mindfl.options import option
 from mindfl.options.job import GROUPS, JobOptions
-from mindfl.spelling import nearest
-from mindfl.words import counted
+from mindfl.spelling import counted, nearest
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedJob, TrainingResult

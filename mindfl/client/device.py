@@ -32,7 +32,7 @@ from mindfl.protocol import (
     Weights,
     texts,
 )
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 DEFAULT_LEARNING_RATE = 0.1
 """What the reference's device uses where the plan says 0."""

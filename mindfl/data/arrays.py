@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mindfl.data.pixels import Images
 from mindfl.data.samples import PARTS, Dataset, Split, UserData, check_labels, check_name
 from mindfl.errors import DataError
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 #: what a user is given as, in words
 _FORMS = "(images, labels) or (images, labels, test images, test labels)"

@@ -23,7 +23,7 @@ from mindfl.data.pixels import FloatFile, grey_to_float
 from mindfl.data.samples import PARTS, Samples, Split, StoredDataset, UserData, check_labels, no_samples
 from mindfl.errors import DataError
 from mindfl.files import open_file
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 MANIFEST = "manifest.json"
 _FORMAT = "mindfl-bin"

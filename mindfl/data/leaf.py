@@ -27,8 +27,7 @@ from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name,
 from mindfl.data.writer import DatasetWriter, Report, progress_bar, random_generator, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike
-from mindfl.spelling import checked_arguments
-from mindfl.words import counted
+from mindfl.spelling import checked_arguments, counted
 
 
 class Spill:

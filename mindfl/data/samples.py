@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mindfl.data.pixels import CHANNELS, IMAGE_SIZE, Images
 from mindfl.errors import DataError
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 #: FEMNIST's class order: label 0 is "0", 10 is "A", 36 is "a", 61 is "z".
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -19,8 +19,7 @@ from mindfl.data.samples import CLASSES, SYNTHETIC, Samples
 from mindfl.data.writer import Report, progress_bar, random_generator, write_dataset
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
-from mindfl.spelling import checked_arguments
-from mindfl.words import counted
+from mindfl.spelling import checked_arguments, counted
 
 #: As many as FEMNIST has writers in the tutorial's ``3500_clients_bin``.
 MAX_USERS = 3500

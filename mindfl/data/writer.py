@@ -18,8 +18,7 @@ from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.notices import warn
-from mindfl.spelling import did_you_mean
-from mindfl.words import counted
+from mindfl.spelling import counted, did_you_mean
 
 #: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
 MAX_BATCH = 4096

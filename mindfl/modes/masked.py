@@ -28,7 +28,7 @@ from mindfl.protocol import (
     Weights,
 )
 from mindfl.protocol.secure import SecureRequest
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from mindfl.errors import OptionError
 from mindfl.extras import lacks
 from mindfl.privacy.dp import gaussian_epsilon
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 LOSS_STEP = 1e-4
 """Resolution of privacy losses for noise multipliers from 1 on: dp-accounting's own.

@@ -21,7 +21,7 @@ from mindfl.real.federated_entry import PASSWORD_VARIABLES
 from mindfl.real.federated_environment import Report
 from mindfl.real.process_registry import ProcessRegistry, StartedProcess
 from mindfl.server.http import Address
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 READY = "Ready to accept connections"
 _ANSWER_SECONDS = 5.0

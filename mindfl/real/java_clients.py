@@ -27,7 +27,7 @@ from mindfl.sim.config import default_workers
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 _LOOK_SECONDS = 0.1
 _LOGGING = """\

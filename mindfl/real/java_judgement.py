@@ -10,7 +10,7 @@ from typing import Literal
 from mindfl.protocol import ResponseCode
 from mindfl.real.java_log import JavaLog
 from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 State = Literal["succeeded", "left_out", "failed"]
 

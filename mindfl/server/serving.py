@@ -36,7 +36,7 @@ from mindfl.server.start_options import ServerOptions, unused_options
 from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
 from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile, counted_by, uncounted
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 _OBJECTS = 50_000
 

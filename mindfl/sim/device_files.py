@@ -17,7 +17,7 @@ from mindfl.data.samples import check_labels
 from mindfl.errors import DataError, StorageError
 from mindfl.files import read_file, write_atomic
 from mindfl.lite import LiteModel
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 _LABEL = np.dtype("<i4")
 

@@ -34,8 +34,7 @@ from mindfl.sim.model_options import check_input_shape
 from mindfl.sim.partial_exchange import PartialTrainer
 from mindfl.sim.pool import now_ms, sleep_ms
 from mindfl.sim.weights_only import WeightsTrainer
-from mindfl.spelling import checked_arguments
-from mindfl.words import counted
+from mindfl.spelling import checked_arguments, counted
 
 
 @checked_arguments

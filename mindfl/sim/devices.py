@@ -19,7 +19,7 @@ from mindfl.sim.engines import LiteEngine
 from mindfl.sim.partial_exchange import PartialTrainer
 from mindfl.sim.pool import client_settings, now_ms
 from mindfl.sim.weights_only import WeightsTrainer
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 
 def single_device(

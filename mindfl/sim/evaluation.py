@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mindfl.client.config import evaluation_due
 from mindfl.options.job import EvaluateName
 from mindfl.sim.history import History
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3

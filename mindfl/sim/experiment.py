@@ -24,8 +24,7 @@ from mindfl.sim.plot import plot_history
 from mindfl.sim.reporter import Reporter, Silent
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text, decimals
-from mindfl.spelling import did_you_mean
-from mindfl.words import counted
+from mindfl.spelling import counted, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)

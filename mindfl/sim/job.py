@@ -45,8 +45,7 @@ from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.training import Training
-from mindfl.spelling import check_keywords
-from mindfl.words import counted
+from mindfl.spelling import check_keywords, counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -14,9 +14,8 @@ from mindfl.files import PathLike, atomic_path
 from mindfl.models import interrupt_held_back
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
-from mindfl.spelling import did_you_mean
+from mindfl.spelling import counted, did_you_mean
 from mindfl.threads import ProcessLock
-from mindfl.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from mindfl.privacy import Decision, PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
 from mindfl.sim.config import JobConfig
 from mindfl.sim.pool import server_settings
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 
 class Spending:

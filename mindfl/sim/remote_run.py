@@ -24,7 +24,7 @@ from mindfl.sim.ordered_uploads import UploadOrder
 from mindfl.sim.pool import ClientPool, ClientResult, Participant, now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
 from mindfl.sim.schedule import Schedule
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.client import HttpTransport

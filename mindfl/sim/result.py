@@ -17,8 +17,7 @@ from mindfl.models import Model
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
-from mindfl.spelling import checked_arguments
-from mindfl.words import counted
+from mindfl.spelling import checked_arguments, counted
 
 
 def aggregated_words(history: History) -> str:

@@ -12,7 +12,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.run_state import RunState
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 _CHOICES = "--resume goes on with it, --overwrite replaces it, and another --work_dir leaves it alone"
 

@@ -28,7 +28,7 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 #: makes the run of these materials, of so many iterations, that tells of uploads
 Start: TypeAlias = Callable[[Materials, int, Callable[[Progress], None]], Run]

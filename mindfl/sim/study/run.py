@@ -34,8 +34,7 @@ from mindfl.sim.reporter import PythonReporter, Reporter
 from mindfl.sim.study.costs import measured_costs
 from mindfl.sim.study.report import FILES, write_study
 from mindfl.sim.study.results import RESULT_FILE, Mode, ModeResult, Study, chosen_modes
-from mindfl.spelling import did_you_mean
-from mindfl.words import counted
+from mindfl.spelling import counted, did_you_mean
 
 _DEFAULT_DIR = "mindfl_privacy"
 #: settings of a job that a study has too; the others belong to modes, or to parts that it does not measure
