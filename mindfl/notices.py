@@ -1,4 +1,4 @@
-"""Warnings and messages of the Python interface: ``warnings`` for what needs attention, ``logging`` for progress."""
+"""What a user is told beside the result: warnings, progress (``logging``), and options without an effect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import contextlib
 import logging
 import sys
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from mindfl.errors import MindflWarning
 
@@ -32,3 +35,52 @@ def announce(text: str) -> None:
         warn(text.removeprefix(WARNING))
     else:
         logger.info("%s", text)
+
+
+Settings = TypeVar("Settings")
+
+#: switch that is on unless it is given -> how it is given
+_SWITCHED_OFF = {"journal": "--no-journal"}
+
+FOR_TEXTS = ("image classification", "it is for texts")
+ONE_PORT = ("a server that runs already", "without --use_elb all requests go to the port in --domain_name")
+
+
+@dataclass(frozen=True)
+class Rule(Generic[Settings]):
+    """Under ``applies``, each of the settings ``names`` has no effect on ``whom``, because ``why``."""
+
+    names: tuple[str, ...]
+    applies: Callable[[Settings], bool]
+    whom: str
+    why: str
+
+
+def without_effect(
+    rules: Iterable[Rule[Settings]], settings: Settings, is_chosen: Callable[[str], bool]
+) -> Iterator[str]:
+    """Yield a line for each setting that was chosen, as ``is_chosen`` says, but has no effect."""
+    for rule in rules:
+        if rule.applies(settings):
+            for name in filter(is_chosen, rule.names):
+                yield f"{_spelled(name, _value(settings, name))} has no effect on {rule.whom}: {rule.why}"
+
+
+def _value(settings: Any, name: str) -> object:
+    return settings[name] if isinstance(settings, dict) else getattr(settings, name)
+
+
+def _spelled(name: str, value: object) -> str:
+    if value is False and name in _SWITCHED_OFF:
+        return _SWITCHED_OFF[name]
+    return f"--{name} {value}" if isinstance(value, int | str) and not isinstance(value, bool) else f"--{name}"
+
+
+def tls_without_https(options: tuple[str, ...], domain_name: Callable[[Settings], str | None]) -> Rule[Settings]:
+    """Return the rule of the TLS ``options`` of who connects to ``domain_name``."""
+
+    def plain(settings: Settings) -> bool:
+        name = domain_name(settings)
+        return name is not None and name.lower().startswith("http:")
+
+    return Rule(options, plain, "http://", "nothing is encrypted")

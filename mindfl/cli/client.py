@@ -9,8 +9,8 @@ import click
 
 from mindfl.cli.declared import declared_options
 from mindfl.cli.options import echo_json, interruptible, is_given, json_option, name_unused, option
-from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.errors import OptionError
+from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.options import options_of
 from mindfl.options.client import ClientOptions
 from mindfl.spelling import counted

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.options import echo_json, is_given, json_option, name_unused, operator_option, option
-from mindfl.effects import Rule
 from mindfl.errors import ConvertError, MindflError, OptionError
+from mindfl.notices import Rule
 
 if TYPE_CHECKING:
     from mindfl.convert import ConvertResult

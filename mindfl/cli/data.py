@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mindfl.cli.options import echo_json, json_option, name_unused, option
-from mindfl.effects import Rule
 from mindfl.errors import DataError
+from mindfl.notices import Rule
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:

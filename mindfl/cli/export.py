@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from mindfl.cli.options import echo_json, is_given, json_option, name_unused, option
-from mindfl.effects import Rule
 from mindfl.errors import OptionError
+from mindfl.notices import Rule
 
 #: see :data:`mindfl.export.weight_files.FORMATS`, which takes long to import
 FORMATS = ("ckpt", "npz", "safetensors", "mindir", "onnx")

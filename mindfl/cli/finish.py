@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.options import echo_json, json_option, name_unused, option
-from mindfl.effects import Rule
 from mindfl.errors import OptionError, SimulationError
+from mindfl.notices import Rule
 
 if TYPE_CHECKING:
     from mindfl.real.process_table import Ending, ProcessRecord

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
-from mindfl.effects import Rule, Settings, without_effect
 from mindfl.errors import InterruptedRunError
+from mindfl.notices import Rule, Settings, without_effect
 from mindfl.spelling import check_path
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.base import Algorithm
-from mindfl.effects import Rule, without_effect
 from mindfl.files import PathLike
+from mindfl.notices import Rule, without_effect
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.settings import JobSettings
 from mindfl.spelling import checked_arguments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from mindfl.effects import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
 from mindfl.modes import MODES, PRIVATE, UploadMode, mode_of
+from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
