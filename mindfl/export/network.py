@@ -17,7 +17,7 @@ from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.files import write_atomic
 from mindfl.models import Model, ModelSpec, NetworkSizes, import_mindspore, model_spec
-from mindfl.protobuf import message_class
+from mindfl.server.ckpt import message_class
 
 #: of the inputs, the outputs and the first dimension in an ONNX file
 _IMAGES, _LOGITS, _BATCH = "images", "logits", "batch"

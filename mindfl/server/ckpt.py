@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError, StorageError
 from mindfl.files import PathLike, read_file
-from mindfl.protobuf import message_class
 
 _FLOAT32 = "Float32"
 _CHECKSUM_LENGTH = 5  # the last field: a tag of one byte, four bytes of CRC-32
@@ -139,3 +139,24 @@ def _array(name: str, tensors: Iterable[Any]) -> NDArray[np.float32]:
     if any(dim < 0 for dim in shape) or math.prod(shape) * 4 != len(content):
         raise _DamagedError(f"{name} has {len(content)} bytes, which is not its shape")
     return np.frombuffer(content, "<f4").reshape(shape)
+
+
+#: message -> its fields: number, name, type (a scalar's, or another message of the table), label
+Messages = Mapping[str, tuple[tuple[int, str, str, str], ...]]
+
+
+def message_class(package: str, messages: Messages, name: str) -> Any:
+    """Return the class of message ``name``. Fields that the table lacks survive parsing and writing."""
+    field_type = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package)
+    for message_name, fields in messages.items():
+        message = file.message_type.add(name=message_name)
+        for number, field, kind, label in fields:
+            entry = message.field.add(name=field, number=number, label=getattr(field_type, f"LABEL_{label.upper()}"))
+            if kind in messages:
+                entry.type, entry.type_name = field_type.TYPE_MESSAGE, f".{package}.{kind}"
+            else:
+                entry.type = getattr(field_type, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
