@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl._lazy import lazy_names
 from mindfl._version import __version__
+from mindfl.imports import lazy_names
 
 if TYPE_CHECKING:
     from mindfl.client import DeviceClient

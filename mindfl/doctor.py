@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from mindfl._version import __version__
 from mindfl.errors import MindflError
-from mindfl.extras import EXTRAS, missing
 from mindfl.files import cache_dir
+from mindfl.imports import EXTRAS, missing
 
 _NEEDED_DISK = 2 * 1024**3
 

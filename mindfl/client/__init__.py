@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl._lazy import lazy_names
 from mindfl.client.config import ClientConfig
 from mindfl.client.device import DeviceClient
 from mindfl.client.flow import Effect, Flow, IterationDone, IterationOutcome, JobResult, Send, Wait
@@ -12,6 +11,7 @@ from mindfl.client.javatext import java_float
 from mindfl.client.log import ClientLog
 from mindfl.client.trainer import EpochReport, ModelFiles, Trainer
 from mindfl.client.transport import Finished, InProcessTransport, MeteredTransport, Traffic, Transport, advance, run
+from mindfl.imports import lazy_names
 
 if TYPE_CHECKING:
     from mindfl.client.http import HttpSettings, HttpTransport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl._lazy import lazy_names
+from mindfl.imports import lazy_names
 from mindfl.models._mindspore import (
     DEVICE_TARGETS,
     first_sentence,

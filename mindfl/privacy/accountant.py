@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from mindfl.errors import OptionError
-from mindfl.extras import lacks
+from mindfl.imports import lacks
 from mindfl.privacy.dp import gaussian_epsilon
 from mindfl.spelling import counted
 

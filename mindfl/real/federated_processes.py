@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import SimulationError
-from mindfl.extras import lacks
 from mindfl.files import make_dir
+from mindfl.imports import lacks
 from mindfl.real.federated_config import TlsFiles
 from mindfl.real.federated_entry import PASSWORD_VARIABLES
 from mindfl.real.federated_environment import Report

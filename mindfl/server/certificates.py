@@ -14,8 +14,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from mindfl.errors import OptionError, StorageError
-from mindfl.extras import lacks
 from mindfl.files import PathLike, make_dir, scratch_folder
+from mindfl.imports import lacks
 from mindfl.spelling import checked_arguments
 
 try:

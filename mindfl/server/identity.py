@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from mindfl.errors import OptionError
-from mindfl.extras import lacks
 from mindfl.files import PathLike, read_file
+from mindfl.imports import lacks
 
 try:
     from cryptography import x509

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from signal import Signals
 
 from mindfl.errors import StorageError
-from mindfl.extras import require
+from mindfl.imports import require
 from mindfl.modes import MODES
 from mindfl.server.aggregate import initial_model
 from mindfl.server.cluster import InternalTls, Member, Membership, find_store, leader_tls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mindfl.extras import require
+from mindfl.imports import require
 from mindfl.modes import mode_of
 from mindfl.sim.config import JobConfig
 

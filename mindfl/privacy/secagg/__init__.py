@@ -9,7 +9,7 @@ Needs the package cryptography.
 
 from __future__ import annotations
 
-from mindfl.extras import lacks
+from mindfl.imports import lacks
 
 try:
     import cryptography  # noqa: F401 - the modules below need it

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
-from mindfl.extras import lacks
+from mindfl.imports import lacks
 from mindfl.options.server import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob

@@ -1,9 +1,11 @@
-"""Packages that mindfl uses where they are installed: the extras of setup.cfg, what each enables, and the hints."""
+"""Imports that come late or may be missing: lazy public names, versions of packages, and the extras of setup.cfg."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from mindfl.errors import OptionError
 
@@ -54,3 +56,14 @@ def require(what: str, package: str) -> None:
     """Raise :class:`OptionError` where ``package``, which ``what`` needs, is not installed."""
     if is_missing(package):
         raise lacks(what, package)
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` (PEP 562) of ``package``; ``homes``: name -> module that defines it."""
+
+    def load(name: str) -> Any:
+        if name in homes:
+            return getattr(importlib.import_module(homes[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return load

@@ -14,7 +14,7 @@ import pytest
 
 from mindfl.doctor import examine
 from mindfl.errors import OptionError
-from mindfl.extras import EXTRAS
+from mindfl.imports import EXTRAS
 from mindfl.server.serving import run_server
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim import FederatedLeNetJob, JobConfig
