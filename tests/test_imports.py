@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindfl.doctor import examine
+from mindfl.cli.doctor import examine
 from mindfl.errors import OptionError
 from mindfl.imports import EXTRAS
 from mindfl.server.serving import run_server
