@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from mindfl.errors import StorageError
+from mindfl.errors import OptionError, StorageError
 from mindfl.locks import Lock, lock_handle
 from mindfl.notices import warn
 from mindfl.spelling import check_path
@@ -70,6 +70,18 @@ def _temporary_cache(reason: str) -> Path:
         raise StorageError(f"{reason}, and {folder} belongs to another user", hint="set MINDFL_CACHE to a folder")
     warn(f"{reason}: downloads and compiled kernels are kept in {folder} (set MINDFL_CACHE to a folder of your own)")
     return folder
+
+
+def local_path(path: PathLike) -> Path:
+    """Return ``path`` with ``~`` replaced by the home folder.
+
+    Raises :class:`OptionError` where there is none, and for an empty path.
+    """
+    check_path(path, "a path")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise OptionError(f"cannot use the path {os.fspath(path)}: {error}") from None
 
 
 def make_dir(path: PathLike) -> Path:

@@ -90,7 +90,7 @@ def _check_server_mode(mode: str | None) -> None:
 
 
 def _settings(options: dict[str, Any]) -> DeviceSettings:
-    from mindfl.data.folder import local_path
+    from mindfl.files import local_path
     from mindfl.sim.device_job import DeviceSettings
 
     named = ("eval_data", "infer_data", "train_data")

@@ -103,7 +103,7 @@ def convert(input: str, output: str, format: str, batch_size: int, as_json: bool
 def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
     """Print users, counts and classes of the data set in DIR, check every user, and write a contact sheet."""
     from mindfl.data import inspect_dataset
-    from mindfl.data.folder import local_path
+    from mindfl.files import local_path
 
     picture = sheet if sheet is not None else f"{local_path(folder).resolve().name or 'data'}-sheet.png"
     summary = inspect_dataset(folder, sheet=picture, progress=True)

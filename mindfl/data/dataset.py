@@ -11,12 +11,12 @@ import numpy as np
 
 from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
-from mindfl.data.folder import local_path, unfinished
+from mindfl.data.folder import unfinished
 from mindfl.data.pixels import CHANNELS, IMAGE_SIZE
 from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Samples, Split, StoredDataset, UserData
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, local_path
 from mindfl.spelling import checked_arguments
 
 __all__ = [

@@ -17,24 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import DataError, OptionError, StorageError
-from mindfl.files import PathLike, make_dir, open_file
+from mindfl.files import make_dir, open_file
 from mindfl.locks import Lock, lock_handle
-from mindfl.spelling import check_path
 
 _STAGING = ".mindfl-staging-"
 _MOVING = ".mindfl-moving-"
-
-
-def local_path(path: PathLike) -> Path:
-    """Return ``path`` with ``~`` replaced by the home folder.
-
-    Raises :class:`OptionError` where there is none, and for an empty path.
-    """
-    check_path(path, "a path")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise OptionError(f"cannot use the path {os.fspath(path)}: {error}") from None
 
 
 def unfinished(folder: Path) -> bool:

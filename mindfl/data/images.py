@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, natural_key
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError
-from mindfl.files import PathLike, open_file
+from mindfl.files import PathLike, local_path, open_file
 from mindfl.spelling import checked_arguments
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}

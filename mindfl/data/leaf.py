@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.folder import local_path
 from mindfl.data.images import enlarge
 from mindfl.data.leafjson import open_shard, read_shard
 from mindfl.data.pixels import GreyFile
 from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name, natural_key
 from mindfl.data.writer import DatasetWriter, Report, progress_bar, random_generator, write_dataset
 from mindfl.errors import DataError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, local_path
 from mindfl.spelling import checked_arguments, counted
 
 

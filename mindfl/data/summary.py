@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mindfl.data.dataset import open_dataset
-from mindfl.data.folder import local_path
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
 from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
-from mindfl.files import PathLike, atomic_path
+from mindfl.files import PathLike, atomic_path, local_path
 from mindfl.spelling import checked_arguments
 
 #: suffix of a contact sheet -> Pillow's format

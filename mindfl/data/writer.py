@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from mindfl.data.bins import BinSink
 from mindfl.data.compact import CompactSink
-from mindfl.data.folder import filled_folder, local_path
+from mindfl.data.folder import filled_folder
 from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
 from mindfl.errors import DataError, OptionError
-from mindfl.files import PathLike
+from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
 from mindfl.spelling import counted, did_you_mean
 

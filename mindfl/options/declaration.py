@@ -121,7 +121,7 @@ class Option:
             near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
             raise OptionError(f"{self.name} {fault}", hint=f"did you mean {near}?" if near else "")
         if self.kind is Path:
-            from mindfl.data.folder import local_path
+            from mindfl.files import local_path
 
             return local_path(value)
         return value

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mindfl.data.folder import local_path
 from mindfl.errors import ClientError, MindflError, OptionError, SimulationError
-from mindfl.files import PathLike, write_atomic
+from mindfl.files import PathLike, local_path, write_atomic
 from mindfl.models import interrupt_held_back
 from mindfl.notices import announce
 from mindfl.real.java_device import Client, JavaOutcome, launch_command

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from mindfl.data import Dataset
 from mindfl.data.bins import BinDataset
-from mindfl.data.folder import local_path
 from mindfl.errors import DataError, StorageError
-from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.files import PathLike, local_path, read_file, write_atomic
 
 _PATHS = ("train_data", "eval_data", "infer_data", "train_model", "infer_model")
 

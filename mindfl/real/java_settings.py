@@ -8,8 +8,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindfl.data.folder import local_path
 from mindfl.errors import OptionError, StorageError
+from mindfl.files import local_path
 from mindfl.options.job import LENET_CLIENT
 from mindfl.spelling import checked_arguments
 

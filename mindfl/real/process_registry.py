@@ -15,9 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from mindfl.data.folder import local_path
 from mindfl.errors import SimulationError, StorageError
-from mindfl.files import PathLike, make_dir, write_atomic
+from mindfl.files import PathLike, local_path, make_dir, write_atomic
 from mindfl.models import interrupt_held_back
 from mindfl.real.process_table import (
     GRACE_SECONDS,

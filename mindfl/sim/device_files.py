@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from mindfl.data import Dataset, Split, UserData, open_dataset
 from mindfl.data.bins import BinDataset
-from mindfl.data.folder import local_path
 from mindfl.data.pixels import FloatFile
 from mindfl.data.samples import check_labels
 from mindfl.errors import DataError, StorageError
-from mindfl.files import read_file, write_atomic
+from mindfl.files import local_path, read_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.spelling import counted
 

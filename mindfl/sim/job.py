@@ -17,9 +17,8 @@ from mindfl.algorithms.client import with_algorithm
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
-from mindfl.data.folder import local_path
 from mindfl.errors import StorageError
-from mindfl.files import PathLike, write_atomic
+from mindfl.files import PathLike, local_path, write_atomic
 from mindfl.lite import LiteModel, use_operators
 from mindfl.models import Model
 from mindfl.server import Coordinator
