@@ -67,3 +67,13 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     return load
+
+
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package without importing it; None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help needs none
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mindfl._version import __version__, package_version
+from mindfl._version import __version__
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import code_digest, make_object, module_origin
 from mindfl.files import file_digest, make_dir, remove_file, scratch_folder, write_atomic
+from mindfl.imports import package_version
 from mindfl.lite import LiteModel
 from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn

@@ -11,13 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mindfl._version import __version__, package_version
+from mindfl._version import __version__
 from mindfl.algorithms import naming, sampler
 from mindfl.algorithms.base import Algorithm
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.extensions import object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.imports import package_version
 from mindfl.lite.own import recorded_operators
 from mindfl.modes import UploadMode, recorded_mode
 from mindfl.server.server_config import MODE_SETTINGS
