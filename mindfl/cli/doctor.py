@@ -33,8 +33,8 @@ def doctor_command(as_json: bool) -> None:
         return
     for finding in findings:
         mark = click.style("ok ", fg="green") if finding.present else click.style("-- ", fg="yellow")
-        missing = "" if finding.present or not finding.enables else f"; would enable: {finding.enables}"
-        click.echo(f"{mark} {finding.name:<17} {finding.found}{missing}")
+        wanted = "" if finding.present or not finding.enables else f"; would enable: {finding.enables}"
+        click.echo(f"{mark} {finding.name:<17} {finding.found}{wanted}")
 
 
 _NEEDED_DISK = 2 * 1024**3

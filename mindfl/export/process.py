@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from mindfl.errors import ExportError, StorageError
+from mindfl.errors import ExportError, MindflError, StorageError
 from mindfl.files import scratch_folder
+from mindfl.models import import_mindspore
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _LOG = "log"
+_PR_SET_PDEATHSIG = 1  # of prctl
 #: makes the same packages importable as here, then runs what it is told
-_PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.child import main; main()"
+_PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.process import main; main()"
 
 
 def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
@@ -46,8 +51,6 @@ def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwa
 
 def try_import() -> str:
     """Import MindSpore in a process of its own; return its version. Raises :class:`ExportError` where that fails."""
-    from mindfl.export.child import mindspore_version
-
     return in_child(mindspore_version)
 
 
@@ -115,3 +118,41 @@ def _hint(status: int) -> str:
     if status == -signal.SIGKILL:
         return "perhaps the memory did not suffice: MindSpore needs 500 MiB"
     return "mindfl doctor says whether MindSpore can be imported"
+
+
+def main() -> None:
+    """Read a pickled call from standard input, write the pickled outcome to standard output, and leave at once."""
+    _end_with_parent()
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what MindSpore prints must not get between
+    function, arguments, options = pickle.loads(sys.stdin.buffer.read())
+    with os.fdopen(answers, "wb") as file:
+        pickle.dump(_outcome(function, arguments, options), file)
+    sys.stderr.flush()
+    os._exit(0)  # MindSpore's own end takes a while, and may fail
+
+
+def mindspore_version() -> str:
+    """Import MindSpore and return its version."""
+    return str(import_mindspore().__version__)
+
+
+def _outcome(function: Any, arguments: Any, options: Any) -> tuple[bool, Any]:
+    try:
+        return True, function(*arguments, **options)
+    except MindflError as error:
+        error.__cause__ = None
+        return False, error
+    except MemoryError:
+        return False, ExportError("the memory does not suffice for MindSpore", hint="it needs 500 MiB")
+
+
+def _end_with_parent() -> None:
+    """Let this process be killed where the thread that waits for it is gone."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -220,7 +220,7 @@ class TestDoctor:
         assert not found["Converter"]["present"]
 
     def test_no_home_folder_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from mindfl import doctor
+        from mindfl.cli import doctor
 
         def homeless() -> None:
             raise RuntimeError("Could not determine home directory.")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mindfl import doctor
+from mindfl.cli import doctor
 from mindfl.convert.mindir import parameters, read_mindir
 from mindfl.errors import ExportError, OptionError, StorageError
 from mindfl.export import export_mindir, process
