@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
-from mindfl.export.loading import load_weights
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.export.training import OptimizerSettings, as_labels, check_loss, with_loss
+from mindfl.export.weights import load_weights
 from mindfl.extensions import module_files
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import (
