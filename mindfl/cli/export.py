@@ -10,7 +10,7 @@ from mindfl.cli.options import echo_json, is_given, json_option, name_unused, op
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
 
-#: see :data:`mindfl.export.weights.FORMATS`, which takes long to import
+#: see :data:`mindfl.export.weight_files.FORMATS`, which takes long to import
 FORMATS = ("ckpt", "npz", "safetensors", "mindir", "onnx")
 
 
@@ -86,7 +86,7 @@ def _export_trained(trained: dict[str, Any], given: dict[str, Any], as_json: boo
     if trained["output"] is None:
         raise OptionError("--from needs --output", hint="such as --output lenet.ckpt")
     from mindfl.export import export_trained
-    from mindfl.export.weights import NETWORK_FORMATS
+    from mindfl.export.weight_files import NETWORK_FORMATS
 
     result = export_trained(**trained, **given)
     for name in sorted(given) if result.format not in NETWORK_FORMATS else ():

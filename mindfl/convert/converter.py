@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindfl.convert.backends import Backend, find_backend
 from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
+from mindfl.convert.programs import Backend, find_backend
 from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError

@@ -17,7 +17,7 @@ from mindfl.errors import OptionError
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.export.training import OptimizerSettings, as_labels, check_loss, with_loss
-from mindfl.export.weights import load_weights
+from mindfl.export.weight_files import load_weights
 from mindfl.extensions import module_files
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import (

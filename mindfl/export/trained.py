@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError, OptionError
-from mindfl.export.weights import ARRAY_FORMATS, target_format
+from mindfl.export.weight_files import ARRAY_FORMATS, target_format
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph

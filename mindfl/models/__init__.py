@@ -14,7 +14,7 @@ from mindfl.models._mindspore import (
     mindspore_lock,
 )
 from mindfl.models.initializers import INITIALIZERS
-from mindfl.models.registry import DEFAULT_INIT, MODELS, Model, ModelSpec, NetworkSizes, model_spec
+from mindfl.models.networks import DEFAULT_INIT, MODELS, Model, ModelSpec, NetworkSizes, model_spec
 
 if TYPE_CHECKING:
     from mindfl.models.lenet import LeNet5

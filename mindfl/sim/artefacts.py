@@ -20,7 +20,7 @@ from mindfl.extensions import code_digest, make_object, module_origin
 from mindfl.files import file_digest, make_dir, remove_file, scratch_folder, write_atomic
 from mindfl.imports import package_version
 from mindfl.lite import LiteModel
-from mindfl.models.registry import ModelSpec, NetworkSizes, model_spec
+from mindfl.models.networks import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
 from mindfl.options.job import DataSource
 from mindfl.sim.config import JobConfig

@@ -122,7 +122,7 @@ class TrainingResult:
             >>> _ = mindspore.load_param_into_net(LeNet5(), mindspore.load_checkpoint("lenet.ckpt"))
         """
         from mindfl.export.trained import save_weights
-        from mindfl.export.weights import target_format
+        from mindfl.export.weight_files import target_format
 
         target, form = target_format(path, format if format is not None or Path(path).suffix else "ckpt")
         weights = self.mindspore_weights()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from process_end import await_end
 
-from mindfl.convert import backends, convert_model
-from mindfl.convert.backends import LibraryBackend, ProgramBackend, find_backend
+from mindfl.convert import convert_model, programs
+from mindfl.convert.programs import LibraryBackend, ProgramBackend, find_backend
 from mindfl.errors import ConverterCrashedError, ConverterMissingError, ConvertError
 
 WriteProgram = Callable[..., Path]
@@ -95,7 +95,7 @@ def test_failing_program_is_one_line(
 def test_hanging_program_is_ended_with_its_children(
     write_program: WriteProgram, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(backends, "TIME_LIMIT", 0.5)
+    monkeypatch.setattr(programs, "TIME_LIMIT", 0.5)
     program = write_program("#!/bin/sh\nsleep 1000 & echo $! > child; wait\n")
     with pytest.raises(ConverterCrashedError, match="did not end within"):
         ProgramBackend(program).run(tmp_path, train=True)
