@@ -155,7 +155,7 @@ def _way_on(task: str, given: Mapping[str, Any]) -> str:
 
 
 def _check_task(task: str) -> None:
-    """Raise :class:`OptionError` for what is nearly the name of a task, or nothing: any other text has a meaning."""
+    """Raise :class:`OptionError` for an empty text and for a misspelled task; any other text is inference."""
     near = nearest(task, _TASKS)
     if task not in _TASKS and (near is not None or not task.strip()):
         hint = f"did you mean {near}?" if near else f"choose one of {', '.join(_TASKS)}"
@@ -170,7 +170,10 @@ def _train(job: FederatedJob, as_json: bool) -> None:
         click.echo(result.summary())
         click.echo(f"trained model {click.format_filename(job.trained_model_path)}")
         folder = click.format_filename(job.config.work_dir)
-        click.echo(f"written to {folder}: accuracy.png, history.csv, history.jsonl, summary.txt, client_*/client.log")
+        click.echo(f"written to {folder}: {_WRITTEN}")
+
+
+_WRITTEN = "config.json, history.jsonl, history.csv, accuracy.png, summary.txt, client_*/client.log"
 
 
 def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:
