@@ -1,4 +1,4 @@
-"""A user's own class by its name: a registered one, ``module:attribute``, ``file.py:attribute`` or an entry point."""
+"""Loads users' own classes by registered name, ``module:attribute``, ``file.py:attribute`` or entry point."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from mindfl.spelling import did_you_mean
 
 #: ``module:attribute`` or ``file.py:attribute``, perhaps with settings
 _REFERENCE = re.compile(r"(?P<where>.+\.py|[^\W\d][\w.]*)(?P<rest>:[^\W\d][\w.]*(:[^:]*=.*)?)")
-#: what the names of modules begin with that were loaded from a file by its path
+#: prefix of the names of modules that were loaded from a file
 FILE_MODULE = "mindfl_file_"
 
-#: what to do about an object of the user's that failed during a run
+#: hint for a user's object that failed during a run
 RESUME_HINT = "correct it, then --resume: the iterations before are kept"
-#: types of settings that a text can give
+#: types of settings that can be written as text
 _TOLD = (int, float, bool, str, type(None))
 #: a class or function that makes the object, and the settings that it is given
 Named = tuple[Any, dict[str, Any]]
 
 
 def find_object(text: str, registered: Mapping[str, Any], group: str, option: str) -> Named:
-    """Return what ``text`` names and the settings that follow it.
+    """Return the object that ``text`` names, and its settings.
 
     Args:
         text: ``name``, ``module:attribute`` or ``path/to/file.py:attribute``; settings may follow a colon, as in
@@ -106,15 +106,15 @@ def is_reference(text: object) -> bool:
 
 
 def reference_settings(text: str, option: str) -> Named:
-    """Return ``text`` without the settings that follow it, and these."""
+    """Split ``text`` into the reference and its settings."""
     name, colon, last = text.rpartition(":")
     return (name, _settings(last, option)) if colon and "=" in last else (text, {})
 
 
 def make_object(text: str, registered: Mapping[str, Any], group: str, option: str) -> Any:
-    """Return what :func:`find_object` finds, called with its settings where it is a class or a function.
+    """Return the object of :func:`find_object`; a class or function is called with its settings.
 
-    Raises :class:`OptionError` also for settings that it does not take.
+    Raises :class:`OptionError` also for settings that it does not accept.
     """
     if text.startswith("<"):
         raise OptionError(
@@ -133,15 +133,15 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
 
 
 def absolute(text: str) -> str:
-    """Return ``text`` as :func:`find_object` takes it, with the path of its file, if it names one, made absolute."""
+    """Return the reference ``text`` with the path of its file, if any, made absolute."""
     path, suffix, rest = text.partition(".py:")
     return f"{Path(path).expanduser().absolute()}{suffix}{rest}" if suffix else text
 
 
 def recorded(given: Any, registered: Mapping[str, Any], group: str, option: str) -> str:
-    """Return the text that makes ``given`` again, elsewhere too, for the record of a run.
+    """Return the text from which ``given`` can be created again, for the record of a run.
 
-    For an object that no text makes, a description in angle brackets, which :func:`make_object` refuses.
+    If there is no such text, return a description in angle brackets, which :func:`make_object` refuses.
 
     Example:
         >>> recorded("ordered", {}, "mindfl.none", "sampler"), recorded(object(), {}, "mindfl.none", "sampler")
@@ -165,7 +165,7 @@ def recorded(given: Any, registered: Mapping[str, Any], group: str, option: str)
 
 
 def word(value: Any) -> str:
-    """Return a setting in a word: arrays by their hash, other objects by their class."""
+    """Return a setting as one word: the hash of an array, the class of other objects."""
     if hasattr(value, "tobytes") and hasattr(value, "shape") and value.shape:
         return f"array({hashlib.sha256(value.tobytes()).hexdigest()[:8]})"
     if isinstance(value, bool):
@@ -178,13 +178,13 @@ def _typed(given: Any) -> list[tuple[str, type, Any]]:
 
 
 def module_files(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 (hex) of each Python file that the imported modules ``names`` were loaded from."""
+    """Return the SHA-256 (hex) of the Python files of the imported modules ``names``, by path."""
     files = {getattr(sys.modules[name], "__file__", None) or "" for name in names}
     return {path: code_digest(path) for path in sorted(files) if path.endswith(".py")}
 
 
 def code_digest(path: PathLike) -> str:
-    """Return the SHA-256 (hex) of a file; empty where it cannot be read."""
+    """Return the SHA-256 (hex) of a file; empty if it cannot be read."""
     try:
         return file_digest(path)
     except MindflError:
@@ -192,7 +192,7 @@ def code_digest(path: PathLike) -> str:
 
 
 def module_origin(text: str) -> str | None:
-    """Return the file of the module, or of the package around it, that ``module:attribute`` names now; None: none."""
+    """Return the file of the module, or of its package, that ``module:attribute`` names; None if there is none."""
     where = text.rpartition(":")[0]
     if where.endswith(".py"):
         return where
@@ -201,7 +201,7 @@ def module_origin(text: str) -> str | None:
 
 
 def object_reference(thing: Any) -> str | None:
-    """Return the text that names a class or function; None for one that only this process can find.
+    """Return the reference of a class or function; None if other processes cannot import it.
 
     Example:
         >>> from pathlib import Path

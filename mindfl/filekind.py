@@ -1,11 +1,11 @@
-"""What a file is, told from its first bytes: for errors about files that are not what they were taken for."""
+"""Detects the type of a file from its first bytes, for errors about files of a wrong type."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-#: bytes that are looked at
+#: number of bytes examined
 HEAD = 512
 _LITE = b"MSL"
 _SHORTEST = 8  # bytes: no model of any kind is shorter
@@ -17,8 +17,14 @@ _CHECKPOINT = re.compile(rb"\n[\x00-\xff]{1,5}?\n.[\x20-\x7e]+\x12", re.DOTALL)
 
 @dataclass(frozen=True)
 class FileKind:
-    """``name``: what the file is, such as "a zip archive"; ``hint``: what to do with it where a model is needed;
-    ``is_lite``, ``is_mindir``: whether it is a MindSpore Lite model of whatever version, or a MINDIR."""
+    """A type of files.
+
+    Args:
+        name: such as "a zip archive".
+        hint: how to get a model from it.
+        is_lite: a MindSpore Lite model of any version.
+        is_mindir: a MINDIR.
+    """
 
     name: str
     hint: str = ""
@@ -56,7 +62,7 @@ _CONVERT_AGAIN = "convert its MINDIR again, with mindfl convert or a MindSpore L
 
 
 def file_kind(content: bytes) -> FileKind | None:
-    """Return what ``content`` (the whole file, or at least its first :data:`HEAD` bytes) is, or None if not known."""
+    """Return the type of ``content`` (the whole file or at least its first :data:`HEAD` bytes); None if unknown."""
     head = content[:HEAD]
     if not head:
         return FileKind("empty", "make or copy it again")

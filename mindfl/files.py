@@ -1,7 +1,7 @@
 """Writing files so that a crash, a full disk or Ctrl-C never leaves half of one behind, and temporary files.
 
-A temporary file or folder is locked by the process that works in it. A lock that is free tells that this process is
-dead: only then another one removes what it left, so never where the file system has no locks.
+A process locks each temporary file and folder that it works in. If the lock is free, the process is dead and another
+process may remove the leftover. On file systems without locks leftovers are never removed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ PathLike = str | os.PathLike[str]
 def cache_dir() -> Path:
     """Return the folder for downloads and compiled kernels: ``MINDFL_CACHE``, else the user's cache folder.
 
-    Where there is no home folder, or no cache can be made in it, it is one of this user in the folder of temporary
-    files, and a warning says so once. Raises :class:`StorageError` where ``MINDFL_CACHE`` cannot be used, or nothing
-    else can.
+    If there is no home folder, or no cache can be created in it, a folder of this user among the temporary files is
+    used, with one warning. Raises :class:`StorageError` if ``MINDFL_CACHE`` or all of these cannot be used.
     """
     base = os.environ.get("MINDFL_CACHE")
     try:
@@ -52,14 +51,14 @@ def cache_dir() -> Path:
 def _may_be_made(folder: Path) -> bool:
     try:
         existing = next(parent for parent in folder.parents if parent.exists())
-    except OSError:  # a parent that may not even be looked at
+    except OSError:  # a parent that cannot be listed
         return False
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 @cache
 def _temporary_cache(reason: str) -> Path:
-    """Return this user's cache among the temporary files; others must not have made it."""
+    """Return this user's cache among the temporary files; no other user may own it."""
     try:
         folder = Path(tempfile.gettempdir(), f"mindfl-{os.getuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -75,7 +74,7 @@ def _temporary_cache(reason: str) -> Path:
 def local_path(path: PathLike) -> Path:
     """Return ``path`` with ``~`` replaced by the home folder.
 
-    Raises :class:`OptionError` where there is none, and for an empty path.
+    Raises :class:`OptionError` if there is no home folder, and for an empty path.
     """
     check_path(path, "a path")
     try:
@@ -85,7 +84,7 @@ def local_path(path: PathLike) -> Path:
 
 
 def make_dir(path: PathLike) -> Path:
-    """Create ``path`` and its parents if missing; raise :class:`StorageError` where that is impossible."""
+    """Create ``path`` and its parents if missing. Raises :class:`StorageError` if that fails."""
     check_path(path, "the path of a folder")
     folder = Path(path)
     try:
@@ -101,7 +100,7 @@ def atomic_path(path: PathLike, *, private: bool = False, durable: bool = True) 
 
     Creates missing parent folders. A ``private`` file can be read by this user only. The file is flushed to disk before
     the rename, so ``path`` is either the old content or the whole new one; without ``durable`` that holds for a killed
-    process, but not for a power failure. Raises :class:`StorageError` for any ``OSError`` met on the way.
+    process, but not for a power failure. Raises :class:`StorageError` for any ``OSError``.
     """
     check_path(path, "the path of a file to write")
     target = Path(path)
@@ -124,7 +123,7 @@ def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False,
 
 
 def open_file(path: PathLike) -> BinaryIO:
-    """Open ``path`` for reading. Raises ``OSError``, also for a pipe or a device, which may never end."""
+    """Open ``path`` for reading. Raises ``OSError``, also for pipes and devices, which may never end."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
@@ -136,7 +135,7 @@ def open_file(path: PathLike) -> BinaryIO:
 
 
 def read_file(path: PathLike) -> bytes:
-    """Return the bytes of ``path``; raise :class:`StorageError` naming it where that is impossible."""
+    """Return the bytes of ``path``. Raises :class:`StorageError` naming it if it cannot be read."""
     check_path(path, "the path of a file to read")
     try:
         with open_file(path) as file:
@@ -146,12 +145,12 @@ def read_file(path: PathLike) -> bytes:
 
 
 def file_digest(path: PathLike) -> str:
-    """Return the SHA-256 (hex) of a file's content; raise :class:`StorageError` where it cannot be read."""
+    """Return the SHA-256 (hex) of a file. Raises :class:`StorageError` if the file cannot be read."""
     return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def remove_file(path: PathLike) -> None:
-    """Remove ``path`` if it is there; raise :class:`StorageError` naming it where that is impossible."""
+    """Remove ``path`` if it exists. Raises :class:`StorageError` naming it if that fails."""
     try:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -170,11 +169,10 @@ _ENDINGS = (
 
 @contextmanager
 def temporary_file(target: Path, *, mode: int) -> Iterator[Path]:
-    """Yield a new empty file beside ``target``, which is removed in the end where it is still there.
+    """Yield a new empty file beside ``target``; it is removed at the end of the block unless it was renamed.
 
-    Its permissions are ``mode`` less the umask.
-
-    Those that killed writers of ``target`` left are removed. Raises ``OSError`` where it cannot be made.
+    Its permissions are ``mode`` without the bits of the umask. Temporary files of ``target`` that killed processes left
+    are removed. Raises ``OSError`` if the file cannot be created.
     """
     begin = f".{target.name[:_LONGEST]}"
     with suppress(OSError), os.scandir(target.parent) as entries:  # a folder need not be readable to be written to
@@ -191,7 +189,7 @@ def temporary_file(target: Path, *, mode: int) -> Iterator[Path]:
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove the temporary files of mindfl's in ``folders`` whose writers are dead; what cannot be removed is left."""
+    """Remove mindfl's temporary files in ``folders`` whose processes are dead. Errors are ignored."""
     for folder in folders:
         for path in folder.glob(".*.tmp"):
             name = _TAIL.sub("", path.name)
@@ -201,10 +199,10 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def scratch_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
-    """Yield a folder ``<name>.*`` for temporary files, which is removed in the end.
+    """Yield a new folder ``<name>.*`` for temporary files, and remove it at the end of the block.
 
-    It lies in ``parent``, by default the system's folder for temporary files. Folders of that name whose processes are
-    dead are removed. Raises ``OSError`` where it cannot be made.
+    It is created in ``parent``, by default the system's folder for temporary files. Folders of that name whose
+    processes are dead are removed. Raises ``OSError`` if the folder cannot be created.
     """
     place = Path(tempfile.gettempdir()) if parent is None else parent
     for leftover in place.glob(f"{name}.*"):
@@ -251,7 +249,7 @@ def _remove_if_free(path: Path) -> None:
 
 
 def _lock(path: Path) -> Lock | None:
-    """Lock a file or folder that is there; None where it is gone, no such thing, or another process has the lock."""
+    """Lock an existing file or folder. Returns None if it is missing, of another type, or locked by another process."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -11,7 +11,7 @@ from mindfl.errors import OptionError
 
 
 class Extra(NamedTuple):
-    """An extra: ``packages`` as the index knows them, the modules they give, and what they enable."""
+    """An extra: names of its packages, modules that they install, and the features that need them."""
 
     packages: tuple[str, ...]
     modules: tuple[str, ...]
@@ -37,7 +37,7 @@ _MODULES = {
 
 
 def is_missing(package: str) -> bool:
-    """Tell whether ``package``, one of an extra's, is not installed."""
+    """Return whether ``package``, which belongs to an extra, is not installed."""
     return importlib.util.find_spec(_MODULES[package]) is None
 
 
@@ -47,13 +47,13 @@ def missing(extra: str) -> tuple[str, ...]:
 
 
 def lacks(what: str, package: str) -> OptionError:
-    """Return the error that ``what`` needs ``package``: by its own name, since mindfl itself is on no index."""
+    """Return the error that ``what`` needs ``package``. The hint installs the package, as mindfl is on no index."""
     assert package in _MODULES
     return OptionError(f"{what} needs the package {package}", hint=f"pip install {package}")
 
 
 def require(what: str, package: str) -> None:
-    """Raise :class:`OptionError` where ``package``, which ``what`` needs, is not installed."""
+    """Raise :class:`OptionError` if ``package``, which ``what`` needs, is not installed."""
     if is_missing(package):
         raise lacks(what, package)
 
@@ -70,7 +70,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def package_version(name: str) -> str | None:
-    """Return the version of an installed package without importing it; None where it is not installed."""
+    """Return the version of an installed package without importing it; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help needs none
 
     try:

@@ -1,8 +1,7 @@
-"""Locks on files and folders. A process holds one until it closes it or dies.
+"""Locks on files and folders. A process holds a lock until it closes it or dies.
 
-Some file systems have no locks (NFS without its lock daemon, Lustre without the mount option, some FUSE file systems):
-a lock that cannot be had is not one that another process holds. There a warning is given once for each file system, and
-the work goes on.
+Some file systems have no locks (NFS without its lock daemon, Lustre without the mount option, some FUSE file systems).
+On these a warning is given once for each file system, and the work continues without a lock.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ _named: set[int] = set()
 class Lock:
     """A lock that this process holds until :meth:`close`, or the end of a ``with`` block.
 
-    ``handle`` can be passed on to a child process, which then holds the lock as well. ``real`` is False where the file
-    system has no locks: then other processes may believe that they hold it too.
+    ``handle`` can be passed on to a child process, which then holds the lock too. ``real`` is False if the file system
+    has no locks: other processes may then hold the same lock.
     """
 
     handle: int
@@ -53,10 +52,10 @@ class Lock:
 
 
 def acquire(path: Path) -> Lock | None:
-    """Lock the file ``path``, which is made if missing and tells others who holds it (:func:`holder`).
+    """Lock the file ``path``, create it if missing, and write the holder into it (:func:`holder`).
 
-    Returns None where another process, or another job of this one, holds the lock. Raises :class:`StorageError` where
-    the file cannot be opened.
+    Returns None if another process, or another job of this process, holds the lock. Raises :class:`StorageError` if the
+    file cannot be opened.
     """
     return _acquired(path, wait=False, private=False)
 
@@ -64,7 +63,7 @@ def acquire(path: Path) -> Lock | None:
 def _acquired(path: Path, *, wait: bool, private: bool) -> Lock | None:
     lock = _lock_file(path, wait=wait, mode=0o600 if private else 0o666)
     if lock is not None:
-        # Where the disk is full others see that the lock is held, but not by whom.
+        # On a full disk others see that the lock is held, but not by which process.
         with suppress(OSError):
             os.ftruncate(lock.handle, 0)
             os.pwrite(lock.handle, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
@@ -72,24 +71,24 @@ def _acquired(path: Path, *, wait: bool, private: bool) -> Lock | None:
 
 
 def awaited(path: Path, *, private: bool = False) -> Lock:
-    """Lock the file ``path`` as :func:`acquire` does, waiting for the process that holds it."""
+    """Lock the file ``path`` as :func:`acquire` does, but wait until it is free."""
     lock = _acquired(path, wait=True, private=private)
     assert lock is not None
     return lock
 
 
 def probe(path: Path) -> Lock | None:
-    """Lock the file ``path`` for a moment without a note of who holds it; None where another process holds it.
+    """Lock the file ``path`` for a moment without naming the holder; None if another process holds it.
 
-    Raises :class:`StorageError` where it cannot be opened.
+    Raises :class:`StorageError` if the file cannot be opened.
     """
     return _lock_file(path, wait=False, mode=0o600)
 
 
 def lock_handle(handle: int, path: Path, *, wait: bool = False, warned: bool = True) -> Lock | None:
-    """Lock the open file or folder ``handle`` of ``path``; return None where another process holds the lock.
+    """Lock the open file or folder ``handle`` of ``path``; return None if another process holds the lock.
 
-    Without ``warned`` the file system's lack of locks is not mentioned.
+    With ``warned=False`` there is no warning about a file system without locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -103,7 +102,7 @@ def lock_handle(handle: int, path: Path, *, wait: bool = False, warned: bool = T
 
 
 def holder(path: Path) -> str:
-    """Return who holds the lock file ``path``, such as "the process 123", or "the process 123 on HOST"."""
+    """Return the holder of the lock file ``path``: "the process 123" or "the process 123 on HOST"."""
     words = _note(path)
     if not words:
         return "another process"
@@ -112,7 +111,7 @@ def holder(path: Path) -> str:
 
 
 def holder_lives(path: Path) -> bool:
-    """Say whether the process that last locked the file ``path`` runs on this machine: for locks that are not real."""
+    """Return whether the last holder of ``path`` runs on this machine; for file systems without locks."""
     words = _note(path)
     try:
         os.kill(int(words[0]), 0)
@@ -137,7 +136,7 @@ def _lock_file(path: Path, *, wait: bool, mode: int) -> Lock | None:
         if lock is None:
             os.close(handle)
             return None
-        # The process that held it before may have removed the file meanwhile: then the lock is worth nothing.
+        # If the previous holder removed the file meanwhile, this lock is on a deleted file.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return lock
@@ -158,6 +157,6 @@ def _warn(handle: int, path: Path, error: OSError) -> None:
         return
     _named.add(device)
     warn(
-        f"{path} cannot be locked ({error.strerror}), so other processes are not kept out: let no two of them work in"
+        f"{path} cannot be locked ({error.strerror}), so other processes are not kept out: do not run two processes in"
         f" {path.parent} at the same time, or choose a folder on another file system"
     )

@@ -1,4 +1,4 @@
-"""What a user is told beside the result: warnings, progress (``logging``), and options without an effect."""
+"""Warnings, progress messages (``logging``), and warnings for options that have no effect."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, Generic, TypeVar
 
 from mindfl.errors import MindflWarning
 
-#: gets what a command would print as progress, at level INFO
+#: receives progress messages at level INFO
 logger = logging.getLogger("mindfl")
-#: what functions that report lines of text put before a warning
+#: prefix of warnings in functions that report lines of text
 WARNING = "warning: "
-#: files whose frames are not the caller's
+#: files whose stack frames are not the caller's
 _LIBRARY = (str(Path(__file__).parent), contextlib.__file__)
 
 
 def warn(text: str) -> None:
-    """Emit a :class:`MindflWarning` that names the line which called mindfl."""
+    """Emit a :class:`MindflWarning` with the location of the caller's code."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_LIBRARY):
         level, frame = level + 1, frame.f_back
@@ -30,7 +30,7 @@ def warn(text: str) -> None:
 
 
 def announce(text: str) -> None:
-    """Warn of a line of text that begins with "warning: ", and log any other."""
+    """Emit ``text`` as a warning if it begins with "warning: ", otherwise log it."""
     if text.startswith(WARNING):
         warn(text.removeprefix(WARNING))
     else:
@@ -39,7 +39,7 @@ def announce(text: str) -> None:
 
 Settings = TypeVar("Settings")
 
-#: switch that is on unless it is given -> how it is given
+#: switch that is on by default -> option that turns it off
 _SWITCHED_OFF = {"journal": "--no-journal"}
 
 FOR_TEXTS = ("image classification", "it is for texts")
@@ -48,7 +48,7 @@ ONE_PORT = ("a server that runs already", "without --use_elb all requests go to 
 
 @dataclass(frozen=True)
 class Rule(Generic[Settings]):
-    """Under ``applies``, each of the settings ``names`` has no effect on ``whom``, because ``why``."""
+    """If ``applies``, each of the settings ``names`` has no effect on ``whom``, because of ``why``."""
 
     names: tuple[str, ...]
     applies: Callable[[Settings], bool]
@@ -59,7 +59,7 @@ class Rule(Generic[Settings]):
 def without_effect(
     rules: Iterable[Rule[Settings]], settings: Settings, is_chosen: Callable[[str], bool]
 ) -> Iterator[str]:
-    """Yield a line for each setting that was chosen, as ``is_chosen`` says, but has no effect."""
+    """Yield a line for each chosen setting (``is_chosen``) that has no effect."""
     for rule in rules:
         if rule.applies(settings):
             for name in filter(is_chosen, rule.names):
@@ -77,7 +77,7 @@ def _spelled(name: str, value: object) -> str:
 
 
 def tls_without_https(options: tuple[str, ...], domain_name: Callable[[Settings], str | None]) -> Rule[Settings]:
-    """Return the rule of the TLS ``options`` of who connects to ``domain_name``."""
+    """Return the rule for the TLS ``options`` of a client that connects to ``domain_name``."""
 
     def plain(settings: Settings) -> bool:
         name = domain_name(settings)

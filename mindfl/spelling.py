@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 from mindfl.errors import OptionError
 
 CallableT = TypeVar("CallableT", bound=Callable[..., Any])
-#: a shorter word is the beginning of too many others
+#: shorter words are the beginning of too many others
 _LEAST_LETTERS = 4
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the word of ``known`` that ``word`` nearly is; None where there is none.
+    """Return the word of ``known`` that is most similar to ``word``; None if none is similar.
 
-    Upper and lower case, dashes, underscores and spaces make no difference, and the beginning of a word counts as it.
+    Case, dashes, underscores and spaces are ignored, and the beginning of a word matches the word.
 
     Example:
         >>> nearest("clinet-num", ["client_num", "seed"])
@@ -32,14 +32,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the nearest word of ``known``; where there is none, a hint that lists them all."""
+    """Return a hint that names the nearest word of ``known``, or else lists them all."""
     names = list(known)
     near = nearest(word, names)
     return f"choose one of {', '.join(names)}" if near is None else f"did you mean {near}?"
 
 
 def check_keywords(given: Mapping[str, object], known: Iterable[str], owner: str) -> None:
-    """Raise :class:`OptionError` for the first of ``given`` that ``owner`` does not know."""
+    """Raise :class:`OptionError` for the first of ``given`` that ``owner`` does not take."""
     names = set(known)
     for name in given:
         if name not in names:
@@ -49,7 +49,7 @@ def check_keywords(given: Mapping[str, object], known: Iterable[str], owner: str
 
 
 def checked_arguments(target: CallableT) -> CallableT:
-    """Decorate a function or a class: an unknown keyword, and an empty path, is an :class:`OptionError`."""
+    """Decorate a function or a class: unknown keywords and empty paths raise :class:`OptionError`."""
     parameters = inspect.signature(target).parameters.values()
     known = [each.name for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)]
     paths = [each.name for each in parameters if "Path" in str(each.annotation)]
@@ -61,7 +61,7 @@ def checked_arguments(target: CallableT) -> CallableT:
 
 
 def check_path(path: object, name: str) -> None:
-    """Raise :class:`OptionError` where the path ``name`` is an empty text, which would mean the current folder."""
+    """Raise :class:`OptionError` if the path ``name`` is empty, which would mean the current folder."""
     if isinstance(path, str) and not path.strip():
         raise OptionError(f"{name} is empty", hint="give a path, or leave it out; the current folder is .")
 

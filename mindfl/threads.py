@@ -1,4 +1,4 @@
-"""Threads of one process: locks that a process forked from it finds free, and how many can be started."""
+"""Threads of one process: locks that are free again after a fork, and the number of threads that can start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import TracebackType
 
 
 class ProcessLock(ContextDecorator):
-    """A re-entrant lock for what only one thread of a process may do at a time; made once, at the top of a module.
+    """A re-entrant lock that lets one thread of a process in at a time; created once, at the top of a module.
 
     It can be held in a ``with`` block, or decorate a function.
 
@@ -36,9 +36,9 @@ class ProcessLock(ContextDecorator):
 
 
 def startable_threads(wanted: int) -> int:
-    """Return how many of ``wanted`` threads the system lets this process start.
+    """Return how many of ``wanted`` threads this process can start.
 
-    Where it lets fewer, one or two are left for others.
+    If the system allows fewer, one or two are left for others.
     """
     enough = threading.Event()
     started: list[threading.Thread] = []
