@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, option
+from mindfl.cli.declared import declared_options, json_option
+from mindfl.cli.options import echo_json
 from mindfl.notices import WARNING
+from mindfl.options.commands import BenchOptions
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -16,12 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command("bench", short_help="Measure how fast this machine trains.")
-@option("--seconds", default=8.0, help="Length of each of the two measurements, about.")
-@option("--workers", type=int, help="Threads of the second measurement.  [default: one per processor]")
-@option("--work_dir", help="Folder that keeps model and data.  [default: bench in the cache folder]")
-@option("--quiet", is_flag=True, help="No progress.")
+@declared_options(BenchOptions)
 @json_option
-def bench_command(seconds: float, workers: int | None, work_dir: str | None, quiet: bool, as_json: bool) -> None:
+def bench_command(quiet: bool, as_json: bool, **options: Any) -> None:
     """Train LeNet federated on synthetic writers, with one worker and with one per processor, and print steps a second.
 
     Takes less than a minute, once the model is converted and the device runtime compiled. What else the machine does
@@ -32,7 +31,7 @@ def bench_command(seconds: float, workers: int | None, work_dir: str | None, qui
         if not quiet or text.startswith(WARNING):
             click.echo(f"mindfl: {text}", err=True)
 
-    result = bench(seconds=seconds, workers=workers, work_dir=work_dir, say=say)
+    result = bench(**options, say=say)
     if as_json:
         echo_json(asdict(result))
     else:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, is_given, json_option, name_unused, operator_option, option
+from mindfl.cli.declared import declared_options, json_option
+from mindfl.cli.options import echo_json, is_given, name_unused
 from mindfl.errors import ConvertError, MindflError, OptionError
 from mindfl.notices import Rule
+from mindfl.options.commands import ConvertOptions
 
 if TYPE_CHECKING:
     from mindfl.convert import ConvertResult
@@ -29,29 +31,10 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 
 
 @click.command("convert", short_help="Convert an exported MINDIR into an on-device training model (.ms).")
-@option("--modelFile", "--input", "model_file", help="MINDIR to convert.")
-@option("--outputFile", "--output", "output_file", help="File to write; .ms is appended, folders are created.")
-@option("--fmk", default="MINDIR", help="Format of the model; only MINDIR.")
-@option("--trainModel", "train", type=bool, default=True, help="Make a training model.")
-@option("--converter", help="converter_lite, its folder, or the unpacked MindSpore Lite tarball.")
-@operator_option
-@option("--fetch", is_flag=True, help="Download the converter library into the cache; needs no model.")
-@option("--verbose", is_flag=True, help="Show the converter's log.")
+@declared_options(ConvertOptions)
 @json_option
 @click.pass_context
-def convert_command(
-    context: click.Context,
-    /,
-    model_file: str | None,
-    output_file: str | None,
-    fmk: str,
-    train: bool,
-    converter: str | None,
-    operator: str | None,
-    fetch: bool,
-    verbose: bool,
-    as_json: bool,
-) -> None:
+def convert_command(context: click.Context, /, fetch: bool, verbose: bool, as_json: bool, **options: Any) -> None:
     """Convert a MINDIR into an on-device training model with a real MindSpore Lite converter, and verify the result.
 
     Converters, in this order: --converter; converter_lite on PATH; the library of the mindspore-lite==2.0.0 wheel,
@@ -60,10 +43,10 @@ def convert_command(
     try:
         if fetch:
             _fetch(as_json)
-        if fetch and model_file is None:
+        if fetch and options["mindir_path"] is None:
             name_unused(_RULES, *_as_typed(context))
             return
-        result = _convert(model_file, output_file, fmk, train, converter, operator)
+        result = _convert(**options)
     except MindflError as error:
         if verbose and isinstance(error, ConvertError):
             click.echo(error.log, err=True, nl=False)
@@ -95,17 +78,17 @@ def _fetch(as_json: bool) -> None:
 
 
 def _convert(
-    model_file: str | None, output_file: str | None, fmk: str, train: bool, converter: str | None, operator: str | None
+    *, mindir_path: str | None, output_path: str | None, fmk: str, operator: str | None, **options: Any
 ) -> ConvertResult:
     from mindfl.convert import convert_model
     from mindfl.lite import use_operators
 
     if fmk.upper() != "MINDIR":
         raise OptionError(f"--fmk={fmk} is not supported", hint="use --fmk=MINDIR")
-    if not model_file or not output_file:
+    if not mindir_path or not output_path:
         raise OptionError("--modelFile and --outputFile are needed", hint="see mindfl convert --help")
     use_operators(operator)
-    return convert_model(model_file, output_file, converter=converter, train=train)
+    return convert_model(mindir_path, output_path, **options)
 
 
 def _description(result: ConvertResult) -> dict[str, object]:

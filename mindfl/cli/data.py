@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, name_unused, option
+from mindfl.cli.declared import declared_options, json_option
+from mindfl.cli.options import echo_json, name_unused
 from mindfl.errors import DataError
 from mindfl.notices import Rule
+from mindfl.options.commands import ImagesOptions, LeafOptions, ReformOptions, SummaryOptions, SyntheticOptions
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
     from mindfl.data.summary import Summary
     from mindfl.data.writer import Report
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-input_option = option("--input", required=True, type=click.Path(), metavar="DIR", help="Folder to read.")
-output_option = option(
-    "--output", required=True, type=click.Path(), metavar="DIR", help="Folder to fill; missing or empty."
-)
-seed_option = option("--seed", default=0, type=click.IntRange(min=0), help="Seed of every random choice.")
-
-
-def form_options(*, default: str | None) -> Callable[[Command], Command]:
-    """Options that say how the data set is stored."""
-
-    def add(command: Command) -> Command:
-        command = option("--batch_size", default=32, type=click.IntRange(1, 4096), help="Batch size of bins.")(command)
-        kinds = click.Choice(["compact", "bin"])
-        text = "compact: grey bytes in three files; bin: the tutorial's folders of float32 .bin files (12x larger)."
-        return option("--format", default=default, required=default is None, type=kinds, help=text)(command)
-
-    return add
 
 
 @click.group("data")
@@ -44,61 +25,50 @@ def data_command() -> None:
 
 
 @data_command.command()
-@input_option
-@output_option
-@form_options(default="bin")
-@seed_option
+@declared_options(LeafOptions)
 @json_option
-def leaf(input: str, output: str, format: str, batch_size: int, seed: int, as_json: bool) -> None:
+def leaf(as_json: bool, **options: Any) -> None:
     """Convert LEAF's FEMNIST JSON: a folder with train/ and test/, or all_data/ (split 9:1 per writer)."""
     from mindfl.data import convert_leaf
     from mindfl.data.leaf import is_split
 
-    report = convert_leaf(input, output, format=format, seed=seed, batch_size=batch_size)
-    _tell(report, as_json, is_split=is_split(input))
+    _tell(convert_leaf(**options), as_json, is_split=is_split(options["input"]))
 
 
 @data_command.command()
-@input_option
-@output_option
-@form_options(default="bin")
+@declared_options(ImagesOptions)
 @json_option
-def images(input: str, output: str, format: str, batch_size: int, as_json: bool) -> None:
+def images(as_json: bool, **options: Any) -> None:
     """Convert image folders: <user>/<train|test>/<label>/*.png (or JPEG, BMP, GIF, WebP, TIFF, PNM), labels 0..61 or a
     letter."""
     from mindfl.data import convert_images
 
-    _tell(convert_images(input, output, format=format, batch_size=batch_size), as_json)
+    _tell(convert_images(**options), as_json)
 
 
 @data_command.command()
-@output_option
-@option("--users", default=50, type=click.IntRange(1, 3500), help="Number of imaginary writers.")
-@form_options(default="compact")
-@seed_option
+@declared_options(SyntheticOptions)
 @json_option
-def synthetic(output: str, users: int, format: str, batch_size: int, seed: int, as_json: bool) -> None:
-    """Draw a set of imaginary writers (62 classes, shaped like FEMNIST, but not FEMNIST)."""
+def synthetic(as_json: bool, **options: Any) -> None:
+    """Draw a data set of synthetic writers (62 classes, shaped like FEMNIST, but not FEMNIST)."""
     from mindfl.data import make_synthetic
 
-    _tell(make_synthetic(output, users=users, seed=seed, format=format, batch_size=batch_size), as_json)
+    _tell(make_synthetic(**options), as_json)
 
 
 @data_command.command()
-@input_option
-@output_option
-@form_options(default=None)
+@declared_options(ReformOptions)
 @json_option
-def convert(input: str, output: str, format: str, batch_size: int, as_json: bool) -> None:
-    """Change the form of a data set; the training values stay bitwise the same."""
+def convert(as_json: bool, **options: Any) -> None:
+    """Convert a data set to another form; the training values stay bitwise the same."""
     from mindfl.data import convert_dataset
 
-    _tell(convert_dataset(input, output, format=format, batch_size=batch_size), as_json)
+    _tell(convert_dataset(**options), as_json)
 
 
 @data_command.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
-@option("--sheet", type=click.Path(), metavar="PNG", help="Contact sheet.  [default: ./NAME-sheet.png]")
+@declared_options(SummaryOptions)
 @json_option
 def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
     """Print users, counts and classes of the data set in DIR, check every user, and write a contact sheet."""

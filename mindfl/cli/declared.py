@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 
 from mindfl.cli.options import Command
 from mindfl.options import Option, options_of
+from mindfl.options.commands import ReportOptions
 from mindfl.options.server import INT32_MAX
 from mindfl.spelling import check_path
 
@@ -38,7 +39,7 @@ class DeclaredType(ClickType):
     """
 
     def __init__(self, declared: Option, *, checked: bool = True) -> None:
-        self._declared = declared
+        self._declared = replace(declared, count=1)  # click converts the values of a pair one by one
         self._checked = checked
         self._click = click.Choice(declared.choices) if declared.choices else _CLICK_TYPES[declared.kind]
         self.name = self._click.name
@@ -105,6 +106,9 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
     return decorate
 
 
+json_option = declared_options(ReportOptions)
+
+
 def overriding_options(declarations: type) -> Callable[[Command], Command]:
     """Give a command the declared options without defaults: given ones replace values of a settings file."""
 
@@ -134,6 +138,7 @@ def _click_option(declared: Option) -> Callable[[Command], Command]:
         default=default,
         required=declared.default is MISSING,
         multiple=declared.several,
+        nargs=declared.count,
         **kind,
     )
 

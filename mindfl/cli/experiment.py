@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, interruptible, json_option, option
+from mindfl.cli.declared import json_option
+from mindfl.cli.options import echo_json, interruptible, option
 from mindfl.cli.privacy50 import privacy50_command
 
 if TYPE_CHECKING:

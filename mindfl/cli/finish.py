@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, name_unused, option
+from mindfl.cli.declared import json_option
+from mindfl.cli.options import echo_json, name_unused, option
 from mindfl.errors import OptionError, SimulationError
 from mindfl.notices import Rule
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import click
 
-from mindfl.cli.options import echo_json, json_option, operator_option
+from mindfl.cli.declared import declared_options, json_option
+from mindfl.cli.options import echo_json
+from mindfl.options.commands import InspectOptions
 
 
 @click.command("inspect", short_help="Show what a .ms or .mindir file holds, and what the runtime lacks for it.")
 @click.argument("file", type=click.Path(path_type=str))
-@operator_option
+@declared_options(InspectOptions)
 @json_option
 def inspect_command(file: str, operator: str | None, as_json: bool) -> None:
-    """Show what FILE, a .ms or .mindir model, holds: writer, inputs, batch size, loss, optimizer with its settings,
-    parameters with shapes and orders of dimensions, nodes, and what keeps mindfl from training it. Needs no import of
+    """Show the content of FILE, a .ms or .mindir model: writer, inputs, batch size, loss, optimizer with its settings,
+    parameters with shapes and orders of dimensions, nodes, and the reasons why mindfl cannot train it. Does not import
     MindSpore."""
     from dataclasses import asdict
 

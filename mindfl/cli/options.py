@@ -42,14 +42,6 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
     return click.option(*names, **attributes)
 
 
-operator_option = option(
-    "--operator",
-    help="Operators of your own for the device runtime (docs/extending.md): file.py:name, module:name, or an entry "
-    "point of mindfl.operators.",
-)
-json_option = option("--json", "as_json", is_flag=True, show_default=False, help="Print the result as JSON.")
-
-
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
     """Report Ctrl-C and SIGTERM as a documented error, with ``hint``, which says what is kept."""

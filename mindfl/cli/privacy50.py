@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.options import echo_json, interruptible, json_option, option
+from mindfl.cli.declared import json_option
+from mindfl.cli.options import echo_json, interruptible, option
 
 if TYPE_CHECKING:
     from mindfl.sim.callbacks import Progress

@@ -15,7 +15,8 @@ from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionErr
 from mindfl.files import PathLike, make_dir, scratch_folder, write_atomic
 from mindfl.lite.model import LiteModel
 from mindfl.notices import warn
-from mindfl.spelling import checked_arguments
+from mindfl.options import declared_arguments
+from mindfl.options.commands import ConvertOptions
 
 _SUFFIX = ".ms"
 
@@ -32,7 +33,7 @@ class ConvertResult:
     model: LiteModel = field(repr=False)
 
 
-@checked_arguments
+@declared_arguments(ConvertOptions)
 def convert_model(
     mindir_path: PathLike, output_path: PathLike, *, converter: PathLike | None = None, train: bool = True
 ) -> ConvertResult:

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from mindfl.data.dataset import (
-    Dataset,
-    Fingerprint,
-    Split,
-    StoredDataset,
-    UserData,
-    check_dataset,
-    convert_dataset,
-    fingerprint,
-    open_dataset,
-)
+from mindfl.data.dataset import Fingerprint, check_dataset, convert_dataset, fingerprint, open_dataset
 from mindfl.data.images import convert_images
 from mindfl.data.leaf import convert_leaf
+from mindfl.data.samples import Dataset, Split, StoredDataset, UserData
 from mindfl.data.summary import Summary, inspect_dataset
 from mindfl.data.synthetic import make_synthetic
 from mindfl.data.writer import Report

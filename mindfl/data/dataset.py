@@ -12,26 +12,14 @@ import numpy as np
 from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
-from mindfl.data.pixels import CHANNELS, IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CLASSES, Dataset, Form, Samples, Split, StoredDataset, UserData
+from mindfl.data.pixels import IMAGE_SIZE
+from mindfl.data.samples import Dataset, Samples, Split, StoredDataset
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
-from mindfl.spelling import checked_arguments
-
-__all__ = [
-    "ALPHABET",
-    "CHANNELS",
-    "CLASSES",
-    "IMAGE_SIZE",
-    "Dataset",
-    "Form",
-    "Split",
-    "StoredDataset",
-    "UserData",
-    "check_dataset",
-    "open_dataset",
-]
+from mindfl.options import declared_arguments
+from mindfl.options.commands import ReformOptions
+from mindfl.options.job import DataForm
 
 _READERS: tuple[type[CompactDataset] | type[BinDataset], ...] = (CompactDataset, BinDataset)
 
@@ -97,9 +85,9 @@ def _has(root: Path, *patterns: str) -> bool:
     return any(True for pattern in patterns for _ in root.glob(pattern))
 
 
-@checked_arguments
+@declared_arguments(ReformOptions)
 def convert_dataset(
-    input: PathLike, output: PathLike, *, format: str, batch_size: int = 32, progress: bool = True
+    input: PathLike, output: PathLike, *, format: DataForm, batch_size: int = 32, progress: bool = True
 ) -> Report:
     """Write the data set in ``input`` in another form. Training values stay bitwise the same.
 

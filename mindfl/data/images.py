@@ -18,7 +18,9 @@ from mindfl.data.samples import ALPHABET, CLASSES, NO_SAMPLES, PARTS, Samples, n
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path, open_file
-from mindfl.spelling import checked_arguments
+from mindfl.options import declared_arguments
+from mindfl.options.commands import ImagesOptions
+from mindfl.options.job import DataForm
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
 _SUFFIXES = {
@@ -31,12 +33,12 @@ _SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
 _MODES = {"1", "L", "P", "RGB"}
 
 
-@checked_arguments
+@declared_arguments(ImagesOptions)
 def convert_images(
     input: PathLike,
     output: PathLike,
     *,
-    format: str = "bin",
+    format: DataForm = "bin",
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:

@@ -23,10 +23,13 @@ from mindfl.data.images import enlarge
 from mindfl.data.leafjson import open_shard, read_shard
 from mindfl.data.pixels import GreyFile
 from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name, natural_key
-from mindfl.data.writer import DatasetWriter, Report, progress_bar, random_generator, write_dataset
+from mindfl.data.writer import DatasetWriter, Report, progress_bar, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
-from mindfl.spelling import checked_arguments, counted
+from mindfl.options import declared_arguments
+from mindfl.options.commands import LeafOptions
+from mindfl.options.job import DataForm
+from mindfl.spelling import counted
 
 
 class Spill:
@@ -67,12 +70,12 @@ _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
 _KEYS = ("users", "num_samples", "user_data")
 
 
-@checked_arguments
+@declared_arguments(LeafOptions)
 def convert_leaf(
     input: PathLike,
     output: PathLike,
     *,
-    format: str = "bin",
+    format: DataForm = "bin",
     seed: int = 0,
     batch_size: int = 32,
     progress: bool = True,
@@ -236,7 +239,7 @@ def _write_users(collected: _Collected, writer: DatasetWriter, seed: int) -> Non
 def _train_and_test(collected: _Collected, user: str, seed: int) -> tuple[Samples, Samples]:
     parts = {part: collected.spill.read(users[user]) for part, users in collected.parts.items() if user in users}
     if "all" in parts:
-        return parts["all"].split(random_generator(seed, zlib.crc32(user.encode("utf-8", "replace"))))
+        return parts["all"].split(np.random.default_rng([seed, zlib.crc32(user.encode("utf-8", "replace"))]))
     if "train" not in parts:
         hint = "was LEAF run with '-t user'? Use '-t sample', or convert all_data"
         raise DataError(f"user {user} has no train samples", hint=hint)

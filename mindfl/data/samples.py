@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ from mindfl.spelling import counted
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 CLASSES = len(ALPHABET)
 
-Form = Literal["bin", "compact"]
-FORMS: tuple[Form, ...] = ("compact", "bin")
 PARTS = ("train", "test")
 SYNTHETIC = "synthetic"
 #: Training share of a writer's samples where the split is ours (LEAF's ``--tf 0.9``).

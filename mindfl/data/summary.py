@@ -17,7 +17,8 @@ from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
 from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, atomic_path, local_path
-from mindfl.spelling import checked_arguments
+from mindfl.options import declared_arguments
+from mindfl.options.commands import SummaryOptions
 
 #: suffix of a contact sheet -> Pillow's format
 _FORMATS = {
@@ -58,7 +59,7 @@ class Summary:
     untested: int = 0
 
 
-@checked_arguments
+@declared_arguments(SummaryOptions)
 def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
     """Read a whole data set and count what is in it.
 

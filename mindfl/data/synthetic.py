@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from mindfl.data.glyphs import SEGMENTS, templates
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.samples import CLASSES, SYNTHETIC, Samples
-from mindfl.data.writer import Report, progress_bar, random_generator, write_dataset
-from mindfl.errors import OptionError
+from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.files import PathLike
-from mindfl.spelling import checked_arguments, counted
+from mindfl.options import declared_arguments
+from mindfl.options.commands import SyntheticOptions
+from mindfl.options.job import DataForm
 
-#: As many as FEMNIST has writers in the tutorial's ``3500_clients_bin``.
-MAX_USERS = 3500
 #: Mean and standard deviation of FEMNIST's samples per writer (MindSpore Federated's data set description).
 _MEAN, _DEVIATION = 226.83, 88.94
 _FEWEST, _MOST = 40, 480
@@ -32,13 +31,13 @@ _CLASS_SHARES = np.repeat([0.48 / 10, 0.26 / 26, 0.26 / 26], [10, 26, 26])
 _CONCENTRATION = 60.0
 
 
-@checked_arguments
+@declared_arguments(SyntheticOptions)
 def make_synthetic(
     output: PathLike,
     *,
     users: int = 50,
     seed: int = 0,
-    format: str = "compact",
+    format: DataForm = "compact",
     batch_size: int = 32,
     progress: bool = True,
 ) -> Report:
@@ -63,8 +62,6 @@ def make_synthetic(
         >>> make_synthetic("two writers", users=2, progress=False).users
         2
     """
-    if not 1 <= users <= MAX_USERS:
-        raise OptionError(f"{counted(users, 'synthetic user')} asked for", hint=f"choose 1 to {MAX_USERS}")
     with (
         write_dataset(output, format=format, source=SYNTHETIC, batch_size=batch_size) as writing,
         progress_bar("drawing synthetic writers", users, "user", shown=progress) as bar,
@@ -77,7 +74,7 @@ def make_synthetic(
 
 def draw_writer(seed: int, number: int) -> tuple[Samples, Samples]:
     """Return the train and test samples of writer ``number``."""
-    rng = random_generator(seed, number)
+    rng = np.random.default_rng([seed, number])
     size = int(np.clip(round(rng.normal(_MEAN, _DEVIATION)), _FEWEST, _MOST))
     mix = rng.dirichlet(_CLASS_SHARES * _CONCENTRATION)
     labels = rng.choice(CLASSES, size, p=mix)

@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from tqdm import tqdm
 
 from mindfl.data.bins import BinSink
 from mindfl.data.compact import CompactSink
 from mindfl.data.folder import filled_folder
-from mindfl.data.samples import FORMS, Form, Samples, check_labels, check_name
-from mindfl.errors import DataError, OptionError
+from mindfl.data.samples import Samples, check_labels, check_name
+from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
-from mindfl.spelling import counted, did_you_mean
-
-#: Bins hold whole batches, so a batch size far above a writer's samples only wastes disk and memory.
-MAX_BATCH = 4096
+from mindfl.options.job import DataForm
+from mindfl.spelling import counted
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Report:
     of users without test samples."""
 
     output: Path
-    format: Form
+    format: DataForm
     source: str
     users: int
     train_samples: int
@@ -49,7 +46,7 @@ class Sink(Protocol):
         """Finish the files; called exactly once, and with ``complete=False`` when they will be thrown away."""
 
 
-_SINKS: dict[str, Callable[[Path, str, int], Sink]] = {
+_SINKS: dict[DataForm, Callable[[Path, str, int], Sink]] = {
     "bin": BinSink,
     "compact": lambda folder, source, _batch_size: CompactSink(folder, source),
 }
@@ -91,13 +88,6 @@ class DatasetWriter:
         self.problems.append(f"{problem} ({problem.hint})" if problem.hint else str(problem))
 
 
-def random_generator(seed: int, *stream: int) -> np.random.Generator:
-    """Return the generator of one user's ``stream``; raise :class:`OptionError` for a negative seed."""
-    if seed < 0:
-        raise OptionError(f"the seed must not be negative, but is {seed}")
-    return np.random.default_rng([seed, *stream])
-
-
 class Writing:
     """A data set being written: add users through ``writer``; ``report`` is there when the ``with`` block is left."""
 
@@ -108,18 +98,14 @@ class Writing:
 
 
 @contextmanager
-def write_dataset(output: PathLike, *, format: str, source: str, batch_size: int = 32) -> Iterator[Writing]:
+def write_dataset(output: PathLike, *, format: DataForm, source: str, batch_size: int = 32) -> Iterator[Writing]:
     """Write a data set to ``output``, which must be missing or empty; it appears whole or not at all.
 
     What is left out is named in a :class:`~mindfl.errors.MindflWarning` each.
 
-    ``format`` is "compact" or "bin"; ``batch_size`` matters for bins only. Raises :class:`OptionError` for an
-    unusable argument, :class:`DataError` when no user could be stored, :class:`StorageError` when writing fails.
+    ``batch_size`` matters for bins only. Raises :class:`OptionError` where ``output`` holds something,
+    :class:`DataError` where no user could be stored, and :class:`StorageError` where writing fails.
     """
-    if format not in FORMS:
-        raise OptionError(f"unknown format {format!r}", hint=did_you_mean(str(format), FORMS))
-    if not 1 <= batch_size <= MAX_BATCH:
-        raise OptionError(f"the batch size is {batch_size}", hint=f"choose 1 to {MAX_BATCH}")
     target = local_path(output).absolute()
     with filled_folder(target) as folder:
         sink = _SINKS[format](folder, source, batch_size)

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from mindfl.export.exporter import ExportResult, export_mindir
 from mindfl.export.trained import WrittenWeights, export_trained
-from mindfl.export.training import LOSSES, OPTIMIZERS
 
-__all__ = ["LOSSES", "OPTIMIZERS", "ExportResult", "WrittenWeights", "export_mindir", "export_trained"]
+__all__ = ["ExportResult", "WrittenWeights", "export_mindir", "export_trained"]

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from mindfl.errors import OptionError
 from mindfl.export.process import temporary_folder
 from mindfl.export.session import call_for, graph_mode, mindspore_errors
-from mindfl.export.training import OptimizerSettings, as_labels, check_loss, with_loss
+from mindfl.export.training import OptimizerSettings, as_labels, with_loss
 from mindfl.export.weight_files import load_weights
 from mindfl.extensions import module_files
 from mindfl.files import PathLike, atomic_path
 from mindfl.models import (
-    DEVICE_TARGETS,
     Model,
     ModelSpec,
     NetworkSizes,
@@ -29,8 +28,10 @@ from mindfl.models import (
     interrupt_held_back,
     model_spec,
 )
+from mindfl.options import declared_arguments
+from mindfl.options.commands import ExportOptions
+from mindfl.options.job import DeviceTarget, InitName, LossName, OptimizerName
 from mindfl.server.initial import mindspore_weights
-from mindfl.spelling import checked_arguments, did_you_mean
 
 _SUFFIX = ".mindir"
 
@@ -52,24 +53,24 @@ class ExportResult:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-@checked_arguments
+@declared_arguments(ExportOptions)
 def export_mindir(
     mindir_path: PathLike,
     *,
     model: Model = "lenet",
     epochs: int = 1,
     batch_size: int = 32,
-    optimizer: str = "momentum",
+    optimizer: OptimizerName = "momentum",
     learning_rate: float = 0.01,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    loss: str = "sparse",
+    loss: LossName = "sparse",
     seed: int = 0,
-    init: str | None = None,
+    init: InitName | None = None,
     num_class: int | None = None,
     num_channel: int | None = None,
     image_size: tuple[int, int] | None = None,
-    device_target: str = "CPU",
+    device_target: DeviceTarget = "CPU",
     init_from: PathLike | None = None,
 ) -> ExportResult:
     """Train ``model`` for ``epochs`` steps on random batches and export its training graph to ``mindir_path``.
@@ -118,13 +119,6 @@ def export_mindir(
     """
     spec = model_spec(model)
     settings = OptimizerSettings(optimizer, learning_rate, momentum, weight_decay)
-    check_loss(loss)
-    if device_target not in DEVICE_TARGETS:
-        hint = did_you_mean(device_target, DEVICE_TARGETS)
-        raise OptionError(f"device_target must be one of {', '.join(DEVICE_TARGETS)}, got {device_target!r}", hint=hint)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise OptionError(f"{name} must be at least 1, got {value}")
     weights = None if init_from is None else mindspore_weights(init_from)
     if weights is not None and init is not None:
         raise OptionError(f"init {init} and init_from both give the initial weights", hint="leave one of them out")

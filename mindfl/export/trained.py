@@ -16,8 +16,9 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.lite.graph import Graph
 from mindfl.models import Model, NetworkSizes
+from mindfl.options import declared_arguments
+from mindfl.options.commands import TrainedOptions, WeightFormat
 from mindfl.server.initial import initial_weights, mindspore_weights
-from mindfl.spelling import checked_arguments
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -31,12 +32,12 @@ class WrittenWeights:
     parameters: dict[str, tuple[int, ...]]
 
 
-@checked_arguments
+@declared_arguments(TrainedOptions)
 def export_trained(
     source: PathLike,
     output: PathLike,
     *,
-    format: str | None = None,
+    format: WeightFormat | None = None,
     model: Model = "lenet",
     device_model: PathLike | None = None,
     num_class: int | None = None,
@@ -75,8 +76,6 @@ def export_trained(
         >>> export_trained("run/ms/lenet_train_trained.ms", "lenet.ckpt").path
         PosixPath('lenet.ckpt')
     """
-    if not str(source):
-        raise OptionError("the file with the weights has an empty name", hint="such as run/ms/lenet_train_trained.ms")
     target, form = target_format(output, format)
     graph = _graph(source if device_model is None else device_model)
     weights = mindspore_weights(source) if device_model is None else _of_devices(source, graph, device_model)

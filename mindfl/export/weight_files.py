@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.models import import_mindspore
+from mindfl.options.commands import WeightFormat
 from mindfl.server.array_files import encode_safetensors
 from mindfl.server.ckpt import encode_ckpt
 
@@ -38,7 +39,7 @@ ARRAY_FORMATS: dict[str, Callable[[Weights], bytes]] = {
 }
 #: formats that hold a network too
 NETWORK_FORMATS = ("mindir", "onnx")
-FORMATS = (*ARRAY_FORMATS, *NETWORK_FORMATS)
+FORMATS = get_args(WeightFormat)
 
 
 def target_format(path: PathLike, form: str | None) -> tuple[Path, str]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mindfl.imports import lazy_names
 from mindfl.models._mindspore import (
-    DEVICE_TARGETS,
     first_sentence,
     has_avx512,
     import_mindspore,
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_INIT",
-    "DEVICE_TARGETS",
     "INITIALIZERS",
     "MODELS",
     "LeNet5",

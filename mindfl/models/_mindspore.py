@@ -17,8 +17,6 @@ from mindfl.errors import ExportError
 from mindfl.threads import ProcessLock
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
-#: MindSpore's names of devices
-DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
 #: to be held while MindSpore works in this process: several threads at a time crash it
 mindspore_lock = ProcessLock()
 #: whether MindSpore was loaded in another process, from which this one was forked

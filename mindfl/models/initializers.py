@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.options.job import InitName
 from mindfl.spelling import did_you_mean
 
 #: name -> standard deviation of a normal distribution, for a weight with the given number of inputs per output
@@ -19,7 +21,7 @@ _SCALED = {
 _REFERENCE = "truncated_normal"
 _REFERENCE_SIGMA = 0.02  # MindSpore Federated 0.1.0, the demo's LeNet
 
-INITIALIZERS = (*_SCALED, _REFERENCE)
+INITIALIZERS: tuple[InitName, ...] = get_args(InitName)
 
 #: shape -> float32 values
 Draw = Callable[[tuple[int, ...]], NDArray[np.float32]]

@@ -6,22 +6,24 @@ Importing this module is cheap: ``mindfl --help`` needs it.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cache
-from inspect import get_annotations
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mindfl.errors import OptionError
-from mindfl.spelling import nearest
+from mindfl.spelling import CallableT, checked_arguments, nearest
 
 #: name in an annotation -> kind of the option
 _KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path, "DataSource": Path}
+#: annotation of an option that takes two values
+_PAIR = "tuple[int, int]"
 #: kind -> the types that a value may have, and what a value must be in words
 _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     Path: ((str, os.PathLike), "a path"),
@@ -41,6 +43,7 @@ class Option:
         name: the Python keyword; filled in from the field, as are ``kind``, ``optional`` and ``choices``.
         kind: int, float, str, bool, Path, or object for a value that is an object in Python and a text elsewhere.
         optional: None is a value too.
+        count: number of values; 2 for a pair, each of which is of this kind and in this range.
         default: value where none is given; MISSING where one is required.
         choices: the texts that are values; empty: any.
         known: mindfl's own values of an option that also takes others.
@@ -60,6 +63,7 @@ class Option:
     name: str = ""
     kind: type = object
     optional: bool = False
+    count: int = 1
     default: Any = MISSING
     choices: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
@@ -108,6 +112,10 @@ class Option:
         value = _python_number(value)
         if value is None and self.optional:
             return value
+        if self.count > 1:
+            if not isinstance(value, tuple | list) or len(value) != self.count:
+                raise OptionError(f"{self.name} must be {self.count} values, got {shown(value)}")
+            return tuple(replace(self, count=1).check(each) for each in value)
         if self.objects:
             from mindfl.extensions import absolute, is_reference
 
@@ -177,9 +185,41 @@ def options_of(declarations: type) -> Mapping[str, Option]:
             kind, optional, choices = _kind(declarations, item.name, str(item.type))
             declared: Option = item.metadata["option"]
             found[item.name] = replace(
-                declared, name=item.name, kind=kind, optional=optional, choices=declared.choices or choices
+                declared,
+                name=item.name,
+                kind=kind,
+                optional=optional,
+                choices=declared.choices or choices,
+                count=2 if str(item.type).startswith(_PAIR) else 1,
             )
     return found
+
+
+def same_option(declarations: type, name: str, **changed: Any) -> Any:
+    """Declare a dataclass field as the option ``name`` of other ``declarations``, but for what is ``changed``."""
+    declared = replace(options_of(declarations)[name], **{"group": "", **changed})
+    return field(default=declared.default, metadata={"option": declared})
+
+
+def declared_arguments(declarations: type) -> Callable[[CallableT], CallableT]:
+    """Decorate a function whose arguments ``declarations`` declares: each is checked as :meth:`Option.check` does.
+
+    An unknown keyword is an :class:`OptionError` too.
+    """
+
+    def decorate(function: CallableT) -> CallableT:
+        signature, options = inspect.signature(function), options_of(declarations)
+
+        @wraps(function)
+        def checked(*arguments: Any, **keywords: Any) -> Any:
+            given = signature.bind(*arguments, **keywords)
+            for name in given.arguments.keys() & options.keys():
+                given.arguments[name] = options[name].check(given.arguments[name])
+            return function(*given.args, **given.kwargs)
+
+        return checked_arguments(checked)  # type: ignore[return-value]
+
+    return decorate
 
 
 def check_options(settings: Any) -> None:
@@ -213,9 +253,11 @@ def is_float32(value: float) -> bool:
 
 def _kind(declarations: type, name: str, annotation: str) -> tuple[type, bool, tuple[str, ...]]:
     """Return the kind, whether None is a value, and the choices that an annotation says."""
-    home = next(base for base in declarations.__mro__ if name in get_annotations(base))
+    home = next(base for base in declarations.__mro__ if name in inspect.get_annotations(base))
     names = vars(sys.modules[home.__module__])
     first, *others = annotation.split(" | ")
+    if first == _PAIR:
+        return int, "None" in others, ()
     if any(each != "None" for each in others):
         return object, "None" in others, ()
     choices = get_args(names[first]) if get_origin(names.get(first)) is Literal else ()

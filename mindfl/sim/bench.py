@@ -12,14 +12,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mindfl.errors import OptionError
 from mindfl.files import PathLike, cache_dir, make_dir, scratch_folder
 from mindfl.notices import WARNING, announce
+from mindfl.options import declared_arguments
+from mindfl.options.commands import BenchOptions
 from mindfl.sim.config import default_workers
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob, Silent
-from mindfl.spelling import checked_arguments
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
 _CLIENTS_PER_WORKER = 8
@@ -55,7 +55,7 @@ class BenchResult:
     ratio: float | None
 
 
-@checked_arguments
+@declared_arguments(BenchOptions)
 def bench(
     *, seconds: float = 8.0, workers: int | None = None, work_dir: PathLike | None = None, say: Say = announce
 ) -> BenchResult:
@@ -66,10 +66,6 @@ def bench(
     warnings, which begin with "warning: "; by default stages are logged, and warnings go through ``warnings``. Raises
     :class:`OptionError` for values out of range, and what exporting and converting raise.
     """
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise OptionError(f"seconds must be above 0, got {seconds}")
-    if workers is not None and workers < 1:
-        raise OptionError(f"workers must be at least 1, got {workers}")
     most = workers or default_workers()
     clients = min(max(_CLIENTS_PER_WORKER * most, _FEWEST_CLIENTS), _MOST_CLIENTS)
     with _artefacts(Path(work_dir) if work_dir is not None else cache_dir() / "bench", clients, say) as settings:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -14,9 +14,13 @@ from mindfl import convert_images, convert_leaf, convert_model, export_mindir, e
 from mindfl.cli import root
 from mindfl.client import HttpSettings, TlsSettings
 from mindfl.client.config import ClientConfig
+from mindfl.data import writer
+from mindfl.export import training
+from mindfl.export.weight_files import ARRAY_FORMATS, NETWORK_FORMATS
 from mindfl.options import options_of
 from mindfl.options.client import ClientOptions
-from mindfl.options.job import JobOptions
+from mindfl.options.commands import WeightFormat
+from mindfl.options.job import DataForm, JobOptions, OptimizerName
 from mindfl.options.modes import ModeOptions
 from mindfl.options.server import (
     CacheOptions,
@@ -90,6 +94,18 @@ def test_a_default_is_the_same_wherever_it_is_said() -> None:
     differing = {name: values for name, values in found.items() if len(values) > 1}
     assert {name: differing[name] for name in differing.keys() - MEANT.keys()} == {}
     assert MEANT.keys() - differing.keys() == set(), "they do not differ any more"
+
+
+@pytest.mark.parametrize(
+    ("names", "declared"),
+    [
+        (ARRAY_FORMATS.keys() | set(NETWORK_FORMATS), WeightFormat),
+        (training._OPTIMIZERS.keys(), OptimizerName),
+        (writer._SINKS.keys(), DataForm),
+    ],
+)
+def test_a_table_has_the_declared_choices(names: Collection[str], declared: Any) -> None:
+    assert set(names) == set(get_args(declared))
 
 
 @pytest.mark.parametrize("name", options_of(ModeOptions))

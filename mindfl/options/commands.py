@@ -1,0 +1,175 @@
+"""The options of ``mindfl export``, ``convert``, ``data``, ``inspect`` and ``bench``, and of the functions behind them.
+
+An option that a job has too is taken from its declaration, with the default of the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mindfl.options.declaration import option, same_option
+from mindfl.options.job import (
+    DataForm,
+    DeviceTarget,
+    InitName,
+    JobOptions,
+    LossName,
+    NetworkSource,
+    OptimizerName,
+)
+
+WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
+
+_of_job = partial(same_option, JobOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """How a result is printed."""
+
+    as_json: bool = option(False, spellings=("--json",), help="Print the result as JSON.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network is exported."""
+
+    model: NetworkSource = _of_job("model", default="lenet", shown="")
+    num_class: int | None = option(None, least=1, shown="the network's own", help="Number of classes.")
+    num_channel: int | None = option(None, least=1, shown="the network's own", help="Channels of the images.")
+    image_size: tuple[int, int] | None = option(
+        None, least=1, shown="the network's own", help="Height and width of the images."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(NetworkOptions):
+    """The export of a training graph."""
+
+    batch_size: int = _of_job("batch_size", default=32, shown="", help="Samples per batch; fixed in the graph.")
+    mindir_path: Path = option(Path("lenet_train.mindir"), help="MINDIR file to write; folders are created.")
+    epochs: int = option(
+        1, least=1, help="Training steps, one random batch each; the file holds the initial weights all the same."
+    )
+    optimizer: OptimizerName = _of_job("optimizer", default="momentum", shown="", help="Optimizer of the graph.")
+    learning_rate: float = _of_job("learning_rate", default=0.01, shown="", help="Learning rate of the graph.")
+    momentum: float = _of_job("momentum", default=0.9, shown="")
+    weight_decay: float = option(0.0, least=0, help="L2 penalty.")
+    loss: LossName = _of_job("loss", default="sparse", shown="")
+    init: InitName | None = _of_job("init")
+    init_from: Path | None = _of_job("init_from")
+    seed: int = _of_job("seed", help="Seed of the initial weights and the random batches.")
+    device_target: DeviceTarget = _of_job(
+        "device_target", help="Device that MindSpore uses, if the installed MindSpore supports it."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOptions(NetworkOptions):
+    """The export of trained weights."""
+
+    batch_size: int | None = _of_job(
+        "batch_size", shown="any number", help="Samples per batch of an exported network; for one that needs a number."
+    )
+    source: Path | None = option(
+        None, spellings=("--from",), help="Trained weights to write for MindSpore: .ms, or a file as for --init_from."
+    )
+    output: Path | None = option(None, help="With --from: file to write; folders are created.")
+    format: WeightFormat | None = option(None, shown="the suffix of --output", help="With --from: format to write.")
+    device_model: Path | None = option(
+        None, help="With --from a server's file of weights: the .ms file of its devices."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommandOptions(TrainedOptions, ExportOptions):
+    """Both exports: the options of ``mindfl export``."""
+
+    batch_size: int = same_option(ExportOptions, "batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """The conversion of a MINDIR."""
+
+    mindir_path: Path | None = option(None, spellings=("--modelFile", "--input"), help="MINDIR to convert.")
+    output_path: Path | None = option(
+        None, spellings=("--outputFile", "--output"), help="File to write; .ms is appended, folders are created."
+    )
+    fmk: str = option("MINDIR", help="Format of the model; only MINDIR is supported.")
+    train: bool = option(True, spellings=("--trainModel",), takes_value=True, help="Make a training model.")
+    converter: Path | None = _of_job("converter", shown="converter_lite on PATH, else the downloaded library")
+    operator: object = _of_job("operator")
+    fetch: bool = option(False, help="Download the converter library into the cache; needs no model.")
+    verbose: bool = option(False, help="Show the converter's log.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectOptions:
+    """The inspection of a model file."""
+
+    operator: object = _of_job("operator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """The measurement of training speed."""
+
+    seconds: float = option(8.0, above=0, help="Approximate length of each of the two measurements.", unit="s")
+    workers: int | None = _of_job("workers", help="Number of threads in the second measurement.")
+    work_dir: Path | None = option(None, shown="bench in the cache folder", help="Folder that keeps model and data.")
+    quiet: bool = option(False, help="No progress.")
+
+
+_input = partial(option, help="Folder to read.")
+_output = partial(option, help="Folder to write; must be missing or empty.")
+_form = partial(
+    option,
+    help="compact: 8-bit images in three files; bin: the tutorial's folders of float32 .bin files (12 times the size).",
+)
+_batch_size = partial(option, 32, least=1, most=4096, help="Samples per batch of the form bin.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOptions:
+    """The conversion of image folders."""
+
+    input: Path = _input()
+    output: Path = _output()
+    format: DataForm = _form("bin")
+    batch_size: int = _batch_size()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeafOptions(ImagesOptions):
+    """The conversion of LEAF's JSON."""
+
+    seed: int = _of_job("seed", help="Seed of the split into train and test samples.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReformOptions(ImagesOptions):
+    """The conversion of a data set to another form."""
+
+    format: DataForm = _form()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions:
+    """The drawing of synthetic writers."""
+
+    output: Path = _output()
+    users: int = option(50, least=1, most=3500, help="Number of synthetic writers.")
+    format: DataForm = _form("compact")
+    batch_size: int = _batch_size()
+    seed: int = _of_job("seed", help="Seed of the writers.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryOptions:
+    """The inspection of a data set."""
+
+    sheet: Path | None = option(None, shown="./NAME-sheet.png", help="Picture to write, with samples of 16 users.")
