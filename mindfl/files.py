@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mindfl.errors import OptionError, StorageError
-from mindfl.locks import Lock, lock_handle
+from mindfl.locks import Lock, open_locked
 from mindfl.notices import warn
 from mindfl.spelling import check_path
 
 PathLike = str | os.PathLike[str]
+_CHUNK = 1 << 20
 
 
 def cache_dir() -> Path:
@@ -146,7 +147,14 @@ def read_file(path: PathLike) -> bytes:
 
 def file_digest(path: PathLike) -> str:
     """Return the SHA-256 (hex) of a file. Raises :class:`StorageError` if the file cannot be read."""
-    return hashlib.sha256(read_file(path)).hexdigest()
+    digest = hashlib.sha256()
+    try:
+        with open_file(path) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", path) from None
+    return digest.hexdigest()
 
 
 def remove_file(path: PathLike) -> None:
@@ -179,7 +187,7 @@ def temporary_file(target: Path, *, mode: int) -> Iterator[Path]:
         for entry in entries:
             if entry.name.startswith(begin) and _TAIL.fullmatch(entry.name, len(begin)):
                 _remove_if_free(Path(entry.path))
-    path, lock = _locked_new(lambda: _new_file(begin, target.parent, mode))
+    path, lock = new_locked(lambda: _new_file(begin, target.parent, mode))
     try:
         yield path
     finally:
@@ -207,7 +215,7 @@ def scratch_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
     place = Path(tempfile.gettempdir()) if parent is None else parent
     for leftover in place.glob(f"{name}.*"):
         _remove_if_free(leftover)
-    folder, lock = _locked_new(lambda: tempfile.mkdtemp(prefix=f"{name}.", dir=place))
+    folder, lock = new_locked(lambda: tempfile.mkdtemp(prefix=f"{name}.", dir=place))
     try:
         yield folder
     finally:
@@ -224,7 +232,8 @@ def _new_file(begin: str, folder: Path, mode: int) -> str:
             return str(path)
 
 
-def _locked_new(make: Callable[[], str]) -> tuple[Path, Lock]:
+def new_locked(make: Callable[[], str]) -> tuple[Path, Lock]:
+    """Return the file or folder that ``make`` creates, and its lock."""
     while True:
         path = Path(make())
         lock = _lock(path)
@@ -251,11 +260,10 @@ def _remove_if_free(path: Path) -> None:
 def _lock(path: Path) -> Lock | None:
     """Lock an existing file or folder. Returns None if it is missing, of another type, or locked by another process."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        lock = open_locked(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, warned=False)
     except OSError:
         return None
-    kind = os.fstat(handle).st_mode
-    lock = lock_handle(handle, path, warned=False) if stat.S_ISREG(kind) or stat.S_ISDIR(kind) else None
-    if lock is None:
-        os.close(handle)
+    if lock is not None and stat.S_IFMT(os.fstat(lock.handle).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        lock.close()
+        return None
     return lock

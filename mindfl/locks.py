@@ -85,11 +85,24 @@ def probe(path: Path) -> Lock | None:
     return _lock_file(path, wait=False, mode=0o600)
 
 
-def lock_handle(handle: int, path: Path, *, wait: bool = False, warned: bool = True) -> Lock | None:
-    """Lock the open file or folder ``handle`` of ``path``; return None if another process holds the lock.
+def open_locked(path: Path, flags: int, *, mode: int = 0o666, wait: bool = False, warned: bool = True) -> Lock | None:
+    """Open the file or folder ``path`` and lock it; return None if another process holds the lock.
 
-    With ``warned=False`` there is no warning about a file system without locks.
+    With ``warned=False`` there is no warning about a file system without locks. Raises ``OSError`` if ``path`` cannot
+    be opened.
     """
+    handle = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        lock = _lock_handle(handle, path, wait=wait, warned=warned)
+    except BaseException:
+        os.close(handle)
+        raise
+    if lock is None:
+        os.close(handle)
+    return lock
+
+
+def _lock_handle(handle: int, path: Path, *, wait: bool, warned: bool) -> Lock | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -125,20 +138,14 @@ def holder_lives(path: Path) -> bool:
 def _lock_file(path: Path, *, wait: bool, mode: int) -> Lock | None:
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+            lock = open_locked(path, os.O_RDWR | os.O_CREAT, mode=mode, wait=wait)
         except OSError as error:
             raise StorageError.from_os_error(error, "open", path) from None
-        try:
-            lock = lock_handle(handle, path, wait=wait)
-        except BaseException:
-            os.close(handle)
-            raise
         if lock is None:
-            os.close(handle)
             return None
         # If the previous holder removed the file meanwhile, this lock is on a deleted file.
         with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
+            if os.path.samestat(os.fstat(lock.handle), path.stat()):
                 return lock
         lock.close()
 

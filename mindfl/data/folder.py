@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import DataError, OptionError, StorageError
-from mindfl.files import make_dir, open_file
-from mindfl.locks import Lock, lock_handle
+from mindfl.files import make_dir, new_locked, open_file
+from mindfl.locks import Lock, open_locked
 
 _STAGING = ".mindfl-staging-"
 _MOVING = ".mindfl-moving-"
@@ -87,13 +87,7 @@ def _require_empty(output: Path) -> None:
 
 @contextmanager
 def _locked_staging(output: Path) -> Iterator[Path]:
-    while True:
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=output))
-        lock = _lock(staging, wait=False)
-        if lock is not None and staging.exists():  # else another process took it for a leftover
-            break
-        if lock is not None:
-            lock.close()
+    staging, lock = new_locked(lambda: tempfile.mkdtemp(prefix=_STAGING, dir=output))
     try:
         yield staging
     finally:
@@ -132,19 +126,11 @@ def _recover(output: Path) -> None:
 
 
 def _lock(folder: Path, *, wait: bool) -> Lock | None:
-    """Lock ``folder``; return None where it is gone or another process has the lock."""
+    """Lock ``folder``; return None if it is missing or another process holds the lock."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        return open_locked(folder, os.O_RDONLY | os.O_DIRECTORY, wait=wait)
     except FileNotFoundError:
         return None
-    try:
-        lock = lock_handle(descriptor, folder, wait=wait)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if lock is None:
-        os.close(descriptor)
-    return lock
 
 
 def read_json(path: Path, owner: str) -> Any:

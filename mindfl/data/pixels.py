@@ -24,12 +24,6 @@ def grey_to_float(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.take(_FLOATS, grey, axis=0)
 
 
-def float_to_grey(images: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-    """Undo :func:`grey_to_float`; None where ``images`` are not exactly 8-bit grey in three equal channels."""
-    grey = np.rint(images[..., 0] * np.float32(255)).astype(np.uint8)
-    return grey if np.array_equal(grey_to_float(grey), images) else None
-
-
 class Images(ABC):
     """The images of one part of a user, from which any number can be read; all have the same size and channels."""
 
@@ -41,16 +35,29 @@ class Images(ABC):
     def read(self, first: int, count: int) -> NDArray[np.float32]:
         """Read images [first, first + count) as float32 (count, height, width, channels) in 0..1."""
 
+    @property
     @abstractmethod
-    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """As :meth:`read`, but (count, height, width) where the channels of all these images are equal."""
+    def owner(self) -> str:
+        """The user, and the file if there is one, for error messages."""
 
-    @abstractmethod
+    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
+        """As :meth:`read`, but (count, height, width) if the channels of all these images are equal."""
+        images = self.read(first, count)
+        return images[..., 0].copy() if (images == images[..., :1]).all() else images
+
     def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
         """Read images [first, first + count) as uint8 (count, height, width).
 
-        Raises :class:`DataError` where the values are not n/255 in all channels.
+        Raises :class:`DataError` if the values are not n/255, the same in all channels.
         """
+        images = self.read(first, count)
+        grey: NDArray[np.uint8] = np.rint(images[..., 0] * np.float32(255)).astype(np.uint8)
+        if not np.array_equal(np.broadcast_to((grey / np.float32(255))[..., None], images.shape), images):
+            raise DataError(
+                f"{self.owner}: the images are not 8-bit grey (n/255, equal in all channels)",
+                hint="only such images fit the compact form without loss",
+            )
+        return grey
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class PixelFile(Images):
     user: str
     dtype: ClassVar[DTypeLike]
     shape: ClassVar[tuple[int, ...]]
+
+    @property
+    def owner(self) -> str:
+        return f"user {self.user}, {self.path}"
 
     @classmethod
     def image_bytes(cls) -> int:
@@ -127,18 +138,3 @@ class FloatFile(PixelFile):
         if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(f"user {self.user}: {self.path} holds NaN or values outside 0..1")
         return images
-
-    def read_planes(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`Images.read_planes`."""
-        images = self.read(first, count)
-        return images[..., 0].copy() if (images == images[..., :1]).all() else images
-
-    def read_grey(self, first: int, count: int) -> NDArray[np.uint8]:
-        """See :meth:`Images.read_grey`."""
-        grey = float_to_grey(self.read(first, count))
-        if grey is None:
-            raise DataError(
-                f"user {self.user}: the images in {self.path} are not 8-bit grey (three equal channels of n/255)",
-                hint="only such images fit the compact form without loss",
-            )
-        return grey

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mindfl.data.dataset import open_dataset
+from mindfl.data.dataset import checked_users, open_dataset
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CLASSES, Dataset, UserData
+from mindfl.data.samples import ALPHABET, CLASSES, UserData
 from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, atomic_path, local_path
@@ -88,8 +87,11 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
     histogram = np.zeros(CLASSES, np.int64)
     rows: list[Image.Image] = []
     with progress_bar("inspecting", len(dataset), "user", shown=progress) as bar:
-        for user in _usable(dataset, problems):
+        for user in checked_users(dataset):
             bar.update()
+            if isinstance(user, DataError):
+                problems.append(str(user))
+                continue
             totals.append((user.train.size, user.test.size))
             for split in (user.train, user.test):
                 histogram += np.bincount(split.labels[: split.size], minlength=CLASSES)
@@ -113,18 +115,6 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         problems=problems,
         untested=sum(not test for _, test in totals),
     )
-
-
-def _usable(dataset: Dataset, problems: list[str]) -> Iterator[UserData]:
-    for name in dataset.users:
-        try:
-            user = dataset.user(name)
-            for split in (user.train, user.test):
-                split.images()
-        except DataError as error:
-            problems.append(str(error))
-        else:
-            yield user
 
 
 def _row(user: UserData) -> Image.Image:

@@ -11,6 +11,7 @@ import pytest
 from mindfl.convert import library
 from mindfl.convert.library import fetch_library, find_library
 from mindfl.errors import ConverterMissingError, FetchError, StorageError
+from mindfl.files import file_digest
 
 CONTENT = {name: f"content of {name}".encode() for name in library.MEMBERS}
 
@@ -195,4 +196,4 @@ def test_python_without_pip_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch
 def test_real_library_is_what_was_pinned(converter_library: Path) -> None:
     for name, member in library.MEMBERS.items():
         file = converter_library / name
-        assert (file.stat().st_size, library._sha256(file)) == (member.size, member.sha256)
+        assert (file.stat().st_size, file_digest(file)) == (member.size, member.sha256)
