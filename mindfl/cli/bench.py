@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json
+from mindfl.cli.reporting import echo_json
 from mindfl.notices import WARNING
 from mindfl.options.commands import BenchOptions
 from mindfl.spelling import counted

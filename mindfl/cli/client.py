@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json, interruptible, is_given, name_unused, option
+from mindfl.cli.declared import declared_options, json_option, option
+from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.options import options_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json, is_given, name_unused
+from mindfl.cli.reporting import echo_json, is_given, name_unused
 from mindfl.errors import ConvertError, MindflError, OptionError
 from mindfl.notices import Rule
 from mindfl.options.commands import ConvertOptions

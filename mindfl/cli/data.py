@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json, name_unused
+from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import DataError
 from mindfl.notices import Rule
 from mindfl.options.commands import ImagesOptions, LeafOptions, ReformOptions, SummaryOptions, SyntheticOptions

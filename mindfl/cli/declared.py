@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from mindfl.cli.options import Command
 from mindfl.options import Option, options_of
 from mindfl.options.commands import ReportOptions
 from mindfl.options.server import INT32_MAX
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     ClickType = click.ParamType[Any]
 else:  # older versions of click have no type arguments
     ClickType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CLICK_TYPES: dict[type, ClickType] = {
     bool: click.BOOL,
@@ -107,6 +109,29 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
 
 
 json_option = declared_options(ReportOptions)
+
+
+#: what the first name of an option for a file or folder ends with
+_PATH_NAMES = re.compile(
+    r"(_path|_dir|_file|_dataset|jarPath|File|input|output|out|sheet|python|converter|config|_model)$"
+)
+
+
+def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the value of an option for paths; raise :class:`OptionError` where one is empty."""
+    for path in value if isinstance(value, tuple) else (value,):
+        check_path(path, parameter.opts[0])
+    return value
+
+
+def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Like :func:`click.option`, where every ``--with_underscores`` also works as ``--with-underscores``."""
+    names = list(declarations)
+    names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
+    attributes.setdefault("show_default", True)
+    if _PATH_NAMES.search(names[0]) or isinstance(attributes.get("type"), click.Path):
+        attributes["callback"] = _refuse_empty
+    return click.option(*names, **attributes)
 
 
 def overriding_options(declarations: type) -> Callable[[Command], Command]:

@@ -17,7 +17,7 @@ import click
 
 from mindfl._version import __version__
 from mindfl.cli.declared import json_option
-from mindfl.cli.options import echo_json
+from mindfl.cli.reporting import echo_json
 from mindfl.errors import MindflError
 from mindfl.files import cache_dir
 from mindfl.imports import EXTRAS, missing

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.declared import json_option
-from mindfl.cli.options import echo_json, interruptible, option
+from mindfl.cli.declared import json_option, option
 from mindfl.cli.privacy50 import privacy50_command
+from mindfl.cli.reporting import echo_json, interruptible
 
 if TYPE_CHECKING:
     from mindfl.sim.experiment import Experiment

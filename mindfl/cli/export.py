@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json, is_given, name_unused
+from mindfl.cli.reporting import echo_json, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
 from mindfl.options import options_of

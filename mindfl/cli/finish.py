@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.declared import json_option
-from mindfl.cli.options import echo_json, name_unused, option
+from mindfl.cli.declared import json_option, option
+from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import OptionError, SimulationError
 from mindfl.notices import Rule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.options import echo_json
+from mindfl.cli.reporting import echo_json
 from mindfl.options.commands import InspectOptions
 
 

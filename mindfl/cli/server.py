@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from mindfl.cli.declared import json_option, overriding_options
-from mindfl.cli.options import echo_json, option
+from mindfl.cli.declared import json_option, option, overriding_options
+from mindfl.cli.reporting import echo_json
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import GroupedCommand, declared_options
-from mindfl.cli.options import echo_json, interruptible, is_given
+from mindfl.cli.reporting import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
 from mindfl.options import option
 from mindfl.options.job import GROUPS, JobOptions

@@ -14,7 +14,7 @@ import pytest
 
 from mindfl import cli
 from mindfl.cli import COMMANDS
-from mindfl.cli.options import echo_json
+from mindfl.cli.reporting import echo_json
 from mindfl.errors import MindflWarning
 from mindfl.files import _temporary_cache
 

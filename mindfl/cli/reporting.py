@@ -1,45 +1,18 @@
-"""Option helpers shared by the commands: tutorial spellings with a dashed twin, JSON output."""
+"""What commands share beside their options: interruptions, warnings for options without effect, JSON output."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from mindfl.errors import InterruptedRunError
 from mindfl.notices import Rule, Settings, without_effect
-from mindfl.spelling import check_path
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-#: what the first name of an option for a file or folder ends with
-_PATH_NAMES = re.compile(
-    r"(_path|_dir|_file|_dataset|jarPath|File|input|output|out|sheet|python|converter|config|_model)$"
-)
-
-
-def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return the value of an option for paths; raise :class:`OptionError` where one is empty."""
-    for path in value if isinstance(value, tuple) else (value,):
-        check_path(path, parameter.opts[0])
-    return value
-
-
-def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Like :func:`click.option`, where every ``--with_underscores`` also works as ``--with-underscores``."""
-    names = list(declarations)
-    names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
-    attributes.setdefault("show_default", True)
-    if _PATH_NAMES.search(names[0]) or isinstance(attributes.get("type"), click.Path):
-        attributes["callback"] = _refuse_empty
-    return click.option(*names, **attributes)
 
 
 @contextmanager
