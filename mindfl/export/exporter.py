@@ -156,7 +156,7 @@ class _Network:
     spec: ModelSpec
     sizes: NetworkSizes
     optimizer: OptimizerSettings
-    loss: str
+    loss: LossName
     batch_size: int
     init: str | None
     seed: int

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.models import import_mindspore
-from mindfl.options.job import LossName, OptimizerName
+from mindfl.options.job import LossName
 
 
 def with_loss(network: Any, name: LossName) -> Any:
@@ -32,7 +32,7 @@ class OptimizerSettings:
     exporter and the device would disagree.
     """
 
-    name: OptimizerName = "momentum"
+    name: str = "momentum"
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -54,7 +54,7 @@ def _adam(nn: Any, parameters: list[Any], settings: OptimizerSettings) -> Any:
     return nn.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-_OPTIMIZERS: dict[OptimizerName, Callable[[Any, list[Any], OptimizerSettings], Any]] = {
+_OPTIMIZERS: dict[str, Callable[[Any, list[Any], OptimizerSettings], Any]] = {
     "momentum": _momentum,
     "sgd": _sgd,
     "adam": _adam,

@@ -13,12 +13,13 @@ from mindfl.data import make_synthetic
 from mindfl.data.folder import recovered
 from mindfl.errors import StorageError
 from mindfl.files import write_atomic
+from mindfl.options.job import DataForm
 
 _CHUNK = 1 << 20
 
 
 def synthetic_data(
-    folder: Path, users: int, seed: int, form: str, *, warn: Callable[[str], None], progress: bool = True
+    folder: Path, users: int, seed: int, form: DataForm, *, warn: Callable[[str], None], progress: bool = True
 ) -> None:
     """Let the synthetic data of ``users`` writers be in ``folder``.
 
