@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl._lazy import lazy_names
+from mindfl.imports import lazy_names
 
 if TYPE_CHECKING:
     from mindfl.real.federated_config import FederatedConfig, TlsFiles

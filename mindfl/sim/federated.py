@@ -1,6 +1,6 @@
 """The place of :mod:`mindfl.real` in the first release, for scripts that import the server from here."""
 
-from mindfl._lazy import lazy_names
+from mindfl.imports import lazy_names
 
 _NAMES = ("FederatedConfig", "FederatedServer", "FederatedState", "TlsFiles", "install")
 
