@@ -1,5 +1,4 @@
-"""The command line. Each command lives in a module of its own, is imported only when it runs, and calls one library
-function."""
+"""The command line. Each command has its own module, which is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -24,24 +23,24 @@ COMMANDS = {
     "client": ("mindfl.cli.client", "Be one device of a federated job: train, infer, or fetch the model."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
     "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
-    "doctor": ("mindfl.cli.doctor", "Say what this machine has, and what each missing thing would enable."),
+    "doctor": ("mindfl.cli.doctor", "Check this machine for everything that mindfl can use."),
     "experiment": ("mindfl.cli.experiment", "Run the tutorial's experiment, or one that compares modes of privacy."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
-    "inspect": ("mindfl.cli.inspect", "Show what a .ms or .mindir file holds, and what the runtime lacks for it."),
+    "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }
 
 
-#: what libraries that cannot be loaded, and LLVM, say where memory is short
+#: parts of messages of the loader and of LLVM if memory is exhausted
 _NO_MEMORY = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory", "Unable to allocate")
-#: what click raises for a bare command that needs a subcommand; before 8.2 it printed the help itself
+#: exception of click for a command without its subcommand; before 8.2 click printed the help itself
 _BARE: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class _ReaderGoneError(Exception):
-    """Nobody reads standard output any more."""
+    """The reader of standard output has closed it."""
 
 
 @contextmanager
@@ -64,7 +63,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), f"{name}_command")
         return command
 
-    # Where nobody reads its output click would end the program with 1.
+    # If standard output is closed, click would end the program with 1.
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with _reader_told_apart():
@@ -96,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         with _warnings_as_lines():
             _run(arguments, interrupts)
         code = 0
-    except KeyboardInterrupt:  # while the command's end was being told
+    except KeyboardInterrupt:  # while the result was reported
         sys.exit(code := InterruptedRunError.exit_code)
     except SystemExit as leaving:
         code = leaving.code
@@ -114,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
-    """Show mindfl's own warnings as lines of this program, each of them, whatever filters Python was given."""
+    """Print all of mindfl's warnings as lines, whatever filters Python was given."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", MindflWarning)
         show = warnings.showwarning
@@ -157,7 +156,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> None:
 
 
 def _exhausted(error: BaseException) -> MindflError | None:
-    """Return what to say where memory or threads ran out; None for any other error."""
+    """Return the error to report if memory or threads are exhausted; None for other errors."""
     text = str(error)
     if "can't start new thread" in text:
         return MindflError("no further thread can be started", hint="fewer --workers, or a higher limit (ulimit -u)")
@@ -167,9 +166,9 @@ def _exhausted(error: BaseException) -> MindflError | None:
 
 
 def _prepare_streams() -> None:
-    """Give closed standard streams the null device, and let standard output show any path, escaped if need be.
+    """Open the null device for closed standard streams, and let standard output escape characters that it cannot show.
 
-    Left closed, a stream's number would go to the next file opened, and so would what libraries write to the stream.
+    Otherwise the number of a closed stream would be given to the next file, and libraries would write into that file.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # as numbered: each gets the lowest free one
         if getattr(sys, name) is None:
@@ -181,7 +180,7 @@ def _prepare_streams() -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let what ``stream`` cannot write go nowhere: Python would try again when it ends, and end with 120."""
+    """Discard output that ``stream`` cannot write; otherwise Python would try again at exit and end with 120."""
     try:
         stream.flush()
     except OSError:
@@ -189,7 +188,7 @@ def _give_up(stream: TextIO) -> None:
 
 
 def _refuse(error: click.UsageError) -> None:
-    """Report what click says about the arguments as one line; a bare command that needs a subcommand shows its help."""
+    """Report click's error as one line; a command without its subcommand shows its help."""
     if isinstance(error, _BARE):
         error.show()
         sys.exit(error.exit_code)
@@ -198,6 +197,6 @@ def _refuse(error: click.UsageError) -> None:
 
 
 def _fail(error: MindflError) -> None:
-    with suppress(OSError):  # standard error cannot be written: the exit code is all that is left to say
+    with suppress(OSError):  # without standard error only the exit code remains
         click.echo(f"mindfl: error: {error.line()}", err=True)
     sys.exit(error.exit_code)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def bench_command(quiet: bool, as_json: bool, **options: Any) -> None:
     """Train LeNet federated on synthetic writers, with one worker and with one per processor, and print steps a second.
 
-    Takes less than a minute, once the model is converted and the device runtime compiled. What else the machine does
-    meanwhile slows it down."""
+    Takes less than a minute, once the model is converted and the device runtime compiled. Other work on the machine
+    slows it down."""
     from mindfl.sim.bench import bench
 
     def say(text: str) -> None:

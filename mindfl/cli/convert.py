@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUCCESS = "CONVERTER RESULT SUCCESS:0"
 FAILURE = "CONVERT RESULT FAILED:"
-#: options of a conversion, without effect where there is none
+#: options of a conversion, without effect if nothing is converted
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(
         ("outputFile", "fmk", "trainModel", "converter", "operator"),
@@ -61,7 +61,7 @@ def convert_command(context: click.Context, /, fetch: bool, verbose: bool, as_js
 
 
 def _as_typed(context: click.Context) -> tuple[dict[str, Any], Callable[[str], bool]]:
-    """Return the options by the names that the user types, and whether each was given."""
+    """Return the options by their names on the command line, and a function that tells whether one was given."""
     names = {parameter.opts[0].lstrip("-"): str(parameter.name) for parameter in context.command.params}
     values = {typed: context.params[name] for typed, name in names.items()}
     return values, lambda typed: is_given(context, names[typed])

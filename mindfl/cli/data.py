@@ -89,7 +89,7 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
         )
 
 
-#: options of a form of data sets that another form leaves without effect
+#: options without effect on the chosen form of data
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"),
     Rule(("seed",), lambda options: options["is_split"], "train/ and test/", "LEAF has split the samples already"),
@@ -107,7 +107,9 @@ def _tell(report: Report, as_json: bool, *, is_split: bool = False) -> None:
             f"{counted(report.test_samples, 'test sample')}, source {report.source}, format {report.format}"
         )
     if report.problems:
-        raise DataError(f"{counted(len(report.problems), 'problem')}: what they name was left out, the rest is written")
+        raise DataError(
+            f"{counted(len(report.problems), 'problem')}: these users or files were left out, the rest is written"
+        )
 
 
 def _untested(users: int) -> str:

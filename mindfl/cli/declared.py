@@ -34,10 +34,9 @@ _CLICK_TYPES: dict[type, ClickType] = {
 
 
 class DeclaredType(ClickType):
-    """The type of an option on the command line: converts, completes and is shown as click's, checked as declared.
+    """Converts, completes and shows an option as click does, and checks it as declared.
 
-    The text ``null`` is kept as it is: it counts as not given. What is not ``checked`` here is checked by what it is
-    given to.
+    The text ``null``, which means "not given", is passed on. With ``checked=False`` the range is checked later.
     """
 
     def __init__(self, declared: Option, *, checked: bool = True) -> None:
@@ -83,14 +82,14 @@ class DeclaredOption(click.Option):
 
 
 def default_text(declared: Option) -> str:
-    """Return the default in words; empty where there is none, and for a switch that is off."""
+    """Return the default in words; empty if there is none, and for a switch that is off."""
     if declared.shown or any(declared.default is nothing for nothing in (None, False, MISSING, ())):
         return declared.shown
     return str(declared.default)
 
 
 def limits_text(declared: Option) -> str:
-    """Return the unit and the range of a number; empty where there are none."""
+    """Return the unit and the range of a number; empty if it has none."""
     if declared.most is not None and declared.most >= INT32_MAX:  # as much as the number's field holds
         declared = replace(declared, most=None)
     limits = "" if declared.choices else declared.limits
@@ -111,14 +110,14 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
 json_option = declared_options(ReportOptions)
 
 
-#: what the first name of an option for a file or folder ends with
+#: endings of the names of options for files and folders
 _PATH_NAMES = re.compile(
     r"(_path|_dir|_file|_dataset|jarPath|File|input|output|out|sheet|python|converter|config|_model)$"
 )
 
 
 def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return the value of an option for paths; raise :class:`OptionError` where one is empty."""
+    """Return the value of a path option; raise :class:`OptionError` if it is empty."""
     for path in value if isinstance(value, tuple) else (value,):
         check_path(path, parameter.opts[0])
     return value

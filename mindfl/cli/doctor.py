@@ -23,11 +23,12 @@ from mindfl.files import cache_dir
 from mindfl.imports import EXTRAS, missing
 
 
-@click.command("doctor", short_help="Say what this machine has, and what each missing thing would enable.")
+@click.command("doctor", short_help="Check this machine for everything that mindfl can use.")
 @json_option
 def doctor_command(as_json: bool) -> None:
-    """Look for everything mindfl can use. Changes nothing, downloads nothing, and always ends with exit code 0: what is
-    missing may not be needed."""
+    """Check this machine for everything that mindfl can use, and say which features each missing item would enable.
+
+    Changes nothing, downloads nothing, and always exits with 0, as missing items may not be needed."""
     findings = examine()
     if as_json:
         echo_json([asdict(finding) for finding in findings])
@@ -43,7 +44,7 @@ _NEEDED_DISK = 2 * 1024**3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked for: whether it is there, what was found, and, where it is not, what it would enable."""
+    """Result of one check: whether the item is present, details, and the features that it enables."""
 
     name: str
     present: bool
@@ -52,7 +53,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything. Never raises; changes nothing and downloads nothing."""
+    """Run all checks. Never raises; changes nothing and downloads nothing."""
     return [Finding(name, *_looked(check.look), check.enables) for name, check in _CHECKS.items()]
 
 

@@ -13,7 +13,7 @@ from mindfl.notices import Rule
 from mindfl.options import options_of
 from mindfl.options.commands import ExportCommandOptions, ExportOptions, TrainedOptions
 
-#: options of the training graph that another one leaves without effect
+#: options without effect on the chosen training graph
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("momentum",), lambda options: options["optimizer"] != "momentum", "other optimizers", "they have none"),
 )

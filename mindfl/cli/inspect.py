@@ -9,7 +9,7 @@ from mindfl.cli.reporting import echo_json
 from mindfl.options.commands import InspectOptions
 
 
-@click.command("inspect", short_help="Show what a .ms or .mindir file holds, and what the runtime lacks for it.")
+@click.command("inspect", short_help="Show the content of a .ms or .mindir file, and unsupported operators.")
 @click.argument("file", type=click.Path(path_type=str))
 @declared_options(InspectOptions)
 @json_option

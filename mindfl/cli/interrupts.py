@@ -1,4 +1,4 @@
-"""How signals end a command: by ``KeyboardInterrupt`` while it works, not at all once its exit code is known."""
+"""Signals that end a command: ``KeyboardInterrupt`` while it works, ignored when its exit code is known."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_SECONDS = 0.05
-_SAME_WISH_SECONDS = 1.0
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 class Interrupts:
-    """Handlers of the signals that end a command, from its creation on; those that are ignored stay so.
+    """Installs handlers for the signals that end a command; ignored signals stay ignored.
 
-    SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``. One that comes within a second of another is the same wish,
-    such as from a terminal and from a parent that passes it on: it leaves the cleaning up alone. What a destructor or a
-    callback from C loses is raised again by SIGALRM.
+    SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``. A second signal within a second is ignored, so that it does
+    not interrupt the cleanup: a terminal and a parent process may both send one. If a destructor or a C callback
+    swallows the exception, SIGALRM raises it again.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class Interrupts:
                 signal.signal(number, self._retry if number == signal.SIGALRM else self._interrupt)
 
     def settle(self) -> None:
-        """Raise nothing from now on: the command has come to its end."""
+        """Stop raising: the command has ended."""
         self._settled = True
 
     def restore(self) -> None:
-        """Put back what was there before."""
+        """Restore the previous handlers."""
         sys.unraisablehook = self._hook
         if self._previous:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -56,12 +56,12 @@ class Interrupts:
         To be called when nothing is left to be written: the last that a command of its own process does.
         """
         self._exit_code = exit_code
-        # Python gives handled signals back their default, death, well before it has taken its modules apart.
+        # Python restores the default action, death, long before it has unloaded its modules.
         atexit.register(self._ignore)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        same, self._last = now - self._last < _SAME_WISH_SECONDS, now
+        same, self._last = now - self._last < _SAME_SIGNAL_SECONDS, now
         if not same or self._settled:
             self._raise()
 
@@ -72,7 +72,7 @@ class Interrupts:
         if self._exit_code is not None:
             os._exit(self._exit_code)
         if not self._settled:
-            # From now on objects that were interrupted while they were made fail in their destructors: not shown.
+            # Interrupted constructors leave objects whose destructors fail; these errors are hidden.
             sys.unraisablehook = _insist
             raise KeyboardInterrupt
 

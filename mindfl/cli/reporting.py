@@ -1,4 +1,4 @@
-"""What commands share beside their options: interruptions, warnings for options without effect, JSON output."""
+"""Helpers of commands: interruptions, warnings for options without effect, JSON output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mindfl.notices import Rule, Settings, without_effect
 
 @contextmanager
 def interruptible(hint: str) -> Iterator[None]:
-    """Report Ctrl-C and SIGTERM as a documented error, with ``hint``, which says what is kept."""
+    """Report Ctrl-C and SIGTERM as a documented error with ``hint``."""
     try:
         yield
     except KeyboardInterrupt:
@@ -25,22 +25,22 @@ def interruptible(hint: str) -> Iterator[None]:
 
 
 def is_given(context: click.Context, name: str) -> bool:
-    """Say whether the user gave the parameter ``name``, so that its value is not the default."""
+    """Return whether the user gave the parameter ``name``."""
     return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def name_unused(
     rules: Iterable[Rule[Settings]], settings: Settings, is_chosen: Callable[[str], bool] | None = None
 ) -> None:
-    """Warn of each option that ``rules`` say has no effect; it is chosen where the user gave it, by default."""
+    """Warn of each chosen option that has no effect by ``rules``; by default those that the user gave are chosen."""
     context = click.get_current_context()
     for text in without_effect(rules, settings, is_chosen or (lambda name: is_given(context, name))):
         click.echo(f"mindfl: warning: {text}", err=True)
 
 
 def echo_json(value: Any) -> None:
-    """Print ``value`` as one indented JSON document: null for what is no finite number, and escapes where standard
-    output cannot show a character."""
+    """Print ``value`` as indented JSON; infinite numbers and NaN become null. Characters that standard output cannot
+    show are escaped."""
     value = _finite(value)
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     try:

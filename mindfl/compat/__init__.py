@@ -1,1 +1,1 @@
-"""Stand-ins for the interfaces of other packages, so that scripts written for those run on this one."""
+"""Interfaces of other packages, so that scripts written for them run with mindfl."""

@@ -2,9 +2,10 @@
 
     from mindfl.compat.mindspore_federated import Callback, FeatureMap, FLServerJob, FlSchedulerJob, SSLConfig
 
-One job per process, run from the main thread, as there. Servers with the same ``fl_name`` and
-``distributed_cache.address`` in their YAML share one job, and a scheduler finds it. What is refused raises a
-``RuntimeError`` as there, in the same words where the reference has some; it is a :class:`mindfl.MindflError` too.
+One job per process, run from the main thread, as in the original. Servers with the same ``fl_name`` and
+``distributed_cache.address`` in their YAML share one job, and a scheduler finds it. Unusable arguments and
+settings raise ``RuntimeError`` as in the original, with its messages if it has any; they are also a
+:class:`mindfl.MindflError`.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class SSLConfig:
 
 @dataclass(eq=False)
 class FeatureItem:
-    """One weight: float32, any shape. ``require_aggr`` False: it keeps its value, whatever devices upload.
+    """One weight: float32, any shape. With ``require_aggr`` False it keeps its value, whatever devices upload.
 
-    Raises ``RuntimeError`` for anything else.
+    Raises ``RuntimeError`` for other values.
     """
 
     feature_name: str
@@ -127,7 +128,7 @@ class FeatureMap:
 
 @dataclass(frozen=True, eq=False)
 class CallbackContext:
-    """What became of an iteration.
+    """Outcome of an iteration.
 
     ``checkpoint_file`` is "" where there is no checkpoint folder. ``iteration_result`` is the reason, in words.
     """
@@ -142,23 +143,23 @@ class CallbackContext:
 
 
 class Callback:
-    """What a script wants to be told. Methods are called one after the other, in a thread of their own.
+    """Base class of a script's callbacks. Methods are called one after the other, in a separate thread.
 
     An exception in one is logged as a warning, and the job goes on.
     """
 
     def after_started(self) -> None:
-        """The server accepts requests."""
+        """Called when the server accepts requests."""
 
     def before_stopped(self) -> None:
-        """The server has answered its last request."""
+        """Called when the server has answered its last request."""
 
     def on_iteration_end(self, context: CallbackContext) -> None:
-        """An iteration has ended, whichever server of the job was in charge."""
+        """Called when an iteration has ended, on every server of the job."""
 
 
 class FLServerJob:
-    """A server of the job that the YAML file ``yaml_config`` describes.
+    """A server of the job described in the YAML file ``yaml_config``.
 
     ``http_server_address``: where devices connect. ``tcp_server_ip``: where servers on other machines find this one.
     ``checkpoint_dir``, if it exists when the job is run: a folder for the model of each iteration,
@@ -198,9 +199,9 @@ class FLServerJob:
     ) -> None:
         """Serve until SIGTERM or SIGINT.
 
-        ``feature_map``: the initial weights, or a ``.ckpt``, ``.mindir``, ``.ms`` or ``.npz`` file with them, taken as
-        they lie. It may be missing where the checkpoint folder holds a model. Raises ``RuntimeError`` for arguments and
-        files that cannot be used, and where the job runs with other weights or settings.
+        ``feature_map``: the initial weights, or a ``.ckpt``, ``.mindir``, ``.ms`` or ``.npz`` file with them, used
+        unchanged. It may be missing if the checkpoint folder contains a model. Raises ``RuntimeError`` for unusable
+        arguments and files, and if the job runs with other weights or settings.
         """
         if callback is not None and not isinstance(callback, Callback):
             raise refused(
@@ -234,7 +235,7 @@ class FLServerJob:
 
 
 class FlSchedulerJob:
-    """The scheduler of the job that ``yaml_config`` describes: it answers on ``manage_address``."""
+    """The scheduler of the job described in ``yaml_config``; it listens at ``manage_address``."""
 
     @checked_keywords
     def __init__(self, yaml_config: str, manage_address: str, ssl_config: SSLConfig | None = None) -> None:
@@ -294,8 +295,8 @@ def _settings(yaml_config: str) -> JobSettings:
 
 
 def _features(given: object, folder: Path, fl_name: str) -> tuple[Mapping[str, FeatureItem], Set[str]]:
-    """Return the initial weights in the form in which they will be handed to the callback, and those that checkpoints
-    hold in another order: as there, what a script gives is written as it is."""
+    """Return the initial weights as the callback gets them, and the names of those that checkpoints hold in another
+    order. Weights given by a script are written unchanged, as in the original."""
     features = FeatureMap()
     filters: Set[str] = frozenset()
     if isinstance(given, FeatureMap):
@@ -315,7 +316,7 @@ def _features(given: object, folder: Path, fl_name: str) -> tuple[Mapping[str, F
 
 
 def _from_file(given: object) -> tuple[FeatureMap, Set[str]]:
-    """Return the weights in a file as they lie there; those of a checkpoint of mindfl's in the order of devices."""
+    """Return the weights in a file unchanged; those of a mindfl checkpoint in the order of devices."""
     if not isinstance(given, str):
         raise refused(
             "The parameter 'feature_map' is expected to be instance of dict(feature_name, feature_val), FeatureMap, "
@@ -335,7 +336,7 @@ def _from_file(given: object) -> tuple[FeatureMap, Set[str]]:
         for name, values in weights.arrays.items():
             features.add_feature(name, values)
     except (ModelFormatError, StorageError) as error:
-        # MindSpore, which reads them there, raises ValueError.
+        # In the original MindSpore reads them and raises ValueError.
         raise as_runtime_error(type(error), ValueError)(str(error), hint=error.hint) from None
     return features, weights.filters or frozenset()
 

@@ -1,4 +1,4 @@
-"""What a model file holds, a MINDIR or a converted one, without importing MindSpore."""
+"""Describes the content of model files, ``.mindir`` and ``.ms``, without importing MindSpore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindfl.files import PathLike, open_file
 from mindfl.lite.inspection import LOSSES, Inspection, NodeInfo, TensorInfo, inspect_ms
 
 _DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
-#: operator -> name, and which inputs are the learning rate and the momentum
+#: operator -> name, and the positions of its inputs learning rate and momentum
 _OPTIMIZERS: dict[str, tuple[str, int, int | None]] = {
     "Adam": ("adam", 5, None),
     "ApplyMomentum": ("momentum", 2, 4),
@@ -25,7 +25,7 @@ _OPTIMIZERS: dict[str, tuple[str, int, int | None]] = {
 
 
 def inspect_model(path: PathLike) -> Inspection:
-    """Return what a ``.ms`` or ``.mindir`` file holds; which of them it is, is told from its content.
+    """Return the description of a ``.ms`` or ``.mindir`` file; its type is detected from its content.
 
     Args:
         path: the file.
@@ -35,7 +35,7 @@ def inspect_model(path: PathLike) -> Inspection:
 
     Raises:
         StorageError: the file cannot be read.
-        MindirError, ModelFormatError: it is neither, or is damaged; the text says what it is.
+        MindirError, ModelFormatError: it is of another type, which the message names, or damaged.
 
     Example:
         >>> inspect_model("lenet_train.ms").batch_size
@@ -50,9 +50,9 @@ def inspect_model(path: PathLike) -> Inspection:
 
 
 def inspect_mindir(path: PathLike) -> Inspection:
-    """Return what the MINDIR ``path`` holds. Its ``lacking`` says what keeps mindfl from converting it for training.
+    """Return the description of the MINDIR ``path``; ``lacking`` lists the reasons why mindfl cannot convert it.
 
-    Raises :class:`MindirError` if it cannot be read or is no MINDIR.
+    Raises :class:`MindirError` if it cannot be read or is not a MINDIR.
     """
     model = read_mindir(path)
     types = operators(model)

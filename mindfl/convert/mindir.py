@@ -1,4 +1,4 @@
-"""Reading MINDIR files, MindSpore's protobuf form of a computation graph, without importing MindSpore."""
+"""Reads MINDIR files, MindSpore's protobuf form of a computation graph, without importing MindSpore."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def mindir_protocol() -> ModuleType:
 
 
 def read_mindir(path: PathLike) -> Proto:
-    """Parse the MINDIR file ``path`` and check that it is whole.
+    """Parse the MINDIR file ``path`` and check that it is complete.
 
-    Returns the ``ModelProto``. Raises :class:`MindirError` where the file is missing, unreadable, empty, cut off, not
-    a MINDIR, or holds a graph that refers to something it does not define.
+    Returns the ``ModelProto``. Raises :class:`MindirError` if the file is missing, unreadable, empty, truncated, not a
+    MINDIR, or its graph refers to undefined values.
     """
     file = Path(path)
     if file.exists() and not file.is_file():
@@ -94,7 +94,7 @@ def _no_mindir(content: bytes, name: str, otherwise: str) -> MindirError:
 
 
 def _holds_broken_text(message: Proto) -> bool:
-    """Whether a text is no UTF-8: some of protobuf's decoders then return ``bytes`` instead of complaining."""
+    """Return whether any text is not UTF-8; some protobuf decoders return ``bytes`` then instead of an error."""
     for field, value in message.ListFields():
         if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
             continue
@@ -135,7 +135,7 @@ def optimizer_states(model: Proto) -> dict[str, tuple[str, ...]]:
 
 
 def khwc(value: NDArray[Any]) -> NDArray[Any]:
-    """Return what has the dimensions [out, in, height, width] as [out, height, width, in]; anything else as it is."""
+    """Transpose [out, in, height, width] to [out, height, width, in]; other shapes are unchanged."""
     return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value
 
 
@@ -147,7 +147,7 @@ def _values(tensor: Proto) -> NDArray[Any]:
 
 
 def check_graph(model: Proto, name: str) -> None:
-    """Raise :class:`MindirError` where the graph reads what it does not define, or a parameter is not whole."""
+    """Raise :class:`MindirError` if the graph reads undefined values, or a parameter is incomplete."""
     graph = model.graph
     known = {value.name for value in graph.input} | {tensor.name for tensor in graph.parameter}
     for node in graph.node:

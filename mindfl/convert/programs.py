@@ -1,4 +1,4 @@
-"""The programs that can turn a MINDIR into a ``.ms`` file, and the order in which they are looked for."""
+"""Converters from MINDIR to ``.ms``, and the order in which they are searched."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from mindfl.spelling import checked_arguments
 PROGRAM = "converter_lite"
 TIME_LIMIT = 120.0  # seconds; a LeNet takes one
 
-#: where the program lies in a given folder: directly, or as in the unpacked MindSpore Lite tarball
+#: places of the program in a given folder: directly, or as in the unpacked MindSpore Lite tarball
 _PLACES = (PROGRAM, f"converter/{PROGRAM}", f"tools/converter/converter/{PROGRAM}")
-#: by this a stand-in that calls this package is recognised, which must not be called back
+#: text in a converter_lite that calls this package; it must not be called from here
 _OWN_MARK = b"mindfl.cli"
 
 
 class Backend(Protocol):
-    """Something that converts ``model.mindir`` in a folder to ``model.ms`` beside it."""
+    """Converts ``model.mindir`` in a folder to ``model.ms`` in the same folder."""
 
     @property
     def name(self) -> str:
-        """How the back end is named to the user."""
+        """Name in messages."""
 
     @property
     def takes_any_version(self) -> bool:
-        """Whether it may understand the MINDIR as MindSpore exported it."""
+        """Whether it may support the MINDIR version that MindSpore exported."""
 
     def run(self, folder: Path, train: bool) -> str:
-        """Convert and return the log. Raises :class:`ConvertError`, or :class:`ConverterCrashedError` where the process
+        """Convert and return the log. Raises :class:`ConvertError`, or :class:`ConverterCrashedError` if the process
         was killed by a signal or did not end in time."""
 
 
@@ -62,7 +62,7 @@ class ProgramBackend:
 
 @dataclass(frozen=True)
 class LibraryBackend:
-    """The converter library of the MindSpore Lite 2.0.0 wheel, driven in a process of its own."""
+    """The converter library of the MindSpore Lite 2.0.0 wheel, run in a child process."""
 
     libraries: Path
     takes_any_version: bool = False
@@ -81,7 +81,7 @@ def find_backend(converter: PathLike | None = None) -> Backend:
     """Return the back end to use: ``converter`` if given, else ``converter_lite`` on PATH, else the library.
 
     ``converter`` is the program, its folder, or the root of the unpacked MindSpore Lite tarball. The library is fetched
-    if it is not in the cache. Raises :class:`ConverterMissingError` where there is none, and the errors of
+    if it is not in the cache. Raises :class:`ConverterMissingError` if there is none, and the errors of
     :func:`mindfl.convert.library.fetch_library`.
     """
     if converter is not None:
@@ -97,7 +97,7 @@ def find_backend(converter: PathLike | None = None) -> Backend:
 
 
 def installed_backend() -> Backend | None:
-    """Return the back end that is on this machine already: ``converter_lite`` on PATH, else the fetched library."""
+    """Return the installed back end: ``converter_lite`` on PATH, else the fetched library; None without one."""
     if (program := _program_on_path()) is not None:
         return ProgramBackend(program)
     libraries = find_library()
@@ -180,7 +180,7 @@ def _signal_name(number: int) -> str:
 
 
 def _reason(log: str) -> str:
-    """Return the line of a converter's log that says most: what was thrown, the first error or the last line."""
+    """Return the most informative line of a converter's log: the exception, the first error or the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
     errors = [line.rpartition("] ")[2] for line in lines if "ERROR" in line]

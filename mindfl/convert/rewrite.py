@@ -1,4 +1,4 @@
-"""Rewriting a MINDIR of version 3 (MindSpore 2.10) as version 1, which the MindSpore Lite 2.0.0 converter reads.
+"""Rewrites a MINDIR of version 3 (MindSpore 2.10) as version 1, which the MindSpore Lite 2.0.0 converter reads.
 
 The result holds what MindSpore 2.0.0 exports for the same network, node for node. Version 3 differs in this:
 
@@ -63,10 +63,10 @@ OPERATORS = {
 def rewrite(model: Proto) -> Proto:
     """Return ``model`` as version 1, with the optimizer state laid out like the weights of the ``.ms`` file.
 
-    Returns ``model`` itself where nothing is to be done, otherwise a rewritten copy. Version 1 is otherwise left alone.
+    Returns a rewritten copy, or ``model`` itself if nothing has to be changed.
 
     Raises :class:`MindirError` for a version newer than 3, for sub-graphs, for an operator that is not in
-    :data:`OPERATORS`, and for a setting that is not a constant; the text names the culprit.
+    :data:`OPERATORS`, and for a setting that is not a constant; the message names it.
     """
     misaligned = _misaligned_states(model)
     if model.mind_ir_version <= TARGET_VERSION and not misaligned:
@@ -87,8 +87,8 @@ def _label(node: Proto) -> str:
 
 
 def _misaligned_states(model: Proto) -> dict[str, NDArray[Any]]:
-    """Return the optimizer state that the converter would leave behind when it turns the convolution weight it belongs
-    to from KCHW to KHWC, already turned. Its dimensions stay: the device uses it element by element."""
+    """Return the optimizer state of convolution weights, transposed to KHWC: the converter transposes the weights only.
+    Its dimensions are unchanged, as the device uses it element by element."""
     values = parameters(model)
     states = (name for names in optimizer_states(model).values() for name in names)
     turned = {name: khwc(values[name]) for name in states if name in values and values[name].ndim == 4}

@@ -1,4 +1,4 @@
-"""Checking that a converted ``.ms`` file is the model that went into the converter."""
+"""Checks that a converted ``.ms`` file contains the model that was converted."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
 
     A training model must have one loss node and one optimizer node per trainable parameter; every parameter, and its
     optimizer state, must hold the MINDIR's values, convolutions turned from KCHW to KHWC. In a model for inference
-    with operators that mindfl does not rewrite, such as BatchNorm, values are not compared: the converter folds them
-    into others. Operators that mindfl's runtime lacks are no fault of the model. Raises :class:`VerificationError`
+    with operators that mindfl does not rewrite, such as BatchNorm, values are not compared, as the converter fuses
+    them. Operators that mindfl's runtime lacks are not an error here. Raises :class:`VerificationError`
     naming the first difference.
     """
     try:

@@ -1,4 +1,4 @@
-"""Writer-partitioned data sets: read, made from LEAF JSON, image folders or nothing, converted, inspected."""
+"""Data sets partitioned by writer: open, convert (LEAF JSON, image folders), draw synthetic ones, inspect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set of arrays in memory. The arrays are not copied; each part is turned into floats while a client uses it."""
+"""A data set of arrays in memory. The arrays are not copied; a part is converted to floats when a client uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mindfl.data.samples import PARTS, Dataset, Split, UserData, check_labels, c
 from mindfl.errors import DataError
 from mindfl.spelling import counted
 
-#: what a user is given as, in words
+#: accepted forms of a user, for messages
 _FORMS = "(images, labels) or (images, labels, test images, test labels)"
 
 
@@ -67,12 +67,12 @@ class ArrayDataset(Dataset):
 
     @property
     def name(self) -> str:
-        """The name that was given."""
+        """The name given by the caller."""
         return self._name
 
     @property
     def source(self) -> str:
-        """Arrays."""
+        """``"arrays"``."""
         return self.kind
 
     def _user_data(self, name: str, train: _Part, test: _Part) -> UserData:
@@ -131,7 +131,7 @@ def _check_part(part: _Part, owner: str) -> None:
 
 
 def _common_shape(parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[int, ...]:
-    """Return (height, width, channels). Raises :class:`DataError` where two users differ in it."""
+    """Return (height, width, channels). Raises :class:`DataError` if two users differ."""
     first, (train, _) = next(iter(parts.items()))
     expected = train.images.shape[1:]
     for user, pair in parts.items():

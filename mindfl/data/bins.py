@@ -3,8 +3,8 @@
 Images are little-endian float32 NHWC, 32x32x3, in 0..1; labels little-endian int32 (MindSpore Federated 0.1.0, LeNet
 demo). Only whole batches are stored: here the last one is filled by repeating the user's samples from the first, and
 ``manifest.json`` in each user folder holds the true counts. Folders without a manifest (the tutorial's own
-``3500_clients_bin``) are read with every stored sample as a true one. The tutorial's own script drops what does not
-fill a batch: for most users it writes test bins of 0 batches and 0 bytes. These have no test data.
+``3500_clients_bin``) are read with every stored sample as a true one. The tutorial's own script drops incomplete
+batches: for most users it writes test bins of 0 batches and 0 bytes. These users have no test data.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class BinSink:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def close(self, *, complete: bool) -> None:
-        """Nothing is open between users."""
+        """Do nothing: no file stays open between users."""
 
 
 class BinDataset(StoredDataset):
-    """Reads the tutorial's layout; each user's folder is opened, and checked, when that user is asked for."""
+    """Reads the tutorial's layout; a user's folder is opened and checked when the user is requested."""
 
     kind = "bin"
 
@@ -71,12 +71,12 @@ class BinDataset(StoredDataset):
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Say whether some folder in ``root`` holds a bin."""
+        """Return whether any folder in ``root`` contains a bin."""
         return any(True for _ in root.glob("[!.]*/*_bn_*.bin"))
 
     @cached_property
     def source(self) -> str:
-        """The first readable manifest's source; "unknown" where there is none."""
+        """Source in the first readable manifest; "unknown" without one."""
         for name in self.users:
             try:
                 manifest = _read_manifest(self.root / name, name)
@@ -147,7 +147,7 @@ def _true_size(folder: Path, user: str, part: str, manifest: dict[str, Any], sto
 
 
 def _has_only_train_bins(folder: Path, user: str) -> bool:
-    """Return whether there is no test bin, and none whose name may be a misspelled one."""
+    """Return whether there is neither a test bin nor a file whose name may be a misspelled one."""
     known = [match["part"] for _, match in _bins(folder, user)]
     return "test" not in known and len(known) == sum(1 for _ in folder.glob("*.bin"))
 

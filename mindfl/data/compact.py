@@ -35,7 +35,7 @@ _HEADER: dict[str, Any] = {
 
 
 class CompactSink:
-    """Appends users to the two big files; the index follows when all is well."""
+    """Appends users to the two big files; writes the index at the end."""
 
     def __init__(self, folder: Path, source: str) -> None:
         self._folder = folder
@@ -89,12 +89,12 @@ class CompactDataset(StoredDataset):
 
     @staticmethod
     def recognises(root: Path) -> bool:
-        """Say whether ``root`` holds an index."""
+        """Return whether ``root`` contains an index."""
         return (root / INDEX).is_file()
 
     @property
     def source(self) -> str:
-        """What the index says."""
+        """Source in the index."""
         return self._source
 
     def _open(self, name: str) -> UserData:

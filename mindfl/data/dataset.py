@@ -1,4 +1,4 @@
-"""Opening a data set of either form, and finding out which of its users are broken."""
+"""Opens data sets of both forms, checks their users, converts one form to the other, and makes fingerprints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READERS: tuple[type[CompactDataset] | type[BinDataset], ...] = (CompactDataset,
 
 
 def open_dataset(path: PathLike) -> StoredDataset:
-    """Open the data set in a folder, whichever form it has.
+    """Open the data set in a folder; its form is detected.
 
     Users are opened and checked one by one later (:meth:`Dataset.user`, :func:`check_dataset`).
 
@@ -148,7 +148,7 @@ class Fingerprint:
     sha256: str
 
     def as_dict(self) -> dict[str, int | str]:
-        """Return the values by name, as they stand in ``config.json``."""
+        """Return the values by name, as written in ``config.json``."""
         return asdict(self)
 
 
@@ -180,7 +180,7 @@ def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerp
 
 
 def _pixels(split: Split) -> bytes:
-    """Return the grey values as bytes, or all channels as float32 where the images are not 8-bit grey."""
+    """Return the grey values as bytes, or all channels as float32 if the images are not 8-bit grey."""
     try:
         return split.grey().tobytes()
     except DataError:

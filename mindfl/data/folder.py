@@ -1,8 +1,8 @@
-"""Filling an output folder all at once: everything is written to a hidden folder inside it and moved up at the end.
+"""Fills an output folder atomically: everything is written to a hidden folder inside it and moved up at the end.
 
-Writing inside the output (not beside it) keeps to its file system and its permissions, so a mount point works too.
-While the entries are moved, the hidden folder is named ``.mindfl-moving-*`` and readers refuse the data set; a move
-that was cut short is completed by the next run.
+The hidden folder is inside the output, not beside it, so file system and permissions are the same and mount points
+work. While the entries are moved, it is named ``.mindfl-moving-*`` and readers refuse the data set. The next run
+completes an interrupted move.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MOVING = ".mindfl-moving-"
 
 
 def unfinished(folder: Path) -> bool:
-    """Say whether the move into ``folder`` was cut short (or is going on right now)."""
+    """Return whether a move into ``folder`` was interrupted or is in progress."""
     return any(folder.glob(f"{_MOVING}*"))
 
 
 def recovered(output: Path) -> bool:
-    """Complete or undo what a killed run began in ``output``, and say whether there is anything in it.
+    """Complete or undo the work of a killed run in ``output``; return whether ``output`` contains anything.
 
     Raises :class:`StorageError`.
     """
@@ -48,7 +48,7 @@ def recovered(output: Path) -> bool:
 def filled_folder(output: Path) -> Iterator[Path]:
     """Yield a staging folder whose content appears in ``output`` on success and is deleted on any error.
 
-    Raises :class:`OptionError` where ``output`` is a file or not empty, and :class:`StorageError` for any ``OSError``.
+    Raises :class:`OptionError` if ``output`` is a file or not empty, and :class:`StorageError` for any ``OSError``.
     """
     created: list[Path] = []
     try:
@@ -106,14 +106,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _move_up(staging: Path) -> None:
-    with suppress(FileNotFoundError):  # where there are no locks, the process that began the move may still be at it
+    with suppress(FileNotFoundError):  # without locks the process that began the move may still be running
         for entry in staging.iterdir():
             entry.rename(staging.parent / entry.name)
         staging.rmdir()
 
 
 def _recover(output: Path) -> None:
-    """Complete a move, and delete what an unfinished run left, where the process that did it is gone."""
+    """Complete interrupted moves and delete leftovers of processes that are dead."""
     for leftover in (*output.glob(f"{_STAGING}*"), *output.glob(f"{_MOVING}*")):
         lock = _lock(leftover, wait=False)
         if lock is None:
@@ -134,7 +134,7 @@ def _lock(folder: Path, *, wait: bool) -> Lock | None:
 
 
 def read_json(path: Path, owner: str) -> Any:
-    """Return the content of ``path``; raise :class:`DataError`, beginning with ``owner``, for whatever is wrong."""
+    """Return the content of the JSON file ``path``. Raises :class:`DataError` with ``owner`` as its first words."""
     try:
         with open_file(path) as file:
             return json.load(file)

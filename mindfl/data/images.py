@@ -26,9 +26,9 @@ _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for i
 _SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".pbm", ".pgm", ".pnm", ".ppm"),
 }
-#: what file managers of Windows leave in folders; those of other systems are hidden
+#: files of Windows file managers; those of other systems are hidden
 _LITTER = {"thumbs.db", "desktop.ini"}
-#: The tutorial's images as LEAF gives them, and already resized ones.
+#: sizes of LEAF's images and of resized ones
 _SIZES = {(28, 28), (IMAGE_SIZE, IMAGE_SIZE)}
 _MODES = {"1", "L", "P", "RGB"}
 
@@ -98,7 +98,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _strays(folder: Path, beside: str) -> list[DataError]:
-    """Return a problem where there are images in ``folder``, ``beside`` the folders that belong there."""
+    """Return a problem for images in ``folder`` that lie ``beside`` the expected folders."""
     return _left_out(_files(folder), f"beside {beside} in {folder}, where no images are read")
 
 
@@ -132,7 +132,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _read_part(folder: Path, user: str) -> Samples:
-    """Return a user's images. Without any test folder, or any image in it, the user has no test data."""
+    """Return a user's images. Without a test folder, or with an empty one, the user has no test data."""
     is_test = folder.name == "test"
     if not folder.is_dir():
         if is_test and set(_folders(folder.parent)) <= set(PARTS):
@@ -178,7 +178,7 @@ def _reason(error: Exception) -> str:
 
 
 def enlarge(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Resize uint8 (k, h, w) to (k, 32, 32)."""
+    """Resize uint8 (k, h, w) to (k, 32, 32), bilinear, as the tutorial does."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
     resized = np.empty((len(grey), *size), np.uint8)
     for source, target in zip(grey, resized, strict=True):

@@ -4,7 +4,7 @@ LEAF (TalwalkarLab/leaf) writes shards ``{"users": [...], "num_samples": [...], 
 floats]], "y": [labels]}}}``, a user's train part in ``train/`` and its test part in ``test/``, or both together in
 ``all_data/``. Paper is 1.0, ink towards 0.0; nothing is inverted.
 
-Shards are read user by user, and each part goes to a spill file as grey bytes: memory holds one user at a time.
+Shards are read user by user, and each part is written to a spill file as grey bytes: memory holds one user at a time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mindfl.spelling import counted
 
 
 class Spill:
-    """A temporary file of samples inside ``folder``; removed when the ``with`` block is left."""
+    """A temporary file of samples inside ``folder``; removed at the end of the ``with`` block."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / ".spill"
@@ -51,14 +51,14 @@ class Spill:
             self._path.unlink(missing_ok=True)
 
     def append(self, samples: Samples) -> int:
-        """Park ``samples`` and return the number to read them back by."""
+        """Write ``samples`` and return their number for :meth:`read`."""
         self._file.write(samples.grey.tobytes())
         self._labels.append(samples.labels.astype(np.uint8))
         self._starts.append(self._starts[-1] + len(samples.labels))
         return len(self._labels) - 1
 
     def read(self, number: int) -> Samples:
-        """Return the samples that :meth:`append` gave ``number``."""
+        """Return the samples with this number."""
         self._file.flush()
         labels = self._labels[number]
         grey = GreyFile(self._path, "(spilled)").raw(self._starts[number], len(labels))
@@ -121,7 +121,7 @@ def convert_leaf(
 
 
 def is_split(input: PathLike) -> bool:
-    """Return whether the LEAF shards in ``input`` are divided into train and test parts already."""
+    """Return whether the LEAF shards in ``input`` are already split into train and test parts."""
     return bool(_shards_in(local_path(input) / "train"))
 
 
@@ -152,7 +152,7 @@ def _shards_in(folder: Path) -> list[Path]:
 
 @dataclass
 class _Collected:
-    """What the shards held: part -> user -> its samples in the spill, and the users found broken."""
+    """Content of the shards: part -> user -> number of its samples in the spill, and errors of broken users."""
 
     spill: Spill
     parts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class _Collected:
     problems: list[DataError] = field(default_factory=list)
 
     def read(self, path: Path, part: str, advance: Callable[[int], object]) -> None:
-        """Take in one shard; a broken user or a broken rest of the file is noted, not raised."""
+        """Read one shard; errors of users and of the file are recorded, not raised."""
         rest: dict[str, Any] = {}
         counts: dict[str, int] = {}
         try:
@@ -206,7 +206,7 @@ class _Collected:
 
     @staticmethod
     def _fault(path: Path, user: str, size: object, stored: int | None, times: int) -> str:
-        """Return what is wrong with the entry of ``user``, who has ``stored`` samples (-1: is broken)."""
+        """Return the error in the entry of ``user``, who has ``stored`` samples (-1: broken); empty without error."""
         if stored is None:
             return f"user {user!r} is listed in {path} but has no data there"
         if times > 1:
@@ -219,7 +219,7 @@ class _Collected:
         )
 
     def names(self) -> list[str]:
-        """All users met, in natural order."""
+        """Return the names of all users, broken ones too, in natural order."""
         met = {user for users in self.parts.values() for user in users} | set(self.broken)
         return sorted(met, key=natural_key)
 
@@ -271,7 +271,7 @@ def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
 
 
 def _whole(size: object) -> int | None:
-    """Return a number of samples, which some writers of LEAF's format store as a text; None where it is no number."""
+    """Return a number of samples, which some programs store as text; None if it is not a number."""
     if isinstance(size, bool):
         return None
     if isinstance(size, str):

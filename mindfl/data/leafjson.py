@@ -1,4 +1,4 @@
-"""A LEAF shard as a stream: one user's text is decoded at a time, so a shard of any size needs little memory."""
+"""Reads a LEAF shard as a stream: the JSON text of one user is decoded at a time, so memory stays small."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindfl.errors import DataError
 from mindfl.files import open_file
 
 _CHUNK = 1 << 20
-#: Far above one writer's share (3 MB); stops a hostile file from filling the memory.
+#: characters; a writer has about 3 MB, so this stops only hostile files from filling the memory
 _LONGEST_VALUE = 1 << 27
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MARK = re.compile(r'["\[\]{}]')
@@ -80,7 +80,7 @@ class _Stream:
         self._at = 0
 
     def members(self) -> Iterator[str]:
-        """Step into an object and yield each key; the caller takes the value before going on."""
+        """Enter an object and yield each key; the caller reads the value before the next key."""
         self._expect("{")
         if self._peek() == "}":
             self._expect("}")
@@ -97,7 +97,7 @@ class _Stream:
             self._expect(",")
 
     def value(self) -> str:
-        """Return the text of the value that comes next."""
+        """Return the text of the next value."""
         opening = self._peek()
         self._buffer = self._buffer[self._at :]
         self._at = 0
@@ -107,7 +107,7 @@ class _Stream:
         return value
 
     def end(self) -> None:
-        """Require that nothing follows."""
+        """Check that nothing follows."""
         if self._peek():
             raise self._broken("the end of the file")
 
@@ -170,7 +170,7 @@ class _Stream:
 
 
 class _Counted(io.RawIOBase):
-    """Passes reads on and reports how many bytes went through."""
+    """Forwards reads and reports the number of bytes."""
 
     def __init__(self, raw: BinaryIO, advance: Callable[[int], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Images of a user, in a file or in memory. All give bitwise the same float32 values: u / 255 for a byte u."""
+"""Images of a user, in a file or in memory. All forms give bitwise the same float32 values: u / 255 for a byte u."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def grey_to_float(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class Images(ABC):
-    """The images of one part of a user, from which any number can be read; all have the same size and channels."""
+    """The images of one part of a user; all have the same size and channels."""
 
     @abstractmethod
     def map(self, first: int, count: int) -> NDArray[Any]:
@@ -62,7 +62,7 @@ class Images(ABC):
 
 @dataclass(frozen=True)
 class PixelFile(Images):
-    """A raw file of equal images belonging to ``user`` (named in errors); opened for each call only."""
+    """A raw file of images of one size of ``user`` (named in errors); opened for each call."""
 
     path: Path
     user: str
@@ -133,7 +133,7 @@ class FloatFile(PixelFile):
     shape = (IMAGE_SIZE, IMAGE_SIZE, CHANNELS)
 
     def read(self, first: int, count: int) -> NDArray[np.float32]:
-        """See :meth:`Images.read`; NaN and values outside 0..1 are refused here."""
+        """See :meth:`Images.read`; raises :class:`DataError` for NaN and values outside 0..1."""
         images = self.raw(first, count).astype(np.float32, copy=False)
         if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(f"user {self.user}: {self.path} holds NaN or values outside 0..1")

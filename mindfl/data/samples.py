@@ -1,4 +1,4 @@
-"""What a data set is made of: users, their train and test parts, and images read on demand."""
+"""The interface of data sets: users, their train and test parts, and images read on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = len(ALPHABET)
 
 PARTS = ("train", "test")
 SYNTHETIC = "synthetic"
-#: Training share of a writer's samples where the split is ours (LEAF's ``--tf 0.9``).
+#: training share of a writer's samples if mindfl splits them (LEAF's ``--tf 0.9``)
 TRAIN_SHARE = 0.9
 
 
@@ -37,23 +37,22 @@ class Samples(NamedTuple):
         return Samples(self.grey[chosen], self.labels[chosen])
 
     def split(self, rng: np.random.Generator) -> tuple[Samples, Samples]:
-        """Split at random into train and test, 9:1, each in the original order; at least one sample each, where there
-        are two."""
+        """Split at random into train and test, 9:1, in the original order; each gets one of two or more samples."""
         order = rng.permutation(len(self.labels))
         train = max(min(int(TRAIN_SHARE * len(order)), len(order) - 1), 1)
         return self.take(np.sort(order[:train])), self.take(np.sort(order[train:]))
 
 
-#: of a user without test data
+#: test part of a user without test data
 NO_SAMPLES = Samples(np.zeros((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
 class Split:
-    """One user's train or test part. No file stays open, so thousands may be held at once.
+    """One user's train or test part. No file stays open, so thousands can exist at once.
 
-    ``labels`` is int32 (m,). ``size`` is the number of true samples; m > size where the stored last batch was filled
-    by repeating samples, and everything from ``size`` on is that filling. ``first`` is the position of the part's
+    ``labels`` is int32 (m,). ``size`` is the number of true samples; m > size if the stored last batch was filled by
+    repeating samples. ``first`` is the position of the part's
     first image in ``source``.
     """
 
@@ -73,19 +72,19 @@ class Split:
     def images(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return true samples [start, stop) as float32 (k, height, width, channels) in 0..1, slicing like a list.
 
-        Raises :class:`DataError` where the file was cut since it was opened or holds NaN or values outside 0..1.
+        Raises :class:`DataError` if the file was truncated meanwhile or contains NaN or values outside 0..1.
         """
         chosen = range(self.size)[start:stop]
         return self.source.read(self.first + chosen.start, len(chosen))
 
     def planes(self) -> NDArray[np.float32]:
-        """Return all true samples as :meth:`images` does, but (k, height, width) where all channels are equal."""
+        """Return all true samples as :meth:`images` does, but (k, height, width) if all channels are equal."""
         return self.source.read_planes(self.first, self.size)
 
     def grey(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
         """Return true samples [start, stop) as uint8 (k, height, width).
 
-        Raises :class:`DataError` where that is not exact.
+        Raises :class:`DataError` if the images are not 8-bit grey.
         """
         chosen = range(self.size)[start:stop]
         return self.source.read_grey(self.first + chosen.start, len(chosen))
@@ -134,7 +133,7 @@ class Dataset(ABC):
         classes: int | None = None,
         name: str = "arrays",
     ) -> Dataset:
-        """Return a data set of arrays in memory, which is used wherever one on disk is. The arrays are not copied.
+        """Return a data set of arrays in memory, which can be used like one on disk. The arrays are not copied.
 
         Args:
             users: for each user ``(images, labels)``, or ``(images, labels, test images, test labels)``. Images are
@@ -161,21 +160,21 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call the data set: its folder, or the name that its arrays were given."""
+        """Name in messages: the folder, or the name given to arrays."""
 
     @property
     def title(self) -> str:
-        """What titles call the data set."""
+        """Name in titles."""
         return self.name
 
     @property
     @abstractmethod
     def source(self) -> str:
-        """Where the samples come from: "leaf", "images", "synthetic", "arrays", or "unknown"."""
+        """Origin of the samples: "leaf", "images", "synthetic", "arrays", or "unknown"."""
 
     @property
     def synthetic(self) -> bool:
-        """True where the samples were drawn by :func:`mindfl.data.make_synthetic`."""
+        """Whether the samples were drawn by :func:`mindfl.data.make_synthetic`."""
         return self.source == SYNTHETIC
 
     def user(self, user: str | int) -> UserData:
@@ -183,14 +182,14 @@ class Dataset(ABC):
         return self._open(self.name_of(user))
 
     def test_part(self, user: str | int) -> Split:
-        """Open one user's test part alone: a user who is only tested on needs no train part.
+        """Open one user's test part alone; the user needs no train part.
 
         Raises :class:`DataError` naming user, file and cause.
         """
         return self._open_test(self.name_of(user))
 
     def name_of(self, user: str | int) -> str:
-        """Return the name of a user given by name or position. Raises :class:`DataError` where there is none."""
+        """Return the name of a user given by name or position. Raises :class:`DataError` if there is none."""
         if isinstance(user, str):
             if user not in self._positions:
                 raise DataError(f"{self.name} has no user {user!r}", hint=f"it has {counted(len(self), 'user')}")
@@ -233,14 +232,14 @@ class StoredDataset(Dataset):
         return self.root.resolve().name.encode(errors="replace").decode()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process, to which the data set is sent, may have another current folder."""
+        """Make the folder absolute: a process that unpickles the data set may have another current folder."""
         return {**self.__dict__, "root": self.root.resolve()}
 
 
 def check_labels(
     labels: NDArray[np.integer[Any]], user: str, where: object, classes: int = CLASSES
 ) -> NDArray[np.int32]:
-    """Return ``labels`` as int32, or raise :class:`DataError` naming the first one that is no class."""
+    """Return ``labels`` as int32, or raise :class:`DataError` naming the first one that is not a class."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         at = int(wrong[0])

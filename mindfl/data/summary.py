@@ -1,4 +1,4 @@
-"""What is in a data set: counts, class histogram, broken users, and a picture to look at."""
+"""Summary of a data set: counts, class histogram, broken users, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Summary:
 
 @declared_arguments(SummaryOptions)
 def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: bool = False) -> Summary:
-    """Read a whole data set and count what is in it.
+    """Read a whole data set and count its users, samples and classes.
 
     Args:
         path: folder of the data set.
@@ -69,7 +69,7 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         progress: show a progress bar.
 
     Returns:
-        Numbers of users, samples and classes, and what is wrong with broken users.
+        Numbers of users, samples and classes, and the errors of broken users.
 
     Raises:
         OptionError: ``sheet`` has another suffix.
@@ -133,7 +133,7 @@ def _row(user: UserData) -> Image.Image:
 
 
 def _spread(labels: NDArray[np.int32]) -> list[int]:
-    """Choose up to a row's samples so that as many classes as possible appear, in class order."""
+    """Choose the samples of a row so that as many classes as possible appear, in class order."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
     occurrence = np.arange(len(order)) - np.searchsorted(ordered, ordered)

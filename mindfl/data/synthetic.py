@@ -1,7 +1,9 @@
-"""Writers who do not exist: a 62-class, writer-partitioned set of drawn characters. It is not FEMNIST.
+"""Synthetic handwriting: a data set of 62 classes, partitioned by synthetic writers. It is not FEMNIST.
 
-It is shaped like FEMNIST (LEAF): about 227 +- 89 samples per writer, split 9:1, digits half of all; a class mix of its
-own for each writer; 8-bit grey, ink on white paper.
+Its shape is that of FEMNIST (LEAF): about 227 +- 89 samples per writer, split 9:1, half of them digits; each writer has
+its own class mix; 8-bit grey, ink on white paper.
+
+All pixels come from float32 additions, multiplications and square roots, so a seed gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ _EDGE = (0.22, 0.85)
 
 @dataclass(frozen=True)
 class Hand:
-    """A style. Lengths are in glyph units (capitals are 10 high) unless they say pixels."""
+    """The handwriting of one writer. Lengths are in glyph units (capitals are 10 high) unless in pixels."""
 
     height: float  # of a capital, pixels
     aspect: float
@@ -109,7 +111,7 @@ class Hand:
 
     @classmethod
     def choose(cls, rng: np.random.Generator) -> Hand:
-        """Make up a writer."""
+        """Draw the parameters of a writer."""
         height = float(np.clip(rng.normal(14.5, 2.4), 10.0, 20.0))
         return cls(
             height=height,

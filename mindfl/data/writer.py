@@ -1,4 +1,4 @@
-"""Writing a data set in either form, user by user, so that memory does not grow with the number of users."""
+"""Writes data sets of both forms user by user, so that memory does not grow with the number of users."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mindfl.spelling import counted
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. ``problems`` has one line for each user or file that was left out; ``untested`` is the number
-    of users without test samples."""
+    """Outcome of writing a data set. ``problems`` has one line for each omitted user or file; ``untested`` is the
+    number of users without test samples."""
 
     output: Path
     format: DataForm
@@ -37,13 +37,13 @@ class Report:
 
 
 class Sink(Protocol):
-    """One form's way of storing users in a folder."""
+    """Stores users in a folder, in one form."""
 
     def add(self, name: str, train: Samples, test: Samples) -> None:
         """Store one user."""
 
     def close(self, *, complete: bool) -> None:
-        """Finish the files; called exactly once, and with ``complete=False`` when they will be thrown away."""
+        """Finish the files; called once, with ``complete=False`` if they will be deleted."""
 
 
 _SINKS: dict[DataForm, Callable[[Path, str, int], Sink]] = {
@@ -53,7 +53,7 @@ _SINKS: dict[DataForm, Callable[[Path, str, int], Sink]] = {
 
 
 class DatasetWriter:
-    """Checks and counts what goes into a :class:`Sink`."""
+    """Checks and counts the users that go into a :class:`Sink`."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -65,11 +65,11 @@ class DatasetWriter:
 
     @property
     def users(self) -> int:
-        """Users stored so far."""
+        """Number of users stored so far."""
         return len(self._names)
 
     def add(self, name: object, train: Samples, test: Samples) -> None:
-        """Store one user; raise :class:`DataError` where its name, labels or number of samples are unusable."""
+        """Store one user; raise :class:`DataError` if its name, labels or number of samples cannot be used."""
         user = check_name(name)
         if user in self._names:
             raise DataError(f"user {user} appears twice")
@@ -84,12 +84,12 @@ class DatasetWriter:
         self.test_samples += len(test.labels)
 
     def skip(self, problem: DataError) -> None:
-        """Note a user or file that is left out."""
+        """Record a user or file that is left out."""
         self.problems.append(f"{problem} ({problem.hint})" if problem.hint else str(problem))
 
 
 class Writing:
-    """A data set being written: add users through ``writer``; ``report`` is there when the ``with`` block is left."""
+    """A data set being written: add users through ``writer``; ``report`` exists after the ``with`` block."""
 
     def __init__(self, writer: DatasetWriter, folder: Path) -> None:
         self.writer = writer
@@ -99,9 +99,9 @@ class Writing:
 
 @contextmanager
 def write_dataset(output: PathLike, *, format: DataForm, source: str, batch_size: int = 32) -> Iterator[Writing]:
-    """Write a data set to ``output``, which must be missing or empty; it appears whole or not at all.
+    """Write a data set to ``output``, which must be missing or empty; it appears completely or not at all.
 
-    What is left out is named in a :class:`~mindfl.errors.MindflWarning` each.
+    Each omitted user or file is named in a :class:`~mindfl.errors.MindflWarning`.
 
     ``batch_size`` matters for bins only. Raises :class:`OptionError` where ``output`` holds something,
     :class:`DataError` where no user could be stored, and :class:`StorageError` where writing fails.
@@ -135,7 +135,7 @@ def write_dataset(output: PathLike, *, format: DataForm, source: str, batch_size
 
 
 def progress_bar(title: str, total: int, unit: str, *, shown: bool) -> tqdm[Any]:
-    """Return a bar of ``total`` units that leaves no trace when ``shown`` is false."""
+    """Return a progress bar on standard error; without ``shown``, and where that is no terminal, it is silent."""
     return tqdm(
         total=total, desc=title, unit=unit, unit_scale=unit == "B", disable=None if shown else True, dynamic_ncols=True
     )

@@ -38,13 +38,13 @@ _SUFFIX = ".mindir"
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported.
+    """Result of an export.
 
     Args:
         path: the file.
         losses: of the training steps.
         parameters: shapes of the trainable parameters by name.
-        sources: of a network that a process of its own loaded: the SHA-256 of each Python file that was loaded for it.
+        sources: SHA-256 of the Python files that were loaded for a network of the user's, by path.
     """
 
     path: Path
@@ -148,9 +148,9 @@ def _with_suffix(path: PathLike) -> Path:
 
 @dataclass(frozen=True)
 class _Network:
-    """What is exported: a network, its sizes, its initial weights, its loss, and its optimizer.
+    """A network with its sizes, initial weights, loss and optimizer.
 
-    ``weights`` (float32 by name, in MindSpore's order, from the file ``source``) count before those of ``init``.
+    ``weights`` (float32 by name, in MindSpore's order, from the file ``source``) take precedence over ``init``.
     """
 
     spec: ModelSpec
@@ -171,7 +171,7 @@ class _Network:
         return network
 
     def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-        """Yield images and labels, in the form that the loss takes, without end."""
+        """Yield images and labels, in the form that the loss takes, endlessly."""
         generator = np.random.default_rng((self.seed, 1))
         classes, shape = self.sizes.num_class or 1, self.sizes.input_shape(self.batch_size)
         while True:
@@ -183,7 +183,7 @@ class _Network:
 def _train_and_export(
     network: _Network, epochs: int, device_target: str
 ) -> tuple[bytes, tuple[float, ...], dict[str, tuple[int, ...]], dict[str, str]]:
-    """Return the exported graph, the losses, the parameters' shapes, and what the network was loaded from."""
+    """Return the exported graph, the losses, the parameters' shapes, and the digests of loaded Python files."""
     with graph_mode(device_target), mindspore_errors():
         before = set(sys.modules)
         with interrupt_held_back():
@@ -197,7 +197,7 @@ def _train_and_export(
 
 
 class _Trainer:
-    """A network with loss and optimizer, and the values of all its parameters as they were before the first step."""
+    """A network with loss and optimizer, and the initial values of all its parameters."""
 
     def __init__(self, loss: Any, optimizer: Any) -> None:
         self._cell = import_mindspore().nn.TrainOneStepCell(loss, optimizer)
@@ -211,9 +211,8 @@ class _Trainer:
         inputs = [tensor(array) for array in batch]
         loss = float(self._cell(*inputs).asnumpy())
         trained = self._values()
-        # The converter turns convolution weights from KCHW to KHWC but leaves their optimizer state as it is, so state
-        # other than zero would be applied to the wrong weights on the device; and clients shall start from the same,
-        # untrained, network that the seed names.
+        # The converter turns convolution weights from KCHW to KHWC but not their optimizer state: on the device state
+        # other than zero would be applied to the wrong weights. And clients start from the network that the seed gives.
         self._assign(self._initial)
         content = _exported(self._cell, inputs)
         self._assign(trained)

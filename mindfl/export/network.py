@@ -1,4 +1,4 @@
-"""A registered network with given weights as a file for inference: MINDIR or ONNX, both written by MindSpore."""
+"""Writes a network with given weights as an inference file: MINDIR or ONNX, both written by MindSpore."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mindfl.files import write_atomic
 from mindfl.models import Model, ModelSpec, NetworkSizes, import_mindspore, model_spec
 from mindfl.server.ckpt import message_class
 
-#: of the inputs, the outputs and the first dimension in an ONNX file
+#: names of the inputs, the outputs and the first dimension in an ONNX file
 _IMAGES, _LOGITS, _BATCH = "images", "logits", "batch"
 
-#: of a batch of images; None: any number of them
+#: shape of a batch of images; first dimension None: any number
 Shape = tuple[int | None, ...]
 Writer = Callable[[Any, Shape, str], None]
 
@@ -39,9 +39,9 @@ def export_network(
 ) -> None:
     """Write the network ``model`` with ``weights``, which are in MindSpore's order, to ``target``.
 
-    ``sizes`` that are None are the network's own; ``batch_size`` None: it takes any number of images.
-    Raises :class:`OptionError` where the weights, which come from ``source``, are not those of the network, and
-    :class:`ExportError` where MindSpore fails.
+    ``sizes`` that are None are the network's own; with ``batch_size`` None it takes any number of images.
+    Raises :class:`OptionError` if the weights, read from ``source``, are not those of the network, and
+    :class:`ExportError` if MindSpore fails.
     """
     spec = model_spec(model)
     if batch_size is not None and batch_size < 1:

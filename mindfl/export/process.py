@@ -1,4 +1,4 @@
-"""A process of its own for MindSpore: it keeps some 400 MiB, its threads and its signal handlers out of this one."""
+"""Runs MindSpore in a child process: its 400 MiB, threads and signal handlers stay out of this process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Result = TypeVar("Result")
 
 _LOG = "log"
 _PR_SET_PDEATHSIG = 1  # of prctl
-#: makes the same packages importable as here, then runs what it is told
+#: program of the child: makes the same packages importable as here, then runs one call
 _PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.process import main; main()"
 
 
 def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
-    """Call ``function``, one of this package's, in a new process; return its result, raise what it raises.
+    """Call ``function``, one of this package's, in a new process; return its result or raise its exception.
 
-    What MindSpore prints is not shown, unless ``GLOG_v`` asks for it. The process ends with this one, whatever ends it.
-    Raises :class:`ExportError` where it is killed or cannot be started.
+    Output of MindSpore is shown if ``GLOG_v`` is set. The process ends when this one ends, also if that is killed.
+    Raises :class:`ExportError` if it is killed or cannot be started.
     """
     with temporary_folder("mindfl-mindspore") as folder:
         answer, status = _run(pickle.dumps((function, arguments, options)), folder)
@@ -50,12 +50,12 @@ def in_child(function: Callable[P, Result], *arguments: P.args, **options: P.kwa
 
 
 def try_import() -> str:
-    """Import MindSpore in a process of its own; return its version. Raises :class:`ExportError` where that fails."""
+    """Import MindSpore in a child process; return its version. Raises :class:`ExportError` if that fails."""
     return in_child(mindspore_version)
 
 
 def last_words(log: str) -> str:
-    """Return the line that says most of what a process printed before it was ended."""
+    """Return the most informative line of the log of a process that failed."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
     errors = [line.rpartition("] ")[2] for line in lines if "error" in line.casefold()]
@@ -65,9 +65,9 @@ def last_words(log: str) -> str:
 
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
-    """Yield a new folder ``<name>.*``, and remove it with what was left in it.
+    """Yield a new folder ``<name>.*``, and remove it with its content at the end of the block.
 
-    Raises :class:`StorageError` where there is none.
+    Raises :class:`StorageError` if it cannot be created.
     """
     with ExitStack() as held:
         try:
@@ -80,7 +80,7 @@ def temporary_folder(name: str) -> Iterator[Path]:
 
 
 def _run(request: bytes, folder: Path) -> tuple[bytes, int]:
-    """Return what the process answers, and its exit status. It leaves nothing but in ``folder``."""
+    """Return the answer of the process and its exit status. It writes to ``folder`` only."""
     command = [sys.executable, "-c", _PROGRAM, repr([str(Path(place).absolute()) for place in sys.path])]
     with (folder / _LOG).open("wb") as log:
         try:
@@ -126,12 +126,12 @@ def main() -> None:
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.dup(1)
-    os.dup2(2, 1)  # what MindSpore prints must not get between
+    os.dup2(2, 1)  # keep output of MindSpore out of the answer
     function, arguments, options = pickle.loads(sys.stdin.buffer.read())
     with os.fdopen(answers, "wb") as file:
         pickle.dump(_outcome(function, arguments, options), file)
     sys.stderr.flush()
-    os._exit(0)  # MindSpore's own end takes a while, and may fail
+    os._exit(0)  # MindSpore's shutdown is slow and may fail
 
 
 def mindspore_version() -> str:
@@ -150,7 +150,7 @@ def _outcome(function: Any, arguments: Any, options: Any) -> tuple[bool, Any]:
 
 
 def _end_with_parent() -> None:
-    """Let this process be killed where the thread that waits for it is gone."""
+    """Ask the system to kill this process when the thread that waits for it ends."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

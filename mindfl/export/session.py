@@ -1,4 +1,4 @@
-"""How MindSpore is used: in a process of its own where possible, in graph mode, with errors of one line."""
+"""Uses MindSpore: in a child process if possible, in graph mode, with errors of one line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ Result = TypeVar("Result")
 def call_for(spec: ModelSpec, function: Callable[P, Result], *arguments: P.args, **options: P.kwargs) -> Result:
     """Call ``function``, which uses MindSpore and the network of ``spec``, and return its result.
 
-    mindfl's own networks, and those that a text names, are used in a new process. Others only this process is sure to
-    know, be they defined in a notebook, made by a closure, or changed since their module was imported: they are used
-    here, one at a time.
+    mindfl's own networks and those given as text are used in a new process. Others (from a notebook, a closure, or a
+    module that changed since its import) may exist in this process only and are used here, one at a time.
     """
     ours = spec.own is None and spec.build.__module__.startswith("mindfl.")
     if (ours or spec.by_name) and sys.executable:
@@ -34,18 +33,18 @@ def call_for(spec: ModelSpec, function: Callable[P, Result], *arguments: P.args,
 def mindspore_here() -> Iterator[None]:
     """Let one thread at a time use MindSpore in this process.
 
-    Raises :class:`ExportError` where it cannot be imported.
+    Raises :class:`ExportError` if it cannot be imported.
     """
     with mindspore_lock:
         if "mindspore" not in sys.modules and sys.executable:
-            try_import()  # where the import fails it may take the process with it
+            try_import()  # a failing import may crash the process
         import_mindspore()
         yield
 
 
 @contextmanager
 def graph_mode(device_target: str) -> Iterator[None]:
-    """Export needs MindSpore's graph mode; the caller's mode comes back afterwards."""
+    """Switch MindSpore to graph mode for the block, and back to the caller's mode at its end."""
     mindspore = import_mindspore()
     previous = mindspore.get_context("mode")
     use_graph_mode(device_target)
@@ -56,7 +55,7 @@ def graph_mode(device_target: str) -> Iterator[None]:
 
 
 def use_graph_mode(device_target: str) -> None:
-    """Let MindSpore compile graphs for this device. Raises :class:`ExportError` where it lacks the device."""
+    """Make MindSpore compile graphs for this device. Raises :class:`ExportError` if it does not have the device."""
     mindspore = import_mindspore()
     disabled = logging.root.manager.disable
     logging.disable()  # MindSpore logs about each missing GPU library; the error says it
@@ -75,7 +74,7 @@ def use_graph_mode(device_target: str) -> None:
 
 @contextmanager
 def mindspore_errors() -> Iterator[None]:
-    """Turn what MindSpore raises in the block into :class:`ExportError`."""
+    """Convert exceptions of MindSpore in the block to :class:`ExportError`."""
     try:
         yield
     except (MindflError, OSError):

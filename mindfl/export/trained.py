@@ -1,4 +1,4 @@
-"""Trained weights back to MindSpore: from a device's ``.ms`` to a checkpoint, arrays, or a network for inference."""
+"""Exports trained weights to MindSpore: a device's ``.ms`` becomes a checkpoint, arrays, or an inference network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class WrittenWeights:
-    """What was written: the file, its format, and the shapes of the weights by name, which are MindSpore's."""
+    """Result: the file, its format, and the shapes of the weights in MindSpore's order, by name."""
 
     path: Path
     format: str
@@ -98,7 +98,7 @@ def save_weights(
 ) -> WrittenWeights:
     """Write ``weights``, which are in MindSpore's order, as :func:`export_trained` does; errors call them ``source``.
 
-    ``graph`` is the ``.ms`` that says what the network is made for where ``sizes`` does not.
+    Sizes that ``sizes`` does not give are read from the ``.ms`` model ``graph``.
     """
     if form in ARRAY_FORMATS:
         write_atomic(target, ARRAY_FORMATS[form](weights))
@@ -120,14 +120,14 @@ def save_weights(
 
 
 def _graph(path: PathLike) -> LiteModel | None:
-    """Return the ``.ms`` in ``path``; None where it is another file, which may be none at all."""
+    """Return the ``.ms`` model ``path``; None if it is another file or missing."""
     with suppress(ModelFormatError):
         return LiteModel.load(path)
     return None
 
 
 def _of_devices(source: PathLike, graph: LiteModel | None, device_model: PathLike) -> Weights:
-    """Return the weights in ``source``, which are in the order of the devices that have the model ``graph``."""
+    """Return the weights in ``source``, a file in the order of the device model ``graph``, in MindSpore's order."""
     if graph is None:
         raise ModelFormatError(f"{device_model} is not a MindSpore Lite model", hint="give the .ms file of the devices")
     weights = initial_weights(source, kchw=False)
@@ -145,7 +145,7 @@ def _of_devices(source: PathLike, graph: LiteModel | None, device_model: PathLik
 
 
 def network_sizes(model: LiteModel) -> NetworkSizes:
-    """Return what a ``.ms`` was exported for, as far as the runtime understands it."""
+    """Return the sizes of the network in a ``.ms``, as far as the runtime understands it."""
     try:
         graph = Graph(model)
         dims, classes = graph.image.dims, graph.classes

@@ -1,4 +1,4 @@
-"""The losses and the optimizers that a training graph can be exported with."""
+"""Losses and optimizers of an exported training graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mindfl.options.job import LossName
 
 
 def with_loss(network: Any, name: LossName) -> Any:
-    """Return ``network`` with the mean softmax cross entropy of its scores behind it, a MindSpore cell."""
+    """Return the MindSpore cell of ``network`` followed by the mean softmax cross entropy of its scores."""
     nn = import_mindspore().nn
     return nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=name == "sparse", reduction="mean"))
 

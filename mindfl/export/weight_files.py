@@ -25,28 +25,28 @@ def _encode_npz(weights: Weights) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, value in weights.items():
-            # A ZipInfo of one's own has no time of day: the same weights are the same bytes.
+            # An explicit ZipInfo has a fixed date, so that the same weights give the same bytes.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(value, "<f4"), allow_pickle=False)
     return content.getvalue()
 
 
-#: format -> weights to the bytes of a file
+#: format -> encoder of weights
 ARRAY_FORMATS: dict[str, Callable[[Weights], bytes]] = {
     "ckpt": encode_ckpt,
     "npz": _encode_npz,
     "safetensors": encode_safetensors,
 }
-#: formats that hold a network too
+#: formats that contain a network too
 NETWORK_FORMATS = ("mindir", "onnx")
 FORMATS = get_args(WeightFormat)
 
 
 def target_format(path: PathLike, form: str | None) -> tuple[Path, str]:
-    """Return the file to write, with a suffix, and its format: ``form``, else what the suffix of ``path`` says.
+    """Return the file to write, with a suffix, and its format: ``form`` if given, else from the suffix of ``path``.
 
-    Raises :class:`OptionError` where they contradict each other, where neither names a format, and where ``path`` names
-    no file.
+    Raises :class:`OptionError` if both contradict each other, if neither names a format, or if ``path`` is not a file
+    name.
     """
     target = Path(path)
     if not str(path) or not target.name or target.is_dir():
@@ -67,12 +67,12 @@ def target_format(path: PathLike, form: str | None) -> tuple[Path, str]:
     return target.with_name(f"{target.name}.{form}"), form
 
 
-#: how MindSpore's optimizers name the state of a parameter: one of these, a dot, the parameter's name
+#: prefixes of the state of a parameter in MindSpore's optimizers: ``<prefix>.<name of the parameter>``
 _STATES = (
     *("accum", "accum_update", "adam_m", "adam_v", "ax_", "exp_avg", "lamb_m", "lamb_v", "linear", "mean_grad"),
     *("mean_square", "moment", "moment1", "moment2", "moments", "prev", "stat", "step_size", "vhat"),
 )
-#: what else MindSpore keeps in the checkpoint of a training
+#: further entries of MindSpore's training checkpoints
 _SCALARS = frozenset(
     {"beta1_power", "beta2_power", "current_iterator_step", "epoch_num", "global_step", "last_overflow_iterator_step"}
     | {"learning_rate", "loss_scale", "momentum", "scale_sense", "step_num", "weight_decay"}
@@ -83,10 +83,10 @@ _SHOWN = 5
 def load_weights(network: Any, weights: Mapping[str, NDArray[np.float32]], source: str) -> None:
     """Set the parameters of ``network`` to ``weights``, which are in MindSpore's order; ``source`` names their file.
 
-    State of an optimizer among them is left out. Parameters that are not trained, such as the statistics of a batch
-    normalisation, keep their values where ``weights`` has none.
+    Optimizer state in ``weights`` is ignored. Parameters that are not trained, such as batch normalisation statistics,
+    keep their values if ``weights`` does not contain them.
 
-    Raises :class:`OptionError` naming what is missing, unknown or of another shape; the network is then unchanged.
+    Raises :class:`OptionError` naming missing, unknown and misshapen weights; the network is then unchanged.
     """
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     trained = {parameter.name for parameter in network.trainable_params()}

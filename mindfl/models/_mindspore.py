@@ -1,4 +1,4 @@
-"""Import MindSpore with the environment it needs to be fast and quiet."""
+"""Imports MindSpore with the environment variables that make it fast and quiet."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mindfl.errors import ExportError
 from mindfl.threads import ProcessLock
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
-#: to be held while MindSpore works in this process: several threads at a time crash it
+#: hold it while MindSpore works in this process, as MindSpore crashes with several threads
 mindspore_lock = ProcessLock()
-#: whether MindSpore was loaded in another process, from which this one was forked
+#: whether MindSpore was loaded before this process was forked
 _forked = False
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,8 +29,8 @@ def import_mindspore() -> ModuleType:
 
     On a CPU with AVX-512, MindSpore 2.10's oneDNN picks a reference convolution that takes 12 times as long as its AVX2
     one, so ``ONEDNN_MAX_CPU_ISA=AVX2`` is set first, unless the user set it; it has no effect once MindSpore has been
-    imported. ``GLOG_v`` is likewise raised so that only errors are logged. Raises :class:`ExportError` where MindSpore
-    is missing, cannot be loaded, or was loaded before this process was forked.
+    imported. ``GLOG_v`` is likewise raised so that only errors are logged. Raises :class:`ExportError` if MindSpore is
+    missing, cannot be loaded, or was loaded before this process was forked.
     """
     if has_avx512():
         os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
@@ -48,7 +48,7 @@ def import_mindspore() -> ModuleType:
 
 
 def first_sentence(error: BaseException) -> str:
-    """Return the first sentence of what MindSpore says: that below the ruled heading where its text begins with one.
+    """Return the first sentence of an error of MindSpore, without the ruled heading before it.
 
     Example:
         >>> first_sentence(RuntimeError("-----\\n- Kernel Select Failed:\\n-----\\nReLU has no kernel. Try another."))
@@ -85,11 +85,11 @@ os.register_at_fork(after_in_child=_note_fork)
 
 @contextmanager
 def interrupt_held_back() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the end of the block; the first that came is then raised as if it came there.
+    """Delay SIGINT and SIGTERM until the end of the block; the first one is raised there.
 
-    Interrupted in the middle of its import, MindSpore crashes the interpreter on its way out. Once it compiles a graph
-    it has a handler of its own for SIGINT, which ends the process with SIGTERM and leaves temporary files behind;
-    therefore SIGTERM is held back too, and both handlers are put back at the end. Ignored signals stay ignored.
+    If its import is interrupted, MindSpore crashes the interpreter at exit. When it compiles a graph, it installs a
+    handler for SIGINT that ends the process with SIGTERM and leaves temporary files; so SIGTERM is delayed too, and
+    both handlers are restored at the end. Ignored signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         with _handlers_put_back():
@@ -111,7 +111,7 @@ def interrupt_held_back() -> Iterator[None]:
 
 @contextmanager
 def _handlers_put_back() -> Iterator[None]:
-    """Put the handlers back at the end of the block, in a thread where Python lets none be set."""
+    """Restore the handlers at the end of the block, in a thread in which Python cannot set any."""
     python = ctypes.pythonapi
     python.PyOS_getsig.restype = ctypes.c_void_p
     python.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
@@ -125,7 +125,7 @@ def _handlers_put_back() -> Iterator[None]:
 
 
 def has_avx512(cpu_flags: Path = _CPU_FLAGS) -> bool:
-    """Say whether the CPU has AVX-512 (foundation); False where the system does not tell."""
+    """Return whether the CPU has AVX-512 (foundation); False if the system does not tell."""
     try:
         return "avx512f" in cpu_flags.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -23,7 +23,7 @@ Model: TypeAlias = Any
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSizes:
-    """What a network is made for; None: not said.
+    """Sizes of a network; None: not given.
 
     Args:
         num_class: outputs, at least 1.
@@ -47,24 +47,23 @@ class NetworkSizes:
         return (batch_size, self.num_channel, *self.image_size)
 
     def words(self) -> str:
-        """Return the sizes as a message says them."""
+        """Return the sizes in words, for messages."""
         height, width = self.image_size or ("?", "?")
         return f"{self.num_class} classes and {height}x{width} images with {self.num_channel} channels"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network by name: how to make it, and what it is made for.
+    """A network by name: how it is built, and its sizes.
 
     Args:
-        name: what messages and titles call it.
+        name: name in messages and titles.
         build: ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (and imports MindSpore).
             It is given ``image_size`` too if it has an argument of that name.
         image_size: height and width of its images; None: those of the data.
-        num_class: its outputs where no other number is given.
-        num_channel: channels of its images, likewise.
-        parameters: names of its trainable parameters, by which a model file is known to hold it; empty: they are not
-            compared.
+        num_class: default number of outputs.
+        num_channel: default number of image channels.
+        parameters: names of its trainable parameters, which are compared with those of a model file; empty: no check.
     """
 
     name: str
@@ -77,7 +76,7 @@ class ModelSpec:
     def sizes(self, given: NetworkSizes) -> NetworkSizes:
         """Return ``given``, completed by the network's own sizes.
 
-        Raises :class:`OptionError` where one is in neither, or an image size is given that the network does not take.
+        Raises :class:`OptionError` if a size is in neither, or the network does not take the given image size.
         """
         values: dict[str, Any] = {}
         for name in ("num_class", "num_channel", "image_size"):
@@ -109,12 +108,12 @@ class ModelSpec:
 
     @property
     def default_init(self) -> str | None:
-        """The initial weights where no others are chosen; None: those that a user's network sets itself."""
+        """The default initial weights; None: those that a user's network sets itself."""
         return DEFAULT_INIT if self.own is None else None
 
     @property
     def by_name(self) -> bool:
-        """Whether it is a user's network that any process can load."""
+        """Whether it is a user's network that other processes can load."""
         return self.own is not None and isinstance(self.own.target, str)
 
     def _takes(self, name: str) -> bool:
@@ -125,12 +124,12 @@ class ModelSpec:
 class OwnNetwork:
     """A user's class, or a function, that makes a MindSpore cell.
 
-    It is called with those of ``num_class``, ``num_channel``, ``image_size`` (height, width), ``init`` and ``seed``
-    that it has arguments for, and with ``settings``. Before, MindSpore's own generators are started with the seed.
+    It is called with ``settings`` and with those of ``num_class``, ``num_channel``, ``image_size`` (height, width),
+    ``init`` and ``seed`` that it has parameters for. MindSpore's generators are seeded before.
 
     Args:
-        name: what messages call it.
-        target: the class or function; or, as a text, where it is: that is loaded by the process that makes the network.
+        name: name in messages.
+        target: the class or function; or its reference as text, which the process that makes the network loads.
         settings: further keyword arguments.
     """
 
@@ -141,7 +140,7 @@ class OwnNetwork:
     def __call__(
         self, num_class: int, num_channel: int, *, image_size: tuple[int, int], init: str | None = None, seed: int = 0
     ) -> Any:
-        """Return the cell. Raises :class:`OptionError` where it cannot be made, or is none."""
+        """Return the cell. Raises :class:`OptionError` if it cannot be made or is not a MindSpore cell."""
         from mindfl.models._mindspore import import_mindspore
 
         mindspore = import_mindspore()
@@ -202,7 +201,7 @@ def model_spec(model: Model) -> ModelSpec:
             MindSpore cell (:class:`OwnNetwork`); or a :class:`ModelSpec`.
 
     Raises:
-        OptionError: there is no such network. A file or module is loaded later, by what makes the network.
+        OptionError: there is no such network. A file or module is loaded later, when the network is made.
 
     Example:
         >>> model_spec("lenet").image_size, model_spec("nets.py:TinyNet").name

@@ -42,16 +42,16 @@ class Option:
     Args:
         name: the Python keyword; filled in from the field, as are ``kind``, ``optional`` and ``choices``.
         kind: int, float, str, bool, Path, or object for a value that is an object in Python and a text elsewhere.
-        optional: None is a value too.
+        optional: None is allowed.
         count: number of values; 2 for a pair, each of which is of this kind and in this range.
-        default: value where none is given; MISSING where one is required.
-        choices: the texts that are values; empty: any.
+        default: default value; MISSING if the option is required.
+        choices: allowed texts; empty: any.
         known: mindfl's own values of an option that also takes others.
         least, above, most, below: the range; ``above`` and ``below`` do not include their limit.
-        unit: of a number, such as ``ms``.
-        help: what the option does, in sentences that stand alone.
-        file_default: the default in a server's YAML file, where it is another one; MISSING where the file must say it.
-        shown: the default in words, where the value does not say it.
+        unit: unit of a number, such as ``ms``.
+        help: description in complete sentences.
+        file_default: the default in a server's YAML file if it differs; MISSING if the file must contain it.
+        shown: the default in words, if the value does not say it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
         objects: a value may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``, which
             is kept with the absolute path of the file.
@@ -88,13 +88,13 @@ class Option:
 
     @property
     def limits(self) -> str:
-        """The range in words; empty where there is none."""
+        """The range in words; empty if there is none."""
         given = {"at least": self.least, "above": self.above, "at most": self.most, "below": self.below}
         return " and ".join(f"{word} {limit}" for word, limit in given.items() if limit is not None)
 
     @property
     def requirement(self) -> str:
-        """What a value must be, in words."""
+        """Requirement on values, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         words, limits = _TYPES[self.kind][1], self.limits
@@ -105,7 +105,7 @@ class Option:
         return f"{words} of {limits}" if limits.startswith("at") else f"{words} {limits}"
 
     def check(self, value: Any) -> Any:
-        """Return ``value`` as it is kept: numbers of NumPy as Python's, paths with the home folder for ``~``.
+        """Check ``value`` and return it normalised: NumPy numbers as Python's, paths with the home folder for ``~``.
 
         Raises :class:`OptionError`.
         """
@@ -196,15 +196,15 @@ def options_of(declarations: type) -> Mapping[str, Option]:
 
 
 def same_option(declarations: type, name: str, **changed: Any) -> Any:
-    """Declare a dataclass field as the option ``name`` of other ``declarations``, but for what is ``changed``."""
+    """Declare a dataclass field as the option ``name`` of other ``declarations``, with some attributes ``changed``."""
     declared = replace(options_of(declarations)[name], **{"group": "", **changed})
     return field(default=declared.default, metadata={"option": declared})
 
 
 def declared_arguments(declarations: type) -> Callable[[CallableT], CallableT]:
-    """Decorate a function whose arguments ``declarations`` declares: each is checked as :meth:`Option.check` does.
+    """Decorate a function so that its arguments are checked by the options of ``declarations``.
 
-    An unknown keyword is an :class:`OptionError` too.
+    Unknown keywords raise :class:`OptionError` too.
     """
 
     def decorate(function: CallableT) -> CallableT:
@@ -223,9 +223,9 @@ def declared_arguments(declarations: type) -> Callable[[CallableT], CallableT]:
 
 
 def check_options(settings: Any) -> None:
-    """Check each declared field of the frozen dataclass ``settings``, and keep what :meth:`Option.check` returns.
+    """Check each declared field of the frozen dataclass ``settings``, and store the normalised values.
 
-    Raises :class:`OptionError` naming the first option without usable value.
+    Raises :class:`OptionError` naming the first unusable option.
     """
     for name, declared in options_of(settings.__class__).items():
         value = getattr(settings, name)
@@ -234,7 +234,7 @@ def check_options(settings: Any) -> None:
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as an error message quotes it: short, and text in quotes."""
+    """Return ``value`` for an error message: short, and text in quotes."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of thousands of digits
@@ -243,7 +243,7 @@ def shown(value: object) -> str:
 
 
 def is_float32(value: float) -> bool:
-    """Say whether a 32-bit floating point number, which devices and messages hold it in, can be near ``value``."""
+    """Return whether ``value`` can be stored as a 32-bit floating point number, as devices and messages do."""
     try:
         kept = struct.unpack("<f", struct.pack("<f", value))[0]
     except (OverflowError, struct.error):
@@ -252,7 +252,7 @@ def is_float32(value: float) -> bool:
 
 
 def _kind(declarations: type, name: str, annotation: str) -> tuple[type, bool, tuple[str, ...]]:
-    """Return the kind, whether None is a value, and the choices that an annotation says."""
+    """Return the kind, whether None is allowed, and the choices of an annotation."""
     home = next(base for base in declarations.__mro__ if name in inspect.get_annotations(base))
     names = vars(sys.modules[home.__module__])
     first, *others = annotation.split(" | ")
@@ -265,6 +265,6 @@ def _kind(declarations: type, name: str, annotation: str) -> tuple[type, bool, t
 
 
 def _python_number(value: Any) -> Any:
-    """Return a number of NumPy as Python's; anything else as it is."""
+    """Convert a NumPy number to Python's; return other values unchanged."""
     numpy = sys.modules.get("numpy")
     return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
