@@ -173,7 +173,7 @@ def _train(job: FederatedJob, as_json: bool) -> None:
         click.echo(f"written to {folder}: {_WRITTEN}")
 
 
-_WRITTEN = "config.json, history.jsonl, history.csv, accuracy.png, summary.txt, client_*/client.log"
+_WRITTEN = "config.json, accuracy.png, history.csv, history.jsonl, summary.txt, client_*/client.log"
 
 
 def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:
