@@ -1,7 +1,7 @@
-"""What MindSpore Federated 0.1.0 says of arguments and settings that it refuses, as ``RuntimeError``.
+"""Error messages of MindSpore Federated 0.1.0 for unusable arguments and settings, as ``RuntimeError``.
 
-Its scripts catch ``RuntimeError``. What is raised here is one, and a :class:`mindfl.MindflError` of the kind that
-mindfl raises elsewhere.
+Its scripts catch ``RuntimeError``. Errors raised here are one, and also the :class:`mindfl.MindflError` that mindfl
+raises elsewhere.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
 _TYPE_NAMES: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 _ENCRYPT_TYPES = ("NOT_ENCRYPT", "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "DP_ENCRYPT", "SIGNDS")
-#: settings whose upper limit is that of the wire, not the reference's
+#: settings whose upper limit comes from the wire format, not from the reference
 _UNLIMITED = ("client.client_epoch_num", "client.client_batch_size")
 _NO_MAPPING = "Expect content of yaml config file {path} is of the dict type, yaml config file: {path}"
 _LINK_FAILED = "Link to distributed cache failed, distributed cache address: {address}, enable ssl: {tls:d}"
 
 
 def refused(text: str, hint: str = "") -> MindflError:
-    """Return the error for what is refused."""
+    """Return the error with this message."""
     return as_runtime_error(OptionError)(text, hint=hint)
 
 
 def as_runtime_error(kind: type[MindflError], *others: type[Exception]) -> type[MindflError]:
-    """Return a class of errors of this ``kind`` that are ``RuntimeError`` too, and one of the ``others``."""
+    """Return a subclass of ``kind``, ``RuntimeError`` and ``others``."""
     return cast(type[MindflError], type(kind.__name__, (kind, *others, RuntimeError), {}))
 
 
 def check_text(name: str, value: object) -> None:
-    """Raise the error for an argument that is no text, or an empty one."""
+    """Raise an error if the argument is not a text or is empty."""
     if not isinstance(value, str):
         raise refused(f"Parameter '{name}' should be str, but actually {type(value)}")
     if not value:
@@ -50,13 +50,13 @@ def check_text(name: str, value: object) -> None:
 
 
 def check_number(name: str, value: object) -> None:
-    """Raise the error for an argument that is no whole number."""
+    """Raise an error if the argument is not a whole number."""
     if not isinstance(value, int):
         raise refused(f"Parameter '{name}' should be int, but actually {type(value)}")
 
 
 def checked_keywords(method: MethodT) -> MethodT:
-    """Decorate a method: an unknown keyword is refused in Python's words, with a suggestion."""
+    """Decorate a method: an unknown keyword raises Python's message with a suggestion."""
     known = list(inspect.signature(method).parameters)[1:]
 
     @wraps(method)
@@ -72,7 +72,7 @@ def checked_keywords(method: MethodT) -> MethodT:
 
 @contextmanager
 def refusing_settings(yaml_config: str) -> Iterator[None]:
-    """Turn what is raised while the file ``yaml_config`` is read into the reference's errors."""
+    """Convert errors in reading the file ``yaml_config`` to the reference's errors."""
     with refusing():
         try:
             yield
@@ -87,7 +87,7 @@ def refusing_settings(yaml_config: str) -> Iterator[None]:
 
 @contextmanager
 def refusing(settings: JobSettings | None = None) -> Iterator[None]:
-    """Turn every :class:`MindflError` into a ``RuntimeError``, in the reference's words where it has some."""
+    """Convert every :class:`MindflError` to ``RuntimeError``, with the reference's message if it has one."""
     try:
         yield
     except ListenError as error:
@@ -103,7 +103,7 @@ def refusing(settings: JobSettings | None = None) -> Iterator[None]:
 
 
 def _sentence(misfit: Misfit) -> tuple[str, bool]:
-    """Return what the reference says of ``misfit``, "" where it would take it, and whether it names the file."""
+    """Return the reference's message about ``misfit``, "" if it accepts it, and whether the message names the file."""
     key, value, declared = misfit.key, misfit.value, misfit.declared
     kind = declared.kind
     if value is None:

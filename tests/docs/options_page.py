@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 
+import mindfl
 from mindfl.cli.declared import default_text, limits_text
 from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
-from mindfl.options import Option, modes, options_of
+from mindfl.options import Option, commands, modes, options_of
 from mindfl.options.job import GROUPS, JobOptions
 from mindfl.server.settings.reader import declared_settings
+from mindfl.sim.bench import bench
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "options.md"
@@ -37,6 +40,24 @@ says which keys only some jobs need.
 | key | values | default | meaning | option |
 |---|---|---|---|---|
 """
+_COMMANDS_HEAD = """# Options of other commands
+
+The second column is the keyword of the function in parentheses. Each of these commands also takes `--json`, which
+prints the result as JSON.
+"""
+#: (title, function behind the command) -> declarations
+COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
+    ("`mindfl export` (`export_mindir`)", mindfl.export_mindir): commands.ExportOptions,
+    ("`mindfl export --from` (`export_trained`)", mindfl.export_trained): commands.TrainedOptions,
+    ("`mindfl convert` (`convert_model`)", mindfl.convert_model): commands.ConvertOptions,
+    ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): commands.InspectOptions,
+    ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): commands.LeafOptions,
+    ("`mindfl data images` (`convert_images`)", mindfl.convert_images): commands.ImagesOptions,
+    ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): commands.SyntheticOptions,
+    ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): commands.ReformOptions,
+    ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): commands.SummaryOptions,
+    ("`mindfl bench` (`mindfl.sim.bench.bench`)", bench): commands.BenchOptions,
+}
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "yes or no", Path: "path"}
 
 
@@ -45,8 +66,10 @@ def page() -> str:
     options = options_of(SimulateOptions)
     parts = [_HEAD]
     for group in GROUPS:
-        rows = "".join(_row(each) for each in options.values() if each.group == group)
-        parts.append(f"## {group}\n\n| option | keyword | values | default | meaning |\n|---|---|---|---|---|\n{rows}")
+        parts.append(_table(group, [each for each in options.values() if each.group == group], options_of(JobOptions)))
+    parts.append(_COMMANDS_HEAD)
+    for (title, function), declarations in COMMANDS.items():
+        parts.append(_table(title, options_of(declarations).values(), inspect.signature(function).parameters))
     keys = declared_settings()
     return "\n".join(parts) + _SERVER + "".join(_key_row(key, declared) for key, declared in keys.items())
 
@@ -60,8 +83,13 @@ def _key_row(key: str, declared: Option) -> str:
     return _line(cells)
 
 
-def _row(declared: Option) -> str:
-    keyword = f"`{declared.name}`" if declared.name in options_of(JobOptions) else ""
+def _table(title: str, options: Iterable[Option], keywords: Container[str]) -> str:
+    rows = "".join(_row(each, keywords) for each in options)
+    return f"## {title}\n\n| option | keyword | values | default | meaning |\n|---|---|---|---|---|\n{rows}"
+
+
+def _row(declared: Option, keywords: Container[str]) -> str:
+    keyword = f"`{declared.name}`" if declared.name in keywords else ""
     names = ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
     return _line((names, keyword, _values(declared), _default(declared), declared.help))
 
@@ -69,13 +97,16 @@ def _row(declared: Option) -> str:
 def _values(declared: Option) -> str:
     values = ", ".join(f"`{choice}`" for choice in declared.choices or declared.known)
     values = f"{values}, or your own" if declared.known else values or _KINDS.get(declared.kind, "")
+    values = f"{declared.count} numbers" if declared.count > 1 else values
     return ", ".join(filter(None, (values, limits_text(declared))))
 
 
 def _default(declared: Option) -> str:
-    text = default_text(declared)
-    literal = declared.default is not None and not declared.shown and text
-    return "no" if declared.default is False else f"`{text}`" if literal else text
+    if isinstance(declared.default, bool):
+        return "yes" if declared.default else "no"
+    text = "required" if declared.default is MISSING else default_text(declared)
+    literal = declared.default not in (None, MISSING) and not declared.shown and text
+    return f"`{text}`" if literal else text
 
 
 def _line(cells: tuple[str, ...]) -> str:
