@@ -40,10 +40,10 @@ def test_a_function_has_the_defaults_and_ranges_of_its_command(function: Callabl
     limited = [name for name in inspect.signature(function).parameters if name in declared and declared[name].limits]
     for name in limited:
         with pytest.raises(OptionError, match=f"^{name} must be "):
-            function(**{**dict.fromkeys(required(function), "x"), name: -1})
+            function(**{**usable_arguments(function), name: -1})
 
 
-def required(function: Callable[..., object]) -> list[str]:
-    """Return the parameters without default."""
+def usable_arguments(function: Callable[..., object]) -> dict[str, str]:
+    """Return values of the parameters without default."""
     parameters = inspect.signature(function).parameters.values()
-    return [each.name for each in parameters if each.default is each.empty]
+    return {each.name: "bin" if each.name == "format" else "x" for each in parameters if each.default is each.empty}
