@@ -48,7 +48,7 @@ class DeclaredType(ClickType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "null":
             return value
-        if self._declared.kind is Path:
+        if self._declared.kind is Path or self._declared.name.endswith("_path"):  # a text in a server's file
             check_path(value, param.opts[0] if param else self._declared.name)
             return value
         if not self._checked:
