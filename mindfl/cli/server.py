@@ -11,12 +11,19 @@ from typing import Any, TypeVar
 
 import click
 
-from mindfl.cli.declared import json_option, option, overriding_options
+from mindfl.cli.declared import declared_options, json_option, option, overriding_options
 from mindfl.cli.reporting import echo_json
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of
-from mindfl.options.server import JobFileOptions, LinkOptions, SslOptions, SummaryOptions
+from mindfl.options.server import (
+    FederatedStartOptions,
+    JobFileOptions,
+    LinkOptions,
+    SslOptions,
+    StartOptions,
+    SummaryOptions,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,59 +51,16 @@ def server_command() -> None:
 
 
 @server_command.command()
-@option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
-@option(
-    "--model",
-    required=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="Initial weights: .ms, .mindir, .ckpt, .npz, .safetensors.",
-)
-@option("--http_server_address", default="127.0.0.1:6668", help="Address for clients; port 0: any free one.")
-@option("--server_num", default=1, type=click.IntRange(1, 1000), help="Number of consecutive ports for the job.")
-@option("--manage_address", help="Address of /state, /newInstance and the like.  [default: none]")
-@option(
-    "--checkpoint_dir", type=click.Path(), metavar="DIR", help="Folder for checkpoints; federated: an existing one."
-)
-@option(
-    "--state_dir",
-    type=click.Path(),
-    metavar="DIR",
-    help="Folder of the job's state, from which it resumes.  [default: <fl_name>_state]",
-)
-@option("--cluster", is_flag=True, help="Share the job with other servers of the same file, in its Redis.")
-@option("--tcp_server_ip", default="127.0.0.1", help="Address of this server for those on other machines.")
+@declared_options(StartOptions)
 @option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
-@option(
-    "--server_key_path",
-    type=click.Path(),
-    metavar="FILE",
-    help="Private key of the certificate, if its PEM file holds none.",
-)
-@option("--require_client_certificate", is_flag=True, help="Refuse devices without a certificate of the authority.")
 @option(
     "--stack",
     default="embedded",
     type=click.Choice(["embedded", "federated"]),
     help="federated: the real MindSpore Federated 0.1.0 server, with its own Redis and scheduler.",
 )
-@option("--python", metavar="FILE", help="Federated: a Python 3.7 to 3.9.  [default: see `mindfl server install`]")
-@option("--redis_address", help="Federated: a running Redis.  [default: the file's if it answers, else a new one]")
-@option("--resume", is_flag=True, help="Federated: resume the job of this name in the Redis.")
-@option(
-    "--work_dir",
-    type=click.Path(),
-    metavar="DIR",
-    help="Federated: folder for logs and records.  [default: mindfl_work]",
-)
-@option("--dp_budget", type=float, help="Largest epsilon that a client may spend.  [default: no limit]")
-@option(
-    "--algorithm",
-    default="fedavg",
-    metavar="NAME[:KEY=VALUE,...]",
-    help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone.",
-)
+@declared_options(FederatedStartOptions)
 @option("--quiet", is_flag=True, help="No progress.")
 @setting_options
 def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
@@ -146,24 +110,16 @@ def _serve_federated(
 ) -> signal.Signals:
     from mindfl.real.federated_serve import FederatedOptions, serve_federated
 
-    options["work_dir"] = options["work_dir"] or "mindfl_work"
     return serve_federated(FederatedOptions(**options), ready=ready, tell=tell)
 
 
 _SERVE = {"embedded": _serve_embedded, "federated": _serve_federated}
+_EMBEDDED_ONLY = ("state_dir", "cluster", "server_key_path", "require_client_certificate", "dp_budget", "algorithm")
 #: option of `start` -> the stack that it is for, and its default
 _STACK_OPTIONS: dict[str, tuple[str, object]] = {
-    "state_dir": ("embedded", None),
-    "cluster": ("embedded", False),
+    **{name: ("embedded", options_of(StartOptions)[name].default) for name in _EMBEDDED_ONLY},
     "journal": ("embedded", True),
-    "server_key_path": ("embedded", None),
-    "require_client_certificate": ("embedded", False),
-    "dp_budget": ("embedded", None),
-    "algorithm": ("embedded", "fedavg"),
-    "python": ("federated", None),
-    "redis_address": ("federated", None),
-    "resume": ("federated", False),
-    "work_dir": ("federated", None),
+    **{name: ("federated", declared.default) for name, declared in options_of(FederatedStartOptions).items()},
 }
 
 

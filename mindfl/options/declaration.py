@@ -21,7 +21,10 @@ from mindfl.errors import OptionError
 from mindfl.spelling import CallableT, checked_arguments, nearest
 
 #: name in an annotation -> kind of the option
-_KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "Path": Path, "DataSource": Path}
+_KINDS: dict[str, type] = {
+    **{"int": int, "float": float, "str": str, "bool": bool},
+    **dict.fromkeys(("Path", "PathLike", "DataSource", "ModelSource"), Path),
+}
 #: annotation of an option that takes two values
 _PAIR = "tuple[int, int]"
 #: kind -> the types that a value may have, and what a value must be in words

@@ -1,4 +1,4 @@
-"""The options of a server and its job, section by section of the YAML file.
+"""The options of a server: those of ``mindfl server start``, and the keys of the YAML file, section by section.
 
 Those of :class:`ServerJobOptions` are fields of :class:`mindfl.server.ServerConfig` too. Names, ranges and the defaults
 of the file are those of MindSpore Federated 0.1.0, as are the types; windows are in milliseconds. Whole numbers that
@@ -7,12 +7,27 @@ travel to clients are limited to what the wire's int32 holds.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from functools import partial
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mindfl.files import PathLike
 from mindfl.options.declaration import option
 from mindfl.options.modes import EncryptOptions, MaskOptions, ModeOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mindfl.algorithms.base import Algorithm
+
+    ModelSource: TypeAlias = str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]
+else:
+    ModelSource = str | os.PathLike
+"""A file, or weights by name."""
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
@@ -191,3 +206,47 @@ class AggregationOptions:
     aggregation_type: AggregationType = option("FedAvg", help="Federated algorithm; only FedAvg is supported.")
     iid_rate: float = option(0.0, above=0, most=1, help="Has no effect: FedAvg does not use it.")
     total_client_num: int = option(1, least=1, most=UINT32_MAX, help="Has no effect: FedAvg does not use it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """Options of ``mindfl server start`` for mindfl's own server."""
+
+    config: PathLike = option(help="MindSpore Federated's YAML file.")
+    model: ModelSource = option(help="Initial weights: .ms, .mindir, .ckpt, .npz, .safetensors.")
+    http_server_address: str = option("127.0.0.1:6668", help="Address for clients; port 0: any free one.")
+    server_num: int = option(1, least=1, most=1000, help="Number of consecutive ports for the job.")
+    manage_address: str | None = option(None, shown="none", help="Address of /state, /newInstance and the like.")
+    checkpoint_dir: PathLike | None = option(
+        None, shown="the file's", help="Folder for checkpoints; federated: an existing one."
+    )
+    state_dir: PathLike | None = option(
+        None, shown="<fl_name>_state", help="Folder of the job's state, from which it resumes."
+    )
+    cluster: bool = option(False, help="Share the job with other servers of the same file, in its Redis.")
+    tcp_server_ip: str = option("127.0.0.1", help="Address of this server for those on other machines.")
+    server_key_path: PathLike | None = option(
+        None, help="Private key of the certificate, if the file of a PEM certificate holds none."
+    )
+    require_client_certificate: bool = option(
+        False, help="Refuse clients without a certificate of the authority in --ca_cert_path."
+    )
+    dp_budget: float | None = option(None, above=0, shown="no limit", help="Largest epsilon that a client may spend.")
+    algorithm: Algorithm | str = option(
+        "fedavg",
+        objects=True,
+        help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone; settings "
+        "follow a colon.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedStartOptions:
+    """Further options of ``mindfl server start --stack federated``."""
+
+    python: PathLike | None = option(None, shown="see `mindfl server install`", help="Federated: a Python 3.7 to 3.9.")
+    redis_address: str | None = option(
+        None, shown="the file's if it answers, else a new one", help="Federated: a running Redis."
+    )
+    resume: bool = option(False, help="Federated: resume the job of this name in the Redis.")
+    work_dir: PathLike = option(Path("mindfl_work"), help="Federated: folder for logs and records.")

@@ -10,16 +10,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm
-from mindfl.files import PathLike
 from mindfl.notices import Rule, without_effect
+from mindfl.options.server import StartOptions
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.settings import JobSettings
 from mindfl.spelling import checked_arguments
 
 Weights: TypeAlias = Mapping[str, NDArray[np.float32]]
-
-LOOPBACK = "127.0.0.1"
 
 
 class Hooks(Protocol):
@@ -37,7 +34,7 @@ class Hooks(Protocol):
 
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ServerOptions(StartOptions):
     """Arguments of ``mindfl server start``.
 
     ``overrides`` are settings by name that count instead of the file's. ``model`` is a file, or weights (float32, any
@@ -58,23 +55,10 @@ class ServerOptions:
     replace ``step`` and ``state`` alone. Not for a ``cluster``.
     """
 
-    config: PathLike
-    model: PathLike | Weights
     filters: Set[str] | None = None
     constant: Set[str] = frozenset()
-    http_server_address: str = "127.0.0.1:6668"
-    manage_address: str | None = None
-    checkpoint_dir: PathLike | None = None
-    state_dir: PathLike | None = None
     journal: bool = True
-    cluster: bool = False
-    tcp_server_ip: str = LOOPBACK
-    server_num: int = 1
-    server_key_path: PathLike | None = None
     password: str | None = None
-    require_client_certificate: bool = False
-    dp_budget: float | None = None
-    algorithm: Algorithm | str = "fedavg"
     overrides: Mapping[str, object] = field(default_factory=dict)
     hooks: Hooks | None = None
 

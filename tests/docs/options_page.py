@@ -14,6 +14,7 @@ from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
 from mindfl.options import Option, commands, modes, options_of
 from mindfl.options.job import GROUPS, JobOptions
+from mindfl.options.server import FederatedStartOptions, StartOptions
 from mindfl.server.settings.reader import declared_settings
 from mindfl.sim.bench import bench
 
@@ -33,9 +34,16 @@ This page is generated from the declarations in `mindfl/options` (`make options`
 _SERVER = """
 # Options of a server
 
-Each is a key of the server's YAML file. Those with a mark in the last column are options of `mindfl server start` too,
-with the last part of the key as their name; they replace what the file says. [server.md](server.md) shows a file, and
-says which keys only some jobs need.
+These are options of `mindfl server start`; the last four are for `--stack federated` alone.
+
+| option | values | default | meaning |
+|---|---|---|---|
+"""
+_FILE = """
+## Keys of the server's YAML file
+
+Those with a mark in the last column are options of `mindfl server start` too, with the last part of the key as their
+name; they replace what the file says. [server.md](server.md) shows a file, and says which keys only some jobs need.
 
 | key | values | default | meaning | option |
 |---|---|---|---|---|
@@ -70,16 +78,17 @@ def page() -> str:
     parts.append(_COMMANDS_HEAD)
     for (title, function), declarations in COMMANDS.items():
         parts.append(_table(title, options_of(declarations).values(), inspect.signature(function).parameters))
-    keys = declared_settings()
-    return "\n".join(parts) + _SERVER + "".join(_key_row(key, declared) for key, declared in keys.items())
+    starts = (*options_of(StartOptions).values(), *options_of(FederatedStartOptions).values())
+    start_rows = "".join(_line((f"`--{each.name}`", _values(each), _default(each), each.help)) for each in starts)
+    keys = "".join(_key_row(key, declared) for key, declared in declared_settings().items())
+    return "\n".join(parts) + _SERVER + start_rows + _FILE + keys
 
 
 def _key_row(key: str, declared: Option) -> str:
-    is_required = declared.file_value is MISSING
-    shown = dataclasses.replace(declared, default=declared.file_value)
+    in_file = dataclasses.replace(declared, default=declared.file_value)
     names = {option.name for option in start.params}
     overrides = "x" if declared.name in names and not key.startswith(("distributed_cache", "checkpoint_dir")) else ""
-    cells = (f"`{key}`", _values(declared), "required" if is_required else _default(shown), declared.help, overrides)
+    cells = (f"`{key}`", _values(declared), _default(in_file), declared.help, overrides)
     return _line(cells)
 
 

@@ -24,9 +24,11 @@ from mindfl.options.job import DataForm, JobOptions, OptimizerName
 from mindfl.options.modes import ModeOptions
 from mindfl.options.server import (
     CacheOptions,
+    FederatedStartOptions,
     LinkOptions,
     ServerJobOptions,
     SslOptions,
+    StartOptions,
     SummaryOptions,
     TopOptions,
 )
@@ -41,6 +43,7 @@ from mindfl.sim.device_job import DeviceSettings
 CLASSES = (
     *(JobOptions, ServerJobOptions, JavaSettings, Network, FederatedConfig, ClientConfig, HttpSettings, TlsSettings),
     *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, SummaryOptions, SslOptions, LinkOptions),
+    *(StartOptions, FederatedStartOptions),
 )
 FUNCTIONS = (export_mindir, export_trained, convert_model, convert_leaf, convert_images, make_synthetic)
 #: names that mean different things, or have another default on purpose, and why
