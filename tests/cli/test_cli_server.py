@@ -348,7 +348,7 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--http_server_address", "127.0.0.1:65535", "--server_num", "2"], "there is no port above 65535"),
         (["--http_server_address", "127.0.0.1:0", "--manage_address", "here"], "--manage_address must be host:port"),
         (["--start_fl_job_threshold", "0"], "start_fl_job_threshold"),
-        (["--server_num", "0"], "--server_num"),
+        (["--server_num", "0"], "server_num must be"),
         (["--enable_ssl"], "server_cert_path is missing"),
         (["--config", "missing.yaml"], "cannot read missing.yaml"),
         (["--model", "missing.npz"], "cannot read missing.npz"),
