@@ -365,7 +365,7 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--encrypt_type", "SIGNDS", "--dp_budget", "500", "--cluster"], "--dp_budget is for one server"),
         (["--stack", "federated", "--dp_budget", "5"], "--dp_budget is for --stack embedded"),
         (["--algorithm", "fedprix"], "algorithm: unknown name 'fedprix'"),
-        (["--algorithm", "no.py:Own"], "algorithm: no file no.py"),
+        (["--algorithm", "no.py:Own"], "/a jöb/no.py"),
         (["--algorithm", f"{EXTENDING}/fedprox.py:FedProx"], "it replaces begin, and devices only train"),
         (["--algorithm", f"{EXTENDING}/fedexp.py:FedExP"], "it replaces end, extras, and devices only train"),
         (["--algorithm", f"{EXTENDING}/fedprox.py:FedProx", "--cluster"], "--algorithm is for one server"),
