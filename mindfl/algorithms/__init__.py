@@ -7,6 +7,38 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 from __future__ import annotations
 
 from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
+from mindfl.algorithms.fedcm import FedCM
+from mindfl.algorithms.feddyn import FedDyn
+from mindfl.algorithms.fedexp import FedExP
+from mindfl.algorithms.fednova import FedNova
+from mindfl.algorithms.fedprox import FedProx
+from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.qfedavg import QFedAvg
 from mindfl.algorithms.sampler import Sampler, Uniform
+from mindfl.algorithms.scaffold import Scaffold
+from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 
-__all__ = ["Algorithm", "Client", "Correction", "Round", "Sampler", "Step", "Uniform", "Upload", "zeros_like"]
+__all__ = [
+    "Algorithm",
+    "Client",
+    "Correction",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedCM",
+    "FedDyn",
+    "FedExP",
+    "FedNova",
+    "FedProx",
+    "FedYogi",
+    "LocalOptimizer",
+    "QFedAvg",
+    "Round",
+    "Sampler",
+    "Scaffold",
+    "Step",
+    "Uniform",
+    "Upload",
+    "zeros_like",
+]

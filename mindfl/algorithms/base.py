@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mindfl.algorithms.local_optimizer import LocalOptimizer
 
 #: flat arrays by name
 Arrays = Mapping[str, NDArray[Any]]
@@ -45,6 +47,10 @@ class Client:
         batch_size: samples per step.
         epochs: passes over the training samples.
         samples: number of training samples.
+        population: number of clients of the job, whether or not they take part in this iteration.
+        optimizer: that of the local training.
+        initial_loss: mean loss of the received weights on the training samples; nan unless the algorithm asks for it
+            (:attr:`Algorithm.needs_initial_loss`).
         trained: the weights after training; empty before.
         steps: steps that were trained; 0 before.
         loss: mean loss of the last epoch; nan before.
@@ -59,6 +65,9 @@ class Client:
     batch_size: int
     epochs: int
     samples: int
+    population: int
+    optimizer: LocalOptimizer
+    initial_loss: float = float("nan")
     trained: Arrays = field(default_factory=dict)
     steps: int = 0
     loss: float = float("nan")
@@ -130,6 +139,16 @@ class Algorithm:
         ...         return Correction(pull=self.mu, towards=client.received)
     """
 
+    #: whether what clients calculate holds only where updates are weighted sums of gradients (SGD, momentum)
+    needs_linear_optimizer: ClassVar[bool] = False
+    #: whether clients evaluate the received model on their training samples before they train
+    needs_initial_loss: ClassVar[bool] = False
+
+    @property
+    def is_fedavg(self) -> bool:
+        """Whether, with its settings, it is plain federated averaging."""
+        return type(self) is Algorithm
+
     def extras(self, model: Arrays) -> Arrays:
         """Return the further arrays that travel beside the weights, both ways.
 
@@ -178,6 +197,8 @@ def replaced(algorithm: Algorithm) -> frozenset[str]:
         >>> replaced(Algorithm())
         frozenset()
     """
+    if algorithm.is_fedavg:
+        return frozenset()
     methods = ("extras", "state", "begin", "end", "step")
     return frozenset(name for name in methods if getattr(type(algorithm), name) is not getattr(Algorithm, name))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Upload, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
+from mindfl.algorithms.naming import describe
 from mindfl.algorithms.server import marked, split
 from mindfl.client import EpochReport
 from mindfl.data import UserData
@@ -22,9 +23,21 @@ if TYPE_CHECKING:
     from mindfl.sim.engines import Engine
 
 
-def with_algorithm(engine: Engine, algorithm: Algorithm) -> Engine:
-    """Return an engine whose trainers do what ``algorithm`` adds to plain training: ``engine``, if that is nothing."""
-    return AlgorithmEngine(engine, algorithm) if replaced(algorithm) & {"extras", "begin", "end"} else engine
+def with_algorithm(engine: Engine, algorithm: Algorithm, population: int) -> Engine:
+    """Return an engine whose trainers do what ``algorithm`` adds to plain training: ``engine``, if that is nothing.
+
+    ``population`` is the number of clients of the job. Raises :class:`OptionError` where the algorithm cannot be
+    calculated with the engine's optimizer.
+    """
+    if not replaced(algorithm) & {"extras", "begin", "end"}:
+        return engine
+    if algorithm.needs_linear_optimizer and not engine.optimizer.linear:
+        raise OptionError(
+            f"algorithm {describe(algorithm)} does not work with the optimizer {engine.optimizer.name}: it divides a "
+            "client's update by the sum of the factors of its gradients, and there is no such sum",
+            hint="train with sgd or momentum",
+        )
+    return AlgorithmEngine(engine, algorithm, population)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +50,19 @@ class _Loaded:
 
 
 class AlgorithmEngine:
-    """An engine whose trainers do what ``algorithm`` adds to plain training.
+    """An engine whose trainers do what ``algorithm`` adds to plain training, in a job of ``population`` clients.
 
     Like the engine's own sessions, the received weights are kept once per thread, not once per client.
     """
 
-    def __init__(self, engine: Engine, algorithm: Algorithm) -> None:
+    def __init__(self, engine: Engine, algorithm: Algorithm, population: int) -> None:
         self._engine = engine
         self._thread = threading.local()
         self.checked = Checked(algorithm)
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
+        self.optimizer = engine.optimizer
+        self.population = population
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""
@@ -91,6 +106,7 @@ class AlgorithmTrainer:
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train as the algorithm says; return the mean loss of the last epoch."""
         loaded, checked = self._engine.loaded, self._engine.checked
+        initial_loss = self._trainer.training_loss() if checked.algorithm.needs_initial_loss else math.nan
         client = Client(
             name=self._name,
             iteration=self.iteration(),
@@ -101,6 +117,9 @@ class AlgorithmTrainer:
             batch_size=self._trainer.batch_size,
             epochs=epochs,
             samples=self._trainer.train_size,
+            population=self._engine.population,
+            optimizer=self._engine.optimizer,
+            initial_loss=initial_loss,
         )
         correction = checked.call("begin", client, Correction, self._fault, optional=True)
         loss = self._corrected(correction, epochs, learning_rate, report)

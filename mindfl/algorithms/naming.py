@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from mindfl import extensions
 from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.fedcm import FedCM
+from mindfl.algorithms.feddyn import FedDyn
+from mindfl.algorithms.fedexp import FedExP
+from mindfl.algorithms.fednova import FedNova
+from mindfl.algorithms.fedprox import FedProx
+from mindfl.algorithms.qfedavg import QFedAvg
+from mindfl.algorithms.scaffold import Scaffold
+from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 from mindfl.errors import OptionError
 from mindfl.extensions import make_object, word
 
 #: mindfl's own algorithms
-REGISTERED = {"fedavg": Algorithm}
+REGISTERED: dict[str, type[Algorithm]] = {
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "fedexp": FedExP,
+    "fedprox": FedProx,
+    "scaffold": Scaffold,
+    "fednova": FedNova,
+    "feddyn": FedDyn,
+    "qfedavg": QFedAvg,
+    "fedcm": FedCM,
+}
 #: entry points of installed packages
 GROUP = "mindfl.algorithms"
 _OPTION = "algorithm"
@@ -24,8 +45,8 @@ def make_algorithm(given: str | Algorithm) -> Algorithm:
         OptionError: there is none of that name, it does not take the settings, or it is no :class:`Algorithm`.
 
     Example:
-        >>> make_algorithm("fedavg") == make_algorithm("fedavg"), type(make_algorithm("fedavg"))
-        (False, <class 'mindfl.algorithms.base.Algorithm'>)
+        >>> make_algorithm("fedprox:mu=0.5").mu
+        0.5
     """
     if isinstance(given, Algorithm):
         return given
@@ -48,7 +69,9 @@ def describe(algorithm: Algorithm) -> str:
         >>> describe(Algorithm())
         'FedAvg'
     """
-    name = "FedAvg" if type(algorithm) is Algorithm else type(algorithm).__name__
+    if algorithm.is_fedavg:
+        return "FedAvg"
+    name = type(algorithm).__name__
     return " ".join((name, *(f"{key}={word(value)}" for key, value in vars(algorithm).items())))
 
 
@@ -61,4 +84,6 @@ def recorded(given: Algorithm) -> str:
         >>> recorded(Algorithm())
         'fedavg'
     """
+    if given.is_fedavg:
+        return "fedavg"
     return extensions.recorded(given, REGISTERED, GROUP, _OPTION)

@@ -30,7 +30,7 @@ class ServerAlgorithm:
         self._checked = Checked(algorithm or Algorithm())
         self._constant = constant
         self._averages = replaced(self._checked.algorithm).isdisjoint(("extras", "state", "step"))
-        self.description = "" if type(self._checked.algorithm) is Algorithm else self._checked.name
+        self.description = "" if self._checked.algorithm.is_fedavg else self._checked.name
 
     def first(self, model: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return ``model`` (float32, any shape, not changed) with the algorithm's further arrays.

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.base import Correction
+from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
+from mindfl.lite.ops.optimizer import optimizer_of
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
@@ -26,6 +28,7 @@ class Engine(Protocol):
 
     max_workers: int | None
     batch_size: int
+    optimizer: LocalOptimizer
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
@@ -39,6 +42,23 @@ def mean_loss(losses: NDArray[np.float32]) -> float:
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
     """Return the share of samples whose highest score (the first, where equal) is the label's."""
     return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
+    """Return the mean cross entropy of ``labels`` (samples) under the softmax of ``logits`` (samples x classes)."""
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=1, keepdims=True)
+    chosen = wide[np.arange(len(labels)), labels]
+    return float(np.mean(np.log(np.exp(wide).sum(axis=1)) - chosen))
+
+
+def local_optimizer(model: LiteModel) -> LocalOptimizer:
+    """Return the optimizer of ``model``; one without a name, for a model that cannot be trained."""
+    found = optimizer_of(model)
+    if found is None:
+        return LocalOptimizer(name="")
+    momentum = 0.0 if found.momentum is None else found.momentum
+    return LocalOptimizer(name=found.name, momentum=momentum, nesterov=found.nesterov, dampening=found.dampening)
 
 
 class LiteEngine:
@@ -56,6 +76,7 @@ class LiteEngine:
         self._executable = Executable(model, training=training)
         self._local = threading.local()
         self.batch_size = self.session().batch_size
+        self.optimizer = local_optimizer(model)
 
     def session(self) -> Session:
         """Return the calling thread's session."""
@@ -102,6 +123,10 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         scores = self._test_scores()
         self.class_scores = scores.mean(axis=0)
         return accuracy(scores, _labels(self._user.test))
+
+    def training_loss(self) -> float:
+        """Return the mean loss of the present weights on the training samples; nothing is trained."""
+        return cross_entropy(self.scores(self.images(self._user.train)), _labels(self._user.train))
 
     def predict(self) -> NDArray[np.int_]:
         """Return the predicted labels of the test data; none without any."""

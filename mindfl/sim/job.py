@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm
 from mindfl.algorithms.client import with_algorithm
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client import InProcessTransport, Transport, run
@@ -322,7 +321,8 @@ class FederatedJob:
             self._report.warning(f"an earlier run had more clients: {text} are still its models")
 
     def _engine(self, model: LiteModel) -> Engine:
-        return with_algorithm(self._plain_engine(model), make_algorithm(self.config.algorithm))
+        algorithm = make_algorithm(self.config.algorithm)
+        return with_algorithm(self._plain_engine(model), algorithm, self.config.client_num)
 
     def _plain_engine(self, model: LiteModel) -> Engine:
         config, network = self.config, self.config.network
@@ -374,7 +374,7 @@ class FederatedJob:
         own = self.config.origin_train_model_path or Path(self.config.train_ms_name)
         network = own.stem if self.config.model is None else self.config.network_name
         algorithm = make_algorithm(self.config.algorithm)
-        by = "" if type(algorithm) is Algorithm else f", {describe(algorithm)}"
+        by = "" if algorithm.is_fedavg else f", {describe(algorithm)}"
         return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}{by}"
 
     def _check_training(self, clients: int) -> None:

@@ -17,7 +17,7 @@ from mindfl.export.trained import network_sizes
 from mindfl.export.training import OptimizerSettings, with_loss
 from mindfl.lite import LiteModel
 from mindfl.models import Model, import_mindspore, interrupt_held_back, mindspore_lock, model_spec
-from mindfl.sim.engines import ClientTrainer, Weights
+from mindfl.sim.engines import ClientTrainer, Weights, local_optimizer
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -54,6 +54,7 @@ class MindSporeEngine:
         use_graph_mode(device_target)
         self.model = model
         self.batch_size = batch_size
+        self.optimizer = local_optimizer(model)
         self._tensor = mindspore.Tensor
         spec, sizes = model_spec(network), network_sizes(model)
         self.channels = sizes.num_channel or 1

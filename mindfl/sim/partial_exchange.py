@@ -88,6 +88,7 @@ class PartialEngine:
         self._model = model
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
+        self.optimizer = engine.optimizer
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""

@@ -70,7 +70,7 @@ class Node:
     def _engine(self) -> Engine:
         use_operators(self._config.operator)
         engine = LiteEngine(LiteModel.from_bytes(self._setup.model))
-        return with_algorithm(engine, make_algorithm(self._config.algorithm))
+        return with_algorithm(engine, make_algorithm(self._config.algorithm), self._config.client_num)
 
     @cached_property
     def _pool(self) -> ClientPool:

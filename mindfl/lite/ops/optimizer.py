@@ -53,12 +53,14 @@ class ModelOptimizer:
 
     ``name`` is ``momentum``, ``sgd`` or ``adam``, or several of them joined by " and ". ``momentum`` is None where the
     optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without; NaN where it cannot be told.
+    ``dampening`` is that of SGD's momentum.
     """
 
     name: str
     momentum: float | None
     weight_decay: float
     nesterov: bool
+    dampening: float = 0.0
 
 
 def optimizer_of(model: LiteModel) -> ModelOptimizer | None:
@@ -73,6 +75,7 @@ def optimizer_of(model: LiteModel) -> ModelOptimizer | None:
         momentum=momenta.pop() if len(momenta) == 1 else None,
         weight_decay=decays.pop() if len(decays) == 1 else float("nan"),
         nesterov=any(node.attributes.get("nesterov", False) for node in nodes),
+        dampening=max(node.real("dampening") if node.attributes.get("dampening") else 0.0 for node in nodes),
     )
 
 

@@ -1,0 +1,31 @@
+"""FedProx."""
+
+from __future__ import annotations
+
+from mindfl.algorithms.base import Algorithm, Client, Correction
+from mindfl.algorithms.settings import checked
+
+
+class FedProx(Algorithm):
+    """Every local step is pulled towards the model that the client received (arXiv 1812.06127).
+
+    A step uses g + mu (w - x) in place of the gradient g; the next model is FedAvg's. mu is multiplied with each
+    difference as it is, not divided by the size of a tensor.
+
+    Args:
+        mu: strength of the pull, at least 0. With 0 it is FedAvg to the bit.
+
+    Raises:
+        OptionError: ``mu`` is out of range.
+
+    Example:
+        >>> FedProx(mu=0.5).mu
+        0.5
+    """
+
+    def __init__(self, mu: float = 0.1) -> None:
+        self.mu = checked(self, "mu", mu, least=0)
+
+    def begin(self, client: Client) -> Correction | None:
+        """Return the pull towards the received model."""
+        return Correction(pull=self.mu, towards=client.received) if self.mu else None

@@ -1,0 +1,43 @@
+"""Checks of the settings of mindfl's own algorithms."""
+
+from __future__ import annotations
+
+import math
+
+from mindfl.errors import OptionError
+
+
+def checked(
+    algorithm: object,
+    name: str,
+    value: object,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> float:
+    """Return a setting of ``algorithm`` as a float.
+
+    Args:
+        algorithm: the object whose setting it is; its class is named in the error.
+        name: the setting's name.
+        value: what the user gave.
+        least: the smallest value that is allowed.
+        above: what it must be greater than.
+        below: what it must be less than.
+        most: the largest value that is allowed.
+
+    Raises:
+        OptionError: it is no finite number in that range.
+
+    Example:
+        >>> checked(object(), "mu", 0.1, least=0)
+        0.1
+    """
+    bounds = [("at least", least), ("above", above), ("below", below), ("at most", most)]
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if math.isfinite(number) and least <= number <= most and above < number < below:
+        return number
+    words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+    raise OptionError(f"{type(algorithm).__name__}: {name} must be a number {words}, got {value!r}")

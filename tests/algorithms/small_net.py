@@ -1,0 +1,19 @@
+"""A network that a page of NumPy can train too."""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn
+
+
+class SmallNet(nn.Cell):
+    """Two dense layers."""
+
+    def __init__(self, num_class: int, num_channel: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = image_size
+        self.hidden = nn.Dense(num_channel * height * width, 6)
+        self.out = nn.Dense(6, num_class)
+        self.relu, self.flatten = nn.ReLU(), nn.Flatten()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.out(self.relu(self.hidden(self.flatten(x))))

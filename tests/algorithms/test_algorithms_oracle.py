@@ -1,0 +1,49 @@
+"""Each algorithm equals an independent program in float64, over five rounds of unequal clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from conftest import SIZES, Turns, server
+
+from mindfl.algorithms.naming import REGISTERED
+
+SETTINGS: dict[str, dict[str, float]] = {
+    "fedavg": {"eta": 0.5},
+    "fedavgm": {"eta": 0.7, "beta1": 0.8},
+    "fedadagrad": {"eta": 0.02, "tau": 0.01},
+    "fedadam": {"beta1": 0.8, "beta2": 0.95},
+    "fedyogi": {"eta": 0.02},
+    "fedexp": {"eps": 0.01},
+    "fedprox": {"mu": 0.5},
+    "feddyn": {"alpha": 0.3},
+    "qfedavg": {"q": 2},
+    "fedcm": {"alpha": 0.3},
+}
+CASES = [(name, settings) for name in REGISTERED for settings in ({}, SETTINGS.get(name)) if settings is not None]
+
+
+def distance(found: Any, expected: Any) -> float:
+    """Return the norm of the difference, relative to the norm of ``expected``."""
+    difference = sum(float(np.sum((found[n].reshape(-1) - v.reshape(-1)) ** 2)) for n, v in expected.items())
+    return float((difference / sum(float(np.sum(v**2)) for v in expected.values())) ** 0.5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda value: str(value).strip("{}"))
+def test_algorithm_is_that_of_numpy(
+    name: str, settings: dict[str, float], optimizer: str, run_small: Callable[..., Any]
+) -> None:
+    text = ":".join([name, *([",".join(f"{key}={value}" for key, value in settings.items())] if settings else [])])
+    model, result = run_small(optimizer=optimizer, algorithm=text)
+    expected = server(model, 0.9 if optimizer == "momentum" else 0.0, 0.05)
+    began = expected.x
+    for iteration in range(1, 6):
+        cohort = [*Turns().sample(len(SIZES), iteration, np.random.default_rng(0), {})]
+        oracle.ROUNDS[name](expected, cohort, **settings)
+    assert distance(result.weights, expected.x) < 1e-5
+    assert distance(began, expected.x) > 1e-2  # so that the line above says something
