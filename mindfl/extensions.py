@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -126,10 +127,28 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
         raise OptionError(f"{option} {text}: it is an object already and takes no settings", hint="name its class")
     if not callable(found) or (settings == {} and not isinstance(found, type)):
         return found
+    _check_settings(found, settings, f"{option} {text}")
     try:
         return found(**settings)
+    except OptionError as error:
+        raise OptionError(f"{option} {text}: {error}", hint=error.hint) from error
     except Exception as error:
         raise OptionError(f"{option} {text}: {error}") from error
+
+
+def _check_settings(made: Any, settings: Mapping[str, Any], owner: str) -> None:
+    """Raise :class:`OptionError` for the first of ``settings`` that the class or function ``made`` does not take."""
+    try:
+        parameters = inspect.signature(made).parameters.values()
+    except (TypeError, ValueError):  # a class of C, which says itself what it takes
+        return
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return
+    known = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    for name in settings:
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "leave the settings out"
+            raise OptionError(f"{owner}: {made.__name__} has no setting {name}", hint=hint)
 
 
 def absolute(text: str) -> str:

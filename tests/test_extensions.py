@@ -76,7 +76,7 @@ def test_what_cannot_be_found_is_refused_by_option(text: str, words: str) -> Non
 
 
 def test_settings_that_are_not_taken_are_refused(module: Path) -> None:
-    with pytest.raises(OptionError, match=r"sampler .*unexpected keyword argument 'rat'"):
+    with pytest.raises(OptionError, match=r"sampler .* has no setting rat"):
         make_object(f"{module}:Sampler:rat=0.1", {}, "mindfl.none", "sampler")
 
 

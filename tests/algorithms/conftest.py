@@ -30,7 +30,7 @@ class Turns:
 def samples(client: int) -> tuple[Any, Any]:
     """Images of 5x4 in float32 and labels of three classes, whose shares differ from client to client."""
     rng = np.random.default_rng(client)
-    labels = rng.choice(3, SIZES[client], p=np.roll([0.7, 0.2, 0.1], client))
+    labels = rng.choice(3, SIZES[client], p=np.roll([0.9, 0.1, 0.0], client))
     images = rng.random((SIZES[client], 5, 4), np.float32) * 0.6
     images[np.arange(len(labels)), labels] += 0.3
     return images, labels

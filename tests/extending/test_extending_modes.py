@@ -111,7 +111,7 @@ def test_what_does_not_know_it_is_named(settings: dict[str, Any], text: str) -> 
     ("given", "text"),
     [
         (f"{HERE}/levels.py:Level", "did you mean Levels"),
-        (f"{HERE}/levels.py:Levels:level=7", "unexpected keyword argument 'level'"),
+        (f"{HERE}/levels.py:Levels:level=7", "Levels has no setting level"),
         (f"{HERE}/levels.py:np", "is no upload mode"),
         ("DP_ENCRIPT", "did you mean DP_ENCRYPT"),
         (3, "is no upload mode"),

@@ -234,7 +234,7 @@ class TestRefusals:
             (object(), "has none of the methods begin, upload, row, end"),
             (EarlyStopping, "has none of the methods"),
             ("early_stopping:Late", "early_stopping has no Late"),
-            ("early_stopping:EarlyStopping:patient=1", "unexpected keyword argument 'patient'"),
+            ("early_stopping:EarlyStopping:patient=1", "EarlyStopping has no setting patient"),
         ],
     )
     def test_what_is_no_callback(self, make_job: Make, callback: Any, words: str) -> None:

@@ -1,0 +1,136 @@
+"""mindfl's own algorithms in jobs: closed forms, repetition, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindfl.algorithms import FedAvg, FedProx, LocalOptimizer
+from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
+from mindfl.errors import OptionError
+from mindfl.sim.job import Silent
+
+
+class StoppedError(Exception):
+    """Ends a run after an iteration, as a power failure would."""
+
+
+class StopAfterTwo(Silent):
+    def row(self, row: Any) -> None:
+        if row.iteration == 2:
+            raise StoppedError
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a_run_resumed_with_two_workers_ends_with_the_same_bits(name: str, run_small: Callable[..., Any]) -> None:
+    settings = {"algorithm": name, "iterations": 3}
+    _, whole = run_small("whole", **settings)
+    with pytest.raises(StoppedError):
+        run_small("stopped", **settings, reporter=StopAfterTwo())
+    _, resumed = run_small("stopped", **settings, resume=True, workers=2)
+    assert resumed.hash == whole.hash
+
+
+def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:
+    """So that the hashes above say something."""
+    hashes = [run_small(name, algorithm=name, iterations=8, learning_rate=0.01)[1].hash for name in REGISTERED]
+    assert len({*hashes}) == len(hashes)
+
+
+@pytest.mark.parametrize("same", ["fedavg:eta=1", "fedprox:mu=0", "fedavgm:eta=1,beta1=0", "fedavgm:beta=0"])
+def test_settings_that_make_it_fedavg_make_its_bits(same: str, run_small: Callable[..., Any]) -> None:
+    assert run_small("same", algorithm=same)[1].hash == run_small("fedavg")[1].hash
+
+
+def test_fedprox_with_a_strong_pull_stays(run_small: Callable[..., Any]) -> None:
+    def moved(algorithm: str) -> float:
+        began, result = run_small(algorithm.replace(":", " "), algorithm=algorithm, optimizer="sgd", learning_rate=1e-4)
+        return sum(float(np.abs(result.weights[n] - w.reshape(-1)).sum()) for n, w in began.weights.items())
+
+    assert moved("fedprox:mu=9999") < moved("fedavg") / 5
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fednova", "fedcm"])
+def test_what_needs_sums_of_gradients_refuses_adam(name: str, run_small: Callable[..., Any]) -> None:
+    with pytest.raises(OptionError, match="does not work with the optimizer adam") as refused:
+        run_small(optimizer="adam", algorithm=name)
+    assert refused.value.hint == "train with sgd or momentum"
+
+
+@pytest.mark.parametrize("name", ["fedprox", "feddyn", "fedadam", "qfedavg"])
+def test_the_others_train_with_adam(name: str, run_small: Callable[..., Any]) -> None:
+    began, result = run_small(optimizer="adam", algorithm=name, iterations=1, learning_rate=0.01)
+    assert any((result.weights[n] != w.reshape(-1)).any() for n, w in began.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fedporx", "did you mean fedprox?"),
+        ("fedprox:nu=1", "FedProx has no setting nu"),
+        ("fedprox:mu=-0.1", "mu must be a number at least 0, got -0.1"),
+        ("fedprox:mu=nan", "mu must be a number at least 0, got nan"),
+        ("fedprox:mu=true", "mu must be a number at least 0, got True"),
+        ("fedprox:mu=strong", "mu must be a number at least 0, got 'strong'"),
+        ("feddyn:alpha=0", "alpha must be a number above 0, got 0"),
+        ("fedcm:alpha=1.5", "alpha must be a number above 0 and at most 1, got 1.5"),
+        ("fedavgm:beta1=1", "beta1 must be a number at least 0 and below 1, got 1"),
+        ("fedadam:eta=0", "eta must be a number above 0, got 0"),
+        ("fedadagrad:tau=0", "tau must be a number above 0, got 0"),
+        ("fedexp:eps=inf", "eps must be a number above 0, got inf"),
+        ("qfedavg:q=-1", "q must be a number at least 0, got -1"),
+        ("scaffold:alpha=1", "Scaffold has no setting alpha"),
+    ],
+)
+def test_wrong_names_and_settings_are_refused(text: str, words: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        make_algorithm(text)
+    assert words in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_a_record_makes_the_algorithm_again(name: str) -> None:
+    made = make_algorithm(name)
+    again = make_algorithm(recorded(made))
+    assert type(again) is type(made) or made.is_fedavg
+    assert vars(again) == vars(made)
+
+
+def test_records_are_short() -> None:
+    assert [recorded(FedProx(0.5)), recorded(FedAvg()), recorded(FedAvg(0.5))] == [
+        "fedprox:mu=0.5",
+        "fedavg",
+        "fedavg:eta=0.5",
+    ]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("steps", [1, 2, 17])
+def test_the_norm_is_that_of_the_closed_form(momentum: float, steps: int) -> None:
+    expected = (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
+    assert LocalOptimizer(name="momentum", momentum=momentum).norm(steps) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_norm_of_dampening_and_nesterov_counts_each_gradient() -> None:
+    """By moving one gradient at a time."""
+    optimizer = LocalOptimizer(name="sgd", momentum=0.8, nesterov=False, dampening=0.3)
+    ahead = LocalOptimizer(name="momentum", momentum=0.8, nesterov=True)
+    assert optimizer.norm(6) == pytest.approx(sum(reach(place, 0.8, 0.3, 6) for place in range(6)))
+    assert ahead.norm(6) == pytest.approx(sum(reach(place, 0.8, 0.0, 6, nesterov=True) for place in range(6)))
+
+
+def reach(place: int, momentum: float, dampening: float, steps: int, *, nesterov: bool = False) -> float:
+    velocity = distance = 0.0
+    for step in range(steps):
+        gradient = float(step == place)
+        velocity = momentum * velocity + gradient * (1 - dampening if step else 1)
+        distance += gradient + momentum * velocity if nesterov else velocity
+    return distance
+
+
+def test_adam_has_no_norm() -> None:
+    with pytest.raises(ValueError, match="adam"):
+        LocalOptimizer(name="adam").norm(3)
