@@ -10,8 +10,7 @@ from mindfl.algorithms.settings import checked
 
 
 class FedDyn(Algorithm):
-    """Each client's objective gets a linear term, so that the clients' optima agree with the common one (arXiv
-    2111.04263).
+    """A linear term in each client's objective makes the clients' optima agree (arXiv 2111.04263).
 
     A step uses g - h_i + alpha (w - x) in place of the gradient g. After training, with N clients in the job and |S| in
     the round,

@@ -177,7 +177,7 @@ class FedAdam(ServerOptimizer):
 
 
 class FedYogi(FedAdam):
-    """As :class:`FedAdam`, with a second moment that changes by a share of the squared update (arXiv 2003.00295).
+    """FedAdam, whose second moment changes by a share of the squared update (arXiv 2003.00295).
 
     Example:
         >>> FedYogi(eta=0.1).beta1

@@ -19,6 +19,7 @@ from mindfl.errors import InterruptedRunError, MindflError, MindflWarning, Optio
 
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
 COMMANDS = {
+    "algorithms": ("mindfl.cli.algorithms", "List the federated algorithms, or describe one."),
     "bench": ("mindfl.cli.bench", "Measure how fast this machine trains."),
     "client": ("mindfl.cli.client", "Be one device of a federated job: train, infer, or fetch the model."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),

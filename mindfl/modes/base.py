@@ -26,6 +26,7 @@ from mindfl.protocol import (
 
 if TYPE_CHECKING:
     from mindfl.client.secagg import MaskedDevice
+    from mindfl.options.modes import ModeOptions
     from mindfl.privacy import Accountant
     from mindfl.privacy.secagg import PairKeys
     from mindfl.protocol.secure import SecureRequest
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 #: arrays of any shape and of a fixed-size numeric type, by name
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 #: settings of a job or a server
-Settings: TypeAlias = "JobConfig | ServerConfig"
+Settings: TypeAlias = "JobConfig | ServerConfig | ModeOptions"
 #: a line of a device's log: (class and method of the reference that writes it, text)
 LogLine: TypeAlias = tuple[str, str]
 BUILDER = "UpdateModel$RequestUpdateModelBuilder"

@@ -1,0 +1,134 @@
+"""What mindfl's own algorithms need, and with which parts of a job they go."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mindfl.algorithms.base import Algorithm, Arrays, Client, replaced
+from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.naming import REGISTERED, make_algorithm
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One algorithm of mindfl's.
+
+    Args:
+        name: what ``--algorithm`` takes.
+        summary: one sentence.
+        settings: its settings with their defaults.
+        travels: what travels beside the weights, both ways, as a number of arrays of the weights' size and of further
+            numbers; empty: nothing.
+        remembers: what each client keeps between its iterations; empty: nothing.
+        needs: what it needs of the client; empty: nothing but training.
+        optimizers: the local optimizers with which it works.
+        engines: the engines with which it works.
+        upload_modes: the values of ``--encrypt_type`` with which it works.
+        servers: the servers with which it works.
+        clients: the clients with which it works.
+        executors: the executors with which it works.
+    """
+
+    name: str
+    summary: str
+    settings: Mapping[str, Any]
+    travels: str
+    remembers: str
+    needs: str
+    optimizers: tuple[str, ...]
+    engines: tuple[str, ...]
+    upload_modes: tuple[str, ...]
+    servers: tuple[str, ...]
+    clients: tuple[str, ...]
+    executors: tuple[str, ...]
+
+
+def list_algorithms() -> list[Listing]:
+    """Return all algorithms of mindfl's.
+
+    Example:
+        >>> [each.name for each in list_algorithms()][:3]
+        ['fedavg', 'fedavgm', 'fedadagrad']
+    """
+    return [describe_algorithm(name) for name in REGISTERED]
+
+
+def describe_algorithm(name: str) -> Listing:
+    """Return what is known of the algorithm that ``name`` names, as ``--algorithm`` takes it.
+
+    Raises :class:`OptionError` for an unknown name.
+
+    Example:
+        >>> describe_algorithm("scaffold").remembers
+        "1 x the weights' size"
+    """
+    from mindfl.modes import MODES
+    from mindfl.options.modes import ModeOptions
+
+    algorithm = make_algorithm(name)
+    methods = replaced(algorithm)
+    served, local = methods & {"extras", "state", "step"}, methods & {"extras", "begin", "end"}
+    return Listing(
+        name=name,
+        summary=" ".join((inspect.getdoc(type(algorithm)) or "").partition("\n\n")[0].split()),
+        settings=vars(algorithm),
+        travels=_amount(algorithm.extras(_MODEL)),
+        remembers=_amount(_memory(algorithm)),
+        needs="; ".join(_needs(algorithm)),
+        optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
+        engines=("lite",) if "begin" in methods else ("lite", "mindspore"),
+        upload_modes=tuple(
+            mode for mode in MODES if "extras" not in methods or not MODES[mode].of(ModeOptions()).extras_fault
+        ),
+        servers=(
+            "embedded",
+            *(() if served and local else ("mindfl server",)),
+            *(() if served else ("MindSpore Federated",)),
+        ),
+        clients=("simulated", *(() if local else ("Java",))),
+        executors=("local", "ray"),
+    )
+
+
+_MODEL: Arrays = {"a": np.zeros(10, np.float32), "b": np.zeros(90, np.float32)}
+
+
+def _memory(algorithm: Algorithm) -> Arrays:
+    """Return what a client keeps that was trained with a small model."""
+    client = Client(
+        name="",
+        iteration=1,
+        received=_MODEL,
+        extras=algorithm.extras(_MODEL),
+        memory={},
+        learning_rate=1.0,
+        batch_size=1,
+        epochs=1,
+        samples=1,
+        population=1,
+        optimizer=LocalOptimizer(name="sgd"),
+        initial_loss=1.0,
+        trained=_MODEL,
+        steps=1,
+        loss=1.0,
+    )
+    return algorithm.end(client).memory
+
+
+def _needs(algorithm: Algorithm) -> Iterator[str]:
+    if "begin" in replaced(algorithm):
+        yield "corrected steps"
+    if algorithm.needs_initial_loss:
+        yield "the loss of the received model on the training samples"
+
+
+def _amount(arrays: Arrays) -> str:
+    """Return the size of ``arrays`` in units of the small model and in numbers."""
+    whole, rest = divmod(sum(np.size(values) for values in arrays.values()), 100)
+    parts = [*([f"{whole} x the weights' size"] if whole else []), *([f"{rest} numbers"] if rest > 1 else [])]
+    return " and ".join([*parts, *(["1 number"] if rest == 1 else [])])

@@ -1,0 +1,33 @@
+"""``mindfl algorithms``."""
+
+from __future__ import annotations
+
+import click
+
+from mindfl.cli.options import echo_json, json_option
+
+
+@click.command("algorithms", short_help="List the federated algorithms, or describe one.")
+@click.argument("name", required=False)
+@json_option
+def algorithms_command(name: str | None, as_json: bool) -> None:
+    """List the federated algorithms that --algorithm takes, with their settings. NAME, perhaps with settings, describes
+    one: what travels, what clients remember, and with which optimizers, servers, clients and upload modes it works."""
+    from dataclasses import asdict
+
+    from mindfl.algorithms.listing import Listing, describe_algorithm, list_algorithms
+
+    found: list[Listing] = list_algorithms() if name is None else [describe_algorithm(name)]
+    if as_json:
+        rows = [asdict(each) for each in found]
+        echo_json(rows if name is None else rows[0])
+    elif name is None:
+        for each in found:
+            settings = " ".join(f"{key}={value:g}" for key, value in each.settings.items())
+            click.echo(f"{each.name:11} {settings:41} {each.summary}")
+    else:
+        for label, value in asdict(found[0]).items():
+            text = ", ".join(value) if isinstance(value, tuple) else value
+            if isinstance(value, dict):
+                text = ", ".join(f"{key}={setting}" for key, setting in value.items())
+            click.echo(f"{label.replace('_', ' '):14} {text or 'none'}")
