@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mindfl.cli.options import echo_json, json_option
+from mindfl.cli.declared import json_option
+from mindfl.cli.reporting import echo_json
 
 
 @click.command("algorithms", short_help="List the federated algorithms, or describe one.")
