@@ -42,9 +42,8 @@ from mindfl.server.iteration import Clock, IterationRecord
 from mindfl.server.reports import LastingFault
 from mindfl.server.segment import Record
 from mindfl.server.server_config import ServerConfig
-from mindfl.server.snapshot import Origin, Snapshot, begun_differently, decode, fingerprint, other_settings
+from mindfl.server.snapshot import Given, Origin, Snapshot, begun_differently, decode, other_settings
 from mindfl.server.state import EMPTIED, MODELS_KEPT, JobState
-from mindfl.server.state_folder import StateFolder
 from mindfl.server.storage import EventJournal, FolderStorage, Memory, Storage
 
 _logger = logging.getLogger(__name__)
@@ -102,31 +101,13 @@ class DurableJob:
         self._snapshots = LastingFault(_logger)
         served = ServerAlgorithm(algorithm)
         layout, first = initial_model(served.first(initial_weights))
-        model = split(first)[0]
+        given = Given(config, split(first)[0], layout, constant, served.description, as_stored)
         self._log = _EventLog(layout)
-        self._storage = FolderStorage(StateFolder(storage)) if isinstance(storage, (str, os.PathLike)) else storage
+        self._storage = FolderStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
         try:
             arrays = served.first_state(first)
             new = JobState(config, instance, first_iteration, True, {first_iteration - 1: first}, arrays=arrays)
-            stored = self._storage.load()
-            self.resumed = stored is not None
-            self.revived = stored is None and memory is not None
-            if stored is not None:
-                snapshot = decode(
-                    stored,
-                    self._storage.place,
-                    config,
-                    model,
-                    layout,
-                    constant=constant,
-                    algorithm=served.description,
-                    as_stored=as_stored,
-                )
-            else:
-                origin = Origin(os.urandom(16), config, fingerprint(model), constant, served.description)
-                snapshot = self._first_snapshot(origin, memory.state if memory else new)
-            self._origin = snapshot.origin
-            self._newest = snapshot
+            snapshot = self._newest = self._read_or_begin(given, new, memory)
             self.coordinator = Coordinator(
                 config,
                 initial_weights,
@@ -137,7 +118,7 @@ class DurableJob:
                 constant=constant,
                 algorithm=algorithm,
             )
-            self._go_on(snapshot, clock)
+            self._resume(snapshot, clock)
             self._check_settings(config)
             if memory and self.revived and memory.busy:
                 self.coordinator.job.abandon(clock.now_ms(), EMPTIED)
@@ -174,12 +155,12 @@ class DurableJob:
     @property
     def origin(self) -> Origin:
         """The settings and the model that the job began with."""
-        return self._origin
+        return self._newest.origin
 
     def memory(self) -> Memory:
         """Return the state from which the job resumes if its storage is emptied."""
         state, busy = self.coordinator.job.snapshot(), self.coordinator.job.is_busy
-        return Memory(state, busy, self._origin.job, self._log.end)
+        return Memory(state, busy, self.origin.job, self._log.end)
 
     @property
     def settled(self) -> int:
@@ -193,18 +174,23 @@ class DurableJob:
         self._storage.close()
 
     def _check_settings(self, config: ServerConfig) -> None:
-        changed = other_settings(config, asdict(self._origin.config), asdict(self.coordinator.config))
+        changed = other_settings(config, asdict(self.origin.config), asdict(self.coordinator.config))
         if changed:
             self._journal.close()
             raise begun_differently(self._storage.place, changed)
 
-    def _first_snapshot(self, origin: Origin, state: JobState) -> Snapshot:
-        """Return the snapshot of a job that begins, after storing it."""
-        snapshot = Snapshot(origin, 0, state)
+    def _read_or_begin(self, given: Given, new: JobState, memory: Memory | None) -> Snapshot:
+        """Return the stored snapshot, or store that of a job in the state ``new``, or in its state in ``memory``."""
+        stored = self._storage.load()
+        self.resumed = stored is not None
+        self.revived = stored is None and memory is not None
+        if stored is not None:
+            return decode(stored, self._storage.place, given)
+        snapshot = Snapshot(given.begin(), 0, memory.state if memory else new)
         self._storage.save(snapshot.parts())
         return snapshot
 
-    def _go_on(self, snapshot: Snapshot, clock: Clock) -> None:
+    def _resume(self, snapshot: Snapshot, clock: Clock) -> None:
         """Replay the journal after the snapshot, and append to it from now on."""
         self._journal = self._storage.open_journal(snapshot.origin.job, snapshot.position, self._replay)
         self._journal.drop_before(snapshot.position)
@@ -235,7 +221,7 @@ class DurableJob:
         finally:
             position = self._log.end_iteration()
             if position is not None:
-                self._newest = Snapshot(self._origin, position, self.coordinator.job.snapshot())
+                self._newest = Snapshot(self.origin, position, self.coordinator.job.snapshot())
                 self._saver.submit(self._save, self._newest)
 
     def _save(self, snapshot: Snapshot) -> None:

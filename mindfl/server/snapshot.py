@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -113,32 +114,38 @@ def job_of(data: bytes) -> bytes:
         return b""
 
 
-def decode(
-    data: bytes,
-    place: str,
-    config: ServerConfig,
-    initial: Weights,
-    layout: FeatureLayout,
-    *,
-    constant: Set[str] = frozenset(),
-    algorithm: str = "",
-    as_stored: bool = False,
-) -> Snapshot:
-    """Return the snapshot stored in ``place`` of the job that was begun with ``config`` and the model ``initial``.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The arguments of a server, by which it recognises its job.
 
-    ``constant``: names of the weights that are not aggregated. ``algorithm``: its description. ``as_stored``: of any
+    ``constant``: names of the weights that are not aggregated. ``algorithm``: its description. ``as_stored``: take any
     job whose weights have these names, lengths and constants.
+    """
+
+    config: ServerConfig
+    model: Weights
+    layout: FeatureLayout
+    constant: Set[str] = frozenset()
+    algorithm: str = ""
+    as_stored: bool = False
+
+    def begin(self) -> Origin:
+        """Return the origin of a new job."""
+        return Origin(os.urandom(16), self.config, fingerprint(self.model), self.constant, self.algorithm)
+
+
+def decode(data: bytes, place: str, given: Given) -> Snapshot:
+    """Return the snapshot stored in ``place`` of the job that was begun with the ``given`` arguments.
 
     Raises :class:`StorageError` where it is damaged or another job's.
     """
-    own = _Own(config, initial, layout, constant, algorithm, as_stored)
 
     def check(head: Mapping[str, Any]) -> None:
-        if not own.as_stored:
-            _check_origin(place, head, own)
-        _check_features(place, head, own)
+        if not given.as_stored:
+            _check_origin(place, head, given)
+        _check_features(place, head, given)
 
-    return read(data, place, layout, check)
+    return read(data, place, given.layout, check)
 
 
 def read(
@@ -160,18 +167,6 @@ def read(
             f"{place}: the snapshot holds what this version of mindfl does not write: {error}",
             hint="restore it from a backup, or begin anew in another place",
         ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    """The arguments of a server."""
-
-    config: ServerConfig
-    initial: Weights
-    layout: FeatureLayout
-    constant: Set[str]
-    algorithm: str
-    as_stored: bool
 
 
 def _read(data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mapping[str, Any]], None]) -> Snapshot:
@@ -217,12 +212,12 @@ def _rest(
     return counted, state
 
 
-def _check_origin(place: str, head: Mapping[str, Any], own: _Own) -> None:
-    changed = other_settings(own.config, head["begun_with"])
-    if head["initial_model"] != fingerprint(own.initial):
+def _check_origin(place: str, head: Mapping[str, Any], given: Given) -> None:
+    changed = other_settings(given.config, head["begun_with"])
+    if head["initial_model"] != fingerprint(given.model):
         changed.append("the initial model")
-    if head.get("algorithm", "") != own.algorithm:
-        changed.append(f"algorithm {head.get('algorithm') or 'FedAvg'} -> {own.algorithm or 'FedAvg'}")
+    if head.get("algorithm", "") != given.algorithm:
+        changed.append(f"algorithm {head.get('algorithm') or 'FedAvg'} -> {given.algorithm or 'FedAvg'}")
     if changed:
         raise begun_differently(place, changed)
 
@@ -235,9 +230,9 @@ def begun_differently(place: str, changed: Sequence[str]) -> StorageError:
     )
 
 
-def _check_features(place: str, head: Mapping[str, Any], own: _Own) -> None:
-    mine = features(own.layout, own.constant)
-    constant = head.get("constant", own.constant)
+def _check_features(place: str, head: Mapping[str, Any], given: Given) -> None:
+    mine = features(given.layout, given.constant)
+    constant = head.get("constant", given.constant)
     job = {name: [4 * length, int(name not in constant)] for name, length in head["lengths"].items()}
     other = other_features(mine, job)
     if other:

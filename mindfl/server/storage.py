@@ -95,16 +95,13 @@ class Storage(Protocol):
         """Let others have the place."""
 
 
-class FolderStorage:
-    """A job in a folder, which is closed with it."""
-
-    def __init__(self, folder: StateFolder) -> None:
-        self._folder = folder
+class FolderStorage(StateFolder):
+    """A job in a folder."""
 
     @property
     def place(self) -> str:
         """The folder's path."""
-        return str(self._folder.path)
+        return str(self.path)
 
     @property
     def prompt(self) -> bool:
@@ -118,10 +115,10 @@ class FolderStorage:
 
     def load(self) -> bytes | None:
         """Read the file of the snapshot."""
-        path = self._folder.file(SNAPSHOT)
+        path = self.file(SNAPSHOT)
         if path.exists():
             return read_file(path)
-        if any(self._folder.path.glob("journal-*")):
+        if any(self.path.glob("journal-*")):
             raise StorageError(
                 f"{path} is missing, though there is a journal", hint="restore it, or choose another state folder"
             )
@@ -129,27 +126,15 @@ class FolderStorage:
 
     def save(self, parts: Sequence[Buffer]) -> None:
         """Replace the file of the snapshot."""
-        path = self._folder.file(SNAPSHOT)
+        path = self.file(SNAPSHOT)
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
                 for part in parts:
                     file.write(part)
         except OSError as error:
             raise StorageError.from_os_error(error, "write", path) from None
-        self._folder.sync()
+        self.sync()
 
     def open_journal(self, job: bytes, start: int, replay: Replay) -> Journal:
         """Open the folder's journal."""
-        return Journal(self._folder, job, start, replay)
-
-    def set_reserve(self, size: int) -> None:
-        """Set disk space aside."""
-        self._folder.set_reserve(size)
-
-    def spending(self) -> AbstractContextManager[None]:
-        """Give the disk space back for a while."""
-        return self._folder.spending()
-
-    def close(self) -> None:
-        """Give the folder back."""
-        self._folder.close()
+        return Journal(self, job, start, replay)

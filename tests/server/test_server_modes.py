@@ -32,7 +32,7 @@ from mindfl.server import Coordinator, Refusal, ServerConfig
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.front import ReplyCache
 from mindfl.server.iteration import Clock
-from mindfl.server.snapshot import Origin, Snapshot, fingerprint
+from mindfl.server.snapshot import Given, Origin, Snapshot, fingerprint
 from mindfl.server.snapshot import decode as decode_snapshot
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "privacy"
@@ -350,5 +350,5 @@ class TestSettings:
         body = [parts[0], len(head).to_bytes(8, "little"), head, *parts[3:-1]]
         data = b"".join(bytes(part) for part in body)
         data += zlib.crc32(data).to_bytes(4, "little")
-        read = decode_snapshot(data, "the folder", config, server.model, server.job.layout)
+        read = decode_snapshot(data, "the folder", Given(config, server.model, server.job.layout))
         assert read.state.config == config

@@ -13,7 +13,7 @@ from mindfl.protocol import PlainText, RequestFLJob, RequestUpdateModel, Respons
 from mindfl.server import Coordinator, IterationRecord, ServerConfig, ServerState
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import Clock
-from mindfl.server.snapshot import Origin, Snapshot, decode, fingerprint
+from mindfl.server.snapshot import Given, Origin, Snapshot, decode, fingerprint
 from mindfl.server.state import JobState, digest
 
 MINUTE = 60_000
@@ -127,7 +127,7 @@ def test_who_was_counted_comes_back_from_a_snapshot(counted: dict[int, frozenset
     state = JobState(CONFIG, "i", iteration, True, {iteration - 1: job.model}, counted)
     origin = Origin(bytes(16), CONFIG, fingerprint(job.model))
     data = b"".join(Snapshot(origin, 7, state).parts())
-    assert decode(data, "here", CONFIG, job.model, job.job.layout).state.counted == counted
+    assert decode(data, "here", Given(CONFIG, job.model, job.job.layout)).state.counted == counted
 
 
 def test_each_upload_is_as_long_as_it_took_from_its_own_start() -> None:
