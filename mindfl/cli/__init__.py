@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import click
 
 from mindfl._version import __version__
-from mindfl.cli.interrupts import Interrupts
+from mindfl.cli.interrupts import Interrupts, is_interrupted
 from mindfl.errors import InterruptedRunError, MindflError, MindflWarning, OptionError, StorageError
 
 #: command -> (module, one-line help); the module holds a click command named ``<command>_command``.
@@ -90,9 +90,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with a documented exit code (docs/errors.md); never shows a traceback for an
     error that mindfl understands. SIGTERM and SIGHUP end a command as Ctrl-C does."""
     interrupts = Interrupts()
-    _prepare_streams()
     code: object = None
     try:
+        _prepare_streams()
         with _warnings_as_lines():
             _run(arguments, interrupts)
         code = 0
@@ -140,24 +140,25 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> None:
         _refuse(error)
     except MindflError as error:
         _fail(error)
-    except (KeyboardInterrupt, click.Abort):
-        interrupts.settle()
-        _fail(InterruptedRunError("interrupted"))
     except (_ReaderGoneError, BrokenPipeError):
         _give_up(sys.stdout)
         sys.exit(141)
-    except OSError as error:
-        _give_up(sys.stdout)
-        _fail(StorageError.from_os_error(error, "use", error.filename or "a file"))
-    except (MemoryError, RuntimeError, ImportError) as error:
-        if (exhausted := _exhausted(error)) is None:
+    except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, click.Abort) or is_interrupted(error):
+            interrupts.settle()
+            _fail(InterruptedRunError("interrupted"))
+        if (explained := _explained(error)) is None:
             raise
         _give_up(sys.stdout)
-        _fail(exhausted)
+        _fail(explained)
 
 
-def _exhausted(error: BaseException) -> MindflError | None:
-    """Return the error to report if memory or threads are exhausted; None for other errors."""
+def _explained(error: BaseException) -> MindflError | None:
+    """Return what to say where a file cannot be used, or memory or threads ran out; None for any other error."""
+    if isinstance(error, OSError):
+        return StorageError.from_os_error(error, "use", error.filename or "a file")
+    if not isinstance(error, MemoryError | RuntimeError | ImportError):
+        return None
     text = str(error)
     if "can't start new thread" in text:
         return MindflError("no further thread can be started", hint="fewer --workers, or a higher limit (ulimit -u)")

@@ -1,4 +1,8 @@
-"""Signals that end a command: ``KeyboardInterrupt`` while it works, ignored when its exit code is known."""
+"""Signals that end a command: ``KeyboardInterrupt`` while it works, ignored when its exit code is known.
+
+Python handles a signal between any two steps of the main thread. If such a step would leave a lock held for ever, or
+release one that is not held, the signal is raised again a moment later.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,14 @@ from typing import Any
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RETRY_SECONDS = 0.05
 _SAME_SIGNAL_SECONDS = 1.0
+#: module -> functions that take or give back a lock for a ``with`` block or a ``try``
+_LOCKING = {
+    "threading": ("__enter__", "__exit__", "_release_save", "_acquire_restore"),
+    "concurrent.futures._base": ("__enter__", "__exit__"),
+    "logging": ("acquire", "release"),
+    "mindfl.threads": ("__enter__", "__exit__"),
+}
+_WAIT = threading.Condition.wait.__code__
 
 
 class Interrupts:
@@ -22,7 +34,7 @@ class Interrupts:
 
     SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``. A second signal within a second is ignored, so that it does
     not interrupt the cleanup: a terminal and a parent process may both send one. If a destructor or a C callback
-    swallows the exception, SIGALRM raises it again.
+    swallows the exception, or a lock is changing hands, SIGALRM raises it again.
     """
 
     def __init__(self) -> None:
@@ -63,15 +75,19 @@ class Interrupts:
         now = time.monotonic()
         same, self._last = now - self._last < _SAME_SIGNAL_SECONDS, now
         if not same or self._settled:
-            self._raise()
+            self._raise(frame)
 
     def _retry(self, number: int, frame: FrameType | None) -> None:
-        self._raise()
+        self._raise(frame)
 
-    def _raise(self) -> None:
+    def _raise(self, frame: FrameType | None) -> None:
         if self._exit_code is not None:
             os._exit(self._exit_code)
-        if not self._settled:
+        if self._settled:
+            return
+        if frame is not None and _is_locking(frame):
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+        else:
             # Interrupted constructors leave objects whose destructors fail; these errors are hidden.
             sys.unraisablehook = _insist
             raise KeyboardInterrupt
@@ -79,6 +95,30 @@ class Interrupts:
     def _ignore(self) -> None:
         for number in self._previous:
             signal.signal(number, signal.SIG_IGN)
+
+
+def is_interrupted(error: BaseException) -> bool:
+    """Return whether ``error`` is ``KeyboardInterrupt``, or came up while one was passed on.
+
+    Code that is interrupted may fail otherwise on its way out.
+    """
+    seen: list[BaseException] = []
+    todo = [error]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        if one not in seen:
+            seen.append(one)
+            todo += [cause for cause in (one.__cause__, one.__context__) if cause is not None]
+    return False
+
+
+def _is_locking(frame: FrameType) -> bool:
+    """Return whether a lock is changing hands in ``frame``."""
+    if frame.f_code is _WAIT:  # its local variable "gotit" is set just before the try that takes the lock again
+        return "gotit" not in frame.f_locals
+    return frame.f_code.co_name in _LOCKING.get(frame.f_globals.get("__name__", ""), ())
 
 
 def _insist(lost: sys.UnraisableHookArgs) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from mindfl.errors import InterruptedRunError
+from mindfl.cli.interrupts import is_interrupted
+from mindfl.errors import InterruptedRunError, MindflError
 from mindfl.notices import Rule, Settings, without_effect
 
 
@@ -20,7 +21,11 @@ def interruptible(hint: str) -> Iterator[None]:
     """Report Ctrl-C and SIGTERM as a documented error with ``hint``."""
     try:
         yield
-    except KeyboardInterrupt:
+    except MindflError:
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        if not is_interrupted(error):
+            raise
         raise InterruptedRunError("interrupted", hint=hint) from None
 
 

@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from mindfl.cli import main
 from mindfl.cli.interrupts import Interrupts
+from mindfl.cli.reporting import interruptible
+from mindfl.errors import InterruptedRunError, StorageError
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def in_command(body: str, *, ignored: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Run ``mindfl --version`` whose work is ``body`` in a process that ignores some signals."""
+    """Run ``mindfl --version`` whose work is ``body`` in a process that ignores these signals only."""
     script = f"""
 import atexit, os, signal, sys
 import mindfl.cli
@@ -42,8 +45,8 @@ sys.argv = ["mindfl"]
 """
 
     def ignore() -> None:
-        for name in ignored:
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        for name in ENDING:
+            signal.signal(getattr(signal, name), signal.SIG_IGN if name in ignored else signal.SIG_DFL)
 
     command = [sys.executable, "-c", script + "mindfl.cli.main()\n"]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, preexec_fn=ignore)
@@ -84,6 +87,67 @@ def test_the_same_wish_twice_leaves_the_cleaning_up_alone() -> None:
 """
     done = in_command(body)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "cleaned up\n", INTERRUPTED[1])
+
+
+@pytest.mark.parametrize("step", ["__enter__()", "_release_save()", "_acquire_restore(None)", "wait()"])
+def test_a_signal_waits_while_a_lock_changes_hands(step: str) -> None:
+    """Else the lock would stay held for ever, or be released twice, with a RuntimeError."""
+    body = f"""
+    import functools, threading, types
+    signalled = functools.partial(signal.raise_signal, signal.SIGINT)
+    lock = types.SimpleNamespace(acquire=signalled, release=signalled, __enter__=signalled, __exit__=signalled)
+    condition = threading.Condition(lock)
+    condition._is_owned = lambda: True
+    if {step!r} == "wait()":
+        condition._release_save = signalled
+        threading._allocate_lock = lambda: types.SimpleNamespace(acquire=lambda: None)
+    condition.{step}
+    print("taken")
+    signal.pause()
+"""
+    done = in_command(body)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "taken\n", INTERRUPTED[1])
+
+
+def test_a_signal_ends_what_waits_for_another_thread() -> None:
+    done = in_command(
+        "    import threading; threading.Thread(target=kill, args=['SIGINT']).start(); threading.Event().wait()"
+    )
+    assert (done.returncode, done.stderr.strip()) == INTERRUPTED
+
+
+def test_what_fails_because_it_was_interrupted_is_an_interrupt() -> None:
+    body = """
+    try:
+        kill("SIGTERM")
+        signal.pause()
+    finally:
+        raise RuntimeError("release unlocked lock")
+"""
+    done = in_command(body)
+    assert (done.returncode, done.stderr.strip()) == INTERRUPTED
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("release unlocked lock")])
+def test_the_hint_says_what_is_kept_however_the_interrupt_ends(error: BaseException) -> None:
+    error.__context__ = None if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
+    with pytest.raises(InterruptedRunError) as raised, interruptible("all is kept"):
+        raise error
+    assert raised.value.line() == "interrupted (all is kept) [E-INTERRUPTED]"
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), StorageError("the disk is full")])
+def test_other_errors_pass(error: Exception) -> None:
+    with pytest.raises(type(error)), interruptible("all is kept"):
+        raise error
+
+
+def test_a_signal_while_the_program_is_loaded_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    command = [sys.executable, "-m", "mindfl", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", INTERRUPTED[1])
 
 
 @pytest.mark.parametrize("name", [*ENDING, "SIGALRM"])
