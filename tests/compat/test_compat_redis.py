@@ -125,6 +125,24 @@ def test_another_server_goes_on_where_the_leader_died_and_the_redis_was_emptied(
     run_iteration(other, 3)
 
 
+def test_a_server_that_starts_leaves_an_emptied_redis_to_the_one_that_has_the_model(
+    launch: Launch, folder: Path, store: RedisServer
+) -> None:
+    """The leader is stopped meanwhile, as it notices the loss only after a moment."""
+    leader = launch()
+    run_iteration(leader, 1)
+    leader.process.send_signal(signal.SIGSTOP)
+    store.ask("flushall")
+    newcomer = Process(folder, "MS_SERVER", free_address())
+    assert "holds no job, but 1 server has the job's model" in newcomer.line("waiting until it is there again")
+    leader.process.send_signal(signal.SIGCONT)
+    leader.line("goes on from this server's memory with iteration 2")
+    newcomer.line("started")
+    assert_model(newcomer.model(1), average(["1", "2", "3"], 1))
+    run_iteration(newcomer, 2)
+    assert newcomer.end(signal.SIGTERM) == 0
+
+
 def test_a_server_waits_for_a_redis_that_comes_late_and_never_begins_a_job_of_its_own(
     folder: Path, tmp_path: Path
 ) -> None:

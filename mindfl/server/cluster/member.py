@@ -152,6 +152,7 @@ class Member:
         reply = await self._line.ask(feed.STATE_PATH, hold_seconds=_NEWS_HOLD_SECONDS)
         if reply is not None and reply.status == 200:
             self._memory = Memory(read(reply.body, "the job's leader", self._own.layout).state)
+            await asyncio.to_thread(self._store.hold)
 
     def _follow_leader(self) -> None:
         self._tasks = [asyncio.create_task(self._elect()), asyncio.create_task(self._follow())]
@@ -190,7 +191,8 @@ class Member:
         """Keep the job from now on, unless another server does."""
         if self._keeping is None:
             follows = self._memory is not None and not self._was_leader
-            storage = await asyncio.to_thread(self._store.claim, follows=follows)
+            newcomer = self._memory is None
+            storage = await asyncio.to_thread(self._store.claim, follows=follows, newcomer=newcomer)
             if storage is not None:
                 self._keeping = await Keeping.begin(
                     self._own,
@@ -200,6 +202,7 @@ class Member:
                     failed=self._lost,
                     memory=self._memory,
                 )
+                await asyncio.to_thread(self._store.hold)
         return self._keeping is not None
 
     async def _follow(self) -> None:

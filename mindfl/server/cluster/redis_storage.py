@@ -32,6 +32,8 @@ _logger = logging.getLogger("mindfl.server")
 LEASE = "leader"
 LEADER_RECORD = "keeper"
 SNAPSHOT = "snapshot"
+HOLDERS = "holders"
+"""The channel to which all subscribe that have the job's model."""
 LEASE_MS = 5000
 """How long a leader that has gone silent keeps the job."""
 _RENEWAL_SECONDS = 1.0

@@ -23,17 +23,30 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mindfl.errors import StorageError
-from mindfl.server.cluster.redis_storage import LEADER_RECORD, LEASE, LEASE_MS, SNAPSHOT, RedisStorage
+from mindfl.server.cluster.holding import Holding
+from mindfl.server.cluster.redis_storage import HOLDERS, LEADER_RECORD, LEASE, LEASE_MS, SNAPSHOT, RedisStorage
 from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.management import Node
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
+from mindfl.words import counted
 
 _logger = logging.getLogger("mindfl.server")
 
 _START_IT = "start it, such as with `redis-server --appendonly yes`, or correct distributed_cache.address"
 _ANSWER_SECONDS = 2.0
 _PRESENCE_MS = 6000
+_YOUNG_SECONDS = 1
+"""How long after its start a Redis is left to servers that knew it before: they come back within this time."""
+
+_CLAIM = """
+if ARGV[3] == '1' and redis.call('exists', KEYS[2]) == 0 then
+  local holders = redis.pcall('pubsub', 'numsub', KEYS[3])
+  if not holders.err and holders[2] > 0 then return -holders[2] end
+end
+if redis.call('set', KEYS[1], ARGV[1], 'nx', 'px', ARGV[2]) then return 1 end
+return 0
+"""
 
 
 class RedisStore:
@@ -45,6 +58,8 @@ class RedisStore:
         self._prefix = f"mindfl:{settings.fl_name}:"
         self._presence: tuple[str, threading.Event] | None = None
         self._empty_since: float | None = None
+        self._holding: Holding | None = None
+        self._leaves_it = False
 
     def check(self) -> None:
         """Ask the Redis, and warn where it keeps nothing on disk."""
@@ -60,18 +75,38 @@ class RedisStore:
                 self.place,
             )
 
-    def claim(self, *, follows: bool = False) -> RedisStorage | None:
+    def claim(self, *, follows: bool = False, newcomer: bool = False) -> RedisStorage | None:
         """Take the leader's key and return the job; None where another server has it.
 
-        ``follows``: this server knows of a job that another one keeps or kept. It leaves a Redis that was emptied to
-        that one for a moment.
+        A Redis that was emptied is left to those who have the job. ``follows``: this server knows of a job that another
+        one keeps or kept. It leaves the Redis to that one for a moment. ``newcomer``: it knows of none. It leaves the
+        Redis to all that :meth:`hold` the job.
         """
-        if follows and self._was_emptied():
+        if (follows and self._was_emptied()) or (newcomer and self._is_young()):
             return None
         token = secrets.token_hex(16)
-        if not self._asked(self._client.set, self._prefix + LEASE, token, nx=True, px=LEASE_MS):
-            return None
-        return RedisStorage(self._client, self._prefix, token, self.place)
+        keys = [self._prefix + LEASE, self._prefix + SNAPSHOT, self._prefix + HOLDERS]
+        taken = self._asked(self._client.eval, _CLAIM, len(keys), *keys, token, LEASE_MS, int(newcomer))
+        if taken < 0 and not self._leaves_it:
+            self._leaves_it = True
+            text = "%s holds no job, but %s the job's model: waiting until it is there again"
+            _logger.warning(text, self.place, counted(-taken, "server has", "servers have"))
+        return RedisStorage(self._client, self._prefix, token, self.place) if taken > 0 else None
+
+    def _is_young(self) -> bool:
+        """Whether the Redis began, without the job, less than a moment ago, and its servers may not be back yet."""
+        if self._asked(self._client.exists, self._prefix + SNAPSHOT):
+            return False
+        try:
+            uptime = self._asked(self._client.info, "server").get("uptime_in_seconds", _YOUNG_SECONDS)
+        except StorageError:  # forbidden by some hosts
+            return False
+        return bool(uptime < _YOUNG_SECONDS)
+
+    def hold(self) -> None:
+        """Show from now on that this server has the job's model."""
+        if self._holding is None:
+            self._holding = Holding(self._client, self._prefix + HOLDERS)
 
     def _was_emptied(self) -> bool:
         """Whether the job is gone since less than a moment, in which its last leader comes back if it lives."""
@@ -127,7 +162,9 @@ class RedisStore:
             raise StoreDownError(f"{self.place} does not answer: {error}", hint=_START_IT) from None
 
     def leave(self) -> None:
-        """Remove this server's key."""
+        """Remove this server's key, and what shows that it has the model."""
+        if self._holding is not None:
+            self._holding.close()
         if self._presence is not None:
             name, ended = self._presence
             self._presence = None
