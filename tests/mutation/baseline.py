@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import is_hypothesis_test
 from mutants import Mutant
+from spread import replace_text, spread
 from trial import ROOT, run_trial
 
 if TYPE_CHECKING:
     import coverage
 
-EXPECTED_S = 2000.0
+#: of the tests of one file
+EXPECTED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Baseline:
     def read(cls, file: Path) -> Baseline:
         """Return what :func:`measure` wrote."""
         data = json.loads(file.read_text("utf-8"))
+        left = {place for place in data["places"] if (ROOT / place).exists()}
+        seconds = {test: value for test, value in data["seconds"].items() if test.split("::", 1)[0] in left}
         lines: dict[str, dict[str, set[int]]] = {}
         for module, tests in data["lines"].items():
-            lines[module] = {test: set(executed) for test, executed in tests.items() if test in data["seconds"]}
-        return cls(data["seconds"], set(data["properties"]), lines, data["modules"])
+            lines[module] = {test: set(executed) for test, executed in tests.items() if test in seconds}
+        return cls(seconds, set(data["properties"]), lines, data["modules"])
 
     def tests_of(self, mutant: Mutant, limit_s: float) -> list[str]:
         """Return the tests that execute the mutated statement, as many as take ``limit_s`` together.
@@ -60,34 +66,65 @@ class Baseline:
         return kept
 
 
-def measure(file: Path, places: Sequence[str], modules: Sequence[str]) -> None:
-    """Run the tests in ``places`` and write what they execute of ``modules`` into ``file``, beside what is known."""
+def measure(file: Path, places: Sequence[str], modules: Sequence[str], processes: int) -> None:
+    """Run the tests of the files ``places`` and write what they execute of ``modules`` into ``file``.
+
+    What ``file`` knows of other places stays. It is written after each place, so that a run can be gone on with.
+    Raises :class:`SystemExit` where tests do not end.
+    """
+    faults = []
+    # The largest first, so that no process has one left when the others are done.
+    ordered = sorted(places, key=lambda place: -(ROOT / place).stat().st_size)
+    for place, found in spread(lambda place: _measured(place, modules), ordered, processes):
+        if isinstance(found, str):
+            faults.append(f"{place}: {found}")
+            continue
+        known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        replace_text(file, json.dumps(_merged(known, found, place)))
+        print(f"measured {place}: {len(found['seconds'])} tests", flush=True)
+    if faults:
+        raise SystemExit("\n".join(["these tests did not end without any fault:", *faults]))
+
+
+def unmeasured(file: Path, places: Sequence[str]) -> list[str]:
+    """Return those of ``places`` that ``file`` does not know, or that have changed since."""
+    known = json.loads(file.read_text("utf-8")).get("places", {}) if file.exists() else {}
+    return [place for place in places if known.get(place) != _fingerprint(place)]
+
+
+def _fingerprint(place: str) -> str:
+    return hashlib.sha256((ROOT / place).read_bytes()).hexdigest()
+
+
+def _measured(place: str, modules: Sequence[str]) -> dict[str, Any] | str:
+    """Return what :func:`_merged` takes for one place, or why its tests did not end."""
     recorder = _Recorder(modules)
-    unfinished = file.with_suffix(".new")
-    trial = run_trial(places, expected_s=EXPECTED_S, plugins=[recorder, _Writer(recorder, unfinished)], stop=False)
-    if trial.endless or trial.blocked or not unfinished.exists():
-        raise SystemExit(f"the tests did not end without any fault: {trial.blocked or 'too much processor time'}")
-    new = json.loads(unfinished.read_text("utf-8"))
-    unfinished.unlink()
-    new["modules"] = trial.loaded
-    new["seconds"] = {test: seconds for test, seconds in new["seconds"].items() if test in trial.passed}
-    if file.exists():
-        new = _merged(json.loads(file.read_text("utf-8")), new, tuple(places))
-    file.write_text(json.dumps(new), "utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "measured.json"
+        trial = run_trial([place], expected_s=EXPECTED_S, plugins=[recorder, _Writer(recorder, file)], stop=False)
+        if trial.endless or trial.blocked or not file.exists():
+            return trial.blocked or f"too much processor time, or its process ended, after {trial.last}"
+        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    found["modules"] = trial.loaded
+    found["seconds"] = {test: seconds for test, seconds in found["seconds"].items() if test in trial.passed}
+    # The next place of this process need not import them.
+    trial.preload()
+    return found
 
 
-def _merged(old: dict[str, Any], new: dict[str, Any], places: tuple[str, ...]) -> dict[str, Any]:
-    """Return ``old`` with everything about the tests in ``places`` as ``new`` has it."""
+def _merged(old: dict[str, Any], new: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return ``old`` with everything about the tests in ``place`` as ``new`` has it."""
 
     def elsewhere(tests: dict[str, Any]) -> dict[str, Any]:
-        return {test: value for test, value in tests.items() if not test.startswith(places)}
+        return {test: value for test, value in tests.items() if not test.startswith(f"{place}::")}
 
-    lines = {module: elsewhere(old["lines"].get(module, {})) | tests for module, tests in new["lines"].items()}
+    lines = {module: elsewhere(tests) for module, tests in old.get("lines", {}).items()}
     return {
-        "seconds": elsewhere(old["seconds"]) | new["seconds"],
-        "properties": [*elsewhere(dict.fromkeys(old["properties"])), *new["properties"]],
-        "modules": sorted({*old["modules"], *new["modules"]}),
-        "lines": lines,
+        "places": old.get("places", {}) | {place: _fingerprint(place)},
+        "seconds": elsewhere(old.get("seconds", {})) | new["seconds"],
+        "properties": [*elsewhere(dict.fromkeys(old.get("properties", ()))), *new["properties"]],
+        "modules": sorted({*old.get("modules", ()), *new["modules"]}),
+        "lines": {module: lines.get(module, {}) | tests for module, tests in new["lines"].items()},
     }
 
 

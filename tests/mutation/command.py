@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 
-from baseline import Baseline, measure
+from baseline import Baseline, measure, unmeasured
 from judge import Verdict, judge
 from mutants import Mutant, draw, find_mutants
 from recorded import kill_again, record, recorded
+from spread import processors, replace_text, spread
 from trial import ROOT, Trial
 
 NAMES = {
@@ -33,15 +34,22 @@ RESULTS = BUILD / "results.jsonl"
 def main() -> int:
     """Run mutants and return 1 where fewer are killed than asked for."""
     options = _options()
+    check_modules()
     BUILD.mkdir(parents=True, exist_ok=True)
     if options.recorded:
         mutants = [mutant for module in MODULES for mutant in _found(module)]
-        return report(kill_again(mutants, recorded(), options.recorded), options.least)
-    baseline = _baseline(options.measure)
+        return report(kill_again(mutants, recorded(), options.recorded, options.processes), options.least)
+    baseline = _baseline(options.measure, options.processes)
     verdicts = _verdicts(options, baseline)
     if options.record:
         record(verdicts)
     return report(verdicts, options.least)
+
+
+def check_modules() -> None:
+    """Raise :class:`SystemExit` where a module of :data:`MODULES` is gone."""
+    if missing := [module for module in MODULES if not (ROOT / module).is_file()]:
+        raise SystemExit(f"no such module: {', '.join(missing)}: correct NAMES in tests/mutation/command.py")
 
 
 def _options() -> argparse.Namespace:
@@ -50,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--least", type=float, default=90.0, help="percent that must be killed (default 90)")
     parser.add_argument("--limit_s", type=float, default=20.0, help="seconds of tests for one mutant (default 20)")
     parser.add_argument("--modules", default="", help="only modules whose path holds this text")
+    parser.add_argument("--processes", type=int, default=processors(), help="how many at once (default: processors)")
     parser.add_argument(
         "--measure",
         nargs="*",
@@ -62,32 +71,56 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _baseline(places: list[str] | None) -> Baseline:
+def _baseline(places: list[str] | None, processes: int) -> Baseline:
+    """Measure ``places``, all where the list is empty, and in any case what has not been measured yet."""
     file = BUILD / "baseline.json"
-    if places is not None or not file.exists():
-        measure(file, places or FOLDERS, MODULES)
+    if places == []:
+        file.unlink(missing_ok=True)
+    wanted = set(_test_files(places or ())) | set(unmeasured(file, _test_files(FOLDERS)))
+    measure(file, sorted(wanted), MODULES, processes)
     baseline = Baseline.read(file)
     Trial(loaded=baseline.loaded).preload()
     return baseline
 
 
+def _test_files(places: Iterable[str]) -> list[str]:
+    paths = [ROOT / place for place in places]
+    files = (file for path in paths for file in (path.rglob("test_*.py") if path.is_dir() else [path]))
+    return sorted(str(file.relative_to(ROOT)) for file in files)
+
+
 def _verdicts(options: argparse.Namespace, baseline: Baseline) -> list[Verdict]:
     known = _known(RESULTS)
-    verdicts = []
-    for module in MODULES:
-        for mutant in draw(_found(module), options.share) if options.modules in module else ():
-            verdict = known.get(mutant.key)
-            if verdict is None or options.again == "all" or (options.again == "alive" and not verdict.killed):
-                verdict = judge(mutant, baseline, options.limit_s, verdict.by if verdict else "")
-                with RESULTS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(verdict.row()) + "\n")
-                print(verdict.status, f"{module}:{verdict.line}", mutant.kind, verdict.by, flush=True)
-            verdicts.append(verdict)
-    return verdicts
+    mutants = [
+        mutant for module in MODULES if options.modules in module for mutant in draw(_found(module), options.share)
+    ]
+    tests = recorded() | {key: verdict.by for key, verdict in known.items()}
+    for mutant in mutants:
+        verdict = known.get(mutant.key)
+        if verdict and (options.again == "all" or (options.again == "alive" and not verdict.killed)):
+            del known[mutant.key]
+    # From here on a run that is stopped can be gone on with.
+    replace_text(RESULTS, "".join(_line(verdict) for verdict in known.values()))
+
+    def tried(mutant: Mutant) -> Verdict:
+        return judge(mutant, baseline, options.limit_s, tests.get(mutant.key, ""))
+
+    open_ones = [mutant for mutant in mutants if mutant.key not in known]
+    for count, (mutant, verdict) in enumerate(spread(tried, open_ones, options.processes), 1):
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(_line(verdict))
+        place = f"{mutant.module}:{verdict.line}"
+        print(f"{count}/{len(open_ones)}", verdict.status, place, mutant.kind, verdict.by, flush=True)
+        known[mutant.key] = verdict
+    return [Verdict.of(mutant, known[mutant.key].status, known[mutant.key].by) for mutant in mutants]
 
 
 def _found(module: str) -> list[Mutant]:
     return find_mutants(module, (ROOT / module).read_text("utf-8"))
+
+
+def _line(verdict: Verdict) -> str:
+    return json.dumps(verdict.row()) + "\n"
 
 
 def _known(file: Path) -> dict[str, Verdict]:

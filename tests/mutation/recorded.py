@@ -8,6 +8,7 @@ from pathlib import Path
 
 from judge import Verdict
 from mutants import Mutant
+from spread import spread
 from trial import run_trial
 
 FILE = Path(__file__).with_name("killed.csv")
@@ -29,7 +30,7 @@ def recorded() -> dict[str, str]:
         return {row["key"]: row["by"] for row in csv.DictReader(file)}
 
 
-def kill_again(mutants: list[Mutant], tests: dict[str, str], count: int) -> list[Verdict]:
+def kill_again(mutants: list[Mutant], tests: dict[str, str], count: int, processes: int) -> list[Verdict]:
     """Return the verdicts on ``count`` recorded mutants of those that are in the code still; ended loops are left out.
 
     Raises :class:`SystemExit` where the recorded tests fail without any fault, or most of the record is out of date.
@@ -43,7 +44,8 @@ def kill_again(mutants: list[Mutant], tests: dict[str, str], count: int) -> list
     if missing := [test for test in needed if test not in alone.passed]:
         raise SystemExit(f"recorded tests do not pass without any fault: {', '.join(missing)}")
     alone.preload()
-    return [_again(mutant, tests[mutant.key]) for mutant in chosen]
+    again = spread(lambda mutant: _again(mutant, tests[mutant.key]), chosen, processes)
+    return sorted((verdict for _, verdict in again), key=lambda verdict: verdict.key)
 
 
 def _again(mutant: Mutant, test: str) -> Verdict:

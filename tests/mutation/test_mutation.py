@@ -13,11 +13,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from command import MODULES
+import command
+from command import MODULES, check_modules
 from mutants import draw, find_mutants, mutate
 from recorded import FILE
 from trial import ROOT
 
+#: of a process of its own: what is imported here already has no fault
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), str(ROOT)))}
 SOURCE = '''
 """A text."""
 LIMIT = 3
@@ -96,13 +99,63 @@ test = "tests/privacy/test_privacy_dp.py::test_an_update_keeps_its_direction"
 assert run_trial([test], expected_s=10).passed == {test}
 assert run_trial([test], mutant=clipped, expected_s=10).failed == test
 assert (ROOT / "mindfl/privacy/dp.py").read_text("utf-8") == source
+
+# The tests' conftest imports it: nothing is collected then.
+source = (ROOT / "mindfl/server/iteration.py").read_text("utf-8")
+found = find_mutants("mindfl/server/iteration.py", source)
+broken = next(one for one in found if "sent_away" in one.before and one.after.endswith("field()"))
+assert run_trial([test], mutant=broken, expected_s=10).failed == f"{test.split('::')[0]} (imported)"
 """
 
 
 def test_a_fault_reaches_the_test_and_no_file() -> None:
-    """In a process of its own: what is imported here already has no fault."""
-    path = os.pathsep.join((str(FILE.parent), str(ROOT)))
-    subprocess.run([sys.executable, "-c", FAULT], env={**os.environ, "PYTHONPATH": path}, cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", FAULT], env=ENVIRONMENT, cwd=ROOT, check=True)
+
+
+SPREAD = """
+import os, tempfile
+from pathlib import Path
+from spread import spread
+here = os.getpid()
+found = dict(spread(lambda item: (os.getpid(), Path(tempfile.mkdtemp()), here + item), range(8), 2))
+assert [found[item][2] for item in range(8)] == [here + item for item in range(8)]
+assert all(process != here and not folder.exists() for process, folder, _ in found.values())
+assert list(spread(lambda item: item, [], 2)) == []
+"""
+
+
+def test_work_is_spread_over_processes_and_its_leftovers_are_removed() -> None:
+    subprocess.run([sys.executable, "-c", SPREAD], env=ENVIRONMENT, check=True)
+
+
+MEASURED = """
+import sys
+from pathlib import Path
+from baseline import Baseline, measure, unmeasured
+folder = Path(sys.argv[1])
+places, modules = ["tests/privacy/test_privacy_dp.py", "tests/test_spelling.py"], ["mindfl/privacy/dp.py"]
+file = folder / "baseline.json"
+assert unmeasured(file, places) == places
+measure(file, places, modules, 2)
+assert unmeasured(file, places) == []
+baseline = Baseline.read(file)
+assert {test.split("::")[0] for test in baseline.seconds} == set(places)
+executed = baseline.lines["mindfl/privacy/dp.py"]
+assert executed and all(test.startswith(places[0]) for test in executed)
+"""
+
+
+def test_files_are_measured_one_by_one_and_once(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", MEASURED, tmp_path], env=ENVIRONMENT, cwd=ROOT, check=True)
+
+
+def test_a_module_that_was_moved_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_modules()
+    monkeypatch.setattr(command, "MODULES", [*MODULES, "mindfl/gone.py"])
+    with pytest.raises(
+        SystemExit, match=r"no such module: mindfl/gone\.py: correct NAMES in tests/mutation/command\.py"
+    ):
+        check_modules()
 
 
 def test_the_record_names_mutants_of_modules_that_exist() -> None:

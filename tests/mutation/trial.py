@@ -27,11 +27,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from mutants import Mutant, mutate
+from spread import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 12 * 2**30
 #: longer than the tests wait for an event that does not come
 WAIT_S = 90.0
+#: how pytest ends unless a conftest cannot be imported, or the like
+_ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 @dataclass
@@ -129,6 +132,7 @@ def _child(
 ) -> None:
     try:
         os.setpgrp()
+        die_with_parent()
         log = os.open(os.environ.get("MUTATION_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
@@ -154,7 +158,9 @@ def _child(
         if seed is not None:
             arguments.append(f"--hypothesis-seed={seed}")
         files = list(dict.fromkeys(test.split("::", 1)[0] for test in tests))
-        pytest.main([*arguments, *files], plugins=[_Reporter(tests, writer), *plugins])
+        reporter = _Reporter(tests, writer)
+        if pytest.main([*arguments, *files], plugins=[reporter, *plugins]) not in _ENDED:
+            reporter.write("fails", f"{files[0]} (imported)")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -208,23 +214,24 @@ class _Reporter:
             items.sort(key=lambda item: self._ranks[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._write("begins", nodeid)
+        self.write("begins", nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._write("fails", report.nodeid)
+            self.write("fails", report.nodeid)
         elif report.when == "call" and report.passed:
-            self._write("passes", report.nodeid)
+            self.write("passes", report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self._write("fails", f"{report.nodeid} (collected)")
+            self.write("fails", f"{report.nodeid} (collected)")
 
     def pytest_sessionfinish(self) -> None:
         for name in _loaded_modules():
-            self._write("loads", name)
+            self.write("loads", name)
 
-    def _write(self, what: str, test: str) -> None:
+    def write(self, what: str, test: str) -> None:
+        """Tell the process that watches."""
         os.write(self._writer, json.dumps([what, test]).encode() + b"\n")
 
 
