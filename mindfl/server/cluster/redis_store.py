@@ -29,7 +29,7 @@ from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.management import Node
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
-from mindfl.words import counted
+from mindfl.spelling import counted
 
 _logger = logging.getLogger("mindfl.server")
 
