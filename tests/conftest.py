@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from all_processors import distribute
+from exports_made_once import exports_kept_in
 from rgb_network import RGB
 
 from mindfl.convert import convert_model, fetch_library
@@ -67,6 +68,14 @@ def _ctrl_c_reaches_subprocesses() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_made_once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the processes of a run share what MindSpore exports of mindfl's own networks."""
+    base = tmp_path_factory.getbasetemp()
+    with exports_kept_in((base.parent if hasattr(request.config, "workerinput") else base) / "exports"):
+        yield
 
 
 #: (optimizer, classes, channels, batch size) -> file

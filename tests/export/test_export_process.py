@@ -9,11 +9,12 @@ import sys
 import tempfile
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from exports_made_once import every_export_made
 
 from mindfl.cli import doctor
 from mindfl.convert.mindir import parameters, read_mindir
@@ -52,6 +53,12 @@ def register(name, hidden):
 register("small", 3)
 register("large", 5)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _every_export_made() -> Iterator[None]:
+    with every_export_made():
+        yield
 
 
 def run_script(tmp_path: Path, body: str, **environment: str) -> subprocess.CompletedProcess[str]:
