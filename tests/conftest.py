@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import tarfile
 from collections.abc import Callable, Iterator
@@ -51,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = item.path.name in _SMOKE or getattr(item, "originalname", "") in _SMOKE_TESTS
         if chosen and not any(item.iter_markers("slow")) and not any(item.iter_markers("real_server")):
             item.add_marker(pytest.mark.smoke)
+
+
+def pytest_collection_finish() -> None:
+    """Keep half a million objects that live as long as the run out of garbage collection: each job's end has one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
