@@ -115,7 +115,7 @@ class JobFileOptions(EncryptOptions, ServerJobOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TopOptions(NameOptions):
-    """What stands in no section."""
+    """Keys outside of sections."""
 
     server_mode: ModeOfTraining = option(help="FEDERATED_LEARNING; the others are not supported.")
     enable_ssl: bool = option(help="Encrypt with TLS; the section ssl names the certificates.")

@@ -145,7 +145,7 @@ class UploadSum(Protocol):
     layout: FeatureLayout
 
     def convert(self, upload: Any) -> AbstractContextManager[Any]:
-        """Yield ``upload`` in the form in which it is added; its ``fault`` says what makes it unusable."""
+        """Yield ``upload`` in the form in which it is added; its ``fault`` says why it is unusable."""
 
     def add(self, contribution: Any, data_size: int) -> None:
         """Add a faultless upload."""

@@ -4,7 +4,7 @@ Codes, texts and the order of the checks are those of the MindSpore Federated 0.
 better of the devices: an iteration closes the moment its last upload is accepted (not up to a second later), windows
 end to the millisecond, the safemode text is never sent, and a retry time is computed per answer and is in the future.
 
-How the state changes is told by :mod:`mindfl.server.job_state`.
+The state and its changes are those of :mod:`mindfl.server.job_state`.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ class Journal:
             self._durable = target
             while self._waiting and self._waiting[0][0] <= target:
                 done.append(heapq.heappop(self._waiting)[2])
-            # Without this note nothing is lost; with it, later damage is told from an unfinished write.
+            # Without this note nothing is lost; with it, later damage can be told from an unfinished write.
             with suppress(OSError):
                 self._write(synced_record(target))
         for future in done:

@@ -1,4 +1,4 @@
-"""What MindSpore Federated 0.1.0's scheduler answers on its management address, for a coordinator in this process."""
+"""The answers of MindSpore Federated 0.1.0's scheduler on its management address, for a job in this process."""
 
 from __future__ import annotations
 

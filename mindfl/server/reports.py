@@ -34,7 +34,7 @@ class LastingFault:
         self._next = self._pause = 0.0
 
     def occurred(self, text: str) -> None:
-        """Note that it happened; ``text`` says what and why."""
+        """Note that it happened; ``text`` is the warning."""
         with self._lock:
             self._count += 1
             now = self._now()
@@ -46,7 +46,7 @@ class LastingFault:
         self._logger.warning("%s%s", text, again)
 
     def over(self, text: str) -> None:
-        """Note that it does not happen any more; ``text`` says what works again."""
+        """Note that it has ended; ``text`` begins the message that it works again."""
         if not self._count:
             return
         with self._lock:

@@ -34,7 +34,7 @@ class Presence:
         self._lock = awaited(_lock_of(path), private=True)
 
     def write(self, text: str) -> None:
-        """Replace what others read."""
+        """Replace the text of the record."""
         write_atomic(self._path, text, private=True)
 
     def close(self) -> None:

@@ -45,13 +45,13 @@ class ServerOptions(StartOptions):
     ``server_key_path`` holds where the file of a PEM certificate does not.
 
     ``cluster``: share the job with the other servers of the same ``fl_name`` that meet in the Redis at
-    ``distributed_cache.address``; a stored job goes on as it is, a new one after the newest checkpoint. Servers on
-    other machines find this one at ``tcp_server_ip``. ``state_dir`` is not used then.
+    ``distributed_cache.address``; a stored job resumes as it is, a new one begins after the newest checkpoint. Servers
+    on other machines find this one at ``tcp_server_ip``. ``state_dir`` is not used then.
 
-    ``dp_budget``: epsilon that no device spends more than; the job has as many iterations as that pays for, and no
+    ``dp_budget``: largest epsilon that a client may spend; the job has as many iterations as that pays for, and no
     other instance. Not for a ``cluster``.
 
-    ``algorithm`` makes the next model: an object, or what :func:`mindfl.algorithms.naming.make_algorithm` takes. It may
+    ``algorithm`` makes the next model: an object, or a text for :func:`mindfl.algorithms.naming.make_algorithm`. It may
     replace ``step`` and ``state`` alone. Not for a ``cluster``.
     """
 
@@ -72,7 +72,7 @@ def unused_options(options: ServerOptions, settings: JobSettings) -> Iterator[st
 
 
 def unused_password(password: str | None, settings: JobSettings) -> Iterator[str]:
-    """Yield a line where there is a password, but no key that it could belong to; it does not tell the password."""
+    """Yield a line where there is a password, but no key that it could belong to; it does not show the password."""
     if password is not None and not settings.enable_ssl:
         yield f"the password has no effect on this server: {_NO_TLS}"
 

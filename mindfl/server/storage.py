@@ -86,7 +86,7 @@ class Storage(Protocol):
         """Return the journal of ``job`` (16 bytes); ``replay`` is given its records from ``start`` on."""
 
     def set_reserve(self, size: int) -> None:
-        """Set space aside for ``size`` bytes, for what must not fail."""
+        """Set space aside for ``size`` bytes, for writes that must not fail."""
 
     def spending(self) -> AbstractContextManager[None]:
         """Release that space for writes inside the context."""

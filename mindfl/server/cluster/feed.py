@@ -53,7 +53,7 @@ class News:
 
     @classmethod
     def decode(cls, data: bytes, layout: FeatureLayout) -> News:
-        """Return what ``encode`` was given. Raises :class:`ValueError`, :class:`KeyError` or :class:`TypeError`."""
+        """Return the news in ``data``. Raises :class:`ValueError`, :class:`KeyError` or :class:`TypeError`."""
         if len(data) < _LENGTH.size:
             raise ValueError("too short")
         end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class LeaderRecord:
     """The leader's record for the job's other servers and its scheduler.
 
-    ``url`` is where it answers them ("" once it has left) and ``token`` what they must show there. ``features`` are
+    ``url`` is its address for them ("" once it has left), ``token`` the secret of their requests. ``features`` are
     those of the job's weights, ``initial_model`` is the fingerprint of their first values; ``begun_with`` and
     ``config`` are its settings when it was begun, and now. ``settings`` are those that /queryInstance shows while there
     is no leader.
@@ -74,15 +74,23 @@ class InternalTls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """One server of a job.
+    """The arguments of one server of a job.
 
-    ``layout``, ``features`` and ``config`` are what it was given, ``model`` the fingerprint of its initial weights (""
-    where they come from a checkpoint), ``nodes`` are its addresses. Should it keep the job, it answers the others on a
-    free port of ``internal_host``, encrypted where there is ``internal_tls``. ``counted`` wraps what answers devices,
-    of which at most ``most_connections`` are connected at a time. ``report`` is called with the record of each
-    iteration that ends, whichever server keeps the job. The rest concerns the leader alone: ``open_job`` is given the
-    storage, what to call at the end of each iteration, and what the job goes on from where nothing is stored,
-    ``manage`` the job and what lists its servers, ``write_files`` each record.
+    Args:
+        fl_name, config: name and settings of the job.
+        layout, features: names and lengths of its weights.
+        model: fingerprint of its initial weights; "" where they come from a checkpoint.
+        prefix: URL prefix of clients' requests.
+        clock: the job's time.
+        nodes: addresses of this server.
+        internal_host, internal_tls: a leader answers the other servers on a free port of this host, with this TLS.
+        counted: wraps the front for clients.
+        most_connections: number of clients that may be connected at a time.
+        report: is called with the record of each ended iteration, whichever server is the leader.
+        open_job: opens the job as a leader: given its storage, a callback for ended iterations, and the state from
+            which it resumes where nothing is stored.
+        manage: makes the leader's management of a job; given a function that lists the servers.
+        write_files: is called by the leader with the record of each ended iteration.
     """
 
     fl_name: str

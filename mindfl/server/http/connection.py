@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mindfl.server")
 
 FIRST_READ = 4096
-"""Bytes read at once before a request is admitted: what thousands of waiting clients may each hold."""
+"""Bytes read at once before a request is admitted: thousands of waiting clients may hold as much each."""
 READ = 256 * 1024
 """Bytes of a chunked body read at once afterwards."""
 SLICE = 64 * 1024
@@ -316,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
         return keep
 
     async def _write(self, data: bytes | memoryview) -> None:
-        # asyncio takes what is written to a lost connection, and logs a warning for every slice.
+        # asyncio accepts writes to a lost connection, and logs a warning for every slice.
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._transport.write(data)

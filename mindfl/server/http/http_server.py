@@ -52,7 +52,7 @@ class HttpServer:
     async def listen(self, sockets: Sequence[socket]) -> None:
         """Accept connections on ``sockets``, which become the server's own."""
         for listening in sockets:
-            # What asyncio calls the backlog is also how many it accepts before it looks at any of them.
+            # asyncio accepts as many as this backlog before it serves any of them.
             server = await asyncio.get_running_loop().create_server(
                 self._protocol, sock=listening, backlog=accepted_at_once()
             )

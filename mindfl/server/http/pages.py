@@ -22,7 +22,7 @@ _CONNECTION = {
     "1.0": {True: "Connection: keep-alive\r\n", False: ""},
     "1.1": {True: "", False: "Connection: close\r\n"},
 }
-"""By version of HTTP, and by whether the connection goes on: what must be said of it."""
+"""The header by version of HTTP and by whether the connection is kept."""
 
 REASON = "Client"
 """Reason phrase of the reference's JSON answers."""

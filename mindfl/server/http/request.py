@@ -18,7 +18,7 @@ class TooLargeError(Exception):
 
 
 class NotHttpError(Exception):
-    """What should be a body is no HTTP."""
+    """The bytes of a body are no HTTP."""
 
 
 class Request:

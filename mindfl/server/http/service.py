@@ -79,7 +79,7 @@ class HttpService(Listeners):
 class SingleServer:
     """Serves ``job``, which no other server shares. Belongs to one event loop, in which it must be made.
 
-    ``counted`` wraps what answers devices, of which at most ``most_connections`` are connected at a time. See
+    ``counted`` wraps the front for clients, of which at most ``most_connections`` are connected at a time. See
     :class:`mindfl.server.cluster.Member`, which has the same methods.
     """
 

@@ -33,7 +33,7 @@ send_alert: ContextVar[Callable[[bytes], None] | None] = ContextVar("send_alert"
 
 
 class AlertingContext(ssl.SSLContext):
-    """A context of a server. What becomes of the alerts of a handshake is for :data:`send_alert` to say."""
+    """A context of a server. Alerts of a handshake are passed to :data:`send_alert`."""
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
         """As the base class does it."""
@@ -63,7 +63,7 @@ class _AlertingObject(ssl.SSLObject):
 AlertingContext.sslobject_class = _AlertingObject
 
 
-# Reasons of OpenSSL's errors -> what the log says about the client.
+#: reason of OpenSSL's error -> words about the client in the log
 _REASONS = {
     "HTTP_REQUEST": "it speaks plain HTTP on a port for TLS",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
@@ -131,7 +131,7 @@ async def _say_farewell(connection: socket, alert: bytes) -> None:
         await loop.sock_sendall(connection, alert)
         connection.shutdown(SHUT_WR)
         while await loop.sock_recv(connection, 4096):
-            # What has come already is returned at once: a client that never stops would keep the event loop.
+            # Bytes that have come already are returned at once: a client that never stops would keep the event loop.
             await asyncio.sleep(0)
 
     with connection, suppress(OSError, asyncio.TimeoutError):

@@ -28,7 +28,7 @@ class Job(Protocol):
 
     @property
     def away(self) -> bool:
-        """Whether nothing can be stored just now, because what stores it cannot be reached."""
+        """Whether nothing can be stored just now, because the storage cannot be reached."""
 
     @property
     def settled(self) -> int:

@@ -82,7 +82,7 @@ class Rounds(ABC, Generic[UnmaskingT]):
 
     @property
     def sharers(self) -> Collection[str]:
-        """The devices whose masks of pairs others have in their uploads, once ``shared``."""
+        """The clients whose pairwise masks are in the uploads of others, once ``shared``."""
         return self.deposits.keys()
 
     def may_upload(self, fl_id: str) -> bool:

@@ -49,7 +49,7 @@ class EncryptSettings(EncryptOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings(TrainingOptions, LinkOptions):
-    """What clients are told, and how they reach the server."""
+    """How clients train, and how they reach the server."""
 
 
 @dataclass(frozen=True, slots=True)

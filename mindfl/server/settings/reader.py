@@ -229,7 +229,7 @@ def _number_hint(value: object, kind: type) -> str:
 
 
 def _reconciled(settings: JobSettings) -> JobSettings:
-    """Overrule what contradicts itself, as the reference does, with a warning; one also for options without effect."""
+    """Overrule contradictions, as the reference does, with a warning; warn of options without effect too."""
     warnings = _useless_options(settings.origin) + _useless_keys(settings.origin)
     if settings.unsupervised.eval_type != NOT_EVAL:
         place = settings.origin.place("unsupervised.eval_type")
