@@ -103,9 +103,9 @@ def test_a_replaced_leader_changes_nothing(client: Any) -> None:
     assert old.handle(update("a"), 0).response == PlainText(texts.SAFEMODE)
     failed = old.durable(0)
     assert failed is not None
-    with pytest.raises(StorageError, match="another server keeps the job now"):
+    with pytest.raises(StorageError, match="another server leads the job now"):
         failed.result()
-    with pytest.raises(StorageError, match="another server keeps the job now"):
+    with pytest.raises(StorageError, match="another server leads the job now"):
         old._storage.save([b"x"])
     before = client.get(PREFIX + "snapshot")
     old.close()

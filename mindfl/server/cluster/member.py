@@ -1,4 +1,4 @@
-"""One of the servers that share a job: the one that keeps it, or one that forwards to that and may take its place."""
+"""One of the servers that share a job: the leader, or a follower that forwards to it and may replace it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.server.cluster import feed
 from mindfl.server.cluster.feed import News, Position, Unrepeated
 from mindfl.server.cluster.forward import DeviceForward, LeaderLine, ManagementForward
-from mindfl.server.cluster.keeping import Keeping
+from mindfl.server.cluster.leader import Leader
 from mindfl.server.cluster.store import Membership, reach
 from mindfl.server.http import Listeners
 from mindfl.server.http.pages import Reply
@@ -41,7 +41,7 @@ _FLOAT_BYTES = 4
 
 
 class Member:
-    """Serves the job that is found in ``store``, together with the other servers of that.
+    """Serves the job in ``store``, together with the other servers that meet there.
 
     Belongs to one event loop, in which it must be made. ``failure`` is done once the server cannot go on.
     """
@@ -58,7 +58,7 @@ class Member:
         self._listeners = Listeners()
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping_down: asyncio.Task[None] | None = None
-        self._keeping: Keeping | None = None
+        self._leading: Leader | None = None
         self._progress = Progress("", 0, 0)
         self._memory: Memory | None = None
         self._was_leader = False
@@ -66,8 +66,8 @@ class Member:
 
     @property
     def progress(self) -> Progress:
-        """How far the job is, as far as this server knows."""
-        return self._keeping.progress if self._keeping else self._progress
+        """Progress of the job, as this server knows it."""
+        return self._leading.progress if self._leading else self._progress
 
     async def start(
         self,
@@ -75,10 +75,10 @@ class Member:
         manage_sockets: Sequence[socket.socket] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Find or take the job, then accept requests.
+        """Find the leader or become it, then accept requests.
 
-        Raises :class:`StorageError` where it can neither be had nor found, and :class:`OptionError` for one with other
-        weights or settings.
+        Raises :class:`StorageError` where there is no leader and this server cannot become it, and
+        :class:`OptionError` for a job with other weights or settings.
         """
         await reach(self._store)
         await asyncio.to_thread(self._store.join, self._own.nodes)
@@ -90,7 +90,7 @@ class Member:
         await self._listeners.serve(management, manage_sockets, tls)
 
     async def stop(self) -> None:
-        """Finish what is in flight, and let another server keep the job."""
+        """Finish requests in flight, and let another server lead."""
         self._stopping = True
         self._poke.set()
         if self._stepping_down:
@@ -101,17 +101,17 @@ class Member:
             following.cancel()
             await asyncio.wait([following])
         await self._listeners.stop()
-        if self._keeping:
-            await self._keeping.leave()
+        if self._leading:
+            await self._leading.leave()
         with suppress(StorageError):
             await asyncio.to_thread(self._store.leave)
         await self._line.close()
 
     async def _answer(self, request: Request) -> Reply:
-        return await (self._keeping.service.front if self._keeping else self._forward)(request)
+        return await (self._leading.service.front if self._leading else self._forward)(request)
 
     async def _join(self) -> None:
-        """Return when this server keeps the job, or another one that does has answered."""
+        """Return when this server is the leader, or the leader has answered."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + JOIN_SECONDS
         while not await self._claimed():
@@ -148,7 +148,7 @@ class Member:
             _logger.warning("the values of this server's weights are not used: the job began with others")
 
     async def _remember(self) -> None:
-        """Fetch the job as it is, to go on from should the Redis be emptied and its leader be gone."""
+        """Fetch the state of the job, from which it resumes if the Redis is emptied and the leader has ended."""
         reply = await self._line.ask(feed.STATE_PATH, hold_seconds=_NEWS_HOLD_SECONDS)
         if reply is not None and reply.status == 200:
             self._memory = Memory(read(reply.body, "the job's leader", self._own.layout).state)
@@ -174,27 +174,27 @@ class Member:
             return False
 
     def _lost(self, error: MindflError) -> None:
-        """Keep the job no more: what is stored is read again by whoever keeps it next."""
-        _logger.warning("this server keeps the job no longer: %s", error.line())
-        if self._keeping:
-            self._memory, self._was_leader = self._keeping.memory(), True
+        """Stop leading; the next leader reads the stored job again."""
+        _logger.warning("this server is the leader no longer: %s", error.line())
+        if self._leading:
+            self._memory, self._was_leader = self._leading.memory(), True
         self._stepping_down = asyncio.create_task(self._step_down())
 
     async def _step_down(self) -> None:
-        keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            await keeping.leave()
+        leader, self._leading = self._leading, None
+        if leader is not None:
+            await leader.leave()
         if not self._stopping:
             self._follow_leader()
 
     async def _claimed(self) -> bool:
-        """Keep the job from now on, unless another server does."""
-        if self._keeping is None:
+        """Become the leader, unless another server is."""
+        if self._leading is None:
             follows = self._memory is not None and not self._was_leader
             newcomer = self._memory is None
             storage = await asyncio.to_thread(self._store.claim, follows=follows, newcomer=newcomer)
             if storage is not None:
-                self._keeping = await Keeping.begin(
+                self._leading = await Leader.begin(
                     self._own,
                     storage,
                     nodes=self._store.nodes,
@@ -203,11 +203,11 @@ class Member:
                     memory=self._memory,
                 )
                 await asyncio.to_thread(self._store.hold)
-        return self._keeping is not None
+        return self._leading is not None
 
     async def _follow(self) -> None:
-        """Report the ends of iterations for as long as another server keeps the job."""
-        while self._keeping is None:
+        """Report ended iterations for as long as another server is the leader."""
+        while self._leading is None:
             news = await self._news(self._report.position)
             if news is None:
                 await asyncio.sleep(_ELECTION_SECONDS)
@@ -218,7 +218,7 @@ class Member:
                 await self._note(news.record)
 
     async def _note(self, record: IterationRecord) -> None:
-        """Note the end of an iteration that another server told of."""
+        """Note an ended iteration that the leader reported."""
         known = self._memory
         if known is None or known.state.instance != record.instance:
             await self._remember()

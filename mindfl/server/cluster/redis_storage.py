@@ -3,8 +3,8 @@
 A position of the journal counts records. The list begins with the record at ``journal:begin``. An entry is the kind of
 the record (1 byte), its CRC-32 (4 bytes, little endian) and its payload.
 
-While the Redis does not answer nothing is accepted. When it is back, and holds what it held, the job goes on: what may
-have been appended although the answer was lost was refused, and is removed.
+While the Redis does not answer nothing is accepted. When it is back with the same records, the job goes on. A record
+that was appended although its answer was lost had been refused; it is removed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LEASE = "leader"
 LEADER_RECORD = "keeper"
 SNAPSHOT = "snapshot"
 HOLDERS = "holders"
-"""The channel to which all subscribe that have the job's model."""
+"""Channel to which all servers with the job's model subscribe."""
 LEASE_MS = 5000
-"""How long a leader that has gone silent keeps the job."""
+"""Lease of a leader: how long a silent one stays the leader."""
 _RENEWAL_SECONDS = 1.0
 _RETURN_SECONDS = 0.2
-"""How often a Redis that is away is asked."""
+"""Pause between attempts to reach a Redis that does not answer."""
 _CHUNK = 64
 _HEAD = struct.Struct("<BI")
 
@@ -89,7 +89,7 @@ return 1
 class RedisStorage:
     """The job whose keys begin with ``prefix``, held with ``token`` until it is closed.
 
-    ``lost`` is set once it is held no longer: another server has it, or the Redis holds less than before. Methods raise
+    ``lost`` is set once the lease is lost: another server leads, or the Redis holds less than before. Methods raise
     :class:`StorageError`, and :class:`StoreDownError` while the Redis does not answer.
     """
 
@@ -130,7 +130,7 @@ class RedisStorage:
         self._own(self._script(_PUT, [self._prefix + name], value))
 
     def publish(self, record: str) -> None:
-        """Let all servers find ``record``, that of the leader."""
+        """Publish the leader's ``record`` to all servers."""
         self.put(LEADER_RECORD, record)
 
     def open_journal(self, job: bytes, start: int, replay: Replay) -> RedisJournal:
@@ -138,15 +138,15 @@ class RedisStorage:
         return RedisJournal(self, start, replay)
 
     def set_reserve(self, size: int) -> None:
-        """A Redis sets nothing aside."""
+        """Do nothing: a Redis reserves no space."""
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """A Redis has nothing to spend."""
+        """Do nothing: a Redis reserves no space."""
         yield
 
     def close(self) -> None:
-        """Let another server have the job."""
+        """Release the lease."""
         self._ended.set()
         with suppress(StorageError):
             self._script(_RELEASE, [])
@@ -181,7 +181,7 @@ class RedisStorage:
             _logger.warning("%s: devices are told to wait, getModel is answered", error.line())
 
     def discard_if_behind(self, memory: Memory) -> None:
-        """Remove what is stored where it is less of the job than ``memory`` says there was."""
+        """Remove the stored job where its journal is shorter than ``memory`` remembers."""
         stored = self.load()
         if stored is None or job_of(stored) != memory.job:
             return
@@ -195,8 +195,8 @@ class RedisStorage:
         self._script(_DROP, [self._begin, self._records], position)
 
     def lost_error(self) -> StorageError:
-        """Return the error for what is no longer this server's to write."""
-        return StoreDownError(f"{self.place}: another server keeps the job now, or the Redis was emptied")
+        """Return the error for writes after the lease was lost."""
+        return StoreDownError(f"{self.place}: another server leads the job now, or the Redis was emptied")
 
     def _own(self, done: object) -> None:
         if not done:
@@ -237,7 +237,7 @@ class RedisStorage:
 class RedisJournal:
     """The journal in a :class:`RedisStorage`; see :class:`mindfl.server.storage.EventJournal`.
 
-    What could not be appended did not happen. Once the job is lost :meth:`durable` says so.
+    A record that could not be appended is not applied. Once the lease is lost :meth:`durable` fails.
     """
 
     cut = 0
@@ -266,7 +266,7 @@ class RedisJournal:
             return self._end
 
     def durable(self, position: int) -> Future[None] | None:
-        """Return None, or a failed future where the job is no longer this server's."""
+        """Return None, or a failed future where the lease is lost."""
         if self._failure is None and not self._storage.lost.is_set():
             return None
         failed: Future[None] = Future()

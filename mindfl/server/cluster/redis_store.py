@@ -1,8 +1,8 @@
-"""The servers of one job on several machines, meeting in a Redis.
+"""The servers of one job on several machines, which meet in a Redis.
 
-Who holds ``mindfl:<fl_name>:leader`` keeps the job. The key expires unless it is renewed, and every write names the
-token in it, so that a leader that was paused and replaced meanwhile changes nothing any more. What was acknowledged is
-as safe as the Redis makes it: with ``appendonly yes`` and ``appendfsync always`` it survives a power loss.
+The holder of the key ``mindfl:<fl_name>:leader`` is the leader. The key expires unless it is renewed, and every write
+names the token in it, so that a paused and replaced leader changes nothing any more. An acknowledged upload is as safe
+as the Redis makes it: with ``appendonly yes`` and ``appendfsync always`` it survives a power loss.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class RedisStore:
     def claim(self, *, follows: bool = False, newcomer: bool = False) -> RedisStorage | None:
         """Take the leader's key and return the job; None where another server has it.
 
-        A Redis that was emptied is left to those who have the job. ``follows``: this server knows of a job that another
-        one keeps or kept. It leaves the Redis to that one for a moment. ``newcomer``: it knows of none. It leaves the
-        Redis to all that :meth:`hold` the job.
+        A Redis that was emptied is left to the servers that have the job. ``follows``: this server knows of a job with
+        another leader. It leaves the Redis to that one for a moment. ``newcomer``: it knows of no job. It leaves the
+        Redis to all servers that :meth:`hold` the job.
         """
         if (follows and self._was_emptied()) or (newcomer and self._is_young()):
             return None
@@ -109,7 +109,7 @@ class RedisStore:
             self._holding = Holding(self._client, self._prefix + HOLDERS)
 
     def _was_emptied(self) -> bool:
-        """Whether the job is gone since less than a moment, in which its last leader comes back if it lives."""
+        """Whether the job vanished a moment ago, so that its last leader, if it lives, may still store it again."""
         if self._asked(self._client.exists, self._prefix + SNAPSHOT):
             self._empty_since = None
             return False
@@ -118,7 +118,7 @@ class RedisStore:
         return time.monotonic() - self._empty_since < 2 * LEASE_MS / 1000
 
     def leader(self) -> LeaderRecord | None:
-        """Read what the leader set last."""
+        """Read the leader's record."""
         try:
             found = self._asked(self._client.get, self._prefix + LEADER_RECORD)
             return None if found is None else LeaderRecord.parse(found)
@@ -162,7 +162,7 @@ class RedisStore:
             raise StoreDownError(f"{self.place} does not answer: {error}", hint=_START_IT) from None
 
     def leave(self) -> None:
-        """Remove this server's key, and what shows that it has the model."""
+        """Remove this server's key and its subscription."""
         if self._holding is not None:
             self._holding.close()
         if self._presence is not None:
@@ -189,5 +189,5 @@ def _connect(settings: JobSettings) -> Any:
             "ssl_keyfile": cache.private_key_filename or None,
         }
     limits = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _ANSWER_SECONDS}
-    # Whether and how long to insist is known here, and not the same for every command.
+    # Commands are repeated here, where it is known how often: it differs from command to command.
     return redis.Redis(host, int(port), retry=Retry(NoBackoff(), 0), **limits, **tls)

@@ -90,7 +90,7 @@ _logger = logging.getLogger("mindfl.server")
 _WATCH_SECONDS = 1.0
 
 
-class Keeping:
+class Leader:
     """Leads the job in ``storage`` until :meth:`leave`. Belongs to one event loop; ``service.front`` serves clients."""
 
     def __init__(self, own: Membership, storage: RedisStorage, report: Sink) -> None:
@@ -114,27 +114,27 @@ class Keeping:
         report: Sink,
         failed: Callable[[MindflError], None],
         memory: Memory | None = None,
-    ) -> Keeping:
+    ) -> Leader:
         """Open the job, answer the other servers, and publish the address.
 
         ``report`` is given the records of iterations, those that end while the journal is replayed among them;
         ``failed`` is called if nothing can be stored any more. ``memory``: the state from which the job resumes where
         nothing is stored. Raises :class:`StorageError`.
         """
-        keeping = cls(own, storage, report)
+        leader = cls(own, storage, report)
 
         def opened() -> DurableJob:
             if memory is not None:
                 storage.discard_if_behind(memory)
-            return own.open_job(storage, keeping.ended, memory)
+            return own.open_job(storage, leader.ended, memory)
 
         job = await asyncio.to_thread(opened)
         try:
-            await keeping._serve(job, nodes, failed)
+            await leader._serve(job, nodes, failed)
         except BaseException:
             await asyncio.to_thread(job.close)
             raise
-        return keeping
+        return leader
 
     async def _serve(self, job: DurableJob, nodes: ListNodes, failed: Callable[[MindflError], None]) -> None:
         self._job = job
