@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mindfl.modes import Trained, UploadMode
-from mindfl.privacy.quantiser import Rounding, dequantise, quantise
+from mindfl.privacy.compression import Rounding, dequantise, quantise
 from mindfl.protocol import CompressType, FloatVector, Weights
 
 #: a weight that was moved less, in units of its last place, may come back as it was

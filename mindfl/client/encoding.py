@@ -12,8 +12,8 @@ from mindfl.client.comparison import uploads_change
 from mindfl.modes import Trained, UploadMode, asked_mode
 from mindfl.modes.base import LogLine
 from mindfl.modes.plain import Plain
-from mindfl.privacy.dp import RandomBytes
-from mindfl.privacy.quantiser import dequantise, named
+from mindfl.privacy.compression import dequantise, named
+from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import CompressFeatureMap, CompressType, ResponseFLJob, ResponseGetModel, Weights
 
 Randomness: TypeAlias = Callable[[int], RandomBytes]

@@ -22,7 +22,7 @@ from mindfl.client.joblog import Answer, JobLog
 from mindfl.errors import ClientError
 from mindfl.modes import UploadMode
 from mindfl.modes.plain import Plain
-from mindfl.privacy.dp import RandomBytes
+from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (
     ENDPOINTS,
     GetClientList,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.modes.packing import pack, unpack
-from mindfl.privacy.dp import RandomBytes
+from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (
     CipherPublicParams,
     CompressType,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mindfl.errors import OptionError
 from mindfl.modes.base import Basis, ReferenceMode, Settings, Trained, UploadMode, cipher_of
-from mindfl.privacy.dp import RandomBytes
 from mindfl.privacy.faults import EncodingError, EncodingFault
+from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (
     FLPlan,
     GetClientList,
@@ -118,7 +118,7 @@ class Pairwise(Masked):
 
     def pw_params(self, config: ServerConfig, instance: str) -> PWParams:
         """See :meth:`UploadMode.pw_params`."""
-        from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
+        from mindfl.privacy.secagg.shares import PAIRWISE_PRIME
 
         plain = super().pw_params(config, instance)
         return replace(plain, t=config.reconstruct_secrets_threshold, prime=PAIRWISE_PRIME.to_bytes(33, "big"))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ProtocolError
+from mindfl.privacy.compression import named
 from mindfl.privacy.faults import EncodingError, EncodingFault
-from mindfl.privacy.quantiser import named
 from mindfl.protocol import CompressFeatureMap, Weights
 
 _KINDS = "biuf"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mindfl.modes.base import BUILDER, Basis, LogLine, ReferenceMode, Settings, Trained, UploadMode
-from mindfl.privacy.sparse import decode_update, encode_update
+from mindfl.privacy.compression import decode_update, encode_update
 from mindfl.protocol import CompressType, RequestUpdateModel, ResponseFLJob, Weights
 
 #: compression of uploads -> its name among the settings; the first one is none

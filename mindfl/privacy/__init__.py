@@ -18,12 +18,18 @@ if TYPE_CHECKING:
         PureAccountant,
         Spending,
     )
+    from mindfl.privacy.compression import (
+        Rounding,
+        SparseUpdate,
+        decode_update,
+        dequantise_weights,
+        encode_update,
+        quantise_weights,
+    )
     from mindfl.privacy.dp import ClipBound, NoisyUpdate, add_noise, noise_multiplier
     from mindfl.privacy.faults import EncodingError, EncodingFault
-    from mindfl.privacy.quantiser import Rounding, dequantise_weights, quantise_weights
     from mindfl.privacy.randomness import seeded_bytes
     from mindfl.privacy.signds import SignPlan, SignUpdate, decode_signs, encode_signs, sign_plan
-    from mindfl.privacy.sparse import SparseUpdate, decode_update, encode_update
 
 #: public name -> module that defines it
 _HOMES = {
@@ -36,19 +42,19 @@ _HOMES = {
     "NoisyUpdate": "mindfl.privacy.dp",
     "PrivacyBudget": "mindfl.privacy.accountant",
     "PureAccountant": "mindfl.privacy.accountant",
-    "Rounding": "mindfl.privacy.quantiser",
+    "Rounding": "mindfl.privacy.compression",
     "SignPlan": "mindfl.privacy.signds",
     "SignUpdate": "mindfl.privacy.signds",
-    "SparseUpdate": "mindfl.privacy.sparse",
+    "SparseUpdate": "mindfl.privacy.compression",
     "Spending": "mindfl.privacy.accountant",
     "add_noise": "mindfl.privacy.dp",
     "decode_signs": "mindfl.privacy.signds",
-    "decode_update": "mindfl.privacy.sparse",
-    "dequantise_weights": "mindfl.privacy.quantiser",
+    "decode_update": "mindfl.privacy.compression",
+    "dequantise_weights": "mindfl.privacy.compression",
     "encode_signs": "mindfl.privacy.signds",
-    "encode_update": "mindfl.privacy.sparse",
+    "encode_update": "mindfl.privacy.compression",
     "noise_multiplier": "mindfl.privacy.dp",
-    "quantise_weights": "mindfl.privacy.quantiser",
+    "quantise_weights": "mindfl.privacy.compression",
     "seeded_bytes": "mindfl.privacy.randomness",
     "sign_plan": "mindfl.privacy.signds",
 }

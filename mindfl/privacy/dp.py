@@ -21,17 +21,14 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.privacy.faults import EncodingError, EncodingFault
+from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import Weights
-
-RandomBytes: TypeAlias = Callable[[int], bytes]
-"""Number of bytes -> that many: ``os.urandom`` on a device, a seeded keystream in a simulation."""
 
 FIRST_BOUND = 0.05
 """MindSpore Federated 0.1.0's clip bound before the first model has come back."""

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
-from mindfl.privacy.dp import RandomBytes
+from mindfl.privacy.compression import lengths_of
 from mindfl.privacy.faults import EncodingError, EncodingFault
-from mindfl.privacy.sparse import lengths_of
+from mindfl.privacy.randomness import RandomBytes, below, draw
 from mindfl.protocol import DSParams, FloatVector, Weights
 
 MAX_INDICES = 100
@@ -131,24 +131,6 @@ def decode_signs(
         flat *= np.float32(data_size)
     parts = np.split(flat, np.cumsum(list(lengths.values()))[:-1])
     return dict(zip(lengths, parts, strict=True))
-
-
-def below(bound: int, random: RandomBytes) -> int:
-    """Return a number that is uniform in 0..``bound`` - 1."""
-    bits = (bound - 1).bit_length()
-    while True:
-        value = int.from_bytes(random((bits + 7) // 8), "little") & ((1 << bits) - 1)
-        if value < bound:
-            return value
-
-
-def draw(population: int, count: int, random: RandomBytes) -> list[int]:
-    """Return ``count`` different numbers below ``population``, every set equally likely (Floyd's algorithm)."""
-    chosen: dict[int, None] = {}
-    for last in range(population - count, population):
-        number = below(last + 1, random)
-        chosen[last if number in chosen else number] = None
-    return list(chosen)
 
 
 def _check(dimensions: int, params: DSParams) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
+from mindfl.privacy.compression import quantise_weights
 from mindfl.privacy.faults import EncodingError
-from mindfl.privacy.quantiser import quantise_weights
 from mindfl.protocol import (
     CompressFeatureMap,
     CompressType,

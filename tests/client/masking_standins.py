@@ -24,7 +24,7 @@ from mindfl.privacy.secagg import (
     exact_keys,
     pairwise_keys,
 )
-from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
+from mindfl.privacy.secagg.shares import PAIRWISE_PRIME
 from mindfl.protocol import (
     ENDPOINTS,
     CipherPublicParams,

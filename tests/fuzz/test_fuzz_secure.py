@@ -40,11 +40,16 @@ from mindfl.privacy.secagg import (
     check_exact_keys,
     check_keys,
 )
-from mindfl.privacy.secagg.checks import by_id
 from mindfl.privacy.secagg.ciphers import cbc_encrypt
-from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
-from mindfl.privacy.secagg.revealed import RevealedShares
-from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair, open_shares, seal_shares
+from mindfl.privacy.secagg.shares import (
+    MAX_PLACE,
+    PAIRWISE_PRIME,
+    RevealedShares,
+    SharePair,
+    by_id,
+    open_shares,
+    seal_shares,
+)
 from mindfl.protocol import ClientPublicKeys, ClientShare, decode, encode
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 

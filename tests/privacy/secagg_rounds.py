@@ -27,7 +27,7 @@ from mindfl.privacy.secagg import (
     pairwise_keys,
 )
 from mindfl.privacy.secagg.exact import SEALED_BYTES
-from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
+from mindfl.privacy.secagg.shares import PAIRWISE_PRIME
 from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExchangeKeys
 
 LENGTH = 40

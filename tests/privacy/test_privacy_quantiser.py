@@ -9,7 +9,7 @@ from real_privacy import array_of, golden
 
 from mindfl.errors import ProtocolError
 from mindfl.privacy import EncodingError, EncodingFault, Rounding, dequantise_weights, quantise_weights
-from mindfl.privacy.quantiser import dequantise, quantise
+from mindfl.privacy.compression import dequantise, quantise
 from mindfl.protocol import CompressFeatureMap, ResponseGetModel, decode, encode
 
 SINGLE = np.finfo(np.float32)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from real_privacy import LENGTHS, RATE, array_of, first_model, golden, literal_mask, sparse_faults
 
 from mindfl.privacy import EncodingError, EncodingFault, decode_update, encode_update
-from mindfl.privacy.sparse import generator_states, keep_count, keep_mask
+from mindfl.privacy.compression import generator_states, keep_count, keep_mask
 from mindfl.protocol import CompressFeatureMap
 
 int32 = st.integers(-(2**31), 2**31 - 1)

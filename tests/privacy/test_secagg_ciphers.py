@@ -14,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from secagg_primes import is_prime
 
+from mindfl.privacy.randomness import random_below
 from mindfl.privacy.secagg import Fault, KeyPair, PairKeys, Peer, Secret, SecureAggregationError, SeededRandom
 from mindfl.privacy.secagg.ciphers import (
+    FloatMasks,
+    WordMasks,
     cbc_decrypt,
     cbc_encrypt,
     gcm_decrypt,
@@ -25,9 +28,7 @@ from mindfl.privacy.secagg.ciphers import (
     pbkdf2,
 )
 from mindfl.privacy.secagg.keys import check_public_key, draw_secret
-from mindfl.privacy.secagg.masks import FloatMasks, WordMasks
-from mindfl.privacy.secagg.primes import EXACT_PRIME, PAIRWISE_PRIME, PRIME_BITS
-from mindfl.privacy.secagg.randomness import random_below
+from mindfl.privacy.secagg.shares import EXACT_PRIME, PAIRWISE_PRIME, PRIME_BITS
 
 raw = bytes.fromhex
 

@@ -31,8 +31,7 @@ from mindfl.privacy.secagg import (
     plan_graph,
 )
 from mindfl.privacy.secagg.exact import commit
-from mindfl.privacy.secagg.primes import EXACT_PRIME
-from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair
+from mindfl.privacy.secagg.shares import EXACT_PRIME, MAX_PLACE, SharePair
 from mindfl.protocol import ClientShare
 
 STAY = Leaves.NEVER

@@ -38,8 +38,8 @@ from mindfl.privacy.secagg import (
     check_keys,
     check_params,
 )
-from mindfl.privacy.secagg.masks import FloatMasks
-from mindfl.privacy.secagg.primes import PAIRWISE_PRIME
+from mindfl.privacy.secagg.ciphers import FloatMasks
+from mindfl.privacy.secagg.shares import PAIRWISE_PRIME
 from mindfl.protocol import ClientShare, PWParams, RequestExchangeKeys
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "secagg" / "pairwise.json"

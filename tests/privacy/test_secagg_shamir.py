@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from mindfl.privacy.secagg import Fault, SecureAggregationError, SeededRandom, Shamir, Share
 from mindfl.privacy.secagg.ciphers import cbc_encrypt
-from mindfl.privacy.secagg.primes import EXACT_PRIME, PAIRWISE_PRIME
-from mindfl.privacy.secagg.shares import MOST_BYTES, SharePair, number_bytes, open_shares, seal_shares
+from mindfl.privacy.secagg.shares import (
+    EXACT_PRIME,
+    MOST_BYTES,
+    PAIRWISE_PRIME,
+    SharePair,
+    number_bytes,
+    open_shares,
+    seal_shares,
+)
 
 KEY, IV = bytes(range(32)), bytes(range(16))
 SECRET = bytes(range(1, 33))

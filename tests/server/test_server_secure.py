@@ -13,7 +13,7 @@ import pytest
 from secure_world import INITIAL, T0, WINDOW_MS, Lost, Member, World, job
 
 from mindfl.errors import OptionError, ProtocolError
-from mindfl.privacy.secagg import masks
+from mindfl.privacy.secagg import ciphers
 from mindfl.protocol import ClientShare, GetExchangeKeys, PlainText, RequestFLJob, RequestGetModel, texts
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.state import UNMASK_FAILED, UNMASKED
@@ -127,7 +127,7 @@ class TestExactness:
         masked = five("PW_EXACT", update_model_ratio=1.0)
         for _ in range(2):
             assert masked.iterate(all_stay()).valid
-        monkeypatch.setattr(masks.WordMasks, "add", lambda *_: None)
+        monkeypatch.setattr(ciphers.WordMasks, "add", lambda *_: None)
         bare = five("PW_EXACT", update_model_ratio=1.0)
         for _ in range(2):
             assert bare.iterate(all_stay()).valid

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mindfl.errors import ClientError, OptionError
-from mindfl.privacy.secagg.masks import WordMasks
+from mindfl.privacy.secagg.ciphers import WordMasks
 from mindfl.sim import TrainingResult
 
 #: of LeNet

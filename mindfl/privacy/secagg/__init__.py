@@ -16,17 +16,15 @@ try:
 except ModuleNotFoundError:
     raise lacks("secure aggregation", "cryptography") from None
 
+from mindfl.privacy.faults import Fault, SecureAggregationError
+from mindfl.privacy.randomness import RandomBytes, SeededRandom
 from mindfl.privacy.secagg.exact import ExactDevice, ExactKeys, Round, check_exact_keys, exact_keys
-from mindfl.privacy.secagg.exact_unmask import ExactUnmasking
-from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
 from mindfl.privacy.secagg.fixed import FixedPoint
 from mindfl.privacy.secagg.graph import GraphPlan, plan_graph
-from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer
+from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, Secret
 from mindfl.privacy.secagg.pairwise import PairwiseDevice, check_keys, check_params, pairwise_keys
-from mindfl.privacy.secagg.randomness import RandomBytes, SeededRandom
-from mindfl.privacy.secagg.secret import Secret
-from mindfl.privacy.secagg.shamir import Shamir, Share
-from mindfl.privacy.secagg.unmask import PairwiseUnmasking, check_deposit
+from mindfl.privacy.secagg.shares import Shamir, Share
+from mindfl.privacy.secagg.unmask import ExactUnmasking, PairwiseUnmasking, check_deposit
 
 __all__ = [
     "ExactDevice",

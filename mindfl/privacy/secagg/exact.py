@@ -18,17 +18,23 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mindfl.privacy.secagg.checks import Steps, by_id
-from mindfl.privacy.secagg.ciphers import KEY_BYTES, NONCE_BYTES, TAG_BYTES, gcm_decrypt, gcm_encrypt, hkdf
-from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
+from mindfl.privacy.faults import Fault, SecureAggregationError
+from mindfl.privacy.randomness import RandomBytes
+from mindfl.privacy.secagg.ciphers import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    TAG_BYTES,
+    WordMask,
+    WordMasks,
+    gcm_decrypt,
+    gcm_encrypt,
+    hkdf,
+    sign_of,
+)
 from mindfl.privacy.secagg.graph import least_threshold
-from mindfl.privacy.secagg.holder import SecretHolder
+from mindfl.privacy.secagg.holder import SecretHolder, Steps
 from mindfl.privacy.secagg.keys import PairKeys, Peer, check_length, check_public_key
-from mindfl.privacy.secagg.masks import WordMask, WordMasks, sign_of
-from mindfl.privacy.secagg.primes import EXACT_PRIME
-from mindfl.privacy.secagg.randomness import RandomBytes
-from mindfl.privacy.secagg.shamir import SECRET_BYTES, Shamir, Share
-from mindfl.privacy.secagg.shares import MAX_PLACE, SharePair
+from mindfl.privacy.secagg.shares import EXACT_PRIME, MAX_PLACE, SECRET_BYTES, Shamir, Share, SharePair, by_id
 from mindfl.protocol import ClientShare
 
 COMMITMENT_BYTES = 32

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
-from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
-from mindfl.privacy.secagg.masks import WordMask
+from mindfl.privacy.faults import Fault, SecureAggregationError
+from mindfl.privacy.secagg.ciphers import WordMask
 
 WORD_BITS = (32, 64)
 #: weights below 2**7; larger ones mean that training has come apart

@@ -29,7 +29,7 @@ from itertools import accumulate
 from math import comb, inf, log2
 
 from mindfl.errors import OptionError
-from mindfl.privacy.secagg.randomness import RandomBytes
+from mindfl.privacy.randomness import RandomBytes
 
 LEAST_DEVICES = 3
 PRIVACY_BITS = 40

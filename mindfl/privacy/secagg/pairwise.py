@@ -13,16 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from mindfl.privacy.secagg.checks import Steps, by_id
-from mindfl.privacy.secagg.ciphers import IV_BYTES, KEY_BYTES, SALT_BYTES, pbkdf2
-from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
-from mindfl.privacy.secagg.holder import SecretHolder
+from mindfl.privacy.faults import Fault, SecureAggregationError
+from mindfl.privacy.randomness import RandomBytes
+from mindfl.privacy.secagg.ciphers import IV_BYTES, KEY_BYTES, SALT_BYTES, FloatMask, FloatMasks, pbkdf2, sign_of
+from mindfl.privacy.secagg.holder import SecretHolder, Steps
 from mindfl.privacy.secagg.keys import PairKeys, Peer, check_length, check_public_key, draw_secret
-from mindfl.privacy.secagg.masks import FloatMask, FloatMasks, sign_of
-from mindfl.privacy.secagg.primes import PRIME_BITS
-from mindfl.privacy.secagg.randomness import RandomBytes
-from mindfl.privacy.secagg.shamir import Shamir, Share
-from mindfl.privacy.secagg.shares import SharePair, number_bytes, open_shares, seal_shares
+from mindfl.privacy.secagg.shares import (
+    PRIME_BITS,
+    Shamir,
+    Share,
+    SharePair,
+    by_id,
+    number_bytes,
+    open_shares,
+    seal_shares,
+)
 from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExchangeKeys
 
 

@@ -1,18 +1,133 @@
-"""How the shares of one device's two secrets travel to one other device in ``PW_ENCRYPT``, through the server.
+"""Shares of secrets: Shamir's secret sharing, how shares travel in ``PW_ENCRYPT``, and what survivors reveal.
 
-The plaintext is four length bytes, of the share of the key, of the share of the seed and of the two places, then the
-two places, then the two shares; all numbers big endian without leading zeros.
+In Shamir's scheme a polynomial over a prime field has the secret as its value at 0. The shares of one device's two
+secrets travel to one other device through the server, encrypted. The plaintext is four length bytes, of the share of
+the key, of the share of the seed and of the two places, then the two places, then the two shares; all numbers big
+endian without leading zeros.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
+from typing import Protocol, TypeVar
 
+from mindfl.privacy.faults import Fault, SecureAggregationError
+from mindfl.privacy.randomness import RandomBytes, random_below
 from mindfl.privacy.secagg.ciphers import IV_BYTES, cbc_decrypt, cbc_encrypt
-from mindfl.privacy.secagg.faults import Fault, SecureAggregationError
-from mindfl.privacy.secagg.primes import PRIME_BYTES
-from mindfl.privacy.secagg.randomness import RandomBytes
-from mindfl.privacy.secagg.shamir import Share
+from mindfl.protocol import ClientShare
+
+#: MindSpore Federated 0.1.0's prime has 264 bits: 33 bytes, so that every 32-byte secret is smaller
+PRIME_BITS = 264
+PRIME_BYTES = PRIME_BITS // 8
+#: the smallest safe prime of that many bits. The server of 0.1.0 draws one at its start; nothing hangs on which it is
+PAIRWISE_PRIME = 2**263 + 14079
+#: the smallest prime above 2**256
+EXACT_PRIME = 2**256 + 297
+
+
+#: secrets are 32 bytes, big endian, whatever their first bytes are
+SECRET_BYTES = 32
+_SECRET_LIMIT = 1 << 8 * SECRET_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The polynomial's value at ``x``."""
+
+    x: int
+    value: int = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shamir:
+    """Sharing of 32-byte secrets such that ``threshold`` shares recover one and fewer say nothing about it.
+
+    ``prime`` exceeds 2**256.
+    """
+
+    prime: int
+    threshold: int
+
+    def split(self, secret: bytes, xs: Sequence[int], random: RandomBytes) -> list[Share]:
+        """Return one share for each of ``xs``, in their order. Coefficients are uniform in 1..prime - 1 (as in 0.1.0).
+
+        Raises :class:`SecureAggregationError` where there are fewer ``xs`` than the threshold, one occurs twice, or one
+        is 0: the share there would be the secret.
+        """
+        self._check_places(xs, "the places of shares")
+        coefficients = [random_below(self.prime, random) for _ in range(self.threshold - 1)]
+        coefficients.append(int.from_bytes(secret, "big"))
+        return [Share(x, self._at(coefficients, x)) for x in xs]
+
+    def recover(self, shares: Iterable[Share], owner: str) -> bytes:
+        """Return the secret of ``owner``, padded to 32 bytes.
+
+        All shares are looked at: with more than ``threshold`` of them, one that was altered is found. Raises
+        :class:`SecureAggregationError`.
+        """
+        ordered = sorted(shares, key=lambda share: share.x)
+        xs = tuple(share.x for share in ordered)
+        self._check_places(xs, f"the shares of {owner}")
+        if any(not 0 <= share.value < self.prime for share in ordered):
+            raise SecureAggregationError(Fault.SHARE_MALFORMED, f"the shares of {owner}")
+        if not self._on_one_polynomial(ordered, xs):
+            raise SecureAggregationError(Fault.SHARES_DIFFER, f"the shares of {owner}")
+        secret = self.recover_unchecked(ordered[: self.threshold])
+        if secret is None:
+            raise SecureAggregationError(Fault.SHARES_DIFFER, f"the shares of {owner}", "no secret is that large")
+        return secret
+
+    def recover_unchecked(self, shares: Sequence[Share]) -> bytes | None:
+        """Return the 32-byte secret of ``threshold`` shares of different places; None where the number is larger.
+
+        For a secret that can be checked afterwards: altered shares give another one.
+        """
+        weights = _weights_at_zero(tuple(share.x for share in shares), self.prime)
+        secret = sum(weight * share.value for weight, share in zip(weights, shares, strict=True)) % self.prime
+        return secret.to_bytes(SECRET_BYTES, "big") if secret < _SECRET_LIMIT else None
+
+    def _at(self, coefficients: Sequence[int], x: int) -> int:
+        value = 0
+        for coefficient in coefficients:
+            value = value * x + coefficient
+        return value % self.prime
+
+    def _check_places(self, xs: Sequence[int], what: str) -> None:
+        if not 1 <= self.threshold <= len(xs):
+            detail = f"{len(xs)} of {self.threshold} that are needed"
+            raise SecureAggregationError(Fault.TOO_FEW if self.threshold >= 1 else Fault.THRESHOLD, what, detail)
+        if len(set(xs)) < len(xs) or not all(0 < x < self.prime for x in xs):
+            raise SecureAggregationError(Fault.SHARE_MALFORMED, what, "an index is 0, too large, or used twice")
+
+    def _on_one_polynomial(self, shares: Sequence[Share], xs: tuple[int, ...]) -> bool:
+        """Tell whether all shares are of one polynomial of degree below the threshold: the dual code's checks are 0."""
+        spare = len(shares) - self.threshold
+        if not spare:
+            return True
+        terms = [weight * share.value for weight, share in zip(_dual_weights(xs, self.prime), shares, strict=True)]
+        for _ in range(spare):
+            if sum(terms) % self.prime:
+                return False
+            terms = [term * x % self.prime for term, x in zip(terms, xs, strict=True)]
+        return True
+
+
+@lru_cache(maxsize=1024)
+def _weights_at_zero(xs: tuple[int, ...], prime: int) -> tuple[int, ...]:
+    """Return Lagrange's weights for the value at 0."""
+    whole = prod(-x for x in xs)
+    return tuple(
+        whole // -x * pow(prod(x - other for other in xs if other != x) % prime, -1, prime) % prime for x in xs
+    )
+
+
+@lru_cache(maxsize=1024)
+def _dual_weights(xs: tuple[int, ...], prime: int) -> tuple[int, ...]:
+    return tuple(pow(prod(x - other for other in xs if other != x) % prime, -1, prime) for x in xs)
+
 
 #: a place travels to the server as int32
 MOST_PLACE_BYTES = 4
@@ -77,3 +192,93 @@ def _split(plain: bytes, owner: str) -> tuple[int, int, int, int]:
         int.from_bytes(places[: lengths[2]], "big"),
         int.from_bytes(places[lengths[2] :], "big"),
     )
+
+
+class _OfDevice(Protocol):
+    @property
+    def fl_id(self) -> str | None: ...
+
+
+OfDeviceT = TypeVar("OfDeviceT", bound=_OfDevice)
+
+
+def by_id(items: Iterable[OfDeviceT]) -> dict[str, OfDeviceT]:
+    """Return ``items`` by their device. Raises :class:`SecureAggregationError` where one is named twice or not."""
+    found: dict[str, OfDeviceT] = {}
+    for item in items:
+        if not item.fl_id:
+            raise SecureAggregationError(Fault.PEER_UNKNOWN, "a list of devices", "an entry without id")
+        if item.fl_id in found:
+            raise SecureAggregationError(Fault.PEER_TWICE, "a list of devices", item.fl_id)
+        found[item.fl_id] = item
+    return found
+
+
+class RevealedShares:
+    """Collects the shares that survivors reveal.
+
+    Args:
+        shamir: prime and threshold.
+        holders: for each owner of a secret, who holds shares of it, each with the place of its share; None: a place
+            that the server does not know.
+        survivors: the devices that may reveal, for they uploaded.
+    """
+
+    def __init__(
+        self, shamir: Shamir, holders: Mapping[str, Mapping[str, int | None]], survivors: Collection[str]
+    ) -> None:
+        self._shamir = shamir
+        self._holders = holders
+        self._may_reveal = frozenset(survivors)
+        self._shares: dict[str, dict[str, Share]] = {owner: {} for owner in holders}
+        self._heard: set[str] = set()
+
+    def check(self, sender: str, shares: Iterable[ClientShare]) -> dict[str, Share]:
+        """Return the shares of a reconstructSecrets request by their owner.
+
+        Raises :class:`SecureAggregationError` where ``sender`` did not upload or was heard before, a share that it
+        holds is missing, or one is of a device of which it holds none, has an impossible value, or another place than
+        it was given, or one that another sender claimed.
+        """
+        if sender not in self._may_reveal:
+            raise SecureAggregationError(Fault.PEER_UNKNOWN, f"the revealed shares of {sender}", "it did not upload")
+        if sender in self._heard:
+            raise SecureAggregationError(Fault.ORDER, f"the revealed shares of {sender}")
+        parsed = {owner: self._share(sender, owner, message) for owner, message in by_id(shares).items()}
+        missing = [owner for owner, holders in self._holders.items() if sender in holders and owner not in parsed]
+        if missing:
+            raise SecureAggregationError(Fault.TOO_FEW, f"the revealed shares of {sender}", f"none of {missing[0]}")
+        return parsed
+
+    def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
+        """Take in what :meth:`check` finds good; raises as that does, and then takes nothing."""
+        for owner, share in self.check(sender, shares).items():
+            self._shares[owner][sender] = share
+        self._heard.add(sender)
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Who has revealed its shares."""
+        return frozenset(self._heard)
+
+    def enough(self, owners: Iterable[str], spare: int = 0) -> bool:
+        """Whether the secret of each of ``owners`` can be recovered, with ``spare`` shares to check it."""
+        return all(len(self._shares[owner]) >= self._shamir.threshold + spare for owner in owners)
+
+    def of(self, owner: str) -> list[Share]:
+        """Return the shares of ``owner``'s secret, by ascending place."""
+        return sorted(self._shares[owner].values(), key=lambda share: share.x)
+
+    def _share(self, sender: str, owner: str, message: ClientShare) -> Share:
+        what = f"the revealed shares of {sender}"
+        places = self._holders.get(owner, {})
+        if sender not in places:
+            raise SecureAggregationError(Fault.PEER_UNKNOWN, what, owner)
+        raw = message.share or b""
+        share = Share(message.index, int.from_bytes(raw, "big"))
+        if not (0 < len(raw) <= PRIME_BYTES and 0 < share.x <= MAX_PLACE and share.value < self._shamir.prime):
+            raise SecureAggregationError(Fault.SHARE_MALFORMED, what, f"of {owner}")
+        claimed = any(other.x == share.x for other in self._shares[owner].values())
+        if claimed or places[sender] not in (None, share.x):
+            raise SecureAggregationError(Fault.SHARE_MALFORMED, what, f"of {owner}: not at its place")
+        return share

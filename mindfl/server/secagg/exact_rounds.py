@@ -19,8 +19,8 @@ from mindfl.privacy.secagg import (
     check_deposit,
     check_exact_keys,
 )
+from mindfl.privacy.secagg.ciphers import WordMask
 from mindfl.privacy.secagg.exact import SEALED_BYTES, upload_name
-from mindfl.privacy.secagg.masks import WordMask
 from mindfl.protocol import (
     ClientPublicKeys,
     ClientShare,
