@@ -115,7 +115,7 @@ def check_exact_keys(keys: ExactKeys) -> None:
     check_length(keys.commitment, COMMITMENT_BYTES, keys.fl_id)
 
 
-class ExactDevice(SecretHolder):
+class ExactDevice(SecretHolder[ExactKeys]):
     """Secrets and steps of the device ``fl_id`` in one iteration.
 
     Args:
@@ -134,10 +134,15 @@ class ExactDevice(SecretHolder):
     ) -> None:
         steps = Steps(fl_id, "meet", "shares", "receive", "hide")
         super().__init__(
-            fl_id, steps, random, pairs or exact_keys(), own_pairs=pairs is None, draw_seed=lambda draw: draw(KEY_BYTES)
+            fl_id,
+            steps,
+            random,
+            pairs or exact_keys(),
+            own_pairs=pairs is None,
+            shamir=plan.shamir,
+            draw_seed=lambda draw: draw(KEY_BYTES),
         )
         self._plan = plan
-        self._neighbours: dict[str, ExactKeys] = {}
 
     @property
     def keys(self) -> ExactKeys:
@@ -162,32 +167,7 @@ class ExactDevice(SecretHolder):
             for peer in known.values():
                 check_length(peer.c_pk, KEY_BYTES, peer.fl_id)
                 check_length(peer.s_pk, KEY_BYTES, peer.fl_id)
-            self._neighbours = dict(sorted(known.items()))
-
-    def shares(self) -> tuple[ClientShare, ...]:
-        """Return the shares of both secrets, one encrypted pair for each neighbour, in ascending order of ids."""
-        with self._steps.take("shares"):
-            owners = list(self._neighbours)
-            places = range(1, len(owners) + 1)
-            shamir = self._plan.shamir
-            key_shares = shamir.split(self._mask_pair.private.reveal(), places, self._random)
-            seed_shares = shamir.split(self._seed.reveal(), places, self._random)
-            return tuple(
-                ClientShare(fl_id=owner, share=self._seal(owner, key, SharePair(*pair)))
-                for owner, key, *pair in zip(owners, self._share_keys(owners), key_shares, seed_shares, strict=True)
-            )
-
-    def receive(self, shares: Iterable[ClientShare]) -> None:
-        """Take in what neighbours addressed to this device. With their senders it shares masks from here on."""
-        with self._steps.take("receive"):
-            sealed = by_id(shares)
-            for owner in sealed:
-                if owner not in self._neighbours:
-                    raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", owner)
-            if len(sealed) < self._plan.threshold:
-                raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} neighbours")
-            for (owner, message), key in zip(sealed.items(), self._share_keys(list(sealed)), strict=True):
-                self._received[owner] = self._open(owner, key, message.share or b"")
+            self._peers = dict(sorted(known.items()))
 
     def hide(self, words: WordMask) -> WordMask:
         """Return ``words`` (see :class:`FixedPoint`) with all masks added, modulo 2**bits; a new vector."""
@@ -197,7 +177,7 @@ class ExactDevice(SecretHolder):
             masks.add(hidden, mask_key(self._seed.reveal(), self._plan), 1)
             owners = list(self._received)
             salt = self._plan.salt("mask")
-            peers = [Peer(owner, self._neighbours[owner].s_pk, salt) for owner in owners]
+            peers = [Peer(owner, self._peers[owner].s_pk, salt) for owner in owners]
             for owner, key in zip(owners, self._pairs.keys(self._mask_pair, peers), strict=True):
                 masks.add(hidden, key, sign_of(self.fl_id, owner))
             return hidden
@@ -209,13 +189,11 @@ class ExactDevice(SecretHolder):
         second call is answered for the same neighbours only.
         """
         near = [survivor for survivor in survivors if survivor == self.fl_id or survivor in self._received]
-        return self._shares_for(near, self._plan.threshold, _client_share)
+        return self._shares_for(near, _client_share)
 
     def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
         salt = self._plan.salt("share")
-        return self._pairs.keys(
-            self._cipher_pair, [Peer(owner, self._neighbours[owner].c_pk, salt) for owner in owners]
-        )
+        return self._pairs.keys(self._cipher_pair, [Peer(owner, self._peers[owner].c_pk, salt) for owner in owners])
 
     def _seal(self, owner: str, key: bytes, pair: SharePair) -> bytes:
         numbers = ((pair.key.x, PLACE_BYTES), (pair.key.value, SHARE_BYTES), (pair.seed.value, SHARE_BYTES))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from mindfl.privacy.faults import Fault, SecureAggregationError
 from mindfl.privacy.randomness import RandomBytes
 from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Secret
-from mindfl.privacy.secagg.shares import Share, SharePair
+from mindfl.privacy.secagg.shares import Shamir, Share, SharePair, by_id
 from mindfl.protocol import ClientShare
+
+KeysT = TypeVar("KeysT")
 
 
 class Steps:
@@ -62,8 +65,8 @@ def check_survivors(survivors: Iterable[str], possible: set[str], me: str, thres
     return named
 
 
-class SecretHolder:
-    """The secrets of the device ``fl_id``, and those shares of others' that it was given.
+class SecretHolder(Generic[KeysT]):
+    """The secrets of the device ``fl_id``, the public keys of its peers, and the shares of theirs that it was given.
 
     Args:
         fl_id: its id on the wire.
@@ -71,6 +74,7 @@ class SecretHolder:
         random: where secrets come from.
         pairs: what derives the keys of pairs.
         own_pairs: no other device has a part in ``pairs``.
+        shamir: how secrets are shared.
         draw_seed: makes the seed of its own mask from ``random``.
     """
 
@@ -82,6 +86,7 @@ class SecretHolder:
         pairs: PairKeys,
         *,
         own_pairs: bool,
+        shamir: Shamir,
         draw_seed: Callable[[RandomBytes], bytes],
     ) -> None:
         self.fl_id = fl_id
@@ -89,9 +94,11 @@ class SecretHolder:
         self._random = random
         self._pairs = pairs
         self._owns_pairs = own_pairs
+        self._shamir = shamir
         self._cipher_pair = KeyPair.generate(random)
         self._mask_pair = KeyPair.generate(random)
         self._seed = Secret(draw_seed(random))
+        self._peers: dict[str, KeysT] = {}
         self._received: dict[str, SharePair] = {}
         self._survivors: frozenset[str] | None = None
 
@@ -103,12 +110,51 @@ class SecretHolder:
         if self._owns_pairs:
             self._pairs.forget()
 
+    def shares(self) -> tuple[ClientShare, ...]:
+        """Return the shares of both secrets: one encrypted pair for each peer, in the order of the peers."""
+        with self._steps.take("shares"):
+            owners = list(self._peers)
+            places = range(1, len(owners) + 1)
+            key_shares = self._shamir.split(self._mask_pair.private.reveal(), places, self._random)
+            seed_shares = self._shamir.split(self._seed.reveal(), places, self._random)
+            keys = self._share_keys(owners)
+            return tuple(
+                ClientShare(fl_id=owner, share=self._seal(owner, key, SharePair(*pair)))
+                for owner, key, *pair in zip(owners, keys, key_shares, seed_shares, strict=True)
+            )
+
+    def receive(self, shares: Iterable[ClientShare]) -> None:
+        """Take in what peers addressed to this device. It shares masks with their senders from here on."""
+        with self._steps.take("receive"):
+            sealed = by_id(shares)
+            for owner in sealed:
+                if owner not in self._peers:
+                    raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", owner)
+            if len(sealed) < self._shamir.threshold:
+                raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} peers")
+            keys = self._share_keys(list(sealed))
+            for (owner, message), key in zip(sealed.items(), keys, strict=True):
+                self._received[owner] = self._open(owner, key, message.share or b"")
+
+    def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
+        """Return the keys under which shares travel between this device and each of ``owners``."""
+        raise NotImplementedError
+
+    def _seal(self, owner: str, key: bytes, pair: SharePair) -> bytes:
+        """Return ``pair`` encrypted for ``owner``."""
+        raise NotImplementedError
+
+    def _open(self, owner: str, key: bytes, data: bytes) -> SharePair:
+        """Return what ``owner`` sealed for this device. Raises :class:`SecureAggregationError`."""
+        raise NotImplementedError
+
     def _shares_for(
-        self, survivors: Iterable[str], threshold: int, message: Callable[[str, Share], ClientShare]
+        self, survivors: Iterable[str], message: Callable[[str, Share], ClientShare]
     ) -> tuple[ClientShare, ...]:
         """Return what is revealed of each device: of its seed if it uploaded, of its key if it did not, never both."""
         self._steps.require_all()
-        named = check_survivors(survivors, {self.fl_id, *self._received}, self.fl_id, threshold)
+        possible = {self.fl_id, *self._received}
+        named = check_survivors(survivors, possible, self.fl_id, self._shamir.threshold)
         if self._survivors not in (None, named):
             raise SecureAggregationError(Fault.REVEAL_CHANGED, "the list of survivors")
         self._survivors = named

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def pairwise_keys(workers: int | None = None) -> PairKeys:
     return PairKeys(pbkdf2, workers)
 
 
-class PairwiseDevice(SecretHolder):
+class PairwiseDevice(SecretHolder[ClientPublicKeys]):
     """Secrets and steps of the device ``fl_id`` in one iteration.
 
     Args:
@@ -60,12 +60,17 @@ class PairwiseDevice(SecretHolder):
         stable: bool = False,
     ) -> None:
         steps = Steps(fl_id, "meet", "mask") if stable else Steps(fl_id, "meet", "shares", "receive", "mask")
-        super().__init__(fl_id, steps, random, pairs or pairwise_keys(), own_pairs=pairs is None, draw_seed=draw_secret)
+        super().__init__(
+            fl_id,
+            steps,
+            random,
+            pairs or pairwise_keys(),
+            own_pairs=pairs is None,
+            shamir=Shamir(0, 0) if stable else check_params(params),
+            draw_seed=draw_secret,
+        )
         self._stable = stable
-        self._shamir = Shamir(0, 0) if stable else check_params(params)
         self._ind_iv, self._pw_iv, self._pw_salt = random(IV_BYTES), random(IV_BYTES), random(SALT_BYTES)
-        self._peers: dict[str, ClientPublicKeys] = {}
-        self._partners: list[str] = []
 
     @property
     def request(self) -> RequestExchangeKeys:
@@ -95,33 +100,6 @@ class PairwiseDevice(SecretHolder):
             for fl_id, peer in known.items():
                 check_lengths(peer, fl_id, self._stable)
             self._peers = known
-            if self._stable:
-                self._partners = sorted(known)
-
-    def shares(self) -> tuple[ClientShare, ...]:
-        """Return the shares of both secrets, one encrypted pair for each other device."""
-        with self._steps.take("shares"):
-            owners = list(self._peers)
-            places = range(1, len(owners) + 1)
-            key_shares = self._shamir.split(self._mask_pair.private.reveal(), places, self._random)
-            seed_shares = self._shamir.split(self._seed.reveal(), places, self._random)
-            keys = self._share_keys(owners)
-            return tuple(
-                ClientShare(fl_id=owner, share=seal_shares(SharePair(*pair), key, self._random))
-                for owner, key, *pair in zip(owners, keys, key_shares, seed_shares, strict=True)
-            )
-
-    def receive(self, shares: Iterable[ClientShare]) -> None:
-        """Take in what others addressed to this device. Their senders are those whose masks it shares from here on."""
-        with self._steps.take("receive"):
-            sealed = by_id(shares)
-            _check_known(sealed, self._peers)
-            if len(sealed) < self._shamir.threshold:
-                raise SecureAggregationError(Fault.TOO_FEW, "the list of shares", f"{len(sealed)} others")
-            keys = self._share_keys(list(sealed))
-            for (owner, message), key in zip(sealed.items(), keys, strict=True):
-                self._received[owner] = open_shares(message.share or b"", key, self._shamir.prime, owner)
-            self._partners = sorted(sealed)
 
     def mask(self, length: int) -> FloatMask:
         """Return the float32 vector of ``length`` values that hides the upload.
@@ -143,7 +121,18 @@ class PairwiseDevice(SecretHolder):
 
         Never both of one device: a second call is answered for the same survivors only.
         """
-        return self._shares_for(survivors, self._shamir.threshold, _client_share)
+        return self._shares_for(survivors, _client_share)
+
+    @property
+    def _partners(self) -> list[str]:
+        """The devices that this one shares masks with, in ascending order."""
+        return sorted(self._peers if self._stable else self._received)
+
+    def _seal(self, owner: str, key: bytes, pair: SharePair) -> bytes:
+        return seal_shares(pair, key, self._random)
+
+    def _open(self, owner: str, key: bytes, data: bytes) -> SharePair:
+        return open_shares(data, key, self._shamir.prime, owner)
 
     def _share_keys(self, owners: Sequence[str]) -> list[bytes]:
         peers = [Peer(owner, self._peers[owner].c_pk or b"") for owner in owners]
@@ -195,12 +184,6 @@ def check_lengths(keys: ClientPublicKeys | RequestExchangeKeys, who: str, stable
     check_length(keys.pw_salt, SALT_BYTES, who)
     if not stable:
         check_length(keys.c_pk, KEY_BYTES, who)
-
-
-def _check_known(named: Iterable[str], known: Mapping[str, object]) -> None:
-    for fl_id in named:
-        if fl_id not in known:
-            raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of shares", fl_id)
 
 
 def _client_share(owner: str, share: Share) -> ClientShare:
