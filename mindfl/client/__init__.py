@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mindfl.client.config import ClientConfig
 from mindfl.client.device import DeviceClient
-from mindfl.client.flow import Effect, Flow, IterationDone, IterationOutcome, JobResult, Send, Wait
-from mindfl.client.javatext import java_float
-from mindfl.client.log import ClientLog
-from mindfl.client.trainer import EpochReport, ModelFiles, Trainer
+from mindfl.client.flow import (
+    ClientConfig,
+    Effect,
+    EpochReport,
+    Flow,
+    IterationDone,
+    IterationOutcome,
+    JobResult,
+    ModelFiles,
+    Send,
+    Trainer,
+    Wait,
+)
+from mindfl.client.log import ClientLog, java_float
 from mindfl.client.transport import Finished, InProcessTransport, MeteredTransport, Traffic, Transport, advance, run
 from mindfl.imports import lazy_names
 
 if TYPE_CHECKING:
-    from mindfl.client.http import HttpSettings, HttpTransport
-    from mindfl.client.tls import TlsSettings
+    from mindfl.client.http_transport import HttpSettings, HttpTransport
+    from mindfl.client.tls_settings import TlsSettings
 
 #: name -> module that defines it, loaded when first used: devices in this process need neither urllib3 nor ssl
 _HOMES = {
-    "HttpSettings": "mindfl.client.http",
-    "HttpTransport": "mindfl.client.http",
-    "TlsSettings": "mindfl.client.tls",
+    "HttpSettings": "mindfl.client.http_transport",
+    "HttpTransport": "mindfl.client.http_transport",
+    "TlsSettings": "mindfl.client.tls_settings",
 }
 
 __all__ = [

@@ -1,27 +1,104 @@
-"""What a client says to the server and how it understands the answers, lost ones included."""
+"""The messages of a client, and how it reads the server's answers, lost ones included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
-from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig
-from mindfl.client.encoding import received_weights
-from mindfl.client.flow import Flow, Send, Wait
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.client.flow import LONGEST_RETRY_MS, ClientConfig, Flow, Send, Trainer, Wait
 from mindfl.client.joblog import JobLog
-from mindfl.client.requests import model_request
 from mindfl.errors import ProtocolError, TransportError
+from mindfl.modes import ANNOUNCED, UploadMode
+from mindfl.privacy.compression import dequantise, named
 from mindfl.protocol import (
+    CompressFeatureMap,
+    CompressType,
     PlainText,
     Request,
+    RequestFLJob,
+    RequestGetModel,
+    RequestUpdateModel,
     Response,
     ResponseCode,
     ResponseFLJob,
     ResponseGetModel,
+    UnsupervisedEvalItem,
+    UnsupervisedEvalItems,
     Weights,
     texts,
 )
+
+SCORES_NAME = "DirectClassifierResult"
+"""What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
+
+_DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)
+
+
+def start_request(
+    config: ClientConfig, trainer: Trainer, iteration: int, now_ms: int, own: UploadMode | None = None
+) -> RequestFLJob:
+    """Return the request to take part; ``iteration`` is the last one that this device saw.
+
+    ``own`` is an upload mode beyond mindfl's that the device knows.
+    """
+    return RequestFLJob(
+        fl_name=config.fl_name,
+        fl_id=config.fl_id,
+        iteration=iteration,
+        data_size=trainer.train_size,
+        eval_data_size=trainer.eval_size,
+        timestamp=str(now_ms),
+        download_compress_types=_DECODABLE,
+        # A server asks no device for a mode beyond MindSpore Federated 0.1.0's that does not announce it.
+        encrypt_types=ANNOUNCED if own is None else (*ANNOUNCED, own.name),
+    )
+
+
+def update_request(
+    config: ClientConfig,
+    trainer: Trainer,
+    iteration: int,
+    now_ms: int,
+    *,
+    fields: Mapping[str, Any],
+    loss: float,
+    accuracy: float | None,
+) -> RequestUpdateModel:
+    """Return the upload of what ``trainer`` learned, which is in ``fields``."""
+    return RequestUpdateModel(
+        fl_name=config.fl_name,
+        fl_id=config.fl_id,
+        iteration=iteration,
+        timestamp=str(now_ms),
+        # Rounded as on the wire, so that every transport gives the server the same numbers.
+        upload_loss=float(np.float32(loss)),
+        upload_accuracy=float(np.float32(accuracy or 0.0)),
+        unsupervised_eval_items=_scores(None if accuracy is None else trainer.class_scores),
+        **fields,
+    )
+
+
+def model_request(config: ClientConfig, iteration: int, now_ms: int) -> RequestGetModel:
+    """Return the request for the model of ``iteration``."""
+    return RequestGetModel(
+        fl_name=config.fl_name,
+        iteration=iteration,
+        timestamp=str(now_ms),
+        download_compress_types=_DECODABLE,
+    )
+
+
+def _scores(scores: NDArray[np.float32] | None) -> UnsupervisedEvalItems:
+    """Return the vectors of an evaluation; without one there are none, but the table is there, as the reference's."""
+    if scores is None:
+        return UnsupervisedEvalItems(eval_items=())
+    return UnsupervisedEvalItems(eval_items=(UnsupervisedEvalItem(eval_name=SCORES_NAME, eval_data=scores),))
+
 
 TableT = TypeVar("TableT", bound=Response)
 
@@ -161,3 +238,22 @@ class Conversation:
 def _milliseconds(time: str) -> int | None:
     """Return the number in a text from the server; None where it is no time (int64 has 19 digits at most)."""
     return int(time) if len(time) <= 19 and time.isdecimal() else None
+
+
+def received_weights(response: ResponseFLJob | ResponseGetModel) -> Weights | None:
+    """Return the model in ``response``, float32 again where it came quantised; None where there is none.
+
+    Raises :class:`EncodingError` where it came broken.
+    """
+    if response.download_compress_type == CompressType.NO_COMPRESS or response.compress_feature_map is None:
+        return response.feature_map
+    return _dequantised(response.compress_feature_map)
+
+
+# All devices of a process are given the same object where their coordinator is in it too.
+@lru_cache(2)
+def _dequantised(entries: tuple[CompressFeatureMap, ...]) -> Weights:
+    weights = {name: dequantise(entry) for name, entry in named(entries).items()}
+    for values in weights.values():
+        values.flags.writeable = False
+    return weights

@@ -10,18 +10,31 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.client.comparison import Digests, digests, unchanged
-from mindfl.client.config import LONGEST_RETRY_MS, ClientConfig, evaluation_due
-from mindfl.client.conversation import ComeBackLater, Conversation, Distrusted, JobOver, NotReady
-from mindfl.client.encoding import Randomness, UploadEncoder, system_randomness
-from mindfl.client.flow import Flow, IterationDone, IterationOutcome, JobResult, Wait
-from mindfl.client.javatext import java_float
+from mindfl.client.conversation import (
+    ComeBackLater,
+    Conversation,
+    Distrusted,
+    JobOver,
+    NotReady,
+    start_request,
+    update_request,
+)
+from mindfl.client.flow import (
+    LONGEST_RETRY_MS,
+    ClientConfig,
+    Flow,
+    IterationDone,
+    IterationOutcome,
+    JobResult,
+    ModelFiles,
+    Trainer,
+    Wait,
+    evaluation_due,
+)
 from mindfl.client.joblog import JobLog
-from mindfl.client.log import ClientLog
-from mindfl.client.masking import Masking, PairKeysOf
-from mindfl.client.requests import start_request, update_request
-from mindfl.client.trainer import ModelFiles, Trainer
-from mindfl.client.uploading import Uploading
+from mindfl.client.log import ClientLog, java_float
+from mindfl.client.secagg_client import Masking, PairKeysOf
+from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.modes import UploadMode
 from mindfl.protocol import (
@@ -61,7 +74,7 @@ class DeviceClient:
         steady_ms: milliseconds of a clock that is never set, which measures patience and durations.
         randomness: iteration -> source of random bytes, for noise and secrets.
         pair_keys: derives the keys of secure aggregation for all clients of a process
-            (:data:`mindfl.client.masking.PairKeysOf`); None: the client derives its own.
+            (:data:`mindfl.client.secagg_client.PairKeysOf`); None: the client derives its own.
 
     Example:
         >>> import threading, time

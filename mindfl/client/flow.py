@@ -1,18 +1,125 @@
-"""The effects through which a client's flow asks for the outside world, and what it gives in the end.
+"""A client's flow: what it is given, the effects through which it asks for the outside world, and its results.
 
-A flow is a generator. It yields :class:`Send` and wants the response sent in; it yields :class:`Wait` or
-:class:`IterationDone` and wants None, after that time or whenever the next iteration may begin. So the same flow runs
-in a simulation, over HTTP, or in a test that steps the clock by hand. While it waits it holds no weights, but for the
-model to train from while devices exchange keys: whoever else uses its trainer meanwhile does no harm.
+A flow is a generator. It yields :class:`Send` and expects the response to be sent in; it yields :class:`Wait` or
+:class:`IterationDone` and expects None, after that time or when the next iteration may begin. So the same flow runs in
+a simulation, over HTTP, or in a test that steps the clock by hand. A waiting flow holds no weights, except the model to
+train from while devices exchange keys: its trainer may serve other clients meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
-from mindfl.protocol import Request, Response, ResponseCode
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.options.job import LENET_CLIENT
+from mindfl.protocol import Request, Response, ResponseCode, Weights
+from mindfl.spelling import checked_arguments
+
+LONGEST_RETRY_MS = 8_000
+
+
+@checked_arguments
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """Who a client is and how patient it is.
+
+    ``name`` is used in errors. ``fl_id`` is what the server knows the client by: unique in the job (the reference uses
+    a random UUID per process). ``fl_name`` is the reference's client class. The file names go into the log only, their
+    folders masked as there.
+
+    Patience, in milliseconds: the model of the running iteration is asked for every ``poll_ms`` and given up after
+    ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It also
+    gives up at the second refusal in a row; here that is ``max_restarts`` + 1, and a server that is not ready is asked
+    after ``poll_ms``, then twice that and so on up to :data:`LONGEST_RETRY_MS`. A request that got no answer is sent
+    again after ``retry_ms``, likewise doubled, until ``retry_limit_ms`` have passed; the reference gives up at the
+    first. ``retry_limit_ms`` of 0 does so too.
+
+    With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
+    next iteration starts with it), after every ``evaluate_every`` iterations and after the last; without, the client
+    evaluates only when it starts, as the reference does, and never the last model. Without ``evaluate_received`` the
+    client evaluates nothing when it starts, so it uploads no accuracy unless it knows that of the model it received.
+
+    With ``compare_models`` the client notices where an iteration aggregated nothing: see
+    :mod:`mindfl.client.uploading`.
+    """
+
+    name: str
+    fl_id: str
+    fl_name: str = LENET_CLIENT
+    model_file: str = ""
+    train_data: str = ""
+    eval_data: str = ""
+    poll_ms: int = 200
+    poll_limit_ms: int = 1_800_000
+    longest_wait_ms: int = 1_800_000
+    max_restarts: int = 5
+    retry_ms: int = 250
+    retry_limit_ms: int = 60_000
+    evaluate_aggregated: bool = True
+    evaluate_every: int = 1
+    evaluate_received: bool = True
+    compare_models: bool = True
+
+
+def evaluation_due(iteration: int, every: int, last: int) -> bool:
+    """Return whether the model of ``iteration`` is evaluated: every ``every``-th one, and that of the ``last``."""
+    return iteration % every == 0 or iteration >= last
+
+
+EpochReport: TypeAlias = Callable[[int, Sequence[float]], None]
+"""Called after each epoch with its number (from 0) and the loss of each of its batches."""
+
+
+class Trainer(Protocol):
+    """A model with one client's data. Sizes count true samples; ``eval_size`` is 0 where there are no test data."""
+
+    @property
+    def train_size(self) -> int:
+        """Training samples."""
+
+    @property
+    def eval_size(self) -> int:
+        """Test samples."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per training step."""
+
+    def load(self, weights: Weights) -> None:
+        """Take over ``weights``. They are only lent: copy what is needed after the call."""
+
+    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
+        """Train on all samples ``epochs`` times and return the mean loss of the last epoch."""
+
+    def evaluate(self) -> float:
+        """Return the share of test samples, 0..1, whose label is predicted."""
+
+    @property
+    def class_scores(self) -> NDArray[np.float32] | None:
+        """Mean score of each class over the test samples, from the last ``evaluate``; None before."""
+
+    def weights(self) -> Weights:
+        """Return the current weights as flat float32 views, valid until the next ``load`` or ``train``."""
+
+    def predict(self) -> NDArray[np.int_]:
+        """Return the predicted label of each test sample, in order."""
+
+
+class ModelFiles(Protocol):
+    """The model files of one client. All methods raise :class:`mindfl.errors.MindflError` naming the file."""
+
+    def back_up(self) -> None:
+        """Keep a copy of the file as it is now."""
+
+    def restore(self) -> None:
+        """Put the copy back."""
+
+    def save(self, weights: Weights) -> None:
+        """Write the model with these weights; they are only lent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from itertools import chain
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
-from mindfl.client.config import ClientConfig
-from mindfl.client.javatext import java_float
-from mindfl.client.log import ClientLog
+from mindfl.client.flow import ClientConfig, Trainer
+from mindfl.client.log import ClientLog, java_float
 from mindfl.client.log_lines import EVENTS
-from mindfl.client.trainer import Trainer
 from mindfl.modes import UploadMode
 from mindfl.modes.base import LogLine
 from mindfl.protocol import (

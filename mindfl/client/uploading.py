@@ -1,13 +1,138 @@
-"""How an upload is sent: again where that is safe, and what became of it where an answer was lost."""
+"""A client's uploads: their form, how they are sent, and whether an iteration aggregated anything."""
 
 from __future__ import annotations
 
-from mindfl.client.config import ClientConfig
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
 from mindfl.client.conversation import Conversation
-from mindfl.client.encoding import UploadEncoder
-from mindfl.client.flow import Flow, Wait
+from mindfl.client.flow import ClientConfig, Flow, Wait
 from mindfl.client.joblog import JobLog
-from mindfl.protocol import RequestUpdateModel, Response, ResponseCode, ResponseUpdateModel, texts
+from mindfl.modes import Trained, UploadMode, asked_mode
+from mindfl.modes.base import LogLine
+from mindfl.modes.plain import Plain
+from mindfl.privacy.compression import Rounding, dequantise, quantise
+from mindfl.privacy.randomness import RandomBytes
+from mindfl.protocol import (
+    CompressType,
+    FloatVector,
+    RequestUpdateModel,
+    Response,
+    ResponseCode,
+    ResponseFLJob,
+    ResponseUpdateModel,
+    Weights,
+    texts,
+)
+
+Randomness: TypeAlias = Callable[[int], RandomBytes]
+"""Iteration -> a source of random bytes for its upload."""
+
+Hide: TypeAlias = Callable[[Weights, int], dict[str, Any]]
+"""Trained weights, samples -> the fields of RequestUpdateModel that hold them, masked."""
+
+
+def system_randomness(iteration: int) -> RandomBytes:
+    """Return the operating system's, which nobody can have again."""
+    return os.urandom
+
+
+class UploadEncoder:
+    """Encodes one device's uploads in the ``mode`` that the server asks for.
+
+    The model that an iteration began with is held as long as it is needed: where the mode remembers something, until
+    the next one is there. ``memory`` is what the mode keeps from iteration to iteration, as plain values; it can be set
+    between two. ``hide`` masks uploads for secure aggregation. ``own`` is a mode beyond mindfl's that the device knows.
+    With ``compares``, ``changes`` says of the latest upload whether aggregating the like is sure to change the model;
+    without, it is False.
+    """
+
+    def __init__(
+        self,
+        randomness: Randomness,
+        write: Callable[[Iterable[LogLine]], None],
+        steady_ms: Callable[[], int],
+        hide: Hide,
+        *,
+        compares: bool = False,
+        own: UploadMode | None = None,
+    ) -> None:
+        self.mode: UploadMode = Plain()
+        self.memory: Mapping[str, Any] = {}
+        self.changes = False
+        self._randomness = randomness
+        self._write = write
+        self._steady_ms = steady_ms
+        self._hide = hide
+        self._compares = compares
+        self._own = own
+        self._asked = ResponseFLJob()
+        self._received: Weights = {}
+        self._samples = 0
+
+    def begin(self, response: ResponseFLJob, received: Weights) -> None:
+        """Note what the answer to startFLJob asks for; ``received`` is the model to start from.
+
+        Raises :class:`ProtocolError` for a form that no upload here can have.
+        """
+        self.mode = asked_mode(response, self._own)
+        # Without the weights of the answer, which may be no more than the body that they came in.
+        self._asked = replace(response, feature_map=None, compress_feature_map=None)
+        self.changes = False
+        needed = self.mode.needs_received or self.mode.compresses or self._compares
+        self._received = received if needed else {}
+
+    def training_begins(self) -> None:
+        """Log what is to become of what training brings."""
+        self._log("FLLiteClient getFeatureMask", self.mode.training_line)
+
+    def encode(self, weights: Weights, samples: int) -> dict[str, Any]:
+        """Return the fields of RequestUpdateModel that hold ``weights``, of a device with so many ``samples``.
+
+        Raises :class:`EncodingError` for weights, and :class:`OptionError` for parameters, that cannot be used.
+        """
+        begin = self._steady_ms()
+        received = {name: values for name, values in self._received.items() if name in weights}
+        self._received = received if self.mode.remembers else {}
+        trained = self._trained(weights, received, samples)
+        fields = self._hide(weights, samples) if self.mode.masked else self.mode.fields(trained)
+        self._write(self.mode.log_encoded(fields, self._steady_ms() - begin))
+        self.changes = self._compares and uploads_change(self.mode, fields, trained, self._asked.download_compress_type)
+        return fields
+
+    def uploaded(self) -> None:
+        """Log that the server took the upload."""
+        self._log("FLLiteClient unMasking", self.mode.uploaded_line)
+
+    def iteration_ended(self, new: Weights) -> None:
+        """Draw the consequences of the iteration's aggregated model."""
+        if self.mode.remembers:
+            trained = self._trained({}, self._received, self._samples)
+            self.memory, lines = self.mode.remember(trained, new)
+            self._write(lines)
+            self._received = {}
+
+    def _trained(self, weights: Weights, received: Weights, samples: int) -> Trained:
+        number = self._asked.iteration
+        self._samples = samples
+        return Trained(
+            weights=weights,
+            received=received,
+            samples=samples,
+            iteration=number,
+            random=self._randomness(number),
+            memory=self.memory,
+        )
+
+    def _log(self, source: str, line: str) -> None:
+        if line:
+            self._write([(source, f"[Encrypt] {line.format(name=self.mode.name)}")])
+
 
 _STAGE = "updateModel"
 
@@ -71,3 +196,50 @@ class Uploading:
         self._talk.stage = _STAGE
         if response.retcode == ResponseCode.SUC_NOT_READY:
             self._talk.check_code(refusal.retcode, refusal.reason, refusal.next_req_time)
+
+
+#: a weight that was moved less, in units of its last place, may come back as it was
+_LEAST_PLACES = 1024
+
+#: where every iteration of a server elsewhere failed
+LIKELY_REASON = (
+    "the server's start_fl_job_threshold is likely above the number of devices that take part, or its windows are too"
+    " short: its log says which"
+)
+
+Digests = Mapping[str, bytes]
+
+
+def digests(weights: Weights) -> Digests:
+    """Return what tells the weights from others, bit by bit, in a few bytes."""
+    return {name: hashlib.blake2b(values.tobytes(), digest_size=16).digest() for name, values in weights.items()}
+
+
+def unchanged(before: Digests, after: Digests) -> bool:
+    """Return whether the weights that both hold are bitwise the same; False where there are none."""
+    common = before.keys() & after.keys()
+    return bool(common) and all(before[name] == after[name] for name in common)
+
+
+def uploads_change(mode: UploadMode, fields: Mapping[str, Any], trained: Trained, download: CompressType) -> bool:
+    """Return whether the average of uploads like this one is sure to be another model than the received one.
+
+    Args:
+        mode: the form of the upload.
+        fields: those of RequestUpdateModel that hold it.
+        trained: what was uploaded.
+        download: the form in which the next model comes.
+    """
+    content, received = mode.meant(fields, trained), trained.received
+    if download == CompressType.QUANT:
+        content = {name: dequantise(quantise(name, values, Rounding.HALF_AWAY)) for name, values in content.items()}
+    return any(
+        bool((np.abs(values - received[name]) > _least_move(received[name], mode)).any())
+        for name, values in content.items()
+        if name in received
+    )
+
+
+def _least_move(values: FloatVector, mode: UploadMode) -> FloatVector:
+    least: FloatVector = np.maximum(_LEAST_PLACES * np.spacing(np.abs(values)), np.float32(mode.least_move))
+    return least

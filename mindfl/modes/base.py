@@ -25,7 +25,7 @@ from mindfl.protocol import (
 )
 
 if TYPE_CHECKING:
-    from mindfl.client.secagg import MaskedDevice
+    from mindfl.client.masked_device import MaskedDevice
     from mindfl.options.modes import ModeOptions
     from mindfl.privacy import Accountant
     from mindfl.privacy.secagg import PairKeys

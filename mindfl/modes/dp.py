@@ -66,7 +66,7 @@ class Dp(Plain):
 
     def remember(self, trained: Trained, new: Weights) -> tuple[Mapping[str, Any], list[LogLine]]:
         """Return the bound on the next update, which follows how far the model moved."""
-        from mindfl.client.javatext import java_double, java_float
+        from mindfl.client.log import java_double, java_float
 
         before = {name: values for name, values in trained.received.items() if name in new}
         old = _bound(trained)
@@ -80,7 +80,7 @@ class Dp(Plain):
 
     def log_parameters(self) -> list[str]:
         """See :meth:`UploadMode.log_parameters`."""
-        from mindfl.client.javatext import java_double
+        from mindfl.client.log import java_double
 
         values = {"dpEps": self.dp_eps, "dpDelta": self.dp_delta, "dpNormClipFactor": self.dp_norm_clip}
         return [f"GlobalParameters <{name}> from server: {java_double(value)}" for name, value in values.items()]

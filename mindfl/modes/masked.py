@@ -31,7 +31,7 @@ from mindfl.protocol.secure import SecureRequest
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
-    from mindfl.client.secagg import MaskedDevice
+    from mindfl.client.masked_device import MaskedDevice
     from mindfl.privacy.secagg import PairKeys
     from mindfl.server.aggregate import FeatureLayout, UploadSum
     from mindfl.server.events import Content
@@ -133,7 +133,7 @@ class Pairwise(Masked):
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
         """See :meth:`UploadMode.device`."""
-        from mindfl.client.secagg import pairwise_device
+        from mindfl.client.masked_device import pairwise_device
 
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=False)
 
@@ -189,7 +189,7 @@ class StablePairwise(Masked):
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
         """See :meth:`UploadMode.device`."""
-        from mindfl.client.secagg import pairwise_device
+        from mindfl.client.masked_device import pairwise_device
 
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=True)
 
@@ -253,7 +253,7 @@ class Exact(Masked):
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
         """See :meth:`UploadMode.device`."""
-        from mindfl.client.secagg import exact_device
+        from mindfl.client.masked_device import exact_device
 
         return exact_device(fl_id, self.params or PWParams(), iteration, samples, random, pairs)
 

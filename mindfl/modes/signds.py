@@ -79,7 +79,7 @@ class SignDs(ReferenceMode):
 
     def log_parameters(self) -> list[str]:
         """See :meth:`UploadMode.log_parameters`."""
-        from mindfl.client.javatext import java_float
+        from mindfl.client.log import java_float
 
         names = dict(zip(("signK", "signEps", "signThrRatio", "signGlobalLr"), _FRACTIONS, strict=True))
         values = {name: java_float(getattr(self, setting)) for name, setting in names.items()}

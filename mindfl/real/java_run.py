@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mindfl.client import Traffic
-from mindfl.client.comparison import digests, unchanged
+from mindfl.client.uploading import digests, unchanged
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel

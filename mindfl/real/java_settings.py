@@ -112,7 +112,7 @@ class JavaSettings:
             if self.task in (TRAIN, GET_MODEL):
                 raise OptionError(f"task {self.task} needs a server", hint="--domain_name http://HOST:PORT")
             return
-        from mindfl.client.http import HttpSettings
+        from mindfl.client.http_transport import HttpSettings
 
         HttpSettings(url=self.domain_name, use_elb=self.use_elb, server_num=self.server_num)
         if self.domain_name.startswith("https:") and self.cert_path is None:

@@ -23,7 +23,7 @@ from mindfl.client import (
     Trainer,
     run,
 )
-from mindfl.client.comparison import LIKELY_REASON
+from mindfl.client.uploading import LIKELY_REASON
 from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolError
 from mindfl.lite import LiteModel
 from mindfl.options.job import LENET_CLIENT

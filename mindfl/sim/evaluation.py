@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mindfl.client.config import evaluation_due
+from mindfl.client.flow import evaluation_due
 from mindfl.options.job import EvaluateName
 from mindfl.sim.history import History
 from mindfl.spelling import counted

@@ -7,8 +7,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from mindfl.client import ClientConfig, InProcessTransport, MeteredTransport, Traffic
-from mindfl.client.encoding import received_weights
-from mindfl.client.requests import model_request
+from mindfl.client.conversation import model_request, received_weights
 from mindfl.errors import SimulationError
 from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator

@@ -25,7 +25,7 @@ from mindfl.client import (
     MeteredTransport,
     advance,
 )
-from mindfl.client.encoding import Randomness, system_randomness
+from mindfl.client.uploading import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
 from mindfl.modes import own_mode

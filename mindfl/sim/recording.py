@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from mindfl.client.comparison import LIKELY_REASON
+from mindfl.client.uploading import LIKELY_REASON
 from mindfl.lite import LiteModel
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, states
 from mindfl.sim.config import JobConfig

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
-from mindfl.client.encoding import received_weights
+from mindfl.client.conversation import received_weights
 from mindfl.errors import SimulationError, TransportError
 from mindfl.protocol import CompressType, Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
 from mindfl.sim.callbacks import Progress

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
-from mindfl.client.comparison import LIKELY_REASON
+from mindfl.client.uploading import LIKELY_REASON
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, restore
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles

@@ -10,7 +10,7 @@ import pytest
 from client_standins import Clock, StandInTrainer, device, server
 
 from mindfl.client import InProcessTransport, JobResult, run
-from mindfl.client.comparison import digests, unchanged
+from mindfl.client.uploading import digests, unchanged
 from mindfl.protocol import ResponseCode
 
 MODEL = {"fc.weight": np.linspace(-1, 1, 40, dtype=np.float32), "fc.bias": np.full(8, 0.25, np.float32)}

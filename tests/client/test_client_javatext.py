@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindfl.client.javatext import java_float, java_log_time
+from mindfl.client.log import java_float, java_log_time
 
 
 @pytest.mark.parametrize(

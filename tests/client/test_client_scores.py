@@ -12,8 +12,8 @@ import pytest
 from client_standins import Clock, StandInTrainer, device, server
 
 from mindfl.client import InProcessTransport, run
-from mindfl.client.encoding import UploadEncoder, system_randomness
-from mindfl.client.requests import update_request
+from mindfl.client.conversation import update_request
+from mindfl.client.uploading import UploadEncoder, system_randomness
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.lite import LiteModel
 from mindfl.protocol import Request, RequestUpdateModel, Response, decode, encode

@@ -13,7 +13,7 @@ import pytest
 from mindfl import convert_images, convert_leaf, convert_model, export_mindir, export_trained, make_synthetic
 from mindfl.cli import root
 from mindfl.client import HttpSettings, TlsSettings
-from mindfl.client.config import ClientConfig
+from mindfl.client.flow import ClientConfig
 from mindfl.data import writer
 from mindfl.export import training
 from mindfl.export.weight_files import ARRAY_FORMATS, NETWORK_FORMATS

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from mindfl.client import ClientConfig, DeviceClient, JobResult, run
-from mindfl.client.http import HttpSettings, HttpTransport
-from mindfl.client.tls import TlsSettings
+from mindfl.client.http_transport import HttpSettings, HttpTransport
+from mindfl.client.tls_settings import TlsSettings
 from mindfl.data import Dataset
 from mindfl.protocol import (
     Request,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mindfl.client.http import HttpSettings, HttpTransport
+from mindfl.client.http_transport import HttpSettings, HttpTransport
 from mindfl.privacy.secagg import PairwiseDevice, SeededRandom, pairwise_keys
 from mindfl.protocol import (
     GetClientList,

@@ -15,7 +15,7 @@ from real_stack import Job, RunningServer, ServerFactory
 from record import golden
 
 from mindfl.client import ClientConfig, DeviceClient, JobResult, run
-from mindfl.client.http import HttpSettings, HttpTransport
+from mindfl.client.http_transport import HttpSettings, HttpTransport
 from mindfl.data import Dataset
 from mindfl.protocol import (
     Request,

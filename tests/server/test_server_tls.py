@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from revocation import revoke
 
-from mindfl.client.tls import TlsSettings, client_context, tls_error
+from mindfl.client.tls_settings import TlsSettings, client_context, tls_error
 from mindfl.errors import OptionError, StorageError
 from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.http.tls_gate import handshake_fault

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindfl.client.config import evaluation_due
+from mindfl.client.flow import evaluation_due
 from mindfl.data import open_dataset
 from mindfl.errors import ClientError, NotAggregatedError
 from mindfl.lite import LiteModel, Session

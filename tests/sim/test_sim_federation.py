@@ -52,7 +52,7 @@ def test_clients_in_the_servers_process_need_no_network() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert "mindfl.sim.executors" in loaded
-    assert not {"urllib3", "ssl", "http.client", "mindfl.client.http"} & set(loaded)
+    assert not {"urllib3", "ssl", "http.client", "mindfl.client.http_transport"} & set(loaded)
 
 
 def test_first_clients_in_natural_order(make_job, writers: Path) -> None:

@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from mindfl.client.config import ClientConfig
 from mindfl.client.conversation import ComeBackLater, Conversation
-from mindfl.client.encoding import Randomness
-from mindfl.client.flow import Flow, Wait
+from mindfl.client.flow import ClientConfig, Flow, Wait
 from mindfl.client.joblog import Answer, JobLog
+from mindfl.client.uploading import Randomness
 from mindfl.errors import ClientError
 from mindfl.modes import UploadMode
 from mindfl.modes.plain import Plain
@@ -44,7 +43,7 @@ from mindfl.protocol import (
 )
 
 if TYPE_CHECKING:
-    from mindfl.client.secagg import MaskedDevice
+    from mindfl.client.masked_device import MaskedDevice
     from mindfl.privacy.secagg import PairKeys
 
 PairKeysOf: TypeAlias = Callable[[UploadMode, int], "PairKeys"]

@@ -28,7 +28,7 @@ from urllib3.exceptions import (
 )
 
 from mindfl._version import __version__
-from mindfl.client.tls import TlsSettings, client_context, tls_error
+from mindfl.client.tls_settings import TlsSettings, client_context, tls_error
 from mindfl.client.transport import Traffic, TrafficMeter
 from mindfl.errors import OptionError, TransportError
 from mindfl.flatbuf import BrokenBufferError
