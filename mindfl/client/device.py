@@ -33,7 +33,7 @@ from mindfl.client.flow import (
 )
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog, java_float
-from mindfl.client.secagg_client import Masking, PairKeysOf
+from mindfl.client.secagg_client import SecAggClient, PairKeysOf
 from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.modes import UploadMode
@@ -106,7 +106,7 @@ class DeviceClient:
         self._files = files
         self._lines = JobLog(log, config, trainer)
         self._talk = Conversation(config, now_ms, steady_ms, self._lines)
-        self._masking = Masking(
+        self._masking = SecAggClient(
             config,
             self._talk,
             self._lines,

@@ -64,7 +64,7 @@ _Request = (
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
-class Masking:
+class SecAggClient:
     """One device's rounds, in one iteration after the other; where a plan asks for no masks, none of it does anything.
 
     Errors name client, stage and iteration. :class:`ComeBackLater`, of which :class:`Distrusted` is one, ends the part
