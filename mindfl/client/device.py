@@ -33,7 +33,7 @@ from mindfl.client.flow import (
 )
 from mindfl.client.joblog import JobLog
 from mindfl.client.log import ClientLog, java_float
-from mindfl.client.secagg_client import SecAggClient, PairKeysOf
+from mindfl.client.secagg_client import PairKeysOf, SecAggClient
 from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
 from mindfl.errors import ClientError, MindflError, ProtocolError
 from mindfl.modes import UploadMode

@@ -31,8 +31,8 @@ from mindfl._version import __version__
 from mindfl.client.tls_settings import TlsSettings, client_context, tls_error
 from mindfl.client.transport import Traffic, TrafficMeter
 from mindfl.errors import OptionError, TransportError
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import ENDPOINTS, Request, Response
+from mindfl.protocol.flatbuf import BrokenBufferError
 from mindfl.protocol.wire import decode_response, encode
 from mindfl.spelling import checked_arguments
 

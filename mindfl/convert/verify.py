@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mindfl.convert.mindir import Proto, khwc, optimizer_states, parameters
 from mindfl.convert.rewrite import unknown_operators
 from mindfl.errors import ModelFormatError, VerificationError
-from mindfl.lite.layout import khwc_weights
 from mindfl.lite.model import LiteModel
+from mindfl.lite.weight_order import khwc_weights
 
 _HINT = "the converter does not fit this MINDIR; please report it with the output of --verbose"
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from mindfl.errors import ModelFormatError
 from mindfl.filekind import file_kind
 from mindfl.files import PathLike, read_file, write_atomic
-from mindfl.flatbuf import BrokenBufferError, Table
-from mindfl.lite.layout import from_mindspore, to_mindspore
 from mindfl.lite.ops import learning_rate_input
 from mindfl.lite.ops.registry import is_executed
 from mindfl.lite.schema import OPERATORS, AttributeValue
+from mindfl.lite.weight_order import from_mindspore, to_mindspore
+from mindfl.protocol.flatbuf import BrokenBufferError, Table
 
 IDENTIFIER = b"MSL2"
 #: what to do about a node that the runtime does not execute

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from mindfl.errors import OptionError
 from mindfl.extensions import absolute, make_object, recorded
 from mindfl.lite.ops.registry import OWN, learning_rate_input, need
-from mindfl.lite.program import Call, Place, Program, Value
-from mindfl.lite.shapes import batch_first
+from mindfl.lite.program import Call, Place, Program, Value, batch_first
 
 if TYPE_CHECKING:
     from mindfl.lite.kernels import Machine

@@ -2,7 +2,7 @@
 
 Every constant float tensor (weights, optimizer state, learning rate) has a place at the head of the arena, the same in
 each program of a model, so that a session can change programs without moving anything. Tensors that carry the batch lie
-batch-last (see :mod:`mindfl.lite.kernels.tiles`); parameters and their gradients lie as in the file.
+batch-last (see :mod:`mindfl.lite.kernels.products`); parameters and their gradients lie as in the file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from mindfl.lite.graph import Fusion, Graph
 from mindfl.lite.kernels.primitives import ZERO
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.ops.registry import need
-from mindfl.lite.program import Builder, Place, Program, Update, Value
-from mindfl.lite.shapes import alike, batch_first
+from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, batch_first
 
 
 class Blocks(Protocol):

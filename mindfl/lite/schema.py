@@ -1,7 +1,14 @@
 """The operators a MindSpore Lite file may hold, and how their attributes lie in the file.
 
-Every operator of MindSpore Lite's schema is decoded under its name, whether the runtime executes it or not; a tag that
-the schema does not have is decoded as ``operator#<tag>``. Absent attributes have the schema's defaults.
+Every operator of MindSpore Lite's public schema (``schema/ops.fbs``) is decoded under its name, whether the runtime
+executes it or not; a tag that the schema does not have is decoded as ``operator#<tag>``. Absent attributes have the
+schema's defaults. :data:`OPERATOR_TABLE` holds the operators that the runtime does not execute (those that it does are
+in :mod:`mindfl.lite.ops`): tag, name, and attributes in slot order.
+
+An attribute is ``name:kind`` or ``name:kind=default``. Kinds: ``?`` bool, ``b`` int8, ``i`` int32, ``q`` int64,
+``f`` float32, ``q[]`` a vector of int64, ``*`` anything that is not decoded. A default that is not written is 0, but
+for ``gradient_scale``: MindSpore Lite's kernel does not read it, so an absent one must not mean 0. Tags from 214 on are
+those of MindSpore Lite 2.1 and later; 2.0 has 214 ScatterElements, 215 Triu, 216 Tril.
 """
 
 from __future__ import annotations
@@ -9,10 +16,208 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
-from mindfl.flatbuf import Table
-from mindfl.lite.operator_table import OPERATOR_TABLE
 from mindfl.lite.ops import EXECUTED
+from mindfl.lite.ops.conv import CONV_ROW, TRANSPOSED_ROW
+from mindfl.lite.ops.pool import POOL_GRAD_ROW, POOL_ROW
+from mindfl.protocol.flatbuf import Table
+
+_MASKS: Final = "begin_mask:q end_mask:q ellipsis_mask:q new_axis_mask:q shrink_axis_mask:q"
+_LSTM: Final = (
+    "bidirectional:? has_bias:? input_size:q hidden_size:q num_layers:q num_directions:q dropout:f zoneout_cell:f "
+    "zoneout_hidden:f"
+)
+
+OPERATOR_TABLE: Final = f"""
+1 Abs
+6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
+7 AddGrad
+9 All keep_dims:q
+11 ArgMaxFusion axis:q top_k:q=1 keep_dims:? out_max_value:?
+12 ArgMinFusion axis:q top_k:q keep_dims:? out_max_value:?
+13 Assert summarize:q
+15 AssignAdd
+16 AudioSpectrogram window_size:q stride:q mag_square:?
+17 AvgPoolFusion {POOL_ROW}
+18 AvgPoolGrad {POOL_GRAD_ROW}
+19 BatchNorm epsilon:f format:i is_training:?
+20 BatchNormGrad epsilon:f is_training:?
+21 BatchToSpace block_size:q[] crops:*
+22 BatchToSpaceND block_shape:q[] crops:*
+24 BinaryCrossEntropy reduction:b
+25 BinaryCrossEntropyGrad reduction:b=1
+27 BroadcastTo shape:q[]
+28 Cast
+29 Ceil
+30 Clip max:f min:f
+31 Concat axis:q
+32 Attention head_num:q head_size:q cross:?
+36 Conv2dTransposeFusion {TRANSPOSED_ROW} output_paddings:q[]
+37 Cos
+38 ConstantOfShape data_type:q value:*
+39 Crop axis:q offsets:q[]
+40 CustomExtractFeatures
+41 CustomNormalize
+42 CustomPredict output_num:q weight_threshold:f
+43 DeConv2DGradFilter in_channel:q out_channel:q kernel_size:q[] pad_mode:b pad_list:q[] stride:q[] dilation:q[] group:q
+45 DepthToSpace block_size:q format:i mode:*
+46 DetectionPostProcess format:i input_size:q scale:* nms_iou_threshold:f nms_score_threshold:f max_detections:q
+48 DivGrad
+49 Dropout keep_prob:f=0.5
+50 DropoutGrad keep_prob:f
+51 Elu alpha:f
+52 Eltwise mode:b
+53 Equal
+54 EmbeddingLookupFusion max_norm:f
+55 ExpFusion base:f=-1 scale:f=1 shift:f
+57 FakeQuantWithMinMaxVars num_bits:q narrow_range:?
+58 FakeQuantWithMinMaxVarsPerChannel num_bits:q narrow_range:?
+59 FftReal
+60 FftImag
+63 Floor
+64 FloorDiv
+65 FloorMod
+66 Fill
+67 FullConnection has_bias:? use_axis:? axis:q activation:b
+68 FusedBatchNorm epsilon:f=0.0001 momentum:f=0.9 mode:q
+69 Gather
+70 GatherNd
+71 Greater
+72 GreaterEqual
+73 HashtableLookup
+74 InstanceNorm epsilon:f
+75 LayerNormFusion begin_norm_axis:q epsilon:f=0.00001 elementwise_affine:? begin_params_axis:q
+76 LeakyRelu negative_slope:f
+77 Less
+78 LessEqual
+79 Log
+80 LogGrad
+81 LogicalAnd
+82 LogicalNot
+83 LogicalOr
+84 LpNormalization axis:q p:q
+85 LRN depth_radius:q bias:f alpha:f beta:f norm_region:*
+86 LshProjection type:b
+87 LSTM {_LSTM} proj_size:q
+88 L2NormalizeFusion axis:q[] epsilon:f activation:b
+90 Maximum
+91 MaximumGrad grad_x:? grad_y:?
+94 SwitchLayer
+95 Mfcc freq_upper_limit:f freq_lower_limit:f filter_bank_channel_num:q dct_coeff_num:q
+96 Minimum
+97 MinimumGrad grad_x:? grad_y:?
+98 Mod
+100 MulGrad
+101 Neg
+102 NegGrad
+103 NotEqual
+104 NonMaxSuppression center_point_box:q
+106 OnesLike
+107 PadFusion paddings:* padding_mode:b constant_value:f
+108 PartialFusion sub_graph_index:q
+109 PowerGrad power:f scale:f shift:f
+110 PowFusion scale:f=1 shift:f
+111 PriorBox
+112 PReLUFusion channel_shared:?
+113 QuantDTypeCast src_t:q dst_t:q axis:q
+114 Rank
+115 Range d_type:q start:q limit:q delta:q=1
+116 Reciprocal
+120 Resize
+121 ReverseSequence seq_dim:q batch_dim:q
+122 ReverseV2 axis:q[]
+123 Rfft fft_length:q
+124 ROIPooling pooled_h:q pooled_w:q scale:f
+125 Round
+126 Rsqrt
+127 ScaleFusion axis:q activation:b
+128 ScatterNd
+130 Shape
+131 SigmoidCrossEntropyWithLogits
+132 SigmoidCrossEntropyWithLogitsGrad
+133 Sin
+134 SkipGram include_all_grams:? max_skip_size:q ngram_size:q
+135 SliceFusion axes:q[]
+136 SmoothL1Loss beta:f
+137 SmoothL1LossGrad beta:f
+138 Softmax axis:q[]
+140 SpaceToBatch block_size:q[] paddings:*
+141 SpaceToBatchND block_shape:q[] paddings:*
+142 SpaceToDepth block_size:q format:i
+144 SparseToDense
+145 Split output_num:q size_splits:q[] axis:q
+146 Sqrt
+148 Square
+149 SquaredDifference
+150 Stack axis:q
+151 StridedSlice {_MASKS}
+153 SubGrad
+154 Switch
+155 TensorListFromTensor element_dtype:q shape_type:q
+156 TensorListGetItem element_dtype:q
+157 TensorListReserve element_dtype:q shape_type:q
+158 TensorListSetItem element_dtype:q
+159 TensorListStack num_elements:q element_dtype:q
+161 TopKFusion sorted:?=1 axis:q largest:q
+163 Unique
+164 UnsortedSegmentSum
+166 Unstack axis:q
+167 LSTMGrad {_LSTM}
+168 Where
+169 ZerosLike
+170 Select
+171 ScatterNdUpdate
+172 GRU bidirectional:?
+173 NonZero
+174 InvertPermutation
+175 Size
+176 RandomStandardNormal seed:q seed2:q
+177 CropAndResize method:b extrapolation_value:f
+178 Erf
+179 StridedSliceGrad {_MASKS}
+180 IsFinite
+181 LinSpace
+182 UniformReal seed:q seed2:q
+183 AbsGrad
+184 RsqrtGrad
+185 SqrtGrad
+186 LayerNormGrad begin_norm_axis:q begin_params_axis:q
+187 ResizeGrad method:b align_corners:?
+188 Splice context:q[] forward_indexes:q[] output_dim:q
+189 LogSoftmax axis:q
+190 Call is_tail_call:?=1
+191 Custom
+192 CumSum exclusive:? reverse:?
+193 SplitWithOverlap split_dim:q number_split:q ratio:q[] extend_top:q[] extend_bottom:q[]
+194 GenOP
+195 RaggedRange
+196 GLU axis:q=-1
+197 TensorArray
+198 TensorArrayRead
+199 TensorArrayWrite
+200 Affine context:q[] output_dim:q activation:b transpose_a:? transpose_b:?
+201 AllGather
+202 ReduceScatter
+203 DynamicQuant symmetric:? dst_type:q=32
+204 LSTMGradData {_LSTM}
+205 LSTMGradWeight {_LSTM}
+206 RandomNormal seed:f mean:f scale:f
+207 NLLLoss reduction:b
+208 NLLLossGrad reduction:b
+209 FormatTranspose src_format:i=1 dst_format:i=1
+210 GatherD
+211 GroupNormFusion num_groups:q epsilon:f=1e-5 affine:?=1
+212 Log1p
+213 TensorScatterAdd
+214 SparseFillEmptyRows
+215 SparseReshape
+216 SparseSegmentSum
+217 ScatterElements axis:q
+218 Triu
+219 Tril
+"""
+
 
 #: what an attribute holds
 AttributeValue = int | float | bool | tuple[int, ...]
@@ -39,7 +244,7 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Operator:
+class SchemaOperator:
     """One operator: its union tag, its name, its attributes, and the fewest inputs and outputs a node may have."""
 
     tag: int
@@ -53,11 +258,11 @@ class Operator:
         return MappingProxyType({item.name: item.read(table) for item in self.attributes})
 
 
-def _operator(line: str) -> Operator:
+def _operator(line: str) -> SchemaOperator:
     tag, name, *attributes = line.split()
     known = EXECUTED.get(name)
     least = (known.inputs, known.outputs) if known is not None else (0, 0)
-    return Operator(int(tag), name, tuple(_attributes(attributes)), *least)
+    return SchemaOperator(int(tag), name, tuple(_attributes(attributes)), *least)
 
 
 def _attributes(texts: list[str]) -> list[Attribute]:
@@ -71,7 +276,7 @@ def _attributes(texts: list[str]) -> list[Attribute]:
 
 
 #: union tag -> operator
-OPERATORS: Mapping[int, Operator] = MappingProxyType(
+OPERATORS: Mapping[int, SchemaOperator] = MappingProxyType(
     {
         operator.tag: operator
         for operator in map(

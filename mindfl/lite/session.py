@@ -17,8 +17,7 @@ from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
 from mindfl.lite.own import execute
-from mindfl.lite.program import ALIGNMENT, Program
-from mindfl.lite.shapes import alike
+from mindfl.lite.program import ALIGNMENT, Program, alike
 
 if TYPE_CHECKING:
     from mindfl.algorithms.base import Correction

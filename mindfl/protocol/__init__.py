@@ -6,14 +6,6 @@ No sockets, no clocks.
 from __future__ import annotations
 
 from mindfl.protocol import texts
-from mindfl.protocol.enums import (
-    AggregationType,
-    CompressType,
-    EarlyStopType,
-    Metric,
-    ResponseCode,
-    UnsupervisedEvalFlag,
-)
 from mindfl.protocol.hybrid import (
     FeatureMapList,
     HybridRequest,
@@ -73,8 +65,14 @@ from mindfl.protocol.secure import (
     SendClientListSign,
     SendReconstructSecret,
 )
-from mindfl.protocol.weights import (
+from mindfl.protocol.values import (
+    AggregationType,
+    CompressType,
+    EarlyStopType,
     FloatVector,
+    Metric,
+    ResponseCode,
+    UnsupervisedEvalFlag,
     Weights,
     split_weights,
     weights_bytes,

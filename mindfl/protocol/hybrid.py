@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mindfl.protocol.weights import Weights
+from mindfl.protocol.values import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

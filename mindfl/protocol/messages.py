@@ -3,7 +3,7 @@
 The declaration order of the fields is the field index of the table (a codec can be driven by ``dataclasses.fields``),
 and the names are the table's own. ``None`` stands for an absent string, vector or table; scalars default to the
 schema's default. Times are strings of decimal milliseconds since the epoch. Two fields have a handier shape than on
-the wire: ``[FeatureMap]`` is :data:`~mindfl.protocol.weights.Weights`, and ``[u8]`` is ``bytes``.
+the wire: ``[FeatureMap]`` is :data:`~mindfl.protocol.values.Weights`, and ``[u8]`` is ``bytes``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.protocol.enums import (
+from mindfl.protocol.secure import SecureRequest, SecureResponse
+from mindfl.protocol.values import (
     AggregationType,
     CompressType,
     EarlyStopType,
+    FloatVector,
     Metric,
     UnsupervisedEvalFlag,
+    Weights,
 )
-from mindfl.protocol.secure import SecureRequest, SecureResponse
-from mindfl.protocol.weights import FloatVector, Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -150,8 +150,8 @@ def _kind(path: PathLike) -> str:
 
 
 def _from_ms(path: PathLike) -> _Found:
-    from mindfl.lite.layout import khwc_weights
     from mindfl.lite.model import LiteModel
+    from mindfl.lite.weight_order import khwc_weights
 
     model = LiteModel.load(path)
     weights = dict(model.weights)

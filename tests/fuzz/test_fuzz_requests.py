@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protocol_messages import messages, same
 
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import REQUESTS, RequestFLJob, RequestUpdateModel, decode, encode
+from mindfl.protocol.flatbuf import BrokenBufferError
 
 for _type in REQUESTS.values():
     decode(encode(_type()), _type)  # the layout is made once, and is no part of what an input costs

@@ -26,7 +26,6 @@ from secagg_rounds import (
     published,
 )
 
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.privacy.secagg import (
     ExactDevice,
     ExactKeys,
@@ -51,6 +50,7 @@ from mindfl.privacy.secagg.shares import (
     seal_shares,
 )
 from mindfl.protocol import ClientPublicKeys, ClientShare, decode, encode
+from mindfl.protocol.flatbuf import BrokenBufferError
 from mindfl.protocol.secure import SecureRequest, SecureResponse
 
 Item = TypeVar("Item")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mindfl.flatbuf import BrokenBufferError, Table
+from mindfl.protocol.flatbuf import BrokenBufferError, Table
 
 
 def _buffer() -> bytes:

@@ -13,7 +13,7 @@ from mindfl.convert import convert_model
 from mindfl.convert.mindir import parameters, read_mindir
 from mindfl.errors import ModelFormatError
 from mindfl.lite import LiteModel
-from mindfl.lite.layout import KHWC, NCHW, khwc_weights
+from mindfl.lite.weight_order import KHWC, NCHW, khwc_weights
 from mindfl.models import import_mindspore
 
 ModelFactory = Callable[..., Path]

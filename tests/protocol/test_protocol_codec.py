@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from protocol_messages import MESSAGES, messages, same
 
-from mindfl import flatbuf_writer
 from mindfl.errors import ProtocolError
 from mindfl.protocol import (
     Aggregation,
@@ -33,6 +32,7 @@ from mindfl.protocol import (
     ReturnClientList,
     decode,
     encode,
+    flatbuf,
 )
 
 
@@ -126,10 +126,10 @@ def test_what_has_no_form_on_the_wire_is_refused_by_name(message: Any, field: st
 
 def test_a_message_beyond_the_formats_length_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     message = RequestUpdateModel(feature_map={"w": np.zeros(100, np.float32)})
-    monkeypatch.setattr(flatbuf_writer, "_MAX_BYTES", len(encode(message)))
+    monkeypatch.setattr(flatbuf, "_MAX_BYTES", len(encode(message)))
     assert same(decode(encode(message), RequestUpdateModel), message)
 
-    monkeypatch.setattr(flatbuf_writer, "_MAX_BYTES", len(encode(message)) - 4)
+    monkeypatch.setattr(flatbuf, "_MAX_BYTES", len(encode(message)) - 4)
     with pytest.raises(ProtocolError, match=r"RequestUpdateModel .*feature_map .*more than a FlatBuffer can have"):
         encode(message)
 

@@ -13,8 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from protocol_messages import MESSAGES, messages, same
 
-from mindfl import flatbuf
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import (
     REQUESTS,
     ClientPublicKeys,
@@ -31,7 +29,9 @@ from mindfl.protocol import (
     SendReconstructSecret,
     decode,
     encode,
+    flatbuf,
 )
+from mindfl.protocol.flatbuf import BrokenBufferError
 
 
 def _read(body: bytes, message: type[Any]) -> Any:

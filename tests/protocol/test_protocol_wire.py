@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from protocol_messages import same
 
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.protocol import (
     ENDPOINTS,
     REQUESTS,
@@ -27,6 +26,7 @@ from mindfl.protocol import (
     encode_response,
     texts,
 )
+from mindfl.protocol.flatbuf import BrokenBufferError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
 LENET = {

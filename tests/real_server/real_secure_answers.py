@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.privacy.secagg import PairKeys, PairwiseDevice, SeededRandom, pairwise_keys
 from mindfl.protocol import (
     REQUESTS,
@@ -45,6 +44,7 @@ from mindfl.protocol import (
     decode_response,
     encode,
 )
+from mindfl.protocol.flatbuf import BrokenBufferError
 
 SIZE = 16
 MODEL: Weights = {"conv.weight": np.zeros(2, np.float32), "fc.weight": np.zeros((2, 3), np.float32)}

@@ -1,22 +1,175 @@
-"""Products and reductions of any size, on the tiles of :mod:`mindfl.lite.kernels.tiles`."""
+"""Products and reductions of any size, on register-blocked multiply-add tiles: LLVM IR through numba intrinsics.
+
+All tensors of a batch lie *batch-last*: element ``f`` of sample ``n`` stands at ``f * lanes + n``, where ``lanes`` is
+the batch size rounded up to a multiple of :data:`VECTOR`. A vector register then holds one element of 16 samples, so
+that every operator vectorises the same way whatever its kernel size, stride or channel count. Two tiles cover all
+multiply-adds of a convolution or a dense layer and of their gradients:
+
+* ``product``: ``C[m, lanes] (+)= sum_k A[m, k] * B[offset(k), lanes]``, the rows of B found through a table (an
+  indirect matrix product, which makes a convolution without copying patches);
+* ``reduction``: ``G[m, t] = sum_p sum_lane D[p, m, lane] * X[p, t, lane]``.
+
+The order of additions in each result is fixed by the shapes alone (k ascending; p ascending in 16 partial sums that
+are then added pairwise), so results are bitwise equal for any tile size, thread count, or processor with fused
+multiply-add.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from numba import njit
-from numba.extending import overload
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
 
 from mindfl.lite.kernels import primitives
-from mindfl.lite.kernels.primitives import VECTOR
-from mindfl.lite.kernels.tiles import (
-    PRODUCT_ROWS,
-    PRODUCT_VECTORS,
-    REDUCTION_ROWS,
-    REDUCTION_TAPS,
-    product_tile,
-    reduction_tile,
-)
+from mindfl.lite.kernels.emitter import I64, LANES, Emitter
+from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR
+
+_WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
+#: rows of a product tile, largest first: chosen so that accumulators and operands fit the registers
+PRODUCT_ROWS = (8, 6, 4, 2, 1) if _WIDE_REGISTERS else (6, 4, 2, 1, 1)
+#: vectors of a wide product tile; without 32 wide registers the wide tile is as wide as the narrow one
+PRODUCT_VECTORS = 2 if _WIDE_REGISTERS else 1
+REDUCTION_ROWS = (4, 2, 1) if _WIDE_REGISTERS else (2, 1, 1)
+REDUCTION_TAPS = 5 if _WIDE_REGISTERS else 3
+
+
+def product_tile(rows: int, vectors: int) -> Any:
+    """Make the intrinsic ``tile(arena, table, a, am, ak, b, bo, k, c, cm, start, floor)``.
+
+    ``C[m] = max(floor, init + sum_k arena[a + m*am + k*ak] * arena[b + table[bo + k] ...])`` for ``rows`` rows of
+    ``vectors`` vectors each at ``c + m*cm``; ``start`` is ``ZERO``, ``ACCUMULATE`` (begin with what C holds),
+    or the offset of one bias per row. NaN passes through the floor.
+    """
+
+    @intrinsic
+    def tile(
+        typing: Any, arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any,
+        start: Any, floor: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(arena, table, *[types.int64] * 9, types.float32), partial(_emit_product, rows, vectors)
+
+    return tile
+
+
+def _emit_product(rows: int, vectors: int, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, table, a, am, ak, b, bo, k, c, cm, start, floor = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    offsets = emit.data(signature.args[1], table)
+    outputs = [emit.add(emit.add(c, emit.times(cm, m)), v * VECTOR) for m in range(rows) for v in range(vectors)]
+    a_rows = [emit.add(a, emit.times(am, m)) for m in range(rows)]
+    initial = _initial_sums(emit, start, outputs, rows, vectors)
+
+    def step(index: Any, sums: list[Any]) -> list[Any]:
+        row = emit.add(b, emit.entry(offsets, emit.add(bo, index)))
+        operands = [emit.load(emit.add(row, v * VECTOR)) for v in range(vectors)]
+        shift = builder.mul(index, ak)
+        results = []
+        for m in range(rows):
+            factor = emit.splat(emit.scalar(emit.add(a_rows[m], shift)))
+            results += [emit.fma(factor, operands[v], sums[m * vectors + v]) for v in range(vectors)]
+        return results
+
+    lowest = emit.splat(floor)
+    for value, output in zip(emit.loop(k, initial, step), outputs, strict=True):
+        below = builder.fcmp_ordered("<", value, lowest)
+        emit.store(builder.select(below, lowest, value), output)
+    return context.get_dummy_value()
+
+
+def _initial_sums(emit: Emitter, start: Any, outputs: list[Any], rows: int, vectors: int) -> list[Any]:
+    """Return the accumulators' first values for the three meanings of ``start``."""
+    builder = emit.builder
+    blocks = {name: builder.append_basic_block(name) for name in ("biased", "unbiased", "continued", "zeroed", "ready")}
+    builder.cbranch(builder.icmp_signed(">=", start, I64(0)), blocks["biased"], blocks["unbiased"])
+    builder.position_at_end(blocks["biased"])
+    biases = [emit.splat(emit.scalar(emit.add(start, m))) for m in range(rows)]
+    builder.branch(blocks["ready"])
+    builder.position_at_end(blocks["unbiased"])
+    builder.cbranch(builder.icmp_signed("==", start, I64(ACCUMULATE)), blocks["continued"], blocks["zeroed"])
+    builder.position_at_end(blocks["continued"])
+    present = [emit.load(output) for output in outputs]
+    builder.branch(blocks["ready"])
+    builder.position_at_end(blocks["zeroed"])
+    builder.branch(blocks["ready"])
+    builder.position_at_end(blocks["ready"])
+    zero = ir.Constant(LANES, [0.0] * VECTOR)
+    sums = []
+    for index in range(len(outputs)):
+        phi = builder.phi(LANES)
+        phi.add_incoming(biases[index // vectors], blocks["biased"])
+        phi.add_incoming(present[index], blocks["continued"])
+        phi.add_incoming(zero, blocks["zeroed"])
+        sums.append(phi)
+    return sums
+
+
+def reduction_tile(rows: int, taps: int) -> Any:
+    """Make the intrinsic ``tile(arena, table, d, dm, dp, x, xp, xt, count, out, om, sums, first, last)``.
+
+    ``arena[out + m*om + t] = sum_p <arena[d + m*dm + table[dp+p]], arena[x + table[xt+t] + table[xp+p]]>`` over one
+    vector each, for ``rows`` values of m and ``taps`` of t; ``count`` >= 1 positions p. Unless ``first``, the sums go
+    on from the vectors at ``sums + (m*om + t) * VECTOR``; unless ``last``, they are put there and ``out`` is left
+    alone.
+    """
+
+    @intrinsic
+    def tile(
+        typing: Any, arena: Any, table: Any, d: Any, dm: Any, dp: Any, x: Any, xp: Any, xt: Any, count: Any, out: Any,
+        om: Any, sums: Any, first: Any, last: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(arena, table, *[types.int64] * 12), partial(_emit_reduction, rows, taps)
+
+    return tile
+
+
+def _emit_reduction(rows: int, taps: int, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, table, d, dm, dp, x, xp, xt, count, out, om, sums, first, last = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    offsets = emit.data(signature.args[1], table)
+    d_rows = [emit.add(d, emit.times(dm, m)) for m in range(rows)]
+    x_taps = [emit.add(x, emit.entry(offsets, emit.add(xt, t))) for t in range(taps)]
+    places = [emit.add(emit.times(om, m), t) for m in range(rows) for t in range(taps)]
+    waiting = [emit.add(sums, emit.times(place, VECTOR)) for place in places]
+
+    def step(index: Any, totals: list[Any]) -> list[Any]:
+        d_shift = emit.entry(offsets, emit.add(dp, index))
+        x_shift = emit.entry(offsets, emit.add(xp, index))
+        inputs = [emit.load(emit.add(x_taps[t], x_shift)) for t in range(taps)]
+        results = []
+        for m in range(rows):
+            gradient = emit.load(emit.add(d_rows[m], d_shift))
+            results += [emit.fma(gradient, inputs[t], totals[m * taps + t]) for t in range(taps)]
+        return results
+
+    totals = emit.loop(count, _carried_sums(emit, first, waiting), step)
+    with builder.if_else(builder.icmp_signed("!=", last, I64(0))) as (ends, goes_on):
+        with ends:
+            for place, total in zip(places, totals, strict=True):
+                builder.store(emit.horizontal_sum(total), builder.gep(emit.base, [emit.add(out, place)]))
+        with goes_on:
+            for offset, total in zip(waiting, totals, strict=True):
+                emit.store(total, offset)
+    return context.get_dummy_value()
+
+
+def _carried_sums(emit: Emitter, first: Any, waiting: list[Any]) -> list[Any]:
+    """Return the accumulators' first values: zero in the ``first`` part, else what waits in memory."""
+    builder = emit.builder
+    before = builder.block
+    with builder.if_then(builder.icmp_signed("==", first, I64(0))):
+        present = [emit.load(offset) for offset in waiting]
+        loaded = builder.block
+    sums = []
+    for value in present:
+        phi = builder.phi(LANES)
+        phi.add_incoming(ir.Constant(LANES, [0.0] * VECTOR), before)
+        phi.add_incoming(value, loaded)
+        sums.append(phi)
+    return sums
+
 
 _WIDE = PRODUCT_VECTORS * VECTOR
 

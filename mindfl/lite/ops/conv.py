@@ -16,7 +16,7 @@ from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, product, reductio
 from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.ops.registry import NO_ACTIVATION, helper, instruction, need, operator
 from mindfl.lite.ops.windows import Geometry, conv_geometry
-from mindfl.lite.shapes import alike
+from mindfl.lite.program import alike
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node

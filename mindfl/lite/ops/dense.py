@@ -11,8 +11,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
 from mindfl.lite.ops.conv import floor
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
-from mindfl.lite.program import Value
-from mindfl.lite.shapes import core, last_axis, matrix
+from mindfl.lite.program import Value, core, last_axis, matrix
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node

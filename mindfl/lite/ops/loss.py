@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.ops.registry import helper, instruction, need, operator
-from mindfl.lite.program import Value
-from mindfl.lite.shapes import alike, core
+from mindfl.lite.program import Value, alike, core
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.ops.registry import EXECUTED, INSTRUCTIONS, Executed, instruction, need, operator
-from mindfl.lite.program import Update
-from mindfl.lite.shapes import alike
+from mindfl.lite.program import Update, alike
 
 if TYPE_CHECKING:
     from mindfl.lite.model import LiteModel, Node

@@ -51,7 +51,7 @@ class Executed:
     """How the runtime executes an operator.
 
     Args:
-        row: the operator's row of the schema, as in :mod:`mindfl.lite.operator_table`.
+        row: the operator's row of the schema, as in :mod:`mindfl.lite.schema`.
         lower: turns a node into instructions; None for an optimizer that is only recognised.
         inputs, outputs: the fewest that a node may have.
         rate: of an optimizer, which changes a trainable parameter (its input 0): the input that is the learning rate.

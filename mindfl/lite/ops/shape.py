@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.ops.registry import instruction, need, operator
-from mindfl.lite.program import Value
-from mindfl.lite.shapes import batch_first
+from mindfl.lite.program import Value, batch_first
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node

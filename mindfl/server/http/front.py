@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from mindfl.errors import MindflError
-from mindfl.flatbuf import BrokenBufferError
 from mindfl.modes import UploadMode
 from mindfl.modes.masked import Masked
 from mindfl.protocol import (
@@ -45,6 +44,7 @@ from mindfl.protocol import (
     texts,
     weights_bytes,
 )
+from mindfl.protocol.flatbuf import BrokenBufferError
 from mindfl.server.http.exchange import BodyLimits, PathFront
 from mindfl.server.http.pages import EMPTY_BODY, MESSAGE_TYPE, Reply, failure, json_reply
 from mindfl.server.http.request import Body

@@ -1,8 +1,14 @@
-"""Enumerations of the cross-device protocol of MindSpore Federated 0.1.0; values are those on the wire."""
+"""Values in messages: weights by name, and enumerations, whose values are those on the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Int8Enum(IntEnum):
@@ -70,3 +76,22 @@ class CompressType(Int8Enum):
     NO_COMPRESS = 0
     DIFF_SPARSE_QUANT = 1
     QUANT = 2
+
+
+FloatVector: TypeAlias = NDArray[np.float32]
+"""One weight: float32, one dimension, row-major order of the tensor."""
+
+Weights: TypeAlias = Mapping[str, FloatVector]
+"""Name -> flat float32 values. The mapping's order is the order of the entries on the wire."""
+
+
+def split_weights(flat: FloatVector, slices: Mapping[str, slice]) -> Weights:
+    """Return read-only named views into ``flat`` (float32, one dimension), in the order of ``slices``."""
+    whole = flat.view()
+    whole.flags.writeable = False
+    return MappingProxyType({name: whole[part] for name, part in slices.items()})
+
+
+def weights_bytes(weights: Weights | None) -> int:
+    """Return the number of bytes of the values in ``weights``; 0 for None."""
+    return sum(values.nbytes for values in weights.values()) if weights else 0

@@ -1,8 +1,9 @@
-"""Reading FlatBuffers without trusting them: every offset is checked before it is followed.
+"""Reading FlatBuffers without trusting them, and writing them front to back.
 
-The layout rules are those of the FlatBuffers "internals" page: little endian, a root offset at byte 0, tables whose
-first int32 points *back* to a vtable, vectors and strings prefixed by a uint32 length. A buffer that breaks them raises
-:class:`BrokenBufferError`; nothing is ever read outside the buffer, and nothing is copied but strings.
+Every offset is checked before it is followed. The layout rules are those of the FlatBuffers "internals" page: little
+endian, a root offset at byte 0, tables whose first int32 points *back* to a vtable, vectors and strings prefixed by a
+uint32 length. A buffer that breaks them raises :class:`BrokenBufferError`; nothing is ever read outside the buffer, and
+only strings are copied.
 
 What is read is checked as the structural ``Verifier`` of the FlatBuffers C++ library does: bounds, the alignment of
 tables, vtables, lengths and numbers (counted from the buffer's start), offsets that are not zero, texts that end in a
@@ -14,14 +15,17 @@ Meant to differ:
 - No limit of 64 levels: a reader goes as deep as its schema.
 - Offsets may point to one place again and again, so that a small buffer could describe gigabytes. What is read is
   counted against an allowance in proportion to the buffer's length, which no honest buffer uses up.
+
+The writer collects parts and joins them once, a table first and then what its pointers lead to. The ``flatbuffers``
+package fills its buffer from the back and copies every vector several times.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -183,3 +187,88 @@ class Table:
     def tables(self, slot: int) -> Iterator[Table]:
         """Iterate over a vector of tables; absent reads as empty."""
         return (Table.at(self.data, at, self.allowance) for at in self._targets(slot))
+
+
+PartT = TypeVar("PartT", bytes, bytearray, memoryview)
+
+_MAX_BYTES = 2**31 - 1  # FLATBUFFERS_MAX_BUFFER_SIZE of the C++ library
+
+POINTER_CELL = bytes(_U32.size)
+"""Cell of a field that leads to a part appended later."""
+
+
+class Pointer(NamedTuple):
+    """A uint32 that will lead to a part: ``offset`` bytes into ``holder``, ``position`` bytes into the buffer."""
+
+    holder: bytearray
+    offset: int
+    position: int
+
+
+class Writer:
+    """One buffer under construction. Every part takes the pointer that is to lead to it, ``root`` the first one.
+
+    Parts are aligned to 4 bytes, so cells and items may have 1, 2 or 4 bytes. A part that does not fit into the 2 GiB
+    of the format raises :class:`OverflowError`.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._length = 0
+        self._vtables: dict[bytes, int] = {}
+        self.root = Pointer(self._append(bytearray(POINTER_CELL)), 0, 0)
+
+    def table(self, pointer: Pointer, cells: Sequence[tuple[int, bytes]]) -> list[Pointer]:
+        """Append a table of ``(slot, packed value)`` cells, wider ones first; return a pointer for each cell."""
+        offsets = [0] * (1 + max((slot for slot, _ in cells), default=-1))
+        end = _I32.size
+        for slot, cell in cells:
+            offsets[slot] = end
+            end += len(cell)
+        vtable = self._vtable(struct.pack(f"<{2 + len(offsets)}H", 4 + 2 * len(offsets), end, *offsets))
+        start = self._length
+        self._lead(pointer)
+        holder = self._append(bytearray(b"".join([_I32.pack(start - vtable), *(cell for _, cell in cells)])))
+        return [Pointer(holder, offsets[slot], start + offsets[slot]) for slot, _ in cells]
+
+    def pointers(self, pointer: Pointer, count: int) -> list[Pointer]:
+        """Append a vector of ``count`` pointers and return them."""
+        start = self._length
+        self._lead(pointer)
+        holder = self._append(bytearray(_U32.pack(count) + count * POINTER_CELL))
+        return [Pointer(holder, offset, start + offset) for offset in range(_U32.size, len(holder), _U32.size)]
+
+    def text(self, pointer: Pointer, value: str) -> None:
+        """Append a text as UTF-8; raises :class:`UnicodeEncodeError` for lone surrogates."""
+        encoded = value.encode()
+        self._lead(pointer)
+        self._append(b"%b%b\0" % (_U32.pack(len(encoded)), encoded))
+
+    def vector(self, pointer: Pointer, values: NDArray[Any]) -> None:
+        """Append a vector of numbers, which must be contiguous, little endian and unchanged until :meth:`finish`."""
+        self._lead(pointer)
+        self._append(_U32.pack(values.size))
+        self._append(values.reshape(-1).view(np.uint8).data)
+
+    def finish(self) -> bytes:
+        """Return the buffer."""
+        return b"".join(self._parts)
+
+    def _vtable(self, vtable: bytes) -> int:
+        """Return the position of ``vtable``, which is written once."""
+        position = self._vtables.setdefault(vtable, self._length)
+        if position == self._length:
+            self._append(vtable)
+        return position
+
+    def _lead(self, pointer: Pointer) -> None:
+        """Let ``pointer`` lead to what is appended next."""
+        _U32.pack_into(pointer.holder, pointer.offset, self._length - pointer.position)
+
+    def _append(self, part: PartT) -> PartT:
+        padding = -len(part) % _U32.size
+        self._parts += (part, bytes(padding))
+        self._length += len(part) + padding
+        if self._length > _MAX_BYTES:
+            raise OverflowError(f"{self._length} bytes are more than a FlatBuffer can have")
+        return part
