@@ -119,12 +119,11 @@ def _server(options: dict[str, Any]) -> HttpSettings | None:
 
     if options["domain_name"] is None:
         return None
-    names = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
     return HttpSettings(
         url=options["domain_name"],
         use_elb=options["use_elb"],
         server_num=options["server_num"],
-        tls=TlsSettings(**{name: options[name] for name in names}),
+        tls=TlsSettings(**{name: options[name] for name in _TLS}),
         send_s=options["timeout"],
         receive_s=3 * options["timeout"],
     )

@@ -40,10 +40,7 @@ _REASONS = {
     "TLSV1_ALERT_PROTOCOL_VERSION": _NO_VERSION,
     "NO_PROTOCOLS_AVAILABLE": _NO_VERSION,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": _OURS_MISSING,
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": (
-        "it refuses the handshake",
-        "give --client_cert if it demands a client certificate",
-    ),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": _OURS_PERHAPS,
     "TLSV1_ALERT_UNKNOWN_CA": _OURS_REFUSED,
     "SSLV3_ALERT_BAD_CERTIFICATE": _OURS_REFUSED,
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": ("it says that this client's certificate has expired", "renew it"),

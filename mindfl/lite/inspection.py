@@ -162,18 +162,15 @@ def _optimizer(model: LiteModel) -> dict[str, Any] | None:
     known = optimizer_of(model)
     names = sorted({node.op for node in model.optimizer_nodes})
     places = ((node.inputs, learning_rate_input(node.op)) for node in model.optimizer_nodes)
-    rates = {_number(model, inputs[place]) for inputs, place in places if place is not None and len(inputs) > place}
+    rates = {
+        model.tensors[inputs[place]].number for inputs, place in places if place is not None and len(inputs) > place
+    }
     settings: dict[str, Any] = {"optimizer": known.name if known is not None else " and ".join(names)}
     if len(rates) == 1:
         settings["learning_rate"] = rates.pop()
     if known is not None:
         settings |= {"momentum": known.momentum, "weight_decay": known.weight_decay, "nesterov": known.nesterov}
     return {name: value for name, value in settings.items() if value is not None}
-
-
-def _number(model: LiteModel, index: int) -> float | None:
-    data = model.tensors[index].data
-    return float(str(data.reshape(-1)[0])) if data is not None and data.size == 1 else None
 
 
 def _lacking(model: LiteModel) -> Iterable[str]:

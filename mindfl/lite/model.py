@@ -53,6 +53,11 @@ class Tensor:
         """Number of elements; 1 for a scalar."""
         return math.prod(self.dims)
 
+    @property
+    def number(self) -> float | None:
+        """The value of a constant of one element, as the shortest decimal of the same float32; None for others."""
+        return float(str(self.data.reshape(-1)[0])) if self.data is not None and self.data.size == 1 else None
+
 
 @dataclass(frozen=True)
 class Node:

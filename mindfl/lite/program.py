@@ -7,8 +7,9 @@ elements.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,11 @@ def steps(dims: Dims, target: Dims) -> Dims:
     to it: 0 where it is repeated."""
     own = padded(dims, len(target))
     return tuple(0 if dim == 1 else math.prod(own[axis + 1 :]) for axis, dim in enumerate(own))
+
+
+def positions(dims: Dims, apart: Sequence[int]) -> list[int]:
+    """Return the offset of each element of an array of shape ``dims``, ``apart`` being the steps along its axes."""
+    return [sum(map(math.prod, zip(place, apart, strict=True))) for place in product(*map(range, dims))]
 
 
 #: arena offsets are multiples of this many floats: one cache line

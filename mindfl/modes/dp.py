@@ -35,27 +35,18 @@ class Dp(Plain):
 
     @classmethod
     def asked(cls, answer: ResponseFLJob) -> UploadMode:
-        """See :meth:`UploadMode.asked`."""
         told = cipher_of(answer).dp_params or DPParams()
-        return cls(
-            dp_eps=told.dp_eps,
-            dp_delta=told.dp_delta,
-            dp_norm_clip=told.dp_norm_clip,
-            **cls._compression(answer),
-        )
+        return cls(**{name: getattr(told, name) for name in cls.settings}, **cls._compression(answer))
 
     @property
     def extras_fault(self) -> str:
-        """See :meth:`UploadMode.extras_fault`."""
         return f"{self.name} would clip its further arrays together with the weights, and drown them in noise"
 
     def describe(self) -> str:
-        """See :meth:`UploadMode.describe`."""
         private = f"{self.name} epsilon {self.dp_eps:g} delta {self.dp_delta:g}"
         return ", ".join(filter(None, (private, super().describe())))
 
     def accountant(self, sampling_rate: float = 1.0) -> Accountant:
-        """See :meth:`UploadMode.accountant`."""
         epsilon, delta = on_the_wire(self.dp_eps), on_the_wire(self.dp_delta)
         return GaussianAccountant(noise_multiplier(epsilon, delta), delta, sampling_rate)
 
@@ -79,7 +70,6 @@ class Dp(Plain):
         return memory, [("FLLiteClient updateDpNormClip", line) for line in lines]
 
     def log_parameters(self) -> list[str]:
-        """See :meth:`UploadMode.log_parameters`."""
         from mindfl.client.log import java_double
 
         values = {"dpEps": self.dp_eps, "dpDelta": self.dp_delta, "dpNormClipFactor": self.dp_norm_clip}

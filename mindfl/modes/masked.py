@@ -62,16 +62,13 @@ class Masked(ReferenceMode):
 
     @classmethod
     def of(cls, config: Settings) -> UploadMode:
-        """See :meth:`UploadMode.of`."""
         return cls()
 
     @classmethod
     def asked(cls, answer: ResponseFLJob) -> UploadMode:
-        """See :meth:`UploadMode.asked`."""
         return cls(params=cipher_of(answer).pw_params)
 
     def check(self, config: ServerConfig) -> None:
-        """See :meth:`UploadMode.check`."""
         if config.exchange_quota < 2:
             raise OptionError(
                 f"{self.name} needs at least 2 clients in an iteration, not {config.exchange_quota}",
@@ -79,7 +76,6 @@ class Masked(ReferenceMode):
             )
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
-        """See :meth:`UploadMode.content`."""
         # A mask lies over all weights end to end: with one missing, nobody could take it away.
         weights = request.feature_map or {}
         if missing := basis.model.keys() - weights.keys():
@@ -91,12 +87,10 @@ class Masked(ReferenceMode):
         return trained.weights
 
     def weaknesses(self, config: ServerConfig) -> list[str]:
-        """See :meth:`UploadMode.weaknesses`."""
         two = "the sum of 2 devices shows each of them the other's upload"
         return [two] if config.update_quota == 2 else []
 
     def log_parameters(self) -> list[str]:
-        """See :meth:`UploadMode.log_parameters`."""
         return [f"GlobalParameters <minSecretNum> from server: {self.params.t}"] if self.params else []
 
 
@@ -107,7 +101,6 @@ class Pairwise(Masked):
     settings = (_THRESHOLD,)
 
     def check(self, config: ServerConfig) -> None:
-        """See :meth:`UploadMode.check`."""
         super().check(config)
         if not 1 <= config.reconstruct_secrets_threshold < config.update_quota:
             raise OptionError(
@@ -117,14 +110,12 @@ class Pairwise(Masked):
             )
 
     def pw_params(self, config: ServerConfig, instance: str) -> PWParams:
-        """See :meth:`UploadMode.pw_params`."""
         from mindfl.privacy.secagg.shares import PAIRWISE_PRIME
 
         plain = super().pw_params(config, instance)
         return replace(plain, t=config.reconstruct_secrets_threshold, prime=PAIRWISE_PRIME.to_bytes(33, "big"))
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
-        """See :meth:`UploadMode.rounds`."""
         from mindfl.server.secagg.pairwise_rounds import PairwiseRounds
 
         return PairwiseRounds(config, plan, iteration)
@@ -132,20 +123,17 @@ class Pairwise(Masked):
     def device(
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
-        """See :meth:`UploadMode.device`."""
         from mindfl.client.masked_device import pairwise_device
 
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=False)
 
     @staticmethod
     def pair_keys() -> PairKeys:
-        """See :meth:`UploadMode.pair_keys`."""
         from mindfl.privacy.secagg import pairwise_keys
 
         return pairwise_keys()
 
     def protection(self, config: ServerConfig) -> list[str]:
-        """See :meth:`UploadMode.protection`."""
         lost = counted(config.share_quota - config.update_quota, "device")
         return [
             f"{self.name}: {config.reconstruct_secrets_threshold} of {config.share_quota - 1} others recover a secret; "
@@ -153,7 +141,6 @@ class Pairwise(Masked):
         ]
 
     def weaknesses(self, config: ServerConfig) -> list[str]:
-        """See :meth:`UploadMode.weaknesses`."""
         found = []
         devices, threshold = config.share_quota, config.reconstruct_secrets_threshold
         if 3 * threshold <= 2 * devices:
@@ -180,7 +167,6 @@ class StablePairwise(Masked):
         return max(quota, published)
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
-        """See :meth:`UploadMode.rounds`."""
         from mindfl.server.secagg.pairwise_rounds import StableRounds
 
         return StableRounds(config, plan, iteration)
@@ -188,7 +174,6 @@ class StablePairwise(Masked):
     def device(
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
-        """See :meth:`UploadMode.device`."""
         from mindfl.client.masked_device import pairwise_device
 
         return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=True)
@@ -196,7 +181,6 @@ class StablePairwise(Masked):
     pair_keys = staticmethod(Pairwise.pair_keys)
 
     def protection(self, config: ServerConfig) -> list[str]:
-        """See :meth:`UploadMode.protection`."""
         return [f"{self.name}: all {config.update_quota} devices that publish keys must upload"]
 
 
@@ -215,29 +199,24 @@ class Exact(Masked):
     least_move = 2.0**-7
 
     def check(self, config: ServerConfig) -> None:
-        """See :meth:`UploadMode.check`."""
         super().check(config)
         config.graph  # noqa: B018 - raises
 
     def pw_params(self, config: ServerConfig, instance: str) -> PWParams:
-        """See :meth:`UploadMode.pw_params`."""
         job = hashlib.sha256(f"{config.fl_name}\0{instance}".encode(errors="surrogatepass")).digest()
         return PWParams(t=config.graph.threshold, p=job, g=config.fixed_point.fraction_bits)
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
-        """See :meth:`UploadMode.rounds`."""
         from mindfl.server.secagg.exact_rounds import ExactRounds
 
         return ExactRounds(config, plan, iteration)
 
     def make_sum(self, config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
-        """See :meth:`UploadMode.make_sum`."""
         from mindfl.server.secagg.exact_rounds import WordSum
 
         return WordSum(layout, config.fixed_point, constant)
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
-        """See :meth:`UploadMode.content`."""
         entries = request.compress_feature_map or ()
         data = entries[0].compress_data if len(entries) == 1 else None
         assert basis.rounds is not None
@@ -252,19 +231,16 @@ class Exact(Masked):
     def device(
         self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
     ) -> MaskedDevice:
-        """See :meth:`UploadMode.device`."""
         from mindfl.client.masked_device import exact_device
 
         return exact_device(fl_id, self.params or PWParams(), iteration, samples, random, pairs)
 
     @staticmethod
     def pair_keys() -> PairKeys:
-        """See :meth:`UploadMode.pair_keys`."""
         from mindfl.privacy.secagg import exact_keys
 
         return exact_keys()
 
     def protection(self, config: ServerConfig) -> list[str]:
-        """See :meth:`UploadMode.protection`."""
         first, *others = config.graph.lines()
         return [f"{self.name}: {first}", *others]

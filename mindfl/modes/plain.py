@@ -38,13 +38,11 @@ class Plain(ReferenceMode):
 
     @classmethod
     def of(cls, config: Settings) -> UploadMode:
-        """See :meth:`UploadMode.of`."""
         names = (*cls.settings, "upload_compress_type", "upload_sparse_rate")
         return cls(**{name: getattr(config, name) for name in names})
 
     @classmethod
     def asked(cls, answer: ResponseFLJob) -> UploadMode:
-        """See :meth:`UploadMode.asked`."""
         return cls(**cls._compression(answer))
 
     @staticmethod
@@ -56,16 +54,13 @@ class Plain(ReferenceMode):
 
     @property
     def compresses(self) -> bool:
-        """See :meth:`UploadMode.compresses`."""
         return is_compressed(self.upload_compress_type)
 
     @property
     def extras_fault(self) -> str:
-        """See :meth:`UploadMode.extras_fault`."""
         return f"{self.upload_compress_type} leaves most values of its further arrays out" if self.compresses else ""
 
     def describe(self) -> str:
-        """See :meth:`UploadMode.describe`."""
         return f"uploads {self.upload_compress_type} {self.upload_sparse_rate:g}" if self.compresses else ""
 
     def changed(self, trained: Trained) -> Weights:
@@ -73,7 +68,6 @@ class Plain(ReferenceMode):
         return trained.weights
 
     def fields(self, trained: Trained) -> dict[str, Any]:
-        """See :meth:`UploadMode.fields`."""
         weights = self.changed(trained)
         if not self.compresses:
             scale = np.float32(trained.samples)
@@ -93,13 +87,11 @@ class Plain(ReferenceMode):
         }
 
     def fits(self, request: RequestUpdateModel) -> bool:
-        """See :meth:`UploadMode.fits`."""
         if request.upload_compress_type == CompressType.NO_COMPRESS:
             return request.feature_map is not None
         return request.upload_compress_type.name == self.upload_compress_type
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Weights:
-        """See :meth:`UploadMode.content`."""
         if request.upload_compress_type == CompressType.NO_COMPRESS:
             return request.feature_map or {}
         return decode_update(
@@ -113,11 +105,9 @@ class Plain(ReferenceMode):
         )
 
     def log_parameters(self) -> list[str]:
-        """See :meth:`UploadMode.log_parameters`."""
         return [f"{self.name}, do not set parameter for Encrypt"]
 
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
-        """See :meth:`UploadMode.log_encoded`."""
         if not self.compresses:
             return super().log_encoded(fields, milliseconds)
         return [(f"{BUILDER} featuresMap", f"compression time is {milliseconds}ms, encrypt is {self.name}")]

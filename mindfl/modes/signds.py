@@ -35,9 +35,8 @@ class SignDs(ReferenceMode):
 
     @classmethod
     def asked(cls, answer: ResponseFLJob) -> UploadMode:
-        """See :meth:`UploadMode.asked`."""
         told = cipher_of(answer).ds_params or DSParams()
-        return cls(sign_dim_out=told.sign_dim_out, **{name: getattr(told, name) for name in _FRACTIONS})
+        return cls(**{name: getattr(told, name) for name in cls.settings})
 
     @property
     def params(self) -> DSParams:
@@ -47,25 +46,20 @@ class SignDs(ReferenceMode):
 
     @property
     def extras_fault(self) -> str:
-        """See :meth:`UploadMode.extras_fault`."""
         return f"{self.name} uploads signs instead of arrays"
 
     def describe(self) -> str:
-        """See :meth:`UploadMode.describe`."""
         return f"{self.name} epsilon {self.sign_eps:g}"
 
     def accountant(self, sampling_rate: float = 1.0) -> Accountant:
-        """See :meth:`UploadMode.accountant`."""
         return PureAccountant(on_the_wire(self.sign_eps))
 
     def fields(self, trained: Trained) -> dict[str, Any]:
-        """See :meth:`UploadMode.fields`."""
         update = encode_signs(trained.weights, trained.received, self.params, trained.random)
         names = dict.fromkeys(trained.received, _NO_VALUES)
         return {"feature_map": names, "sign": update.sign, "index_array": update.indices}
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Weights:
-        """See :meth:`UploadMode.content`."""
         if not request.sign:
             return request.feature_map or {}
         return decode_signs(
@@ -78,7 +72,6 @@ class SignDs(ReferenceMode):
         )
 
     def log_parameters(self) -> list[str]:
-        """See :meth:`UploadMode.log_parameters`."""
         from mindfl.client.log import java_float
 
         names = dict(zip(("signK", "signEps", "signThrRatio", "signGlobalLr"), _FRACTIONS, strict=True))
@@ -87,7 +80,6 @@ class SignDs(ReferenceMode):
         return [f"GlobalParameters <{name}> from server: {value}" for name, value in values.items()]
 
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
-        """See :meth:`UploadMode.log_encoded`."""
         builder = f"{BUILDER} signDSEncrypt"
         return [
             ("SecureProtocol signDSModel", f"[SignDS] outputDimension size is {fields['index_array'].size}"),

@@ -41,8 +41,8 @@ from mindfl.protocol.values import FloatVector, Weights
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-AnyRequest: TypeAlias = Request | secure.SecureRequest | hybrid.HybridRequest
-AnyResponse: TypeAlias = Response | secure.SecureResponse | hybrid.HybridResponse
+AnyRequest: TypeAlias = Request | hybrid.HybridRequest
+AnyResponse: TypeAlias = Response | hybrid.HybridResponse
 
 REQUESTS: dict[str, type[AnyRequest]] = {
     "startFLJob": messages.RequestFLJob,

@@ -6,7 +6,7 @@ Where only a layer feeds an activation, the layer computes it too (``Graph.fusio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from mindfl.errors import ModelFormatError
 from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, instruction, need, operator
 from mindfl.lite.ops.shape import same_order
-from mindfl.lite.program import Dims, Value, alike, broadcast, padded, steps
+from mindfl.lite.program import Dims, Value, alike, broadcast, padded, positions, steps
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -145,16 +145,12 @@ def _binary(plan: Plan, node: Node, kind: int, a: Value, b: Value) -> None:
 def _addresses(plan: Plan, value: Value, target: Dims, batched: bool) -> tuple[int, int]:
     """Return the table of where an operand's elements for each row of the result lie, and how far samples are apart."""
     if value.batched:
-        rows = _positions(target[1:], [step * plan.lanes for step in steps(value.dims[1:], target[1:])])
+        rows = positions(target[1:], [step * plan.lanes for step in steps(value.dims[1:], target[1:])])
         return plan.builder.entries(rows), 1
     apart = steps(value.dims, target)
     if not batched:
-        return plan.builder.entries(_positions(target, apart)), 0
-    return plan.builder.entries(_positions(target[1:], apart[1:])), apart[0]
-
-
-def _positions(dims: Dims, apart: Sequence[int]) -> list[int]:
-    return [sum(map(math.prod, zip(place, apart, strict=True))) for place in product(*map(range, dims))]
+        return plan.builder.entries(positions(target, apart)), 0
+    return plan.builder.entries(positions(target[1:], apart[1:])), apart[0]
 
 
 @operator("118 ReduceFusion keep_dims:? mode:b reduce_to_end:? coeff:f")
@@ -183,8 +179,8 @@ def reduce(plan: Plan, x: Value, axes: set[int], *, mean: bool, output: int | No
     y = value if output is None else plan.keep(output, value)
     apart = _apart(plan, x)
     start = 1 if batched else 0
-    outs = _positions(*_chosen(x.dims, apart, [axis for axis in kept if axis >= start]))
-    terms = _positions(*_chosen(x.dims, apart, sorted(axes)))
+    outs = positions(*_chosen(x.dims, apart, [axis for axis in kept if axis >= start]))
+    terms = positions(*_chosen(x.dims, apart, sorted(axes)))
     plan.builder.emit(
         "REDUCE",
         x=x.offset,
@@ -249,9 +245,8 @@ def _tile(plan: Plan, node: Node) -> None:
 def _add_n(plan: Plan, node: Node) -> None:
     terms = [plan.value(tensor) for tensor in node.inputs]
     first = terms[0]
-    equal = all(term.batched == first.batched and alike(term.dims, first.dims) for term in terms)
-    need(equal and len(terms) > 1, node, "terms of unequal shapes")
-    y = plan.keep(node.outputs[0], plan.new_batch(first.dims) if first.batched else plan.new_parameter(first.dims))
+    need(all(_side_by_side(term, first) for term in terms) and len(terms) > 1, node, "terms of unequal shapes")
+    y = plan.keep(node.outputs[0], _new(plan, first))
     size = first.size * (plan.lanes if first.batched else 1)
     total = first.offset
     for term in terms[1:]:

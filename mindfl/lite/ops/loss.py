@@ -56,16 +56,11 @@ def _cross_entropy(plan: Plan, node: Node) -> None:
 def _one_hot(plan: Plan, node: Node) -> None:
     """One-hot labels out of those that are class numbers."""
     _check_class_numbers(plan, node, 0)
-    need(_number(plan, node.inputs[1]) == plan.graph.classes, node, "another depth than the number of classes")
-    need([_number(plan, tensor) for tensor in node.inputs[2:4]] == [1, 0], node, "values other than 1 and 0")
+    need(plan.tensor(node.inputs[1]).number == plan.graph.classes, node, "another depth than the number of classes")
+    need([plan.tensor(tensor).number for tensor in node.inputs[2:4]] == [1, 0], node, "values other than 1 and 0")
     need(node.integer("axis") in (-1, 1), node, f"axis {node.integer('axis')}")
     y = plan.keep(node.outputs[0], plan.new_batch((plan.batch, plan.graph.classes)))
     plan.emit_one_hot(y)
-
-
-def _number(plan: Plan, tensor: int) -> float | None:
-    data = plan.tensor(tensor).data
-    return float(data.ravel()[0]) if data is not None and data.size == 1 else None
 
 
 def _logits(plan: Plan, node: Node) -> Value:

@@ -80,7 +80,7 @@ def optimizer_of(model: LiteModel) -> ModelOptimizer | None:
 
 def _momentum(model: LiteModel, node: Node) -> float | None:
     place = _FORMS[node.op][2]
-    value = None if place is None else _number(model, node.inputs[place])
+    value = None if place is None else model.tensors[node.inputs[place]].number
     return None if node.op == "SGD" and value == 0 else value  # SGD without momentum
 
 
@@ -92,15 +92,9 @@ def _weight_decay(model: LiteModel, node: Node) -> float:
     parts = {index for maker in model.nodes if gradient in maker.outputs for index in maker.inputs}
     for scaled in model.nodes:
         if scaled.op == "MulFusion" and weight in scaled.inputs and parts.intersection(scaled.outputs):
-            factors = (_number(model, index) for index in scaled.inputs if index != weight)
+            factors = (model.tensors[index].number for index in scaled.inputs if index != weight)
             return next((factor for factor in factors if factor is not None), float("nan"))
     return 0.0
-
-
-def _number(model: LiteModel, index: int) -> float | None:
-    """Return the value of a constant of one element, as the shortest decimal number that means the same float32."""
-    data = model.tensors[index].data
-    return float(str(data.reshape(-1)[0])) if data is not None and data.size == 1 else None
 
 
 def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:

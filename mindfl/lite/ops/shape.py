@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mindfl.lite.ops.registry import instruction, need, operator
-from mindfl.lite.program import Value, batch_first
+from mindfl.lite.program import Value, batch_first, positions
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -40,9 +39,8 @@ def _transpose(plan: Plan, node: Node) -> None:
     need(order[0] == 0, node, "a transpose of the batch dimension")
     dims = tuple(x.dims[axis] for axis in order)
     y = plan.keep(node.outputs[0], plan.new_batch(dims))
-    steps = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
-    rows = [sum(map(math.prod, zip(place, steps, strict=True))) for place in product(*map(range, dims[1:]))]
-    plan.gather(x.offset, y.offset, rows)
+    apart = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
+    plan.gather(x.offset, y.offset, positions(dims[1:], apart))
 
 
 @operator("14 Assign", inputs=2, outputs=0)
