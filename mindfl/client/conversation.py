@@ -34,7 +34,7 @@ from mindfl.protocol import (
 )
 
 SCORES_NAME = "DirectClassifierResult"
-"""What MindSpore Federated 0.1.0's device calls the mean score of each class, which it uploads after an evaluation."""
+"""Name of the mean score of each class, which MindSpore Federated 0.1.0's device uploads after an evaluation."""
 
 _DECODABLE = (CompressType.NO_COMPRESS, CompressType.QUANT)
 
@@ -44,7 +44,7 @@ def start_request(
 ) -> RequestFLJob:
     """Return the request to take part; ``iteration`` is the last one that this device saw.
 
-    ``own`` is an upload mode beyond mindfl's that the device knows.
+    ``own`` is a user's upload mode that the device knows.
     """
     return RequestFLJob(
         fl_name=config.fl_name,
@@ -54,7 +54,7 @@ def start_request(
         eval_data_size=trainer.eval_size,
         timestamp=str(now_ms),
         download_compress_types=_DECODABLE,
-        # A server asks no device for a mode beyond MindSpore Federated 0.1.0's that does not announce it.
+        # A server asks for modes beyond MindSpore Federated 0.1.0's only if the device announced them.
         encrypt_types=ANNOUNCED if own is None else (*ANNOUNCED, own.name),
     )
 
@@ -69,7 +69,7 @@ def update_request(
     loss: float,
     accuracy: float | None,
 ) -> RequestUpdateModel:
-    """Return the upload of what ``trainer`` learned, which is in ``fields``."""
+    """Return the upload; ``fields`` hold the trained weights."""
     return RequestUpdateModel(
         fl_name=config.fl_name,
         fl_id=config.fl_id,
@@ -94,7 +94,7 @@ def model_request(config: ClientConfig, iteration: int, now_ms: int) -> RequestG
 
 
 def _scores(scores: NDArray[np.float32] | None) -> UnsupervisedEvalItems:
-    """Return the vectors of an evaluation; without one there are none, but the table is there, as the reference's."""
+    """Return the vectors of an evaluation. Without one the table is empty but present, as the reference sends it."""
     if scores is None:
         return UnsupervisedEvalItems(eval_items=())
     return UnsupervisedEvalItems(eval_items=(UnsupervisedEvalItem(eval_name=SCORES_NAME, eval_data=scores),))
@@ -103,8 +103,8 @@ def _scores(scores: NDArray[np.float32] | None) -> UnsupervisedEvalItems:
 TableT = TypeVar("TableT", bound=Response)
 
 
-class ComeBackLater(Exception):  # noqa: N818 - a turn of the flow, not an error
-    """The server sent this client back to startFLJob, at ``at_ms`` (None: it did not say when)."""
+class ComeBackLater(Exception):  # noqa: N818 - control flow, not an error
+    """The server sent this client back to startFLJob, at ``at_ms`` (None: the server named no time)."""
 
     def __init__(self, at_ms: int | None) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class ComeBackLater(Exception):  # noqa: N818 - a turn of the flow, not an error
 
 
 class NotReady(ComeBackLater):
-    """The server cannot answer just now, and said so in this bare text."""
+    """The server is not ready and answered with this plain text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(None)
@@ -120,19 +120,19 @@ class NotReady(ComeBackLater):
 
 
 class Distrusted(ComeBackLater):
-    """What the server or another device sent is refused for ``fault``: no further part in this iteration."""
+    """The client refuses an invalid message for ``fault`` and takes no further part in this iteration."""
 
     def __init__(self, fault: str) -> None:
         super().__init__(None)
         self.fault = fault
 
 
-class JobOver(Exception):  # noqa: N818 - a turn of the flow, not an error
+class JobOver(Exception):  # noqa: N818 - control flow, not an error
     """The server's job is finished or disabled."""
 
 
 class Conversation:
-    """One client's exchanges. ``stage`` and ``iteration`` say where in the job it is: errors name them."""
+    """One client's exchanges with the server. Errors name its ``stage`` and ``iteration``."""
 
     def __init__(
         self, config: ClientConfig, now_ms: Callable[[], int], steady_ms: Callable[[], int], lines: JobLog
@@ -148,7 +148,7 @@ class Conversation:
     def exchange(self, request: Request) -> Flow[tuple[Response | None, bool]]:
         """Send ``request`` until it is answered; return the answer, and whether an earlier try may have arrived.
 
-        A server that was never heard of and cannot be reached is a wrong address: that fails at once.
+        If no request was ever answered and the server cannot be reached, the address is wrong: that fails at once.
         """
         repeated = False
         pause, deadline = self._config.retry_ms, self._steady_ms() + self._config.retry_limit_ms
@@ -158,7 +158,7 @@ class Conversation:
                 self._answered = True
                 return answer, repeated
             except TransportError as error:
-                # Without its traceback, which would keep the message alive for as long as this client waits.
+                # Drop the traceback: it would keep the message in memory while this client waits.
                 failure = error.with_traceback(None)
             repeated = repeated or failure.sent
             hopeless = failure.lasting or not (self._answered or failure.sent)
@@ -171,7 +171,7 @@ class Conversation:
             pause = min(2 * pause, LONGEST_RETRY_MS)
 
     def table(self, answer: Response | None, table: type[TableT]) -> TableT:
-        """Return ``answer`` if it is a ``table``; deal with bare texts, which the reference finds by substring.
+        """Return ``answer`` if it is a ``table``; handle plain texts, which the reference finds by substring.
 
         Raises :class:`JobOver`, :class:`NotReady`, or :class:`ProtocolError`.
         """
@@ -196,29 +196,29 @@ class Conversation:
         return response
 
     def finished(self, answer: Response | None) -> bool:
-        """Tell whether ``answer`` is the bare text of a server whose job is over."""
+        """Return whether ``answer`` is the plain text of a server whose job is over."""
         return isinstance(answer, PlainText) and texts.FINISHED in answer.text
 
     def not_ready(self, answer: Response | None) -> str | None:
-        """Return what ``answer`` says where it is the bare text of a server that is not ready, else None."""
+        """Return the known text in ``answer`` if it is the plain text of a server that is not ready, else None."""
         text = answer.text if isinstance(answer, PlainText) else ""
         return next((known for known in (texts.SAFEMODE, texts.NOT_READY) if known in text), None)
 
     def check_code(self, code: int, reason: str | None, next_req_time: str | None) -> None:
-        """Raise :class:`ComeBackLater` where the server says so, and :class:`ProtocolError` where it refuses."""
+        """Raise :class:`ComeBackLater` for code 300, and :class:`ProtocolError` for a refusal."""
         if code == ResponseCode.OUT_OF_TIME:
             raise ComeBackLater(_milliseconds(next_req_time or ""))
         if code != ResponseCode.SUCCEED:
             raise self.error(f"was refused with code {code}: {reason or 'no reason was given'}")
 
     def model_in(self, response: ResponseFLJob | ResponseGetModel) -> Weights | None:
-        """Return the model in ``response``, if there is one. Raises :class:`ProtocolError` where it is broken."""
+        """Return the model in ``response``, if there is one. Raises :class:`ProtocolError` if it is invalid."""
         with self.named():
             return received_weights(response)
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Give :class:`ProtocolError` raised inside the name of client, stage and iteration."""
+        """Add the names of client, stage and iteration to a :class:`ProtocolError` raised inside."""
         try:
             yield
         except ProtocolError as error:
@@ -236,21 +236,21 @@ class Conversation:
 
 
 def _milliseconds(time: str) -> int | None:
-    """Return the number in a text from the server; None where it is no time (int64 has 19 digits at most)."""
+    """Return the number in a text from the server; None if it is no time (int64 has at most 19 digits)."""
     return int(time) if len(time) <= 19 and time.isdecimal() else None
 
 
 def received_weights(response: ResponseFLJob | ResponseGetModel) -> Weights | None:
-    """Return the model in ``response``, float32 again where it came quantised; None where there is none.
+    """Return the model in ``response`` as float32, dequantised if needed; None if there is none.
 
-    Raises :class:`EncodingError` where it came broken.
+    Raises :class:`EncodingError` if it is invalid.
     """
     if response.download_compress_type == CompressType.NO_COMPRESS or response.compress_feature_map is None:
         return response.feature_map
     return _dequantised(response.compress_feature_map)
 
 
-# All devices of a process are given the same object where their coordinator is in it too.
+# All devices of a process get the same object if their coordinator runs in it too.
 @lru_cache(2)
 def _dequantised(entries: tuple[CompressFeatureMap, ...]) -> Weights:
     weights = {name: dequantise(entry) for name, entry in named(entries).items()}

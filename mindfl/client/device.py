@@ -1,4 +1,4 @@
-"""One device of a federated job: the flows train, inference and getModel, without sockets and clocks."""
+"""One device of a federated job: its flows train, inference and getModel, without sockets and clocks."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from mindfl.protocol import (
 from mindfl.spelling import counted
 
 DEFAULT_LEARNING_RATE = 0.1
-"""What the reference's device uses where the plan says 0."""
+"""The reference device's learning rate if the plan says 0."""
 
 ResultT = TypeVar("ResultT")
 
 
 def monotonic_ms() -> int:
-    """Return milliseconds of the machine's clock that is never set."""
+    """Return milliseconds of the machine's monotonic clock."""
     return time.monotonic_ns() // 1_000_000
 
 
@@ -65,13 +65,13 @@ class DeviceClient:
     for refusals and broken answers, :class:`TransportError` where the server cannot be reached.
 
     Args:
-        config: name, patience and evaluation of the client.
+        config: name, time limits and evaluation of the client.
         trainer: the model with the client's data.
         now_ms: milliseconds since the epoch, as the device's clock shows them.
-        log: takes the lines of the reference's client; None: no log.
-        files: model files, which are backed up when a job or task begins and take over the model at its end
-            (``config.model_file`` names them in the log); None: none.
-        steady_ms: milliseconds of a clock that is never set, which measures patience and durations.
+        log: receives the lines of the reference's client; None: no log.
+        files: model files. They are backed up when a job or task begins, and hold the new model at its end
+            (``config.model_file`` names them in the log). None: no files.
+        steady_ms: milliseconds of a monotonic clock, for time limits and durations.
         randomness: iteration -> source of random bytes, for noise and secrets.
         pair_keys: derives the keys of secure aggregation for all clients of a process
             (:data:`mindfl.client.secagg_client.PairKeysOf`); None: the client derives its own.
@@ -135,12 +135,12 @@ class DeviceClient:
 
     @property
     def iterations(self) -> int:
-        """Iterations of the server's plan; 1 until it is known."""
+        """Iterations of the server's plan; 1 until the plan is known."""
         return self._iterations
 
     @property
     def taking_part(self) -> int | None:
-        """The iteration that accepted this client, until it begins another one; None where none did."""
+        """The iteration that accepted this client, until it begins another one; None if none has."""
         return self._taking_part
 
     @property
@@ -150,7 +150,7 @@ class DeviceClient:
 
     @property
     def memory(self) -> Mapping[str, Any]:
-        """What this client keeps from one iteration to the next, as plain values by name; settable between two."""
+        """Plain values by name that this client keeps between iterations; set them only between two."""
         return self._encoder.memory
 
     @memory.setter
@@ -236,7 +236,7 @@ class DeviceClient:
                     fault = pause.fault
                     self._lines.add("distrusted", stage=self._talk.stage, iteration=self._talk.iteration, fault=fault)
             self._taking_part = None
-            # Outside of the handler, so that the frames of the failed attempt and what they hold are gone.
+            # Outside of the handler, so that the frames of the failed attempt are freed.
             self._lines.add(
                 "waiting",
                 "iteration_result",
@@ -287,7 +287,7 @@ class DeviceClient:
         )
 
     def _contribute(self, plan: FLPlan, before: float | None) -> Flow[float]:
-        """Train and upload, in the form that the plan asks for; return the loss."""
+        """Train and upload in the upload mode of the plan; return the loss."""
         try:
             yield from self._agree()
             loss = self._train(plan)
@@ -333,10 +333,10 @@ class DeviceClient:
         return plan
 
     def _may_have_started(self, response: ResponseFLJob) -> bool:
-        """Say whether a refusal may be due to an earlier request of this client's own, whose answer was lost.
+        """Return whether a refusal may be due to an earlier request of this client, whose answer was lost.
 
-        Sure where its identity is known already. Where the quota is full this client may be in it, and then the others
-        wait for its upload.
+        Certain if the server already knows its identity. If the quota is full, this client may be part of it, and then
+        the others wait for its upload.
         """
         known = texts.START_DUPLICATE.format(fl_id=self.config.fl_id)
         refused = response.retcode == ResponseCode.OUT_OF_TIME and response.reason in (known, texts.START_QUOTA_FULL)
@@ -360,7 +360,7 @@ class DeviceClient:
             )
 
     def _received_accuracy(self) -> float | None:
-        """Return the accuracy of the model to train from; None where it is neither known nor evaluated."""
+        """Return the accuracy of the model to train from; None if it is neither known nor evaluated."""
         model = self._talk.iteration - 1
         return self._evaluate(model) if self.config.evaluate_received or self._evaluated == model else None
 
@@ -407,7 +407,7 @@ class DeviceClient:
         return update_request(self.config, self._trainer, number, now_ms, fields=fields, loss=loss, accuracy=accuracy)
 
     def _await_model(self) -> Flow[bool]:
-        """Load the iteration's model; return whether anything was aggregated, as far as can be known."""
+        """Load the iteration's model; return False if certainly nothing was aggregated."""
         deadline = self._steady_ms() + self.config.poll_limit_ms
         logged = False
         while True:
@@ -415,7 +415,7 @@ class DeviceClient:
                 response = yield from self._talk.ask_model(self._talk.iteration)
                 if response.retcode == ResponseCode.SUCCEED:
                     break
-                # The reference asks every 10 s and logs each time; asking more often must not swell the log.
+                # The reference asks every 10 s and logs each time. This client asks more often, and logs once.
                 if not logged:
                     self._lines.model_response(response)
                     logged = True
@@ -438,7 +438,7 @@ class DeviceClient:
         failed = self._encoder.changes and unchanged(self._began_with, digests(model or {}))
         if failed:
             self._lines.add("nothing_aggregated", iteration=self._talk.iteration)
-        # A server that has moved on may have sent a later model, which then has not been evaluated.
+        # The server may have sent a later model, which has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
             self._evaluated = None
         return not failed
@@ -453,7 +453,7 @@ class DeviceClient:
         self._guarded(lambda: self._trainer.load(weights))
 
     def _guarded(self, action: Callable[[], ResultT]) -> ResultT:
-        """Run something of the trainer's; its failures name this client and the iteration."""
+        """Run a call of the trainer. Its errors name this client and the iteration."""
         try:
             return action()
         except ClientError:

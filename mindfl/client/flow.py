@@ -25,26 +25,27 @@ LONGEST_RETRY_MS = 8_000
 @checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Who a client is and how patient it is.
+    """Identity, retry limits and evaluation of a client.
 
-    ``name`` is used in errors. ``fl_id`` is what the server knows the client by: unique in the job (the reference uses
-    a random UUID per process). ``fl_name`` is the reference's client class. The file names go into the log only, their
-    folders masked as there.
+    ``name`` is used in errors. ``fl_id`` identifies the client to the server and is unique in the job (the reference
+    uses a random UUID per process). ``fl_name`` is the reference's client class. The file names are only logged, with
+    masked folders as in the reference.
 
-    Patience, in milliseconds: the model of the running iteration is asked for every ``poll_ms`` and given up after
-    ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It also
-    gives up at the second refusal in a row; here that is ``max_restarts`` + 1, and a server that is not ready is asked
-    after ``poll_ms``, then twice that and so on up to :data:`LONGEST_RETRY_MS`. A request that got no answer is sent
-    again after ``retry_ms``, likewise doubled, until ``retry_limit_ms`` have passed; the reference gives up at the
-    first. ``retry_limit_ms`` of 0 does so too.
+    Time limits, in milliseconds: the client polls for the model of the running iteration every ``poll_ms`` and gives up
+    after ``poll_limit_ms``; no wait is longer than ``longest_wait_ms``. The reference has 10 s, 3 min and 30 min. It
+    also gives up at the second refusal in a row, this client after ``max_restarts`` + 1. A server that is not ready is
+    asked again after ``poll_ms``, then after twice that, up to :data:`LONGEST_RETRY_MS`. A request without an answer is
+    sent again after ``retry_ms``, also doubled each time, until ``retry_limit_ms`` have passed; the reference gives up
+    at once, as ``retry_limit_ms`` of 0 does.
 
-    With ``evaluate_aggregated`` the aggregated model is evaluated as soon as it arrives (and not once more when the
-    next iteration starts with it), after every ``evaluate_every`` iterations and after the last; without, the client
-    evaluates only when it starts, as the reference does, and never the last model. Without ``evaluate_received`` the
-    client evaluates nothing when it starts, so it uploads no accuracy unless it knows that of the model it received.
+    With ``evaluate_aggregated`` the client evaluates the aggregated model as soon as it arrives, after every
+    ``evaluate_every`` iterations and after the last one, and does not evaluate it again when the next iteration starts.
+    Without it the client evaluates only when an iteration starts, as the reference does, so never the last model.
+    Without ``evaluate_received`` the client evaluates nothing when an iteration starts; it then uploads an accuracy
+    only if it has already evaluated the received model.
 
-    With ``compare_models`` the client notices where an iteration aggregated nothing: see
-    :mod:`mindfl.client.uploading`.
+    With ``compare_models`` the client detects iterations that aggregated nothing: see
+    :func:`mindfl.client.uploading.uploads_change`.
     """
 
     name: str
@@ -66,7 +67,7 @@ class ClientConfig:
 
 
 def evaluation_due(iteration: int, every: int, last: int) -> bool:
-    """Return whether the model of ``iteration`` is evaluated: every ``every``-th one, and that of the ``last``."""
+    """Return whether the model of ``iteration`` is evaluated: each ``every``-th and the ``last`` one are."""
     return iteration % every == 0 or iteration >= last
 
 
@@ -90,7 +91,7 @@ class Trainer(Protocol):
         """Samples per training step."""
 
     def load(self, weights: Weights) -> None:
-        """Take over ``weights``. They are only lent: copy what is needed after the call."""
+        """Load ``weights``. The caller may change them after the call, so copy them if needed."""
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train on all samples ``epochs`` times and return the mean loss of the last epoch."""
@@ -113,13 +114,13 @@ class ModelFiles(Protocol):
     """The model files of one client. All methods raise :class:`mindfl.errors.MindflError` naming the file."""
 
     def back_up(self) -> None:
-        """Keep a copy of the file as it is now."""
+        """Copy the current file."""
 
     def restore(self) -> None:
-        """Put the copy back."""
+        """Restore the copy."""
 
     def save(self, weights: Weights) -> None:
-        """Write the model with these weights; they are only lent."""
+        """Write the model with these weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,12 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationOutcome:
-    """What one client did in one iteration.
+    """Result of one client in one iteration.
 
     ``loss`` is the mean loss of its last local epoch. Accuracies are shares 0..1 of its test samples, None without
     test data: ``accuracy_before`` of the model it received, ``accuracy`` of the aggregated model of this iteration
-    (both also None where ``ClientConfig`` says that it is not evaluated). ``aggregated`` is False where the model of
-    this iteration is bitwise that of the one before, although the client uploaded another one: nothing was aggregated.
+    (both also None if ``ClientConfig`` turns that evaluation off). ``aggregated`` is False if nothing was aggregated:
+    the model of this iteration is bitwise equal to the one before, although the client uploaded a different one.
     """
 
     client: str
@@ -159,7 +160,7 @@ class IterationOutcome:
 
 @dataclass(frozen=True, slots=True)
 class IterationDone:
-    """An iteration ended for this client; it goes on with the next one when resumed."""
+    """An iteration ended for this client. The flow continues with the next iteration when resumed."""
 
     outcome: IterationOutcome
 
@@ -168,7 +169,7 @@ class IterationDone:
 class JobResult:
     """How a training job ended: iterations completed by this client, and the code of its last exchange.
 
-    ``code`` is 200 after the last iteration, and 500 where the server finished or disabled the job before that.
+    ``code`` is 200 after the last iteration, and 500 if the server finished or disabled the job before that.
     ``failed`` of the completed iterations aggregated nothing.
     """
 

@@ -1,7 +1,7 @@
 """The transport of real devices: HTTP or HTTPS, over connections that stay open.
 
-It posts to URL + ``/`` + the message's name and follows no redirect, as MindSpore Federated 0.1.0's Java client does;
-unlike that client it verifies certificates. It sends nothing twice: whether that is safe only the flow can know.
+It posts to URL + ``/`` + the message's name and follows no redirect, as MindSpore Federated 0.1.0's Java client does.
+Unlike that client it verifies certificates. It never retries: only the flow knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mindfl.protocol.wire import decode_response, encode
 from mindfl.spelling import checked_arguments
 
 HEADERS = {"Content-Type": "application/octet-stream", "User-Agent": f"mindfl/{__version__}"}
-#: what proxies and overloaded servers answer; a later try may succeed
+#: status codes of proxies and overloaded servers; a later try may succeed
 PASSING = frozenset({408, 425, 429, 502, 503, 504})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: the longest time limit, some months
@@ -47,14 +47,14 @@ LONGEST_S = 10_000_000
 @checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
-    """Where the server is and how long to wait for it.
+    """Address of the server, connections and time limits.
 
-    ``url`` is ``http[s]://HOST:PORT``, with the server's URL prefix as its path where it has one. With ``use_elb`` each
-    request goes to a random one of ``server_num`` consecutive ports from that of the URL on, whose host must then be an
-    IP address. ``connections`` may be open at a time to each port; more senders wait for one another.
+    ``url`` is ``http[s]://HOST:PORT``, followed by the server's URL prefix if it has one. With ``use_elb`` each request
+    goes to a random one of ``server_num`` consecutive ports, the first being that of the URL; the host must then be an
+    IP address. Up to ``connections`` connections are open to each port; further senders wait.
 
     Time limits, in seconds, as in the reference's device: ``send_s`` for connecting and for each piece sent,
-    ``receive_s`` for each piece received. ``max_answer`` is in bytes. Raises :class:`OptionError` for what is unusable.
+    ``receive_s`` for each piece received. ``max_answer`` is in bytes. Raises :class:`OptionError` for invalid values.
     """
 
     url: str
@@ -92,9 +92,9 @@ class _Parts:
 
 
 class HttpTransport:
-    """Carries requests over HTTP(S); may be shared by all clients and threads of a process.
+    """Sends requests over HTTP(S). All clients and threads of a process may share it.
 
-    ``choose`` picks one of n servers. Raises what :class:`HttpSettings` and :func:`client_context` do.
+    ``choose`` picks one of n servers. Raises the errors of :class:`HttpSettings` and :func:`client_context`.
     """
 
     def __init__(self, settings: HttpSettings, choose: Callable[[int], int] = random.randrange) -> None:
@@ -108,7 +108,7 @@ class HttpTransport:
         self._pools = [_pool(parts, parts.port + offset, settings, context) for offset in range(servers)]
 
     def send(self, request: Request, now_ms: int) -> Response:
-        """Return the server's response. Raises :class:`TransportError` where there is none that can be used."""
+        """Return the server's response. Raises :class:`TransportError` if there is no usable one."""
         endpoint = ENDPOINTS[type(request)]
         pool = self._pools[self._choose(len(self._pools)) if len(self._pools) > 1 else 0]
         url = f"{pool.scheme}://{pool.host}:{pool.port}{self._path}/{endpoint}"
@@ -127,7 +127,7 @@ class HttpTransport:
 
     @property
     def traffic(self) -> Traffic:
-        """What was exchanged so far."""
+        """Requests and bytes exchanged so far."""
         return self._meter.traffic
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class HttpTransport:
         self.close()
 
     def _post(self, pool: urllib3.HTTPConnectionPool, url: str, body: bytes) -> bytes:
-        """Return the body of a good answer."""
+        """Return the body of an answer with a status of 2xx."""
         path = f"{self._path}/{url.rpartition('/')[2]}"
         try:
             answer = pool.urlopen(
@@ -169,7 +169,7 @@ class HttpTransport:
         limit = self._settings.max_answer
         pieces: list[bytes] = []
         size = answer.length_remaining or 0
-        # Read on after the last byte: only then does urllib3 compare the length with what was announced.
+        # Read on after the last byte: only then does urllib3 compare the length with the announced one.
         while size <= limit and (piece := answer.read(limit + 1, decode_content=False)):
             pieces.append(piece)
             size = max(size, sum(map(len, pieces)))
@@ -204,8 +204,11 @@ def _is_address(host: str) -> bool:
 
 
 class _TlsConnection(HTTPSConnection):
-    """Tells why the server hung up: in TLS 1.3 it refuses a client's certificate after the handshake, when the client
-    may be sending already and else would see no more than a closed connection."""
+    """Reports why the server closed the connection.
+
+    In TLS 1.3 a server refuses a client's certificate after the handshake. The client may be sending by then, and would
+    otherwise see only a closed connection.
+    """
 
     def send(self, data: Any) -> None:
         try:
@@ -240,7 +243,7 @@ def _refusal(answer: urllib3.BaseHTTPResponse, content: bytes, url: str) -> Tran
 
 
 def _failure(error: BaseException, url: str, settings: HttpSettings) -> TransportError:
-    """Return what to tell the user about a request to ``url`` that ended in ``error``."""
+    """Return the error, with cause and remedy, of a request to ``url`` that ended in ``error``."""
     cause = _root(error)
     if isinstance(cause, ssl.SSLError):
         return tls_error(cause, url)

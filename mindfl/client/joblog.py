@@ -35,9 +35,9 @@ Answer: TypeAlias = (
     | ReturnClientList
     | ReconstructSecret
 )
-"""What the server answers to the requests of secure aggregation."""
+"""The server's answers to the requests of secure aggregation."""
 
-#: answer -> class and method that log it, what it is called in the lines, its field whose length is logged
+#: answer -> class and method that log it, its name in the lines, its field whose length is logged
 _ANSWERS: dict[type[Answer], tuple[str, str, str]] = {
     ResponseExchangeKeys: ("CipherClient judgeRequestExchangeKeys", "RequestExchangeKeys", ""),
     ReturnExchangeKeys: ("CipherClient judgeGetExchangeKeys", "GetExchangeKeys", ""),
@@ -46,25 +46,25 @@ _ANSWERS: dict[type[Answer], tuple[str, str, str]] = {
     ReturnClientList: ("cipher.ClientListReq judgeGetClientList", "GetClientList", "clients"),
     ReconstructSecret: ("cipher.ReconstructSecretReq judgeSendReconstructSecrets", "ReconstructSecrets", ""),
 }
-#: where the heading is not "the response of" and that name
+#: headings other than "the response of" and that name
 _HEADINGS = {
     "GetClientList": " the response of GetClientList ",
     "ReconstructSecrets": "the response of SendReconstructSecrets",
 }
 
-#: data -> what is said where there are none
+#: data -> its line if there are none
 _NO_DATA = {
     "train": "in the case of only inference",
     "eval": "in the case of only training without evaluation",
     "infer": "in the case of training without inference",
 }
-#: how the reference names the stage that got no answer
+#: the reference's name of a stage without an answer
 _NO_ANSWER = {"startFLJob": " in StartFLJob", "updateModel": " in updateModel"}
 _RULES = {"rule": "=" * 80, "stars": "*" * 80, "end": ""}
 
 
 class JobLog:
-    """Writes to ``log``; does nothing where that is None. What has a method here needs more than its values."""
+    """Writes events to ``log``, if there is one. Events that need more than their values have a method."""
 
     def __init__(self, log: ClientLog | None, config: ClientConfig, trainer: Trainer) -> None:
         self._log = log
@@ -81,13 +81,13 @@ class JobLog:
                 self._log.record(source, text, level=line.level, prefix=line.prefix)
 
     def write(self, lines: Iterable[LogLine]) -> None:
-        """Write the lines that an upload mode has."""
+        """Write the lines of an upload mode."""
         if self._log:
             for source, text in lines:
                 self._log.record(source, text)
 
     def flush(self) -> None:
-        """Write what was collected to the file."""
+        """Append the collected lines to the file."""
         if self._log:
             self._log.flush()
 
@@ -107,7 +107,7 @@ class JobLog:
         return math.ceil(self._trainer.eval_size / self._trainer.batch_size)
 
     def task_started(self, task: str) -> None:
-        """One of ``flJobRun``, ``modelInference`` and ``getModel`` begins."""
+        """Log the start of ``flJobRun``, ``modelInference`` or ``getModel``."""
         config = self._config
         paths = {
             "train": config.train_data if task == "flJobRun" else "",
@@ -118,42 +118,42 @@ class JobLog:
         self.add("task_started", task=task, **data)
 
     def no_answer(self, stage: str, reason: str) -> None:
-        """``stage`` got no answer, and is not tried again."""
+        """Log that ``stage`` got no answer and is not tried again."""
         self.add("no_answer", stage=stage, where=_NO_ANSWER.get(stage, ""), reason=reason)
 
     def server_not_ready(self, stage: str, text: str) -> None:
-        """The server cannot answer ``stage`` just now."""
+        """Log that the server is not ready for ``stage``."""
         self.add("server_not_ready", stage=stage, text=text)
 
     def start_response(self, response: ResponseFLJob) -> None:
-        """The answer to startFLJob, whatever it is."""
+        """Log the answer to startFLJob, of any code."""
         selected, timestamp = str(response.is_selected).lower(), response.timestamp or "null"
         self.add("start_response", response=response, selected=selected, timestamp=timestamp)
 
     def start_accepted(self, response: ResponseFLJob, plan: FLPlan, values: int, mode: UploadMode) -> None:
-        """The received model of ``values`` numbers is loaded, and the plan is known."""
+        """Log the plan and the size of the received model, ``values`` numbers."""
         rate = java_float(response.upload_sparse_rate)
         self.add("start_accepted", response=response, plan=plan, values=values, sparse_rate=rate)
         self.write(mode.log_asked())
         self.add("started", response=response)
 
     def epoch(self, number: int, losses: Sequence[float]) -> None:
-        """Local epoch ``number`` (from 0) ended with these losses of its batches."""
+        """Log local epoch ``number`` (from 0) and the losses of its batches."""
         if not self._log:
             return
         if not self._log.brief:
-            # As often as the model is trained: a template would take twice the time.
+            # One line per batch: a template would take twice the time.
             lines = (f"batch:{batch},loss:{java_float(loss)}" for batch, loss in enumerate(losses))
             self.write(("model.LossCallback stepEnd", line) for line in lines)
         self.add("epoch", number=number, loss=java_float(sum(losses) / max(len(losses), 1)))
 
     def update_response(self, response: ResponseUpdateModel) -> None:
-        """The answer to updateModel, whatever it is."""
+        """Log the answer to updateModel, of any code."""
         accepted = ["update_accepted"] if response.retcode == ResponseCode.SUCCEED else []
         self.add("update_response", *accepted, "update_answered", response=response)
 
     def model_response(self, response: ResponseGetModel) -> None:
-        """The answer to getModel, whatever it is."""
+        """Log the answer to getModel, of any code."""
         more = []
         if response.retcode == ResponseCode.SUCCEED:
             more = ["model_received"]
@@ -162,7 +162,7 @@ class JobLog:
         self.add("model_response", *more, "model_answered", response=response)
 
     def secagg_response(self, response: Answer) -> None:
-        """An answer to a request of secure aggregation, whatever it is."""
+        """Log an answer to a request of secure aggregation, of any code."""
         source, name, field = _ANSWERS[type(response)]
         events = ["secagg_answer", *(["secagg_reason"] if hasattr(response, "reason") else []), "secagg_times"]
         values: dict[str, Any] = {
@@ -180,7 +180,7 @@ class JobLog:
         self.add(*events, response=response, **values)
 
     def failed(self, stage: str, iteration: int, code: ResponseCode) -> None:
-        """``stage`` failed, and the job with it."""
+        """Log that ``stage`` failed, and the job with it."""
         what = "failed" if stage == "startFLJob" else f"{stage} failed"
         self.add("failed", "iteration_result", stage=stage, what=what, iteration=iteration, code=code)
 

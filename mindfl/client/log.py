@@ -60,8 +60,9 @@ _PACKAGE = "com.mindspore.flclient."
 
 
 class ClientLog:
-    """Collects records in memory and appends them to ``path`` on :meth:`flush`, so that thousands of clients do not
-    write line by line.
+    """Collects records in memory and appends them to ``path`` on :meth:`flush`.
+
+    So thousands of clients do not write line by line.
 
     ``clock`` gives the local time of a record. ``brief`` leaves out the loss of every single batch. Nothing is
     created before the first flush.
@@ -87,7 +88,7 @@ class ClientLog:
         return self._second_text
 
     def flush(self) -> None:
-        """Append the collected records to the file: all of them, or, where that fails, none.
+        """Append the collected records to the file: all of them or, if that fails, none.
 
         Raises :class:`StorageError` naming the file.
         """

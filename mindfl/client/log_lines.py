@@ -141,7 +141,7 @@ FLJobResultCallback onFlJobIterationFinished | [onFlJobIterationFinished] modelN
 SyncFLJob flJobRun | flJobRun finish
 FLJobResultCallback onFlJobFinished | [onFlJobFinished] modelName: {config.fl_name} iterationCount: {iterations} \
 resultCode: {code:d}
-# what goes wrong
+# failures
 @ no_answer
 SEVERE: FLLiteClient failed | [{stage}] unsolved error code{where}: catch IOException: {reason}
 @ sending_again

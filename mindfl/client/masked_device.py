@@ -1,6 +1,6 @@
-"""A device's secrets of one iteration of secure aggregation, behind one face for all modes.
+"""A device's secrets in one iteration of secure aggregation: one interface for all modes.
 
-Needs the package cryptography: imported where a job asks for secure aggregation, and only there.
+Needs the package cryptography, so only jobs with secure aggregation import it.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ _LONGEST_FAULT = 300
 
 
 class MaskedDevice(Protocol):
-    """One device in one iteration; steps are taken once, in this order.
+    """One device in one iteration. Each step is taken once, in this order.
 
-    Every step raises :class:`Distrusted` for what the server or another device sent. Nothing may be uploaded or
-    revealed then.
+    Every step raises :class:`Distrusted` for an invalid message of the server or of another device. The device must not
+    upload or reveal anything then.
     """
 
     shares_secrets: bool
     """Whether the steps shares, receive and reveal are part of the mode."""
 
     def published(self) -> RequestExchangeKeys:
-        """Return what exchangeKeys takes; iteration and time are the sender's to add."""
+        """Return the request for exchangeKeys, without iteration and time."""
 
     def meet(self, keys: Sequence[ClientPublicKeys]) -> None:
-        """Take in what getKeys gave."""
+        """Store the keys that getKeys returned."""
 
     def shares(self) -> tuple[ClientShare, ...]:
-        """Return what shareSecrets takes."""
+        """Return the shares for shareSecrets."""
 
     def receive(self, shares: Sequence[ClientShare]) -> None:
-        """Take in what getSecrets gave."""
+        """Store the shares that getSecrets returned."""
 
     def hide(self, trained: Weights, samples: int) -> dict[str, Any]:
-        """Return the fields of RequestUpdateModel that hold ``trained``, masked.
+        """Return the fields of RequestUpdateModel that hold the masked weights ``trained``.
 
-        Raises :class:`SecureAggregationError` for weights that have no place in the upload.
+        Raises :class:`SecureAggregationError` for weights that are not finite or out of range.
         """
 
     def reveal(self, survivors: Sequence[str]) -> tuple[ClientShare, ...]:
-        """Return what reconstructSecrets takes, after getClientList named ``survivors``."""
+        """Return the shares for reconstructSecrets; ``survivors`` are the devices that getClientList returned."""
 
     def wipe(self) -> None:
-        """Forget all secrets."""
+        """Erase all secrets."""
 
 
 class _Shared:
-    """The steps that are the same in all modes."""
+    """The steps that all modes share."""
 
     shares_secrets = True
 
@@ -124,7 +124,7 @@ class _Pairwise(_Shared):
 
 
 class _Exact(_Shared):
-    """``PW_EXACT``: whole numbers modulo 2**64 plus the mask, in the place of one compressed weight."""
+    """``PW_EXACT``: integers modulo 2**64 plus the mask, sent as one compressed weight."""
 
     def __init__(self, device: ExactDevice, fixed: FixedPoint) -> None:
         super().__init__(device)
@@ -152,7 +152,7 @@ class _Exact(_Shared):
 def pairwise_device(
     fl_id: str, params: PWParams, random: RandomBytes, pairs: PairKeys | None, *, stable: bool
 ) -> MaskedDevice:
-    """Return the device ``fl_id`` with fresh secrets. Raises :class:`Distrusted` for a plan that protects nothing."""
+    """Return the device ``fl_id`` with new secrets. Raises :class:`Distrusted` for a plan that protects nothing."""
     with _distrust():
         return _Pairwise(PairwiseDevice(fl_id, params, random=random, pairs=pairs, stable=stable), stable)
 
@@ -160,10 +160,10 @@ def pairwise_device(
 def exact_device(
     fl_id: str, params: PWParams, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
 ) -> MaskedDevice:
-    """Return the device ``fl_id`` of so many ``samples`` with fresh secrets.
+    """Return the device ``fl_id``, which has ``samples`` samples, with new secrets.
 
-    Raises :class:`Distrusted` for a plan that protects nothing, and :class:`ProtocolError` for one that cannot be
-    followed.
+    Raises :class:`Distrusted` for a plan that protects nothing, and :class:`ProtocolError` for one that this device
+    cannot follow.
     """
     instance = params.p or b""
     total = EXACT_BITS - 1 - RANGE_BITS - params.g
@@ -182,7 +182,7 @@ def _distrust() -> Iterator[None]:
     try:
         yield
     except SecureAggregationError as error:
-        # It may quote ids that came from outside.
+        # It may quote ids of other devices.
         fault = "".join(filter(str.isprintable, str(error)))
     else:
         return

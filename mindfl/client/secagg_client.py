@@ -1,11 +1,11 @@
-"""A device's rounds of secure aggregation: what it exchanges with the others, through the server, around its training.
+"""The client's side of secure aggregation: the messages that devices exchange, through the server, around training.
 
 ===================  =====================================================================================
 before training      exchangeKeys, getKeys until it is answered; shareSecrets, getSecrets until it is answered
 after the upload     getClientList until it is answered, reconstructSecrets
 ===================  =====================================================================================
 
-``STABLE_PW_ENCRYPT`` has the first two only. Everything else waits while the server says that it is not ready.
+``STABLE_PW_ENCRYPT`` has the first two only. While the server is not ready, the client waits and asks again.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from mindfl.privacy.secagg import PairKeys
 
 PairKeysOf: TypeAlias = Callable[[UploadMode, int], "PairKeys"]
-"""(mode, iteration) -> what derives the keys of pairs for all devices of a process.
+"""(mode, iteration) -> an object that derives the keys of pairs for all devices of a process.
 
-Whoever provides it calls :meth:`~mindfl.privacy.secagg.PairKeys.forget` when an iteration is over: a simulation does,
-a device on its own has none to provide.
+A simulation provides it, and calls :meth:`~mindfl.privacy.secagg.PairKeys.forget` at the end of each iteration. A
+device on its own provides none.
 """
 
 _Request = (
@@ -65,10 +65,10 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
 class SecAggClient:
-    """One device's rounds, in one iteration after the other; where a plan asks for no masks, none of it does anything.
+    """One device's exchanges in each iteration. Without masks in the plan its methods do nothing.
 
-    Errors name client, stage and iteration. :class:`ComeBackLater`, of which :class:`Distrusted` is one, ends the part
-    that the device takes in an iteration; :meth:`wipe` belongs to every end.
+    Errors name client, stage and iteration. :class:`ComeBackLater`, including :class:`Distrusted`, ends the device's
+    part in an iteration. Call :meth:`wipe` at the end of each iteration, successful or not.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class SecAggClient:
         self._random: tuple[int, RandomBytes] | None = None
 
     def begin(self, mode: UploadMode, received: Weights, exchanged: Callable[[], Weights]) -> None:
-        """Note the ``mode`` that the plan asks for.
+        """Start an iteration with the ``mode`` of the plan.
 
-        ``received`` is the model to train from, ``exchanged()`` what is uploaded now.
+        ``received`` is the model to train from, ``exchanged()`` returns the weights that the client uploads.
 
-        Raises :class:`ClientError` where the upload would lack weights of the model: masks cover them all.
+        Raises :class:`ClientError` if the upload would lack weights of the model: masks cover all of them.
         """
         self.wipe()
         self._mode = mode
@@ -115,9 +115,9 @@ class SecAggClient:
         self._received = received
 
     def agree(self, samples: int) -> Flow[Weights | None]:
-        """Exchange keys and shares with the others, for an upload of so many ``samples``.
+        """Exchange keys and shares with the other devices, for an upload of ``samples`` samples.
 
-        Return the model to train from where that took its time: the trainer may have served others meanwhile.
+        Return the model to train from: the trainer may have served other clients meanwhile. None without masks.
         """
         kind = self._mode.name
         if not self._mode.masked:
@@ -132,14 +132,14 @@ class SecAggClient:
         return received
 
     def hide(self, trained: Weights, samples: int) -> dict[str, Any]:
-        """Return the fields of RequestUpdateModel that hold ``trained``, masked. The mask is made now, and not kept."""
+        """Return the fields of RequestUpdateModel that hold the masked weights ``trained``. The mask is not kept."""
         assert self._device is not None
         return self._device.hide(trained, samples)
 
     def reveal(self, *, counted: bool) -> Flow[None]:
-        """Reveal the shares that unmask the sum; ``counted`` tells whether this device's upload is known to be in it.
+        """Reveal the shares that unmask the sum; ``counted``: this device's upload is known to be in it.
 
-        Where the iteration is over without them, its model is there.
+        The iteration may end without these shares; then its model is available.
         """
         device = self._device
         if device is None or not device.shares_secrets:
@@ -155,7 +155,7 @@ class SecAggClient:
             self._lines.add("reveal_ended")
 
     def wipe(self) -> None:
-        """Forget all secrets: this device's part in the iteration is over."""
+        """Erase all secrets: this device's part in the iteration is over."""
         self._received = {}
         device, self._device = self._device, None
         if device is not None:
@@ -163,7 +163,7 @@ class SecAggClient:
 
     def _new_device(self, samples: int) -> MaskedDevice:
         number = self._talk.iteration
-        # A second attempt in one iteration goes on in the stream: a secret that was shared is never used again.
+        # A second attempt in one iteration continues the random stream: shared secrets are never used again.
         if self._random is None or self._random[0] != number:
             self._random = number, self._randomness(number)
         pairs = self._pair_keys(self._mode, number) if self._pair_keys else None
@@ -188,7 +188,7 @@ class SecAggClient:
         self._lines.add("shares_ended")
 
     def _deposit(self, message: _Request, table: type[AnswerT]) -> Flow[ComeBackLater | None]:
-        """Send ``message``. Return its refusal where an earlier try may have arrived: the next answer shows that."""
+        """Send ``message``. Return its refusal if an earlier try may have arrived: the next answer shows that."""
         answer, repeated = yield from self._ask(message)
         response = self._response(answer, table)
         try:
@@ -202,7 +202,7 @@ class SecAggClient:
         return None
 
     def _fetch(self, request: _Request, table: type[AnswerT], doubt: ComeBackLater | None) -> Flow[AnswerT]:
-        """Return what ``request`` is answered; ``doubt`` is raised where the server knows nothing of the deposit."""
+        """Return the answer to ``request``. Raises ``doubt`` if the server does not have the deposit."""
         answer, _ = yield from self._ask(request)
         response = self._response(answer, table)
         if doubt is not None and response.retcode != ResponseCode.SUCCEED:
@@ -211,9 +211,9 @@ class SecAggClient:
         return response
 
     def _ask_while_needed(self, request: _Request, table: type[AnswerT], counted: bool) -> Flow[AnswerT | None]:
-        """Return what ``request`` is answered; None where the iteration is over, or may be, without it.
+        """Return the answer to ``request``; None if the iteration is over, or may be, without it.
 
-        A server that has shares enough goes on at once, and refuses those who come later.
+        A server that has enough shares continues at once and refuses later ones.
         """
         answer, _ = yield from self._ask(request)
         stage, iteration = self._talk.stage, self._talk.iteration
@@ -233,8 +233,10 @@ class SecAggClient:
         return None
 
     def _ask(self, message: _Request) -> Flow[tuple[Response | None, bool]]:
-        """Send ``message`` until the server is ready for it; return its answer, and whether an earlier try may have
-        arrived."""
+        """Send ``message`` until the server is ready for it.
+
+        Return its answer, and whether an earlier try may have arrived.
+        """
         self._talk.stage = ENDPOINTS[type(message)]
         deadline = self._steady_ms() + self._config.poll_limit_ms
         lost = waiting = False
@@ -245,7 +247,7 @@ class SecAggClient:
             text = self._talk.not_ready(answer)
             if text is None and getattr(answer, "retcode", None) != ResponseCode.SUC_NOT_READY:
                 return answer, lost
-            if not waiting:  # Asking often must not swell the log.
+            if not waiting:  # One line, however often the client asks.
                 self._log_not_ready(answer, text)
                 waiting = True
             if self._steady_ms() >= deadline:

@@ -1,4 +1,4 @@
-"""The client's side of TLS: whom to trust, which version, and what a refused handshake means in plain words."""
+"""TLS settings of a client: trusted authorities, versions, own certificate; messages for failed handshakes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mindfl.spelling import checked_arguments
 
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
-# Verification results of OpenSSL (x509_vfy.h) -> what is wrong, what to do.
+# Verification results of OpenSSL (x509_vfy.h) -> cause, remedy.
 _CERTIFICATE = {
     3: ("the revocation list of its authority is missing", "give the list of the authority that signed it"),
     9: ("its certificate is not yet valid", "check the clocks of both machines"),
@@ -25,7 +25,7 @@ _CERTIFICATE = {
 }
 _UNKNOWN_AUTHORITY = ("its certificate is not signed by a trusted authority", "--cert_path must name that authority's")
 
-# Reasons of OpenSSL's errors -> what is wrong, what to do.
+# Reasons of OpenSSL's errors -> cause, remedy.
 _PLAIN_HTTP = ("it does not speak TLS", "use http:// if that is a plain server")
 _NO_VERSION = ("it offers no version of TLS that is allowed here", "this client speaks TLSv1.2 and TLSv1.3 only")
 _OURS_MISSING = ("it demands a client certificate", "give one with --client_cert and --client_key")
@@ -53,10 +53,10 @@ _REASONS = {
 @checked_arguments
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """Files are PEM.
+    """TLS settings of a client. Files are PEM.
 
-    ``cert_path``: the authorities to trust, and no others; None: those of the system. ``ssl_protocol``: ``TLSv1.2`` or
-    ``TLSv1.3``, that one and no other; None: both. ``client_cert`` and ``client_key``: for servers that demand one (the
+    ``cert_path``: the authorities to trust, no others; None: those of the system. ``ssl_protocol``: ``TLSv1.2`` or
+    ``TLSv1.3``, only that one; None: both. ``client_cert`` and ``client_key``: for servers that demand one (the
     key may be in the same file). ``crl_path``: revocation list of the authority; with it, a server certificate that is
     revoked, or not covered by the list, is refused. Raises :class:`OptionError` for an unknown version and for a key
     without certificate.
@@ -78,8 +78,8 @@ class TlsSettings:
 def client_context(settings: TlsSettings) -> ssl.SSLContext:
     """Return a context that verifies the chain, the validity and the host name of every server.
 
-    Raises :class:`OptionError` for a file without what it should hold, and :class:`StorageError` for one that cannot be
-    read.
+    Raises :class:`OptionError` for a file without a usable certificate, key or list, and :class:`StorageError` for one
+    that cannot be read.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[settings.ssl_protocol or "TLSv1.2"]
@@ -97,7 +97,7 @@ def client_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def tls_error(error: ssl.SSLError, url: str) -> TransportError:
-    """Return what to tell the user about a connection to ``url`` that TLS made impossible."""
+    """Return the error of a connection to ``url`` that TLS refused, with its cause and remedy."""
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _CERTIFICATE.get(error.verify_code, _UNKNOWN_AUTHORITY)
         return TlsError(f"the server at {url} is not to be trusted: {what}", hint=hint)
@@ -137,8 +137,8 @@ def _load_own(context: ssl.SSLContext, certificate: PathLike, key: PathLike | No
         raise StorageError.from_os_error(error, "read", certificate) from None
 
 
-class _PasswordNeeded(Exception):  # noqa: N818 - a turn of the flow, not an error
-    """The key is encrypted; without this callback OpenSSL would ask on the terminal."""
+class _PasswordNeeded(Exception):  # noqa: N818 - control flow, not an error
+    """The key is encrypted. Without this callback OpenSSL would ask for the password on the terminal."""
 
 
 def _no_password() -> str:

@@ -1,4 +1,4 @@
-"""Ways for a client's flow to reach a coordinator, and the loop that drives a flow."""
+"""Transports between a client's flow and a coordinator, and the loop that runs a flow."""
 
 from __future__ import annotations
 
@@ -40,16 +40,19 @@ class Handler(Protocol):
 
 
 class Transport(Protocol):
-    """Carries a request to a coordinator and brings the response."""
+    """Sends a request to a coordinator and returns the response."""
 
     def send(self, request: Request, now_ms: int) -> Response:
-        """Return the response; raises :class:`mindfl.errors.TransportError` where there is none."""
+        """Return the response. Raises :class:`mindfl.errors.TransportError` if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was exchanged so far. Bytes count the values of the weights in either direction, as they are encoded, and
-    the keys and shares of secure aggregation; without framing."""
+    """Requests and bytes exchanged so far.
+
+    Bytes count the encoded values of weights in either direction, and the keys and shares of secure aggregation,
+    without framing.
+    """
 
     requests: int = 0
     bytes_up: int = 0
@@ -71,11 +74,11 @@ class MeteredTransport(Transport, Protocol):
 
     @property
     def traffic(self) -> Traffic:
-        """What was exchanged so far."""
+        """Requests and bytes exchanged so far."""
 
 
 class TrafficMeter:
-    """Counts exchanges; may be shared by threads."""
+    """Counts exchanges. Threads may share it."""
 
     def __init__(self) -> None:
         self._traffic = Traffic()
@@ -83,7 +86,7 @@ class TrafficMeter:
 
     @property
     def traffic(self) -> Traffic:
-        """What was counted so far."""
+        """Requests and bytes counted so far."""
         return self._traffic
 
     def count(self, request: Request, response: Response) -> None:
@@ -99,7 +102,7 @@ class TrafficMeter:
 
 
 def _content_bytes(message: RequestUpdateModel | ResponseFLJob | ResponseGetModel) -> int:
-    """Return what the values in ``message`` take on the wire, in whatever form they are."""
+    """Return the bytes that the values in ``message`` take on the wire, compressed or not."""
     size = weights_bytes(message.feature_map)
     for entry in message.compress_feature_map or ():
         size += (0 if entry.compress_data is None else entry.compress_data.nbytes) + _BOUNDS_BYTES
@@ -109,7 +112,7 @@ def _content_bytes(message: RequestUpdateModel | ResponseFLJob | ResponseGetMode
 
 
 def _secret_bytes(message: object) -> int:
-    """Return what keys, shares and lists of clients in ``message`` take."""
+    """Return the bytes that keys, shares and lists of clients in ``message`` take."""
     if isinstance(message, RequestExchangeKeys):
         return _key_bytes(message) + len(message.ind_iv or b"")
     if isinstance(message, ReturnExchangeKeys):
@@ -132,7 +135,7 @@ def _share_bytes(shares: Sequence[ClientShare] | None) -> int:
 
 
 class InProcessTransport:
-    """Calls the coordinator directly; may be shared by all clients and threads of a process."""
+    """Calls the coordinator directly. All clients and threads of a process may share it."""
 
     def __init__(self, coordinator: Handler) -> None:
         self._coordinator = coordinator
@@ -146,13 +149,13 @@ class InProcessTransport:
 
     @property
     def traffic(self) -> Traffic:
-        """What was exchanged so far."""
+        """Requests and bytes exchanged so far."""
         return self._meter.traffic
 
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[ResultT]):
-    """A flow ended and returned this."""
+    """A flow ended with this result."""
 
     result: ResultT
 
@@ -162,7 +165,7 @@ def advance(
 ) -> Wait | IterationDone | Finished[ResultT]:
     """Run ``flow``, exchanging messages over ``transport``, until it must wait, ends an iteration, or is finished.
 
-    Call it again to go on. The flow is told where the transport fails; its own errors pass through.
+    Call it again to continue. Errors of the transport are raised inside the flow; the flow's own errors propagate.
     """
     try:
         effect = next(flow)

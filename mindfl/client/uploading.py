@@ -38,18 +38,17 @@ Hide: TypeAlias = Callable[[Weights, int], dict[str, Any]]
 
 
 def system_randomness(iteration: int) -> RandomBytes:
-    """Return the operating system's, which nobody can have again."""
+    """Return the operating system's source of random bytes, which cannot be repeated."""
     return os.urandom
 
 
 class UploadEncoder:
     """Encodes one device's uploads in the ``mode`` that the server asks for.
 
-    The model that an iteration began with is held as long as it is needed: where the mode remembers something, until
-    the next one is there. ``memory`` is what the mode keeps from iteration to iteration, as plain values; it can be set
-    between two. ``hide`` masks uploads for secure aggregation. ``own`` is a mode beyond mindfl's that the device knows.
-    With ``compares``, ``changes`` says of the latest upload whether aggregating the like is sure to change the model;
-    without, it is False.
+    The received model is kept until the upload is encoded; if the mode has a memory, until the next model arrives.
+    ``memory`` holds the plain values that the mode keeps from iteration to iteration; set it only between two.
+    ``hide`` masks uploads for secure aggregation. ``own`` is a user's upload mode. With ``compares``, ``changes`` is
+    True if the average of uploads like the latest one certainly differs from the received model; without, it is False.
     """
 
     def __init__(
@@ -76,23 +75,23 @@ class UploadEncoder:
         self._samples = 0
 
     def begin(self, response: ResponseFLJob, received: Weights) -> None:
-        """Note what the answer to startFLJob asks for; ``received`` is the model to start from.
+        """Start an iteration with the settings in the answer to startFLJob; ``received`` is the model to start from.
 
-        Raises :class:`ProtocolError` for a form that no upload here can have.
+        Raises :class:`ProtocolError` for an upload mode or compression that this client does not have.
         """
         self.mode = asked_mode(response, self._own)
-        # Without the weights of the answer, which may be no more than the body that they came in.
+        # Without the weights: they may be views that keep the body of the answer in memory.
         self._asked = replace(response, feature_map=None, compress_feature_map=None)
         self.changes = False
         needed = self.mode.needs_received or self.mode.compresses or self._compares
         self._received = received if needed else {}
 
     def training_begins(self) -> None:
-        """Log what is to become of what training brings."""
+        """Log how the upload will be protected."""
         self._log("FLLiteClient getFeatureMask", self.mode.training_line)
 
     def encode(self, weights: Weights, samples: int) -> dict[str, Any]:
-        """Return the fields of RequestUpdateModel that hold ``weights``, of a device with so many ``samples``.
+        """Return the fields of RequestUpdateModel that hold ``weights``, trained on ``samples`` samples.
 
         Raises :class:`EncodingError` for weights, and :class:`OptionError` for parameters, that cannot be used.
         """
@@ -106,11 +105,11 @@ class UploadEncoder:
         return fields
 
     def uploaded(self) -> None:
-        """Log that the server took the upload."""
+        """Log that the server accepted the upload."""
         self._log("FLLiteClient unMasking", self.mode.uploaded_line)
 
     def iteration_ended(self, new: Weights) -> None:
-        """Draw the consequences of the iteration's aggregated model."""
+        """Update the mode's memory with the iteration's aggregated model."""
         if self.mode.remembers:
             trained = self._trained({}, self._received, self._samples)
             self.memory, lines = self.mode.remember(trained, new)
@@ -147,16 +146,16 @@ class Uploading:
         self._encoder = encoder
 
     def send(self, request: RequestUpdateModel) -> Flow[bool]:
-        """Send ``request``; return whether it is known to be counted.
+        """Send ``request``; return whether the server is known to have counted it.
 
-        Where it is not, the iteration's model is worth waiting for all the same. Errors and turns are those of
-        :class:`Conversation`. ``request`` must not outlive this: a client that waits for the others holds no weights.
+        If not, the client still waits for the iteration's model. Exceptions are those of :class:`Conversation`. The
+        caller must not keep ``request``: a client that waits for others holds no weights.
         """
         self._talk.stage = _STAGE
         answer, repeated = yield from self._until_ready(request)
         del request
         if repeated and self._talk.finished(answer):
-            return False  # The lost request may have ended the job; its last model is still given away.
+            return False  # The lost request may have ended the job. The server still gives its last model.
         response = self._talk.table(answer, ResponseUpdateModel)
         self._lines.update_response(response)
         if response.retcode == ResponseCode.SUCCEED:
@@ -168,9 +167,10 @@ class Uploading:
         return False
 
     def _until_ready(self, request: RequestUpdateModel) -> Flow[tuple[Response | None, bool]]:
-        """Send ``request``, and again where a server between two iterations says that it is not ready.
+        """Send ``request``, and again while a server between two iterations is not ready.
 
-        The reference starts again then, which a server that has counted it in already refuses: nobody could go on.
+        The reference starts the iteration again instead. A server that has already counted this client refuses that,
+        and the iteration never ends.
         """
         answer, repeated = yield from self._talk.exchange(request)
         for _ in range(self._config.max_restarts):
@@ -185,10 +185,10 @@ class Uploading:
         return answer, repeated
 
     def _check_whether_counted(self, refusal: ResponseUpdateModel) -> Flow[None]:
-        """Start again where the server has forgotten this client; in all other cases the model is worth waiting for.
+        """Raise :class:`ComeBackLater` if the server has forgotten this client; otherwise wait for the model.
 
-        The lost request was counted, or the iteration ended meanwhile. A server that does not know the client has
-        either ended the iteration too, or lost its memory and still waits for uploads.
+        The lost request was counted, or the iteration has ended. A server that does not know the client has either
+        ended the iteration, or lost its state and still waits for uploads.
         """
         if refusal.reason != texts.UPDATE_NOT_STARTED.format(fl_id=self._config.fl_id):
             return
@@ -198,10 +198,10 @@ class Uploading:
             self._talk.check_code(refusal.retcode, refusal.reason, refusal.next_req_time)
 
 
-#: a weight that was moved less, in units of its last place, may come back as it was
+#: a weight that changed by less than this, in units in the last place, may come back unchanged
 _LEAST_PLACES = 1024
 
-#: where every iteration of a server elsewhere failed
+#: likely reason if every iteration of a remote server failed
 LIKELY_REASON = (
     "the server's start_fl_job_threshold is likely above the number of devices that take part, or its windows are too"
     " short: its log says which"
@@ -211,24 +211,28 @@ Digests = Mapping[str, bytes]
 
 
 def digests(weights: Weights) -> Digests:
-    """Return what tells the weights from others, bit by bit, in a few bytes."""
+    """Return a digest of each weight: equal digests mean bitwise equal weights."""
     return {name: hashlib.blake2b(values.tobytes(), digest_size=16).digest() for name, values in weights.items()}
 
 
 def unchanged(before: Digests, after: Digests) -> bool:
-    """Return whether the weights that both hold are bitwise the same; False where there are none."""
+    """Return whether the weights that both have are bitwise equal; False if they have none in common."""
     common = before.keys() & after.keys()
     return bool(common) and all(before[name] == after[name] for name in common)
 
 
 def uploads_change(mode: UploadMode, fields: Mapping[str, Any], trained: Trained, download: CompressType) -> bool:
-    """Return whether the average of uploads like this one is sure to be another model than the received one.
+    """Return whether the average of uploads like this one certainly differs from the received model.
+
+    A server whose iteration failed returns the model that the iteration began with. A device that uploaded a different
+    one, and gets a bitwise equal model back, knows that nothing was aggregated. It cannot know where training hardly
+    moved any weight, since averaging, rounding or fixed-point numbers may undo so small a change.
 
     Args:
-        mode: the form of the upload.
-        fields: those of RequestUpdateModel that hold it.
-        trained: what was uploaded.
-        download: the form in which the next model comes.
+        mode: the upload mode.
+        fields: the fields of RequestUpdateModel that hold the upload.
+        trained: the uploaded weights.
+        download: compression of the next model.
     """
     content, received = mode.meant(fields, trained), trained.received
     if download == CompressType.QUANT:
