@@ -1,6 +1,6 @@
-"""Uploads and downloads that are smaller or tell less than plain weights: the arithmetic, without sockets or clocks.
+"""Compression, local differential privacy and SignDS: the arithmetic, without sockets or clocks.
 
-The names below are loaded when first used: scipy and cryptography are imported by who needs them.
+The names below are loaded on first use, so only the jobs that need scipy or cryptography import them.
 """
 
 from __future__ import annotations

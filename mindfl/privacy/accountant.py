@@ -1,12 +1,12 @@
-"""What a run has cost in privacy: epsilon after so many iterations, and when to warn and to stop.
+"""Privacy accountants: epsilon after a number of iterations, and when to warn and to stop.
 
-The numbers go with a point of view. **The server**, which sees who uploads what, learns about one device from each of
-its uploads: sampling rate 1, as many uploads as the device made. **Somebody who sees only the models** and not who took
-part in which iteration learns less: sampling rate q = clients_per_iteration / clients, all iterations. That is computed
-for Poisson sampling (each device takes part with probability q, independently), the usual stand-in for a fixed number
-of devices drawn at random; devices that come first come first served are not drawn at random, and get no such discount.
+Epsilon depends on the observer. **The server** sees every upload of a device: sampling rate 1, and as many uploads as
+the device made. **An observer of the models only**, who does not know which devices took part, learns less: sampling
+rate q = clients_per_iteration / clients, over all iterations. That is computed for Poisson sampling (each device takes
+part with probability q, independently), the usual approximation of a fixed number of devices drawn at random. Devices
+that are served first come, first served are not drawn at random and get no such reduction.
 
-An iteration that failed after devices had uploaded has cost as much as any other.
+An iteration that failed after devices had uploaded costs as much as any other.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from mindfl.privacy.dp import gaussian_epsilon
 from mindfl.spelling import counted
 
 LOSS_STEP = 1e-4
-"""Resolution of privacy losses for noise multipliers from 1 on: dp-accounting's own.
+"""Discretisation interval of privacy losses for noise multipliers from 1 on: dp-accounting's default.
 
-Below 1, losses grow with the multiplier's inverse square, and the resolution with them.
+Below 1 the losses grow with the inverse square of the multiplier, and so does the interval.
 """
 
 
 class Accountant(Protocol):
-    """Knows what iterations cost at ``delta``."""
+    """Computes the privacy cost of iterations at ``delta``."""
 
     @property
     def delta(self) -> float:
-        """The probability with which epsilon may be exceeded."""
+        """Probability that epsilon is exceeded."""
 
     def epsilon(self, iterations: int) -> float:
-        """Return what the first ``iterations`` cost together; 0 for none."""
+        """Return the epsilon of the first ``iterations`` together; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class GaussianAccountant:
     """``DP_ENCRYPT``: clipped updates with Gaussian noise.
 
     ``noise_multiplier`` is sigma / C (see :func:`mindfl.privacy.dp.noise_multiplier`), ``sampling_rate`` the q of the
-    module's text. Adding or taking away one device's updates is what must not show. Raises :class:`OptionError` for
+    module's text. Neighbouring inputs differ in one device's updates, added or removed. Raises :class:`OptionError` for
     values out of range.
     """
 
@@ -65,8 +65,8 @@ class GaussianAccountant:
     def epsilon(self, iterations: int) -> float:
         """Return the epsilon of ``iterations``: exact without sampling, else an upper bound from dp-accounting.
 
-        That bound, by privacy loss distributions, is tight but for the resolution of losses; it may take a second or
-        two. Raises :class:`OptionError` where dp-accounting is needed and missing.
+        The bound uses privacy loss distributions and is tight up to the discretisation; it may take a second or two.
+        Raises :class:`OptionError` if dp-accounting is needed and missing.
         """
         if iterations <= 0:
             return 0.0
@@ -80,7 +80,7 @@ class GaussianAccountant:
 
 @dataclass(frozen=True, slots=True)
 class PureAccountant:
-    """``SIGNDS``: every upload is ``upload_epsilon``-differentially private without a delta, and the costs add up."""
+    """``SIGNDS``: every upload is ``upload_epsilon``-differentially private with delta 0, and the costs add up."""
 
     upload_epsilon: float
     delta: float = 0.0
@@ -91,7 +91,7 @@ class PureAccountant:
 
 
 class Decision(Enum):
-    """What the budget says about the next iteration. The value is for reports."""
+    """The budget's decision about the next iteration. The value is for reports."""
 
     GO = "within the budget"
     WARN = "beyond the part of the budget at which to warn"
@@ -100,7 +100,7 @@ class Decision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The state of a budget: epsilon spent, epsilon after one more iteration, and what follows from that."""
+    """The state of a budget: epsilon spent, epsilon after one more iteration, and the decision."""
 
     iterations: int
     spent: float
@@ -108,7 +108,7 @@ class Spending:
     decision: Decision
 
     def line(self, budget: float | None) -> str:
-        """Return it in words."""
+        """Return the state as one line."""
         limit = "" if budget is None else f" of {budget:g}"
         return (
             f"privacy: epsilon {self.spent:.4g}{limit} spent in {counted(self.iterations, 'iteration')}, "
@@ -117,10 +117,10 @@ class Spending:
 
 
 class PrivacyBudget:
-    """Decides before each iteration whether it may be run.
+    """Decides before each iteration whether it may run.
 
-    ``stop_at``: epsilon that is never exceeded; None: no limit. ``warn_at``: epsilon beyond which to warn; None: four
-    fifths of ``stop_at``. It holds no count of its own: who resumes a job gives the iterations that were run before.
+    ``stop_at``: epsilon that is never exceeded; None: no limit. ``warn_at``: epsilon above which to warn; None: four
+    fifths of ``stop_at``. The budget does not count iterations: a resumed job passes the number of earlier ones.
     Raises :class:`OptionError` for limits that are not above 0 or in the wrong order.
     """
 
@@ -132,11 +132,11 @@ class PrivacyBudget:
             raise OptionError(f"the privacy budget warns at {warn_at:g} only, and stops at {stop_at:g} already")
         self.stop_at = math.inf if stop_at is None else stop_at
         self.warn_at = 0.8 * self.stop_at if warn_at is None else warn_at
-        # The next iteration's answer is that of this one's step.
+        # epsilon(n + 1) of this iteration is epsilon(n) of the next one.
         self._epsilon: Callable[[int], float] = lru_cache(4)(accountant.epsilon)
 
     def after(self, iterations: int) -> Spending:
-        """Return the state after ``iterations``, and whether another one may be run."""
+        """Return the state after ``iterations``, with the decision about the next one."""
         spent, following = self._epsilon(iterations), self._epsilon(iterations + 1)
         if following > self.stop_at:
             decision = Decision.STOP
@@ -145,7 +145,7 @@ class PrivacyBudget:
         return Spending(iterations, spent, following, decision)
 
     def affordable(self, most: int) -> int:
-        """Return how many iterations the budget pays for, at most ``most``: to be told before a run starts."""
+        """Return how many iterations the budget allows, at most ``most``."""
         low, high = 0, most
         while low < high:
             middle = (low + high + 1) // 2
@@ -157,7 +157,7 @@ class PrivacyBudget:
 
 
 def affordable_iterations(budget: PrivacyBudget, asked: int) -> int:
-    """Return how many iterations ``budget`` pays for, at most ``asked``. Raises :class:`OptionError` for none."""
+    """Return how many iterations ``budget`` allows, at most ``asked``. Raises :class:`OptionError` for none."""
     count = budget.affordable(asked)
     if not count:
         first = budget.after(0).next_spent

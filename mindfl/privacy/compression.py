@@ -29,9 +29,9 @@ _LEAST_SCALE = np.float32(1e-10)
 
 
 class Rounding(Enum):
-    """What becomes of a value halfway between two steps; everything else is equal.
+    """Rounding of a value halfway between two steps.
 
-    ``HALF_AWAY``: away from zero, like the C++ server of 0.1.0. For downloads, whose bytes are then the server's.
+    ``HALF_AWAY``: away from zero, like the C++ server of 0.1.0. For downloads, whose bytes then equal that server's.
     ``HALF_UP``: towards plus infinity, like the Java device of 0.1.0. For uploads.
     """
 
@@ -53,7 +53,7 @@ def quantise(name: str, values: FloatVector, rounding: Rounding) -> CompressFeat
     """
     if not values.size:
         return CompressFeatureMap(weight_fullname=name, compress_data=np.zeros(0, np.int8))
-    # Adding 0 makes a plus of a minus zero, which has a form of its own on the wire.
+    # Adding 0 turns minus zero into zero, which is left out on the wire.
     low, high = values.min() + np.float32(0), values.max() + np.float32(0)
     scale = _scale(name, low, high)
     steps = ((values - low) / scale - _OFFSET).astype(np.float64)
@@ -187,7 +187,7 @@ def decode_update(
         raise EncodingError(EncodingFault.UNKNOWN_NAME, min(unknown))
     masks = _split_mask(lengths, rate, iteration)
     size = np.float32(data_size)
-    # What is not finite afterwards is refused where uploads are summed.
+    # Values that are not finite are refused when uploads are summed.
     with np.errstate(over="ignore", invalid="ignore"):
         return {name: _scatter(name, found.get(name), mask) + size * model[name] for name, mask in masks.items()}
 
@@ -207,7 +207,7 @@ def lengths_of(names: Sequence[str] | None, model: Weights) -> dict[str, int]:
 
 
 def keep_count(size: int, rate: float) -> int:
-    """Return how many of ``size`` values an upload keeps: the product in float32, rounded down."""
+    """Return how many of ``size`` values an upload keeps: the product with ``rate`` in float32, rounded down."""
     return min(int(np.float32(size) * np.float32(rate)), size)
 
 
@@ -222,7 +222,7 @@ def keep_mask(size: int, rate: float, iteration: int) -> Mask:
     fractions = generator_states(iteration, size) / 4294967294.0 + 0.5
     partners = (fractions * (size - steps)).astype(np.int64) + steps
     kept = bytearray(b"\1" * keep_count(size, rate)).ljust(size, b"\0")
-    # Its numpy form (sort by partner, then follow each value backwards) takes as long.
+    # A NumPy version (sort by partner, then follow each value backwards) takes as long.
     for step, partner in enumerate(partners.tolist()):
         kept[step], kept[partner] = kept[partner], kept[step]
     return np.frombuffer(bytes(kept), np.bool_)
@@ -233,7 +233,7 @@ def generator_states(seed: int, count: int) -> NDArray[np.int32]:
 
     One step is s -> rem(wrap(s * 48271), 2**31 - 1): the product wraps to int32, and rem has the sign of its argument.
     That rem changes nothing but three values, the modulus, minus it, and -2**31; so the states are powers of 48271
-    times the first one, modulo 2**32, up to such a value, from where it starts again.
+    times the first one, modulo 2**32, up to such a value; then a new sequence starts.
     """
     states = np.empty(count, np.int32)
     powers = np.full(count, _MULTIPLIER, np.uint32)

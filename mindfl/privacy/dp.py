@@ -1,18 +1,19 @@
 """``DP_ENCRYPT`` of MindSpore Federated 0.1.0: a device clips its update and adds Gaussian noise before it uploads.
 
-With the update d = w_trained - w_received of all weights together and the bound C, it uploads w_received + d *
-min(1, C / |d|) + noise, the noise of standard deviation noise_multiplier * C for each value. The server does nothing.
+This is local differential privacy. With the update d = w_trained - w_received over all weights and the clip bound C,
+the device uploads w_received + d * min(1, C / |d|) + noise. The noise of each value has the standard deviation
+noise_multiplier * C. The server does nothing.
 
-**What the guarantee is.** Everybody who sees the upload, the server included, learns little about whether this device
-trained at all: adding an update, or taking it away, changes the mean by C at most, and the noise is calibrated to that
-(Balle and Wang, "Improving the Gaussian mechanism for differential privacy", ICML 2018). Exchanging a device's data for
-other data changes it by up to 2 C; for that, account with half the noise multiplier. Each upload spends anew: see
-:mod:`mindfl.privacy.accountant`. C follows from models that everybody knows, and costs nothing.
+**Guarantee.** An observer of the upload, including the server, learns little about whether this device trained at all.
+Adding or removing an update changes the mean by at most C, and the noise is calibrated to that (Balle and Wang,
+"Improving the Gaussian mechanism for differential privacy", ICML 2018). Replacing a device's data by other data changes
+the mean by up to 2 C; for that, account with half the noise multiplier. Each upload has its own cost: see
+:mod:`mindfl.privacy.accountant`. C is computed from public models and costs nothing.
 
-**What it is not.** The proof is about real numbers. Here the noise is one of 2**52 quantiles of the normal
-distribution, cut at 8.2 standard deviations, and the sum is rounded to float32; the low bits of such numbers can tell
-more than the proof allows (Mironov, "On significance of the least significant bits for differential privacy", CCS
-2012). The time that training takes, the data size and the reported loss and accuracy are not protected at all.
+**Limits.** The proof is about real numbers. Here the noise is one of 2**52 quantiles of the normal distribution, cut at
+8.2 standard deviations, and the sum is rounded to float32. The low bits of such numbers can reveal more than the proof
+allows (Mironov, "On significance of the least significant bits for differential privacy", CCS 2012). The training time,
+the data size and the reported loss and accuracy are not protected.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ FIRST_BOUND = 0.05
 
 
 def noise_multiplier(epsilon: float, delta: float) -> float:
-    """Return the least sigma / C with which one upload is (``epsilon``, ``delta``)-differentially private.
+    """Return the least sigma / C for which one upload is (``epsilon``, ``delta``)-differentially private.
 
     It is alpha / sqrt(2 epsilon) of the analytic calibration, here as the root of one function instead of two. Raises
-    :class:`OptionError` where ``epsilon`` is not above 0 or ``delta`` not within 0..1.
+    :class:`OptionError` if ``epsilon`` is not above 0 or ``delta`` not between 0 and 1.
     """
     from scipy.optimize import brentq
 
@@ -83,14 +84,15 @@ def gaussian_log_delta(multiplier: float, epsilon: float) -> float:
     half = 0.5 / multiplier
     reached = float(log_ndtr(half - epsilon * multiplier))
     excess = epsilon + float(log_ndtr(-half - epsilon * multiplier)) - reached
-    # Rounding may make 0 of a delta that is too small to tell from it.
+    # A tiny delta may be rounded to 0.
     return reached + math.log(-math.expm1(excess)) if excess < 0 else -math.inf
 
 
 def normal_noise(count: int, random: RandomBytes = os.urandom) -> NDArray[np.float64]:
-    """Return ``count`` independent standard normal values, as good as ``random`` is.
+    """Return ``count`` independent standard normal values from the bytes of ``random``.
 
-    Each is the quantile of a uniform odd multiple of 2**-53: never 0 or 1, and as likely as its negative.
+    Each is the quantile of a uniform odd multiple of 2**-53, so the argument is never 0 or 1 and the values are
+    symmetric.
     """
     from scipy.special import ndtri
 
@@ -108,8 +110,8 @@ class ClipBound:
     def after(self, iteration: int, before: Weights, new: Weights, dp_norm_clip: float) -> ClipBound:
         """Return the bound after ``iteration``, which made the model ``new`` of ``before``.
 
-        It is dp_norm_clip * |before - new| after iteration 1, and never grows later. After an iteration that changed
-        nothing, a failed one, it stays; the reference's would be 0 from then on.
+        It is dp_norm_clip * |before - new| after iteration 1, and never grows later. After a failed iteration, which
+        changes nothing, it stays; the reference's bound would be 0 from then on.
         """
         moved = dp_norm_clip * distance(before, new)
         if not 0 < moved < math.inf:
@@ -119,7 +121,7 @@ class ClipBound:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoisyUpdate:
-    """What a device uploads (not yet multiplied by its data size), and the norm of its update before clipping."""
+    """The weights to upload, not yet multiplied by the data size, and the norm of the update before clipping."""
 
     weights: Weights
     norm: float
@@ -130,8 +132,8 @@ def add_noise(
 ) -> NoisyUpdate:
     """Return ``trained`` clipped to ``bound`` around ``received``, with noise; in the order of ``received``.
 
-    A device that learned nothing uploads ``received`` with noise, as in 0.1.0. Raises :class:`EncodingError` where the
-    weights are not finite: there is no update to clip then.
+    A device whose weights did not change uploads ``received`` with noise, as in 0.1.0. Raises :class:`EncodingError` if
+    the weights are not finite.
     """
     norm = distance(received, trained)
     if not math.isfinite(norm):

@@ -1,4 +1,4 @@
-"""What can be wrong with what a peer sent, by name: encoded weights, and the messages of secure aggregation."""
+"""Reasons to refuse a peer's message: invalid encoded weights, invalid messages of secure aggregation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _SHOWN = 100
 
 
 class EncodingFault(Enum):
-    """Why encoded weights are refused. The value is the sentence's end.
+    """Reason to refuse encoded weights. The value ends the error's sentence.
 
-    The server of MindSpore Federated 0.1.0 refuses most of this too. It takes entries that are too many or too long,
-    indices outside the weights or given twice, and a sign of 2, with which it doubles the step. An upload of some
-    weights only is not a fault; there that server loses the others for good.
+    The server of MindSpore Federated 0.1.0 refuses most of these too. It accepts entries that are too many or too long,
+    indices outside the weights or repeated, and a sign of 2, which doubles the step. An upload of only some weights is
+    valid; that server then loses the other weights.
     """
 
     RATE = "the sparse rate is not within 0..1, or not the server's"
@@ -35,9 +35,9 @@ class EncodingFault(Enum):
 
 
 class EncodingError(ProtocolError):
-    """Encoded weights are refused. ``fault`` names the reason; counters and answers go by it.
+    """Encoded weights are refused. ``fault`` is the reason, for counters and answers.
 
-    ``detail`` may hold text of a peer: it is shortened, and what cannot be printed is left out.
+    ``detail`` may hold text of a peer: it is shortened, and unprintable characters are removed.
     """
 
     def __init__(self, fault: EncodingFault, detail: str = "") -> None:
@@ -48,10 +48,10 @@ class EncodingError(ProtocolError):
 
 
 class Fault(Enum):
-    """Why secure aggregation refuses something. The value is the sentence's end."""
+    """Reason to refuse a message of secure aggregation. The value ends the error's sentence."""
 
     KEY_LENGTH = "a public key, salt, initial vector or commitment has the wrong length"
-    KEY_WEAK = "a public key is a point of low order: its agreed secret would be known to everybody"
+    KEY_WEAK = "a public key is a point of low order: its agreed secret would be public"
     PEER_TWICE = "the same device is listed twice"
     PEER_SELF = "a device is listed as its own peer"
     PEER_UNKNOWN = "a device is listed that is not among the peers"
@@ -68,7 +68,7 @@ class Fault(Enum):
 
 
 class SecureAggregationError(ProtocolError):
-    """Something that ``who`` sent is refused. ``fault`` names the reason; counters and answers go by it."""
+    """A message of ``who`` is refused. ``fault`` is the reason, for counters and answers."""
 
     def __init__(self, fault: Fault, who: str, detail: str = "", *, hint: str = "") -> None:
         super().__init__(f"secure aggregation refuses {who}: {fault.value}{detail and f' ({detail})'}", hint=hint)

@@ -18,9 +18,9 @@ class SeededRandom:
 
     Args:
         seed: of the simulation: any whole number or bytes.
-        context: what the stream is for, such as client and iteration; every combination has a stream of its own.
+        context: purpose of the stream, such as client and iteration; every combination has its own stream.
 
-    For simulations: who knows the seed knows every secret. One stream gives at most 256 GiB; not for several threads.
+    For simulations only: the seed determines every secret. One stream gives at most 256 GiB; not thread-safe.
     """
 
     def __init__(self, seed: int | bytes, *context: str | int) -> None:
@@ -66,9 +66,9 @@ def random_below(bound: int, random: RandomBytes) -> int:
 
 
 def seeded_bytes(*origin: int | str) -> RandomBytes:
-    """Return a source of bytes that depends on ``origin`` alone: call i gives the start of SHAKE-256(key, i).
+    """Return a source of bytes that depends only on ``origin``: call i returns the start of SHAKE-256(key, i).
 
-    Who knows ``origin`` knows the bytes: for simulations, never for devices. Not for several threads.
+    For simulations, never for devices: ``origin`` determines the bytes. Not thread-safe.
     """
     key = hashlib.sha256(repr(origin).encode()).digest()
     calls = count()

@@ -7,8 +7,8 @@ h of them are uploaded. The number v of those from the top K is drawn with proba
     P(v) ~ C(K, v) C(d - K, h - v) (e**eps if v >= t else 1),
 
 so that no choice of indices is more than e**eps times as likely with one set of weights as with any other: one upload
-is eps-differentially private. (The sign is a coin that is tossed without looking at the weights.) The threshold t makes
-the expected v largest.
+is eps-differentially private. (The sign is random and does not depend on the weights.) The threshold t maximises the
+expected v.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from mindfl.privacy.randomness import RandomBytes, below, draw
 from mindfl.protocol import DSParams, FloatVector, Weights
 
 MAX_INDICES = 100
-"""The server of MindSpore Federated 0.1.0 takes no more."""
+"""The most that the server of MindSpore Federated 0.1.0 accepts."""
 
 _PLANS_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SignPlan:
-    """How many indices to draw from where: d ``dimensions``, ``top`` K, ``output`` h, ``threshold`` t.
+    """Numbers of indices to draw: d ``dimensions``, ``top`` K, ``output`` h, ``threshold`` t.
 
     ``cumulative[v]`` is the probability of at most v indices from the top; ``expected`` is their expected number.
     """
@@ -91,7 +91,7 @@ def encode_signs(trained: Weights, received: Weights, params: DSParams, random: 
         raise EncodingError(EncodingFault.NOT_FINITE, "the trained weights")
     plan = sign_plan(update.size, params)
     sign = 1 - 2 * below(2, random)
-    # Above 0: a number of indices that cannot be is not drawn either.
+    # Above 0, so that an impossible number of indices is never drawn.
     count = bisect_left(plan.cumulative, (below(2**53, random) + 1) * 2.0**-53)
     top = _largest(update if sign > 0 else -update, plan.top)
     chosen = top[draw(plan.top, count, random)]
@@ -114,7 +114,7 @@ def decode_signs(
 
     Args:
         sign, indices: ``sign`` and ``index_array`` of the request.
-        names: of its ``feature_map``, whose values do not matter: the order in which indices count.
+        names: the names in its ``feature_map``, in the order in which indices count. The values are ignored.
         model: the model that the iteration began with.
         data_size: the number of samples that the device registered.
         global_lr: the step, ``sign_global_lr``.
@@ -125,7 +125,7 @@ def decode_signs(
     lengths = lengths_of(names, model)
     places = _checked(sign, indices, sum(lengths.values()))
     flat: FloatVector = np.concatenate([model[name] for name in lengths])
-    # What is not finite afterwards is refused where uploads are summed.
+    # Values that are not finite are refused when uploads are summed.
     with np.errstate(over="ignore", invalid="ignore"):
         flat[places] += np.float32(sign) * np.float32(global_lr)
         flat *= np.float32(data_size)
@@ -148,9 +148,9 @@ def _check(dimensions: int, params: DSParams) -> None:
 
 
 def _best_threshold(dimensions: int, top: int, output: int, epsilon: float) -> SignPlan:
-    """Return the plan with the first threshold from 1 on behind which the expected number does not grow."""
+    """Return the plan with the first threshold from 1 on after which the expected number does not grow."""
     rest = dimensions - top
-    # Whole numbers, then their logarithms: neither C(10**9, 50) nor e**100 times it is too large.
+    # Integers, then their logarithms: C(10**9, 50) and e**100 times it do not overflow.
     counts = [math.comb(top, v) * math.comb(rest, output - v) for v in range(output + 1)]
     most = max(map(_log, counts))
     shares = np.array([math.exp(_log(count) - most) for count in counts])

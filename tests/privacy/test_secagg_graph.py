@@ -142,7 +142,7 @@ def test_the_plan_says_what_it_promises() -> None:
         "and 52 of them recover one"
     )
     assert second == (
-        "by a server that keeps to the protocol a device is exposed with probability 2^-47.1, "
+        "for an honest-but-curious server a device is exposed with probability 2^-47.1, "
         "or a group of them cut off with 2^-103.5; "
         "the iteration fails with probability 2^-21.2"
     )

@@ -2,7 +2,7 @@
 
 Constants are those of MindSpore Federated 0.1.0 unless it says ``PW_EXACT``. A mask is a long vector made from a short
 key. It covers all weights end to end, names in ascending order. MindSpore Federated 0.1.0's Java client starts the mask
-anew in every weight, which no server can take away again; here it is one vector, as the server of 0.1.0 expects.
+anew in every weight, which no server can remove. Here it is one vector, as the server of 0.1.0 expects.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def cbc_encrypt(key: bytes, iv: bytes, plain: bytes) -> bytes:
 
 
 def cbc_decrypt(key: bytes, data: bytes) -> bytes | None:
-    """Return what :func:`cbc_encrypt` encrypted; None where that cannot be. CBC does not tell every alteration."""
+    """Return the text that :func:`cbc_encrypt` encrypted, or None. CBC does not detect every alteration."""
     body = data[IV_BYTES:]
     if not body or len(body) % IV_BYTES:
         return None
@@ -71,7 +71,7 @@ def gcm_encrypt(key: bytes, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
 
 
 def gcm_decrypt(key: bytes, data: bytes, bound: bytes) -> bytes | None:
-    """Return what :func:`gcm_encrypt` encrypted; None where key, data or ``bound`` differ in one bit."""
+    """Return the text that :func:`gcm_encrypt` encrypted; None if key, data or ``bound`` differ in any bit."""
     if len(data) < NONCE_BYTES + TAG_BYTES:
         return None
     try:

@@ -2,9 +2,9 @@
 
 Like ``PW_ENCRYPT`` (:mod:`mindfl.privacy.secagg.pairwise`, same steps), but for these:
 
-- uploads are whole numbers modulo 2**64 (or 2**32), and so are masks: a masked upload is uniformly distributed and says
-  nothing of the weights, where a float mask between -1 and 1 only blurs them;
-- devices share masks and secrets with their neighbours in a sparse random graph, not with all;
+- uploads and masks are integers modulo 2**64 (or 2**32): a masked upload is uniformly distributed and reveals nothing
+  about the weights, while a float mask between -1 and 1 only blurs them;
+- devices share masks and secrets with their neighbours in a sparse random graph, not with all devices;
 - keys come from HKDF-SHA256 and shares travel under AES-256-GCM, both bound to job and iteration, so that a replayed,
   redirected or altered share is refused;
 - each device publishes a SHA-256 commitment to its seed: a recovered secret is checked before it is used.
@@ -47,7 +47,7 @@ SEALED_BYTES = NONCE_BYTES + PLACE_BYTES + 2 * SHARE_BYTES + TAG_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ExactKeys:
-    """What a device publishes: two X25519 keys and the commitment to its seed, 32 bytes each."""
+    """A device's public keys: two X25519 keys and the commitment to its seed, 32 bytes each."""
 
     fl_id: str
     c_pk: bytes
@@ -57,10 +57,10 @@ class ExactKeys:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What all devices of an iteration agree on.
+    """Parameters that all devices of an iteration share.
 
     Args:
-        context: names job, instance and iteration; keys, shares and uploads of another one do not fit.
+        context: identifies job, instance and iteration; keys, shares and uploads of another context are refused.
         threshold: how many shares recover a secret; see :class:`GraphPlan`.
         bits: of a word, 32 or 64.
     """
@@ -76,16 +76,16 @@ class Round:
 
     @property
     def shamir(self) -> Shamir:
-        """How secrets are shared."""
+        """The secret sharing of this round."""
         return Shamir(EXACT_PRIME, self.threshold)
 
     def salt(self, purpose: str) -> bytes:
-        """Return what sets keys for ``purpose`` in this iteration apart from all others."""
+        """Return a salt that separates the keys for ``purpose`` in this iteration from all others."""
         return hashlib.sha256(b"mindfl PW_EXACT 1 " + purpose.encode() + b"\0" + self.context).digest()
 
 
 def exact_keys(workers: int | None = None) -> PairKeys:
-    """Return what derives the keys of pairs in this mode; one for all devices of a process. See :class:`PairKeys`."""
+    """Return an object that derives the keys of pairs in this mode, for all devices of a process."""
     return PairKeys(derive_key, workers)
 
 
@@ -102,14 +102,14 @@ def commit(seed: bytes, fl_id: str, context: bytes) -> bytes:
 
 
 def upload_name(keys: ExactKeys, plan: Round) -> str:
-    """Return the name under which the owner of ``keys`` uploads its words: nobody else's, and in no other iteration."""
+    """Return the name of the upload of the owner of ``keys``: unique to this device and iteration."""
     name = b"mindfl PW_EXACT 1 upload\0" + hashlib.sha256(plan.context).digest()
     name += keys.s_pk + keys.commitment + keys.fl_id.encode()
     return f"PW_EXACT {hashlib.sha256(name).hexdigest()[:32]}"
 
 
 def check_exact_keys(keys: ExactKeys) -> None:
-    """Raise :class:`SecureAggregationError` where a key or commitment has a wrong length, or a key is weak."""
+    """Raise :class:`SecureAggregationError` if a key or commitment has a wrong length, or a key is weak."""
     check_public_key(keys.c_pk, keys.fl_id)
     check_public_key(keys.s_pk, keys.fl_id)
     check_length(keys.commitment, COMMITMENT_BYTES, keys.fl_id)
@@ -125,8 +125,8 @@ class ExactDevice(SecretHolder[ExactKeys]):
         pairs: see :func:`exact_keys`; None: its own.
 
     Steps: :attr:`keys`, :meth:`meet`, :meth:`shares`, :meth:`receive`, :meth:`hide`, :meth:`reveal`; each once, in
-    order. Every one raises :class:`SecureAggregationError` for what the server or another device sent; the device must
-    not upload then.
+    order. Every step raises :class:`SecureAggregationError` for an invalid message of the server or of another device;
+    the device must not upload then.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ExactDevice(SecretHolder[ExactKeys]):
 
     @property
     def keys(self) -> ExactKeys:
-        """What is published."""
+        """The public keys and the commitment to the seed."""
         commitment = commit(self._seed.reveal(), self.fl_id, self._plan.context)
         return ExactKeys(self.fl_id, self._cipher_pair.public, self._mask_pair.public, commitment)
 
@@ -156,7 +156,7 @@ class ExactDevice(SecretHolder[ExactKeys]):
         return upload_name(self.keys, self._plan)
 
     def meet(self, neighbours: Iterable[ExactKeys]) -> None:
-        """Take in the neighbours that the server chose, and their keys."""
+        """Store the neighbours that the server chose, and their keys."""
         with self._steps.take("meet"):
             known = by_id(neighbours)
             if self.fl_id in known:
@@ -218,7 +218,7 @@ def mask_key(seed: bytes, plan: Round) -> bytes:
 
 
 def seed_fits(seed: bytes, keys: ExactKeys, context: bytes) -> bool:
-    """Tell whether ``seed`` is what ``keys`` committed to."""
+    """Return whether ``seed`` fits the commitment in ``keys``."""
     return hmac.compare_digest(commit(seed, keys.fl_id, context), keys.commitment)
 
 
@@ -227,6 +227,6 @@ def _client_share(owner: str, share: Share) -> ClientShare:
 
 
 def _direction(sender: str, receiver: str) -> bytes:
-    """Return what a sealed share is bound to, beside its key: both ends of a pair have the same one."""
-    # The length tells ("a", "bc") from ("ab", "c").
+    """Return the associated data of a sealed share: both devices of a pair have the same key."""
+    # The length separates ("a", "bc") from ("ab", "c").
     return len(sender.encode()).to_bytes(4, "big") + sender.encode() + receiver.encode()

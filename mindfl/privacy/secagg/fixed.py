@@ -1,4 +1,4 @@
-"""Weights as whole numbers modulo 2**32 or 2**64, so that sums are exact and masks can be uniform (``PW_EXACT``).
+"""Fixed-point weights: integers modulo 2**32 or 2**64, so that sums are exact and masks uniform (``PW_EXACT``).
 
 A weight w becomes q = rint(w * 2**f), ties to even; a device uploads its data size times q. The sum over all devices is
 at most total data size * 2**r * 2**f in magnitude, with weights below 2**r; f is the largest number of fraction bits
@@ -25,9 +25,9 @@ from mindfl.privacy.faults import Fault, SecureAggregationError
 from mindfl.privacy.secagg.ciphers import WordMask
 
 WORD_BITS = (32, 64)
-#: weights below 2**7; larger ones mean that training has come apart
+#: weights must be below 2**7; larger ones mean that training has diverged
 RANGE_BITS = 7
-#: fewer fraction bits than these would spoil training
+#: fewer fraction bits would harm training
 LEAST_FRACTION_BITS = 8
 
 
@@ -69,7 +69,7 @@ class FixedPoint:
         Raises :class:`SecureAggregationError` naming ``who`` where a weight is not finite or out of range.
         """
         scaled = np.rint(weights.astype(np.float64) * 2.0**self.fraction_bits)
-        # A NaN makes the comparison false.
+        # NaN makes the comparison false.
         if weights.size and not np.abs(scaled).max() <= 2.0 ** (self.range_bits + self.fraction_bits):
             limit = f"beyond {2**self.range_bits}"
             raise SecureAggregationError(

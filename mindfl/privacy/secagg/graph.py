@@ -1,9 +1,9 @@
-"""Who masks with whom in ``PW_EXACT``: a sparse random graph, after SecAgg+ (Bell, Bonawitz, Gascon, Lepoint and
-Raykova, "Secure single-server aggregation with (poly)logarithmic overhead", ACM CCS 2020).
+"""The sparse random graph of devices that share masks in ``PW_EXACT``, after SecAgg+ (Bell, Bonawitz, Gascon, Lepoint
+and Raykova, "Secure single-server aggregation with (poly)logarithmic overhead", ACM CCS 2020).
 
 The devices stand in a circle in random order, and each is a neighbour of the k/2 before and the k/2 after it. Secrets
-are shared among the k neighbours such that t shares recover one. With n devices, c of them corrupt (they tell the
-server all they know) and d of them lost before the end, both chosen without knowing the graph:
+are shared among the k neighbours such that t shares recover one. With n devices, c of them corrupt (they collude with
+the server) and d of them lost before the end, both chosen without knowing the graph:
 
 - **exposed**: a device of which the server and its X corrupt neighbours find both secrets. P <= n P[X >= 2 t - k], X
   hypergeometric (n - 1, c, k). That many would do if the server told half of the neighbours that the device survived
@@ -13,11 +13,11 @@ server all they know) and d of them lost before the end, both chosen without kno
 - **not recovered**: a device of whose neighbours fewer than t are left at the end: the iteration fails.
   P <= n P[D > k - t], D hypergeometric (n - 1, d, k).
 
-All three are computed with whole numbers. In a complete graph they are certainties. They hold for a server that follows
-the protocol and looks: it draws the graph blindly, hands out all shares, and names the same survivors to all. One that
-does not can get at an upload: with false survivors here and withheld shares there it collects the seed of a device and
-the keys of all that it shares masks with, without both secrets of any. Nor is a server covered that invents devices, or
-hands out keys of its own as theirs. Both take signatures of the devices, which nothing here gives them.
+All three bounds are computed with integers. They hold for an honest-but-curious server: it draws the graph at random,
+hands out all shares, and names the same survivors to all devices. A malicious server can unmask an upload: with false
+lists of survivors and withheld shares it collects the seed of a device and the mask keys of all its neighbours, without
+getting both secrets of any device. It can also invent devices, or replace their keys by its own. Preventing both takes
+signatures of the devices, which this protocol does not have.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ class GraphPlan:
     not_recovered_log2: float
 
     def lines(self) -> list[str]:
-        """Return the plan in words, for reports."""
+        """Return the plan as lines for reports."""
         return [
             f"{self.devices} devices, of which up to {self.corrupt} corrupt and {self.lost} lost: each shares its "
             f"secrets with {self.degree} others, and {self.threshold} of them recover one",
-            "by a server that keeps to the protocol a device is exposed with probability "
+            "for an honest-but-curious server a device is exposed with probability "
             f"{_power(self.exposed_log2)}, or a group of them cut off with {_power(self.cut_off_log2)}; "
             f"the iteration fails with probability {_power(self.not_recovered_log2)}",
         ]
 
     def neighbours(self, devices: Iterable[str], random: RandomBytes) -> dict[str, tuple[str, ...]]:
-        """Draw a graph: the neighbours of each of ``devices``, in ascending order. Made anew in each iteration.
+        """Draw the graph of an iteration: the neighbours of each of ``devices``, in ascending order.
 
-        ``random`` is the server's; the order of ``devices`` does not matter. Raises :class:`OptionError` where their
-        number is not the plan's.
+        ``random`` is the server's source; the order of ``devices`` does not matter. Raises :class:`OptionError` if
+        their number is not the plan's.
         """
         ordered = sorted(set(devices))
         if len(ordered) != self.devices:
@@ -91,11 +91,11 @@ def plan_graph(
     iteration with at most 2**-``failure_bits``.
 
     Args:
-        devices: of an iteration; at least 3: the sum of two shows each the other's weights.
-        corrupt: how many may work together with the server.
-        lost: how many may stop before the last step.
+        devices: number of devices in an iteration, at least 3: with two, each can compute the other's weights.
+        corrupt: number of devices that may collude with the server.
+        lost: number of devices that may drop out before the last step.
 
-    Raises :class:`OptionError` where not even a complete graph suffices.
+    Raises :class:`OptionError` if not even a complete graph suffices.
     """
     if devices < LEAST_DEVICES or corrupt < 0 or lost < 0 or corrupt + lost >= devices:
         raise OptionError(
@@ -115,7 +115,7 @@ def plan_graph(
 
 
 def least_threshold(degree: int) -> int:
-    """Return the smallest threshold with which two lists of survivors do not expose a device among honest ones."""
+    """Return the smallest threshold for which two lists of survivors do not expose a device among honest ones."""
     return degree // 2 + 1
 
 
@@ -126,7 +126,7 @@ def _plan_of_degree(devices: int, corrupt: int, lost: int, degree: int, privacy_
     draws = comb(devices - 1, degree)
     for threshold in range(least_threshold(degree), degree + 1):
         exposed = _log2_ratio(devices * exposure[2 * threshold - degree], draws)
-        # One bit is left for the other way in which privacy can fail.
+        # One bit is left for the other bound on privacy.
         if exposed <= -privacy_bits - 1:
             return GraphPlan(
                 devices,

@@ -1,4 +1,4 @@
-"""What a device holds in one iteration, in every kind of secure aggregation, and the order of its steps."""
+"""A device's secrets and steps in one iteration, in every mode of secure aggregation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Steps:
         self._under_way = False
 
     def take(self, name: str) -> Steps:
-        """Go on to ``name``, which ends with the context that is returned.
+        """Begin the step ``name``; it ends with the returned context.
 
-        Raises :class:`SecureAggregationError` where it is not the next one. After a step that fails none is: nothing of
-        a device's state is trusted any more.
+        Raises :class:`SecureAggregationError` if it is not the next one. No step may follow a failed one, because the
+        device's state is not trusted any more.
         """
         if self._under_way or self._left[:1] != [name]:
             raise SecureAggregationError(Fault.ORDER, f"the step {name} of {self._who}")
@@ -41,16 +41,16 @@ class Steps:
             del self._left[0]
 
     def require_all(self) -> None:
-        """Raise :class:`SecureAggregationError` where steps are left."""
+        """Raise :class:`SecureAggregationError` if steps are left."""
         if self._left:
             raise SecureAggregationError(Fault.ORDER, f"the last step of {self._who}", f"{self._left[0]} comes first")
 
 
 def check_survivors(survivors: Iterable[str], possible: set[str], me: str, threshold: int) -> frozenset[str]:
-    """Return the devices that uploaded, of ``possible`` ones, as named to ``me``.
+    """Return the devices that uploaded, as the server named them to ``me``.
 
-    Raises :class:`SecureAggregationError` where one is unknown or named twice, ``me`` is not among them, or they are
-    fewer than the threshold.
+    Raises :class:`SecureAggregationError` if one is not among ``possible`` or named twice, ``me`` is missing, or they
+    are fewer than the threshold.
     """
     listed = list(survivors)
     named = frozenset(listed)
@@ -70,12 +70,12 @@ class SecretHolder(Generic[KeysT]):
 
     Args:
         fl_id: its id on the wire.
-        steps: what it does before it reveals shares.
-        random: where secrets come from.
-        pairs: what derives the keys of pairs.
-        own_pairs: no other device has a part in ``pairs``.
-        shamir: how secrets are shared.
-        draw_seed: makes the seed of its own mask from ``random``.
+        steps: its steps before it reveals shares.
+        random: source of its secrets.
+        pairs: derives the keys of pairs.
+        own_pairs: no other device uses ``pairs``.
+        shamir: the secret sharing.
+        draw_seed: draws the seed of its own mask from ``random``.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SecretHolder(Generic[KeysT]):
         self._survivors: frozenset[str] | None = None
 
     def wipe(self) -> None:
-        """Forget all secrets: the iteration is over."""
+        """Erase all secrets: the iteration is over."""
         for secret in (self._cipher_pair.private, self._mask_pair.private, self._seed):
             secret.wipe()
         self._received.clear()
@@ -124,7 +124,7 @@ class SecretHolder(Generic[KeysT]):
             )
 
     def receive(self, shares: Iterable[ClientShare]) -> None:
-        """Take in what peers addressed to this device. It shares masks with their senders from here on."""
+        """Store the shares that peers sent to this device. From now on it shares masks with their senders."""
         with self._steps.take("receive"):
             sealed = by_id(shares)
             for owner in sealed:
@@ -151,7 +151,7 @@ class SecretHolder(Generic[KeysT]):
     def _shares_for(
         self, survivors: Iterable[str], message: Callable[[str, Share], ClientShare]
     ) -> tuple[ClientShare, ...]:
-        """Return what is revealed of each device: of its seed if it uploaded, of its key if it did not, never both."""
+        """Return a share for each peer: of its seed if it uploaded, of its mask key if not, never both."""
         self._steps.require_all()
         possible = {self.fl_id, *self._received}
         named = check_survivors(survivors, possible, self.fl_id, self._shamir.threshold)

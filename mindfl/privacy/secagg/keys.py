@@ -18,10 +18,9 @@ from mindfl.privacy.secagg.ciphers import KEY_BYTES
 
 
 class Secret:
-    """Bytes that are not shown, not pickled, and compared in constant time.
+    """Bytes that are not printed, not pickled, and compared in constant time.
 
-    :meth:`wipe` overwrites them. Copies that :meth:`reveal` gave out, and those that a cipher's library made, are not
-    reached by it: Python cannot promise more.
+    :meth:`wipe` overwrites them, but not the copies that :meth:`reveal` returned or that a cipher library made.
     """
 
     __slots__ = ("_value",)
@@ -76,7 +75,7 @@ class KeyPair:
         return KeyPair(key.public_key().public_bytes_raw(), Secret(private), key)
 
     def agree(self, public: bytes) -> bytes | None:
-        """Return the 32-byte secret shared with the owner of ``public``; None where that is a point of low order."""
+        """Return the 32-byte secret shared with the owner of ``public``; None if that is a point of low order."""
         try:
             return self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError:
@@ -150,10 +149,10 @@ class PairKeys:
 
 
 def draw_secret(random: RandomBytes) -> bytes:
-    """Return 32 random bytes whose first is not 0.
+    """Return 32 random bytes, the first of which is not 0.
 
-    The server of MindSpore Federated 0.1.0 loses leading zero bytes of a secret that it recovers, and then spoils the
-    model without a word. Drawing again costs 0.006 bits of 256.
+    The server of MindSpore Federated 0.1.0 loses leading zero bytes of a recovered secret, and then silently corrupts
+    the model. Drawing again costs 0.006 bits of 256.
     """
     while True:
         secret = random(KEY_BYTES)
@@ -164,7 +163,7 @@ def draw_secret(random: RandomBytes) -> bytes:
 def check_public_key(public: bytes | None, who: str) -> bytes:
     """Return ``public``, a raw X25519 key that ``who`` published.
 
-    Raises :class:`SecureAggregationError` where it is absent, has another length than 32, or is of low order.
+    Raises :class:`SecureAggregationError` if it is absent, not 32 bytes long, or of low order.
     """
     key = check_length(public, KEY_BYTES, who)
     if _PROBE.agree(key) is None:
@@ -173,7 +172,7 @@ def check_public_key(public: bytes | None, who: str) -> bytes:
 
 
 def check_length(value: bytes | None, length: int, who: str) -> bytes:
-    """Return ``value``. Raises :class:`SecureAggregationError` where it is not of ``length`` bytes."""
+    """Return ``value``. Raises :class:`SecureAggregationError` if it is not ``length`` bytes long."""
     if value is None or len(value) != length:
         got = "none" if value is None else f"{len(value)} bytes"
         raise SecureAggregationError(Fault.KEY_LENGTH, who, f"{got} instead of {length}")
@@ -184,5 +183,5 @@ def _name(own: KeyPair, peer: Peer) -> tuple[bytes, ...]:
     return (*sorted((own.public, peer.public)), peer.salt)
 
 
-# Every private key finds the same points to be of low order, since clamping makes it a multiple of the cofactor.
+# Any private key detects the points of low order, since clamping makes it a multiple of the cofactor.
 _PROBE = KeyPair.from_private(bytes(range(1, 33)))

@@ -32,7 +32,7 @@ from mindfl.protocol import ClientPublicKeys, ClientShare, PWParams, RequestExch
 
 
 def pairwise_keys(workers: int | None = None) -> PairKeys:
-    """Return what derives the keys of pairs in these modes; one for all devices of a process. See :class:`PairKeys`."""
+    """Return an object that derives the keys of pairs in these modes, for all devices of a process."""
     return PairKeys(pbkdf2, workers)
 
 
@@ -46,8 +46,8 @@ class PairwiseDevice(SecretHolder[ClientPublicKeys]):
         pairs: see :func:`pairwise_keys`; None: its own.
         stable: ``STABLE_PW_ENCRYPT``: only keys and masks, no shares; no device may drop out.
 
-    Every step raises :class:`SecureAggregationError` for what the server or another device sent; the device must not
-    upload then. Steps are taken once, in order.
+    Every step raises :class:`SecureAggregationError` for an invalid message of the server or of another device; the
+    device must not upload then. Each step is taken once, in order.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PairwiseDevice(SecretHolder[ClientPublicKeys]):
 
     @property
     def request(self) -> RequestExchangeKeys:
-        """What is published; iteration, timestamp and signature are the sender's to add."""
+        """The request for exchangeKeys, without iteration, timestamp and signature."""
         if self._stable:
             return RequestExchangeKeys(
                 fl_id=self.fl_id, s_pk=self._mask_pair.public, pw_iv=self._pw_iv, pw_salt=self._pw_salt
@@ -89,7 +89,7 @@ class PairwiseDevice(SecretHolder[ClientPublicKeys]):
         )
 
     def meet(self, keys: Iterable[ClientPublicKeys]) -> None:
-        """Take in everybody's public keys, this device's own among them."""
+        """Store the public keys of all devices, including this one."""
         with self._steps.take("meet"):
             known = by_id(keys)
             own = known.pop(self.fl_id, None)
@@ -154,7 +154,7 @@ class PairwiseDevice(SecretHolder[ClientPublicKeys]):
 
 
 def check_params(params: PWParams) -> Shamir:
-    """Return how secrets are shared. Raises :class:`SecureAggregationError` for a threshold or prime that cannot be."""
+    """Return the secret sharing of a plan. Raises :class:`SecureAggregationError` for an invalid threshold or prime."""
     prime = int.from_bytes(params.prime or b"", "big")
     if params.t < 1:
         raise SecureAggregationError(Fault.THRESHOLD, "the server's plan", f"threshold {params.t}")
@@ -165,9 +165,9 @@ def check_params(params: PWParams) -> Shamir:
 
 
 def check_keys(keys: RequestExchangeKeys, stable: bool = False) -> None:
-    """Refuse (:class:`SecureAggregationError`) an exchangeKeys request that lacks something, or holds a weak key.
+    """Raise :class:`SecureAggregationError` for an exchangeKeys request with missing fields or a weak key.
 
-    A device need not look for weak keys: it finds them when it agrees on a secret.
+    Devices need not check for weak keys: they find them when they agree on a secret.
     """
     who = keys.fl_id or "a device without id"
     check_lengths(keys, who, stable)
@@ -178,7 +178,7 @@ def check_keys(keys: RequestExchangeKeys, stable: bool = False) -> None:
 
 
 def check_lengths(keys: ClientPublicKeys | RequestExchangeKeys, who: str, stable: bool) -> None:
-    """Raise :class:`SecureAggregationError` where what ``who`` published lacks something or is of another length."""
+    """Raise :class:`SecureAggregationError` if a key or salt of ``who`` is missing or has the wrong length."""
     check_length(keys.s_pk, KEY_BYTES, who)
     check_length(keys.pw_iv, IV_BYTES, who)
     check_length(keys.pw_salt, SALT_BYTES, who)

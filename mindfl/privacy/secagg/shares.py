@@ -22,7 +22,7 @@ from mindfl.protocol import ClientShare
 #: MindSpore Federated 0.1.0's prime has 264 bits: 33 bytes, so that every 32-byte secret is smaller
 PRIME_BITS = 264
 PRIME_BYTES = PRIME_BITS // 8
-#: the smallest safe prime of that many bits. The server of 0.1.0 draws one at its start; nothing hangs on which it is
+#: the smallest safe prime of that many bits. The server of 0.1.0 draws one at its start; any such prime works
 PAIRWISE_PRIME = 2**263 + 14079
 #: the smallest prime above 2**256
 EXACT_PRIME = 2**256 + 297
@@ -43,7 +43,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Shamir:
-    """Sharing of 32-byte secrets such that ``threshold`` shares recover one and fewer say nothing about it.
+    """Sharing of 32-byte secrets: ``threshold`` shares recover a secret, fewer reveal nothing about it.
 
     ``prime`` exceeds 2**256.
     """
@@ -65,7 +65,7 @@ class Shamir:
     def recover(self, shares: Iterable[Share], owner: str) -> bytes:
         """Return the secret of ``owner``, padded to 32 bytes.
 
-        All shares are looked at: with more than ``threshold`` of them, one that was altered is found. Raises
+        All shares are checked: with more than ``threshold`` of them, an altered one is detected. Raises
         :class:`SecureAggregationError`.
         """
         ordered = sorted(shares, key=lambda share: share.x)
@@ -83,7 +83,7 @@ class Shamir:
     def recover_unchecked(self, shares: Sequence[Share]) -> bytes | None:
         """Return the 32-byte secret of ``threshold`` shares of different places; None where the number is larger.
 
-        For a secret that can be checked afterwards: altered shares give another one.
+        For a secret that can be checked afterwards: altered shares give a different secret.
         """
         weights = _weights_at_zero(tuple(share.x for share in shares), self.prime)
         secret = sum(weight * share.value for weight, share in zip(weights, shares, strict=True)) % self.prime
@@ -103,7 +103,7 @@ class Shamir:
             raise SecureAggregationError(Fault.SHARE_MALFORMED, what, "an index is 0, too large, or used twice")
 
     def _on_one_polynomial(self, shares: Sequence[Share], xs: tuple[int, ...]) -> bool:
-        """Tell whether all shares are of one polynomial of degree below the threshold: the dual code's checks are 0."""
+        """Return whether all shares lie on one polynomial of degree below the threshold (dual code check)."""
         spare = len(shares) - self.threshold
         if not spare:
             return True
@@ -157,9 +157,8 @@ def seal_shares(pair: SharePair, key: bytes, random: RandomBytes) -> bytes:
 def open_shares(data: bytes, key: bytes, prime: int, owner: str) -> SharePair:
     """Return what :func:`seal_shares` encrypted. ``owner`` is named in errors.
 
-    Raises :class:`SecureAggregationError` where it is too long, cannot be decrypted, or holds anything but two places
-    from 1 on and two shares below ``prime``. One fault covers length and padding: what the padding was is nobody's
-    business.
+    Raises :class:`SecureAggregationError` if it is too long, cannot be decrypted, or does not hold two places from 1 on
+    and two shares below ``prime``. Wrong length and wrong padding are one fault, so that no padding oracle exists.
     """
     plain = cbc_decrypt(key, data) if len(data) <= MOST_BYTES else None
     if plain is None:
@@ -203,7 +202,7 @@ OfDeviceT = TypeVar("OfDeviceT", bound=_OfDevice)
 
 
 def by_id(items: Iterable[OfDeviceT]) -> dict[str, OfDeviceT]:
-    """Return ``items`` by their device. Raises :class:`SecureAggregationError` where one is named twice or not."""
+    """Return ``items`` by their device. Raises :class:`SecureAggregationError` for a repeated or missing id."""
     found: dict[str, OfDeviceT] = {}
     for item in items:
         if not item.fl_id:
@@ -219,9 +218,9 @@ class RevealedShares:
 
     Args:
         shamir: prime and threshold.
-        holders: for each owner of a secret, who holds shares of it, each with the place of its share; None: a place
-            that the server does not know.
-        survivors: the devices that may reveal, for they uploaded.
+        holders: owner of a secret -> devices that hold its shares -> place of the share; None: the server does not know
+            the place.
+        survivors: the devices that uploaded, and so may reveal.
     """
 
     def __init__(
@@ -236,9 +235,9 @@ class RevealedShares:
     def check(self, sender: str, shares: Iterable[ClientShare]) -> dict[str, Share]:
         """Return the shares of a reconstructSecrets request by their owner.
 
-        Raises :class:`SecureAggregationError` where ``sender`` did not upload or was heard before, a share that it
-        holds is missing, or one is of a device of which it holds none, has an impossible value, or another place than
-        it was given, or one that another sender claimed.
+        Raises :class:`SecureAggregationError` if ``sender`` did not upload or has already revealed its shares, if a
+        share that it holds is missing, or if a share belongs to a device of which it holds none, has an impossible
+        value, a wrong place, or a place that another sender claimed.
         """
         if sender not in self._may_reveal:
             raise SecureAggregationError(Fault.PEER_UNKNOWN, f"the revealed shares of {sender}", "it did not upload")
@@ -251,18 +250,18 @@ class RevealedShares:
         return parsed
 
     def add(self, sender: str, shares: Iterable[ClientShare]) -> None:
-        """Take in what :meth:`check` finds good; raises as that does, and then takes nothing."""
+        """Store the shares if :meth:`check` accepts them. Raises as it does, and then stores nothing."""
         for owner, share in self.check(sender, shares).items():
             self._shares[owner][sender] = share
         self._heard.add(sender)
 
     @property
     def heard(self) -> frozenset[str]:
-        """Who has revealed its shares."""
+        """The devices that have revealed their shares."""
         return frozenset(self._heard)
 
     def enough(self, owners: Iterable[str], spare: int = 0) -> bool:
-        """Whether the secret of each of ``owners`` can be recovered, with ``spare`` shares to check it."""
+        """Return whether each of ``owners``' secrets can be recovered, with ``spare`` further shares to check it."""
         return all(len(self._shares[owner]) >= self._shamir.threshold + spare for owner in owners)
 
     def of(self, owner: str) -> list[Share]:

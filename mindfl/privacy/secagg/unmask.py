@@ -1,4 +1,4 @@
-"""The server's part: from the shares that survivors reveal to the sum of the uploads without masks."""
+"""The server's part of secure aggregation: removing the masks from the sum of uploads."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MaskT = TypeVar("MaskT", bound=NDArray[Any])
 def check_deposit(
     sender: str, shares: Iterable[ClientShare], receivers: Collection[str], most: int = MOST_BYTES
 ) -> None:
-    """Refuse a shareSecrets request unless it has exactly one share of 1..``most`` bytes for each of ``receivers``.
+    """Check that a shareSecrets request has exactly one share of 1..``most`` bytes for each of ``receivers``.
 
-    Raises :class:`SecureAggregationError`.
+    Raises :class:`SecureAggregationError` if not.
     """
     deposit = by_id(shares)
     if sender in deposit:
@@ -40,15 +40,15 @@ def check_deposit(
 
 
 class PairwiseUnmasking(RevealedShares):
-    """Collects what survivors reveal, and computes the masks that are left in the sum of their uploads.
+    """Collects the shares that survivors reveal, and computes the masks left in the sum of their uploads.
 
     Args:
         shamir: threshold and prime of the plan.
-        published: what every device of ``sharers`` sent to exchangeKeys.
-        sharers: the devices whose shares were given out (they carry pairwise masks).
-        survivors: those of them whose uploads are in the sum.
+        published: the exchangeKeys request of every device in ``sharers``.
+        sharers: the devices whose shares were given out, which added pairwise masks.
+        survivors: the sharers whose uploads are in the sum.
 
-    Which of a device's two secrets is recovered is decided by ``survivors`` alone, so never both.
+    ``survivors`` alone decides which of a device's two secrets is recovered, so never both are.
     """
 
     def __init__(
@@ -68,23 +68,23 @@ class PairwiseUnmasking(RevealedShares):
 
     @property
     def ready(self) -> bool:
-        """Whether enough shares of every device are here."""
+        """Whether enough shares of every device have arrived."""
         return self.enough(self._owners)
 
     @property
     def checkable(self) -> bool:
-        """Whether one share of each device could be spared, so that :meth:`noise` finds an altered one.
+        """Whether there is one more share of each device than needed, so that :meth:`noise` detects an altered one.
 
-        Seeds need it: nothing else tells a wrong one. It takes one more device than :attr:`ready`.
+        Only this detects an altered share of a seed. It takes one more device than :attr:`ready`.
         """
         return self.enough(self._owners, spare=1)
 
     def noise(self, length: int, workers: int = 1) -> Noise:
-        """Return what to add to the sum of uploads (weights times data size), float64 (length,).
+        """Return the correction to add to the sum of uploads (weights times data size), float64 (length,).
 
-        Exact whatever the order and the number of threads: masks are multiples of 2**-31 not above 1, and float64
-        holds sums of four million of them. Raises :class:`SecureAggregationError` where shares are missing, contradict
-        each other, or do not give the private key of the public one.
+        Exact in any order and for any number of threads: masks are multiples of 2**-31 up to 1, and float64 holds sums
+        of four million of them exactly. Raises :class:`SecureAggregationError` if shares are missing, contradict each
+        other, or do not give the private key of the public one.
         """
         jobs = [job for owner in self._owners for job in self._jobs(owner)]
         total = np.zeros(length)
@@ -92,7 +92,7 @@ class PairwiseUnmasking(RevealedShares):
         return total
 
     def _jobs(self, owner: str) -> list[_Mask]:
-        """Return the masks that ``owner`` leaves in the sum, with the sign that removes them."""
+        """Return the masks of ``owner`` that are left in the sum, with the signs that remove them."""
         secret = self._shamir.recover(self.of(owner), owner)
         published = self._published[owner]
         if owner in self._survivors:
@@ -107,7 +107,7 @@ class PairwiseUnmasking(RevealedShares):
         agreed = pair.agree(self._published[survivor].s_pk or b"")
         if agreed is None:
             raise SecureAggregationError(Fault.KEY_WEAK, survivor)
-        # The sum holds the survivor's side of the pair; the dropped device's own side would have cancelled it.
+        # The sum holds the survivor's mask of the pair; the mask of the dropped device would have cancelled it.
         return _Mask(sign_of(dropped, survivor), partial(pbkdf2, agreed, smaller.pw_salt or b""), smaller.pw_iv or b"")
 
 
@@ -124,16 +124,16 @@ def _summed(masks: Sequence[_Mask], length: int) -> Noise:
 
 
 class ExactUnmasking(RevealedShares):
-    """Collects what survivors reveal, and takes the masks out of the sum of their uploads.
+    """Collects the shares that survivors reveal, and removes the masks from the sum of their uploads.
 
     Args:
-        plan: of the iteration.
-        published: the keys of every device of ``sharers``.
-        neighbours: those of every device of ``sharers``, ascending, as the devices were told.
-        sharers: the devices whose shares were given out (they carry pairwise masks).
-        survivors: those of them whose uploads are in the sum.
+        plan: parameters of the iteration.
+        published: the keys of every device in ``sharers``.
+        neighbours: the neighbours of every device in ``sharers``, ascending, as the devices were told.
+        sharers: the devices whose shares were given out, which added pairwise masks.
+        survivors: the sharers whose uploads are in the sum.
 
-    Which of a device's two secrets is recovered is decided by ``survivors`` alone, so never both.
+    ``survivors`` alone decides which of a device's two secrets is recovered, so never both are.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class ExactUnmasking(RevealedShares):
         alive = frozenset(survivors)
         if not alive <= set(sharers):
             raise SecureAggregationError(Fault.PEER_UNKNOWN, "the list of survivors")
-        # A device that was lost before it uploaded matters only to survivors beside it.
+        # The masks of a device lost before its upload are left only in its neighbours' uploads.
         self._lost = {
             owner: beside
             for owner in sorted(set(sharers) - alive)
@@ -164,14 +164,14 @@ class ExactUnmasking(RevealedShares):
 
     @property
     def ready(self) -> bool:
-        """Whether enough shares of every device that matters are here."""
+        """Whether enough shares have arrived of every device whose masks are in the sum."""
         return self.enough([*self._survivors, *self._lost])
 
     def unmask(self, total: WordMask, workers: int = 1) -> WordMask:
         """Return the sum of the uploads, given that of the masked ones, as a new vector.
 
-        Raises :class:`SecureAggregationError` where shares are missing, or the secrets that they give are not those
-        that their owners committed to.
+        Raises :class:`SecureAggregationError` if shares are missing, or do not give the secrets that their owners
+        committed to.
         """
         masks = [self._individual(owner) for owner in self._survivors]
         masks += [mask for owner, beside in self._lost.items() for mask in self._pairs(owner, beside)]
@@ -188,7 +188,7 @@ class ExactUnmasking(RevealedShares):
         public = self._published[owner].s_pk
         secret = self._recover(owner, lambda secret: hmac.compare_digest(KeyPair.from_private(secret).public, public))
         pair = KeyPair.from_private(secret)
-        # The sum holds the survivor's side of the pair; the lost device's own side would have cancelled it.
+        # The sum holds the survivor's mask of the pair; the mask of the lost device would have cancelled it.
         return [_Mask(sign_of(owner, other), partial(self._pair_key, pair, other)) for other in beside]
 
     def _pair_key(self, pair: KeyPair, survivor: str) -> bytes:
@@ -198,10 +198,10 @@ class ExactUnmasking(RevealedShares):
         return derive_key(agreed, self._plan.salt("mask"))
 
     def _recover(self, owner: str, fits: Callable[[bytes], bool]) -> bytes:
-        """Return the secret that ``fits``. Where it does not, some share was altered: leave out others in turn.
+        """Return the secret that ``fits``. If it does not, some share was altered: leave out other shares in turn.
 
-        One altered share is made up for by one that can be spared; of several that is not certain. What was found is
-        kept for another attempt, until the iteration is over.
+        With one share to spare, one altered share is corrected; several may not be. Recovered secrets are kept for
+        another attempt, until the iteration is over.
         """
         if owner in self._recovered:
             return self._recovered[owner].reveal()
@@ -227,7 +227,7 @@ class ExactUnmasking(RevealedShares):
 
 @dataclass(frozen=True, slots=True)
 class _Mask:
-    """A mask to be added or subtracted. ``key``: derives its key, in the thread that makes the mask."""
+    """A mask to add or subtract. ``key`` derives its key in the thread that makes the mask."""
 
     sign: int
     key: Callable[[], bytes] = field(repr=False)
