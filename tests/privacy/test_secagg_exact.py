@@ -352,7 +352,7 @@ def test_a_neighbour_may_send_any_number_below_the_prime_at_any_place_and_no_oth
         device.meet(other.keys for other in devices if other is not device)
     me, liar, *others = devices
     deposits: dict[str, Sequence[ClientShare]] = {device.fl_id: device.shares() for device in (me, *others)}
-    monkeypatch.setattr("mindfl.privacy.secagg.exact.SharePair", lambda *_: SharePair(key, seed))
+    monkeypatch.setattr("mindfl.privacy.secagg.holder.SharePair", lambda *_: SharePair(key, seed))
     deposits[liar.fl_id] = liar.shares()
     monkeypatch.undo()
 
