@@ -1,5 +1,7 @@
-"""Gradient corrections in a program: one instruction before each optimizer's, which reads the gradient and makes the
-corrected one that the optimizer then uses. So the optimizer's own arithmetic, whichever it is, stays as it is."""
+"""Gradient corrections in a program: one instruction before each optimizer computes the corrected gradient.
+
+The optimizer then reads the corrected gradient instead of the plain one; its own arithmetic does not change.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ Floats = NDArray[np.float32]
 
 
 class CorrectionPlan:
-    """Where the arrays of a correction lie in an arena, behind what the plain programs use, from ``start`` on."""
+    """Places of a correction's arrays in an arena, from ``start`` on, after those of the plain programs."""
 
     def __init__(self, program: Program, parameters: Mapping[str, int], start: int) -> None:
         self._program = program
@@ -35,7 +37,7 @@ class CorrectionPlan:
         self.end = builder.size
 
     def load(self, arena: Floats, correction: Correction) -> NDArray[np.int64]:
-        """Put the arrays of a correction into an arena, and return the code of a training step that applies it."""
+        """Copy the arrays of a correction into an arena, and return the code of a training step that applies it."""
         own = sorted(self._shift.keys() - self._updates.keys())
         if own:
             raise OptionError(
@@ -76,9 +78,9 @@ class CorrectionPlan:
 
 
 def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correction | None:
-    """Return a correction with float32 arrays of its own; None for one that changes no gradient.
+    """Return a correction with copies of its arrays as float32; None for one that changes no gradient.
 
-    Raises :class:`OptionError` for a name that is no parameter, a wrong size, and factors that are no finite numbers.
+    Raises :class:`OptionError` for a name that is no parameter, a wrong size, and factors that are not finite.
     """
     from mindfl.algorithms.base import Correction
 

@@ -66,7 +66,7 @@ def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -
 
 
 def _located(model: LiteModel, node: Node, error: ModelFormatError) -> ModelFormatError:
-    """Return an error that names the node and what it makes."""
+    """Return an error that names the node and its output."""
     text = str(error) if node.label in str(error) else f"node {node.label}: {error}"
     return ModelFormatError(f"{text} ({made(model, node)})", hint=error.hint or OWN_OPERATORS)
 
@@ -97,7 +97,7 @@ class Programs:
 class Executable:
     """A model planned once; any number of sessions (one per thread) run it.
 
-    Without ``training`` it predicts only: for a model whose training part has what the runtime lacks.
+    Without ``training`` it only predicts: for a model whose training part uses operators that the runtime lacks.
     """
 
     def __init__(self, model: LiteModel, *, training: bool = True) -> None:
@@ -108,7 +108,7 @@ class Executable:
         self._planning = threading.Lock()
 
     def programs(self, *, folded: bool) -> Programs:
-        """Return the programs for samples with all channels (``folded=False``) or with one that stands for all."""
+        """Return the programs for samples with all channels, or with equal channels ``folded`` into one."""
         with self._planning:
             if folded not in self._programs:
                 self._programs[folded] = Programs.of(self.graph, folded=folded, training=self._training)
@@ -116,7 +116,7 @@ class Executable:
 
     @cached_property
     def constants(self) -> NDArray[np.float32]:
-        """The float constants of the file as they lie at the head of an arena."""
+        """The float constants of the file, in the layout of an arena's head."""
         head = np.zeros(self.graph.constants_size, np.float32)
         for index, place in self.graph.constants.items():
             data = self.model.tensors[index].data
@@ -126,7 +126,7 @@ class Executable:
 
     @cached_property
     def state(self) -> tuple[slice, ...]:
-        """Where everything but the weights lies in ``constants``."""
+        """The slices of ``constants`` that hold no weights."""
         weights = {tensor.index for tensor in self.model.parameters.values()}
         places = [place for index, place in self.graph.constants.items() if index not in weights]
         return tuple(slice(place.offset, place.offset + place.size) for place in places)

@@ -1,4 +1,4 @@
-"""A model's graph with the relations that planning needs: who makes a tensor, who reads it, what goes together."""
+"""A model's graph with the relations that planning needs: producers, consumers, and nodes that are fused."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mindfl.lite.program import ALIGNMENT, Value
 _SPARSE_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
 _ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
 _LARGEST_BATCH = 2**16
-#: operator -> inputs that are not read: the pooling's gradient remembers where its maxima were
+#: operator -> inputs that are not read: the gradient of a pooling uses the stored positions of the maxima
 _UNREAD = {"MaxPoolGrad": {1}}
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """What a layer node does besides its own work: add a bias, clamp at zero, and leave the result in ``output``."""
+    """Operations fused into a layer node: add a bias, apply ReLU; the result is the tensor ``output``."""
 
     bias: int | None
     relu: bool
@@ -73,7 +73,7 @@ class Graph:
 
     @cached_property
     def one_hot_labels(self) -> int | None:
-        """The float input that carries one-hot labels [batch, classes]; None where the labels are class numbers."""
+        """The float input with one-hot labels [batch, classes]; None if the labels are class numbers."""
         node = self.loss_node
         if node is None or node.op != _ONE_HOT_LOSS or node.inputs[1] not in self.model.inputs:
             return None
@@ -81,7 +81,7 @@ class Graph:
 
     @cached_property
     def loss(self) -> int | None:
-        """The tensor that holds the loss: of the batch, or of each sample; None for an inference model."""
+        """The tensor with the loss of the batch or of each sample; None for an inference model."""
         if self.loss_node is None:
             return None
         if self.loss_node.op == _ONE_HOT_LOSS:
@@ -93,7 +93,7 @@ class Graph:
 
     @cached_property
     def image(self) -> Tensor:
-        """The float input that carries the samples."""
+        """The float input with the samples."""
         found = [self.model.tensors[i] for i in self.model.inputs if i != self.one_hot_labels]
         found = [tensor for tensor in found if tensor.dtype == np.float32]
         if len(found) != 1 or not found[0].dims or found[0].dims[0] < 1:
@@ -106,7 +106,7 @@ class Graph:
 
     @cached_property
     def logits(self) -> Tensor:
-        """The class scores: what the loss reads, or the only output of an inference model."""
+        """The class scores: the input of the loss, or the only output of an inference model."""
         if self.loss_node is not None:
             return self.model.tensors[self.loss_node.inputs[0]]
         if len(self.model.outputs) != 1:
@@ -133,7 +133,7 @@ class Graph:
         return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
 
     def fusion(self, node: Node) -> Fusion:
-        """Return what is done together with a convolution or dense node: a bias and ReLU of its own or behind it."""
+        """Return what is fused into a convolution or dense node: its own bias and ReLU, or those that follow it."""
         need(len(node.inputs) <= 3 and node.integer("activation") in (NO_ACTIVATION, RELU), node, "a fused operator")
         bias = node.inputs[2] if len(node.inputs) == 3 else None
         relu, output = node.integer("activation") == RELU, node.outputs[0]
@@ -153,7 +153,7 @@ class Graph:
         return [self.producer[tensor] for tensor in read if tensor in self.producer]
 
     def ordered(self, goals: Iterable[Node]) -> list[Node]:
-        """Return ``goals`` and all they need in dependency order, file order where free, state changes last.
+        """Return ``goals`` and their inputs in dependency order, otherwise in file order, state changes last.
 
         A file may list an optimizer node before a gradient node that still reads the old weight; so optimizer and
         Assign nodes run after everything else.

@@ -1,4 +1,4 @@
-"""What a model file holds, in a form that can be shown: nodes, parameters, optimizer, and what the runtime lacks."""
+"""The contents of a model file, for display: nodes, parameters, optimizer, and operators that the runtime lacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.lite.ops.registry import is_executed, learning_rate_input
 
-#: operator -> the loss that it computes, in words
+#: operator -> description of its loss
 LOSSES: Mapping[str, str] = {
     "SparseSoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are class numbers",
     "SoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are one-hot",
@@ -26,7 +26,7 @@ _FINE = {"ms": "mindfl trains this file", "mindir": "mindfl converts this file f
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor. ``order`` tells what its four dimensions are; it is empty for other tensors.
+    """A tensor. ``order`` names its four dimensions; it is empty for other tensors.
 
     ``NHWC`` and ``NCHW`` are images (batch, height, width, channel), ``KHWC`` and ``KCHW`` weights of a convolution
     (out, height, width, in).
@@ -44,7 +44,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """A node: its operator, what it reads and makes, and its attributes."""
+    """A node: its operator, inputs, outputs and attributes."""
 
     name: str
     operator: str
@@ -55,17 +55,17 @@ class NodeInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a model file holds.
+    """Contents of a model file.
 
     Args:
         kind: ``ms`` (a device's model) or ``mindir`` (a graph before conversion).
-        writer: who wrote the file, with version.
+        writer: program and version that wrote the file.
         inputs, outputs, parameters: tensors; parameters are those that training changes.
-        optimizer: its settings by name; None where the file does not train.
-        batch_size: samples per step, fixed in the file; None where no input has a batch.
-        loss: what is minimised; None where there is no loss that is known.
+        optimizer: its settings by name; None if the file does not train.
+        batch_size: samples per step, fixed in the file; None if no input has a batch dimension.
+        loss: description of the loss; None if there is no known loss.
         nodes: all nodes in the order of the file.
-        lacking: what keeps mindfl from training with it, one sentence each; empty where nothing does.
+        lacking: reasons why mindfl cannot train with it, one sentence each; empty if it can.
     """
 
     kind: str
@@ -108,7 +108,7 @@ def _described(node: NodeInfo) -> str:
 
 
 def inspect_ms(path: PathLike) -> Inspection:
-    """Return what the ``.ms`` file ``path`` holds, whether mindfl's runtime can execute it or not.
+    """Return the contents of the ``.ms`` file ``path``, whether mindfl's runtime can execute it or not.
 
     Raises :class:`StorageError` if it cannot be read, :class:`ModelFormatError` if it is no ``.ms`` file.
 
@@ -185,7 +185,7 @@ def _lacking(model: LiteModel) -> Iterable[str]:
 
 
 def _refusal(model: LiteModel) -> str:
-    """Return why the runtime does not train a model whose operators it has; empty where it does."""
+    """Return why the runtime cannot train the model; empty if it can."""
     from mindfl.lite.executable import Executable
 
     try:

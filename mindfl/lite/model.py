@@ -26,7 +26,7 @@ from mindfl.lite.weight_order import from_mindspore, to_mindspore
 from mindfl.protocol.flatbuf import BrokenBufferError, Table
 
 IDENTIFIER = b"MSL2"
-#: what to do about a node that the runtime does not execute
+#: hint about a node that the runtime does not execute
 OWN_OPERATORS = "an operator of your own can: --operator file.py:name, see docs/extending.md"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
 LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
@@ -38,7 +38,7 @@ _MAX_RANK = 8  # far above what any operator takes
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor. ``data`` is a read-only view of the file for constants and parameters, None for computed ones."""
+    """One tensor. ``data`` is a read-only view of the file for constants and parameters, None for computed tensors."""
 
     index: int
     name: str
@@ -158,7 +158,7 @@ class LiteModel:
     def parameters(self) -> Mapping[str, Tensor]:
         """Trainable parameters (first input of each optimizer node) by name, in ascending order of name.
 
-        Raises :class:`ModelFormatError` where one is no float32 constant, or is not the only one of its name.
+        Raises :class:`ModelFormatError` if one is no float32 constant, or shares its name with another.
         """
         constants = Counter(tensor.name for tensor in self.tensors if tensor.data is not None)
         found: dict[str, Tensor] = {}
@@ -185,14 +185,15 @@ class LiteModel:
         return sum(tensor.dtype == np.float32 for tensor in inputs) > 1 and len(inputs) == 2
 
     def to_mindspore(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> dict[str, NDArray[np.float32]]:
-        """Return all parameters of the network as MindSpore holds them: the filters of convolutions as
-        [out, in, height, width], where the file has [out, height, width, in].
+        """Return all parameters of the network in MindSpore's order.
 
-        ``values``: values in the file's order, flat or shaped, that count instead of the file's own, such as
-        :attr:`TrainingResult.weights`. Which weights are filters is read from the graph, never from shapes.
+        MindSpore holds filters of convolutions as [out, in, height, width], the file as [out, height, width, in].
+
+        ``values`` replace the file's own: in the file's order, flat or shaped, such as :attr:`TrainingResult.weights`.
+        The graph tells which weights are filters, never their shapes.
 
         Raises :class:`ModelFormatError` for a name that the network does not have, a wrong number of elements, and a
-        weight whose order the file does not tell.
+        weight with an unknown order of dimensions.
 
         Example:
             >>> LiteModel.load("lenet_train_trained.ms").to_mindspore()["conv1.weight"].shape
@@ -201,8 +202,9 @@ class LiteModel:
         return to_mindspore(self, values or {})
 
     def from_mindspore(self, weights: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Return ``weights``, in MindSpore's order and shapes, in the order and shapes of the file: the inverse of
-        :meth:`to_mindspore`, for any of the network's parameters.
+        """Return ``weights``, which are in MindSpore's order and shapes, in the order and shapes of the file.
+
+        This is the inverse of :meth:`to_mindspore`, for any of the network's parameters.
 
         Raises :class:`ModelFormatError` for a name that the network does not have and for a wrong shape.
 
@@ -213,7 +215,7 @@ class LiteModel:
         return from_mindspore(self, weights)
 
     def check_operators(self) -> None:
-        """Raise :class:`ModelFormatError` naming the operators the runtime does not have, if any."""
+        """Raise :class:`ModelFormatError` naming the operators that the runtime lacks, if any."""
         refuse_unknown(self, self.nodes)
 
     def patched(self, values: Mapping[str, NDArray[np.float32]]) -> bytes:
@@ -254,7 +256,7 @@ class LiteModel:
 
 
 def refuse_unknown(model: LiteModel, nodes: Iterable[Node]) -> None:
-    """Raise :class:`ModelFormatError` naming those of ``nodes`` whose operators the runtime does not have, if any."""
+    """Raise :class:`ModelFormatError` naming the operators of ``nodes`` that the runtime lacks, if any."""
     first = {node.op: node for node in reversed([node for node in nodes if not is_executed(node)])}
     if not first:
         return
@@ -263,7 +265,7 @@ def refuse_unknown(model: LiteModel, nodes: Iterable[Node]) -> None:
 
 
 def made(model: LiteModel, node: Node) -> str:
-    """Return what a node makes, in words: the name and shape of its first output."""
+    """Return a description of a node's first output: its name and shape."""
     if not node.outputs:
         return "no output"
     tensor = model.tensors[node.outputs[0]]

@@ -1,4 +1,4 @@
-"""Operators that users add: functions on NumPy arrays, called between the machine's instructions."""
+"""Users' own operators: functions on NumPy arrays, called between the machine's instructions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Array = NDArray[Any]
 
 
 class Operator:
-    """An operator that the device runtime lacks, or does in another way. A subclass says which, and computes it.
+    """An operator that the device runtime lacks or that a user replaces. A subclass names and computes it.
 
-    A network that trains needs the operator of the gradient too; ``mindfl inspect`` names both.
+    Training also needs the operator of the gradient; ``mindfl inspect`` names both.
 
     Attributes:
         op: the operator's name in MindSpore Lite, as ``mindfl inspect`` shows it.
-        primitives: the names in MindSpore of what the converter makes this operator of, so that MINDIRs of MindSpore
-            2.1 and later with it are converted.
+        primitives: MindSpore's names of the primitives that the converter turns into this operator, so that MINDIRs of
+            MindSpore 2.1 and later with them are converted.
 
     Example:
         >>> class Tanh(Operator):
@@ -50,11 +50,11 @@ class Operator:
     primitives: ClassVar[tuple[str, ...]] = ()
 
     def takes(self, node: Node) -> bool:
-        """Return whether a node of the operator is this one's; ``node.attributes`` tell."""
+        """Return whether this class computes a node of the operator, decided by ``node.attributes``."""
         return True
 
     def run(self, node: Node, *inputs: Array) -> Array | tuple[Array, ...] | None:
-        """Compute a node's outputs; must depend on its arguments alone, for several threads call it at once.
+        """Compute a node's outputs from the arguments alone: several threads call it at once.
 
         Args:
             node: the node, with its attributes.
@@ -77,16 +77,16 @@ class Operator:
 
 
 def use_operators(given: object) -> tuple[Operator, ...]:
-    """Let the device runtime and the converter of this process use operators of a user's own, and return them.
+    """Register users' operators with the device runtime and the converter of this process, and return them.
 
-    Of several that take a node, the one added last is used; mindfl's own come last of all.
+    If several take a node, the one added last is used; mindfl's own operators come last.
 
     Args:
-        given: an :class:`Operator`, a subclass, several in a tuple or list, or the name of such: ``file.py:attribute``,
-            ``module:attribute``, or that of an entry point in the group ``mindfl.operators``. None adds nothing.
+        given: an :class:`Operator`, a subclass, several of them in a tuple or list, or a name: ``file.py:attribute``,
+            ``module:attribute``, or an entry point in the group ``mindfl.operators``. None adds nothing.
 
     Raises:
-        OptionError: there is none of that name, or it is something else.
+        OptionError: the name is not found, or is no operator.
 
     Example:
         >>> use_operators(None)
@@ -100,9 +100,9 @@ def use_operators(given: object) -> tuple[Operator, ...]:
 
 
 def recorded_operators(given: object) -> str | list[str] | None:
-    """Return the texts by which :func:`use_operators` finds the operators again, in another process too.
+    """Return texts from which :func:`use_operators` makes the operators again, in any process.
 
-    One that no text can make is in angle brackets, which :func:`use_operators` refuses.
+    An operator that no text can make is in angle brackets, which :func:`use_operators` refuses.
 
     Example:
         >>> recorded_operators("sigmoid"), recorded_operators(None)
@@ -135,7 +135,7 @@ def _operators(given: object) -> Iterable[Operator]:
 
 
 def _input(plan: Plan, index: int) -> Value | Array | None:
-    """Return where an input lies; its constant array, if it is no float32; None for the labels."""
+    """Return the place of an input, its array if it is a constant other than float32, or None for the labels."""
     tensor = plan.tensor(index)
     if tensor.data is not None and tensor.dtype != np.float32:
         return tensor.data
@@ -145,7 +145,7 @@ def _input(plan: Plan, index: int) -> Value | Array | None:
 
 
 def _output(plan: Plan, node: Node, index: int, batched: bool) -> Value:
-    """Return a new value for an output: with the batch where an input has it and the file's first dimension is it."""
+    """Return a new value for an output. It carries the batch if an input does and its first dimension is the batch."""
     tensor = plan.tensor(index)
     need(tensor.dtype == np.float32, node, f"an output ({tensor.name}) that is not float32")
     dims = batch_first(tensor.dims, plan.batch) if batched else None
@@ -156,9 +156,9 @@ def execute(
     machine: Machine, arena: Array, table: Array, program: Program, code: Array, batches: Array, labels: Array,
     steps: int, results: Array,
 ) -> None:  # fmt: skip
-    """Run a program that calls operators of users, as the machine's ``execute`` runs any other: in parts.
+    """Run a program with users' operators in parts, with the result of the machine's ``execute``.
 
-    The first part begins with loading a batch; the others go on with what lies in the arena.
+    The first part loads a batch; the others continue with the values in the arena.
     """
     place = program.place
     begin, later = replace(place, classes=0).row(), replace(place, features=0, batch=0, classes=0).row()
@@ -181,7 +181,7 @@ def execute(
 
 
 def _bound(call: Call, arena: Array, table: Array, place: Place) -> Callable[[], None]:
-    """Return the call with arrays that lie in this arena. Inputs are read-only, but for an optimizer's."""
+    """Return the call with arrays in this arena. Inputs are read-only, except those of an optimizer."""
     inputs = [table[: place.batch] if item is None else _view(item, arena, place) for item in call.inputs]
     outputs = [_view(item, arena, place) for item in call.outputs]
     if outputs:
@@ -210,7 +210,7 @@ def _read_only(array: Array) -> Array:
 
 
 def _view(item: Value | Array, arena: Array, place: Place) -> Array:
-    """Return the array of a value: with the batch first, as a view of where it lies last."""
+    """Return the array of a value as a view with the batch first; in memory the batch is last."""
     if not isinstance(item, Value):
         return item
     if not item.batched:

@@ -1,8 +1,8 @@
-"""Where each tensor of a program lives, and the instructions that were emitted so far.
+"""The places of a program's tensors, and the instructions emitted so far.
 
 Every constant float tensor (weights, optimizer state, learning rate) has a place at the head of the arena, the same in
-each program of a model, so that a session can change programs without moving anything. Tensors that carry the batch lie
-batch-last (see :mod:`mindfl.lite.kernels.products`); parameters and their gradients lie as in the file.
+each program of a model, so a session can change programs without moving data. Tensors that carry the batch are stored
+batch-last (see :mod:`mindfl.lite.kernels.products`); parameters and their gradients are stored as in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, b
 
 
 class Blocks(Protocol):
-    """A large tensor that is never whole: its readers ask for it block by block."""
+    """A large tensor that is never stored whole: its readers process it block by block."""
 
     def blocks(self, plan: Plan, least: int) -> Iterator[tuple[int, int, int]]:
         """Emit blocks of at least ``least`` floats; yield (place of the block, first row, rows) after each."""
@@ -31,7 +31,7 @@ class Blocks(Protocol):
 
 
 class Plan:
-    """The state of one translation: which tensor is where, and the instructions so far. Lowering functions fill it."""
+    """The state of one translation: places of tensors, and instructions so far. Lowering functions fill it."""
 
     def __init__(self, graph: Graph, *, folded: bool, start: int) -> None:
         self.graph = graph
@@ -70,9 +70,9 @@ class Plan:
         return Value(self.builder.allocate(math.prod(dims)), dims, False)
 
     def keep(self, tensor: int, value: Value) -> Value:
-        """Remember where a tensor lives, and return that, with the file's dimensions of 1.
+        """Store the place of a tensor, and return it with the file's dimensions of 1.
 
-        Raises :class:`ModelFormatError` where the file says another shape than was computed.
+        Raises :class:`ModelFormatError` if the computed shape differs from that in the file.
         """
         described = self.tensor(tensor)
         if tensor != self.graph.image.index and value.dims != described.dims:
@@ -86,7 +86,7 @@ class Plan:
         return value
 
     def value(self, tensor: int) -> Value:
-        """Return where a tensor lives; it must have been computed or be a float constant."""
+        """Return the place of a tensor, which must be computed already or be a float constant."""
         if tensor == self.graph.one_hot_labels and tensor not in self.values:
             self._write_labels(tensor)
         if tensor not in self.values:
@@ -94,11 +94,11 @@ class Plan:
         return self.values[tensor]
 
     def _write_labels(self, tensor: int) -> None:
-        """Emit what writes the labels of the batch, given as class numbers, as the rows of a one-hot input."""
+        """Emit the instruction that fills a one-hot input from the class numbers of the batch."""
         self.emit_one_hot(self.keep(tensor, self.new_batch((self.batch, self.graph.classes))))
 
     def emit_one_hot(self, y: Value) -> None:
-        """Emit what writes the labels of the batch, given as class numbers, one-hot to ``y`` (batch, classes)."""
+        """Emit the instruction that writes the class numbers of the batch one-hot to ``y`` (batch, classes)."""
         self.builder.emit("ONE_HOT", y=y.offset, classes=y.size, batch=self.batch, lanes=self.lanes)
 
     def batched(self, node: Node, place: int) -> Value:
@@ -125,7 +125,7 @@ class Plan:
         return tuple(int(item) for item in tensor.data.ravel())
 
     def once(self, key: tuple[object, ...], make: Callable[[], int]) -> int:
-        """Return what ``make`` made the first time this key was asked for: for copies that several nodes share."""
+        """Return the result of ``make``, called once per key: for copies that several nodes share."""
         if key not in self.derived:
             self.derived[key] = make()
         return self.derived[key]
@@ -136,13 +136,13 @@ class Plan:
         self.builder.emit("GATHER", x=x, y=y, rows=len(rows), rows_table=table, lanes=self.lanes)
 
     def literal(self, number: float) -> int:
-        """Return the offset of a number that an operator carries as an attribute."""
+        """Return the offset of a number that is an attribute of an operator."""
         offset = self.builder.allocate(1)
         self.literals[offset] = number
         return offset
 
     def first_sum(self, node: Node, fusion: Fusion, channels: int) -> int:
-        """Return where the sums of a layer begin: at the biases fused into it, one per channel, or at zero."""
+        """Return the initial value of a layer's sums: the place of its fused biases, one per channel, or zero."""
         if fusion.bias is None:
             return ZERO
         bias = self.value(fusion.bias)
@@ -150,7 +150,7 @@ class Plan:
         return bias.offset
 
     def mark_fused(self, node: Node, output: int) -> None:
-        """Remember that the nodes between ``node`` and the one that makes ``output`` are part of it."""
+        """Mark the nodes after ``node`` up to the producer of ``output`` as fused into it."""
         tensor = node.outputs[0]
         while tensor != output:
             follower = self.graph.consumers[tensor][0]
@@ -158,7 +158,7 @@ class Plan:
             tensor = follower.outputs[0]
 
     def program(self, result: int, classes: int = 0) -> Program:
-        """Return the finished program: its outcome lies at ``result``, ``classes`` per sample or one number (0)."""
+        """Return the finished program. ``result``: place of its ``classes`` scores per sample, or of one number (0)."""
         image = self.values[self.graph.image.index]
         place = Place(image.offset, image.size, self.batch, self.lanes, result, classes)
         return Program(

@@ -1,7 +1,7 @@
 """A program for the kernel machine: code, constant table and places in the arena, built instruction by instruction.
 
-The shapes of its values are compared as converters write them: dimensions of 1 say nothing about the order of the
-elements.
+Shapes of values are compared without dimensions of 1, which do not change the order of the elements: converters differ
+in them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def core(dims: Dims) -> Dims:
 
 
 def alike(first: Dims, second: Dims) -> bool:
-    """Whether two shapes hold the same elements in the same order: whether they differ in dimensions of 1 only."""
+    """Return whether two shapes differ only in dimensions of 1, so that their elements have the same order."""
     return core(first) == core(second)
 
 
 def batch_first(dims: Dims, batch: int) -> Dims | None:
-    """Return a shape beginning with the batch, without dimensions of 1 before it; None where it does not carry it."""
+    """Return a shape from the batch on, without dimensions of 1 before it; None if it does not carry the batch."""
     start = next((place for place, dim in enumerate(dims) if dim != 1), len(dims)) if batch > 1 else 0
     if dims[start : start + 1] == (batch,):
         return dims[start:]
@@ -40,7 +40,7 @@ def batch_first(dims: Dims, batch: int) -> Dims | None:
 
 
 def matrix(dims: Dims) -> Dims | None:
-    """Return a shape as that of a matrix, dimensions of 1 left out, the first ones first; None where it is none."""
+    """Return a shape as that of a matrix, with leading dimensions of 1 removed first; None if that is impossible."""
     left = list(dims)
     while len(left) > 2 and 1 in left:
         left.remove(1)
@@ -48,25 +48,24 @@ def matrix(dims: Dims) -> Dims | None:
 
 
 def last_axis(dims: Dims) -> int:
-    """Return the size of the last dimension that is not 1, or 1 where all are."""
+    """Return the size of the last dimension that is not 1, or 1 if all are."""
     return core(dims)[-1] if core(dims) else 1
 
 
 def broadcast(first: Dims, second: Dims) -> Dims | None:
-    """Return the shape of an operation on two arrays, as NumPy broadcasts them; None where they do not fit."""
+    """Return the shape of an operation on two arrays, as NumPy broadcasts them; None if they do not fit."""
     rank = max(len(first), len(second))
     pairs = list(zip(padded(first, rank), padded(second, rank), strict=True))
     return tuple(max(pair) for pair in pairs) if all(a == b or 1 in (a, b) for a, b in pairs) else None
 
 
 def padded(dims: Dims, rank: int) -> Dims:
-    """Return a shape with dimensions of 1 before it, ``rank`` in all."""
+    """Return a shape of ``rank`` dimensions, with leading dimensions of 1."""
     return (1,) * (rank - len(dims)) + dims
 
 
 def steps(dims: Dims, target: Dims) -> Dims:
-    """Return how far apart the elements of each axis of ``target`` lie in an array of shape ``dims`` that is broadcast
-    to it: 0 where it is repeated."""
+    """Return the strides, in elements, of an array of shape ``dims`` broadcast to ``target``: 0 on repeated axes."""
     own = padded(dims, len(target))
     return tuple(0 if dim == 1 else math.prod(own[axis + 1 :]) for axis, dim in enumerate(own))
 
@@ -76,20 +75,20 @@ def positions(dims: Dims, apart: Sequence[int]) -> list[int]:
     return [sum(map(math.prod, zip(place, apart, strict=True))) for place in product(*map(range, dims))]
 
 
-#: arena offsets are multiples of this many floats: one cache line
+#: arena offsets are multiples of this number of floats: one cache line
 ALIGNMENT = 16
-#: buffers are set this many floats apart, so that equal positions of two large buffers do not share their address bits
-#: below the page size: a load behind a store to "the same" place in another page stalls (4 KiB aliasing)
+#: floats between buffers, so that equal positions of two large buffers differ in their address bits below the page
+#: size: otherwise a load after a store to the same offset of another page stalls (4 KiB aliasing)
 STAGGER = 17 * ALIGNMENT
-#: floats that a session may take (1 GiB): a bound for files that claim more than any phone could run
+#: most floats of a session (1 GiB): a limit for files that claim more than any phone could run
 ARENA_LIMIT = 2**28
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the machine finds a batch and leaves its result: arena offsets and sizes.
+    """Places of a batch and of its result: arena offsets and sizes.
 
-    ``classes`` is the number of scores per sample, or 0 where the result is one number for the batch.
+    ``classes`` is the number of scores per sample, or 0 if the result is one number for the batch.
     """
 
     x: int
@@ -106,8 +105,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Update:
-    """An optimizer's instruction: its ``row`` in the code, in which operand ``column`` the gradient stands, and where
-    that and the weight lie in the arena."""
+    """An optimizer's instruction: its ``row`` in the code, the ``column`` of the gradient, and arena offsets."""
 
     weight: str
     row: int
@@ -119,9 +117,9 @@ class Update:
 
 @dataclass(frozen=True)
 class Call:
-    """A user's operator between the instructions: its row of code begins with -1 minus its place in ``calls``.
+    """A user's operator between instructions: its row of code begins with -1 minus its index in ``calls``.
 
-    ``label`` names it in errors. An input is a place, a constant that is no float32, or None for the labels.
+    ``label`` names it in errors. An input is a place, a constant other than float32, or None for the labels.
     """
 
     label: str
@@ -145,7 +143,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Value:
-    """Where a tensor lives: ``dims`` include the batch where ``batched``."""
+    """The place of a tensor: ``dims`` include the batch if ``batched``."""
 
     offset: int
     dims: tuple[int, ...]
@@ -153,7 +151,7 @@ class Value:
 
     @property
     def size(self) -> int:
-        """Number of elements: of one sample where batched."""
+        """Number of elements; if batched, of one sample."""
         return math.prod(self.dims[1:] if self.batched else self.dims)
 
 
@@ -185,7 +183,7 @@ class Builder:
         return self.allocate(features * self.lanes)
 
     def entries(self, values: Iterable[int]) -> int:
-        """Return the table offset of these values, adding them unless an equal run is there already."""
+        """Return the table offset of these values, which are added unless an equal run exists."""
         key = tuple(values)
         if key not in self._known:
             self._known[key] = len(self._table)

@@ -219,7 +219,7 @@ OPERATOR_TABLE: Final = f"""
 """
 
 
-#: what an attribute holds
+#: value of an attribute
 AttributeValue = int | float | bool | tuple[int, ...]
 
 _NOT_DECODED = "*"
@@ -235,7 +235,7 @@ class Attribute:
     default: float = 0
 
     def read(self, table: Table | None) -> AttributeValue:
-        """Return the value in an operator's table, or the default where it, or the table, is absent."""
+        """Return the value in an operator's table, or the default if the value or the table is absent."""
         if self.kind == "q[]":
             vector = table.array(self.slot, "<i8") if table is not None else None
             return () if vector is None else tuple(int(item) for item in vector)

@@ -30,7 +30,7 @@ _NOT_TRAINING = "this is not a training model: it has no loss or no optimizer no
 
 @dataclass(frozen=True)
 class Batches:
-    """Samples in the form the kernels take: float32 (batches, features, lanes), samples last and padded with zeros.
+    """Samples as the kernels read them: float32 (batches, features, lanes), samples last and padded with zeros.
 
     ``count`` is the number of true samples. Made by :meth:`Session.batches`, for sessions of the same model.
     """
@@ -44,8 +44,8 @@ class Session:
     """A running model: weights, optimizer state and buffers in one block of memory. One thread may use it at a time.
 
     Images are float32 ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are equal.
-    Labels are int32 ``(count,)`` or one-hot ``(count, classes)``, whatever the labels of the model are. Equal channels
-    are computed once: that is exact, since equal inputs have equal gradients.
+    Labels are int32 ``(count,)`` or one-hot ``(count, classes)``, for any form of labels in the model. Equal channels
+    are computed once, which is exact: equal inputs have equal gradients.
 
     Args:
         model: a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
@@ -91,11 +91,11 @@ class Session:
         return self.executable.graph.classes
 
     def reset(self) -> None:
-        """Put weights and optimizer state back to what the file holds."""
+        """Reset weights and optimizer state to the values in the file."""
         self._arena[: self._head] = self.executable.constants
 
     def reset_optimizer(self) -> None:
-        """Put everything but the weights (optimizer state, learning rate) back to what the file holds."""
+        """Reset optimizer state and learning rate, but not the weights, to the values in the file."""
         for part in self.executable.state:
             self._arena[part] = self.executable.constants[part]
 
@@ -126,18 +126,19 @@ class Session:
             self._arena[place.offset : place.offset + place.size] = value.reshape(-1)
 
     def set_learning_rate(self, rate: float) -> None:
-        """Set the learning rate until the next reset. Raises :class:`ModelFormatError` where the model has none."""
+        """Set the learning rate until the next reset. Raises :class:`ModelFormatError` if the model has none."""
         if not self.executable.learning_rates:
             raise ModelFormatError("the model has no learning rate constant")
         for offset in self.executable.learning_rates:
             self._arena[offset] = rate
 
     def set_correction(self, correction: Correction | None) -> None:
-        """Let every step use ``scale * g + shift + pull * (w - towards)`` in place of the gradient g; None ends that.
+        """Replace the gradient g by ``scale * g + shift + pull * (w - towards)`` in every step; None ends that.
 
-        It holds until the next call, through every reset, in float32 and in this order. g is what the optimizer reads:
-        with Momentum and Adam a weight decay is part of g, so ``scale`` acts on it too; SGD adds its own decay to the
-        corrected gradient. A correction that changes nothing trains with the same bits as None.
+        The correction holds until the next call, through every reset; it is computed in float32 in this order. g is the
+        gradient that the optimizer reads: with Momentum and Adam it includes a weight decay, so ``scale`` acts on that
+        too; SGD adds its own decay to the corrected gradient. A correction that changes nothing gives the same bits as
+        None.
 
         Args:
             correction: its arrays are copied; flat or shaped as in the file, by names of the model's parameters.
@@ -167,8 +168,8 @@ class Session:
     def batches(self, images: ArrayLike, *, steps: int | None = None) -> Batches:
         """Return samples as this model's batches, to be used several times: for ``steps`` steps, or for one pass.
 
-        The last batch of a pass is filled by repeating samples from the first on; with more steps it goes on from
-        there. Raises :class:`DataError` for a wrong shape.
+        The last batch of a pass is filled with samples from the first on; further steps continue from there. Raises
+        :class:`DataError` for a wrong shape.
         """
         samples, folded = self._samples(images)
         count, batch = len(samples), self.batch_size
@@ -211,7 +212,7 @@ class Session:
         return logits
 
     def save(self, path: PathLike) -> None:
-        """Write the ``.ms`` file with the present weights; optimizer state and the rest stay as in the file read."""
+        """Write the ``.ms`` file with the current weights. Optimizer state and all else stay as in the file read."""
         self.model.save(path, self.get_weights())
 
     def _execute(
@@ -238,7 +239,7 @@ class Session:
         return self._arenas[folded]
 
     def _table(self, program: Program) -> NDArray[np.int32]:
-        """Return this session's own copy of a program's table: its head holds the labels of the running batch."""
+        """Return this session's copy of a program's table, whose head holds the labels of the current batch."""
         if id(program) not in self._tables:
             self._tables[id(program)] = program.table.copy()
         return self._tables[id(program)]
@@ -248,7 +249,7 @@ class Session:
         return self._arena[place.offset : place.offset + place.size].reshape(place.dims)
 
     def _use(self, folded: bool) -> None:
-        """Change between programs: weights and state move along."""
+        """Switch between programs, keeping weights and state."""
         if folded != self._folded:
             arena = self._arena_for(folded)
             arena[: self._head] = self._arena[: self._head]
@@ -256,7 +257,7 @@ class Session:
             self._load_correction()
 
     def _samples(self, images: ArrayLike) -> tuple[Floats, bool]:
-        """Return samples as float32 (count, features), and whether one channel stands for all."""
+        """Return samples as float32 (count, features), and whether one channel represents all equal ones."""
         try:
             array = _own(images, np.float32)
         except (TypeError, ValueError):
@@ -297,7 +298,7 @@ def _class_numbers(one_hot: NDArray[Any]) -> NDArray[Any]:
 
 
 def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
-    """Return a contiguous, aligned, writable array: for any other the machine would be compiled anew."""
+    """Return a contiguous, aligned, writable array: for any other numba would compile the machine again."""
     return np.require(values, dtype, ["C", "A", "W"])
 
 

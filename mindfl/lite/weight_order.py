@@ -1,9 +1,9 @@
-"""The order in which a ``.ms`` file holds weights, and how MindSpore orders the same weights.
+"""Order of dimensions: weights in a ``.ms`` file, and the same weights in MindSpore.
 
-MindSpore holds the filters of a convolution as [out, in, height, width] (KCHW), the converter writes them as
-[out, height, width, in] (KHWC). Shapes cannot tell the two apart where all but the first dimension are equal, as in a
-3x3 filter on RGB, so the graph is asked: which tensors a convolution reads as its filters, and what the file says of
-the others' format.
+MindSpore stores the filters of a convolution as [out, in, height, width] (KCHW), the converter as
+[out, height, width, in] (KHWC). Shapes cannot distinguish the two if all but the first dimension are equal, as in a 3x3
+filter on RGB. So the graph decides for tensors that a convolution reads as filters, and the format in the file for
+others.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 def network_tensors(model: LiteModel) -> dict[str, Tensor]:
-    """Return the tensors that are parameters of the network by name: those that are trained, and float32 constants that
-    a layer reads as its weight, bias or statistics. Optimizer state is none."""
+    """Return the parameters of the network by name, without optimizer state.
+
+    They are the trained tensors, and the float32 constants that a layer reads as its weight, bias or statistics.
+    """
     found = dict(model.parameters)
     for node in model.nodes:
         for place in _PARAMETER_INPUTS.get(node.op, ()):
@@ -52,9 +54,9 @@ def network_tensors(model: LiteModel) -> dict[str, Tensor]:
 
 
 def khwc_weights(model: LiteModel) -> frozenset[str]:
-    """Return the names of the network's parameters that the file holds as [out, height, width, in].
+    """Return the names of the network's parameters that the file stores as [out, height, width, in].
 
-    Raises :class:`ModelFormatError` where neither the graph nor the file says in which order one of four dimensions is.
+    Raises :class:`ModelFormatError` if neither graph nor file determines the order of a parameter of four dimensions.
     """
     filters = {node.inputs[_FILTER_INPUT] for node in model.nodes if node.op in _CONVOLUTIONS}
     names = set()

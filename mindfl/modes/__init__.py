@@ -1,4 +1,4 @@
-"""Upload modes: in which form weights travel from clients to the server, one object for each form.
+"""Upload modes: how clients upload weights, one object for each mode.
 
 This registry is the only place that compares names of modes (``encrypt_type``).
 """
@@ -27,7 +27,7 @@ NAMES = tuple(MODES)
 PLAIN = Plain.name
 #: names that devices announce, beyond those of MindSpore Federated 0.1.0
 ANNOUNCED = tuple(name for name, mode in MODES.items() if not mode.in_reference)
-#: names of the modes that say what an iteration costs in privacy
+#: names of the modes with a privacy accountant
 PRIVATE = tuple(name for name, mode in MODES.items() if mode.accountant is not UploadMode.accountant)
 GROUP = "mindfl.modes"
 _OPTION = "encrypt_type"
@@ -59,7 +59,7 @@ def named_mode(name: str | UploadMode, settings: Settings) -> UploadMode:
             ``mindfl.modes``; or a mode, which is returned as it is.
         settings: those of the job.
 
-    Raises :class:`OptionError` for an unknown name, and for what is no mode.
+    Raises :class:`OptionError` for an unknown name, and for an object that is no mode.
     """
     if isinstance(name, str):
         if name in MODES:
@@ -74,12 +74,12 @@ def mode_of(settings: Settings) -> UploadMode:
 
 
 def recorded_mode(mode: UploadMode) -> str:
-    """Return the text by which :func:`named_mode` makes the mode again, in angle brackets where none can."""
+    """Return the text from which :func:`named_mode` makes the mode again, in angle brackets if none can."""
     return mode.name if mode.name in MODES else recorded(mode, {}, GROUP, _OPTION)
 
 
 def own_mode(settings: Settings) -> UploadMode | None:
-    """Return the mode of a job where it is none of mindfl's, else None."""
+    """Return the mode of a job if it is a user's own, else None."""
     mode = mode_of(settings)
     return None if mode.name in MODES else mode
 
@@ -87,8 +87,8 @@ def own_mode(settings: Settings) -> UploadMode | None:
 def asked_mode(answer: ResponseFLJob, own: UploadMode | None = None) -> UploadMode:
     """Return the mode that a server asks for in its ``answer`` to startFLJob.
 
-    ``own`` is a mode beyond mindfl's that the client knows. Raises :class:`ProtocolError` for one that no client here
-    can do.
+    ``own`` is a user's mode that the client knows. Raises :class:`ProtocolError` for a mode that this client does not
+    have.
     """
     name = cipher_of(answer).encrypt_type or PLAIN
     compression = answer.upload_compress_type.name

@@ -1,4 +1,4 @@
-"""The seam of upload modes: :class:`UploadMode`, what its methods are given, and how its arrays travel."""
+"""The seam of upload modes: :class:`UploadMode`, the arguments of its methods, and the encoding of its arrays."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ BUILDER = "UpdateModel$RequestUpdateModelBuilder"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """What one client has to upload in one iteration.
+    """The result of one client's training in one iteration, to upload.
 
     Args:
         weights: the weights after training, flat float32 by name.
-        received: those that the client began with.
-        samples: of the local training; the weight of the client in the average.
+        received: the weights that the client began with.
+        samples: samples of the local training; the weight of the client in the average.
         iteration: the iteration's number, from 1.
         random: number of bytes -> that many. In a simulation they depend on the job's seed, the client and the
             iteration alone.
-        memory: what :meth:`UploadMode.remember` returned in the client's latest iteration; empty before.
+        memory: the result of :meth:`UploadMode.remember` in the client's latest iteration; empty before.
     """
 
     weights: Weights
@@ -75,7 +75,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Basis:
-    """What an upload builds on: the ``model`` that the iteration began with, the client's ``data_size`` in samples, and
+    """The basis of an upload: the ``model`` that the iteration began with, the client's ``data_size`` in samples, and
     the ``rounds`` of secure aggregation."""
 
     model: Weights
@@ -85,12 +85,12 @@ class Basis:
 
 
 class UploadMode:
-    """In which form a client's weights travel. This class sends them as they are.
+    """How a client uploads its weights. This class uploads them unchanged.
 
-    A mode of your own is a subclass that replaces :meth:`encode` and :meth:`decode`, and :meth:`describe` for the job's
-    title. They must depend on their arguments and the mode's own settings alone; a setting is an argument of
-    ``__init__`` that is kept under its name. The mode's ``name``, by default that of the class, is what server and
-    clients call it. Everything below ``describe`` is for mindfl's own modes.
+    A mode of your own is a subclass that overrides :meth:`encode` and :meth:`decode`, and :meth:`describe` for the
+    job's title. They must depend only on their arguments and on the mode's settings; a setting is an argument of
+    ``__init__`` that is stored under its name. Server and clients identify the mode by its ``name``, by default that of
+    the class. Everything below ``describe`` is for mindfl's own modes.
 
     Example:
         >>> class Halved(UploadMode):
@@ -109,9 +109,9 @@ class UploadMode:
     name: ClassVar[str] = "UploadMode"
     #: whether MindSpore Federated 0.1.0 knows it; devices announce the others when they start
     in_reference: ClassVar[bool] = False
-    #: whose it is where it is not MindSpore Federated 0.1.0's
+    #: origin of a mode that is not MindSpore Federated 0.1.0's
     origin: ClassVar[str] = "an upload mode of your own"
-    #: names of the settings of a server that the mode has
+    #: names of the server's settings that the mode uses
     settings: ClassVar[tuple[str, ...]] = ()
     #: section of a server's YAML file that holds them, and the keys that must then be in it
     section: ClassVar[str] = ""
@@ -122,7 +122,7 @@ class UploadMode:
     carrier: ClassVar[str] = "compress_feature_map"
     #: whether masks hide single uploads from the server (secure aggregation)
     masked: ClassVar[bool] = False
-    #: why uploads are not compressed by ``upload_compress_type`` too; empty: they may be
+    #: why ``upload_compress_type`` cannot compress the uploads; empty: it can
     uncompressed: ClassVar[str] = "they have a form of their own"
     #: whether uploads depend on the seed
     draws: ClassVar[bool] = True
@@ -130,9 +130,9 @@ class UploadMode:
     needs_received: ClassVar[bool] = True
     #: whether a client's next upload depends on its earlier ones
     remembers: ClassVar[bool] = False
-    #: a weight that was moved less may come back from the server as it was
+    #: a weight that changed by less than this may come back from the server unchanged
     least_move: ClassVar[float] = 1e-4
-    #: what a device logs when training is about to begin, and when the server took the upload; empty: nothing
+    #: lines that a device logs before training, and when the server accepted the upload; empty: none
     training_line: ClassVar[str] = "set parameters for {name}!"
     uploaded_line: ClassVar[str] = "{name} do not need unmasking"
     #: package that is needed to account for sampled clients
@@ -148,20 +148,19 @@ class UploadMode:
         cls.remembers = cls.remember is not UploadMode.remember
 
     def encode(self, trained: Trained) -> Arrays:
-        """Return what a client uploads: arrays of any names, shapes and numeric types, at most twice the size of the
-        model together."""
+        """Return the arrays to upload: any names, shapes and numeric types, together at most twice the model's size."""
         return trained.weights
 
     def decode(self, arrays: Arrays, model: Weights) -> Weights:
         """Return the client's weights as the server reads them, flat float32 by the names of ``model``.
 
-        ``arrays`` came from a client and may hold anything: raise ``ValueError`` or ``KeyError`` for what no honest
-        client uploads, and the client is refused. ``model`` is what the iteration began with.
+        ``arrays`` are a client's upload and may be invalid: raise ``ValueError`` or ``KeyError`` for arrays that no
+        honest client uploads, and the server refuses the client. ``model`` is the model that the iteration began with.
         """
         return arrays
 
     def describe(self) -> str:
-        """Return name and settings in a few words, for titles; empty: nothing is worth a word."""
+        """Return name and settings in a few words, for titles; may be empty."""
         return self.name
 
     @property
@@ -170,15 +169,15 @@ class UploadMode:
         return ""
 
     def accountant(self, sampling_rate: float = 1.0) -> Accountant | None:
-        """Return what knows the cost of iterations in which each client takes part with this probability.
+        """Return the privacy accountant of iterations in which each client takes part with this probability.
 
-        None where uploads are not private.
+        None if uploads are not private.
         """
         return None
 
     @property
     def private(self) -> bool:
-        """Whether the mode says what an iteration costs in privacy."""
+        """Whether the mode has a privacy accountant."""
         return type(self).accountant is not UploadMode.accountant
 
     @property
@@ -207,7 +206,7 @@ class UploadMode:
         return {"compress_feature_map": pack(arrays)}
 
     def remember(self, trained: Trained, new: Weights) -> tuple[Mapping[str, Any], list[LogLine]]:
-        """Return the client's memory after the iteration that made the model ``new``, and what is logged of it."""
+        """Return the client's memory after the iteration that made the model ``new``, and lines for the log."""
         return {}, []
 
     def device(
@@ -218,35 +217,35 @@ class UploadMode:
         random: RandomBytes,
         pairs: PairKeys | None,
     ) -> MaskedDevice:
-        """Return a device with fresh secrets; of modes that are ``masked``."""
+        """Return a device with new secrets; only for modes that are ``masked``."""
         raise NotImplementedError(f"{self.name} uploads are not masked")
 
     @staticmethod
     def pair_keys() -> PairKeys:
-        """Return what derives the keys of pairs for all devices of a process; of modes that are ``masked``."""
+        """Return an object that derives keys of pairs for all devices of a process; only for ``masked`` modes."""
         raise NotImplementedError
 
     def log_parameters(self) -> list[str]:
-        """Return what of the plan's parameters is logged."""
+        """Return the log lines of the plan's parameters."""
         return []
 
     def log_asked(self) -> list[LogLine]:
-        """Return what is logged when the plan is known."""
+        """Return the log lines of a received plan."""
         lines = [f"GlobalParameters <encryptLevel> from server: {self.name}", *self.log_parameters()]
         return [("FLLiteClient setGlobalParameters", f"[startFLJob] {line}") for line in lines]
 
     def log_encoded(self, fields: Mapping[str, Any], milliseconds: int) -> list[LogLine]:
-        """Return what is logged when the upload is ready."""
+        """Return the log lines of an encoded upload."""
         return [(f"{BUILDER} featuresMap", f"No compression and encrypt type is:{self.name} cost {milliseconds}ms")]
 
     # On the server.
 
     def check(self, config: ServerConfig) -> None:
-        """Raise :class:`OptionError` where no iteration could ever end, or nothing would be protected."""
+        """Raise :class:`OptionError` if no iteration could end, or nothing would be protected."""
 
     def cipher(self, config: ServerConfig, instance: str) -> CipherPublicParams:
-        """Return what the plan tells the devices in a job's ``instance``."""
-        # With any encryption the 0.1.0 server fills all of them, those that do not matter with its defaults.
+        """Return the plan's parameters of encryption in a job's ``instance``."""
+        # With any encryption the 0.1.0 server fills all of them, unused ones with its defaults.
         return CipherPublicParams(
             encrypt_type=self.name,
             pw_params=self.pw_params(config, instance),
@@ -255,7 +254,7 @@ class UploadMode:
         )
 
     def pw_params(self, config: ServerConfig, instance: str) -> PWParams:
-        """Return what the plan says about masks."""
+        """Return the plan's parameters of masks."""
         return PWParams(t=int(self.encrypts), p=bytes(32), g=int(self.encrypts), prime=bytes(33))
 
     def fits(self, request: RequestUpdateModel) -> bool:
@@ -266,7 +265,7 @@ class UploadMode:
     def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
         """Return the weights of an upload, each multiplied by the data size, or masked words.
 
-        Raises :class:`EncodingError` for what no honest device uploads.
+        Raises :class:`EncodingError` for an invalid upload.
         """
         weights = unpack(request.compress_feature_map or (), lambda arrays: self.decode(arrays, basis.model))
         size = np.float32(basis.data_size)
@@ -274,37 +273,37 @@ class UploadMode:
             return {name: np.asarray(values, np.float32) * size for name, values in weights.items()}
 
     def meant(self, fields: Mapping[str, Any], trained: Trained) -> Weights:
-        """Return the weights that a server reads in an upload with ``fields``."""
+        """Return the weights that a server reads from an upload with ``fields``."""
         basis = Basis(model=trained.received, data_size=trained.samples, iteration=trained.iteration)
         content = self.content(RequestUpdateModel(iteration=trained.iteration, **fields), basis)
         assert isinstance(content, Mapping)
         return {name: values / np.float32(trained.samples) for name, values in content.items()}
 
     def make_sum(self, config: ServerConfig, layout: FeatureLayout, constant: Set[str]) -> UploadSum:
-        """Return what adds up the uploads of a job; weights in ``constant`` are not averaged."""
+        """Return the sum of a job's uploads; weights in ``constant`` are not averaged."""
         from mindfl.server.aggregate import FedAvgSum
 
         return FedAvgSum(layout, constant)
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any] | None:
-        """Return the steps of an iteration's secure aggregation, None without any."""
+        """Return the rounds of an iteration's secure aggregation, None without any."""
         return None
 
     def upload_quota(self, quota: int, published: int) -> int:
-        """Return the uploads that an iteration takes, of ``quota`` by the settings and ``published`` keys."""
+        """Return the number of uploads of an iteration with ``quota`` in the settings and ``published`` keys."""
         return quota
 
     def protection(self, config: ServerConfig) -> list[str]:
-        """Return what masks promise and how many devices may be lost."""
+        """Return lines on the protection by masks and the number of devices that may be lost."""
         return []
 
     def weaknesses(self, config: ServerConfig) -> list[str]:
-        """Return a line for each choice that leaves the devices less protected than they could be."""
+        """Return a line for each setting that weakens the protection of devices."""
         return []
 
 
 class ReferenceMode(UploadMode):
-    """What the modes of MindSpore Federated 0.1.0 have in common."""
+    """Base of the modes of MindSpore Federated 0.1.0."""
 
     in_reference: ClassVar[bool] = True
     encrypts: ClassVar[bool] = True
@@ -313,13 +312,13 @@ class ReferenceMode(UploadMode):
 
 
 def cipher_of(answer: ResponseFLJob) -> CipherPublicParams:
-    """Return what an answer to startFLJob tells about encryption."""
+    """Return the parameters of encryption in an answer to startFLJob."""
     plan = answer.fl_plan_config
     return (plan.cipher if plan else None) or CipherPublicParams()
 
 
 def on_the_wire(value: float) -> float:
-    """Return ``value`` as float32 holds it, so that clients calculate with the same number over every transport."""
+    """Return ``value`` rounded to float32, so that clients use the same number over every transport."""
     return float(np.float32(value))
 
 
@@ -345,10 +344,10 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> tuple[CompressFeatureMap, ...]:
 
 
 def unpack(entries: Iterable[CompressFeatureMap], decode: Callable[[Mapping[str, NDArray[Any]]], Weights]) -> Weights:
-    """Return what ``decode`` makes of the arrays in ``entries``.
+    """Return the weights that ``decode`` makes of the arrays in ``entries``.
 
-    Raises :class:`EncodingError` for entries that :func:`pack` does not make, and for arrays that ``decode`` refuses
-    with a ``ValueError`` or a ``KeyError``.
+    Raises :class:`EncodingError` for entries that :func:`pack` does not make, and if ``decode`` raises ``ValueError``
+    or ``KeyError``.
     """
     arrays = dict(_array(title, entry) for title, entry in named(entries).items())
     try:

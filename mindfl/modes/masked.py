@@ -1,6 +1,7 @@
 """Secure aggregation: ``PW_ENCRYPT``, ``STABLE_PW_ENCRYPT`` and mindfl's own ``PW_EXACT``.
 
-What needs the package cryptography is imported by jobs that are masked only. Arithmetic: :mod:`mindfl.privacy.secagg`.
+Modules that need the package cryptography are imported only by jobs with masks. The arithmetic is in
+:mod:`mindfl.privacy.secagg`.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ _THRESHOLD = "reconstruct_secrets_threshold"
 
 @dataclass(frozen=True)
 class Masked(ReferenceMode):
-    """What the modes with masks have in common. ``params`` are those of a device's plan, None on the server."""
+    """Base of the modes with masks. ``params`` are those of a device's plan, None on the server."""
 
     masked: ClassVar[bool] = True
     needs_received: ClassVar[bool] = False
-    #: the lines of the exchange say it
+    #: the lines of the exchanges suffice
     training_line: ClassVar[str] = ""
     uploaded_line: ClassVar[str] = ""
     uncompressed: ClassVar[str] = "masked weights cannot be compressed"
@@ -76,14 +77,14 @@ class Masked(ReferenceMode):
             )
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
-        # A mask lies over all weights end to end: with one missing, nobody could take it away.
+        # A mask covers all weights end to end: it cannot be removed if one is missing.
         weights = request.feature_map or {}
         if missing := basis.model.keys() - weights.keys():
             raise EncodingError(EncodingFault.MISSING_NAME, min(missing))
         return weights
 
     def meant(self, fields: Mapping[str, Any], trained: Trained) -> Weights:
-        """Return the weights that are under the mask."""
+        """Return the weights before masking."""
         return trained.weights
 
     def weaknesses(self, config: ServerConfig) -> list[str]:
@@ -157,13 +158,13 @@ class Pairwise(Masked):
 
 
 class StablePairwise(Masked):
-    """``STABLE_PW_ENCRYPT``: the masks of pairs alone, which cancel where everybody uploads who published keys."""
+    """``STABLE_PW_ENCRYPT``: only pairwise masks, which cancel if all devices that published keys upload."""
 
     name = "STABLE_PW_ENCRYPT"
     served = _KEYS
 
     def upload_quota(self, quota: int, published: int) -> int:
-        """All that published keys: masks of pairs only cancel where all are there."""
+        """Return the number of published keys: pairwise masks cancel only if all these devices upload."""
         return max(quota, published)
 
     def rounds(self, config: ServerConfig, plan: FLPlan, iteration: int) -> Rounds[Any]:
@@ -185,7 +186,7 @@ class StablePairwise(Masked):
 
 
 class Exact(Masked):
-    """``PW_EXACT``, mindfl's own: sums of masked whole numbers, exact to the bit, over a sparse graph."""
+    """``PW_EXACT``, mindfl's own: sums of masked integers, exact to the bit, over a sparse graph."""
 
     name = "PW_EXACT"
     in_reference = False
@@ -223,7 +224,7 @@ class Exact(Masked):
         fixed, length = basis.rounds.config.fixed_point, sum(values.size for values in basis.model.values())
         if data is None or data.nbytes != length * fixed.dtype.itemsize:
             raise EncodingError(EncodingFault.WRONG_LENGTH)
-        # A message of another instance, where this iteration was numbered likewise, would spoil the sum.
+        # An upload of another instance, with the same iteration number, would corrupt the sum.
         if entries[0].weight_fullname != basis.rounds.upload_name(request.fl_id or ""):
             raise EncodingError(EncodingFault.OTHER_ROUND)
         return fixed.unpack(data.tobytes(), length, request.fl_id or "")

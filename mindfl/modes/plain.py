@@ -64,7 +64,7 @@ class Plain(ReferenceMode):
         return f"uploads {self.upload_compress_type} {self.upload_sparse_rate:g}" if self.compresses else ""
 
     def changed(self, trained: Trained) -> Weights:
-        """Return what is uploaded in place of the trained weights."""
+        """Return the weights to upload instead of the trained ones."""
         return trained.weights
 
     def fields(self, trained: Trained) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class SignDs(ReferenceMode):
 
     @property
     def params(self) -> DSParams:
-        """What devices are told."""
+        """The parameters in the plan."""
         told = {name: on_the_wire(getattr(self, name)) for name in _FRACTIONS}
         return DSParams(sign_dim_out=self.sign_dim_out, **told)
 

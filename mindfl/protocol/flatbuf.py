@@ -5,16 +5,16 @@ endian, a root offset at byte 0, tables whose first int32 points *back* to a vta
 uint32 length. A buffer that breaks them raises :class:`BrokenBufferError`; nothing is ever read outside the buffer, and
 only strings are copied.
 
-What is read is checked as the structural ``Verifier`` of the FlatBuffers C++ library does: bounds, the alignment of
-tables, vtables, lengths and numbers (counted from the buffer's start), offsets that are not zero, texts that end in a
-zero byte, at most 1,000,000 tables. So a reader that reads every field of its schema refuses what a verifier would.
-Meant to differ:
+Values are checked when they are read, as the structural ``Verifier`` of the FlatBuffers C++ library does: bounds, the
+alignment of tables, vtables, lengths and numbers (counted from the buffer's start), offsets that are not zero, texts
+that end in a zero byte, at most 1,000,000 tables. So a reader that reads every field of its schema refuses the same
+buffers as a verifier. Intended differences:
 
 - Texts that are not UTF-8, and offsets of zero in a vector, are refused; in C++ they pass.
 - Numbers of 8 bytes need an alignment of 4 only: the converter of MindSpore Lite does not keep more.
 - No limit of 64 levels: a reader goes as deep as its schema.
-- Offsets may point to one place again and again, so that a small buffer could describe gigabytes. What is read is
-  counted against an allowance in proportion to the buffer's length, which no honest buffer uses up.
+- Offsets may point to one place repeatedly, so a small buffer could describe gigabytes. Reading is limited by an
+  allowance in proportion to the buffer's length, which no honest buffer uses up.
 
 The writer collects parts and joins them once, a table first and then what its pointers lead to. The ``flatbuffers``
 package fills its buffer from the back and copies every vector several times.
@@ -108,14 +108,14 @@ class Table:
         return cls.at(data, _follow(data, 0), Allowance(len(data)))
 
     def _field(self, slot: int) -> int:
-        """Return the position of a field's value, or 0 where the field is absent."""
+        """Return the position of a field's value, or 0 if the field is absent."""
         if slot >= self.slots:
             return 0
         offset = _unpack(_U16, self.data, self.vtable + 4 + 2 * slot)
         return self.start + offset if offset else 0
 
     def has(self, slot: int) -> bool:
-        """Tell whether a field is there."""
+        """Return whether a field is present."""
         return self._field(slot) != 0
 
     def scalar(self, slot: int, dtype: str, default: float) -> int | float | bool:
@@ -133,7 +133,7 @@ class Table:
         return _follow(self.data, at) if at else 0
 
     def table(self, slot: int) -> Table | None:
-        """Return a child table, or None where it is absent."""
+        """Return a child table, or None if it is absent."""
         at = self._target(slot)
         return Table.at(self.data, at, self.allowance) if at else None
 
@@ -170,13 +170,13 @@ class Table:
         return [self._text(at) for at in self._targets(slot)]
 
     def array(self, slot: int, dtype: DTypeLike) -> NDArray[np.generic] | None:
-        """Return a vector of numbers as a read-only view, or None where it is absent."""
+        """Return a vector of numbers as a read-only view, or None if it is absent."""
         item = np.dtype(dtype)
         at, count = self._vector(slot, item.itemsize)
         return np.frombuffer(self.data, item, count, at) if at else None
 
     def position(self, slot: int) -> int:
-        """Return the byte position of a vector's first item, or 0 where it is absent."""
+        """Return the byte position of a vector's first item, or 0 if it is absent."""
         at = self._target(slot)
         return self._items(at, 1)[0] if at else 0
 
@@ -206,7 +206,7 @@ class Pointer(NamedTuple):
 
 
 class Writer:
-    """One buffer under construction. Every part takes the pointer that is to lead to it, ``root`` the first one.
+    """One buffer under construction. Every part takes the pointer that leads to it, the first part ``root``.
 
     Parts are aligned to 4 bytes, so cells and items may have 1, 2 or 4 bytes. A part that does not fit into the 2 GiB
     of the format raises :class:`OverflowError`.
@@ -262,7 +262,7 @@ class Writer:
         return position
 
     def _lead(self, pointer: Pointer) -> None:
-        """Let ``pointer`` lead to what is appended next."""
+        """Make ``pointer`` lead to the next appended part."""
         _U32.pack_into(pointer.holder, pointer.offset, self._length - pointer.position)
 
     def _append(self, part: PartT) -> PartT:

@@ -102,7 +102,7 @@ class DSParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CipherPublicParams:
-    """What clients need to know to encrypt their uploads."""
+    """Parameters for the encryption of uploads."""
 
     encrypt_type: str | None = None
     pw_params: PWParams | None = None
@@ -112,7 +112,7 @@ class CipherPublicParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FLPlan:
-    """What a client is to do: local ``epochs``, ``mini_batch`` samples per step, learning rate ``lr``."""
+    """The server's plan for clients: local ``epochs``, ``mini_batch`` samples per step, learning rate ``lr``."""
 
     server_mode: str | None = None
     fl_name: str | None = None
@@ -131,8 +131,8 @@ class FLPlan:
 class RequestFLJob:
     """A client asks to join the current iteration (endpoint ``startFLJob``).
 
-    ``encrypt_types`` is not part of MindSpore Federated 0.1.0, whose server does not look at it: the encryptions beyond
-    those of 0.1.0 that the client can do.
+    ``encrypt_types`` is not part of MindSpore Federated 0.1.0, whose server ignores it: it names the client's upload
+    modes beyond those of 0.1.0.
     """
 
     fl_name: str | None = None
@@ -232,7 +232,7 @@ class PlainText:
 
 
 Request: TypeAlias = RequestFLJob | RequestUpdateModel | RequestGetModel | SecureRequest
-"""What a device posts; the secure ones are part of jobs with secure aggregation only."""
+"""Requests of devices; the secure ones belong to jobs with secure aggregation only."""
 
 Response: TypeAlias = ResponseFLJob | ResponseUpdateModel | ResponseGetModel | SecureResponse | PlainText
-"""What a device is answered."""
+"""Answers to devices."""

@@ -20,7 +20,7 @@ class ClientShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPublicKeys:
-    """What one client disclosed in its key exchange."""
+    """The public keys of one client."""
 
     fl_id: str | None = None
     c_pk: bytes | None = None
@@ -69,7 +69,7 @@ class ResponseExchangeKeys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetExchangeKeys:
-    """A client asks for everyone's public keys (endpoint ``getKeys``)."""
+    """A client asks for the public keys of all clients (endpoint ``getKeys``)."""
 
     fl_id: str | None = None
     iteration: int = 0
@@ -130,7 +130,7 @@ class ReturnShareSecrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetClientList:
-    """A client asks who updated (endpoint ``getClientList``)."""
+    """A client asks for the clients that uploaded (endpoint ``getClientList``)."""
 
     fl_id: str | None = None
     iteration: int = 0
@@ -172,7 +172,7 @@ class ResponseClientListSign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAllClientListSign:
-    """A client asks for everyone's signature of the list (endpoint ``getListSign``)."""
+    """A client asks for all signatures of the list (endpoint ``getListSign``)."""
 
     fl_id: str | None = None
     iteration: int = 0

@@ -125,11 +125,11 @@ def encode(message: DataclassInstance) -> bytes:
 
 
 def decode(data: Buffer, message: type[MessageT]) -> MessageT:
-    """Return the ``message`` that ``data`` holds; raises :class:`BrokenBufferError` where it does not.
+    """Return the ``message`` in ``data``. Raises :class:`BrokenBufferError` if it is invalid.
 
     Arrays and weights are read-only views into ``data``. Absent fields read as the dataclass's defaults, and unknown
-    values of an enumeration are kept. All that the type reaches is checked (see
-    :mod:`mindfl.protocol.flatbuf`); bytes after the buffer, and fields that the type does not know, are not looked at.
+    values of an enumeration are kept. All fields of the type are checked (see :mod:`mindfl.protocol.flatbuf`); bytes
+    after the buffer, and fields that the type does not have, are ignored.
     """
     return read_table(Table.root(data), message)
 
@@ -159,7 +159,7 @@ def read_table(table: Table, message: type[MessageT]) -> MessageT:
 
 
 def append_table(writer: Writer, pointer: Pointer, message: DataclassInstance) -> None:
-    """Append ``message``; raises :class:`ProtocolError` naming a field whose value has no place on the wire."""
+    """Append ``message``. Raises :class:`ProtocolError` naming a field with a value that cannot be sent."""
     cells, parts = [], []
     for name, slot, form in _layout(type(message)):
         value = getattr(message, name)

@@ -35,13 +35,13 @@ _LOADED, _COMPILED, _STACK = 360 << 20, 128 << 20, 10 << 20
 
 
 def load_machine() -> Machine:
-    """Return the compiled machine, compiling it (some 15 s, once per machine and version) where no cache holds it."""
+    """Return the compiled machine; compiles it (about 15 s, once per computer and version) if it is not cached."""
     with _loading:
         return _machine()
 
 
 def is_cached() -> bool:
-    """Say whether compiled kernels for this version lie in the cache folder."""
+    """Return whether the cache folder holds compiled kernels of this version."""
     return any(_folder().rglob("*.nbc")) if _folder().is_dir() else False
 
 
@@ -63,12 +63,12 @@ def _machine() -> Machine:
 
 
 def needed_bytes() -> int:
-    """Return the address space that loading the machine takes: LLVM, numba, SciPy, a stack for each processor."""
+    """Return the address space for loading the machine: LLVM, numba, SciPy, a stack for each processor."""
     return _LOADED + (0 if is_cached() else _COMPILED) + _STACK * (os.cpu_count() or 1)
 
 
 def _check_address_space() -> None:
-    """Refuse what is sure to fail: where memory ends, LLVM aborts and OpenBLAS tries for ever, neither with a word."""
+    """Raise an error if the address space is too small: LLVM would abort, OpenBLAS retry for ever, both silently."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return
@@ -92,7 +92,7 @@ def _compile(machine: Machine) -> None:
     with suppress(Exception):
         _run_empty(machine)
         return
-    # The cached code is damaged (power cut), or the new code could not be saved (disk full) but is loaded all the same.
+    # The cached code is damaged (power cut), or the new code could not be saved (disk full) but is loaded anyway.
     shutil.rmtree(_folder(), ignore_errors=True)
     with suppress(OSError):
         _run_empty(machine)
@@ -129,7 +129,7 @@ def _folder() -> Path:
 
 
 def _writable_folder() -> str:
-    """Return the cache folder, or one that lasts as long as the process where that cannot be written."""
+    """Return the cache folder, or a temporary one for this process if that is not writable."""
     folder = _folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

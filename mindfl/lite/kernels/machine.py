@@ -1,6 +1,6 @@
 """The machine that runs instructions: one compiled loop, entered once per epoch and without the interpreter lock.
 
-Beside it stands what brings samples into the form it takes."""
+The module also packs samples for the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mindfl.lite.ops.registry import HELPERS
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
-#: importing these gives the primitives that kernels call their code
+#: importing these registers the code of the primitives
 _CODE = (pooling, products)
 
 
@@ -31,7 +31,7 @@ def _runner() -> Any:
     for name, known in INSTRUCTIONS.items():
         lines += [f"  {'elif' if known.number else 'if'} number == {known.number}:", f"   {name}(arena, table, i)"]
     exec("\n".join(lines), kernels)
-    # inlined: as a function of its own it would be optimised twice, 4 s each
+    # Inlined: a separate function would be optimised twice, 4 s each.
     return njit(nogil=True, inline="always")(kernels["run"])
 
 

@@ -18,7 +18,7 @@ from mindfl.lite.kernels.emitter import BYTES, FLOAT, I32, I64, LANES, NUMBERS, 
 from mindfl.lite.kernels.primitives import VECTOR
 
 _NO_PLACE = 255
-#: the smallest positive float32: below it lies what is not positive
+#: the smallest positive float32: all smaller values are not positive
 _SMALLEST = 2.0**-149
 
 
@@ -67,7 +67,7 @@ class _Window(NamedTuple):
     column_step: Any
 
 
-#: is given a position's offset and number and the state; returns the state for the next position
+#: (offset of a position, its number, state) -> state for the next position
 _Visit = Callable[[Any, Any, list[Any]], list[Any]]
 
 

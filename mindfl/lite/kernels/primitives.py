@@ -1,4 +1,4 @@
-"""What kernels may call besides plain arithmetic: vector code, compiled with them.
+"""Vector operations that kernels call, compiled with them.
 
 These are declarations: :mod:`mindfl.lite.kernels.products` and :mod:`mindfl.lite.kernels.pooling` hold the code, which
 needs a compiler to be imported.
@@ -10,7 +10,7 @@ from typing import Any
 
 #: float32 lanes of a vector register
 VECTOR = 16
-#: first values of sums: zero, or what is there
+#: initial values of sums: zero, or the present value
 ZERO, ACCUMULATE = -1, -2
 
 
@@ -54,8 +54,8 @@ def window_gradient(
     arena: Any, dy: Any, index: Any, shift: Any, dx: Any, row_step: Any, column_step: Any, rows: Any, columns: Any,
     added: Any, run: Any,
 ) -> None:  # fmt: skip
-    """Give ``arena[dy + n]`` to the window position whose number stands at byte ``shift + n`` behind ``index``.
+    """Write ``arena[dy + n]`` to the window position whose number is at byte ``shift + n`` after ``index``.
 
-    The other positions get zero; with ``added`` the values are added to what is there.
+    The other positions get zero; with ``added`` the values are added to the present ones.
     """
     raise NotImplementedError

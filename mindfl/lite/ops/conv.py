@@ -2,7 +2,7 @@
 
 A convolution reads its input through tables of offsets: one offset per tap of the window, one per output position. So
 kernel size, stride, dilation and channel count are only table contents. Padding is a copy into a larger buffer with a
-border of zeros. A samples' input whose channels are all equal is planned with one channel and summed weights.
+border of zeros. Samples with equal channels are planned with one channel and summed weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UNIT, _ONTO, _NO_FLOOR = np.int64(1), np.int64(ACCUMULATE), np.float32(-np.inf)
 
 
 def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
-    """Return the offset of the input with its border, copying it once for all nodes that share it."""
+    """Return the offset of the input with its border, which is copied once for all nodes that share it."""
     x = plan.value(tensor)
     if not geometry.padded:
         return x.offset
@@ -86,7 +86,7 @@ def lower_conv(plan: Plan, node: Node) -> None:
 
 
 def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """Yield (place, first row, rows) of each block of the output: the whole, or row by row of a pooling behind it."""
+    """Yield (place, first row, rows) of each block of the output: the whole, or the rows of a pooling that follows."""
     pool = fused_pool(plan.graph, output)
     windows = pool_windows(plan, pool, dims) if pool is not None else None
     if pool is not None and windows is not None and windows.tiled:
@@ -98,7 +98,7 @@ def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[t
 
 
 def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
-    """Refuse a weight or its gradient that has not one value for each output channel and tap."""
+    """Refuse a weight or gradient without exactly one value for each output channel and tap."""
     channels = plan.graph.image.dims[3] if folded else geometry.channels
     need(alike(dims, (geometry.out[2], *geometry.kernel, channels)), node, f"a weight of shape {dims}")
 
@@ -115,7 +115,7 @@ def _steps(plan: Plan, geometry: Geometry, rows: int) -> dict[str, int]:
 
 
 def _gradient_blocks(plan: Plan, node: Node, least: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (place, first row, rows) of each block of a convolution's dy: the whole, or as a pooling gives it out."""
+    """Yield (place, first row, rows) of each block of a convolution's dy: the whole, or the blocks of a pooling."""
     pooled = plan.pool_gradients.get(node.inputs[0])
     if pooled is not None:
         yield from pooled.blocks(plan, least)
@@ -177,7 +177,7 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     sums = plan.builder.allocate(sums_size)
     entries = plan.builder.entries
     chunks = range(0, plan.lanes, VECTOR)
-    # Carrying the sums over costs a write and a read of them: worth it only between parts that are larger.
+    # Carrying sums over costs a write and a read of them, which pays only for larger parts.
     for place, row, rows in _gradient_blocks(plan, node, least=2 * sums_size):
         windows = geometry.windows(rows)
         plan.builder.emit(
@@ -202,7 +202,7 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
 
 @helper
 def floor(relu: int) -> Any:
-    """Return what a product is clamped to."""
+    """Return the lower bound of a product."""
     return np.float32(0.0) if relu else _NO_FLOOR
 
 

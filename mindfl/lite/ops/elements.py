@@ -69,7 +69,7 @@ def relu_grad_kernel(arena: Any, table: Any, i: Any) -> None:
 
 _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE = range(4)
 _MEAN, _SUM = 0, 4
-#: elements that are addressed one by one: a bound for files that ask for tables without end
+#: most elements that are addressed one by one: a limit for files that would need huge tables
 _MOST_ROWS = 2**22
 
 
@@ -143,7 +143,7 @@ def _binary(plan: Plan, node: Node, kind: int, a: Value, b: Value) -> None:
 
 
 def _addresses(plan: Plan, value: Value, target: Dims, batched: bool) -> tuple[int, int]:
-    """Return the table of where an operand's elements for each row of the result lie, and how far samples are apart."""
+    """Return the table of an operand's offsets for each row of the result, and the step between samples."""
     if value.batched:
         rows = positions(target[1:], [step * plan.lanes for step in steps(value.dims[1:], target[1:])])
         return plan.builder.entries(rows), 1
@@ -169,7 +169,7 @@ def _reduction(plan: Plan, node: Node) -> None:
 
 
 def reduce(plan: Plan, x: Value, axes: set[int], *, mean: bool, output: int | None = None) -> Value:
-    """Emit the mean or sum of ``x`` over ``axes``, as the value of tensor ``output`` where that is given."""
+    """Emit the mean or sum of ``x`` over ``axes``, as the value of tensor ``output`` if given."""
     if x.size * plan.batch > _MOST_ROWS:
         raise ModelFormatError(f"an array of {x.size * plan.batch} elements is too large for this operator")
     kept = [axis for axis in range(len(x.dims)) if axis not in axes]
@@ -197,7 +197,7 @@ def reduce(plan: Plan, x: Value, axes: set[int], *, mean: bool, output: int | No
 
 
 def _apart(plan: Plan, x: Value) -> Dims:
-    """Return how far apart the elements of each axis lie in memory: the samples of a batch side by side."""
+    """Return the strides of each axis in memory, in elements; the samples of a batch are adjacent."""
     if not x.batched:
         return steps(x.dims, x.dims)
     return (1, *(step * plan.lanes for step in steps(x.dims[1:], x.dims[1:])))
@@ -208,7 +208,7 @@ def _chosen(dims: Dims, apart: Dims, axes: list[int]) -> tuple[Dims, Dims]:
 
 
 def mean_of_all(plan: Plan, x: Value) -> int:
-    """Return the place of the mean of all elements: of ``x`` itself where it is one number."""
+    """Return the place of the mean of all elements; that of ``x`` itself if it is one number."""
     if x.size == 1 and not x.batched:
         return x.offset
     return reduce(plan, x, set(range(len(x.dims))), mean=True).offset
@@ -258,7 +258,7 @@ def _add_n(plan: Plan, node: Node) -> None:
 def binary_kernel(arena: Any, table: Any, i: Any) -> None:
     """y = a + b, a - b, a * b or a / b (``kind`` 0 to 3), for each row and ``count`` samples.
 
-    The tables say where the operands of a row begin, the lanes how far apart those of two samples are.
+    The tables hold the offsets of the operands of each row, the lanes the steps between samples.
     """
     kind, a, b, y, a_table, b_table, rows = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
     a_lane, b_lane, lanes, count = i[8], i[9], i[10], i[11]

@@ -1,4 +1,4 @@
-"""Optimizers, which are part of the graph, so that no option can change them; and corrections of their gradients."""
+"""Optimizers and corrections of their gradients. Optimizers are part of the graph, so options cannot change them."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _FORMS: Mapping[str, tuple[str, int, int | None]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ModelOptimizer:
-    """What a model file trains with.
+    """The optimizer in a model file.
 
-    ``name`` is ``momentum``, ``sgd`` or ``adam``, or several of them joined by " and ". ``momentum`` is None where the
-    optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without; NaN where it cannot be told.
+    ``name`` is ``momentum``, ``sgd`` or ``adam``, or several of them joined by " and ". ``momentum`` is None if the
+    optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without one; NaN if it is unknown.
     ``dampening`` is that of SGD's momentum.
     """
 
@@ -85,7 +85,7 @@ def _momentum(model: LiteModel, node: Node) -> float | None:
 
 
 def _weight_decay(model: LiteModel, node: Node) -> float:
-    """Return the factor with which the weight itself is added to its gradient."""
+    """Return the factor with which a weight is added to its gradient."""
     if node.attributes.get("weight_decay"):
         return node.real("weight_decay")
     weight, gradient = node.inputs[0], node.inputs[_FORMS[node.op][1]]
@@ -131,7 +131,7 @@ EXECUTED["AdamWeightDecay"] = Executed("220 AdamWeightDecay use_locking:?", None
 
 @instruction("CORRECT", "gradient weight y scale shift pull towards size")
 def correct_kernel(arena: Any, table: Any, i: Any) -> None:
-    """y = scale * gradient + shift + pull * (weight - towards), without the terms whose array is nowhere."""
+    """y = scale * gradient + shift + pull * (weight - towards), without terms whose array is absent."""
     pull, shift, towards, size = arena[i[6]], i[5], i[7], i[8]
     gradient, weight, target = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[3] : i[3] + size]
     scale = arena[i[4]]
@@ -160,7 +160,7 @@ def momentum_kernel(arena: Any, table: Any, i: Any) -> None:
 
 @instruction("SGD", "weight gradient rate state momentum first dampening decay size nesterov")
 def sgd_kernel(arena: Any, table: Any, i: Any) -> None:
-    """MindSpore Lite SGD: with momentum the first step copies the gradient, as ``first`` (stat) says until it is 0."""
+    """MindSpore Lite SGD: with momentum the first step, marked by ``first`` (stat) above 0, copies the gradient."""
     size, nesterov = i[9], i[10]
     weight, gradient, state = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[4] : i[4] + size]
     first = arena[i[6] : i[6] + size]

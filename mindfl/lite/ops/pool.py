@@ -91,14 +91,14 @@ class Windows:
 
 @dataclass(frozen=True)
 class PoolGradient:
-    """The gradient of a tiled pooling, not computed yet: its readers ask for it block by block."""
+    """The gradient of a tiled pooling, which its readers compute block by block."""
 
     dy: Value
     index: int
     windows: Windows
 
     def blocks(self, plan: Plan, least: int) -> Iterator[tuple[int, int, int]]:
-        """Emit the gradient in blocks of whole rows of windows and at least ``least`` floats where there are so many.
+        """Emit the gradient in blocks of whole rows of windows, each of at least ``least`` floats if possible.
 
         Yields (place of the block, first image row, image rows) after emitting each; the same memory serves all.
         """
@@ -120,12 +120,12 @@ class PoolGradient:
 
 
 def _block_memory(plan: Plan, size: int) -> int:
-    """Return memory for a block of ``size`` floats, shared by all blocks of that size: none outlives the next."""
+    """Return memory for a block of ``size`` floats; blocks of one size share it, since only one is in use."""
     return plan.once(("block", size), lambda: plan.builder.allocate(size))
 
 
 def fused_pool(graph: Graph, tensor: int) -> Node | None:
-    """Return the pooling node that alone reads ``tensor`` (gradients of the two aside), or None."""
+    """Return the pooling node that is the only reader of ``tensor`` apart from gradients of the two, or None."""
     users = graph.consumers.get(tensor, [])
     pools = [node for node in users if node.op == "MaxPoolFusion"]
     if len(pools) != 1 or tensor in (*graph.model.outputs, graph.logits.index):
@@ -173,7 +173,7 @@ def pool_blocks(plan: Plan, node: Node, windows: Windows) -> Iterator[tuple[int,
 
 
 def _index(plan: Plan, node: Node, y: Value) -> dict[str, int]:
-    """Return where a forward pooling notes its maxima (nowhere if no gradient of it is taken) and whether masked."""
+    """Return the place where a forward pooling stores the maxima's positions, if needed, and whether it is masked."""
     gradient = _gradient_node(plan.graph, node)
     if gradient is None:
         return {"index": NOWHERE, "masked": 0}
@@ -191,7 +191,7 @@ def _gradient_node(graph: Graph, node: Node) -> Node | None:
 
 
 def _mask_node(graph: Graph, gradient: Node) -> Node | None:
-    """Return the gradient of the ReLU before the pooling, where nothing else reads the pooling's gradient."""
+    """Return the gradient of the ReLU before the pooling if it is the only reader of the pooling's gradient."""
     follower = graph.sole_consumer(gradient.outputs[0])
     masked = (
         follower is not None
@@ -227,7 +227,7 @@ _BLOCK_READERS = ("Conv2DBackpropFilterFusion", "Conv2DBackpropInputFusion")
 
 
 def _maxima(plan: Plan, node: Node, dy: Value, windows: Windows) -> int:
-    """Return the place of the maxima's positions: kept by the forward pass, or found again."""
+    """Return the place of the maxima's positions: stored by the forward pass, or computed again."""
 
     def found() -> int:
         x = plan.batched(node, 0)
@@ -275,7 +275,7 @@ def pool_kernel(arena: Any, table: Any, i: Any) -> None:
 def pool_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     """dx = dy at the position that ``index`` names in each window, else 0.
 
-    ``tiled`` says that the windows cover every position exactly once.
+    ``tiled``: the windows cover every position exactly once.
     """
     dy, index, dx, tiled, height, width, out_height, out_width = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
@@ -294,6 +294,6 @@ def pool_grad_kernel(arena: Any, table: Any, i: Any) -> None:
 
 @helper
 def _inside(start: int, length: int, size: int) -> Any:
-    """Return where the part of a window that lies on an image of ``size`` begins, and how long that part is."""
+    """Return start and length of the part of a window that lies on an image of ``size``."""
     first = max(start, 0)
     return first, min(start + length, size) - first

@@ -1,4 +1,4 @@
-"""What the runtime executes, by name: the operators of model files, and the machine's instructions.
+"""Registry of the operators that the runtime executes, and of the machine's instructions.
 
 A family of operators is one module of this package. For each operator it registers a row of MindSpore Lite's schema and
 a lowering, which turns a node into instructions; for each instruction its operands and its kernel. Kernels are plain
@@ -26,7 +26,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 #: int64 values per instruction row
 ROW = 16
-#: an operand that names no place
+#: an operand without a place
 NOWHERE = -1
 #: activations that several families fuse
 NO_ACTIVATION, RELU = 0, 1
@@ -53,8 +53,8 @@ class Executed:
     Args:
         row: the operator's row of the schema, as in :mod:`mindfl.lite.schema`.
         lower: turns a node into instructions; None for an optimizer that is only recognised.
-        inputs, outputs: the fewest that a node may have.
-        rate: of an optimizer, which changes a trainable parameter (its input 0): the input that is the learning rate.
+        inputs, outputs: the least numbers that a node may have.
+        rate: the input that is the learning rate, for an optimizer (which changes its input 0, a parameter).
     """
 
     row: str
@@ -110,13 +110,13 @@ def helper(function: FunctionT) -> FunctionT:
 
 
 def learning_rate_input(op: str) -> int | None:
-    """Return which input of an optimizer is the learning rate; None for what is no optimizer."""
+    """Return which input of an optimizer is the learning rate; None for other operators."""
     known = EXECUTED.get(op)
     return known.rate if known is not None else None
 
 
 def lowering(node: Node) -> Lowering | None:
-    """Return what turns a node into instructions; None for an operator that the runtime lacks."""
+    """Return the function that turns a node into instructions; None for an operator that the runtime lacks."""
     for own in reversed(OWN):
         if own.op == node.op and own.takes(node):
             return own.lower
@@ -130,6 +130,6 @@ def is_executed(node: Node) -> bool:
 
 
 def need(condition: bool, node: Node, what: str) -> None:
-    """Raise :class:`ModelFormatError` saying that the node uses ``what``, unless the condition holds."""
+    """Raise :class:`ModelFormatError` that the node uses ``what``, unless the condition holds."""
     if not condition:
         raise ModelFormatError(f"node {node.label} uses {what}, which the runtime does not do")

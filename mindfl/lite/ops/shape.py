@@ -20,7 +20,7 @@ _ZERO = np.float32(0.0)
 @operator("44 Depend", "56 ExpandDims", "61 Flatten axis:q=1", "62 FlattenGrad", "119 Reshape")
 @operator("147 Squeeze axis:q[]", "165 Unsqueeze axis:q[]")
 def same_order(plan: Plan, node: Node) -> None:
-    """A new shape for elements that stay in order: no work."""
+    """A new shape without reordering elements: no instruction."""
     x = plan.value(node.inputs[0])
     dims = plan.tensor(node.outputs[0]).dims
     need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")

@@ -1,4 +1,4 @@
-"""Where the windows of a convolution or pooling lie on an image."""
+"""Positions of the windows of a convolution or pooling on an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one convolution. ``height``/``width`` are those of the input with its border."""
+    """Sizes of one convolution. ``height`` and ``width`` are those of the input with its border."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -78,7 +78,7 @@ class Geometry:
 def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...], weight: tuple[int, ...]) -> Geometry:
     """Return the sizes of a convolution node, or of a gradient's, from NHWC shape ``x_dims`` to ``y_dims``.
 
-    The window's size, where the node does not tell it, is that of a ``weight`` of KHWC shape.
+    A window without a size in the node has that of the ``weight``, in KHWC shape.
 
     Raises :class:`ModelFormatError` for attributes that are out of range or do not fit the shapes.
     """
