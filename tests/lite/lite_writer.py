@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.lite import LiteModel
-from mindfl.lite.schema import OPERATORS, Operator
+from mindfl.lite.schema import OPERATORS, SchemaOperator
 
 _DTYPES = {"bool": 30, "int32": 34, "int64": 35, "float32": 43}
 _BY_NAME = {operator.name: operator for operator in OPERATORS.values()}
@@ -127,7 +127,7 @@ def write_object(
     return int(builder.EndObject())
 
 
-def _attributes(builder: Any, operator: Operator, values: Mapping[str, Any]) -> int:
+def _attributes(builder: Any, operator: SchemaOperator, values: Mapping[str, Any]) -> int:
     offsets, numbers = {}, {}
     for attribute in operator.attributes:
         value = values.get(attribute.name)
@@ -141,7 +141,7 @@ def _attributes(builder: Any, operator: Operator, values: Mapping[str, Any]) -> 
 
 def write_node(builder: Any, node: NodeText) -> int:
     """Write one node, and return its offset."""
-    operator = _BY_NAME.get(node.op) or Operator(int(node.op.removeprefix("operator#")), node.op)
+    operator = _BY_NAME.get(node.op) or SchemaOperator(int(node.op.removeprefix("operator#")), node.op)
     table = _attributes(builder, operator, node.attributes)
     primitive = write_object(builder, 2, {1: table}, {0: ("B", operator.tag)})
     name = builder.CreateString(node.name)
