@@ -25,13 +25,13 @@ from mindfl.models import (
     ModelSpec,
     NetworkSizes,
     import_mindspore,
-    interrupt_held_back,
     model_spec,
 )
 from mindfl.options import declared_arguments
 from mindfl.options.commands import ExportOptions
 from mindfl.options.job import DeviceTarget, InitName, LossName, OptimizerName
 from mindfl.server.initial import mindspore_weights
+from mindfl.system import interrupt_held_back
 
 _SUFFIX = ".mindir"
 

@@ -9,7 +9,6 @@ from mindfl.models._mindspore import (
     first_sentence,
     has_avx512,
     import_mindspore,
-    interrupt_held_back,
     mindspore_lock,
 )
 from mindfl.models.initializers import INITIALIZERS
@@ -29,7 +28,6 @@ __all__ = [
     "first_sentence",
     "has_avx512",
     "import_mindspore",
-    "interrupt_held_back",
     "mindspore_lock",
     "model_spec",
 ]

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 from mindfl.errors import ExportError
-from mindfl.threads import ProcessLock
+from mindfl.system import ProcessLock, interrupt_held_back
 
 _CPU_FLAGS = Path("/proc/cpuinfo")
 #: hold it while MindSpore works in this process, as MindSpore crashes with several threads
 mindspore_lock = ProcessLock()
 #: whether MindSpore was loaded before this process was forked
 _forked = False
-_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
 def import_mindspore() -> ModuleType:
@@ -81,47 +75,6 @@ def _note_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_note_fork)
-
-
-@contextmanager
-def interrupt_held_back() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the end of the block; the first one is raised there.
-
-    If its import is interrupted, MindSpore crashes the interpreter at exit. When it compiles a graph, it installs a
-    handler for SIGINT that ends the process with SIGTERM and leaves temporary files; so SIGTERM is delayed too, and
-    both handlers are restored at the end. Ignored signals stay ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        with _handlers_put_back():
-            yield
-        return
-    held: list[int] = []
-    previous = {number: signal.getsignal(number) for number in _HELD_BACK}
-    for number, handler in previous.items():
-        ignored = handler is signal.SIG_IGN  # as SIGINT by what a script starts with &
-        signal.signal(number, handler if ignored else lambda number, frame: held.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if held:
-            signal.raise_signal(held[0])
-
-
-@contextmanager
-def _handlers_put_back() -> Iterator[None]:
-    """Restore the handlers at the end of the block, in a thread in which Python cannot set any."""
-    python = ctypes.pythonapi
-    python.PyOS_getsig.restype = ctypes.c_void_p
-    python.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
-    python.PyOS_setsig.restype = ctypes.c_void_p
-    previous = {number: python.PyOS_getsig(int(number)) for number in _HELD_BACK}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            python.PyOS_setsig(int(number), handler)
 
 
 def has_avx512(cpu_flags: Path = _CPU_FLAGS) -> bool:

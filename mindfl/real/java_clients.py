@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from mindfl.errors import ClientError, MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, local_path, write_atomic
-from mindfl.models import interrupt_held_back
 from mindfl.notices import announce
 from mindfl.real.java_device import Client, JavaOutcome, launch_command
 from mindfl.real.java_files import JavaClientFiles
@@ -27,6 +26,7 @@ from mindfl.sim.embedded_run import Observer
 from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.spelling import counted
+from mindfl.system import interrupt_held_back
 
 _LOOK_SECONDS = 0.1
 _LOGGING = """\

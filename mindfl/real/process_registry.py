@@ -17,7 +17,6 @@ from pathlib import Path
 
 from mindfl.errors import SimulationError, StorageError
 from mindfl.files import PathLike, local_path, make_dir, write_atomic
-from mindfl.models import interrupt_held_back
 from mindfl.real.process_table import (
     GRACE_SECONDS,
     KILL_SECONDS,
@@ -31,6 +30,7 @@ from mindfl.real.process_table import (
     self_and_parents,
     still_runs,
 )
+from mindfl.system import interrupt_held_back
 
 #: a mindfl that still runs may start new processes while its old ones are ended: this often they are looked for
 _ROUNDS = 10

@@ -16,8 +16,9 @@ from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mo
 from mindfl.export.trained import network_sizes
 from mindfl.export.training import OptimizerSettings, with_loss
 from mindfl.lite import LiteModel
-from mindfl.models import Model, import_mindspore, interrupt_held_back, mindspore_lock, model_spec
+from mindfl.models import Model, import_mindspore, mindspore_lock, model_spec
 from mindfl.sim.engines import ClientTrainer, Weights, local_optimizer
+from mindfl.system import interrupt_held_back
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

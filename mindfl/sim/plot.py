@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
-from mindfl.models import interrupt_held_back
 from mindfl.sim.evaluation import measured_clients, measured_iterations
 from mindfl.sim.history import History
 from mindfl.spelling import counted, did_you_mean
-from mindfl.threads import ProcessLock
+from mindfl.system import ProcessLock, interrupt_held_back
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

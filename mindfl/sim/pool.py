@@ -39,7 +39,7 @@ from mindfl.sim.memories import Memories, Memory
 from mindfl.sim.modes import mode_settings
 from mindfl.sim.pair_keys import PairKeyRing
 from mindfl.sim.schedule import Schedule, Step
-from mindfl.threads import startable_threads
+from mindfl.system import startable_threads
 
 #: windows of the embedded coordinator, ms, the longest there are: a simulation takes the time it takes
 NO_WINDOW = UINT32_MAX

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from mindfl.errors import OptionError
-from mindfl.models import INITIALIZERS, MODELS, LeNet5, NetworkSizes, interrupt_held_back, model_spec
+from mindfl.models import INITIALIZERS, MODELS, LeNet5, NetworkSizes, model_spec
 from mindfl.models._mindspore import has_avx512
 from mindfl.models.initializers import initializer
+from mindfl.system import interrupt_held_back
 
 
 def shapes(network: LeNet5) -> dict[str, tuple[int, ...]]:

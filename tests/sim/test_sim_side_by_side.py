@@ -18,7 +18,7 @@ from mindfl.errors import MindflWarning, SimulationError
 from mindfl.sim import FederatedLeNetJob, pool
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
-from mindfl.threads import ProcessLock, startable_threads
+from mindfl.system import ProcessLock, startable_threads
 
 JobFactory = Callable[..., FederatedLeNetJob]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.files import cache_dir, scratch_folder
-from mindfl.threads import ProcessLock
+from mindfl.system import ProcessLock
 
 
 @dataclass(frozen=True)

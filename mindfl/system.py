@@ -1,0 +1,102 @@
+"""Threads, signals and child processes of this process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
+from types import TracebackType
+
+_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+
+
+class ProcessLock(ContextDecorator):
+    """A re-entrant lock that lets one thread of a process in at a time; created once, at the top of a module.
+
+    It can be held in a ``with`` block, or decorate a function.
+
+    Example:
+        >>> drawing = ProcessLock()
+        >>> with drawing:
+        ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+
+def startable_threads(wanted: int) -> int:
+    """Return how many of ``wanted`` threads this process can start.
+
+    If the system allows fewer, one or two are left for others.
+    """
+    enough = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(wanted):
+            thread = threading.Thread(target=enough.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError):
+        return max(min(1, len(started)), len(started) - 2)
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+    return wanted
+
+
+@contextmanager
+def interrupt_held_back() -> Iterator[None]:
+    """Delay SIGINT and SIGTERM until the end of the block; the first one is raised there.
+
+    If its import is interrupted, MindSpore crashes the interpreter at exit. When it compiles a graph, it installs a
+    handler for SIGINT that ends the process with SIGTERM and leaves temporary files; so SIGTERM is delayed too, and
+    both handlers are restored at the end. Ignored signals stay ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        with _handlers_put_back():
+            yield
+        return
+    held: list[int] = []
+    previous = {number: signal.getsignal(number) for number in _HELD_BACK}
+    for number, handler in previous.items():
+        ignored = handler is signal.SIG_IGN  # as SIGINT by what a script starts with &
+        signal.signal(number, handler if ignored else lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
+@contextmanager
+def _handlers_put_back() -> Iterator[None]:
+    """Restore the handlers at the end of the block, in a thread in which Python cannot set any."""
+    python = ctypes.pythonapi
+    python.PyOS_getsig.restype = ctypes.c_void_p
+    python.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    python.PyOS_setsig.restype = ctypes.c_void_p
+    previous = {number: python.PyOS_getsig(int(number)) for number in _HELD_BACK}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            python.PyOS_setsig(int(number), handler)
