@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ContextDecorator, contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
@@ -100,3 +103,29 @@ def _handlers_put_back() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             python.PyOS_setsig(int(number), handler)
+
+
+@contextmanager
+def process_group(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start ``command`` in a process group of its own; kill the group at the end of the block if it still runs.
+
+    ``options`` are those of :class:`subprocess.Popen`. Raises ``OSError`` if the program cannot be started.
+    """
+    process: subprocess.Popen[Any] | None = None
+    try:
+        with interrupt_held_back():  # an interrupt inside Popen would leave a process that nothing ends
+            process = subprocess.Popen(command, start_new_session=True, **options)
+        yield process
+    finally:
+        if process is not None and process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, such as "SIGKILL"; "signal 99" for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

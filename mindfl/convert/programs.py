@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mindfl.convert.library import fetch_library, find_library, offline
 from mindfl.errors import ConverterCrashedError, ConverterMissingError, ConvertError
 from mindfl.files import PathLike
 from mindfl.spelling import checked_arguments
+from mindfl.system import process_group, signal_name
 
 PROGRAM = "converter_lite"
 TIME_LIMIT = 120.0  # seconds; a LeNet takes one
@@ -136,47 +136,24 @@ def _is_own(program: Path) -> bool:
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     log = folder / "log"
     with log.open("wb") as output:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ConverterMissingError(f"converter {command[0]} cannot be started: {error.strerror}") from None
-        try:
-            status: int | None = process.wait(TIME_LIMIT)
+            with process_group(command, cwd=folder, env={**os.environ, **environment}, **streams) as process:
+                status: int | None = process.wait(TIME_LIMIT)
         except subprocess.TimeoutExpired:
             status = None
-        finally:
-            _end(process)
+        except OSError as error:
+            raise ConverterMissingError(f"converter {command[0]} cannot be started: {error.strerror}") from None
     text = log.read_text(encoding="utf-8", errors="replace")
     if status is None:
         raise ConverterCrashedError(f"the converter did not end within {TIME_LIMIT:.0f} seconds", log=text)
     if status < 0:
-        raise ConverterCrashedError(f"the converter was killed by {_signal_name(-status)}: {_reason(text)}", log=text)
+        raise ConverterCrashedError(f"the converter was killed by {signal_name(-status)}: {_reason(text)}", log=text)
     if status == child.EXIT_NO_LIBRARY and command[0] == sys.executable:
         raise ConverterMissingError(_reason(text), hint="the library needs Linux x86-64 with glibc", log=text)
     if status or not (folder / "model.ms").is_file():
         raise ConvertError(f"the converter refused the model (exit status {status}): {_reason(text)}", log=text)
     return text
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _reason(log: str) -> str:

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, MindflError, StorageError
 from mindfl.files import scratch_folder
 from mindfl.models import import_mindspore
+from mindfl.system import process_group, signal_name
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -83,35 +84,17 @@ def _run(request: bytes, folder: Path) -> tuple[bytes, int]:
     """Return the answer of the process and its exit status. It writes to ``folder`` only."""
     command = [sys.executable, "-c", _PROGRAM, repr([str(Path(place).absolute()) for place in sys.path])]
     with (folder / _LOG).open("wb") as log:
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
         try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=folder,
-                env={**os.environ, "TMPDIR": str(folder)},
-                start_new_session=True,
-            )
+            with process_group(command, cwd=folder, env={**os.environ, "TMPDIR": str(folder)}, **streams) as process:
+                answer, _ = process.communicate(request)
         except (OSError, RuntimeError) as error:
             raise ExportError(f"no process for MindSpore can be started: {error}") from None
-        try:
-            answer, _ = process.communicate(request)
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
     return answer, process.returncode
 
 
 def _ending(status: int) -> str:
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
+    return f"ended with exit status {status}" if status >= 0 else f"was ended by {signal_name(-status)}"
 
 
 def _hint(status: int) -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindfl.convert.library import offline
+from mindfl.convert.library import offline, pip_failure
 from mindfl.errors import FetchError, OptionError, SimulationError, StorageError
 from mindfl.files import PathLike, cache_dir, make_dir
 from mindfl.locks import Lock, acquire, awaited, holder
 from mindfl.notices import announce
 from mindfl.spelling import checked_arguments
+from mindfl.system import process_group
 
 Report = Callable[[str], None]
 
@@ -205,8 +205,8 @@ def _report_pip(line: str, report: Report) -> None:
 def _step(command: Sequence[str | Path], lock: int, tell: Report) -> None:
     """Run ``command``; it holds the lock as well, so that nobody else begins while it outlives a killed mindfl."""
     lines: deque[str] = deque(maxlen=200)
-    process = subprocess.Popen(
-        list(command),
+    with process_group(
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -214,28 +214,15 @@ def _step(command: Sequence[str | Path], lock: int, tell: Report) -> None:
         errors="replace",
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         pass_fds=(lock,),
-        start_new_session=True,
-    )
-    assert process.stdout
-    try:
-        for line in process.stdout:
-            lines.append(line.strip())
-            tell(line)
+    ) as process:
+        assert process.stdout
+        with process.stdout:
+            for line in process.stdout:
+                lines.append(line.strip())
+                tell(line)
         process.wait()
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        process.stdout.close()
     if process.returncode:
         raise FetchError(
-            f"{PACKAGE} cannot be installed: {_reason(lines)}",
+            f"{PACKAGE} cannot be installed: {pip_failure(lines)}",
             hint="check network and disk space, then: mindfl server install",
         )
-
-
-def _reason(lines: Sequence[str]) -> str:
-    told = [line for line in lines if line]
-    errors = [line for line in told if line.startswith("ERROR:") and line != "ERROR: Exception:"]
-    return (errors[-1:] or told[-1:] or ["it gave no reason"])[0]

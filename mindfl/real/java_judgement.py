@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ from mindfl.protocol import ResponseCode
 from mindfl.real.java_log import JavaLog
 from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN
 from mindfl.spelling import counted
+from mindfl.system import signal_name
 
 State = Literal["succeeded", "left_out", "failed"]
 
@@ -94,7 +94,4 @@ def _failed(log: JavaLog, what: str) -> Verdict:
 def _exit_text(exit_code: int) -> str:
     if exit_code > 0:
         return f"it ended with exit code {exit_code}"
-    try:
-        return f"it was ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"it was ended by signal {-exit_code}"
+    return f"it was ended by {signal_name(-exit_code)}"
