@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.declared import json_option, option
+from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, interruptible
+from mindfl.options.commands import Privacy50Options
 
 if TYPE_CHECKING:
     from mindfl.sim.callbacks import Progress
@@ -80,21 +81,7 @@ class StudyProgress:
 
 
 @click.command("privacy50", short_help="The same job once per mode of privacy and compression.")
-@option("--train_dataset", help="Data set of `mindfl data`, or the tutorial's folders.  [default: a synthetic one]")
-@option("--work_dir", default="mindfl_privacy", help="Folder for everything that is written.")
-@option("--overwrite", is_flag=True, show_default=False, help="Replace results that were made with other settings.")
-@option("--modes", help="Which ones, such as plain,quant,exact.  [default: all]")
-@option("--client_num", default=50, help="Number of clients; all take part in each iteration.")
-@option("--iterations", default=20, help="Federated iterations of each mode.")
-@option("--epochs", default=20, help="Local epochs per iteration.")
-@option("--batch_size", type=int, help="Samples per training step.  [default: that of the model file, else 32]")
-@option("--learning_rate", default=0.01, help="Local learning rate.")
-@option("--init", help="Initial weights: lecun, he or truncated_normal.  [default: lecun]")
-@option("--seed", default=0, help="Of initial weights, synthetic data, noise, keys and choices.")
-@option("--workers", type=int, help="Threads; only the times depend on it.  [default: one per processor]")
-@option("--train_model_path", help="Folder of the model files.  [default: ms in the work folder]")
-@option("--converter", help="converter_lite to use.  [default: see `mindfl convert`]")
-@option("--quiet", is_flag=True, help="No progress.")
+@declared_options(Privacy50Options)
 @json_option
 def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Train the same job once per mode of privacy and compression (plain, QUANT, DIFF_SPARSE_QUANT, SIGNDS, DP_ENCRYPT,

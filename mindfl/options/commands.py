@@ -1,4 +1,4 @@
-"""The options of ``mindfl export``, ``convert``, ``data``, ``inspect`` and ``bench``, and of the functions behind them.
+"""The options of the commands beside ``simulate``, ``client`` and ``server``, and of the functions behind them.
 
 An option that a job has too is taken from its declaration, with the default of the command.
 """
@@ -13,12 +13,16 @@ from typing import Literal
 from mindfl.options.declaration import option, same_option
 from mindfl.options.job import (
     DataForm,
+    DataSource,
     DeviceTarget,
+    EngineName,
+    EvaluateName,
     InitName,
     JobOptions,
     LossName,
     NetworkSource,
     OptimizerName,
+    StackName,
 )
 
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
@@ -173,3 +177,49 @@ class SummaryOptions:
     """The inspection of a data set."""
 
     sheet: Path | None = option(None, shown="./NAME-sheet.png", help="Picture to write, with samples of 16 users.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudyOptions:
+    """The options that both experiments have."""
+
+    train_dataset: DataSource | None = _of_job("train_dataset")
+    overwrite: bool = _of_job("overwrite")
+    client_num: int = _of_job("client_num")
+    epochs: int = _of_job("epochs", default=20, help="Local epochs per iteration.")
+    learning_rate: float = _of_job("learning_rate", default=0.01, shown="")
+    init: InitName | None = _of_job("init", shown="lecun")
+    seed: int = _of_job("seed")
+    workers: int | None = _of_job("workers")
+    train_model_path: Path | None = _of_job("train_model_path")
+    converter: Path | None = _of_job("converter")
+    quiet: bool = option(False, help="No progress.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Femnist50Options(_StudyOptions):
+    """The tutorial's experiment."""
+
+    work_dir: Path = _of_job("work_dir", default=Path("mindfl_experiment"))
+    resume: bool = _of_job("resume")
+    clients_per_iteration: int | None = _of_job("clients_per_iteration")
+    evaluate: EvaluateName | None = _of_job("evaluate", default=None, shown="all")
+    evaluate_every: int | None = _of_job("evaluate_every")
+    stack: StackName = _of_job("stack")
+    server_num: int | None = _of_job(
+        "server_num", default=None, shown="16 with --stack federated", help="Number of servers, 0.5 GiB each."
+    )
+    iterations: int = _of_job("iterations", default=100, help="Number of federated iterations.")
+    batch_size: int = _of_job("batch_size", default=32, shown="")
+    engine: EngineName = _of_job("engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy50Options(_StudyOptions):
+    """The comparison of privacy modes."""
+
+    work_dir: Path = _of_job("work_dir", default=Path("mindfl_privacy"))
+    overwrite: bool = _of_job("overwrite", help="Replace results that were made with other settings.")
+    modes: str | None = option(None, shown="all", help="Modes to compare, such as plain,quant,exact.")
+    iterations: int = _of_job("iterations", help="Number of federated iterations of each mode.")
+    batch_size: int | None = _of_job("batch_size")
