@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, replace
 from pathlib import Path
@@ -110,12 +109,6 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
 json_option = declared_options(ReportOptions)
 
 
-#: endings of the names of options for files and folders
-_PATH_NAMES = re.compile(
-    r"(_path|_dir|_file|_dataset|jarPath|File|input|output|out|sheet|python|converter|config|_model)$"
-)
-
-
 def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Return the value of a path option; raise :class:`OptionError` if it is empty."""
     for path in value if isinstance(value, tuple) else (value,):
@@ -128,7 +121,7 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
     names = list(declarations)
     names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
     attributes.setdefault("show_default", True)
-    if _PATH_NAMES.search(names[0]) or isinstance(attributes.get("type"), click.Path):
+    if isinstance(attributes.get("type"), click.Path):
         attributes["callback"] = _refuse_empty
     return click.option(*names, **attributes)
 

@@ -216,7 +216,12 @@ def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_f
 
 
 @server_command.command()
-@option("--python", metavar="FILE", help="A Python 3.7 to 3.9.  [default: the newest on PATH or under pyenv]")
+@option(
+    "--python",
+    type=click.Path(),
+    metavar="FILE",
+    help="A Python 3.7 to 3.9.  [default: the newest on PATH or under pyenv]",
+)
 @option("--quiet", is_flag=True, help="No progress.")
 def install(python: str | None, quiet: bool) -> None:
     """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.
