@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.export.graph_mode import call_for, graph_mode, mindspore_errors
+from mindfl.export.optimizers import OptimizerSettings, as_labels, with_loss
 from mindfl.export.process import temporary_folder
-from mindfl.export.session import call_for, graph_mode, mindspore_errors
-from mindfl.export.training import OptimizerSettings, as_labels, with_loss
 from mindfl.export.weight_files import load_weights
 from mindfl.extensions import module_files
 from mindfl.files import PathLike, atomic_path

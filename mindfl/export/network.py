@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ExportError, OptionError
+from mindfl.export.graph_mode import call_for, graph_mode, mindspore_errors
 from mindfl.export.process import temporary_folder
-from mindfl.export.session import call_for, graph_mode, mindspore_errors
 from mindfl.export.weight_files import load_weights
 from mindfl.files import write_atomic
 from mindfl.models import Model, ModelSpec, NetworkSizes, import_mindspore, model_spec

@@ -333,7 +333,7 @@ class FederatedJob:
                 self._report.stage("compiling the device runtime (once per machine, about a quarter of a minute)")
             engine = LiteEngine(model)
             return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
-        from mindfl.export.training import OptimizerSettings
+        from mindfl.export.optimizers import OptimizerSettings
         from mindfl.sim.mindspore_engine import MindSporeEngine
 
         return MindSporeEngine(

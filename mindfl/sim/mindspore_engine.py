@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
-from mindfl.export.session import mindspore_errors, mindspore_here, use_graph_mode
+from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
+from mindfl.export.optimizers import OptimizerSettings, with_loss
 from mindfl.export.trained import network_sizes
-from mindfl.export.training import OptimizerSettings, with_loss
 from mindfl.lite import LiteModel
 from mindfl.models import Model, import_mindspore, mindspore_lock, model_spec
 from mindfl.sim.engines import ClientTrainer, Weights, local_optimizer

@@ -15,7 +15,7 @@ from mindfl.cli import root
 from mindfl.client import HttpSettings, TlsSettings
 from mindfl.client.flow import ClientConfig
 from mindfl.data import writer
-from mindfl.export import training
+from mindfl.export import optimizers
 from mindfl.export.weight_files import ARRAY_FORMATS, NETWORK_FORMATS
 from mindfl.options import options_of
 from mindfl.options.client import ClientOptions
@@ -103,7 +103,7 @@ def test_a_default_is_the_same_wherever_it_is_said() -> None:
     ("names", "declared"),
     [
         (ARRAY_FORMATS.keys() | set(NETWORK_FORMATS), WeightFormat),
-        (training._OPTIMIZERS.keys(), OptimizerName),
+        (optimizers._OPTIMIZERS.keys(), OptimizerName),
         (writer._SINKS.keys(), DataForm),
     ],
 )
