@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mindfl.export import session
+from mindfl.export import graph_mode
 from mindfl.export.exporter import _train_and_export
 from mindfl.export.process import in_child
 
@@ -27,7 +27,7 @@ def exports_kept_in(folder: Path) -> Iterator[None]:
     """Let an export that was asked for before, by any process that uses ``folder``, take its answer from there."""
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "in_child", lambda *call, **options: _answer(folder, *call, **options))
+        patch.setattr(graph_mode, "in_child", lambda *call, **options: _answer(folder, *call, **options))
         yield
 
 
@@ -35,7 +35,7 @@ def exports_kept_in(folder: Path) -> Iterator[None]:
 def every_export_made() -> Iterator[None]:
     """Let each export be made anew, for tests of how that is done."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "in_child", in_child)
+        patch.setattr(graph_mode, "in_child", in_child)
         yield
 
 
