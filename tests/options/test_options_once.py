@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -86,7 +87,7 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 
 
 def is_said(value: Any) -> bool:
-    return isinstance(value, str | int | float) and "Sentinel" not in type(value).__name__
+    return isinstance(value, str | int | float | Path) and "Sentinel" not in type(value).__name__
 
 
 def test_a_default_is_the_same_wherever_it_is_said() -> None:
