@@ -11,6 +11,11 @@ DEFAULT = "not real_server and not slow"
 MOST = 8
 
 
+def processes() -> int:
+    """Return one more than there are processors: a quarter of their time, tests wait for a process or a connection."""
+    return min(MOST, len(os.sched_getaffinity(0)) + 1)
+
+
 def distribute(config: pytest.Config) -> None:
     """Spread a run over processes, file by file, unless files, other markers or ``-n`` were given."""
     option = config.option
@@ -20,7 +25,7 @@ def distribute(config: pytest.Config) -> None:
     watched = option.usepdb or option.collectonly or option.capture == "no"
     chosen = option.numprocesses is not None or option.dist != "no"
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (part or watched or chosen):
-        option.numprocesses = min(MOST, len(os.sched_getaffinity(0)))
+        option.numprocesses = processes()
         option.dist = "loadfile"
         # xdist would begin with the files that have the most tests, and end with the longest ones.
         option.loadscopereorder = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import signal
 import tarfile
@@ -20,6 +21,7 @@ from mindfl.data import Dataset, convert_leaf, open_dataset
 from mindfl.errors import FetchError, SimulationError
 from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
+from mindfl.lite.kernels import load_machine
 from mindfl.models import MODELS, ModelSpec
 from mindfl.real import install
 from mindfl.real.federated_processes import redis_server
@@ -77,12 +79,27 @@ def _ctrl_c_reaches_subprocesses() -> Iterator[None]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _exports_made_once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let the processes of a run share what MindSpore exports of mindfl's own networks."""
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Return a folder that the processes of a run share."""
     base = tmp_path_factory.getbasetemp()
-    with exports_kept_in((base.parent if hasattr(request.config, "workerinput") else base) / "exports"):
+    return base.parent if hasattr(request.config, "workerinput") else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exports_made_once(shared_folder: Path) -> Iterator[None]:
+    """Let the processes of a run share what MindSpore exports of mindfl's own networks."""
+    with exports_kept_in(shared_folder / "exports"):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_compiled_once(shared_folder: Path, request: pytest.FixtureRequest) -> None:
+    """Of several processes let the first compile the kernels, where no cache holds them, while the others wait."""
+    if hasattr(request.config, "workerinput"):
+        with (shared_folder / "kernels.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            load_machine()
 
 
 #: (optimizer, classes, channels, batch size) -> file
