@@ -26,8 +26,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    """A cluster of two nodes; a test that takes the second away puts another in its place."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -75,6 +76,7 @@ def test_a_node_lost_in_mid_iteration_changes_nothing(cluster: Any, data: Path, 
     reporter = KillsSecondNode()
     job = work("lost", train_dataset=data, executor="ray", ray_address=cluster.address, reporter=reporter)
     result = job.run()
+    cluster.second = cluster.add_node(num_cpus=1)
     assert 0 < reporter.killed_at < CLIENTS
     assert result.hash == local_hash
     assert [len(row.accuracies) for row in result.history] == [CLIENTS, CLIENTS]
