@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -51,10 +52,13 @@ class Option:
         choices: allowed texts; empty: any.
         known: mindfl's own values of an option that also takes others.
         least, above, most, below: the range; ``above`` and ``below`` do not include their limit.
+        pattern: regular expression that a text must match completely.
+        form: such a text in words, with an example: ``a size such as 256m``.
         unit: unit of a number, such as ``ms``.
         help: description in complete sentences.
         file_default: the default in a server's YAML file if it differs; MISSING if the file must contain it.
-        shown: the default in words, if the value does not say it.
+        implied: the value that counts if the default is None and no value is given.
+        shown: the default in words, if neither value says it.
         spellings: names on the command line, the tutorial's first; empty: ``--name``.
         objects: a value may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``, which
             is kept with the absolute path of the file.
@@ -74,9 +78,12 @@ class Option:
     above: float | None = None
     most: float | None = None
     below: float | None = None
+    pattern: str = ""
+    form: str = ""
     unit: str = ""
     help: str = ""
     file_default: Any = ...
+    implied: Any = None
     shown: str = ""
     spellings: tuple[str, ...] = ()
     objects: bool = False
@@ -140,7 +147,8 @@ class Option:
     def fault(self, value: Any) -> str:
         """Return what is wrong with ``value``, a sentence without its subject; empty where it can be used."""
         if not self._fits(value):
-            return f"must be {self.requirement}, got {shown(value)}"
+            needed = self.form if self.form and isinstance(value, str) else self.requirement
+            return f"must be {needed}, got {shown(value)}"
         if self.kind is float and not is_float32(value):
             return f"{shown(value)} is beyond 32-bit floating point numbers"
         return ""
@@ -154,6 +162,8 @@ class Option:
             return False
         if self.choices:
             return value in self.choices
+        if self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
         if self.kind not in (int, float):
             return True
         return (
@@ -194,13 +204,31 @@ def options_of(declarations: type) -> Mapping[str, Option]:
                 optional=optional,
                 choices=declared.choices or choices,
                 count=2 if str(item.type).startswith(_PAIR) else 1,
+                shown=declared.shown or ("" if declared.implied is None else str(declared.implied)),
             )
     return found
 
 
 def same_option(declarations: type, name: str, **changed: Any) -> Any:
-    """Declare a dataclass field as the option ``name`` of other ``declarations``, with some attributes ``changed``."""
-    declared = replace(options_of(declarations)[name], **{"group": "", **changed})
+    """Declare a dataclass field as the option ``name`` of other ``declarations``, with some attributes ``changed``.
+
+    Its default is the value that counts if none is given there.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Job:
+        ...     heap: str | None = option(None, implied="256m", help="Largest heap of one client.")
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Client:
+        ...     heap: str = same_option(Job, "heap")
+        >>> Client().heap
+        '256m'
+    """
+    declared = options_of(declarations)[name]
+    if declared.implied is not None:
+        changed = {"default": declared.implied, "implied": None, "shown": "", **changed}
+    declared = replace(declared, **{"group": "", **changed})
     return field(default=declared.default, metadata={"option": declared})
 
 

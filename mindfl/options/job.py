@@ -131,7 +131,7 @@ class JobOptions(ModeOptions):
     )
     data_format: DataForm = _data("compact", help="Form of a synthetic data set.")
     path_regex: str | None = _data(
-        None, shown=",", help="Java clients: regular expression that separates the paths of a client's files."
+        None, implied=",", help="Java clients: regular expression that separates the paths of a client's files."
     )
     vocal_file: str | None = _data(
         None, spellings=("--vocal_file", "--vocab_path"), help="Vocabulary for text models; no effect on images."
@@ -180,7 +180,10 @@ class JobOptions(ModeOptions):
     )
     name_regex: str = _model(",", help="Regular expression that separates names of weights.")
     input_shape: str | None = _model(
-        None, help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32."
+        None,
+        pattern=r"\d+(,\d+)*(;\d+(,\d+)*)*",
+        form="numbers such as 32,32,32,3;32",
+        help="Shapes of the model's inputs, checked against the model file, such as 32,32,32,3;32.",
     )
     model: NetworkSource | None = _model(
         None,
@@ -291,11 +294,17 @@ class JobOptions(ModeOptions):
         spellings=("--flName", "--fl_name"),
         help="Class of the model script; embedded clients: the name in messages and logs.",
     )
-    heap: str | None = _java(None, shown="256m", help="Largest heap of one client.")
-    java: str | None = _java(None, shown="java", help="The Java program, by name or path.")
+    heap: str | None = _java(
+        None,
+        implied="256m",
+        pattern="[1-9][0-9]*[kKmMgG]?",
+        form="a size such as 256m or 2g",
+        help="Largest heap of one client.",
+    )
+    java: str | None = _java(None, implied="java", help="The Java program, by name or path.")
     parallel: int | None = _java(None, least=1, shown="all", help="Number of clients that run at a time.")
-    thread_num: int | None = _java(None, least=1, shown="1", help="Threads of one client.")
+    thread_num: int | None = _java(None, least=1, implied=1, help="Threads of one client.")
     cpu_bind_mode: CpuBindMode | None = _java(
-        None, shown="NOT_BINDING_CORE", help="Processors that a client's threads are bound to."
+        None, implied="NOT_BINDING_CORE", help="Processors that a client's threads are bound to."
     )
     deploy_env: DeployEnv = _java("x86", help="Where clients run; android is refused: clients are simulated here.")

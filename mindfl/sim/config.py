@@ -31,7 +31,6 @@ _JAVA_PATHS = (
     *("origin_train_model_path", "origin_infer_model_path", "cert_path", "jar_path", "case_jar_path", "lite_jar_path"),
 )
 _DATASETS = ("train_dataset", "test_dataset", "infer_dataset")
-_SHAPES = re.compile(r"\d+(,\d+)*(;\d+(,\d+)*)*")
 #: how to reach a running server over TLS
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
 
@@ -107,8 +106,6 @@ class JobConfig(JobOptions):
                 "deploy_env android: clients are simulated on this machine only",
                 hint="build the app with MindSpore Federated's Android package and let it join mindfl server",
             )
-        if self.input_shape is not None and not _SHAPES.fullmatch(self.input_shape):
-            raise OptionError(f"input_shape must be numbers such as 32,32,32,3;32, got {self.input_shape!r}")
         if not self.fl_name.strip():
             raise OptionError("fl_name is empty")
 
