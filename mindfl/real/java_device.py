@@ -1,136 +1,46 @@
-"""One Java client: its command line, its folder, its log, and how it ended."""
+"""One Java client as a process: its folder, its log, and how it ended.
+
+The client exits with 0 on every failure that it reports, so its log decides.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
+import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from mindfl.errors import OptionError, StorageError
+from mindfl.protocol import ResponseCode
 from mindfl.real.java_files import JavaClientFiles
-from mindfl.real.java_judgement import State, Verdict
 from mindfl.real.java_log import JavaLog
-from mindfl.real.java_settings import GET_MODEL, INFERENCE, MAIN_CLASS, TRAIN, JavaSettings, literal_separator
+from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN
 from mindfl.real.process_registry import StartedProcess
+from mindfl.spelling import counted
 
-NULL = "null"
-"""What stands for an argument that is not given."""
-
-
-def launch_command(settings: JavaSettings, client: JavaClientFiles) -> list[str]:
-    """Return the program and its arguments, in one of two forms:
-
-    - the tutorial's: ``java --module-path=<folders of both jars> --add-modules=ALL-MODULE-PATH -jar <jarPath>
-      <arguments>``;
-    - that of MindSpore Federated 0.1.0, where its third jar is given:
-      ``java -cp <jars> com.mindspore.flclient.SyncFLJob <arguments>``.
-
-    Options of the virtual machine come first. Raises :class:`OptionError` for what the client would stumble over.
-    """
-    options = [settings.java, f"-Xmx{settings.heap}", *settings.jvm_options]
-    jars = [settings.jar_path, settings.case_jar_path]
-    if settings.lite_jar_path is None:
-        folders = _path_list([jar.parent for jar in jars])
-        # Java looks for a class on the module path only in modules that it was told to add.
-        launch = [f"--module-path={folders}", "--add-modules=ALL-MODULE-PATH", "-jar", str(settings.jar_path)]
-    else:
-        launch = ["-cp", _path_list([*jars, settings.lite_jar_path]), MAIN_CLASS]
-    command = [*options, *launch, *client_arguments(settings, client)]
-    for word in command:
-        if not word or "\0" in word:
-            raise OptionError(
-                f"Java cannot be given {word!r} as an argument", hint=f"see client {client.name}'s options"
-            )
-    return command
+State = Literal["succeeded", "left_out", "failed"]
 
 
-def client_arguments(settings: JavaSettings, client: JavaClientFiles) -> list[str]:
-    """Return the 22 arguments of ``SyncFLJob`` in MindSpore Federated 0.1.0."""
-    _check_files(settings, client)
-    infer_model = client.infer_model or client.train_model
-    return [
-        _joined(client.train_data, settings.path_regex, "train_dataset"),
-        _joined(client.eval_data, settings.path_regex, "test_dataset"),
-        _joined(client.infer_data, settings.path_regex, "test_dataset"),
-        settings.path_regex,
-        settings.fl_name,
-        str(client.train_model),
-        str(infer_model),
-        settings.ssl_protocol,
-        settings.deploy_env,
-        # The client adds a slash and the request's name: a slash of the user's own would make it two.
-        settings.domain_name.rstrip("/") if settings.domain_name else NULL,
-        str(settings.cert_path) if settings.cert_path else NULL,
-        str(settings.use_elb).lower(),
-        str(settings.server_num),
-        settings.task,
-        str(settings.thread_num),
-        settings.cpu_bind_mode,
-        settings.train_weight_name or NULL,
-        settings.infer_weight_name or NULL,
-        settings.name_regex,
-        settings.server_mode,
-        str(settings.batch_size),
-        settings.input_shape or NULL,
-    ]
+class Verdict(NamedTuple):
+    """What became of a client; ``cause`` says why it did not succeed, and is empty where it did."""
 
-
-def _check_files(settings: JavaSettings, client: JavaClientFiles) -> None:
-    """Raise :class:`OptionError` where the client would end with an exception of Java's, or do nothing at all."""
-    for path, option in ((client.train_model, "train_model_path"), (client.infer_model, "infer_model_path")):
-        if path is not None and not path.is_file():
-            raise OptionError(f"--{option}: there is no model file {path}", hint="each client needs one of its own")
-    data = {"train_dataset": client.train_data, "test_dataset": (*client.eval_data, *client.infer_data)}
-    for option, path in ((option, path) for option, paths in data.items() for path in paths):
-        if not path.is_file():
-            raise OptionError(f"--{option}: there is no file {path} of client {client.name}")
-    if settings.task == TRAIN and not client.train_data:
-        raise OptionError(f"client {client.name} has no training data", hint="--train_dataset FOLDER")
-    if settings.task == INFERENCE and not client.infer_data:
-        raise OptionError(f"client {client.name} has no data to infer", hint="--test_dataset FOLDER")
-    two_models = client.infer_model not in (None, client.train_model)
-    if two_models and settings.task in (TRAIN, GET_MODEL):
-        for option in ("train_weight_name", "infer_weight_name"):
-            if not getattr(settings, option):
-                raise OptionError(
-                    f"--infer_model_path differs from --train_model_path, so --{option} is needed",
-                    hint="name the weights of that model",
-                )
-    if settings.cert_path is not None and not settings.cert_path.is_file():
-        raise OptionError(f"--cert_path: there is no file {settings.cert_path}")
-
-
-def _joined(paths: Sequence[Path], expression: str, option: str) -> str:
-    separator = literal_separator(expression, "path_regex")
-    for path in paths:
-        if len(re.split(expression, str(path))) != 1:
-            raise OptionError(
-                f"--{option}: the path {path} holds what separates paths, --path_regex {expression!r}",
-                hint="choose another --path_regex, or rename it",
-            )
-    return separator.join(map(str, paths)) or NULL
-
-
-def _path_list(paths: Sequence[Path]) -> str:
-    for path in paths:
-        if os.pathsep in str(path):
-            raise OptionError(f"Java cannot use the path {path}: it holds {os.pathsep!r}", hint="rename the folder")
-    return os.pathsep.join(map(str, paths))
-
-
-_PIECE = 1 << 20
+    state: State
+    cause: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class JavaOutcome:
-    """How client ``index``, ``name``, ended.
+    """How a client ended.
 
-    ``state`` is ``succeeded``, ``left_out`` (the server never took it into its last iteration, and it said so) or
-    ``failed``; ``cause`` says why it did not succeed. ``iteration`` is the last one it was in, 0: none; ``iterations``
-    are those it completed. ``labels`` are what inference predicted, None where the log does not tell. ``log`` is its
-    log file.
+    Args:
+        index: number of the client, from 0.
+        name: name of the client.
+        state: ``succeeded``, ``failed``, or ``left_out`` where the server admitted it to no iteration at the end.
+        exit_code: of the process; negative: the signal that ended it.
+        cause: why it did not succeed; empty where it did.
+        iteration: its last iteration; 0: none.
+        iterations: the iterations that it completed.
+        labels: what inference predicted; None where the log does not contain it.
+        log: its log file.
     """
 
     index: int
@@ -145,12 +55,12 @@ class JavaOutcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it did what it was started for."""
+        """Whether it completed its task."""
         return self.state == "succeeded"
 
 
-class Client:
-    """One client and what is known of it."""
+class JavaDevice:
+    """One client and its state. It runs in ``folder``, and its output is in ``client.log`` there."""
 
     def __init__(self, index: int, files: JavaClientFiles, folder: Path, command: list[str]) -> None:
         self.index = index
@@ -161,35 +71,90 @@ class Client:
         self.log = JavaLog()
         self.process: StartedProcess | None = None
         self.outcome: JavaOutcome | None = None
-        self.told: set[int] = set()  # the iterations whose upload was reported
-        self._position = 0
+        self.reported: set[int] = set()  # the iterations whose upload was reported
 
-    def afresh(self) -> Client:
+    def renewed(self) -> JavaDevice:
         """Return the client as it was before it ran."""
-        return Client(self.index, self.files, self.folder, self.command)
+        return JavaDevice(self.index, self.files, self.folder, self.command)
 
-    def follow(self) -> None:
-        """Read what the log gained."""
-        try:
-            with self.log_file.open("rb") as file:
-                file.seek(self._position)
-                while piece := file.read(_PIECE):
-                    self._position += len(piece)
-                    self.log.feed(piece)
-        except OSError as error:
-            raise StorageError.from_os_error(error, "read", self.log_file) from None
-
-    def end(self, exit_code: int, verdict: Verdict) -> JavaOutcome:
-        """Note how the process ended."""
+    def end(self, exit_code: int, task: str) -> JavaOutcome:
+        """Judge by the complete log how the process ended."""
+        self.log.close()
+        state, cause = judge(self.log, exit_code, task)
         self.outcome = JavaOutcome(
             index=self.index,
             name=self.files.name,
-            state=verdict.state,
+            state=state,
             exit_code=exit_code,
-            cause=verdict.cause,
+            cause=cause,
             iteration=self.log.current.number or self.log.last_total,
             iterations=tuple(sorted(self.log.completed)),
             labels=self.log.labels,
             log=self.log_file,
         )
         return self.outcome
+
+
+def judge(log: JavaLog, exit_code: int, task: str) -> Verdict:
+    """Return what became of a client that ended with ``exit_code`` after it wrote ``log``.
+
+    Args:
+        log: the complete log.
+        exit_code: negative: the signal that ended the process.
+        task: what the client was started for.
+    """
+    if task == TRAIN and not exit_code and log.speaks and not log.did_nothing and _is_left_out(log):
+        count = len(log.completed)
+        done = f"it took part in {counted(count, 'iteration')}" if count else "it took part in none"
+        return Verdict("left_out", f"the server told it to come back later, until the job was over: {done}")
+    failure = _failure(log, exit_code, task)
+    if failure and log.causes:
+        failure += f" ({'; '.join(log.causes)})"
+    return Verdict("failed", failure) if failure else Verdict("succeeded", "")
+
+
+def _is_left_out(log: JavaLog) -> bool:
+    return log.succeeded is None and log.job_code == ResponseCode.OUT_OF_TIME and not log.causes
+
+
+def _failure(log: JavaLog, exit_code: int, task: str) -> str:
+    """Return what failed; empty where nothing did."""
+    if exit_code:
+        return _exit_text(exit_code)
+    if not log.speaks:
+        return "it ended without a word of the client in its log"
+    if log.did_nothing:
+        return f"the client knows no task {task!r} and did nothing"
+    if task == TRAIN:
+        return _training_failure(log)
+    if task == GET_MODEL:
+        return _download_failure(log)
+    if task == INFERENCE:
+        return "" if log.inferred else "its log does not say that inference finished"
+    # Another text as task: that of the tutorial infers one record.
+    return "" if log.inferred or not log.causes else "it reports a failure"
+
+
+def _training_failure(log: JavaLog) -> str:
+    if log.succeeded is None:
+        return "its log does not say how the last iteration ended"
+    if not log.succeeded:
+        return f"it reports a failure in iteration {log.last_total}"
+    return "" if log.last_total >= log.iterations else f"it ended after iteration {log.last_total} of {log.iterations}"
+
+
+def _download_failure(log: JavaLog) -> str:
+    if log.refused:
+        return "the downloaded model was not saved"
+    if log.model_code is None:
+        return "it got no answer from the server"
+    return "" if log.model_code == ResponseCode.SUCCEED else f"the server answered {log.model_code} instead of a model"
+
+
+def _exit_text(exit_code: int) -> str:
+    if exit_code > 0:
+        return f"it ended with exit code {exit_code}"
+    try:
+        return f"it was ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"it was ended by signal {-exit_code}"

@@ -1,4 +1,4 @@
-"""What each Java client has of its own: data and model files."""
+"""Data and model files of each Java client."""
 
 from __future__ import annotations
 
@@ -21,10 +21,15 @@ _PATHS = ("train_data", "eval_data", "infer_data", "train_model", "infer_model")
 
 @dataclass(frozen=True, kw_only=True)
 class JavaClientFiles:
-    """One client's ``name`` and files. Relative paths are made absolute, as each client runs in a folder of its own.
+    """One client's files. Relative paths are made absolute, as each client runs in a folder of its own.
 
-    Each of the data lists is as the model script wants it: images and labels for LeNet. ``infer_model`` is a second
-    model, None: the first one is for inference too.
+    Args:
+        name: name of the client.
+        train_model: the model to train.
+        infer_model: a second model, for inference; None: ``train_model``.
+        train_data: files in the order of the model script: images and labels for LeNet.
+        eval_data: files for evaluation.
+        infer_data: files for inference.
     """
 
     name: str
@@ -43,10 +48,10 @@ class JavaClientFiles:
                 object.__setattr__(self, field, local_path(value).absolute())
 
     def remove_backup(self) -> None:
-        """Remove the copy of the model that a client made in an earlier job.
+        """Remove the copy of the model that a client made in an earlier job. Raises :class:`StorageError`.
 
-        The client makes one only where there is none, and puts it back when its loss is no number: it would go back to
-        a model of long ago. Raises :class:`StorageError`.
+        The client makes a copy only where there is none, and restores it when its loss is no number: an old copy
+        would restore the model of an earlier job.
         """
         backup = self.train_model.with_name(f"bak_{self.train_model.name}")
         try:
@@ -64,12 +69,19 @@ def client_files(
     test_dataset: Dataset | None = None,
     test_users: Sequence[str] | None = None,
 ) -> list[JavaClientFiles]:
-    """Return the files of one client per user, as the tutorial's script finds them in its data set's folders.
+    """Return the files of one client per user.
 
-    Evaluation and inference use the test bins, of ``test_dataset`` where that is given, there of ``test_users``, one
-    for each of ``users`` (None: those of the same names); users without test data have none. Raises
-    :class:`DataError` where a data set is not made of the tutorial's bins, which is all that its clients read, or a
-    user lacks one.
+    Args:
+        dataset: data set of .bin files, the tutorial's form; Java clients read no other.
+        users: names of users in it.
+        train_models: model file of each user.
+        infer_models: second model file of each user.
+        test_dataset: data set for evaluation and inference; None: the test bins of ``dataset``. Users without test
+            data have no files there.
+        test_users: name in ``test_dataset`` of each user; None: the same names.
+
+    Raises:
+        DataError: a data set has another form, or a user lacks a file.
     """
     data, tests = _bins_of(dataset), _bins_of(test_dataset or dataset)
     return [
@@ -103,13 +115,13 @@ def _bins(folder: Path, part: str) -> tuple[Path, ...]:
     for kind in ("data", "label"):
         bins = sorted(folder.glob(f"*_bn_*_{part}_{kind}.bin"))
         if len(bins) != 1:
-            raise DataError(f"{folder} holds {len(bins)} files *_{part}_{kind}.bin instead of one")
+            raise DataError(f"{folder} contains {len(bins)} files *_{part}_{kind}.bin instead of one")
         found += bins
     return tuple(found)
 
 
 def copy_models(model: PathLike, folder: PathLike, name: str, clients: int) -> list[Path]:
-    """Write ``<name>{i}.ms`` into ``folder`` for each client, as the tutorial does; return the absolute paths.
+    """Copy ``model`` to ``<name>{i}.ms`` in ``folder`` for each client; return the absolute paths.
 
     Raises :class:`StorageError`.
     """
@@ -123,13 +135,18 @@ def copy_models(model: PathLike, folder: PathLike, name: str, clients: int) -> l
 def final_accuracies(
     clients: Sequence[JavaClientFiles], weights: Mapping[str, NDArray[np.float32]] | None = None
 ) -> dict[str, float]:
-    """Return each client's accuracy 0..1 on its own evaluation bins, computed by mindfl's own device runtime.
+    """Return each client's accuracy 0..1 on its own evaluation bins, computed by mindfl's device runtime.
 
-    A Java client evaluates the model that an iteration begins with, so nobody but mindfl evaluates that of the last
-    iteration. With ``weights`` these are put into the client's model file's content first, else the file counts as it
-    is: a Java client leaves the last model there. Clients without such bins, or without images in them, are left out.
+    Java clients evaluate the model that an iteration begins with, so none evaluates the model of the last iteration.
+    Clients without evaluation data are left out.
 
-    Raises :class:`ModelFormatError` for a model that mindfl's runtime cannot execute.
+    Args:
+        clients: files of the clients.
+        weights: float32 weights by name, in place of those in the model files; None: the files' own, which are the
+            final model after a Java client has ended.
+
+    Raises:
+        ModelFormatError: mindfl's runtime cannot execute the model.
     """
     from mindfl.lite import LiteModel
     from mindfl.sim.device_files import open_user
@@ -139,7 +156,7 @@ def final_accuracies(
     engine, loaded = None, b""
     for client in clients:
         with suppress(DataError):
-            # A line feed stands in no usual path; both files, as the client reads them: with the samples that fill up.
+            # Joined by a character that paths do not contain. Both files are read as the client reads them.
             user = open_user(None, "\n".join(map(str, client.eval_data)), "\n", None)
             if not user.test.size:
                 continue

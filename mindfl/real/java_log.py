@@ -1,7 +1,7 @@
-"""Reading a Java client's log while it grows: what the client did, in which iteration, and how it ended.
+"""Reads a Java client's log while it grows: what the client did, in which iteration, and how it ended.
 
-The lines are those of ``com.mindspore.flclient`` 0.1.0. Its records begin with a line of date, class and method and a
-level word, both in the language of the machine, so everything hangs on the texts behind ``<FLClient> ``.
+The lines are those of ``com.mindspore.flclient`` 0.1.0. A record begins with a line of date, class and method, and
+with a level word. Both are in the language of the machine, so only the texts after ``<FLClient> `` are interpreted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 PREFIX = "<FLClient> "
-#: of a line that never ends only so much is looked at, and of a line in a message so much is shown
+#: bytes that are read of a line without end, and characters of a line in a message
 _LONGEST_LINE, _LONGEST_SHOWN = 1 << 20, 200
 _LAST_LINES = 3
 _CAUSES = 3
@@ -20,22 +20,12 @@ _CAUSES = 3
 _HEADER = re.compile(r"[^:]{1,40}\d[:.]\d\d[:.]\d\d[^:]{0,20} [\w.$]+ [\w$<>]+$")
 _STACK = re.compile(r"\s*(at [\w.$/<>]+\(|\.\.\. \d+ more)")
 _UNCAUGHT = re.compile(r'Exception in thread "|Error occurred during initialization|Error: |Caused by: |#  ')
-#: below information, in the languages that Java's logging speaks
+#: levels below information, in the languages of Java's logging
 _FINE = frozenset(
-    {
-        "FINE",
-        "FINER",
-        "FINEST",
-        "FEIN",
-        "FEINER",
-        "AM FEINSTEN",
-        "普通",
-        "詳細",
-        "最も詳細",
-        "详细",
-        "较详细",
-        "非常详细",
-    }
+    (
+        *("FINE", "FINER", "FINEST", "FEIN", "FEINER", "AM FEINSTEN"),
+        *("普通", "詳細", "最も詳細", "详细", "较详细", "非常详细"),
+    )
 )
 _NUMBER = r"(-?\d{1,18})"
 _VALUE = r"(-?[\w.]+(?:-\d+)?)"
@@ -44,7 +34,6 @@ _TEXTS = {
     "step": r"batch:\d+,loss:",
     "epoch": rf"-+epoch:\d+,average loss:{_VALUE} ?-+$",
     "begin": r"=+set input=+$",
-    "task": r"start syncFLJob\.(\w+)\(\)",
     "data_size": rf"\[startFLJob\] the train data size: {_NUMBER}",
     "plan": rf"\[startFLJob\] (?:the )?GlobalParameters? <iterations> from server: {_NUMBER}",
     "values": rf"\[startFLJob\] \*\*\*the feature size get in ResponseFLJob\*\*\*: {_NUMBER}",
@@ -62,8 +51,13 @@ _TEXTS = {
     "job_over": r"\[isSeverJobFinished\] (.+), will stop the task",
     "inferred": r"\[model inference\] inference finish",
     "labels": r"\[model inference\] the predicted (?:labels|outputs): \[([-\d, ]*)\]",
-    "nothing": r"do not do any thing",
+    "did_nothing": r"do not do any thing",
 }
+#: events that set a flag of the log; that set a number of the log; of the iteration; and lengths of messages
+_FLAGS = ("inferred", "did_nothing")
+_NUMBERS = {"plan": "iterations", "job_code": "job_code"}
+_OF_ITERATION = {"data_size": "data_size", "started": "number"}
+_LENGTHS = {"start_length": "start", "update_length": "update", "model_length": "model"}
 _LINE = re.compile("|".join(f"(?P<{name}>{text})" for name, text in _TEXTS.items()))
 
 
@@ -71,9 +65,17 @@ _LINE = re.compile("|".join(f"(?P<{name}>{text})" for name, text in _TEXTS.items
 class ClientIteration:
     """What a client did in one iteration.
 
-    ``accuracy`` is that of the model the iteration began with, None without evaluation data; ``losses`` are the mean
-    losses of the epochs. ``bytes_down`` and ``bytes_up`` count the values of the weights, or, where they travelled
-    compressed, the messages. ``began`` and ``ended`` are in milliseconds since the epoch, NaN where not logged.
+    Args:
+        number: the iteration, from 1.
+        data_size: training samples.
+        accuracy: of the model that the iteration began with, 0..1; None without evaluation data.
+        losses: mean loss of each local epoch.
+        steps: training steps.
+        values: number of values in the weights.
+        bytes_down: bytes of the downloaded weights; of the messages where these are compressed.
+        bytes_up: the same of the upload.
+        began: start in milliseconds since 1970; NaN where not logged.
+        ended: end, in the same way.
     """
 
     number: int = 0
@@ -89,16 +91,16 @@ class ClientIteration:
 
 
 class JavaLog:
-    """Is fed the bytes of a log as they come. Attributes say what was read so far.
+    """Parses a log that is fed as bytes; attributes hold what was read so far.
 
     ``completed`` holds the iterations that the log calls a success, by number; ``accuracies`` each accuracy by the
-    number of the iteration that began with the model; ``uploads`` the iterations in which it uploaded. ``current`` is
-    the iteration the client is in or tried last, ``succeeded`` what the log says of it: None where it says nothing.
+    number of the iteration that began with the model; ``uploads`` the iterations with an upload. ``current`` is the
+    latest iteration, ``succeeded`` the log's verdict on it: None where there is none. ``causes`` are the complaints of
+    the latest iteration: the first ones and the last one. ``last_lines`` are without dates and stack traces.
     """
 
     def __init__(self) -> None:
         self.speaks = False
-        self.task: str | None = None
         self.iterations = 0
         self.current = ClientIteration()
         self.completed: dict[int, ClientIteration] = {}
@@ -112,86 +114,75 @@ class JavaLog:
         self.inferred = False
         self.did_nothing = False
         self.labels: tuple[int, ...] | None = None
+        self.causes: list[str] = []
+        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._information = ""
-        self._causes: list[str] = []
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._rest = b""
-        self._lengths = {"start": 0, "update": 0, "model": 0}
+        self._lengths = dict.fromkeys(_LENGTHS.values(), 0)
 
     def feed(self, content: bytes) -> None:
-        """Read on; a line without its end is kept for the next call."""
+        """Read more bytes; the part of a line without its end is kept for the next call."""
         *lines, rest = (self._rest + content).split(b"\n")
         self._rest = rest[:_LONGEST_LINE]
         for line in lines:
             self._read(line[:_LONGEST_LINE].decode(errors="replace").rstrip("\r"))
 
     def close(self) -> None:
-        """The log is complete: read the last line, also where it has no end."""
+        """Read the last line of the complete log, also where it has no line end."""
         self.feed(b"\n")
-
-    @property
-    def causes(self) -> list[str]:
-        """What the client complained about in its latest iteration: the first complaints and the last one."""
-        return list(self._causes)
-
-    @property
-    def last_lines(self) -> list[str]:
-        """The last lines that say something, without dates and stack traces."""
-        return list(self._last)
 
     def _read(self, line: str) -> None:
         level, found, text = line.partition(PREFIX)
         if not found:
             self._read_foreign(line.strip())
             return
-        self._last.append(line.strip()[:_LONGEST_SHOWN])
+        self.last_lines.append(line.strip()[:_LONGEST_SHOWN])
         self._note_level(level, text)
         self.speaks = True
-        match = _LINE.match(text)
-        if match and match.lastgroup:
-            kind = match.lastgroup
-            groups = [group for group in match.groups() if group is not None]
-            getattr(self, f"_on_{kind}")(*groups[1:])
+        if (match := _LINE.match(text)) and match.lastgroup:
+            _, *values = [group for group in match.groups() if group is not None]
+            self._note(match.lastgroup, *values)
+
+    def _note(self, event: str, *values: str) -> None:
+        """Keep what a line says: ``event`` is its name in :data:`_TEXTS`."""
+        if event in _FLAGS:
+            setattr(self, event, True)
+        elif event in _NUMBERS:
+            setattr(self, _NUMBERS[event], int(values[0]))
+        elif event in _OF_ITERATION:
+            setattr(self.current, _OF_ITERATION[event], int(values[0]))
+        elif event in _LENGTHS:
+            self._lengths[_LENGTHS[event]] = int(values[0])
+        else:
+            getattr(self, f"_on_{event}")(*values)
 
     def _read_foreign(self, line: str) -> None:
-        """Read a line of the virtual machine's, of the model script's, or the head of a record."""
+        """Read a line of the virtual machine or the model script, or the head of a record."""
         if not line or _STACK.match(line) or _HEADER.match(line):
             return
-        self._last.append(line[:_LONGEST_SHOWN])
+        self.last_lines.append(line[:_LONGEST_SHOWN])
         if _UNCAUGHT.match(line):
             self._complain(line)
 
     def _note_level(self, level: str, text: str) -> None:
-        """The first record is always information, so its level word tells that of this machine's language."""
+        """The first record is always information, so its level word is that of this machine's language."""
         self._information = self._information or level
         if level != self._information and level.rstrip(": ") not in _FINE and not _LINE.match(text):
             self._complain(text.strip())
 
     def _complain(self, text: str) -> None:
-        if len(self._causes) == _CAUSES:
-            self._causes.pop()
-        self._causes.append(text[:_LONGEST_SHOWN])
+        if len(self.causes) == _CAUSES:
+            self.causes.pop()
+        self.causes.append(text[:_LONGEST_SHOWN])
 
     def _on_begin(self) -> None:
         self.current = ClientIteration()
         self.succeeded = None
-        self._causes.clear()
-
-    def _on_task(self, name: str) -> None:
-        self.task = name
-
-    def _on_data_size(self, size: str) -> None:
-        self.current.data_size = int(size)
-
-    def _on_plan(self, iterations: str) -> None:
-        self.iterations = int(iterations)
+        self.causes.clear()
 
     def _on_values(self, values: str) -> None:
         self.current.values = int(values)
         self.current.bytes_down += self._weight_bytes("start")
-
-    def _on_started(self, number: str) -> None:
-        self.current.number = int(number)
 
     def _on_accuracy(self, value: str) -> None:
         accuracy = _float(value)
@@ -203,15 +194,6 @@ class JavaLog:
 
     def _on_epoch(self, loss: str) -> None:
         self.current.losses.append(_float(loss))
-
-    def _on_start_length(self, length: str) -> None:
-        self._lengths["start"] = int(length)
-
-    def _on_update_length(self, length: str) -> None:
-        self._lengths["update"] = int(length)
-
-    def _on_model_length(self, length: str) -> None:
-        self._lengths["model"] = int(length)
 
     def _on_uploaded(self) -> None:
         self.uploads[self.current.number] = self.current
@@ -238,23 +220,14 @@ class JavaLog:
         if self.succeeded:
             self.completed[self.last_total] = self.current
 
-    def _on_job_code(self, code: str) -> None:
-        self.job_code = int(code)
-
     def _on_job_over(self, text: str) -> None:
         self._complain(text)
-
-    def _on_inferred(self) -> None:
-        self.inferred = True
 
     def _on_labels(self, labels: str) -> None:
         self.labels = tuple(int(label) for label in re.findall(r"-?\d{1,18}", labels))
 
-    def _on_nothing(self) -> None:
-        self.did_nothing = True
-
     def _weight_bytes(self, message: str) -> int:
-        """Return what the weights in the latest such message took: four bytes per value, or less if compressed."""
+        """Return the bytes of the weights in the latest such message: four per value, or less if compressed."""
         return min(self._lengths[message], 4 * self.current.values)
 
 

@@ -1,11 +1,10 @@
-"""Java clients as a run of the job: the same rows and the same model that mindfl's own clients give."""
+"""Training by Java clients: a run of a job that gives the same rows and the same model as simulated clients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,11 +13,11 @@ from mindfl.client.uploading import digests, unchanged
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
+from mindfl.options import options_of
+from mindfl.options.job import JobOptions
 from mindfl.real.java_clients import JavaClients
-from mindfl.real.java_device import JavaOutcome
 from mindfl.real.java_files import JavaClientFiles, client_files, final_accuracies
-from mindfl.real.java_settings import JavaSettings, check_jars
-from mindfl.real.process_registry import ProcessRegistry
+from mindfl.real.java_settings import TRAIN, JavaSettings
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
@@ -27,31 +26,16 @@ from mindfl.sim.pairing import PairedDataset
 from mindfl.sim.pool import ClientResult
 from mindfl.sim.round_loop import Aggregated, Trained
 
-#: fields of :class:`JavaSettings` that are those of the job, where the job has a value
-_SAME = (
-    *("jar_path", "case_jar_path", "lite_jar_path", "fl_name", "path_regex", "name_regex", "ssl_protocol"),
-    *("deploy_env", "domain_name", "cert_path", "use_elb", "server_num", "thread_num", "cpu_bind_mode"),
-    *("train_weight_name", "infer_weight_name", "server_mode", "batch_size", "input_shape", "heap", "parallel", "java"),
-)
-
 
 def java_settings(config: JobConfig, task: str) -> JavaSettings:
     """Return how the job's Java clients are started for ``task``."""
-    values = {name: getattr(config, name) for name in _SAME}
-    return JavaSettings(task=task, **{name: value for name, value in values.items() if value is not None})
-
-
-def check_java(config: JobConfig) -> None:
-    """Raise :class:`OptionError` or :class:`StorageError` for jars and options that no Java client can be started with.
-
-    Asked before the model is made, which takes a while.
-    """
-    somewhere = config if not config.server_side.planned_here else config.derived(domain_name="http://127.0.0.1:1")
-    check_jars(java_settings(somewhere, "train"))
+    same = options_of(JavaSettings).keys() & options_of(JobOptions).keys()
+    given = {name: value for name in same if (value := getattr(config, name)) is not None}
+    return JavaSettings(task=task, **given)
 
 
 def java_files(config: JobConfig, dataset: Dataset, users: Sequence[str]) -> list[JavaClientFiles]:
-    """Return each user's files. Raises :class:`DataError` for data that are no bins."""
+    """Return each user's files. Raises :class:`DataError` for a data set that is no .bin files."""
     models = [config.client_model(index).absolute() for index in range(len(users))]
     seconds = [config.client_infer_model(index) for index in range(len(users))]
     infer = [path.absolute() for path in seconds if path is not None] or None
@@ -69,7 +53,10 @@ def _absolute(dataset: Dataset) -> Dataset:
 
 
 class JavaRun:
-    """Training by Java clients: all rounds come once the clients have ended, also where one failed."""
+    """Training by Java clients. All rounds are returned after the clients have ended, also where one failed.
+
+    The arguments are those of :meth:`mindfl.sim.backends.ClientProcesses.training`.
+    """
 
     resumable = False
     values: Mapping[str, Any] = MappingProxyType({})
@@ -81,31 +68,24 @@ class JavaRun:
         config: JobConfig,
         files: Sequence[JavaClientFiles],
         *,
-        registry: ProcessRegistry,
         report: Callable[[str], None],
         observer: Observer,
-        warn: Callable[[str], None] = lambda text: None,
-        model: Callable[[], Weights] | None = None,
-        valid: Mapping[int, bool] | None = None,
-        initial: Weights | None = None,
+        model: Callable[[], Weights] | None,
+        valid: Mapping[int, bool],
+        initial: Weights | None,
     ) -> None:
-        """``model`` tells the server's latest model; None: it is read from a client's file.
-
-        ``valid`` tells which iterations the server aggregated, ``initial`` what it began with, as far as it is known.
-        """
         self._files = files
-        self._warn = warn
+        self._report = report
         self._model = model
-        self._valid = valid or {}
+        self._valid = valid
         self._initial = initial
         self._failure: MindflError | KeyboardInterrupt | None = None
         self._rows = self._ended_rows()
         self._row: IterationRow
         self._traffic = Traffic()
         self.first, self.iterations = 1, config.iterations
-        self.clients = JavaClients(
-            config.work_dir, java_settings(config, "train"), files, registry=registry, report=report, observer=observer
-        )
+        settings = java_settings(config, TRAIN)
+        self.clients = JavaClients(config.work_dir, settings, files, report=report, observer=observer)
 
     @property
     def model(self) -> Weights:
@@ -114,12 +94,13 @@ class JavaRun:
             return self._model()
         done = [outcome for outcome in self.clients.outcomes if outcome.succeeded]
         if not done:
-            raise SimulationError("no Java client has got the final model")
-        return _weights(self._files[done[0].index].train_model)
+            raise SimulationError("no Java client has downloaded the final model")
+        trained = LiteModel.load(self._files[done[0].index].train_model)
+        return {name: values.reshape(-1) for name, values in trained.weights.items()}
 
     @property
     def traffic(self) -> Traffic:
-        """What the clients' logs say of the rounds that :meth:`train` returned."""
+        """Bytes of the rounds that :meth:`train` returned, by the clients' logs."""
         return self._traffic
 
     def choose(self, iteration: int) -> None:
@@ -146,15 +127,15 @@ class JavaRun:
         return Trained(iteration=row.iteration, results=results, seconds=row.seconds)
 
     def aggregate(self, trained: Trained) -> Aggregated:
-        """Return what the logs, and the server where it is ours, say of it."""
+        """Return the result of a round by the logs, and by the server where it is embedded."""
         return Aggregated(valid=self._row.aggregated, loss=self._row.loss, samples=self._row.samples)
 
     def evaluate(self, trained: Trained) -> tuple[str, Mapping[str, float]]:
-        """Return the accuracies that the clients logged."""
+        """Return the accuracies in the clients' logs."""
         return self._row.measured, self._row.accuracies
 
     def finish(self) -> None:
-        """Raise what ended the clients, if anything failed."""
+        """Raise the clients' failure, if there was one."""
         if self._failure is not None:
             raise self._failure
 
@@ -185,25 +166,9 @@ class JavaRun:
         try:
             return final_accuracies(self._files, self.model)
         except ModelFormatError as lacking:
-            # Java clients train any model; what mindfl's own runtime lacks keeps it from one measurement only.
-            self._warn(
-                f"the accuracy after the last iteration is not known, mindfl cannot evaluate the model: {lacking}"
+            # Java clients can train models that mindfl's runtime cannot execute.
+            self._report(
+                "warning: the accuracy after the last iteration is not known, "
+                f"mindfl cannot evaluate the model: {lacking}"
             )
             return {}
-
-
-def run_java_task(
-    config: JobConfig,
-    task: str,
-    files: Sequence[JavaClientFiles],
-    *,
-    registry: ProcessRegistry,
-    report: Callable[[str], None],
-) -> list[JavaOutcome]:
-    """Let the Java clients do ``inference``, ``getModel`` or what they make of another text; return how they ended."""
-    clients = JavaClients(config.work_dir, java_settings(config, task), files, registry=registry, report=report)
-    return clients.run()
-
-
-def _weights(path: Path) -> Weights:
-    return {name: values.reshape(-1) for name, values in LiteModel.load(path).weights.items()}

@@ -1,8 +1,7 @@
-"""The processes that mindfl starts for a work folder: recorded the moment they start, so that they can be ended even
-after mindfl itself was killed.
+"""The processes of a work folder: recorded when they start, so that they can be ended after mindfl itself was killed.
 
-Every process also carries the work folder in its environment, and so do its children: those are found without a record.
-A program that overwrites its environment, as Redis does for its title, is found by its record or its parent only.
+Each process also has the work folder in its environment, and so have its children: these are found without a record. A
+program that overwrites its environment, as Redis does for its title, is found by its record or its parent only.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from mindfl.real.process_table import (
 )
 from mindfl.system import interrupt_held_back
 
-#: a mindfl that still runs may start new processes while its old ones are ended: this often they are looked for
+#: how often processes are looked for: a mindfl that runs may start new ones while the old ones are ended
 _ROUNDS = 10
 _TAIL_BYTES = 1 << 16
 
@@ -66,23 +65,27 @@ class ProcessRegistry:
         append: bool = False,
         hold_stdin: bool = False,
     ) -> StartedProcess:
-        """Start ``command`` in a session of its own, its output going to the file ``log``.
+        """Start ``command`` in a session of its own, its output in the file ``log``.
 
         Args:
-            role: what it is, such as "server 0"; for messages.
-            log: written anew unless ``append``; its folder is made.
+            command: program and arguments.
+            role: name in messages, such as "server 0".
+            log: replaced unless ``append``; its folder is made.
+            cwd: folder that it runs in; None: the current one.
             env: the whole environment; None: this process's.
-            hold_stdin: give it a pipe as standard input that closes when this process ends; else it reads nothing.
+            append: keep an older log.
+            hold_stdin: standard input is a pipe that closes when this process ends; else it is empty.
 
-        Raises :class:`SimulationError` where it cannot be started, :class:`StorageError` where log or record cannot be
-        written; it does not run on then.
+        Raises:
+            SimulationError: the process cannot be started.
+            StorageError: log or record cannot be written; the process was ended.
         """
         words = [os.fspath(word) for word in command]
         own_env = {**(os.environ if env is None else env), VARIABLE: self.token}
         make_dir(self._folder)
         started: list[StartedProcess] = []
         try:
-            # Ctrl-C between start and record would leave a process that nobody knows of.
+            # Ctrl-C between start and record would leave a process without record.
             with interrupt_held_back():
                 process = _spawn(words, role, log, cwd, own_env, append=append, hold_stdin=hold_stdin)
                 started.append(self._keep(process, record_of(process.pid, role, words, os.fspath(log.absolute()))))
@@ -164,6 +167,7 @@ class StartedProcess:
     def __init__(self, process: subprocess.Popen[bytes], record: ProcessRecord, path: Path) -> None:
         self._process = process
         self._path = path
+        self._position, self._rest = 0, b""
         self.record = record
         self.pid = record.pid
         self.role = record.role
@@ -193,8 +197,24 @@ class StartedProcess:
             raise SimulationError(f"{self.role} (process {self.pid}) cannot be ended", hint=f"its log is {self.log}")
         return status
 
+    def new_output(self) -> bytes:
+        """Return what was added to the log since the last call. Raises :class:`StorageError`."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._position)
+                content = file.read()
+        except OSError as error:
+            raise StorageError.from_os_error(error, "read", self.log) from None
+        self._position += len(content)
+        return content
+
+    def new_lines(self) -> list[str]:
+        """Return the complete lines that were added to the log since the last call. Raises :class:`StorageError`."""
+        *lines, self._rest = (self._rest + self.new_output()).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
     def last_lines(self, count: int = 20) -> list[str]:
-        """Return the last lines of its log, none where it has no log."""
+        """Return the last lines of the log; none without log."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))

@@ -1,19 +1,34 @@
 """Where a job runs: the kinds of server and of clients, and what each can do.
 
-A job asks these objects instead of comparing names of options. The names are compared here, once.
+A job asks these objects instead of comparing names of options. The names are compared here, once. MindSpore Federated's
+server and clients are optional: they are registered here by name and loaded when a job chooses them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from mindfl.errors import OptionError
 from mindfl.options import options_of
 from mindfl.options.modes import ModeOptions
 
 if TYPE_CHECKING:
+    from mindfl.data import Dataset
+    from mindfl.real import FederatedServer
+    from mindfl.real.java_device import JavaOutcome
     from mindfl.sim.config import JobConfig
+    from mindfl.sim.embedded_run import Observer
+    from mindfl.sim.engines import Weights
+    from mindfl.sim.round_loop import Run
+
+#: value of an option -> module and class of the backend that it chooses
+_REGISTERED = {
+    "federated": ("mindfl.real.backend", "RealServer"),
+    "java": ("mindfl.real.backend", "JavaClientSide"),
+}
 
 
 class Ignored(NamedTuple):
@@ -26,10 +41,9 @@ class Ignored(NamedTuple):
 
 _THIS_JOB = "this job"
 _RUNNING = "a server that runs already"
+OF_RAY = Ignored(("ray_address",), "--executor local", "it is for --executor ray")
 _OF_REAL_SERVER = Ignored(("python", "redis_address"), _THIS_JOB, "it is for a server that --stack federated starts")
-_OF_RAY = Ignored(("ray_address",), "--executor local", "it is for --executor ray")
 _SIMULATED = "the embedded clients"
-_JAVA = "the Java clients"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +93,21 @@ class RemoteServer(ServerSide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RealServer(ServerSide):
-    """MindSpore Federated 0.1.0's own server, started and stopped by the job."""
+class StartedServer(ServerSide):
+    """A server in processes that the job starts and stops; base of such backends."""
 
     started: ClassVar[bool] = True
-    reference: bool = True
-    needs_all: ClassVar[str] = "stack federated needs all clients in each iteration"
+
+    def make(self, config: JobConfig, weights: Weights, clients: int, report: Callable[[str], None]) -> FederatedServer:
+        """Return the server, a context manager that starts and stops it.
+
+        Args:
+            config: the job.
+            weights: float32 weights of the first model, by name.
+            clients: number of clients in each iteration.
+            report: called with lines of progress; warnings begin with "warning: ".
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +184,7 @@ class ClientSide:
                 "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",
             ),
             *self.engine.ignores,
-            *(() if self.spread else (_OF_RAY,)),
+            *(() if self.spread else (OF_RAY,)),
         )
 
 
@@ -173,38 +196,46 @@ class RayClients(ClientSide):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JavaClients(ClientSide):
-    """MindSpore Federated's own clients, a process each."""
+class ClientProcesses(ClientSide):
+    """Clients that are programs of their own; base of such backends."""
 
-    name: ClassVar[Literal["embedded", "java"]] = "java"
-    title: ClassVar[str] = "Java clients"
     simulated: ClassVar[bool] = False
-    needs_all: ClassVar[str] = "Java clients all take part"
 
-    @property
-    def on_cpu(self) -> str:
-        """See :attr:`ClientSide.on_cpu`."""
-        return "Java clients train"
+    def check(self, config: JobConfig) -> None:
+        """Raise :class:`OptionError` or :class:`StorageError` where the clients cannot be started."""
+        raise NotImplementedError
 
-    @property
-    def ignores(self) -> tuple[Ignored, ...]:
-        """See :attr:`ClientSide.ignores`."""
-        return (
-            Ignored(
-                ("workers", "engine", "operator", "transport", "per_client_models"),
-                _JAVA,
-                "each is a process of its own that trains with MindSpore Lite",
-            ),
-            Ignored(("save_every", "save_best"), _JAVA, "their model is known at the end only"),
-            Ignored(
-                ("client_cert", "client_key", "crl_path"),
-                _JAVA,
-                "they show no certificate and read no revocation list",
-            ),
-            Ignored(("evaluate", "evaluate_every"), _JAVA, "each evaluates in every iteration that it takes part in"),
-            *self.engine.ignores,
-            _OF_RAY,
-        )
+    def training(
+        self,
+        config: JobConfig,
+        dataset: Dataset,
+        users: Sequence[str],
+        *,
+        report: Callable[[str], None],
+        observer: Observer,
+        model: Callable[[], Weights] | None,
+        valid: Mapping[int, bool],
+        initial: Weights | None,
+    ) -> Run:
+        """Return the training of ``users``.
+
+        Args:
+            config: the job, with the URL of its server.
+            dataset: the clients' data.
+            users: names of the clients.
+            report: called with lines of progress; warnings begin with "warning: ".
+            observer: called for each upload.
+            model: returns the server's latest model; None: the clients' files contain it.
+            valid: whether the server aggregated an iteration, by number, as far as it is known.
+            initial: the first model; None: not known.
+        """
+        raise NotImplementedError
+
+    def perform(
+        self, config: JobConfig, task: str, dataset: Dataset, users: Sequence[str], report: Callable[[str], None]
+    ) -> list[JavaOutcome]:
+        """Let the clients do another task than training; return how each ended."""
+        raise NotImplementedError
 
 
 def server_side(config: JobConfig) -> ServerSide:
@@ -212,15 +243,21 @@ def server_side(config: JobConfig) -> ServerSide:
     federated = config.stack == "federated"
     if config.domain_name is not None:
         return RemoteServer(reference=federated)
-    return RealServer() if federated else EmbeddedServer()
+    return _load("federated") if federated else EmbeddedServer()
 
 
 def client_side(config: JobConfig) -> ClientSide:
     """Return the clients that the options choose: Java clients also where a jar is given."""
     engine = _ENGINES[config.engine]
     if config.clients == "java" or (config.clients is None and config.jar_path is not None):
-        return JavaClients(engine=engine)
+        side: ClientSide = _load("java", engine=engine)
+        return side
     return RayClients(engine=engine) if config.executor == "ray" else ClientSide(engine=engine)
+
+
+def _load(name: str, **settings: Any) -> Any:
+    module, backend = _REGISTERED[name]
+    return getattr(import_module(module), backend)(**settings)
 
 
 def check_backends(config: JobConfig) -> None:

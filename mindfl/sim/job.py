@@ -23,6 +23,7 @@ from mindfl.models import Model
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, check_data, check_model, model_path
+from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import make_callbacks
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples, first_samples, single_device, usable_users
@@ -276,10 +277,8 @@ class FederatedJob:
         """Hold the work folder; at the end, whatever it is, end what was started, unless in a ``with`` block."""
         try:
             with locked(self.config.work_dir):
-                if not self.config.client_side.simulated:
-                    from mindfl.real.java_run import check_java
-
-                    check_java(self.config)
+                if isinstance(self.config.client_side, ClientProcesses):
+                    self.config.client_side.check(self.config)
                 with model_folders(self.config):
                     yield
         finally:
@@ -413,15 +412,13 @@ class FederatedJob:
         return told
 
     def _run_java(self, config: JobConfig, task: str, dataset: Dataset) -> list[JavaOutcome]:
-        from mindfl.real.java_run import java_files, run_java_task
-        from mindfl.real.process_registry import ProcessRegistry
-
         for client in self.clients:
             for path in (client.model, client.infer_model):
                 if path is not None and not path.exists():
                     write_atomic(path, self._latest_model().content)
-        files = java_files(config, dataset, [client.name for client in self.clients])
-        return run_java_task(config, task, files, registry=ProcessRegistry(config.work_dir), report=self._report.stage)
+        side = config.client_side
+        assert isinstance(side, ClientProcesses)
+        return side.perform(config, task, dataset, [client.name for client in self.clients], self._report.stage)
 
     def _transport(self, config: JobConfig) -> Transport:
         if config.server_side.embedded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from mindfl.data import Dataset
 from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
+from mindfl.sim.backends import ClientProcesses, StartedServer
 from mindfl.sim.config import JobConfig
 from mindfl.sim.devices import ClientSamples
 from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
-from mindfl.sim.modes import federated_settings
 from mindfl.sim.pool import ClientPool, server_settings
 from mindfl.sim.remote_run import RemoteRun
 from mindfl.sim.reporter import Reporter
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
     Server = Coordinator | FederatedServer
 
-#: windows of the real server, ms: a simulation takes the time it takes, and a day is what its 32-bit fields hold well
-LONG_WINDOW = 24 * 3600 * 1000
 #: settings that a node of a Ray cluster has no use for: it gets what was made of them
 _MATERIALS = ("train_dataset", "test_dataset", "infer_dataset", "model", "sampler")
 
@@ -86,10 +83,10 @@ class JobServers:
         """
         self.close()
         config, clients = self._config.derived(iterations=iterations), len(materials.samples)
-        if config.server_side.started:
-            config = self._start_real_server(config, materials.weights, clients)
-        if not config.client_side.simulated:
-            return self._java_run(config, materials, upload)
+        if isinstance(config.server_side, StartedServer):
+            config = self._start(config.server_side, config, materials.weights, clients)
+        if isinstance(config.client_side, ClientProcesses):
+            return self._processes_run(config.client_side, config, materials, upload)
         if not config.server_side.embedded:
             from mindfl.client import HttpTransport
 
@@ -118,37 +115,14 @@ class JobServers:
         if not self._config.server_side.planned_here:
             return self._config
         plain = self._config.derived(encrypt_type=PLAIN)  # nothing is uploaded
-        if self._config.server_side.started:
-            return self._start_real_server(plain, weights, 1)
+        if isinstance(self._config.server_side, StartedServer):
+            return self._start(self._config.server_side, plain, weights, 1)
         coordinator = Coordinator(server_settings(plain, 1), weights)
         self.server = coordinator
         return self._serve(coordinator) if over_http else self._config
 
-    def _start_real_server(self, config: JobConfig, weights: Weights, clients: int) -> JobConfig:
-        from mindfl.real import FederatedConfig, FederatedServer
-        from mindfl.real.process_registry import ProcessRegistry
-        from mindfl.server.settings.reader import yaml_keys
-
-        settings = FederatedConfig(
-            # A Redis that is kept remembers every job: a name that was used there goes on with it, or is over.
-            fl_name=f"{config.network_name}_{uuid.uuid4().hex[:12]}",
-            iterations=config.iterations,
-            clients=clients,
-            epochs=config.epochs,
-            batch_size=config.network.batch_size,
-            learning_rate=config.rate,
-            start_fl_job_time_window=LONG_WINDOW,
-            update_model_time_window=LONG_WINDOW,
-            global_iteration_time_window=LONG_WINDOW,
-            server_num=config.server_num,
-            tls=config.enable_ssl,
-            redis_address=config.redis_address,
-            python=config.python,
-            settings=yaml_keys(federated_settings(config, clients, LONG_WINDOW)),
-        )
-        server = FederatedServer(
-            config.work_dir, settings, weights, report=self._tell, registry=ProcessRegistry(config.work_dir)
-        )
+    def _start(self, side: StartedServer, config: JobConfig, weights: Weights, clients: int) -> JobConfig:
+        server = side.make(config, weights, clients, self._tell)
         self.server = self._open.enter_context(server)
         self._joined = config.derived(
             domain_name=server.url,
@@ -167,10 +141,7 @@ class JobServers:
         self._joined = self._config.derived(domain_name=server.url)
         return self._joined
 
-    def _java_run(self, config: JobConfig, materials: Materials, upload: Observer) -> Run:
-        from mindfl.real.java_run import JavaRun, java_files
-        from mindfl.real.process_registry import ProcessRegistry
-
+    def _processes_run(self, side: ClientProcesses, config: JobConfig, materials: Materials, upload: Observer) -> Run:
         model = None
         valid: dict[int, bool] = {}
         if config.server_side.embedded:
@@ -182,13 +153,12 @@ class JobServers:
             )
             self.server, model = coordinator, lambda: coordinator.model
             config = self._serve(coordinator)
-        return JavaRun(
+        return side.training(
             config,
-            java_files(config, materials.dataset, materials.users),
-            registry=ProcessRegistry(config.work_dir),
+            materials.dataset,
+            materials.users,
             report=self._tell,
             observer=upload,
-            warn=self._report.warning,
             model=model,
             valid=valid,
             initial=None if self._joined is None else materials.weights,

@@ -33,8 +33,6 @@ from mindfl.options.server import (
     SummaryOptions,
     TopOptions,
 )
-from mindfl.real.federated_config import FederatedConfig
-from mindfl.real.java_settings import JavaSettings
 from mindfl.server.server_tls import ServerTls
 from mindfl.server.settings.reader import declared_settings, yaml_keys
 from mindfl.server.start_options import ServerOptions
@@ -42,7 +40,7 @@ from mindfl.sim.config import Network
 from mindfl.sim.device_job import DeviceSettings
 
 CLASSES = (
-    *(JobOptions, ServerJobOptions, JavaSettings, Network, FederatedConfig, ClientConfig, HttpSettings, TlsSettings),
+    *(JobOptions, ServerJobOptions, Network, ClientConfig, HttpSettings, TlsSettings),
     *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, SummaryOptions, SslOptions, LinkOptions),
     *(StartOptions, FederatedStartOptions),
 )
@@ -52,11 +50,7 @@ MEANT = {
     "epochs": "an export trains one step, an experiment as long as the tutorial",
     "fl_name": "of a server it is the name of the job, of a client the class of the model script",
     "format": "data of the user's own become the tutorial's files",
-    "global_iteration_time_window": "simulated clients of the real server share a processor",
     "iterations": "an experiment trains as long as the tutorial",
-    "manage_address": "a scheduler has the reference's port, a server of a simulation any free one",
-    "start_fl_job_time_window": "simulated clients of the real server share a processor",
-    "update_model_time_window": "simulated clients of the real server share a processor",
     "work_dir": "an experiment has a folder of its own",
 }
 

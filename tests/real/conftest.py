@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def make_clients(jars: Jars, bins: Path, tmp_path: Path) -> Iterator[MakeClients
     registry = ProcessRegistry(tmp_path / "run")
     (tmp_path / "start.ms").write_bytes(b"the stand-in does not look inside")
 
-    def make(count: int = 2, *, mode: str = "", tutorial: bool = False, **given: Any) -> JavaClients:
+    def make(
+        count: int = 2, *, mode: str = "", tutorial: bool = False, untested: Sequence[int] = (), **given: Any
+    ) -> JavaClients:
         dataset = open_dataset(bins)
         work_dir, models = given.pop("work_dir", tmp_path / "run"), given.pop("models", tmp_path / "ms")
         passed = {name: given.pop(name) for name in ("report", "observer") if name in given}
@@ -92,6 +95,8 @@ def make_clients(jars: Jars, bins: Path, tmp_path: Path) -> Iterator[MakeClients
         files = client_files(
             dataset, dataset.users[:count], copy_models(tmp_path / "start.ms", models, "lenet_train", count)
         )
+        for index in untested:
+            files[index] = replace(files[index], eval_data=(), infer_data=())
         return JavaClients(work_dir, JavaSettings(**settings), files, registry=registry, **passed)
 
     yield make

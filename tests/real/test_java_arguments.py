@@ -16,7 +16,7 @@ from java_programs import FakeJars
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import DataError, OptionError, StorageError
 from mindfl.real.java_clients import JavaClients
-from mindfl.real.java_device import launch_command
+from mindfl.real.java_command import launch_command
 from mindfl.real.java_files import JavaClientFiles, client_files, copy_models
 from mindfl.real.java_run import java_files
 from mindfl.real.java_settings import JavaSettings, literal_separator
@@ -125,7 +125,7 @@ class TestOptions:
 
     def test_deploy_env(self, fake_jars: FakeJars, one_client: JavaClientFiles) -> None:
         assert arguments(fake_jars, one_client, deploy_env="x86")[8] == "x86"
-        with pytest.raises(OptionError, match="--deploy_env must be x86, got 'android'"):
+        with pytest.raises(OptionError, match="deploy_env must be one of x86, got 'android'"):
             settings(fake_jars, deploy_env="android")
 
     def test_path_regex_joins_the_paths(self, fake_jars: FakeJars, one_client: JavaClientFiles) -> None:
@@ -159,21 +159,21 @@ class TestOptions:
 
 
 REFUSED = [
-    ({"fl_name": " "}, "--flName is empty"),
+    ({"fl_name": " "}, "--fl_name is empty"),
     ({"task": ""}, "--task is empty"),
     ({"java": ""}, "--java is empty"),
-    ({"ssl_protocol": "SSLv3"}, "--ssl_protocol must be TLSv1.2 or TLSv1.3"),
-    ({"cpu_bind_mode": "ALL"}, "--cpu_bind_mode must be"),
-    ({"server_mode": "OTHER"}, "--server_mode must be"),
-    ({"server_num": 0}, "--server_num must be a whole number of at least 1, got 0"),
-    ({"thread_num": 1.5}, "--thread_num must be a whole number"),
-    ({"batch_size": True}, "--batch_size must be a whole number"),
-    ({"parallel": 0}, "--parallel must be a whole number"),
-    ({"heap": "lots"}, "--heap must be a size such as 256m or 2g, got 'lots'"),
-    ({"heap": "0m"}, "--heap"),
-    ({"input_shape": "1x3"}, "--input_shape must be as 1,3,32,32;1"),
+    ({"ssl_protocol": "SSLv3"}, "ssl_protocol must be one of TLSv1.2, TLSv1.3"),
+    ({"cpu_bind_mode": "ALL"}, "cpu_bind_mode must be"),
+    ({"server_mode": "OTHER"}, "server_mode must be"),
+    ({"server_num": 0}, "server_num must be a whole number of at least 1, got 0"),
+    ({"thread_num": 1.5}, "thread_num must be a whole number"),
+    ({"batch_size": True}, "batch_size must be a whole number"),
+    ({"parallel": 0}, "parallel must be a whole number"),
+    ({"heap": "lots"}, "heap must be a size such as 256m or 2g, got 'lots'"),
+    ({"heap": "0m"}, "heap must be a size"),
+    ({"input_shape": "1x3"}, "input_shape must be numbers such as 32,32,32,3;32, got '1x3'"),
     ({"path_regex": "("}, r"--path_regex '\(' is no regular expression"),
-    ({"name_regex": ""}, "--name_regex '' does not say what stands between"),
+    ({"name_regex": ""}, "--name_regex '' matches no fixed separator"),
     ({"domain_name": None}, "task train needs a server"),
     ({"domain_name": "127.0.0.1:6666"}, "127.0.0.1:6666"),
     ({"domain_name": "https://h:1"}, "--domain_name is https, so --cert_path is needed"),
@@ -207,7 +207,7 @@ class TestRefused:
         for path in paths:
             path.touch()
         client = replace(one_client, train_data=paths)
-        with pytest.raises(OptionError, match=r"--train_dataset: the path .*a,b.bin holds what separates paths"):
+        with pytest.raises(OptionError, match=r"--train_dataset: the path .*a,b.bin contains the separator of paths"):
             arguments(fake_jars, client)
         assert arguments(fake_jars, client, path_regex=";")[0].split(";") == [str(path) for path in client.train_data]
 
@@ -295,7 +295,7 @@ class TestJars:
     ) -> None:
         jar: Path = getattr(fake_jars, which)
         (jar.parent / "old.jar").touch()
-        with pytest.raises(OptionError, match=f"--{option}: the folder .* must hold only {jar.name}.*old.jar"):
+        with pytest.raises(OptionError, match=f"--{option}: the folder .* must contain only {jar.name}.*old.jar"):
             self.clients(tmp_path, one_client, settings(fake_jars))
         self.clients(tmp_path, one_client, settings(fake_jars, lite_jar_path=fake_jars.lite))
 
@@ -303,7 +303,7 @@ class TestJars:
         with pytest.raises(OptionError, match="names no main class in its manifest"):
             self.clients(tmp_path, one_client, settings(fake_jars, jar_path=fake_jars.case))
         chosen = settings(fake_jars, jar_path=fake_jars.case, lite_jar_path=fake_jars.lite)
-        with pytest.raises(OptionError, match=r"does not hold com\.mindspore\.flclient\.SyncFLJob"):
+        with pytest.raises(OptionError, match=r"does not contain com\.mindspore\.flclient\.SyncFLJob"):
             self.clients(tmp_path, one_client, chosen)
 
     def test_no_java(self, fake_jars: FakeJars, one_client: JavaClientFiles, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ class TestFiles:
 
     def test_a_user_that_lacks_a_bin(self, bins: Path, tmp_path: Path) -> None:
         dataset = open_dataset(bins)
-        with pytest.raises(DataError, match="holds 0 files"):
+        with pytest.raises(DataError, match="contains 0 files"):
             client_files(dataset, ["nobody"], [tmp_path / "m.ms"])
 
     def test_copies_of_the_model(self, model: Path, tmp_path: Path) -> None:

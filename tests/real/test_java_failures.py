@@ -59,6 +59,12 @@ class TestEnds:
         with pytest.raises(SimulationError, match=r"exit code 3.*; 2 more of 3 failed"):
             make_clients(3, mode="exit3").run()
 
+    def test_the_client_that_failed_is_named_where_others_were_not_started(self, make_clients) -> None:
+        """Clients without data are not started for inference."""
+        clients = make_clients(3, mode="exit3", task="inference", domain_name=None, untested=[0, 2])
+        with pytest.raises(SimulationError, match=r"Java client 1 .*exit code 3.*its log ends: "):
+            clients.run()
+
     def test_what_cannot_start_ends_the_others(self, make_clients, tmp_path: Path) -> None:
         """Client 0 would wait for ever; client 1 never says a word."""
         clients = make_clients(2, mode="hang", jvm_options=("-Dstandin.mode.1=crash",))

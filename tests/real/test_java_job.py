@@ -15,7 +15,7 @@ from java_programs import FakeJars, Jars
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.lite import LiteModel
-from mindfl.real.java_run import check_java, java_settings
+from mindfl.real.java_run import java_settings
 from mindfl.real.process_registry import ProcessRegistry
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, History
@@ -153,7 +153,7 @@ def test_a_real_server_with_tls_goes_with_java_clients(fake_jars: FakeJars, tls:
     config = JobConfig(
         stack="federated", enable_ssl=tls, jar_path=fake_jars.client, case_jar_path=fake_jars.case, server_num=2
     )
-    check_java(config)
+    config.client_side.check(config)
     url = "https://127.0.0.1:1" if tls else "http://127.0.0.1:1"
     reached = config.derived(domain_name=url, cert_path=Path("/ca.pem") if tls else None, use_elb=True)
     assert java_settings(reached, "train").domain_name == url

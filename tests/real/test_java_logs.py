@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindfl.real.java_judgement import judge
+from mindfl.real.java_device import judge
+from mindfl.real.java_history import history_rows
 from mindfl.real.java_log import JavaLog
-from mindfl.real.java_rows import history_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "java_client"
 FEATURES = 4 * 66_404
@@ -62,7 +62,7 @@ def read(*pieces: bytes) -> JavaLog:
 
 def told(log: JavaLog) -> dict[str, object]:
     """Everything a log was read for, in a form to compare (NaN included)."""
-    return {name: repr(value) for name, value in vars(log).items() if name not in ("_information", "_last")}
+    return {name: repr(value) for name, value in vars(log).items() if name not in ("_information", "last_lines")}
 
 
 class TestRecorded:

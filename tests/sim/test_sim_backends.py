@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import mindfl
+from mindfl.real.backend import JavaClientSide, RealServer
 from mindfl.sim import JobConfig
-from mindfl.sim.backends import ClientSide, EmbeddedServer, JavaClients, RayClients, RealServer, RemoteServer
+from mindfl.sim.backends import ClientSide, EmbeddedServer, RayClients, RemoteServer
 
 URL = "http://127.0.0.1:6668"
 JARS = {"jar_path": "/jars/fl.jar", "case_jar_path": "/jars/case.jar"}
@@ -37,9 +38,9 @@ def test_names_are_compared_where_a_job_is_put_together_only() -> None:
         ({"domain_name": URL}, RemoteServer, ClientSide),
         ({"stack": "federated"}, RealServer, ClientSide),
         ({"stack": "federated", "domain_name": URL}, RemoteServer, ClientSide),
-        (JARS, EmbeddedServer, JavaClients),
+        (JARS, EmbeddedServer, JavaClientSide),
         ({**JARS, "clients": "embedded"}, EmbeddedServer, ClientSide),
-        ({**JARS, "stack": "federated"}, RealServer, JavaClients),
+        ({**JARS, "stack": "federated"}, RealServer, JavaClientSide),
     ],
 )
 def test_the_options_choose_server_and_clients(settings: dict[str, Any], server: type, clients: type) -> None:

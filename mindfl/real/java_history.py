@@ -1,4 +1,4 @@
-"""History rows out of the clients' logs: the same ones that mindfl's own clients give."""
+"""Makes the rows of the history, as simulated clients give them, from the logs of Java clients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from mindfl.sim.history import ClientAccuracies, IterationRow
 
 
 def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None = None) -> list[IterationRow]:
-    """Return a row for each iteration that some client completed; ``logs`` are by name of client.
+    """Return a row for each iteration that at least one client completed.
 
-    A row's accuracies are of its aggregated model, as in all of mindfl. A Java client evaluates the model that an
-    iteration begins with: so these are the accuracies it logged in the *next* iteration, and those of the last
-    iteration come from ``final`` (see :func:`mindfl.real.java_files.final_accuracies`); without them they are NaN. What
-    clients logged in the first iteration is of the initial model, and belongs to no row.
+    The accuracies of a row are those of its aggregated model. A Java client evaluates the model that an iteration
+    begins with, so they are in the log of the *next* iteration; accuracies in the first iteration are those of the
+    initial model and belong to no row.
 
-    Logs hold no weights. But an iteration whose successor repeats its losses and accuracies, for every client, began
-    with the same model: it was not aggregated.
+    Logs contain no weights. An iteration counts as not aggregated if the next one repeats its losses and accuracies
+    for every client, as both then began with the same model.
+
+    Args:
+        logs: log of each client, by name.
+        final: accuracies after the last iteration, see :func:`mindfl.real.java_files.final_accuracies`; without them
+            those of the last row are NaN.
     """
     numbers = sorted({number for log in logs.values() for number in log.completed})
     rows: list[IterationRow] = []
@@ -37,7 +41,7 @@ def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None 
 
 
 def _repeated(number: int, logs: Mapping[str, JavaLog]) -> bool:
-    """Return whether the iteration after ``number`` is the same training again. Constant losses tell nothing."""
+    """Return whether the iteration after ``number`` is the same training again; constant losses do not count."""
     pairs = [(log.completed.get(number), log.completed.get(number + 1)) for log in logs.values()]
     both = [(one, next) for one, next in pairs if one and next]
     return bool(both) and all(
@@ -48,7 +52,7 @@ def _repeated(number: int, logs: Mapping[str, JavaLog]) -> bool:
 def _stopped(
     number: int, logs: Mapping[str, JavaLog], rows: Sequence[IterationRow], final: Mapping[str, float] | None
 ) -> bool:
-    """Return whether the last iteration, ``number``, failed as all before it did: its model measures the same."""
+    """Return whether the last iteration, ``number``, failed as all before did: its model has the same accuracies."""
     begun = {name: log.accuracies[number] for name, log in logs.items() if number in log.accuracies}
     return (
         bool(rows and final)
@@ -77,7 +81,7 @@ def _row(
 
 
 def mean_loss(done: Sequence[ClientIteration]) -> float:
-    """Return the mean loss of the last local epoch, weighted by data sizes; NaN where nobody trained."""
+    """Return the mean loss of the last local epoch, weighted by data sizes; NaN without training."""
     trained = [each for each in done if each.losses]
     samples = sum(each.data_size for each in trained)
     return math.fsum(each.losses[-1] * each.data_size for each in trained) / samples if samples else math.nan
