@@ -24,7 +24,7 @@ from mindfl.lite import LiteModel
 from mindfl.lite.kernels import load_machine
 from mindfl.models import MODELS, ModelSpec
 from mindfl.real import install
-from mindfl.real.federated_processes import redis_server
+from mindfl.real.federated_redis import redis_server
 from mindfl.sim.engines import LiteEngine
 
 #: files that tell soon whether an installation works: each package, and one whole job

@@ -8,8 +8,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from mindfl.errors import MindflWarning, SimulationError, StorageError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.real import federated_environment as environment
-from mindfl.real.federated_server import locked as stack_locked
 from mindfl.server.running import Presence, is_alive
 from mindfl.server.state_folder import StateFolder
 from mindfl.sim.held_folders import locked
@@ -85,16 +82,12 @@ def test_a_lock_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         acquire(tmp_path / "lock")
 
 
-Use = Callable[[Path], AbstractContextManager[object]]
-
-
-@pytest.mark.parametrize("use", [locked, stack_locked], ids=["work folder", "real server's folder"])
-def test_without_locks_a_folder_is_used_with_one_warning(no_locks: None, use: Use, tmp_path: Path) -> None:
+def test_without_locks_a_folder_is_used_with_one_warning(no_locks: None, tmp_path: Path) -> None:
     with pytest.warns(MindflWarning, match=r"lock cannot be locked \(.*\), so other processes are not kept out"):
-        use(tmp_path).__enter__()
+        locked(tmp_path).__enter__()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with use(tmp_path):
+        with locked(tmp_path):
             pass
 
 

@@ -12,8 +12,7 @@ from mindfl.imports import lazy_names
 if TYPE_CHECKING:
     from mindfl.real.federated_config import FederatedConfig, TlsFiles
     from mindfl.real.federated_environment import install
-    from mindfl.real.federated_scheduler import FederatedState
-    from mindfl.real.federated_server import FederatedServer
+    from mindfl.real.federated_server import FederatedServer, FederatedState
     from mindfl.real.java_clients import JavaClients
     from mindfl.real.java_files import JavaClientFiles
     from mindfl.real.java_settings import JavaSettings
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "FederatedConfig": "mindfl.real.federated_config",
     "FederatedServer": "mindfl.real.federated_server",
-    "FederatedState": "mindfl.real.federated_scheduler",
+    "FederatedState": "mindfl.real.federated_server",
     "JavaClientFiles": "mindfl.real.java_files",
     "JavaClients": "mindfl.real.java_clients",
     "JavaSettings": "mindfl.real.java_settings",

@@ -89,9 +89,9 @@ def test_further_settings_count_but_not_instead_of_the_jobs_own(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"iterations": 0}, "fl_iteration_num must be a whole number of at least 1"),
-        ({"clients": "8"}, "round.start_fl_job_threshold must be a whole number"),
-        ({"learning_rate": -1.0}, "client.client_learning_rate must be a finite number above 0"),
+        ({"iterations": 0}, "iterations must be a whole number of at least 1"),
+        ({"clients": "8"}, "clients must be a whole number"),
+        ({"learning_rate": -1.0}, "learning_rate must be a finite number above 0"),
         ({"fl_name": ""}, "fl_name is missing"),
         ({"settings": {"round.nonsense": 1}}, "unknown key 'round.nonsense'"),
         ({"settings": {"encrypt": 1, "encrypt.encrypt_type": "x"}}, "encrypt of encrypt.encrypt_type is no section"),
@@ -108,7 +108,7 @@ def test_bad_values_are_named(tmp_path: Path, values: dict[str, Any], named: str
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"server_num": 0}, "server_num must be a whole number from 1 to 100, got 0"),
+        ({"server_num": 0}, "server_num must be a whole number of at least 1 and at most 100, got 0"),
         ({"server_num": 101}, "server_num"),
         ({"http_address": "6668"}, "http_address must be host:port"),
         ({"manage_address": "host:99999"}, "manage_address must be host:port"),
