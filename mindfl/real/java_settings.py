@@ -8,8 +8,8 @@ from dataclasses import MISSING, dataclass
 from functools import partial
 from pathlib import Path
 
-from mindfl.files import local_path
 from mindfl.errors import OptionError
+from mindfl.files import local_path
 from mindfl.options import check_options
 from mindfl.options.declaration import same_option
 from mindfl.options.job import JobOptions
