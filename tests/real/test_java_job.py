@@ -185,7 +185,7 @@ def test_relative_paths(
     ("settings", "reason"),
     [
         ({"jar_path": Path("/none/fl.jar")}, r"--jarPath /none/fl\.jar does not exist"),
-        ({"heap": "much"}, r"--heap must be a size"),
+        ({"heap": "much"}, r"heap must be a size"),
         ({"domain_name": "https://127.0.0.1:6668"}, r"https, so --cert_path is needed"),
     ],
 )
