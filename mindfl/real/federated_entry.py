@@ -1,15 +1,15 @@
-"""One process of the real stack; started under Python 3.7 to 3.9, where mindfl itself cannot be imported.
+"""Program of each process of the real server; it runs under Python 3.7 to 3.9, where mindfl cannot be imported.
 
     federated_entry.py server    PARENT CONFIG.yaml HTTP_ADDRESS TCP_IP MODEL.npz CHECKPOINT_FOLDER
     federated_entry.py scheduler PARENT CONFIG.yaml MANAGE_ADDRESS
     federated_entry.py redis     PARENT REDIS_SERVER ARGUMENT...
 
-PARENT is the id of the process that starts it: when that one is gone, this one ends too. What happens is told on
-stdout, one line of JSON after the word ``event`` each. SIGTERM ends it.
+PARENT is the id of the process that starts it: when PARENT ends, this process ends too. Events are printed on stdout,
+each as a line of JSON after the word ``event``. SIGTERM ends it.
 
-The work is done in a child of this process, which itself only watches: the real server never lets go of Python's
-interpreter lock, so a thread beside it could not. A signal at the parent's end (PR_SET_PDEATHSIG) alone would not do
-either: it comes with the end of the *thread* that started the process.
+The work is done in a child of this process, which only watches: the real server never releases Python's interpreter
+lock, so a thread could not watch. A signal at the parent's end (PR_SET_PDEATHSIG) is not enough, as it comes with the
+end of the *thread* that started the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PASSWORD_VARIABLES = ("MINDFL_FEDERATED_SERVER_PASSWORD", "MINDFL_FEDERATED_CLIE
 
 
 def tell(**event: object) -> None:
-    """Print one event."""
+    """Print an event."""
     print("event", json.dumps(event), flush=True)
 
 
@@ -40,7 +40,7 @@ def server(config: str, http: str, tcp_ip: str, model: str, checkpoints: str) ->
     from mindspore_federated import Callback, FLServerJob  # type: ignore[import-not-found]
 
     class Events(Callback):  # type: ignore[misc]
-        """Tells what the server's callbacks are called with."""
+        """Prints the events of the server."""
 
         def after_started(self) -> None:
             tell(name="started")
@@ -67,7 +67,7 @@ def scheduler(config: str, manage_address: str) -> None:
 
 
 def redis(*command: str) -> None:
-    """Become a Redis."""
+    """Run Redis in place of this program."""
     os.execv(command[0], command)
 
 
@@ -84,14 +84,14 @@ ROLES = {"server": server, "scheduler": scheduler, "redis": redis}
 
 
 def work(watching: int, role: str, *arguments: str) -> None:
-    """Do what ``role`` stands for, for as long as the process ``watching`` is there, whatever ends that."""
+    """Run ``role``; the system kills this process when the process ``watching`` ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == watching:
         ROLES[role](*arguments)  # type: ignore[operator]
 
 
 def watch(child: int, parent: int) -> int:
-    """Pass SIGTERM on to ``child``, send it when ``parent`` is gone, and return the exit code when it has ended."""
+    """Forward SIGTERM to ``child``, send it when ``parent`` has ended, and return the exit code of ``child``."""
     patience = float("inf")
     while True:
         told = signal.sigtimedwait(AWAITED, WATCH_SECONDS)

@@ -1,7 +1,6 @@
-"""The Python environment of the real server, made once and kept in mindfl's cache folder.
+"""The Python environment of the real server, installed once into mindfl's cache folder.
 
-MindSpore Federated 0.1.0 has wheels for Python 3.7 to 3.9 on x86-64 Linux only, so it cannot live in the environment
-of mindfl.
+MindSpore Federated 0.1.0 has wheels for Python 3.7 to 3.9 on x86-64 Linux only, so it needs an environment of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ VERSIONS = ("3.9", "3.8", "3.7")
 PINS = (
     "mindspore==2.0.0",
     "mindspore_federated==0.1.0",
-    # What the two wheels import; newer releases of the first three no longer work with them.
+    # Imported by the two wheels, which do not work with newer releases of the first three.
     "numpy<1.25",
     "pillow<10",
     "protobuf<4",
@@ -44,9 +43,10 @@ PINS = (
     "pandas",
     "scipy",
 )
-_QUESTION = """
+_PACKAGES = ("ensurepip", "venv", "mindspore_federated")
+_QUESTION = f"""
 import importlib.util, json, sys
-found = [name for name in ("ensurepip", "venv", "mindspore_federated") if importlib.util.find_spec(name)]
+found = [name for name in {_PACKAGES} if importlib.util.find_spec(name)]
 print(json.dumps(["%d.%d" % sys.version_info[:2], found]))
 """
 _ANSWER_SECONDS = 60.0
@@ -56,7 +56,7 @@ _WORDS = {"Using cached": "taking from the cache", "Installing collected package
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python: its version, such as "3.9", and which of the packages asked for it has."""
+    """A Python: its version, such as "3.9", and what it has of :data:`_PACKAGES`."""
 
     path: Path
     version: str
@@ -64,25 +64,30 @@ class Interpreter:
 
     @property
     def makes_environments(self) -> bool:
-        """Whether it can make virtual environments; Debian splits ``ensurepip`` off."""
+        """Whether it can make virtual environments; Debian has ``ensurepip`` in a package of its own."""
         return {"ensurepip", "venv"} <= self.packages
-
-
-def silent(text: str) -> None:
-    """Report nothing."""
 
 
 @checked_arguments
 def install(python: PathLike | None = None, *, report: Report = announce) -> Path:
-    """Return the interpreter of the environment, which is made first where it is missing (3 GB, minutes).
+    """Install the environment if it is missing (3 GB, minutes), and return its interpreter.
 
-    ``python`` is a Python 3.7 to 3.9 to make it with, or one that has MindSpore Federated already and is then used
-    itself; None: the newest of them on PATH or under pyenv. Safe under several processes: one installs, the others
-    wait for it. What was downloaded survives an interruption.
+    Several processes may call it: one installs, the others wait for it. Downloads survive an interruption.
 
-    Raises :class:`OptionError` for an unusable ``python``, :class:`SimulationError` where there is none and on other
-    machines than x86-64 Linux, :class:`FetchError` where ``MINDFL_OFFLINE`` is set or pip fails, and
-    :class:`StorageError` where the cache folder cannot be written.
+    Args:
+        python: a Python 3.7 to 3.9 to install with, or one that has MindSpore Federated, which is then used itself;
+            None: the newest Python on PATH or under pyenv.
+        report: called with lines of progress; by default they are logged.
+
+    Raises:
+        OptionError: ``python`` cannot be used.
+        SimulationError: there is no such Python, or the machine is not x86-64 Linux.
+        FetchError: ``MINDFL_OFFLINE`` is set, or pip failed.
+        StorageError: the cache folder cannot be written.
+
+    Example:
+        >>> install()  # doctest: +SKIP
+        PosixPath('/root/.cache/mindfl/real_server/python3.9-22e64b65/bin/python')
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SimulationError(f"{PACKAGE} has wheels for x86-64 Linux only")
@@ -147,7 +152,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _asked(candidate: Path) -> Interpreter | None:
-    """Return what the interpreter says of itself; None where it does not run, as a shim of pyenv may not."""
+    """Return version and packages of an interpreter; None where it does not run, as some shims of pyenv."""
     try:
         answer = subprocess.run(
             [candidate, "-I", "-c", _QUESTION],
@@ -172,24 +177,15 @@ def _locked(path: Path, report: Report) -> Lock:
 
 
 def _build(base: Interpreter, folder: Path, lock: int, report: Report) -> None:
-    """Make the environment in ``folder``. What an interrupted attempt left is made anew; its downloads are kept."""
+    """Make the environment in ``folder``; downloads of an interrupted attempt are used again."""
     downloads = folder.with_name(f"{folder.name}.downloads")
     python = folder / "bin" / "python"
     report(f"installing {PACKAGE} with {base.path} into {folder} (3 GB, once)")
-    _step([base.path, "-m", "venv", "--clear", folder], lock, silent)
-    pip: list[str | Path] = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--cache-dir",
-        downloads,
-    ]
-    _step([*pip, *PINS], lock, lambda line: _report_pip(line, report))
+    _step([base.path, "-m", "venv", "--clear", folder], lock)
+    options = ("--no-input", "--disable-pip-version-check", "--cache-dir", downloads)
+    _step([python, "-m", "pip", "install", *options, *PINS], lock, lambda line: _report_pip(line, report))
     report("trying it")
-    _step([python, "-I", "-c", "import mindspore_federated"], lock, silent)
+    _step([python, "-I", "-c", "import mindspore_federated"], lock)
     (folder / "complete").touch()
     shutil.rmtree(downloads, ignore_errors=True)
 
@@ -202,8 +198,8 @@ def _report_pip(line: str, report: Report) -> None:
         report(text[:1].lower() + text[1:])
 
 
-def _step(command: Sequence[str | Path], lock: int, tell: Report) -> None:
-    """Run ``command``; it holds the lock as well, so that nobody else begins while it outlives a killed mindfl."""
+def _step(command: Sequence[str | Path], lock: int, tell: Report = lambda line: None) -> None:
+    """Run ``command``. It inherits the lock: if it outlives a killed mindfl, no other process starts to install."""
     lines: deque[str] = deque(maxlen=200)
     with process_group(
         command,

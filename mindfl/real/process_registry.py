@@ -39,10 +39,10 @@ Report = Callable[[Sequence[ProcessRecord]], None]
 
 
 class ProcessRegistry:
-    """Starts, finds and ends the processes of ``work_dir``; its records lie in ``<work_dir>/processes``.
+    """Starts, finds and ends the processes of ``work_dir``. Its records are in ``<work_dir>/processes``.
 
-    Several registries, in several processes, may share a folder. A folder that is moved while its processes run must be
-    moved back before they are ended: a copy of it must not end the processes of the original.
+    Several registries, in several processes, may share a folder. If a folder is moved while its processes run, it must
+    be moved back to end them, as a copy must not end the processes of the original.
     """
 
     def __init__(self, work_dir: PathLike) -> None:
@@ -62,19 +62,15 @@ class ProcessRegistry:
         log: Path,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        append: bool = False,
-        hold_stdin: bool = False,
     ) -> StartedProcess:
         """Start ``command`` in a session of its own, its output in the file ``log``.
 
         Args:
             command: program and arguments.
             role: name in messages, such as "server 0".
-            log: replaced unless ``append``; its folder is made.
+            log: replaced if it exists; its folder is made.
             cwd: folder that it runs in; None: the current one.
             env: the whole environment; None: this process's.
-            append: keep an older log.
-            hold_stdin: standard input is a pipe that closes when this process ends; else it is empty.
 
         Raises:
             SimulationError: the process cannot be started.
@@ -87,7 +83,7 @@ class ProcessRegistry:
         try:
             # Ctrl-C between start and record would leave a process without record.
             with interrupt_held_back():
-                process = _spawn(words, role, log, cwd, own_env, append=append, hold_stdin=hold_stdin)
+                process = _spawn(words, role, log, cwd, own_env)
                 started.append(self._keep(process, record_of(process.pid, role, words, os.fspath(log.absolute()))))
         except KeyboardInterrupt:
             for each in started:
@@ -96,7 +92,7 @@ class ProcessRegistry:
         return started[0]
 
     def _keep(self, process: subprocess.Popen[bytes], record: ProcessRecord) -> StartedProcess:
-        """Write the record; where that is impossible the process is killed."""
+        """Write the record; if that fails the process is killed."""
         path = self._folder / f"{record.pid}_{record.started}.json"
         try:
             write_atomic(path, json.dumps({**asdict(record), "work_dir": self.token}), private=True)
@@ -107,7 +103,7 @@ class ProcessRegistry:
         return StartedProcess(process, record, path)
 
     def running(self) -> list[ProcessRecord]:
-        """Return those that still run, their children included, oldest first; never this process or its parents."""
+        """Return the running ones with their children, oldest first; never this process or its parents."""
         found = {record.pid: record for record, _ in self._recorded() if still_runs(record)}
         table = list(processes())
         add_children(found, table)
@@ -121,7 +117,7 @@ class ProcessRegistry:
     def end(
         self, records: Iterable[ProcessRecord] | None = None, *, grace_seconds: float = GRACE_SECONDS
     ) -> list[ProcessRecord]:
-        """End ``records``, or all that run; return those that ended. See :meth:`end_each`."""
+        """End ``records`` (None: all that run) and return those that ended; see :meth:`end_each`."""
         endings = self.end_each(records, grace_seconds=grace_seconds)
         return [ending.record for ending in endings if ending.outcome != "left"]
 
@@ -132,10 +128,12 @@ class ProcessRegistry:
         grace_seconds: float = GRACE_SECONDS,
         report: Report = lambda records: None,
     ) -> list[Ending]:
-        """End ``records``, or all that run until none is left, and say how each ended; never raises for one of them.
+        """End processes and return how each ended; records of processes that have ended are removed.
 
-        SIGTERM, and SIGKILL after ``grace_seconds``. ``report`` is told of processes just before they are ended.
-        Records of processes that are gone are removed.
+        Args:
+            records: the processes; None: all that run, until none is left.
+            grace_seconds: time between SIGTERM and SIGKILL.
+            report: called with processes just before they are ended.
         """
         endings: list[Ending] = []
         tried: set[tuple[int, int]] = set()
@@ -153,7 +151,7 @@ class ProcessRegistry:
         return endings
 
     def _recorded(self) -> Iterator[tuple[ProcessRecord, Path]]:
-        """Yield the readable records that were written for this folder, not for one it is a copy of."""
+        """Yield the readable records of this folder, without those of a folder that it is a copy of."""
         for path in sorted(self._folder.glob("*.json")):
             with suppress(OSError, ValueError, TypeError, AttributeError, LookupError):
                 entry = json.loads(path.read_text("utf-8"))
@@ -162,7 +160,7 @@ class ProcessRegistry:
 
 
 class StartedProcess:
-    """A process that :meth:`ProcessRegistry.start` started; its record goes when it is seen to have ended."""
+    """A process that :meth:`ProcessRegistry.start` started; the record is removed when its end is noticed."""
 
     def __init__(self, process: subprocess.Popen[bytes], record: ProcessRecord, path: Path) -> None:
         self._process = process
@@ -184,9 +182,9 @@ class StartedProcess:
         return self.poll()
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> int:
-        """End it and its children, if it still runs: SIGTERM, and SIGKILL after ``grace_seconds``.
+        """End it and its children, if it runs, and return the exit status.
 
-        Returns the exit status. Raises :class:`SimulationError` where it cannot be ended.
+        SIGTERM, and SIGKILL after ``grace_seconds``. Raises :class:`SimulationError` if it cannot be ended.
         """
         if self.poll() is None:
             found = {self.pid: self.record}
@@ -225,30 +223,21 @@ class StartedProcess:
     def _seen(self, status: int | None) -> int | None:
         if status is not None:
             _remove(self._path)
-            if self._process.stdin is not None:
-                self._process.stdin.close()
         return status
 
 
 def _spawn(
-    words: Sequence[str],
-    role: str,
-    log: Path,
-    cwd: Path | None,
-    env: Mapping[str, str],
-    *,
-    append: bool,
-    hold_stdin: bool,
+    words: Sequence[str], role: str, log: Path, cwd: Path | None, env: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     make_dir(log.parent)
     try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC), 0o666)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o666)
     except OSError as error:
         raise StorageError.from_os_error(error, "write", log) from None
     try:
         return subprocess.Popen(
             words,
-            stdin=subprocess.PIPE if hold_stdin else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=cwd,

@@ -1,7 +1,6 @@
-"""Processes as the system lists them: found, told apart, and ended.
+"""Finds and ends processes of this machine.
 
-A record names a process by its id and its start, so another process that was given the same id since is never taken for
-it.
+A record identifies a process by its id and its start time, so it never matches a later process with the same id.
 """
 
 from __future__ import annotations
@@ -18,28 +17,34 @@ from typing import Literal
 
 import psutil
 
-#: environment variable that names the work folder a process was started for
+#: environment variable with the work folder that a process was started for
 VARIABLE = "MINDFL_RUN"
 #: seconds between SIGTERM and SIGKILL
 GRACE_SECONDS = 5.0
-#: seconds after SIGKILL until a process is given up: one that waits for a broken device cannot be killed
+#: seconds to wait after SIGKILL: a process that waits for a broken device cannot be killed
 KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-#: of a process that ended before it could be looked at
+#: start time of a process that ended before it could be read
 _NEVER = -1
-#: place of the start time in /proc/<pid>/stat after the name in parentheses: field 22 of proc(5)
+#: position of the start time in /proc/<pid>/stat after the name in parentheses: field 22 of proc(5)
 _START_FIELD = 19
-#: what the system says of a process that is gone; a lack of memory or of file handles does not mean that
+#: errors for a process that has ended; a lack of memory or of file handles raises others
 _ENDED = (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError)
 _GONE = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessRecord:
-    """A process: ``started`` is the time from the machine's start (``boot``) to its own, in clock ticks (proc(5)).
+    """Identifies a process.
 
-    ``role`` and ``command`` are for people; ``log`` is the file its output goes to, where that is known.
+    Args:
+        pid: process id.
+        started: start time in clock ticks since the machine's start (proc(5)).
+        boot: id of the machine's start.
+        role: name in messages.
+        command: command line in messages.
+        log: file with its output; None: not known.
     """
 
     pid: int
@@ -52,7 +57,7 @@ class ProcessRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What became of a process: it ended when asked to, was killed, or goes on for the ``reason``."""
+    """How a process was ended: after SIGTERM, by SIGKILL, or not at all for the ``reason``."""
 
     record: ProcessRecord
     outcome: Literal["ended", "killed", "left"]
@@ -60,9 +65,9 @@ class Ending:
 
 
 def end_processes(records: Iterable[ProcessRecord], *, grace_seconds: float = GRACE_SECONDS) -> list[Ending]:
-    """End each process that is still the one recorded: SIGTERM to all, SIGKILL to those left after ``grace_seconds``.
+    """End the recorded processes: SIGTERM to all, SIGKILL to those left after ``grace_seconds``.
 
-    Never this process or its parents. Says how each ended; one that was gone before is not mentioned.
+    Never this process or its parents. Returns how each ended, without those that had ended before.
     """
     own = self_and_parents()
     alive = [record for record in records if record.pid not in own and still_runs(record)]
@@ -84,9 +89,9 @@ def end_processes(records: Iterable[ProcessRecord], *, grace_seconds: float = GR
 
 
 def tagged_processes(tag: str) -> list[ProcessRecord]:
-    """Return this user's processes whose command line holds ``tag``, oldest first.
+    """Return this user's processes with ``tag`` in the command line, oldest first.
 
-    Never this process, another ``mindfl finish`` (which has the tag in its own command line), or a parent of either.
+    Never this process, another ``mindfl finish``, whose command line contains the tag too, or a parent of either.
     """
     table = {seen.pid: seen for seen in processes()}
     spared = self_and_parents()
@@ -100,7 +105,7 @@ def tagged_processes(tag: str) -> list[ProcessRecord]:
 
 
 class Seen:
-    """A process as it is found in the system's table."""
+    """A process in the system's table."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -109,26 +114,26 @@ class Seen:
         self.started = _started(self.pid)
 
     def token(self) -> str | None:
-        """Return the work folder it was started for; None where there is none, or it is another user's."""
+        """Return the work folder that it was started for; None if there is none, or the user is another."""
         with suppress(psutil.Error, OSError):
             value: str | None = self._process.environ().get(VARIABLE)
             return value
         return None
 
     def words(self) -> list[str]:
-        """Return its command line, empty where it cannot be read."""
+        """Return its command line; empty if it cannot be read."""
         with suppress(psutil.Error, OSError):
             return list(self._process.cmdline())
         return []
 
     def own(self) -> bool:
-        """Say whether it runs as the user who asks."""
+        """Return whether it runs as this process's user."""
         with suppress(psutil.Error):
             return bool(self._process.uids().effective == os.geteuid())
         return False
 
     def record(self, role: str) -> ProcessRecord:
-        """Return what names this process."""
+        """Return the record that identifies this process."""
         return ProcessRecord(pid=self.pid, started=self.started, boot=_boot(), role=role, command=_shown(self.words()))
 
 
@@ -153,7 +158,7 @@ def add_children(found: dict[int, ProcessRecord], table: Sequence[Seen]) -> None
 
 
 def record_of(pid: int, role: str, words: Sequence[str], log: str | None = None) -> ProcessRecord:
-    """Return what names the process ``pid``, which may have ended since."""
+    """Return the record that identifies the process ``pid``, which may have ended."""
     try:
         started = _started(pid)
     except _ENDED:
@@ -162,12 +167,12 @@ def record_of(pid: int, role: str, words: Sequence[str], log: str | None = None)
 
 
 def still_runs(record: ProcessRecord) -> bool:
-    """Say whether the very process of ``record`` has not ended."""
+    """Return whether the process of ``record`` runs."""
     return _find(record) is not None
 
 
 def _shown(words: Sequence[str]) -> str:
-    """Return a command as one line of text, whatever bytes are in it."""
+    """Return a command as one line of text; bytes that are not UTF-8 are replaced."""
     return " ".join(shlex.join(words).split()).encode(errors="replace").decode()
 
 
@@ -184,7 +189,7 @@ def _boot() -> str:
 
 
 def _find(record: ProcessRecord) -> psutil.Process | None:
-    """Return the process itself, None where it has ended (reaped or not) or its id went to another one."""
+    """Return the process; None if it has ended, reaped or not, or its id is now that of another one."""
     with suppress(*_ENDED, ValueError, TypeError):
         process = psutil.Process(record.pid)
         if _started(record.pid) == record.started and _boot() == record.boot and process.status() not in _GONE:
@@ -193,7 +198,7 @@ def _find(record: ProcessRecord) -> psutil.Process | None:
 
 
 def _signal(records: Iterable[ProcessRecord], send: Callable[[psutil.Process], None]) -> dict[int, str]:
-    """Send a signal to each; return why it may not be sent, by process id."""
+    """Send a signal to each process; return the reasons where that is not allowed, by process id."""
     refused: dict[int, str] = {}
     for record in records:
         process = _find(record)
@@ -228,6 +233,6 @@ def self_and_parents() -> set[int]:
 
 
 def _finishes(words: Sequence[str]) -> bool:
-    """Say whether this command line is a ``mindfl finish``."""
+    """Return whether this is the command line of ``mindfl finish``."""
     pairs = pairwise(words)
     return any(second == "finish" and Path(first).name in ("mindfl", "__main__.py") for first, second in pairs)

@@ -85,31 +85,30 @@ class TestStarting:
         assert os.getsid(started.pid) == started.pid != os.getsid(0)
 
     def test_record_is_there_while_it_runs_only(self, registry: ProcessRegistry, tmp_path: Path) -> None:
-        started = registry.start(["cat"], role="server 0", log=tmp_path / "log", hold_stdin=True)
+        started = registry.start(SLEEP, role="server 0", log=tmp_path / "log")
         (path,) = records(registry)
         assert path.stat().st_mode & 0o777 == 0o600
         assert registry.running() == [started.record]
-        assert (started.record.role, started.record.command) == ("server 0", "cat")
+        assert (started.record.role, started.record.command) == ("server 0", "sleep 600")
         assert started.stop() == -signal.SIGTERM
         assert records(registry) == [] and registry.running() == []
 
-    def test_log_is_written_anew_or_continued(self, registry: ProcessRegistry, tmp_path: Path) -> None:
+    def test_log_is_replaced(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         log = tmp_path / "log"
-        for word, append, expected in (("1", False, ["1"]), ("2", True, ["1", "2"]), ("3", False, ["3"])):
-            started = registry.start(["echo", word], role="x", log=log, append=append)
-            assert started.wait(60) == 0 and started.last_lines() == expected
+        for word in ("1", "2"):
+            started = registry.start(["echo", word], role="x", log=log)
+            assert started.wait(60) == 0 and started.last_lines() == [word]
 
-    def test_held_input_closes_when_the_holder_is_killed(self, registry: ProcessRegistry, tmp_path: Path) -> None:
-        holder = f"""
-from pathlib import Path
-import os, signal
-from mindfl.real.process_registry import ProcessRegistry
-ProcessRegistry({str(registry.work_dir)!r}).start(
-    ["cat"], role="x", log=Path({str(tmp_path / "log")!r}), hold_stdin=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-        assert subprocess.run([sys.executable, "-c", holder], check=False).returncode == -signal.SIGKILL
-        wait_until(lambda: not registry.running())
+    def test_new_output_and_lines(self, registry: ProcessRegistry, tmp_path: Path) -> None:
+        started = registry.start(["printf", "a\\nb"], role="x", log=tmp_path / "log")
+        assert started.wait(60) == 0
+        assert (started.new_lines(), started.new_lines()) == (["a"], [])
+        with started.log.open("ab") as log:
+            log.write(b"c\nd")
+        assert (started.new_lines(), started.new_output()) == (["bc"], b"")
+        started.log.unlink()
+        with pytest.raises(StorageError, match="cannot read"):
+            started.new_output()
 
     @pytest.mark.parametrize(
         ("words", "cwd", "reason"),
