@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from client_standins import Clock, StandInTrainer, server
 
 from mindfl.client import ClientConfig, ClientLog, DeviceClient, InProcessTransport, IterationDone, advance, run
+from mindfl.client.encoding import UploadEncoder
 from mindfl.errors import ClientError, ProtocolError
+from mindfl.modes import UploadMode
+from mindfl.modes.base import Trained
 from mindfl.privacy import ClipBound, add_noise, encode_signs, encode_update, noise_multiplier, seeded_bytes
 from mindfl.protocol import (
     CipherPublicParams,
@@ -230,6 +234,35 @@ def test_what_a_server_cannot_ask_for(answer: ResponseFLJob, error: type[Excepti
         advance(client.train(), Scripted(answer), clock)
     assert "client f7" in str(raised.value) and "iteration 1" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+class Halved(UploadMode):
+    """A mode that is none of mindfl's."""
+
+    def encode(self, trained: Trained) -> Weights:
+        return {name: values / 2 for name, values in trained.weights.items()}
+
+
+def test_a_device_uploads_in_a_mode_of_the_users_own_that_it_knows() -> None:
+    answer = accepted({"cipher": CipherPublicParams(encrypt_type="Halved")})
+    for own, fits in ((Halved(), True), (None, False)):
+        transport, clock = Recording(Scripted(answer)), Clock()
+        config = ClientConfig(name="f7", fl_id="f7")
+        client = DeviceClient(config, Uneven(), clock, steady_ms=clock, own_mode=own)
+        with pytest.raises(ProtocolError):
+            advance(client.train(), transport, clock)
+        assert len(transport.uploads) == fits
+
+
+def test_what_a_device_notes_of_an_answer_holds_no_weights() -> None:
+    coded = CompressFeatureMap(weight_fullname="a", compress_data=np.zeros(3, np.int8))
+    held = weakref.ref(coded.compress_data)
+    answer = accepted(feature_map=dict(MODEL), compress_feature_map=(coded,))
+    encoder = UploadEncoder(randomness, lambda lines: None, Clock(), lambda weights, samples: {})
+    encoder.begin(answer, MODEL)
+    del answer, coded
+    assert held() is None
+    assert encoder._asked.feature_map is None and encoder._asked.iteration == 1
 
 
 def test_a_waiting_device_holds_the_old_model_only_where_it_needs_it() -> None:

@@ -356,6 +356,25 @@ def test_an_iteration_whose_snapshot_was_not_written_is_reported_again(
         assert (server.job.recovery.uploads, server.coordinator.iteration) == (0, 3)
 
 
+def test_snapshots_that_fail_are_told_of_and_when_they_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("no snapshot today")
+
+    with Server(tmp_path / "s") as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderStorage, "save", fail)
+            server.iterate(1)
+            server.settle()
+        server.iterate(2)
+        server.settle()
+    assert caplog.messages == [
+        "no snapshot today [E-STORAGE]",
+        f"{tmp_path / 's'} takes snapshots again, after 1 failures",
+    ]
+
+
 def test_a_job_is_closed_after_the_snapshot_that_is_being_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

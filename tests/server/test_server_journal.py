@@ -258,6 +258,19 @@ def test_a_note_about_an_earlier_flush_does_not_vouch_for_a_torn_record_before_i
     assert payloads(tmp_path / "lost") == [b"one"]
 
 
+def test_a_torn_end_that_cannot_be_cut_off_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with Opened(tmp_path) as opened:
+        opened.add(b"one")
+    (file,) = journals(tmp_path)
+    file.write_bytes(file.read_bytes() + b"torn")
+    monkeypatch.setattr(os, "truncate", fail)
+    with pytest.raises(StorageError, match=rf"cannot cut off the torn end of {file}: Read-only file system"):
+        Opened(tmp_path)
+
+
 def test_damage_before_what_was_flushed_into_a_later_file_is_not_cut_off(tmp_path: Path) -> None:
     with Opened(tmp_path) as opened:
         opened.add(b"one")
@@ -396,7 +409,9 @@ def test_a_disk_that_fails_to_flush_ends_the_journal(tmp_path: Path, monkeypatch
     assert payloads(tmp_path)[0] == b"one"
 
 
-def test_a_write_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_half_way_leaves_no_trace_but_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     write = os.pwritev
     calls = 0
 
@@ -415,7 +430,9 @@ def test_a_write_that_fails_half_way_leaves_no_trace(tmp_path: Path, monkeypatch
             opened.add(b"two")
         monkeypatch.setattr(os, "pwritev", write)
         assert journals(tmp_path)[0].stat().st_size == size
+        assert caplog.messages[0].endswith("[E-STORAGE]: devices are refused until there is room")
         opened.keep(b"three")
+        assert caplog.messages[1:] == [f"{tmp_path} can be written again, after 1 failures"]
     assert payloads(tmp_path) == [b"one", b"three"]
 
 

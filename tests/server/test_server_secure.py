@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from secure_world import INITIAL, T0, WINDOW_MS, Lost, Member, World, job
 
-from mindfl.errors import OptionError, ProtocolError
+from mindfl.errors import OptionError, ProtocolError, StorageError
 from mindfl.privacy.secagg import ciphers
-from mindfl.protocol import ClientShare, GetExchangeKeys, PlainText, RequestFLJob, RequestGetModel, texts
+from mindfl.protocol import ClientShare, GetExchangeKeys, PlainText, RequestFLJob, RequestGetModel, ResponseCode, texts
 from mindfl.server import Coordinator, ServerConfig
+from mindfl.server.refusal import StoreDownError
 from mindfl.server.state import UNMASK_FAILED, UNMASKED
 
 IDS = tuple(f"device {place} é" for place in range(5))
@@ -476,3 +477,47 @@ def test_windows_stand_still_while_the_server_is_down() -> None:
     world.coordinator.job.resume(T0 + 10 * WINDOW_MS)
     later = world.coordinator.next_deadline()
     assert first is not None and later is not None and later > first
+
+
+@pytest.mark.parametrize(
+    ("error", "early", "late"),
+    [
+        (StorageError("the disk is full"), ResponseCode.OUT_OF_TIME, ResponseCode.SUC_NOT_READY),
+        (StoreDownError("the Redis does not answer"), None, None),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_and_a_revelation_may_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch, error: StorageError, early: int | None, late: int | None
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    def answer(request: Any) -> int | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.coordinator.job, "commit", fail)
+            response = world.send(request)
+        if isinstance(response, PlainText):
+            assert response == PlainText(texts.SAFEMODE)
+            return None
+        return int(response.retcode)
+
+    world = World(job("PW_ENCRYPT", 2, reconstruct_secrets_threshold=1))
+    members = [Member(world, fl_id, 1) for fl_id in "ab"]
+    for member in members:
+        assert world.accepted(member.start())
+    assert answer(members[0].exchange()) == early
+    for member in members:
+        assert world.accepted(member.exchange())
+    for member in members:
+        member.meet(world.accepted(member.keys()))
+    for member in members:
+        assert world.accepted(member.share())
+    for member in members:
+        member.device.receive(world.accepted(member.secrets()).encrypted_shares)
+    for member in members:
+        assert world.accepted(member.upload())
+    listed = [world.accepted(member.listed()) for member in members]
+    assert answer(members[0].reveal(listed[0])) == late
+    for member, those in zip(members, listed, strict=True):
+        assert world.accepted(member.reveal(those))
+    assert world.records[-1].valid
