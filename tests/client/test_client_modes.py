@@ -13,7 +13,7 @@ import pytest
 from client_standins import Clock, StandInTrainer, server
 
 from mindfl.client import ClientConfig, ClientLog, DeviceClient, InProcessTransport, IterationDone, advance, run
-from mindfl.client.encoding import UploadEncoder
+from mindfl.client.uploading import UploadEncoder
 from mindfl.errors import ClientError, ProtocolError
 from mindfl.modes import UploadMode
 from mindfl.modes.base import Trained
