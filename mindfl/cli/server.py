@@ -17,9 +17,13 @@ from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of
 from mindfl.options.server import (
+    CertsOptions,
     FederatedStartOptions,
+    InstallOptions,
     JobFileOptions,
     LinkOptions,
+    RunningOptions,
+    SchedulerStartOptions,
     SslOptions,
     StartOptions,
     SummaryOptions,
@@ -32,8 +36,6 @@ _PASSWORD_HELP = f"File with the password of {{}}.  [default: ${PASSWORD_VARIABL
 #: sections of the file whose settings are options too
 _SECTIONS = (JobFileOptions, LinkOptions, SummaryOptions, SslOptions)
 _OVERRIDING = (*(name for section in _SECTIONS for name in options_of(section)), "enable_ssl")
-
-_address_option = option("--http_server_address", help="Which server.  [default: the only one that runs]")
 
 
 def setting_options(command: Command) -> Command:
@@ -146,8 +148,7 @@ def _password(path: str | None) -> str | None:
 
 
 @server_command.command()
-@option("--config", required=True, type=click.Path(), metavar="FILE", help="MindSpore Federated's YAML file.")
-@option("--manage_address", default="127.0.0.1:11202", help="Address; port 0: any free one.")
+@declared_options(SchedulerStartOptions)
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 def scheduler(password_file: str | None, **values: Any) -> None:
     """Answer /state, /queryInstance, /enableFLS, /disableFLS and /newInstance for the servers of a cluster.
@@ -163,7 +164,7 @@ def scheduler(password_file: str | None, **values: Any) -> None:
 
 
 @server_command.command()
-@_address_option
+@declared_options(RunningOptions)
 def stop(http_server_address: str | None) -> None:
     """Let a server of this user finish the requests in flight, and end it."""
     from mindfl.server.running import find_server, stop_server
@@ -174,7 +175,7 @@ def stop(http_server_address: str | None) -> None:
 
 
 @server_command.command()
-@_address_option
+@declared_options(RunningOptions)
 @json_option
 def status(http_server_address: str | None, as_json: bool) -> None:
     """List the servers of this user on this machine, with the progress of their jobs."""
@@ -198,30 +199,19 @@ def status(http_server_address: str | None, as_json: bool) -> None:
 
 
 @server_command.command()
-@option("--out", required=True, type=click.Path(), metavar="DIR", help="Folder for the files.")
-@option("--host", "hosts", multiple=True, help="Name or address of the server; repeatable.  [default: this machine]")
-@option("--days", default=365, help="How long everything is valid.")
-@option("--key_type", default="ec", type=click.Choice(["ec", "rsa"]), help="Kind of the keys.")
+@declared_options(CertsOptions)
 @option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the .p12 files"))
-@option("--force", is_flag=True, help="Replace files that exist.")
-def certs(out: str, hosts: tuple[str, ...], days: int, key_type: str, password_file: str | None, force: bool) -> None:
+def certs(hosts: tuple[str, ...], password_file: str | None, **values: Any) -> None:
     """Make a certificate authority, and certificates of a server and a client, for tests and private networks."""
     from mindfl.server.certificates import LOCAL_HOSTS, make_certificates
 
-    files = make_certificates(
-        out, hosts or LOCAL_HOSTS, days=days, key_type=key_type, password=_password(password_file), force=force
-    )
+    files = make_certificates(hosts=hosts or LOCAL_HOSTS, password=_password(password_file), **values)
     click.echo(f"server: {click.format_filename(files.server_p12)}")
     click.echo(f"devices: {click.format_filename(files.ca_cert)}")
 
 
 @server_command.command()
-@option(
-    "--python",
-    type=click.Path(),
-    metavar="FILE",
-    help="A Python 3.7 to 3.9.  [default: the newest on PATH or under pyenv]",
-)
+@declared_options(InstallOptions)
 @option("--quiet", is_flag=True, help="No progress.")
 def install(python: str | None, quiet: bool) -> None:
     """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.

@@ -8,14 +8,14 @@ travel to clients are limited to what the wire's int32 holds.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mindfl.files import PathLike
-from mindfl.options.declaration import option
+from mindfl.options.declaration import option, same_option
 from mindfl.options.modes import EncryptOptions, MaskOptions, ModeOptions
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ EMBEDDED = "embedded"
 NOT_EVAL = "NOT_EVAL"
 
 EvalType = Literal["NOT_EVAL", "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE"]
+KeyType = Literal["ec", "rsa"]
 ModeOfTraining = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING", "CLOUD_TRAINING"]
 AggregationType = Literal["FedAvg", "FedProx", "Scaffold", "FedNova"]
 
@@ -250,3 +251,46 @@ class FederatedStartOptions:
     )
     resume: bool = option(False, help="Federated: resume the job of this name in the Redis.")
     work_dir: PathLike = option(Path("mindfl_work"), help="Federated: folder for logs and records.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningOptions:
+    """Which of the running servers."""
+
+    http_server_address: str | None = option(
+        None, shown="the only one that runs", help="Address of the server for clients: HOST:PORT."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerStartOptions:
+    """Options of ``mindfl server scheduler``."""
+
+    config: PathLike = same_option(StartOptions, "config")
+    manage_address: str = same_option(StartOptions, "manage_address", default="127.0.0.1:11202", shown="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertsOptions:
+    """Options of ``mindfl server certs``."""
+
+    folder: PathLike = option(spellings=("--out",), help="Folder for the files.")
+    hosts: Sequence[str] = option(
+        (),
+        several=True,
+        spellings=("--host",),
+        shown="this machine",
+        help="Name or address of the server; may be given several times.",
+    )
+    days: int = option(365, least=1, most=36_500, unit="d", help="Validity of all certificates.")
+    key_type: KeyType = option("ec", help="Kind of the keys.")
+    force: bool = option(False, help="Replace existing files.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallOptions:
+    """Options of ``mindfl server install``."""
+
+    python: PathLike | None = option(
+        None, shown="the newest on PATH or under pyenv", help="A Python 3.7 to 3.9 on x86-64 Linux."
+    )

@@ -16,7 +16,8 @@ from pathlib import Path
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir, scratch_folder
 from mindfl.imports import lacks
-from mindfl.spelling import checked_arguments
+from mindfl.options.declaration import declared_arguments
+from mindfl.options.server import CertsOptions, KeyType
 
 try:
     from cryptography import x509
@@ -30,7 +31,6 @@ except ModuleNotFoundError:
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-MAX_DAYS = 36_500
 _CLOCK_SKEW = timedelta(hours=1)
 _NEW_KEY: dict[str, Callable[[], PrivateKey]] = {
     "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
@@ -78,14 +78,14 @@ class _Validity:
     end: datetime
 
 
-@checked_arguments
+@declared_arguments(CertsOptions)
 def make_certificates(
     folder: PathLike,
     hosts: Sequence[str] = LOCAL_HOSTS,
     *,
     days: int = 365,
     password: str | None = None,
-    key_type: str = "ec",
+    key_type: KeyType = "ec",
     force: bool = False,
     start: datetime | None = None,
 ) -> CertificateFiles:
@@ -103,7 +103,8 @@ def make_certificates(
     files cannot be written. Either all files are new afterwards, or none was touched before the last steps.
     """
     files = CertificateFiles.within(folder)
-    _check_arguments(files, days, key_type, force)
+    if not force:
+        _check_new(files)
     names = _names(hosts)
     begin = start or datetime.now(timezone.utc) - _CLOCK_SKEW
     validity = _Validity(begin, begin + timedelta(days=days))
@@ -126,13 +127,9 @@ def make_certificates(
     return files
 
 
-def _check_arguments(files: CertificateFiles, days: int, key_type: str, force: bool) -> None:
-    if not 1 <= days <= MAX_DAYS:
-        raise OptionError(f"days must be from 1 to {MAX_DAYS}, not {days}")
-    if key_type not in _NEW_KEY:
-        raise OptionError(f"key_type must be {' or '.join(_NEW_KEY)}, not {key_type}")
+def _check_new(files: CertificateFiles) -> None:
     existing = [path for path in files.paths() if path.exists()]
-    if existing and not force:
+    if existing:
         raise OptionError(f"{existing[0]} exists already", hint="choose another folder, or --force to replace it")
 
 

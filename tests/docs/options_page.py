@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 
@@ -14,7 +14,18 @@ from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
 from mindfl.options import Option, commands, modes, options_of
 from mindfl.options.job import GROUPS, JobOptions
-from mindfl.options.server import FederatedStartOptions, StartOptions
+from mindfl.options.server import (
+    CertsOptions,
+    FederatedStartOptions,
+    InstallOptions,
+    RunningOptions,
+    SchedulerStartOptions,
+    StartOptions,
+)
+from mindfl.real import install
+from mindfl.server.certificates import make_certificates
+from mindfl.server.cluster import SchedulerOptions
+from mindfl.server.running import find_server
 from mindfl.server.settings.reader import declared_settings
 from mindfl.sim.bench import bench
 
@@ -66,6 +77,13 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): commands.SummaryOptions,
     ("`mindfl bench` (`mindfl.sim.bench.bench`)", bench): commands.BenchOptions,
 }
+#: the same of ``mindfl server``, without ``--json``
+SERVER_COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
+    ("`mindfl server scheduler` (`run_scheduler`)", SchedulerOptions): SchedulerStartOptions,
+    ("`mindfl server stop` and `status`", find_server): RunningOptions,
+    ("`mindfl server certs` (`make_certificates`)", make_certificates): CertsOptions,
+    ("`mindfl server install` (`mindfl.real.install`)", install): InstallOptions,
+}
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "yes or no", Path: "path"}
 
 
@@ -76,12 +94,16 @@ def page() -> str:
     for group in GROUPS:
         parts.append(_table(group, [each for each in options.values() if each.group == group], options_of(JobOptions)))
     parts.append(_COMMANDS_HEAD)
-    for (title, function), declarations in COMMANDS.items():
-        parts.append(_table(title, options_of(declarations).values(), inspect.signature(function).parameters))
+    parts += _tables(COMMANDS)
     starts = (*options_of(StartOptions).values(), *options_of(FederatedStartOptions).values())
     start_rows = "".join(_line((f"`--{each.name}`", _values(each), _default(each), each.help)) for each in starts)
     keys = "".join(_key_row(key, declared) for key, declared in declared_settings().items())
-    return "\n".join(parts) + _SERVER + start_rows + _FILE + keys
+    return "\n".join((*parts, "".join((_SERVER[1:], start_rows, _FILE, keys)), *_tables(SERVER_COMMANDS)))
+
+
+def _tables(commands: Mapping[tuple[str, Callable[..., object]], type]) -> Iterator[str]:
+    for (title, function), declarations in commands.items():
+        yield _table(title, options_of(declarations).values(), inspect.signature(function).parameters)
 
 
 def _key_row(key: str, declared: Option) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from mindfl import convert_images, convert_leaf, convert_model, export_mindir, export_trained, make_synthetic
 from mindfl.cli import root
+from mindfl.cli import server as cli_server
 from mindfl.client import HttpSettings, TlsSettings
 from mindfl.client.flow import ClientConfig
 from mindfl.data import writer
@@ -118,6 +119,14 @@ def test_a_client_and_a_job_have_the_same_ranges(name: str) -> None:
     client, job = options_of(ClientOptions)[name], options_of(JobOptions)[name]
     for each in ("kind", "choices", "least", "above", "most", "below", "unit"):
         assert getattr(client, each) == getattr(job, each)
+
+
+@pytest.mark.parametrize("name", cli_server._OVERRIDING)
+def test_an_option_that_replaces_a_key_names_one_key(name: str) -> None:
+    (key,) = yaml_keys({name: 1})
+    assert key.rpartition(".")[2] == name
+    option = {option.name: option for option in cli_server.start.params}[name]
+    assert isinstance(option, click.Option) and not is_said(option.default)
 
 
 @pytest.mark.parametrize("name", options_of(ServerJobOptions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -329,6 +330,12 @@ class TestSettings:
     def test_what_cannot_be_is_named(self, settings: dict[str, Any], name: str) -> None:
         with pytest.raises(OptionError, match=name):
             coordinator(**settings)
+
+    def test_the_mode_is_made_once_and_not_kept_in_a_pickle(self) -> None:
+        config = coordinator(encrypt_type="DP_ENCRYPT", dp_eps=0.1).config
+        assert config.mode is config.mode
+        again = pickle.loads(pickle.dumps(config))
+        assert again == config and "mode" not in vars(again)
 
     def test_what_does_not_matter_is_not_checked(self) -> None:
         assert coordinator(dp_eps=-1, sign_k=7, upload_sparse_rate=9).config.dp_eps == -1
