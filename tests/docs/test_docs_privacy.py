@@ -121,4 +121,4 @@ def test_figures_on_masks() -> None:
     assert f"with 50 devices {deviation:.1f}, that is {deviation / 146:.3f} for each weight" in PROSE
     correlation = 1 / math.hypot(1, deviation / (146 * 0.0714))
     assert f"correlates with the true one by {correlation:.2f}" in PROSE
-    assert f"(with 50 devices {FixedPoint.for_job(50, 65535).fraction_bits} bits behind the point)" in PROSE
+    assert f"(with 50 devices {FixedPoint.for_job(50, 65535).fraction_bits} fraction bits)" in PROSE

@@ -99,8 +99,8 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "reason of getModel": Difference(
-        reason="the real server replays the first answer of an iteration to everybody, so its reason may name the "
-        "number that somebody else asked for; ours names the one asked for",
+        reason="the real server replays the first answer of an iteration to all clients, so its reason may name the "
+        "number of another request; ours names the requested one",
         steps=("round/before anything*", "round/second iteration 3", "round/finished 9", "kept_models/model *"),
         fields={"reason": None},
     ),
@@ -111,8 +111,8 @@ DIFFERENCES: dict[str, Difference] = {
         fields={"feature_map": None},
     ),
     "getModel beyond the last iteration": Difference(
-        reason="the real server says for ever that it is not ready yet; ours gives the latest model, as for any other "
-        "number it does not know",
+        reason="the real server answers for ever that it is not ready; ours gives the latest model, as for any other "
+        "unknown number",
         steps=("round/finished 3",),
         fields={"retcode": 200, "reason": "Get model for iteration 3", "feature_map": None},
     ),
@@ -122,7 +122,7 @@ DIFFERENCES: dict[str, Difference] = {
         steps=("round/update for the closed iteration, not started",),
         fields={"reason": "Current amount for updateModel is enough. Please retry later."},
     ),
-    "weight that nobody uploaded": Difference(
+    "weight missing in all uploads": Difference(
         reason="the real server leaves it out of getModel and starts the next iteration with zeros; ours keeps "
         "its value",
         steps=("unheard_weight/model of 1", "unheard_weight/start in 2"),
@@ -189,8 +189,8 @@ DIFFERENCES: dict[str, Difference] = {
         steps=("transport/no host",),
         fields=REFUSAL,
     ),
-    "what is wrong with a JSON": Difference(
-        reason="newInstance says it in the words of another parser",
+    "error in a JSON": Difference(
+        reason="the message of newInstance is that of another parser",
         steps=("management/newInstance no JSON", "management/newInstance text after the JSON"),
         fields={"json.error_message": None},
     ),
