@@ -27,11 +27,11 @@ experiment_command.add_command(privacy50_command)
 @declared_options(Femnist50Options)
 @json_option
 def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Run the tutorial's experiment and set it beside the curve published there: 50 clients, 16 servers, 100
-    iterations, 20 epochs, batch 32. What is changed is said in title and table, and not compared.
+    """Run the tutorial's experiment and compare it with the published curve: 50 clients, 16 servers, 100
+    iterations, 20 epochs, batch 32. With changed settings, which title and table name, accuracies are not compared.
 
-    Writes experiment.png, experiment.csv and experiment.md, and all that `mindfl simulate` writes. Uses no network but
-    for a converter that is not there yet."""
+    Writes experiment.png, experiment.csv and experiment.md, and all that `mindfl simulate` writes. Uses the
+    network only to download a missing converter."""
     from mindfl.cli.simulate import Progress
     from mindfl.sim.experiment import FILES, run_experiment
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Shows stages as lines and training as a bar; where standard error is no terminal, as a line per iteration."""
+    """Shows stages as lines and training as a bar; if standard error is not a terminal, one line per iteration."""
 
     def __init__(self, iterations: int, *, quiet: bool) -> None:
         self._iterations = iterations
@@ -70,7 +70,7 @@ class Progress:
             self.close()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, leaving it visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -92,7 +92,7 @@ _output = partial(option, group="Output")
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateOptions(JobOptions):
-    """The options of ``mindfl simulate``: those of a job, and what the command does with it."""
+    """The options of ``mindfl simulate``: those of a job, the task, and the output."""
 
     config: Path | None = _job(
         None, help="config.json of an earlier run, to repeat it; other options given here replace its settings."
@@ -149,7 +149,7 @@ def simulate_command(
 
 
 def _way_on(task: str, given: Mapping[str, Any]) -> str:
-    """Return what goes on with an interrupted training, where something does."""
+    """Return the hint how to resume an interrupted training; empty if it cannot be resumed."""
     elsewhere = given.get("domain_name") or given.get("jar_path") or given.get("stack") == "federated"
     return "" if task != "train" or elsewhere else "; --resume goes on from there"
 

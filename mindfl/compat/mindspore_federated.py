@@ -130,7 +130,7 @@ class FeatureMap:
 class CallbackContext:
     """Outcome of an iteration.
 
-    ``checkpoint_file`` is "" where there is no checkpoint folder. ``iteration_result`` is the reason, in words.
+    ``checkpoint_file`` is "" without a checkpoint folder. ``iteration_result`` is the reason, in words.
     """
 
     feature_map: FeatureMap
@@ -161,7 +161,7 @@ class Callback:
 class FLServerJob:
     """A server of the job described in the YAML file ``yaml_config``.
 
-    ``http_server_address``: where devices connect. ``tcp_server_ip``: where servers on other machines find this one.
+    ``http_server_address``: address for devices. ``tcp_server_ip``: address for servers on other machines.
     ``checkpoint_dir``, if it exists when the job is run: a folder for the model of each iteration,
     from which a new job begins. Raises ``RuntimeError`` for arguments and settings that cannot be used.
     """

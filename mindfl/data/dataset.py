@@ -105,7 +105,7 @@ def convert_dataset(
         progress: show a progress bar.
 
     Returns:
-        What was written. Broken users, and those whose images are not 8-bit grey, are left out and named in
+        The report. Broken users, and those whose images are not 8-bit grey, are left out and named in
         ``problems``.
 
     Raises:

@@ -55,7 +55,7 @@ def convert_images(
         progress: show a progress bar.
 
     Returns:
-        What was written. Broken users are left out and named in ``problems``, as are files in other places than label
+        The report. Broken users are left out and named in ``problems``, as are files in other places than label
         folders and files there that are no pictures.
 
     Raises:

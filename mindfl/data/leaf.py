@@ -94,7 +94,7 @@ def convert_leaf(
         progress: show a progress bar.
 
     Returns:
-        What was written. Broken users are left out and named in ``problems``.
+        The report. Broken users are left out and named in ``problems``.
 
     Raises:
         DataError: no user is usable.

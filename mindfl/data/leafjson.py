@@ -45,7 +45,7 @@ def read_shard(text: TextIO, path: Path) -> Iterator[tuple[str, str | None, Any]
     """Yield (key, None, value) for each top-level entry, and ("user_data", user, value) for each user before it.
 
     The value of user_data itself is None; a user whose text is broken has a :class:`ValueError` as its value. Raises
-    :class:`DataError` where the structure around the users is broken.
+    :class:`DataError` if the structure around the users is broken.
     """
     stream = _Stream(text, path)
     for key in stream.members():

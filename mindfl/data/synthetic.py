@@ -54,7 +54,7 @@ def make_synthetic(
         progress: show a progress bar.
 
     Returns:
-        What was written.
+        The report.
 
     Raises:
         OptionError: an argument has no usable value, or ``output`` holds something else.

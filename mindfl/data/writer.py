@@ -103,8 +103,8 @@ def write_dataset(output: PathLike, *, format: DataForm, source: str, batch_size
 
     Each omitted user or file is named in a :class:`~mindfl.errors.MindflWarning`.
 
-    ``batch_size`` matters for bins only. Raises :class:`OptionError` where ``output`` holds something,
-    :class:`DataError` where no user could be stored, and :class:`StorageError` where writing fails.
+    ``batch_size`` matters for bins only. Raises :class:`OptionError` if ``output`` is not empty, :class:`DataError`
+    if no user could be stored, and :class:`StorageError` if writing fails.
     """
     target = local_path(output).absolute()
     with filled_folder(target) as folder:
@@ -135,7 +135,7 @@ def write_dataset(output: PathLike, *, format: DataForm, source: str, batch_size
 
 
 def progress_bar(title: str, total: int, unit: str, *, shown: bool) -> tqdm[Any]:
-    """Return a progress bar on standard error; without ``shown``, and where that is no terminal, it is silent."""
+    """Return a progress bar on standard error; without ``shown``, or if that is not a terminal, it is silent."""
     return tqdm(
         total=total, desc=title, unit=unit, unit_scale=unit == "B", disable=None if shown else True, dynamic_ncols=True
     )

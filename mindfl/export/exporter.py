@@ -78,7 +78,7 @@ def export_mindir(
     The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are images,
     float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with ``loss="onehot"`` float32
     [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR version;
-    :func:`mindfl.convert.convert_model` rewrites it where needed.
+    :func:`mindfl.convert.convert_model` rewrites it if needed.
 
     Args:
         mindir_path: target; ``.mindir`` is appended if missing, folders are created, an existing file is replaced.

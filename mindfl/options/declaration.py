@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mindfl.errors import OptionError
+from mindfl.files import local_path
 from mindfl.spelling import CallableT, checked_arguments, nearest
 
 #: name in an annotation -> kind of the option
@@ -138,14 +139,10 @@ class Option:
         if fault := self.fault(value):
             near = nearest(value, self.choices) if isinstance(value, str) and self.choices else None
             raise OptionError(f"{self.name} {fault}", hint=f"did you mean {near}?" if near else "")
-        if self.kind is Path:
-            from mindfl.files import local_path
-
-            return local_path(value)
-        return value
+        return local_path(value) if self.kind is Path else value
 
     def fault(self, value: Any) -> str:
-        """Return what is wrong with ``value``, a sentence without its subject; empty where it can be used."""
+        """Return the error in ``value``, a sentence without its subject; empty if the value can be used."""
         if not self._fits(value):
             needed = self.form if self.form and isinstance(value, str) else self.requirement
             return f"must be {needed}, got {shown(value)}"
