@@ -142,7 +142,10 @@ def test_targets_and_options_that_are_refused(trained: Path, tmp_path: Path) -> 
         (("--output", target, "--seed", 3), "--seed is for a training graph, not for --from"),
         (("--output", target, "--init_from", trained), "--init_from is for a training graph, not for --from"),
         (("--output", tmp_path / "x.mindir", "--model", "vgg"), "unknown model 'vgg'"),
-        (("--output", tmp_path / "x.mindir", "--num_class", 0), "num_class must be a whole number of at least 1, got 0"),
+        (
+            ("--output", tmp_path / "x.mindir", "--num_class", 0),
+            "num_class must be a whole number of at least 1, got 0",
+        ),
         (("--output", tmp_path / "x.mindir", "--num_class", 5), r"of another shape: fc3.bias (62,), not (5,)"),
     ):
         assert text in refused("--from", trained, *arguments)
