@@ -11,10 +11,19 @@ from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import DataError
 from mindfl.notices import Rule
-from mindfl.options.commands import ImagesOptions, LeafOptions, ReformOptions, SummaryOptions, SyntheticOptions
+from mindfl.options.commands import (
+    CsvOptions,
+    IdxOptions,
+    ImagesOptions,
+    LeafOptions,
+    ReformOptions,
+    SummaryOptions,
+    SyntheticOptions,
+)
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
+    from mindfl.data.arrays import ArrayDataset
     from mindfl.data.summary import Summary
     from mindfl.data.writer import Report
 
@@ -44,6 +53,27 @@ def images(as_json: bool, **options: Any) -> None:
     from mindfl.data import convert_images
 
     _tell(convert_images(**options), as_json)
+
+
+@data_command.command()
+@declared_options(IdxOptions)
+@json_option
+def idx(as_json: bool, **options: Any) -> None:
+    """Convert the IDX files of MNIST, EMNIST or Fashion-MNIST, divided among clients."""
+    from mindfl.data import convert_idx
+
+    _tell_divided(convert_idx(**options), options["output"], as_json)
+
+
+@data_command.command("csv")
+@declared_options(CsvOptions)
+@json_option
+def csv_table(as_json: bool, **options: Any) -> None:
+    """Convert a CSV file with a row per image, divided by a column of users or among clients."""
+    from mindfl.data import convert_csv
+
+    name_unused(_CSV_RULES, options)
+    _tell_divided(convert_csv(**options), options["output"], as_json)
 
 
 @data_command.command()
@@ -94,6 +124,27 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"),
     Rule(("seed",), lambda options: options["is_split"], "train/ and test/", "LEAF has split the samples already"),
 )
+
+
+_CSV_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(("partition", "users"), lambda options: options["user"] is not None, "--user", "its users are taken"),
+)
+
+
+def _tell_divided(dataset: ArrayDataset, output: str, as_json: bool) -> None:
+    from mindfl.sim.partition_plot import save_partition
+
+    picture = f"{str(output).rstrip('/')}-partition.png"
+    save_partition(dataset, picture)
+    train, test = (sum(getattr(user, part).size for user in dataset) for part in ("train", "test"))
+    if as_json:
+        counts = {"users": len(dataset), "train_samples": train, "test_samples": test, "classes": dataset.classes}
+        echo_json({"output": str(output), **counts, "picture": picture})
+    else:
+        click.echo(
+            f"{output}: {counted(len(dataset), 'user')}, {train} train and {counted(test, 'test sample')} of "
+            f"{counted(dataset.classes, 'class', 'classes')}; who has what: {picture}"
+        )
 
 
 def _tell(report: Report, as_json: bool, *, is_split: bool = False) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from mindfl.data.dataset import Fingerprint, check_dataset, convert_dataset, fingerprint, open_dataset
 from mindfl.data.images import convert_images
 from mindfl.data.leaf import convert_leaf
+from mindfl.data.partitions import partition
 from mindfl.data.samples import Dataset, Split, StoredDataset, UserData
 from mindfl.data.summary import Summary, inspect_dataset
 from mindfl.data.synthetic import make_synthetic
+from mindfl.data.without_users import convert_csv, convert_idx
 from mindfl.data.writer import Report
 
 __all__ = [
@@ -19,11 +21,14 @@ __all__ = [
     "Summary",
     "UserData",
     "check_dataset",
+    "convert_csv",
     "convert_dataset",
+    "convert_idx",
     "convert_images",
     "convert_leaf",
     "fingerprint",
     "inspect_dataset",
     "make_synthetic",
     "open_dataset",
+    "partition",
 ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mindfl.data.pixels import Images
 from mindfl.data.samples import PARTS, Dataset, Split, UserData, check_labels, check_name
 from mindfl.errors import DataError
+from mindfl.files import PathLike
 from mindfl.spelling import counted
 
 #: accepted forms of a user, for messages
@@ -74,6 +75,20 @@ class ArrayDataset(Dataset):
     def source(self) -> str:
         """``"arrays"``."""
         return self.kind
+
+    def save(self, output: PathLike) -> None:
+        """Write the data set to a folder, from which :func:`mindfl.data.open_dataset` reads it.
+
+        Args:
+            output: the new folder.
+
+        Raises:
+            OptionError: ``output`` holds something.
+            StorageError: it cannot be written.
+        """
+        from mindfl.data.stored_arrays import save_arrays
+
+        save_arrays(self, output, source=self.name)
 
     def _user_data(self, name: str, train: _Part, test: _Part) -> UserData:
         splits = []

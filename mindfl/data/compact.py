@@ -81,7 +81,7 @@ class CompactDataset(StoredDataset):
         if index.get("samples") != ends[-1]:
             raise DataError(f"{root / INDEX} has {ends[-1]} samples by user but {index.get('samples')!r} in all")
         for file, item_bytes in ((IMAGES, GreyFile.image_bytes()), (LABELS, 1)):
-            _check_size(root / file, ends[-1] * item_bytes)
+            check_size(root / file, ends[-1] * item_bytes)
         self._places = {
             name: (end - sum(count), *count) for (name, count), end in zip(counts.items(), ends, strict=True)
         }
@@ -142,7 +142,8 @@ def _entry(entry: object) -> tuple[str, int, int]:
     return check_name(fields.get("name")), train, test
 
 
-def _check_size(path: Path, expected: int) -> None:
+def check_size(path: Path, expected: int) -> None:
+    """Raise :class:`DataError` unless the file has so many bytes."""
     try:
         size = path.stat().st_size
     except OSError as error:

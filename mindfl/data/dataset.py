@@ -1,4 +1,4 @@
-"""Opens data sets of both forms, checks their users, converts one form to the other, and makes fingerprints."""
+"""Opens data sets of all forms, checks their users, converts one form to the other, and makes fingerprints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.samples import Dataset, Samples, Split, StoredDataset, UserData
+from mindfl.data.stored_arrays import StoredArrays
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
@@ -21,7 +22,7 @@ from mindfl.options import declared_arguments
 from mindfl.options.commands import ReformOptions
 from mindfl.options.job import DataForm
 
-_READERS: tuple[type[CompactDataset] | type[BinDataset], ...] = (CompactDataset, BinDataset)
+_READERS: tuple[type[CompactDataset | StoredArrays | BinDataset], ...] = (CompactDataset, StoredArrays, BinDataset)
 
 
 def open_dataset(path: PathLike) -> StoredDataset:
@@ -81,6 +82,7 @@ def _advice(root: Path) -> str:
         f"LEAF JSON? Use: mindfl data leaf --input {root} --output DIR": lambda: _has(
             root, "*.json*", "train/*.json*", "all_data/*.json*"
         ),
+        f"IDX files? Use: mindfl data idx --input {root} --output DIR": lambda: _has(root, "*-idx?-ubyte*"),
         f"images? Use: mindfl data images --input {root} --output DIR": lambda: _has(root, "*/train/", "*/test/"),
     }
     expected = "expected index.json (compact) or <user>/<user>_bn_<n>_<train|test>_<data|label>.bin"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -156,6 +156,49 @@ class Dataset(ABC):
         from mindfl.data.arrays import ArrayDataset
 
         return ArrayDataset(users, class_names=class_names, classes=classes, name=name)
+
+    @staticmethod
+    def from_huggingface(
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        user: str | None,
+        image: str = "image",
+        label: str = "label",
+        partition: str = "iid",
+        users: int = 10,
+        seed: int = 0,
+        name: str = "huggingface",
+    ) -> Dataset:
+        """Return a data set of the rows of a Hugging Face data set; the package ``datasets`` itself is not needed.
+
+        Class names are those of ``rows.features[label]``. A tenth of each user's samples is for testing.
+
+        Args:
+            rows: yields a mapping per sample: an image (PIL or array: uint8 (0..255) or float32 (0..1), all of one
+                shape), its class number, and its user.
+            user: column of users, such as ``"writer_id"``; None: samples are divided among ``users`` clients.
+            image: column of images.
+            label: column of class numbers.
+            partition: how samples without users are divided; see :func:`mindfl.data.partition`.
+            users: number of clients, for samples without users.
+            seed: seed of partition and split.
+            name: what messages and titles call the data set.
+
+        Raises:
+            DataError: a row lacks a column, or has an image of another shape.
+            OptionError: the partition is unknown, or cannot be made.
+
+        Example:
+            >>> import numpy as np
+            >>> rows = [{"image": np.zeros((8, 8), np.uint8), "label": n % 2, "writer_id": n // 5} for n in range(10)]
+            >>> data = Dataset.from_huggingface(rows, user="writer_id")
+            >>> data.users, data.image_size, data.classes
+            (('0', '1'), (8, 8), 2)
+        """
+        from mindfl.data.without_users import from_rows
+
+        columns = {"user": user, "image": image, "label": label}
+        return from_rows(rows, **columns, partition=partition, users=users, seed=seed, name=name)  # type: ignore[arg-type]
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from mindfl.data.dataset import checked_users, open_dataset
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CLASSES, UserData
+from mindfl.data.samples import Dataset, UserData
 from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, atomic_path, local_path
@@ -40,7 +40,7 @@ _GAP = 2
 class Summary:
     """A data set in numbers; ``dataclasses.asdict`` of it is JSON-able.
 
-    ``classes`` maps each of the 62 characters to its samples in both parts. ``samples_per_user`` has keys min, median
+    ``classes`` maps the name of each class to its samples in both parts. ``samples_per_user`` has keys min, median
     and max, over both parts. ``problems`` has one line per broken user; counts leave broken users out. ``untested``
     is the number of users without test samples.
     """
@@ -84,7 +84,7 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
     dataset = open_dataset(path)
     problems: list[str] = []
     totals: list[tuple[int, int]] = []
-    histogram = np.zeros(CLASSES, np.int64)
+    histogram = np.zeros(dataset.classes, np.int64)
     rows: list[Image.Image] = []
     with progress_bar("inspecting", len(dataset), "user", shown=progress) as bar:
         for user in checked_users(dataset):
@@ -94,9 +94,9 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
                 continue
             totals.append((user.train.size, user.test.size))
             for split in (user.train, user.test):
-                histogram += np.bincount(split.labels[: split.size], minlength=CLASSES)
+                histogram += np.bincount(split.labels[: split.size], minlength=dataset.classes)
             if sheet is not None and len(rows) < SHEET_USERS:
-                rows.append(_row(user))
+                rows.append(_row(user, dataset))
     if not totals:
         raise DataError(f"no usable user among {len(dataset)} in {path}: {problems[0] if problems else 'it is empty'}")
     if sheet is not None and form is not None:
@@ -111,18 +111,19 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         train_samples=sum(train for train, _ in totals),
         test_samples=sum(test for _, test in totals),
         samples_per_user={"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())},
-        classes={letter: int(count) for letter, count in zip(ALPHABET, histogram, strict=True)},
+        classes={letter: int(count) for letter, count in zip(dataset.class_names, histogram, strict=True)},
         problems=problems,
         untested=sum(not test for _, test in totals),
     )
 
 
-def _row(user: UserData) -> Image.Image:
+def _row(user: UserData, dataset: Dataset) -> Image.Image:
     step = IMAGE_SIZE * _ZOOM + _GAP
     row = Image.new("L", (step * SHEET_IMAGES, _TITLE + step), 160)
     labels = user.train.labels[: user.train.size]
     chosen = _spread(labels)
-    letters = "".join(ALPHABET[labels[position]] for position in chosen)
+    names = [dataset.class_names[labels[position]] for position in chosen]
+    letters = ("" if all(len(name) == 1 for name in names) else " ").join(names)
     title = f"{user.name}  ({user.train.size} + {user.test.size})  {letters}"
     ImageDraw.Draw(row).text((4, 1), title.encode("ascii", "replace").decode(), fill=0)
     for column, position in enumerate(chosen):

@@ -162,6 +162,39 @@ class ReformOptions(ImagesOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartitionOptions:
+    """How samples without users are divided among clients."""
+
+    partition: str = option(
+        "iid",
+        help="Partition of samples without users: iid, dirichlet:alpha=0.5, shards:per_user=2, or classes:2 "
+        "(classes of each client).",
+    )
+    users: int = option(10, least=1, help="Number of clients of a partition.")
+    seed: int = _of_job("seed", help="Seed of the partition, and of the split into train and test samples.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxOptions(PartitionOptions):
+    """The conversion of IDX files."""
+
+    input: Path = option(help="Folder with *train-images*, *train-labels*, *t10k-* or *test-*; .gz or not.")
+    output: Path = _output()
+    transpose: bool = option(False, help="Exchange rows and columns of the images, as EMNIST's files need.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvOptions(PartitionOptions):
+    """The conversion of a table."""
+
+    input: Path = option(help="CSV file with a header; columns beside label and user are pixels from 0 to 255.")
+    output: Path = _output()
+    label: str = option("label", help="Column of class numbers.")
+    user: str | None = option(None, shown="none: samples are divided among --users", help="Column of users.")
+    image_size: tuple[int, int] | None = option(None, least=1, shown="square", help="Height and width of the images.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyntheticOptions:
     """The drawing of synthetic writers."""
 
