@@ -175,23 +175,30 @@ class PartitionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdxOptions(PartitionOptions):
-    """The conversion of IDX files."""
-
+class _IdxFiles:
     input: Path = option(help="Folder with *train-images*, *train-labels*, *t10k-* or *test-*; .gz or not.")
     output: Path = _output()
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxOptions(PartitionOptions, _IdxFiles):
+    """The conversion of IDX files."""
+
     transpose: bool = option(False, help="Exchange rows and columns of the images, as EMNIST's files need.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvOptions(PartitionOptions):
-    """The conversion of a table."""
-
+class _CsvFiles:
     input: Path = option(help="CSV file with a header; columns beside label and user are pixels from 0 to 255.")
     output: Path = _output()
     label: str = option("label", help="Column of class numbers.")
     user: str | None = option(None, shown="none: samples are divided among --users", help="Column of users.")
     image_size: tuple[int, int] | None = option(None, least=1, shown="square", help="Height and width of the images.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvOptions(PartitionOptions, _CsvFiles):
+    """The conversion of a table."""
 
 
 @dataclass(frozen=True, kw_only=True)

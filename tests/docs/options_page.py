@@ -72,6 +72,8 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): commands.InspectOptions,
     ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): commands.LeafOptions,
     ("`mindfl data images` (`convert_images`)", mindfl.convert_images): commands.ImagesOptions,
+    ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): commands.IdxOptions,
+    ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): commands.CsvOptions,
     ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): commands.SyntheticOptions,
     ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): commands.ReformOptions,
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): commands.SummaryOptions,
