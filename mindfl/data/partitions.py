@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.extensions import reference_settings
-from mindfl.spelling import did_you_mean
+from mindfl.spelling import counted, did_you_mean
 
 Indices = NDArray[np.int64]
 #: tries to draw a Dirichlet partition in which each client has enough samples
@@ -44,7 +44,7 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
     if type(users) is not int or users < 1:
         raise OptionError(f"users must be a whole number of at least 1, got {users!r}")
     if len(labels) < users:
-        raise OptionError(f"{len(labels)} samples are too few for {users} users")
+        raise OptionError(f"{counted(len(labels), 'sample')} cannot be divided among {counted(users, 'user')}")
     divide, known = _KINDS[name]
     for setting in settings:
         if setting not in known:
@@ -120,7 +120,9 @@ def _iid(labels: NDArray[Any], users: int, rng: np.random.Generator) -> list[Ind
 
 def _dirichlet(labels: NDArray[Any], users: int, rng: np.random.Generator, alpha: float, least: int) -> list[Indices]:
     if least * users > len(labels):
-        raise OptionError(f"{len(labels)} samples are too few for {users} users with at least {least} each")
+        raise OptionError(
+            f"{counted(len(labels), 'sample')} cannot give {counted(users, 'user')} at least {least} each"
+        )
     for _ in range(_TRIES):
         shares: list[list[Indices]] = [[] for _ in range(users)]
         for label in np.unique(labels):
@@ -132,14 +134,14 @@ def _dirichlet(labels: NDArray[Any], users: int, rng: np.random.Generator, alpha
         if min(map(len, divided)) >= least:
             return divided
     raise OptionError(
-        f"partition dirichlet: in {_TRIES} draws with alpha {alpha:g} some user had fewer than {least} samples",
+        f"partition dirichlet: in {_TRIES} draws with alpha {alpha:g} some user had too few samples, below {least}",
         hint="choose a larger alpha, fewer users, or least=1",
     )
 
 
 def _shards(labels: NDArray[Any], users: int, rng: np.random.Generator, per_user: int) -> list[Indices]:
     if users * per_user > len(labels):
-        raise OptionError(f"{len(labels)} samples are too few for {users * per_user} shards")
+        raise OptionError(f"{counted(len(labels), 'sample')} cannot be cut into {users * per_user} shards")
     by_label = np.argsort(labels, kind="stable")
     shards = np.array_split(by_label, users * per_user)
     order = rng.permutation(len(shards)).reshape(users, per_user)
@@ -149,10 +151,12 @@ def _shards(labels: NDArray[Any], users: int, rng: np.random.Generator, per_user
 def _classes(labels: NDArray[Any], users: int, rng: np.random.Generator, count: int) -> list[Indices]:
     known = np.unique(labels)
     if count > len(known):
-        raise OptionError(f"partition classes: there are {len(known)} classes, not {count}")
+        raise OptionError(
+            f"partition classes: there are only {counted(len(known), 'class', 'classes')}, fewer than {count}"
+        )
     if users * count < len(known):
         raise OptionError(
-            f"partition classes: {users} users with {count} classes each cannot have all {len(known)} classes",
+            f"partition classes: with {count} each, {counted(users, 'user')} cannot have all of {len(known)}",
             hint="choose more users or more classes",
         )
     owners: list[list[int]] = [[] for _ in known]
