@@ -1,4 +1,4 @@
-"""``mindfl server start --stack federated``: the real server until a signal comes."""
+"""``mindfl server start --stack federated``: runs the real server until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
+from mindfl.options.declaration import same_option
+from mindfl.options.server import FederatedStartOptions, StartOptions
 from mindfl.real.federated_config import FederatedConfig, TlsFiles
 from mindfl.real.federated_server import FederatedServer
 from mindfl.server.http import Address
@@ -23,42 +26,47 @@ from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.start_options import unused_password
 from mindfl.spelling import checked_arguments
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 
 Tell = Callable[[str], None]
 
 
+_of_start = partial(same_option, StartOptions)
+
+
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
-class FederatedOptions:
-    """What ``mindfl server start --stack federated`` was told; see :class:`FederatedConfig`.
+class FederatedOptions(FederatedStartOptions):
+    """Options of ``mindfl server start --stack federated``, as declared in :mod:`mindfl.options.server`.
 
-    ``config``: the job's YAML file; ``overrides``: settings by name that count instead of the file's. ``model``: the
-    initial weights' file. ``password``: of both PKCS#12 files. ``redis_address`` None: the file's where something
-    answers there, else a Redis of this run's own.
+    Args:
+        password: password of both PKCS#12 files.
+        overrides: settings by name that replace those of the file.
     """
 
-    config: PathLike
-    model: PathLike
-    work_dir: PathLike
-    http_server_address: str
-    server_num: int
-    manage_address: str | None
-    tcp_server_ip: str
-    checkpoint_dir: PathLike | None
-    redis_address: str | None
-    resume: bool
-    python: PathLike | None
+    config: PathLike = _of_start("config")
+    model: PathLike = _of_start("model")
+    http_server_address: str = _of_start("http_server_address")
+    server_num: int = _of_start("server_num")
+    manage_address: str | None = _of_start("manage_address")
+    checkpoint_dir: PathLike | None = _of_start("checkpoint_dir")
+    tcp_server_ip: str = _of_start("tcp_server_ip")
     password: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
 
 
 def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> signal.Signals:
-    """Serve the job until SIGTERM or SIGINT, end everything, and return the signal.
+    """Serve the job until SIGTERM or SIGINT, stop all processes, and return the signal.
 
-    ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress. Raises what
-    :class:`FederatedServer` does, and :class:`SimulationError` where one of its processes ends by itself.
+    Args:
+        options: what the command line was given.
+        ready: called with the URL once requests are accepted.
+        tell: called with lines of progress.
+
+    Raises:
+        SimulationError: a process cannot be started, or ends by itself.
+        MindflError: see :meth:`FederatedServer.start`.
     """
     settings = read_settings(options.config, options.overrides)
     for warning in (*settings.warnings, *unused_password(options.password, settings)):
@@ -68,7 +76,7 @@ def serve_federated(options: FederatedOptions, *, ready: Tell, tell: Tell) -> si
     if model.filters is None:
         tell(unknown_order(options.model, four_dimensional(model.arrays)))
     server = FederatedServer(options.work_dir, config, model.arrays, report=tell)
-    # The record is released last: whoever stops a server may want its address at once.
+    # The record is released last: the address is free by then for the next server.
     with _signals() as received, ExitStack() as record:
         with suppress(KeyboardInterrupt), server:
             tell(f"management at {server.manage_url}; logs are in {server.folder}")
@@ -106,7 +114,7 @@ def _config(options: FederatedOptions, settings: JobSettings, tell: Tell) -> Fed
 
 
 def _answering_redis(settings: JobSettings, tell: Tell) -> str | None:
-    """Return the address of the settings' Redis where something answers there."""
+    """Return the address of the settings' Redis if it accepts connections."""
     if settings.distributed_cache.type != "redis":
         return None
     text = settings.distributed_cache.address
@@ -114,22 +122,22 @@ def _answering_redis(settings: JobSettings, tell: Tell) -> str | None:
     try:
         socket.create_connection((address.host, address.port), _ANSWER_SECONDS).close()
     except OSError:
-        tell(f"nothing answers at {text}, the file's distributed_cache.address: a Redis is started for this run")
+        tell(f"the Redis at {text}, the file's distributed_cache.address, does not answer: one is started for this run")
         return None
     return text
 
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """Yield a list that holds the signal after ``KeyboardInterrupt``; a second one ends this process at once.
+    """Raise ``KeyboardInterrupt`` at the first signal, and yield a list that then contains it.
 
-    Ignored signals stay ignored.
+    A second signal ends this process at once. Ignored signals stay ignored.
     """
     received: list[signal.Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if received:
-            # The stack's processes see that this one is gone, and end.
+            # The server's processes end when this one has ended.
             os._exit(128 + number)
         received.append(signal.Signals(number))
         raise KeyboardInterrupt
@@ -147,7 +155,7 @@ def _signals() -> Iterator[list[signal.Signals]]:
 
 @contextmanager
 def _registered(server: FederatedServer, tell: Tell) -> Iterator[Callable[[str], None]]:
-    """Let ``mindfl server status`` and ``stop`` find this process; yield what tells them of another state."""
+    """Register this process for ``mindfl server status`` and ``stop``; yield a function that updates the state."""
     record = RunningServer(
         pid=os.getpid(),
         address=server.addresses[0],
@@ -171,10 +179,10 @@ def _registered(server: FederatedServer, tell: Tell) -> Iterator[Callable[[str],
 
 
 def _follow(server: FederatedServer, update: Callable[[str], None], tell: Tell) -> None:
-    """Tell of each iteration that ends, until ``KeyboardInterrupt``."""
+    """Report each iteration that ends, until ``KeyboardInterrupt``."""
     seen: tuple[str, dict[int, bool]] = ("running", {})
     while True:
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
         server.check()
         state, told = seen
         with suppress(ProtocolError):

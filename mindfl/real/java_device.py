@@ -5,7 +5,6 @@ The client exits with 0 on every failure that it reports, so its log decides.
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,6 +15,7 @@ from mindfl.real.java_log import JavaLog
 from mindfl.real.java_settings import GET_MODEL, INFERENCE, TRAIN
 from mindfl.real.process_registry import StartedProcess
 from mindfl.spelling import counted
+from mindfl.system import signal_name
 
 State = Literal["succeeded", "left_out", "failed"]
 
@@ -154,7 +154,4 @@ def _download_failure(log: JavaLog) -> str:
 def _exit_text(exit_code: int) -> str:
     if exit_code > 0:
         return f"it ended with exit code {exit_code}"
-    try:
-        return f"it was ended by {signal.Signals(-exit_code).name}"
-    except ValueError:
-        return f"it was ended by signal {-exit_code}"
+    return f"it was ended by {signal_name(-exit_code)}"

@@ -84,7 +84,7 @@ def test_status_and_stop(folder: Path, standins: Path) -> None:
     assert run(folder, "server", "stop")[:2] == (0, f"stopped {url}\n")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert "nothing answers at 127.0.0.1:1, the file's distributed_cache.address" in err
+    assert "the Redis at 127.0.0.1:1, the file's distributed_cache.address, does not answer" in err
     assert "starting 2 real servers" in err
     assert not ProcessRegistry(folder / "mindfl_work").running()
     assert "DP_ENCRYPT" in (folder / "mindfl_work" / "federated" / "fl.yaml").read_text()
