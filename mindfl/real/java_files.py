@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mindfl.data import Dataset
 from mindfl.data.bins import BinDataset
 from mindfl.errors import DataError, StorageError
-from mindfl.files import PathLike, local_path, read_file, write_atomic
+from mindfl.files import local_path
 
 _PATHS = ("train_data", "eval_data", "infer_data", "train_model", "infer_model")
 
@@ -118,18 +118,6 @@ def _bins(folder: Path, part: str) -> tuple[Path, ...]:
             raise DataError(f"{folder} contains {len(bins)} files *_{part}_{kind}.bin instead of one")
         found += bins
     return tuple(found)
-
-
-def copy_models(model: PathLike, folder: PathLike, name: str, clients: int) -> list[Path]:
-    """Copy ``model`` to ``<name>{i}.ms`` in ``folder`` for each client; return the absolute paths.
-
-    Raises :class:`StorageError`.
-    """
-    content = read_file(model)
-    paths = [(Path(folder) / f"{name}{index}.ms").absolute() for index in range(clients)]
-    for path in paths:
-        write_atomic(path, content)
-    return paths
 
 
 def final_accuracies(

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from federated_standins import standin_python, standin_redis
-from java_programs import FakeJars, Jars, compiled_jars
+from java_programs import FakeJars, Jars, compiled_jars, copy_models
 
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.real.java_clients import JavaClients
-from mindfl.real.java_files import JavaClientFiles, client_files, copy_models
+from mindfl.real.java_files import JavaClientFiles, client_files
 from mindfl.real.java_settings import JavaSettings
 from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim import FederatedLeNetJob, TrainingResult

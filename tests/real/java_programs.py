@@ -60,6 +60,12 @@ def pack(jar: Path, root: Path, patterns: list[str], main: str = "") -> Path:
     return jar
 
 
+def copy_models(model: Path, folder: Path, name: str, clients: int) -> list[Path]:
+    """Copy ``model`` to ``<name>{i}.ms`` in ``folder`` for each client."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy(model, folder / f"{name}{index}.ms")) for index in range(clients)]
+
+
 @dataclass
 class FakeJars:
     """Files that pass for jars as long as nothing starts them."""

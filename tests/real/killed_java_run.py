@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from java_programs import copy_models
+
 from mindfl.data import open_dataset
 from mindfl.real.java_clients import JavaClients
-from mindfl.real.java_files import client_files, copy_models
+from mindfl.real.java_files import client_files
 from mindfl.real.java_settings import JavaSettings
 from mindfl.real.process_registry import ProcessRegistry
 

@@ -125,7 +125,7 @@ def test_a_server_that_dies_ends_the_command(folder: Path, standins: Path) -> No
         (["--resume"], "--resume is for --stack federated, not for --stack embedded"),
         (["--stack", "federated", "--python", "nothing-there"], "python: nothing-there is no program"),
         (["--stack", "federated", "--enable_ssl"], "ssl.server_cert_path is missing"),
-        (["--stack", "federated", "--server_num", "0"], "--server_num"),
+        (["--stack", "federated", "--server_num", "0"], "server_num must be a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be(folder: Path, arguments: list[str], line: str) -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from java_programs import FakeJars
 
 from mindfl.data import make_synthetic, open_dataset
-from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.errors import DataError, OptionError
 from mindfl.real.java_clients import JavaClients
 from mindfl.real.java_command import launch_command
-from mindfl.real.java_files import JavaClientFiles, client_files, copy_models
+from mindfl.real.java_files import JavaClientFiles, client_files
 from mindfl.real.java_run import java_files
 from mindfl.real.java_settings import JavaSettings, literal_separator
 from mindfl.real.process_registry import ProcessRegistry
@@ -365,19 +365,3 @@ class TestFiles:
         dataset = open_dataset(bins)
         with pytest.raises(DataError, match="contains 0 files"):
             client_files(dataset, ["nobody"], [tmp_path / "m.ms"])
-
-    def test_copies_of_the_model(self, model: Path, tmp_path: Path) -> None:
-        folder = tmp_path / "ms copies"
-        paths = copy_models(model, folder, "lenet_train", 3)
-        assert paths == [folder / f"lenet_train{i}.ms" for i in range(3)]
-        assert {path.read_bytes() for path in paths} == {model.read_bytes()}
-
-    def test_copies_from_relative_folders_are_absolute(
-        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        assert copy_models(model, "here", "m", 1) == [tmp_path / "here" / "m0.ms"]
-
-    def test_no_model_to_copy(self, tmp_path: Path) -> None:
-        with pytest.raises(StorageError, match=r"cannot read .*none\.ms"):
-            copy_models(tmp_path / "none.ms", tmp_path / "ms", "lenet_train", 2)

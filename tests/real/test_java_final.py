@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from java_programs import copy_models
 
 from mindfl.data import open_dataset
 from mindfl.lite import LiteModel
-from mindfl.real.java_files import JavaClientFiles, client_files, copy_models, final_accuracies
+from mindfl.real.java_files import JavaClientFiles, client_files, final_accuracies
 from mindfl.sim.engines import LiteEngine
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +67,27 @@ def test_what_a_server_ignores_are_options(side: Any) -> None:
 def test_what_clients_ignore_are_options(settings: dict[str, Any]) -> None:
     names = {name for each in JobConfig(**settings).client_side.ignores for name in each.names}
     assert names and names <= set(JobConfig.__dataclass_fields__)
+
+
+def test_the_real_server_and_java_clients_are_loaded_when_a_job_chooses_them() -> None:
+    script = "import sys, mindfl.sim; mindfl.sim.JobConfig(); print([n for n in sys.modules if 'mindfl.real' in n])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout == "[]\n"
+
+
+def test_the_simulation_names_them_where_backends_are_registered_only() -> None:
+    """But for types, and for the place that they had in the first release."""
+    room = Path(mindfl.__file__).parent / "sim"
+    found = {
+        path.name
+        for path in room.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and str(node.value).startswith("mindfl.real")
+    }
+    assert found == {"backends.py", "federated.py"}
+    for path in room.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        typed = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+        for_types = {id(each) for node in typed for each in ast.walk(node)}
+        imports = [each for each in ast.walk(tree) if isinstance(each, ast.ImportFrom) and id(each) not in for_types]
+        assert not [each for each in imports if (each.module or "").startswith("mindfl.real")], path
