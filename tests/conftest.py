@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from all_processors import distribute
+from empty_figures import figures_left_empty
 from exports_made_once import exports_kept_in
 from rgb_network import RGB
 
@@ -90,6 +91,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixt
 def _exports_made_once(shared_folder: Path) -> Iterator[None]:
     """Let the processes of a run share what MindSpore exports of mindfl's own networks."""
     with exports_kept_in(shared_folder / "exports"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _figures_left_empty() -> Iterator[None]:
+    """Let the jobs of the tests save empty figures."""
+    with figures_left_empty():
         yield
 
 

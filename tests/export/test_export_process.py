@@ -175,7 +175,7 @@ def test_a_mindspore_that_fails_is_one_line(
 ) -> None:
     monkeypatch.syspath_prepend(broken(source)["PYTHONPATH"])
     monkeypatch.setenv("PATH", "")  # the doctor shall not start every program that it would look for
-    monkeypatch.setenv("PYENV_ROOT", "")
+    monkeypatch.setenv("PYENV_ROOT", os.devnull)
     with pytest.raises(ExportError) as caught:
         process.try_import()
     assert str(caught.value).startswith(expected[0]) and expected[1] in caught.value.hint

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from empty_figures import figures_drawn
 from PIL import Image
 
 from mindfl.data import open_dataset
@@ -31,7 +32,8 @@ def job(converter_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Fe
 
 @pytest.fixture(scope="module")
 def result(job: FederatedLeNetJob) -> TrainingResult:
-    return job.run()
+    with figures_drawn():
+        return job.run()
 
 
 class TestWholeRun:
