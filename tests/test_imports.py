@@ -14,13 +14,13 @@ import pytest
 
 from mindfl.cli.doctor import examine
 from mindfl.errors import OptionError
+from mindfl.experiments.privacy50 import run_study
 from mindfl.imports import EXTRAS
 from mindfl.server.serving import run_server
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim import FederatedLeNetJob, JobConfig
-from mindfl.sim.packages import check_packages
-from mindfl.sim.reporter import Silent
-from mindfl.sim.study import run_study
+from mindfl.sim.callbacks import Silent
+from mindfl.sim.compatibility import check_packages
 
 ROOT = Path(__file__).parents[1]
 SERVER = """\

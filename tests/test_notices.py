@@ -12,10 +12,10 @@ import pytest
 from mindfl import FederatedLeNetJob
 from mindfl.data import convert_dataset, make_synthetic, open_dataset
 from mindfl.errors import MindflError, MindflWarning
+from mindfl.experiments.femnist50 import run_experiment
+from mindfl.experiments.privacy50 import run_study
 from mindfl.notices import announce
 from mindfl.sim.device_job import DeviceJob, DeviceSettings
-from mindfl.sim.experiment import run_experiment
-from mindfl.sim.study import run_study
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ import pytest
 import mindfl
 from mindfl.client import ClientConfig, HttpSettings, TlsSettings
 from mindfl.errors import OptionError
+from mindfl.experiments.femnist50 import run_experiment
+from mindfl.experiments.privacy50 import run_study
 from mindfl.export import export_mindir
 from mindfl.export.trained import export_trained
 from mindfl.real import FederatedConfig
@@ -19,9 +21,7 @@ from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
 from mindfl.sim.bench import bench
 from mindfl.sim.device_job import DeviceSettings
-from mindfl.sim.experiment import run_experiment
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.study import run_study
 from mindfl.spelling import did_you_mean, nearest
 
 

@@ -1,6 +1,6 @@
 """Federated algorithms: what clients do beside plain training, and how the server makes the next model.
 
-An algorithm is a value: its settings never change, and whatever it remembers is named arrays that the job keeps, saves
+An algorithm is a value: its settings never change, and its state is named arrays that the job keeps, saves
 and gives back. So a run can be resumed, replayed and spread over processes with the same bits.
 """
 

@@ -29,12 +29,12 @@ class Checked:
         self._settings = dict(vars(algorithm))
 
     def call(self, method: str, given: Any, result: type[Any], fault: Fault, *, optional: bool = False) -> Any:
-        """Return ``algorithm.method(given)``, which must be a ``result``, or None where it is ``optional``.
+        """Return ``algorithm.method(given)``, which must be a ``result``, or None if it is ``optional``.
 
         Raises what ``fault`` returns. Attributes that changed are refused too: a resumed run would not have them.
         """
         try:
-            with np.errstate(all="ignore"):  # what is not finite is refused where it is used
+            with np.errstate(all="ignore"):  # values that are not finite are refused later
                 made = getattr(self.algorithm, method)(given)
         except Exception as error:
             raise fault(f"{method}: {type(error).__name__}: {error}", "") from error

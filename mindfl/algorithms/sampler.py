@@ -98,7 +98,7 @@ def make_sampler(given: str | Sampler) -> Sampler:
 def cohort(sampler: Sampler, *, clients: int, iteration: int, seed: int, state: dict[str, Any]) -> list[int]:
     """Return the cohort that ``sampler`` chooses for a round, ascending; ``state`` may change.
 
-    Raises :class:`SimulationError` naming sampler and iteration where it fails, or returns what is no cohort.
+    Raises :class:`SimulationError` naming sampler and iteration if it fails or returns no valid cohort.
     """
     name = type(sampler).__name__
     try:
@@ -113,9 +113,9 @@ def cohort(sampler: Sampler, *, clients: int, iteration: int, seed: int, state: 
 
 
 def sampling_rate(sampler: Sampler, clients: int) -> float | None:
-    """Return the probability with which each client takes part in a round; None where ``sampler`` does not say it.
+    """Return the probability with which each client takes part in a round; None if ``sampler`` has no rate.
 
-    Raises :class:`OptionError` where it is no probability above 0.
+    Raises :class:`OptionError` if it is no probability above 0.
     """
     rate = getattr(sampler, "rate", None)
     if rate is None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.privacy50 import privacy50_command
+from mindfl.cli.progress import Progress, StudyProgress
 from mindfl.cli.reporting import echo_json, interruptible
-from mindfl.options.commands import Femnist50Options
+from mindfl.options.commands import Femnist50Options, Privacy50Options
 
 if TYPE_CHECKING:
-    from mindfl.sim.experiment import Experiment
+    from mindfl.experiments.femnist50 import Experiment
+    from mindfl.experiments.mode_results import Study
+
+Done = TypeVar("Done")
 
 
 @click.group("experiment")
@@ -20,35 +26,58 @@ def experiment_command() -> None:
     """Run an experiment whose result can be compared: with the tutorial's curve, or between modes."""
 
 
-experiment_command.add_command(privacy50_command)
-
-
 @experiment_command.command("femnist50", short_help="The tutorial's experiment, beside the published curve.")
 @declared_options(Femnist50Options)
 @json_option
 def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Run the tutorial's experiment and compare it with the published curve: 50 clients, 16 servers, 100
-    iterations, 20 epochs, batch 32. With changed settings, which title and table name, accuracies are not compared.
+    """Run the tutorial's experiment and compare it with the curve published there: 50 clients, 16 servers, 100
+    iterations, 20 epochs, batch 32. Title and table name what differs from that setting; it is then not compared.
 
-    Writes experiment.png, experiment.csv and experiment.md, and all that `mindfl simulate` writes. Uses the
-    network only to download a missing converter."""
-    from mindfl.cli.simulate import Progress
-    from mindfl.sim.experiment import FILES, run_experiment
+    Writes experiment.png, experiment.csv and experiment.md, and all that `mindfl simulate` writes. Needs no network
+    but for a converter that is not there yet."""
+    from mindfl.experiments.femnist50 import FILES, run_experiment
 
     bar = Progress(settings["iterations"], quiet=quiet)
+    done = _run(bar, "what was finished is kept", lambda given: run_experiment(reporter=bar, **given), settings)
+    _show(done.summary(), _experiment(done), as_json, done.config.work_dir, FILES)
+
+
+@experiment_command.command("privacy50", short_help="The same job once per mode of privacy and compression.")
+@declared_options(Privacy50Options)
+@json_option
+def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Train the same job once per mode of privacy and compression (plain, QUANT, DIFF_SPARSE_QUANT, SIGNDS, DP_ENCRYPT,
+    secure aggregation), and compare accuracy, bytes and times.
+
+    Writes privacy.png, privacy.csv and privacy.md, and for each mode a folder with all that `mindfl simulate` writes.
+    Interrupted, it keeps the modes that ended; the same command goes on with the others."""
+    from mindfl.experiments.mode_report import FILES, summary
+    from mindfl.experiments.privacy50 import run_study
+
+    bar = StudyProgress(settings["iterations"], quiet=quiet)
+    keys = None if modes is None else [key.strip() for key in modes.split(",") if key.strip()]
+    hint = "the modes that ended are kept; the same command goes on with the others"
+    study = _run(bar, hint, lambda given: run_study(keys, reporter=bar, **given), settings)
+    _show(summary(study), _study(study, settings["work_dir"]), as_json, settings["work_dir"], FILES)
+
+
+def _run(bar: Progress, hint: str, run: Callable[[dict[str, Any]], Done], settings: dict[str, Any]) -> Done:
     try:
-        with interruptible("what was finished is kept"):
-            done = run_experiment("femnist50", reporter=bar, **settings)
+        with interruptible(hint):
+            return run({name: value for name, value in settings.items() if value != "null"})
     finally:
         bar.close()
+
+
+def _show(text: str, values: dict[str, Any], as_json: bool, folder: Path, files: Sequence[str]) -> None:
     if as_json:
-        echo_json(_description(done))
+        echo_json(values)
     else:
-        click.echo(done.summary())
-        click.echo(f"written to {click.format_filename(done.config.work_dir)}: {', '.join(FILES)}")
+        click.echo(text)
+        click.echo(f"written to {click.format_filename(folder)}: {', '.join(files)}")
 
 
-def _description(done: Experiment) -> dict[str, Any]:
+def _experiment(done: Experiment) -> dict[str, Any]:
     last = (done.history.evaluated or done.history)[-1]
     return {
         "experiment": done.name,
@@ -58,10 +87,16 @@ def _description(done: Experiment) -> dict[str, Any]:
         "avg": last.avg,
         "top5": last.top5,
         "low5": last.low5,
-        "comparisons": [
-            {"quantity": each.quantity, "published": each.published, "measured": each.measured}
-            for each in done.comparisons
-        ],
+        "comparisons": [each._asdict() for each in done.comparisons],
         "weights_sha256": done.result.hash if done.result else None,
         "work_dir": done.config.work_dir,
+    }
+
+
+def _study(study: Study, folder: Path) -> dict[str, Any]:
+    return {
+        "setting": study.setting,
+        "data": study.data,
+        "modes": [asdict(one) for one in study.results],
+        "work_dir": folder,
     }

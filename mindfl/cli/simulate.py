@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import GroupedCommand, declared_options
+from mindfl.cli.progress import Progress
 from mindfl.cli.reporting import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
 from mindfl.options import option
@@ -21,69 +20,6 @@ from mindfl.spelling import counted, nearest
 
 if TYPE_CHECKING:
     from mindfl.sim import FederatedJob, TrainingResult
-    from mindfl.sim.callbacks import Progress as ClientDone
-    from mindfl.sim.history import IterationRow
-
-
-class Progress:
-    """Shows stages as lines and training as a bar; if standard error is not a terminal, one line per iteration."""
-
-    def __init__(self, iterations: int, *, quiet: bool) -> None:
-        self._iterations = iterations
-        self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
-        self._bar: Any = None
-        self._avg = "-"
-        self._measured = 0
-
-    def stage(self, text: str) -> None:
-        if not self._quiet:
-            click.echo(f"mindfl: {text}", err=True)
-
-    def warning(self, text: str) -> None:
-        click.echo(f"mindfl: warning: {text}", err=True)
-
-    def progress(self, progress: ClientDone) -> None:
-        self._iterations = progress.iterations
-        if self._quiet or not self._terminal:
-            return
-        text = self._text(
-            progress.iteration, f"{progress.clients_done}/{counted(progress.clients, 'client')}", progress.loss
-        )
-        if self._bar is None:
-            self._bar = _new_bar(self._iterations * progress.clients, text)
-        self._bar.set_description_str(text, refresh=False)
-        self._bar.update()
-
-    def row(self, row: IterationRow) -> None:
-        if row.evaluated:
-            self._avg = f"{row.avg:.3f}" + f" of the {row.evaluated} drawn" * (row.measured == "drawn")
-            self._measured = row.iteration
-        text = self._text(row.iteration, counted(row.clients, "client"), row.loss) + ", not aggregated" * (
-            not row.aggregated
-        )
-        if self._bar is not None:
-            self._bar.set_description_str(text)
-        elif not self._terminal:
-            self.stage(f"{text}, {row.seconds:.1f} s")
-        if row.iteration == self._iterations:
-            self.close()
-
-    def close(self) -> None:
-        """Close the bar, leaving it visible."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def _text(self, iteration: int, clients: object, loss: float) -> str:
-        since = f" after iteration {self._measured}" if 0 < self._measured < iteration - 1 else ""
-        return f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, AVG {self._avg}{since}"
-
-
-def _new_bar(total: int, text: str) -> Any:
-    from tqdm import tqdm
-
-    form = "{desc} |{bar}| {remaining} left"
-    return tqdm(total=total, desc=text, bar_format=form, dynamic_ncols=True, mininterval=0.2)
 
 
 _job = partial(option, group="Job")
@@ -92,7 +28,7 @@ _output = partial(option, group="Output")
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateOptions(JobOptions):
-    """The options of ``mindfl simulate``: those of a job, the task, and the output."""
+    """The options of ``mindfl simulate``: those of a job, and what the command does with it."""
 
     config: Path | None = _job(
         None, help="config.json of an earlier run, to repeat it; other options given here replace its settings."
@@ -134,7 +70,7 @@ def simulate_command(
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
         make = FederatedJob if config is None else partial(FederatedJob.from_config, config)
-        with interruptible(f"what was finished is kept{_way_on(task, given)}"), make(reporter=bar, **given) as job:
+        with make(reporter=bar, **given) as job, interruptible(_kept(task, job)):
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
@@ -148,10 +84,10 @@ def simulate_command(
         bar.close()
 
 
-def _way_on(task: str, given: Mapping[str, Any]) -> str:
-    """Return the hint how to resume an interrupted training; empty if it cannot be resumed."""
-    elsewhere = given.get("domain_name") or given.get("jar_path") or given.get("stack") == "federated"
-    return "" if task != "train" or elsewhere else "; --resume goes on from there"
+def _kept(task: str, job: FederatedJob) -> str:
+    """Return the hint of an interrupted task: its results are kept, and a training may be resumed."""
+    goes_on = task == "train" and job.config.resumable
+    return "what was finished is kept" + "; --resume goes on from there" * goes_on
 
 
 def _check_task(task: str) -> None:

@@ -37,7 +37,7 @@ class RealServer(StartedServer):
         from mindfl.real.federated_config import FederatedConfig
         from mindfl.real.federated_server import FederatedServer
         from mindfl.server.settings.reader import yaml_keys
-        from mindfl.sim.modes import federated_settings
+        from mindfl.sim.upload_mode import federated_settings
 
         settings = FederatedConfig(
             # A Redis that keeps its data continues a job of the same name, or refuses it after its end.

@@ -23,7 +23,7 @@ from mindfl.real.federated_environment import install
 from mindfl.real.federated_processes import Stack, clear, end_leftovers
 from mindfl.real.federated_redis import holds_job, redis_entries, redis_server
 from mindfl.real.process_registry import ProcessRegistry
-from mindfl.sim.held_folders import locked
+from mindfl.sim.run_folder import locked
 from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:

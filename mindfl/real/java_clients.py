@@ -23,8 +23,8 @@ from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import default_workers
 from mindfl.sim.embedded_run import Observer
-from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
+from mindfl.sim.run_folder import locked
 from mindfl.spelling import counted
 from mindfl.system import interrupt_held_back
 

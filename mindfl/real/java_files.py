@@ -137,7 +137,7 @@ def final_accuracies(
         ModelFormatError: mindfl's runtime cannot execute the model.
     """
     from mindfl.lite import LiteModel
-    from mindfl.sim.device_files import open_user
+    from mindfl.sim.device_job import open_user
     from mindfl.sim.engines import LiteEngine
 
     accuracies = {}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from mindfl.client import Traffic
 from mindfl.real.java_log import ClientIteration, JavaLog
-from mindfl.sim.history import ClientAccuracies, IterationRow
+from mindfl.sim.evaluation import ClientAccuracies
+from mindfl.sim.history import IterationRow
 
 
 def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None = None) -> list[IterationRow]:

@@ -22,8 +22,8 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.history import IterationRow
-from mindfl.sim.pairing import PairedDataset
-from mindfl.sim.pool import ClientResult
+from mindfl.sim.job_data import PairedDataset
+from mindfl.sim.participant import ClientResult
 from mindfl.sim.round_loop import Aggregated, Trained
 
 

@@ -1,9 +1,9 @@
 """Simulation of a federated job."""
 
 from mindfl.sim.config import JobConfig
+from mindfl.sim.evaluation import Accuracy
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.job import FederatedJob, FederatedLeNetJob, Reporter
-from mindfl.sim.metrics import Accuracy
 from mindfl.sim.result import TrainingResult, weight_hash
 
 __all__ = [

@@ -1,11 +1,10 @@
-"""The files a job starts from: exported MINDIR, converted model, data set. Made once, and anew when settings change."""
+"""The model files a job starts from: exported MINDIR, converted model. Made once, and anew when settings change."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
-import os
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -13,23 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__
-from mindfl.data import Dataset, open_dataset
+from mindfl.data import Dataset
 from mindfl.errors import MindirError, ModelFormatError, OptionError, StorageError
-from mindfl.export.trained import network_sizes
-from mindfl.extensions import code_digest, make_object, module_origin
+from mindfl.extensions import code_digest, module_origin
 from mindfl.files import file_digest, make_dir, remove_file, scratch_folder, write_atomic
 from mindfl.imports import package_version
 from mindfl.lite import LiteModel
 from mindfl.models.networks import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
-from mindfl.options.job import DataSource
 from mindfl.sim.config import JobConfig
+from mindfl.sim.job_data import training_data
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
-from mindfl.sim.pairing import PairedDataset
-from mindfl.sim.partial_exchange import exchanged_weights
+from mindfl.sim.result_files import TrainingNote
 from mindfl.sim.run_record import setting_text
-from mindfl.sim.synthetic_data import synthetic_data
-from mindfl.sim.training_note import TrainingNote
+from mindfl.sim.trainers import exchanged_weights
 
 
 def _nothing(_: str) -> None:
@@ -40,8 +36,8 @@ class Artefacts:
     """Knows which file was made with which settings, through a JSON file beside each.
 
     A file of mindfl's whose settings changed since is made again. A file that is not as the note beside it says, or has
-    none, is the user's own: it is used as it is and never replaced. ``say`` is told so, ``warn`` where such a file has
-    taken the place of one of mindfl's.
+    none, is the user's own: it is used as it is and never replaced. ``say`` reports that, ``warn`` that such a file has
+    replaced one of mindfl's.
     """
 
     def __init__(
@@ -128,7 +124,7 @@ class Artefacts:
 
     def _sizes(self) -> NetworkSizes:
         """Return what the network is made for: the data, as far as they say it without being drawn."""
-        data = Dataset if self._config.train_dataset is None else self._train_dataset(progress=False)
+        data = Dataset if self._config.train_dataset is None else training_data(self._config, self._warn)
         return NetworkSizes(num_class=data.classes, num_channel=data.channels, image_size=data.image_size)
 
     def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], dict[str, str]]) -> None:
@@ -170,23 +166,6 @@ class Artefacts:
         self._uses_own = True
         return True
 
-    def dataset(self, *, inference: bool = False, progress: bool = True) -> Dataset:
-        """Open the data set, or draw a synthetic one where none was given; with the test parts for evaluation, or for
-        ``inference``."""
-        config = self._config
-        train = self._train_dataset(progress=progress)
-        tests = (config.infer_dataset or config.test_dataset) if inference else config.test_dataset
-        return train if tests is None else PairedDataset(train, _opened(tests, "test_dataset"))
-
-    def _train_dataset(self, *, progress: bool) -> Dataset:
-        config = self._config
-        if config.train_dataset is not None:
-            return _opened(config.train_dataset, "train_dataset")
-        form = config.data_format if config.client_side.simulated else "bin"
-        folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
-        synthetic_data(folder, config.client_num, config.seed, form, warn=self._warn, progress=progress)
-        return open_dataset(folder)
-
 
 def model_path(config: JobConfig) -> Path:
     """Return the file of the model to start from."""
@@ -206,31 +185,6 @@ def check_model(model: LiteModel, config: JobConfig) -> None:
     exchanged_weights(model.weights, config.train_weights or (), "the model file")
 
 
-def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
-    """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
-    takes = network_sizes(model)
-    size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
-    has = NetworkSizes(num_class=dataset.classes, num_channel=channels, image_size=size)
-    if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
-        raise OptionError(
-            f"{path} is for {takes.words()}, but the data set {dataset.name} has {has.words()}",
-            hint="leave the model file out and name its network with --model: it is exported for the data",
-        )
-
-
-def _opened(data: DataSource, option: str) -> Dataset:
-    """Return the data set itself, in the folder, or by the name ``data``."""
-    if isinstance(data, os.PathLike):
-        return open_dataset(data)
-    found: Any = make_object(data, {}, "mindfl.datasets", option) if isinstance(data, str) else data
-    found = found() if callable(found) else found
-    if not isinstance(found, Dataset):
-        raise OptionError(
-            f"{option} {data} is {type(found).__name__}, no data set", hint="Dataset.from_arrays makes one"
-        )
-    return found
-
-
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
@@ -245,7 +199,7 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _fault(path: Path) -> str | None:
-    """Return why ``path`` is no MINDIR, or no ``.ms`` file; None where it is one."""
+    """Return the error in a damaged MINDIR or ``.ms`` file; None if it can be read."""
     try:
         if path.suffix == ".ms":
             LiteModel.load(path)

@@ -32,10 +32,10 @@ _REGISTERED = {
 
 
 class Ignored(NamedTuple):
-    """The options ``names`` have no effect on ``whom``, because ``why``."""
+    """The options ``names`` have no effect on ``part`` of a job; ``why`` is the reason."""
 
     names: tuple[str, ...]
-    whom: str
+    part: str
     why: str
 
 
@@ -51,12 +51,12 @@ class ServerSide:
     """The server of a job.
 
     Args:
-        planned_here: plan, first model and upload mode are those of this job.
-        embedded: it is a coordinator in this process, whose state can be saved and resumed.
-        started: the job starts its processes.
-        reference: it is MindSpore Federated's own.
-        needs_all: why ``clients_per_iteration`` cannot be chosen; empty: it can.
-        ignores: the options that have no effect on it.
+        planned_here: this job sets the plan, the first model and the upload mode.
+        embedded: a coordinator in this process, whose state can be saved and resumed.
+        started: the job starts and stops the server's processes.
+        reference: MindSpore Federated's own server.
+        needs_all: reason why all clients must take part in each iteration; empty if a sampler can choose.
+        ignores: options without effect on this server.
     """
 
     planned_here: ClassVar[bool] = True
@@ -112,13 +112,13 @@ class StartedServer(ServerSide):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKind:
-    """What trains a simulated client.
+    """A training engine of simulated clients.
 
     Args:
-        name: of the option ``engine``.
-        executes_files: it executes the ``.ms`` file, whatever is in it.
-        chooses_device: it trains on the device in ``device_target``, else on the CPU.
-        ignores: the options that have no effect on it.
+        name: value of the option ``engine``.
+        executes_files: it executes any ``.ms`` file, rather than a network of MindSpore.
+        chooses_device: it trains on the device in ``device_target``; otherwise on the CPU.
+        ignores: options without effect on this engine.
     """
 
     name: str
@@ -143,15 +143,15 @@ _ENGINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSide:
-    """Clients that mindfl simulates in threads of this process; base of the other kinds of clients.
+    """Clients that mindfl simulates in threads of this process; base class of the other kinds.
 
     Args:
-        engine: what trains them.
-        name: of the option ``clients``.
-        title: what the job's title calls them.
-        simulated: they are mindfl's own; their engine, samples and state are in this process or its Ray cluster.
+        engine: their training engine.
+        name: value of the option ``clients``.
+        title: their name in the job's title.
+        simulated: mindfl's own clients; their engine, samples and state are in this process or its Ray cluster.
         spread: Ray runs them on several nodes, each of which sums the uploads of its clients.
-        needs_all: why ``clients_per_iteration`` cannot be chosen; empty: it can.
+        needs_all: reason why all clients must take part in each iteration; empty if a sampler can choose.
     """
 
     engine: EngineKind
@@ -163,17 +163,17 @@ class ClientSide:
 
     @property
     def on_cpu(self) -> str:
-        """Who trains on the CPU whatever ``device_target`` says; empty: nobody."""
+        """Beginning of an error that names the part that trains on the CPU only; empty if it has a choice."""
         return "" if self.engine.chooses_device else f"engine {self.engine.name} trains"
 
     @property
     def exchanges_parts(self) -> bool:
-        """Whether ``train_weight_name`` can be chosen."""
+        """Whether the clients can exchange some of their weights only (``train_weight_name``)."""
         return self.engine.executes_files and not self.spread
 
     @property
     def ignores(self) -> tuple[Ignored, ...]:
-        """The options that have no effect on them."""
+        """Options without effect on these clients."""
         return (
             Ignored(("thread_num",), _SIMULATED, "they share the threads of --workers"),
             Ignored(("cpu_bind_mode",), _SIMULATED, "the system places their threads"),
@@ -239,7 +239,7 @@ class ClientProcesses(ClientSide):
 
 
 def server_side(config: JobConfig) -> ServerSide:
-    """Return the server that the options choose."""
+    """Return the kind of server that the options choose."""
     federated = config.stack == "federated"
     if config.domain_name is not None:
         return RemoteServer(reference=federated)
@@ -247,7 +247,7 @@ def server_side(config: JobConfig) -> ServerSide:
 
 
 def client_side(config: JobConfig) -> ClientSide:
-    """Return the clients that the options choose: Java clients also where a jar is given."""
+    """Return the kind of clients that the options choose; a jar chooses Java clients too."""
     engine = _ENGINES[config.engine]
     if config.clients == "java" or (config.clients is None and config.jar_path is not None):
         side: ClientSide = _load("java", engine=engine)
@@ -263,7 +263,7 @@ def _load(name: str, **settings: Any) -> Any:
 def check_backends(config: JobConfig) -> None:
     """Raise :class:`OptionError` where server, clients, and what is asked of them do not go together."""
     server, clients = config.server_side, config.client_side
-    if config.resume and not (server.embedded and clients.simulated):
+    if config.resume and not config.resumable:
         raise OptionError(
             "resume needs the embedded server and clients: other servers and Java clients keep their own state",
             hint="choose another work_dir, or overwrite; a server that runs goes on where it is",

@@ -17,9 +17,9 @@ from mindfl.notices import WARNING, announce
 from mindfl.options import declared_arguments
 from mindfl.options.commands import BenchOptions
 from mindfl.sim.config import default_workers
-from mindfl.sim.held_folders import locked
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob, Silent
+from mindfl.sim.run_folder import locked
 
 #: enough clients that no worker waits long for the last one, few enough that an iteration takes about a second
 _CLIENTS_PER_WORKER = 8

@@ -1,17 +1,19 @@
-"""What a run calls as it goes: the seam :class:`Callback`, and the user's callbacks with their names and states."""
+"""Callbacks of a training, with the names and states of the user's own; and reporters of a job."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError, SimulationError
 from mindfl.extensions import RESUME_HINT, make_object
+from mindfl.notices import logger, warn
+from mindfl.sim.history import IterationRow
 from mindfl.sim.run_state import plain_values
 
 if TYPE_CHECKING:
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
     from mindfl.sim.history import IterationRow
     from mindfl.sim.result import TrainingResult
 
+
 #: entry points of installed packages
 GROUP = "mindfl.callbacks"
 #: flat float32 arrays by name, read-only
 Model = Mapping[str, NDArray[np.float32]]
-#: what a callback remembers
+#: state of a callback
 State = dict[str, Any]
 
 
@@ -40,7 +43,7 @@ class Progress:
 
 
 class Callback:
-    """Is told how a training goes. Every method is optional, and need not be inherited.
+    """Observes a training. Every method is optional; a class with some of them need not inherit from this one.
 
     ``begin`` and ``row`` may take a further argument ``state``: a dictionary of plain values and arrays, empty at
     first, which the job saves after each round, and which ``--resume`` restores.
@@ -73,7 +76,7 @@ class Callback:
 
         Args:
             row: what happened in it. Numbers put into ``row.metrics`` stand in the history, in memory and on disk.
-            model: the new model; empty where it is not known yet (Java clients).
+            model: the new model; empty as long as it is unknown (Java clients).
 
         Returns:
             True ends the training after this round.
@@ -88,7 +91,7 @@ class NamedCallback(Callback):
 
     ``stops`` tells whether its latest ``row`` ended the training.
 
-    Raises :class:`OptionError` where it has no method of a callback, or one with other arguments.
+    Raises :class:`OptionError` if it has no method of a callback, or one with other arguments.
     """
 
     def __init__(self, given: Any) -> None:
@@ -167,12 +170,12 @@ def make_callbacks(given: Sequence[Any]) -> list[NamedCallback]:
 
 
 def states(callbacks: Iterable[NamedCallback]) -> dict[str, State]:
-    """Return what ``callbacks`` remember, by name; those of one class are numbered."""
+    """Return the states of ``callbacks`` by name; several of one class are numbered."""
     return {name: callback.state for name, callback in _by_name(callbacks).items() if callback.state}
 
 
 def restore(callbacks: Iterable[NamedCallback], states: Mapping[str, State]) -> None:
-    """Give ``callbacks`` back what they remembered."""
+    """Restore the states of ``callbacks``."""
     for name, callback in _by_name(callbacks).items():
         callback.state = dict(states.get(name, {}))
 
@@ -193,3 +196,57 @@ def _takes(call: Callable[..., Any] | None, arguments: int) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+class Reporter(Protocol):
+    """Observes a job: its stages, warnings and progress.
+
+    The default is :class:`PythonReporter`; the command line draws a progress bar.
+    """
+
+    def stage(self, text: str) -> None:
+        """A stage such as "exporting" begins."""
+
+    def warning(self, text: str) -> None:
+        """Something needs the user's attention; the job goes on."""
+
+    def progress(self, progress: Progress) -> None:
+        """A client uploaded."""
+
+    def row(self, row: IterationRow) -> None:
+        """An iteration ended."""
+
+
+class PythonReporter:
+    """Warns through ``warnings`` (:class:`~mindfl.errors.MindflWarning`), logs stages and rows to ``mindfl`` at INFO.
+
+    A base for reporters that need only some of the four methods.
+    """
+
+    def stage(self, text: str) -> None:
+        """Log the stage."""
+        logger.info("%s", text)
+
+    def warning(self, text: str) -> None:
+        """Warn."""
+        warn(text)
+
+    def progress(self, progress: Progress) -> None:
+        """Ignore: one call per client is too much for a log."""
+
+    def row(self, row: IterationRow) -> None:
+        """Log the iteration's accuracy and loss."""
+        logger.info("iteration %d: %d clients, loss %.4f, AVG %.4f", row.iteration, row.clients, row.loss, row.avg)
+
+
+class Silent(PythonReporter):
+    """Reports nothing."""
+
+    def stage(self, text: str) -> None:
+        """Ignore."""
+
+    def warning(self, text: str) -> None:
+        """Ignore."""
+
+    def row(self, row: IterationRow) -> None:
+        """Ignore."""

@@ -1,4 +1,4 @@
-"""Everything that can be chosen about a federated job, checked in one place."""
+"""Checked options of a federated job."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,39 +18,38 @@ from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.declaration import shown
 from mindfl.options.job import JobOptions
-from mindfl.sim.algorithm_rules import check_algorithm
 from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
-from mindfl.sim.modes import check_modes
+from mindfl.sim.compatibility import check_algorithm, check_modes
 from mindfl.spelling import checked_arguments
 
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
 
-#: paths that Java clients are given; each runs in a folder of its own, where a relative one would name something else
+#: paths that are passed to Java clients: made absolute, because each client runs in a folder of its own
 _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
     *("origin_train_model_path", "origin_infer_model_path", "cert_path", "jar_path", "case_jar_path", "lite_jar_path"),
 )
 _DATASETS = ("train_dataset", "test_dataset", "infer_dataset")
-#: how to reach a running server over TLS
+#: options of a TLS connection to a running server
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
 
-#: step sizes that train LeNet; Momentum's and SGD's are the tutorial's
+#: default learning rates; those of Momentum and SGD are the tutorial's
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
-#: bytes of a model file's name without what follows it, such as ``_trained.json``: file systems allow 255 in all
+#: longest name of a model file in bytes, without suffixes such as ``_trained.json``: file systems allow 255 in all
 _LONGEST_NAME = 200
-#: up to this many clients each gets a model file of its own, as in the tutorial
+#: up to this number of clients, each has a model file of its own, as in the tutorial
 MODEL_FILES_LIMIT = 100
 
 
 def default_workers() -> int:
-    """Return one worker thread for each processor this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What a job exports where it has no model file of the user's own."""
+    """The network that a job exports if the user gave no model file."""
 
     model: Model = "lenet"
     init: str = "lecun"
@@ -64,10 +64,11 @@ class Network:
 class JobConfig(JobOptions):
     """Settings of a :class:`~mindfl.sim.FederatedJob`.
 
-    The options are declared in :class:`mindfl.options.job.JobOptions`; docs/options.md lists them. Those that have no
-    effect with the chosen parts are named by :func:`mindfl.sim.option_warnings.unused_settings`.
+    The options are declared in :class:`mindfl.options.job.JobOptions`; docs/options.md lists them.
+    :func:`mindfl.sim.option_warnings.unused_settings` names those that have no effect.
 
-    Raises :class:`OptionError` naming the argument without usable value.
+    Raises:
+        OptionError: a value is out of range, or options contradict each other.
     """
 
     def __post_init__(self) -> None:
@@ -117,7 +118,7 @@ class JobConfig(JobOptions):
         _ = self.train_weights, self.infer_weights
 
     def _check_files(self) -> None:
-        """Refuse names that make one file the first model of a client and the second of another."""
+        """Check that no file is the first model of one client and the second model of another."""
         if not self.writes_client_models:
             return
         first = {self.client_model(index).absolute(): index for index in range(self.client_num)}
@@ -131,7 +132,7 @@ class JobConfig(JobOptions):
                 )
 
     def _check_parts(self) -> None:
-        """Check which parts go together."""
+        """Check options that exclude each other, the backends and the user's objects."""
         if self.resume and self.overwrite:
             raise OptionError("resume and overwrite contradict each other", hint="give one of them")
         if self.model is not None:
@@ -148,7 +149,7 @@ class JobConfig(JobOptions):
         self.sampling_rate  # noqa: B018 - raises
 
     def _check_server(self) -> None:
-        """Refuse how to reach a server where none is to be reached."""
+        """Check the options of a connection to a server; refuse them if the job has its own server."""
         if not self.server_side.planned_here:
             self.server_settings()
             return
@@ -169,14 +170,16 @@ class JobConfig(JobOptions):
             raise OptionError("each Java client needs a model file of its own", hint="give --per_client_models")
 
     def derived(self, **changes: object) -> JobConfig:
-        """Return a copy with other values. They are not checked: the job chose them, not the user."""
+        """Return a copy with other values, which are not checked."""
         copied = copy.copy(self)
+        if "sampler" in changes:
+            vars(copied).pop("chooser", None)
         for name, value in changes.items():
             object.__setattr__(copied, name, value)
         return copied
 
     def server_settings(self) -> HttpSettings:
-        """Return how to reach the server in ``domain_name``."""
+        """Return the settings of connections to the server in ``domain_name``."""
         from mindfl.client import HttpSettings, TlsSettings
 
         return HttpSettings(
@@ -189,12 +192,12 @@ class JobConfig(JobOptions):
 
     @property
     def server_side(self) -> ServerSide:
-        """The server that the options choose."""
+        """The kind of server."""
         return server_side(self)
 
     @property
     def client_side(self) -> ClientSide:
-        """The clients that the options choose."""
+        """The kind of clients."""
         return client_side(self)
 
     @property
@@ -204,29 +207,34 @@ class JobConfig(JobOptions):
 
     @property
     def network(self) -> Network:
-        """The network to export, with the defaults of what is not given."""
+        """The network to export; missing settings have their defaults."""
         return Network(
             **{item.name: value for item in fields(Network) if (value := getattr(self, item.name)) is not None}
         )
 
     @property
+    def resumable(self) -> bool:
+        """Whether ``resume`` can continue the run: other servers and Java clients keep their own state."""
+        return self.server_side.embedded and self.client_side.simulated
+
+    @cached_property
     def chooser(self) -> Sampler:
         """The sampler: the one that was given, or the uniform one of ``clients_per_iteration``."""
         return Uniform(self.clients_per_iteration) if self.sampler is None else make_sampler(self.sampler)
 
     @property
     def sampling_rate(self) -> float | None:
-        """The probability with which each client takes part in an iteration; None where the sampler does not say it."""
+        """The probability with which each client takes part in an iteration; None if the sampler has no rate."""
         return sampling_rate(self.chooser, self.client_num)
 
     @property
     def network_name(self) -> str:
-        """What titles and messages call the network to export."""
+        """Name of the network to export, in titles and messages."""
         return model_spec(self.network.model).name
 
     @property
     def cohort(self) -> int:
-        """Clients per iteration, on average; all where the sampler does not say it."""
+        """Mean number of clients per iteration; all clients if the sampler has no rate."""
         rate = self.sampling_rate
         return self.client_num if rate is None else max(1, round(rate * self.client_num))
 
@@ -252,12 +260,12 @@ class JobConfig(JobOptions):
 
     @property
     def train_weights(self) -> tuple[str, ...] | None:
-        """Names of the weights that are exchanged; None: all."""
+        """Names of the weights that clients exchange with the server; None: all."""
         return split_names(self.train_weight_name, self.name_regex, "train_weight_name")
 
     @property
     def infer_weights(self) -> tuple[str, ...] | None:
-        """Names of the weights that second model files get; None: all."""
+        """Names of the weights that are written to second model files; None: all."""
         return split_names(self.infer_weight_name, self.name_regex, "infer_weight_name")
 
     def client_model(self, index: int) -> Path:
@@ -265,7 +273,7 @@ class JobConfig(JobOptions):
         return self.models / f"{self.train_ms_name}{index}.ms"
 
     def client_infer_model(self, index: int) -> Path | None:
-        """Return the second model file of client ``index``; None where it has one only."""
+        """Return the second model file of client ``index``; None if it has one file only."""
         folder = self.infer_model_path or self.models
         path = folder / f"{self.infer_ms_name or self.train_ms_name}{index}.ms"
         return None if path.absolute() == self.client_model(index).absolute() else path
@@ -276,9 +284,9 @@ class JobConfig(JobOptions):
 
 
 def split_names(value: str | None, separator: str, option: str) -> tuple[str, ...] | None:
-    """Return the names of weights in ``value``, which stand between matches of the regular expression ``separator``.
+    """Return the names of weights in ``value``, separated by the regular expression ``separator``; None for None.
 
-    None gives None. Raises :class:`OptionError` where ``separator`` is no regular expression or there is no name.
+    Raises :class:`OptionError` if ``separator`` is no regular expression, or ``value`` has no name.
     """
     if value is None:
         return None

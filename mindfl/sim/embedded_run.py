@@ -20,13 +20,12 @@ from mindfl.server.state import JobState
 from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
-from mindfl.sim.evaluation import Evaluation
+from mindfl.sim.evaluation import ClientAccuracies, Evaluation
 from mindfl.sim.executors import Executor
-from mindfl.sim.history import ClientAccuracies
-from mindfl.sim.memories import Memories
-from mindfl.sim.pool import now_ms, server_settings
+from mindfl.sim.participant import now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
-from mindfl.sim.run_state import RunState, plain_values
+from mindfl.sim.run_state import Memories, RunState, plain_values
+from mindfl.sim.upload_mode import server_settings
 
 Observer = Callable[[Progress], None]
 ExecutorFactory = Callable[[Coordinator], Executor]

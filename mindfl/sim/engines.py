@@ -1,4 +1,4 @@
-"""What trains on behalf of the simulated devices: the Lite runtime, or MindSpore itself."""
+"""Training engines of simulated clients: the interface, and the Lite runtime."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def local_optimizer(model: LiteModel) -> LocalOptimizer:
 
 
 class LiteEngine:
-    """Executes the ``.ms`` file. The graph is planned once; each thread has one session, whatever the client count.
+    """Executes the ``.ms`` file. The graph is planned once; each thread has one session for all its clients.
 
     A client's optimizer state begins anew in each iteration: devices keep none between iterations, as with a freshly
     loaded model file, so that memory does not grow with the clients.

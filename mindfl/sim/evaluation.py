@@ -1,14 +1,15 @@
-"""Which iterations' models are evaluated, and with whose test data: decided from counts, never from a clock."""
+"""Accuracies: whose, after which iterations, and their summary AVG, TOP5 and LOW5."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from array import array
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mindfl.client.flow import evaluation_due
 from mindfl.options.job import EvaluateName
-from mindfl.sim.history import History
-from mindfl.spelling import counted
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3
@@ -43,28 +44,71 @@ def affordable_every(sizes: Sequence[tuple[int, int]], *, batch_size: int, epoch
     return max(1, -(-forwards * len(sizes) // (_FORWARDS_PER_STEP * epochs * steps * cohort)))
 
 
-def measured_clients(history: History, *, untested: int = 0) -> str:
-    """Return in words whose test data the accuracies in ``history`` are of; ``untested`` clients have none."""
-    rows = history.evaluated
-    if not rows:
-        return "no client: none has test data" if any(row.measured for row in history) else "no client"
-    counts = sorted({row.evaluated or len(row.accuracies) for row in rows})
-    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    noun = "client" if counts == [1] else "clients"
-    kinds = {row.measured for row in rows}
-    if kinds == {"all"}:
-        return f"all {number} {noun}" + " that have test data" * bool(untested)
-    return f"{number} {noun}, all or the drawn ones" if "all" in kinds else f"the {number} drawn {noun}"
+EXTREMES = 5
 
 
-def measured_iterations(history: History) -> str:
-    """Return in words after which iterations of ``history`` clients were evaluated."""
-    numbers = [int(row.iteration) for row in history.evaluated]
-    if len(numbers) == len(history):
-        return "every iteration"
-    if len(numbers) <= 1:
-        return f"iteration {numbers[0]}" if numbers else "no iteration"
-    *gaps, last = [after - before for before, after in zip([0, *numbers], numbers, strict=False)]
-    if len(set(gaps)) == 1 and last <= gaps[0]:
-        return f"every {counted(gaps[0], 'iteration')}" + " and the last" * (last < gaps[0])
-    return f"{len(numbers)} of {counted(len(history), 'iteration')}"
+class Accuracy(NamedTuple):
+    """Mean accuracy 0..1 over all clients, over the best five, and over the worst five."""
+
+    avg: float
+    top5: float
+    low5: float
+
+    @classmethod
+    def of(cls, accuracies: Iterable[float]) -> Accuracy:
+        """Summarise one accuracy per client, each on the client's own test data; fewer than five count as they are.
+
+        Without any client all three are NaN.
+        """
+        ranked = sorted(accuracies)
+        return cls(_mean(ranked), _mean(ranked[-EXTREMES:]), _mean(ranked[:EXTREMES]))
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+class ClientAccuracies(Mapping[str, float]):
+    """Accuracy of each client that was evaluated, by name: an array beside names that rows share.
+
+    A dict would cost some hundred bytes per client and iteration, which 3,500 clients and 1,000 iterations would make
+    hundreds of megabytes.
+    """
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: tuple[str, ...], values: Sequence[float]) -> None:
+        self._names = names
+        self._values = array("d", values)
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, float | None]], like: Mapping[str, float] | None = None) -> ClientAccuracies:
+        """Return the accuracies of (name, accuracy) pairs without those that have none.
+
+        The names are shared with ``like``, an earlier row's accuracies, where they are the same in the same order.
+        """
+        evaluated = [(name, accuracy) for name, accuracy in pairs if accuracy is not None]
+        names = tuple(name for name, _ in evaluated)
+        if isinstance(like, ClientAccuracies) and like._names == names:
+            names = like._names
+        return cls(names, [accuracy for _, accuracy in evaluated])
+
+    def __getitem__(self, name: str) -> float:
+        return self._as_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def items(self) -> ItemsView[str, float]:
+        """Return the pairs, as a dict's."""
+        return self._as_dict().items()
+
+    def values(self) -> ValuesView[float]:
+        """Return the accuracies, as a dict's."""
+        return self._as_dict().values()
+
+    def _as_dict(self) -> dict[str, float]:
+        return dict(zip(self._names, self._values, strict=True))

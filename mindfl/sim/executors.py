@@ -1,4 +1,4 @@
-"""Where the simulated devices run: here, in threads, or spread over other machines."""
+"""Executors let simulated clients take part in an iteration: the interface, and threads of this process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from mindfl.errors import SimulationError
 from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
 from mindfl.sim.engines import Weights
-from mindfl.sim.memories import Memories
-from mindfl.sim.pool import ClientPool, ClientResult, NamedAccuracy, now_ms
+from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
+from mindfl.sim.pool import ClientPool
+from mindfl.sim.run_state import Memories
 
-#: is told how many more clients uploaded, and the mean loss of these
+#: is called with the number of further clients that uploaded, and their mean loss
 Report = Callable[[int, float], None]
 
 
@@ -45,7 +46,7 @@ class Executor(Protocol):
 
 
 def given_model(coordinator: Coordinator, iteration: int) -> Weights:
-    """Return the model of an ended iteration as clients get it: off by the quantisation where it is sent quantised."""
+    """Return the model of an ended iteration as clients receive it, quantised if downloads are."""
     response = coordinator.handle(model_request(ClientConfig(name="", fl_id=""), iteration, now_ms()), now_ms())
     model = received_weights(response) if isinstance(response, ResponseGetModel) else None
     if not model:

@@ -1,12 +1,11 @@
-"""What happened in each iteration: in memory, as JSON lines, and as CSV."""
+"""The history of a job, one row per iteration: in memory, as JSON lines, and as CSV."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from array import array
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, overload
@@ -14,54 +13,9 @@ from typing import Any, overload
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
-from mindfl.sim.metrics import Accuracy
+from mindfl.sim.evaluation import Accuracy
 from mindfl.sim.tables import csv_text
-
-
-class ClientAccuracies(Mapping[str, float]):
-    """Accuracy of each client that was evaluated, by name: an array beside names that rows share.
-
-    A dict would cost some hundred bytes per client and iteration, which 3,500 clients and 1,000 iterations would make
-    hundreds of megabytes.
-    """
-
-    __slots__ = ("_names", "_values")
-
-    def __init__(self, names: tuple[str, ...], values: Sequence[float]) -> None:
-        self._names = names
-        self._values = array("d", values)
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[str, float | None]], like: Mapping[str, float] | None = None) -> ClientAccuracies:
-        """Return the accuracies of (name, accuracy) pairs without those that have none.
-
-        The names are shared with ``like``, an earlier row's accuracies, where they are the same in the same order.
-        """
-        evaluated = [(name, accuracy) for name, accuracy in pairs if accuracy is not None]
-        names = tuple(name for name, _ in evaluated)
-        if isinstance(like, ClientAccuracies) and like._names == names:
-            names = like._names
-        return cls(names, [accuracy for _, accuracy in evaluated])
-
-    def __getitem__(self, name: str) -> float:
-        return self._as_dict()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def items(self) -> ItemsView[str, float]:
-        """Return the pairs, as a dict's."""
-        return self._as_dict().items()
-
-    def values(self) -> ValuesView[float]:
-        """Return the accuracies, as a dict's."""
-        return self._as_dict().values()
-
-    def _as_dict(self) -> dict[str, float]:
-        return dict(zip(self._names, self._values, strict=True))
+from mindfl.spelling import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +83,7 @@ class IterationRow:
     ) -> IterationRow:
         """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``accuracies``, the speed from ``steps``.
 
-        ``traffic`` is that of this iteration alone, ``seconds`` its wall time, which may be NaN where it is not known.
+        ``traffic`` is that of this iteration alone, ``seconds`` its wall time, NaN if it is unknown.
         """
         return cls(
             iteration=iteration,
@@ -299,3 +253,30 @@ def _append(path: Path, text: str) -> None:
                 raise
     except OSError as error:
         raise StorageError.from_os_error(error, "write", path) from None
+
+
+def measured_clients(history: History, *, untested: int = 0) -> str:
+    """Return in words whose test data the accuracies in ``history`` are of; ``untested`` clients have none."""
+    rows = history.evaluated
+    if not rows:
+        return "no client: none has test data" if any(row.measured for row in history) else "no client"
+    counts = sorted({row.evaluated or len(row.accuracies) for row in rows})
+    number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    noun = "client" if counts == [1] else "clients"
+    kinds = {row.measured for row in rows}
+    if kinds == {"all"}:
+        return f"all {number} {noun}" + " that have test data" * bool(untested)
+    return f"{number} {noun}, all or the drawn ones" if "all" in kinds else f"the {number} drawn {noun}"
+
+
+def measured_iterations(history: History) -> str:
+    """Return in words after which iterations of ``history`` clients were evaluated."""
+    numbers = [int(row.iteration) for row in history.evaluated]
+    if len(numbers) == len(history):
+        return "every iteration"
+    if len(numbers) <= 1:
+        return f"iteration {numbers[0]}" if numbers else "no iteration"
+    *gaps, last = [after - before for before, after in zip([0, *numbers], numbers, strict=False)]
+    if len(set(gaps)) == 1 and last <= gaps[0]:
+        return f"every {counted(gaps[0], 'iteration')}" + " and the last" * (last < gaps[0])
+    return f"{len(numbers)} of {counted(len(history), 'iteration')}"

@@ -1,4 +1,4 @@
-"""The whole way in one object: export, convert, data, clients, training, inference."""
+"""A federated job as one object: export, conversion, data, clients, training, inference."""
 
 from __future__ import annotations
 
@@ -22,28 +22,24 @@ from mindfl.lite import LiteModel, use_operators
 from mindfl.models import Model
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
-from mindfl.sim.artefacts import Artefacts, check_data, check_model, model_path
+from mindfl.sim.artefacts import Artefacts, check_model, model_path
 from mindfl.sim.backends import ClientProcesses
-from mindfl.sim.callbacks import make_callbacks
+from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
+from mindfl.sim.compatibility import check_packages
 from mindfl.sim.config import JobConfig
-from mindfl.sim.devices import ClientSamples, first_samples, single_device, usable_users
 from mindfl.sim.engines import Engine, LiteEngine
-from mindfl.sim.held_folders import locked, model_folders
+from mindfl.sim.job_data import ClientSamples, PairedDataset, check_data, first_samples, open_data, usable_users
 from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
-from mindfl.sim.modes import mode_words
 from mindfl.sim.option_warnings import unused_settings
-from mindfl.sim.packages import check_packages
-from mindfl.sim.pairing import PairedDataset
-from mindfl.sim.partial_exchange import PartialEngine, exchanged_weights
-from mindfl.sim.pool import now_ms, sleep_ms
-from mindfl.sim.repetition import Repetition
-from mindfl.sim.reporter import PythonReporter, Reporter, Silent
+from mindfl.sim.participant import now_ms, single_device, sleep_ms
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
-from mindfl.sim.run_folder import RunFolder
-from mindfl.sim.run_record import RunRecord
+from mindfl.sim.run_folder import RunFolder, locked, model_folders
+from mindfl.sim.run_record import Repetition, RunRecord
+from mindfl.sim.trainers import PartialEngine, exchanged_weights
 from mindfl.sim.training import Training
+from mindfl.sim.upload_mode import mode_words
 from mindfl.spelling import check_keywords, counted
 
 if TYPE_CHECKING:
@@ -63,7 +59,7 @@ SINGLE = "single"
 class ClientFiles:
     """Client ``index`` of a job: the user of the data set whose data it has, its model files, and its log.
 
-    ``infer_model`` is None where it has one model file only.
+    ``infer_model`` is None if it has one model file only.
     """
 
     index: int
@@ -76,12 +72,12 @@ class ClientFiles:
 class FederatedJob:
     """A federated job: a network on a data set partitioned by users, simulated clients, embedded server.
 
-    Every method can be called alone and again: what it needs is made first, what is there already is kept. With
+    Every method can be called alone and repeatedly: missing files are made first, existing ones are kept. With
     ``stack="federated"`` the server is MindSpore Federated's own, with ``clients="java"`` the clients are.
 
     Args:
-        reporter: told of stages, progress, rows and warnings; without one, warnings go through ``warnings`` as
-            :class:`~mindfl.errors.MindflWarning`, and stages to the logger ``mindfl``.
+        reporter: observes stages, progress, rows and warnings. By default, warnings are issued as
+            :class:`~mindfl.errors.MindflWarning`, and stages are logged to the logger ``mindfl``.
         settings: the options of the job, declared in :class:`~mindfl.options.job.JobOptions`; docs/options.md lists
             them. Editors and type checkers know their names and types.
 
@@ -180,7 +176,7 @@ class FederatedJob:
     def prepare_data(self) -> Dataset:
         """Open the data set; draw a synthetic one where none was given."""
         self._report.stage("opening the data set")
-        return self._artefacts.dataset()
+        return open_data(self.config, self._report.warning)
 
     def prepare_clients(self) -> list[str]:
         """Copy the starting model to ``<train_ms_name>{i}.ms`` for each client, as the tutorial does; return the paths.
@@ -227,7 +223,7 @@ class FederatedJob:
         that do not tell their labels are left out of the result.
         """
         with self._working():
-            dataset = self._artefacts.dataset(inference=True)
+            dataset = open_data(self.config, self._report.warning, inference=True)
             users = [first_samples(dataset.user(name), samples) for name in self._users(dataset)]
             self._check_training(len(users))
             self._warn_of_untested([user.test.size for user in users], "nothing to predict")
@@ -274,7 +270,7 @@ class FederatedJob:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """Hold the work folder; at the end, whatever it is, end what was started, unless in a ``with`` block."""
+        """Lock the folders; at the end, stop servers and processes, unless the job is used in a ``with`` block."""
         try:
             with locked(self.config.work_dir):
                 if isinstance(self.config.client_side, ClientProcesses):

@@ -1,4 +1,4 @@
-"""The servers of a job: those that it starts, or the one that runs already; and the training under them."""
+"""Servers of a job: starts its own, or connects to a running one, and returns the run of a training."""
 
 from __future__ import annotations
 
@@ -13,34 +13,39 @@ from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.backends import ClientProcesses, StartedServer
+from mindfl.sim.callbacks import Reporter
 from mindfl.sim.config import JobConfig
-from mindfl.sim.devices import ClientSamples
 from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
-from mindfl.sim.pool import ClientPool, server_settings
+from mindfl.sim.job_data import ClientSamples
+from mindfl.sim.pool import ClientPool
 from mindfl.sim.remote_run import RemoteRun
-from mindfl.sim.reporter import Reporter
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState
+from mindfl.sim.upload_mode import server_settings
 
 if TYPE_CHECKING:
     from mindfl.real import FederatedServer
 
     Server = Coordinator | FederatedServer
 
-#: settings that a node of a Ray cluster has no use for: it gets what was made of them
+#: settings that nodes of a Ray cluster do not need: they receive the objects made from them
 _MATERIALS = ("train_dataset", "test_dataset", "infer_dataset", "model", "sampler")
 
 
 @dataclass(frozen=True)
 class Materials:
-    """What a training needs besides its settings. ``weights`` of the model are what the server begins with, ``samples``
-    the clients that take part.
+    """The model, data and clients of a training.
 
-    ``start`` is the state to go on from; None: at the first iteration. ``engine`` makes the trainers of embedded
-    clients; Java clients need none.
+    Args:
+        model: the model file that training begins with.
+        weights: its weights that clients exchange with the server.
+        engine: makes the trainers of simulated clients; None for Java clients.
+        dataset: the data of all clients.
+        samples: the clients, with their numbers of samples.
+        start: state to resume from; None: training begins at the first iteration.
     """
 
     model: LiteModel
@@ -79,7 +84,7 @@ class JobServers:
     def run(self, materials: Materials, iterations: int, upload: Observer) -> Run:
         """Return the training of ``materials``, with a server of its own where the job has none elsewhere.
 
-        ``upload`` is told of each client that uploaded.
+        ``upload`` is called after each client's upload.
         """
         self.close()
         config, clients = self._config.derived(iterations=iterations), len(materials.samples)
@@ -106,9 +111,9 @@ class JobServers:
         return EmbeddedRun(config, materials.weights, clients, executor, upload, materials.start)
 
     def reached(self, weights: Weights, *, over_http: bool) -> JobConfig:
-        """Return the settings with the address of a server that gives ``weights`` away, or that trained already.
+        """Return the settings of a connection to a server with the trained model, or with ``weights``.
 
-        Without ``over_http`` the embedded server needs no address, and stands in ``server``.
+        Without ``over_http`` the embedded server needs no address; it is in ``server``.
         """
         if self._joined is not None:
             return self._joined

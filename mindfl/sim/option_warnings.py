@@ -14,7 +14,7 @@ def unused_settings(config: JobConfig) -> list[str]:
     """Return a line for each setting that was chosen but has no effect on the job."""
     defaults = {item.name: item.default for item in fields(JobConfig)}
     ignored = (*config.client_side.ignores, *config.server_side.ignores)
-    rules = (*(Rule(names, lambda _: True, whom, why) for names, whom, why in ignored), *_RULES)
+    rules = (*(Rule(names, lambda _: True, part, why) for names, part, why in ignored), *_RULES)
     return list(without_effect(rules, config, lambda name: getattr(config, name) != defaults[name]))
 
 

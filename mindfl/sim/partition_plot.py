@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mindfl.data import Dataset
 from mindfl.files import PathLike
-from mindfl.sim.plot import drawing, save_figure
+from mindfl.sim.plot import draw_figure
 
 #: with more classes a legend has no room
 _LEGEND = 20
@@ -27,11 +29,10 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
     counts = np.array(
         [np.bincount(user.train.labels[: user.train.size], minlength=dataset.classes) for user in dataset]
     )
-    with drawing:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(max(6.4, min(24.0, 0.25 * len(counts))), 4.8), layout="constrained")
+    def draw(figure: Any) -> None:
+        from matplotlib import colormaps
+
         axes = figure.add_subplot()
         colours = colormaps["viridis"](np.linspace(0, 1, dataset.classes))
         left = np.zeros(len(counts), np.int64)
@@ -45,4 +46,5 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
         axes.set_title(f"{dataset.title}: {len(counts)} clients, {dataset.classes} classes")
         if dataset.classes <= _LEGEND:
             axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-        save_figure(figure, path, dpi=dpi)
+
+    draw_figure(path, draw, size=(max(6.4, min(24.0, 0.25 * len(counts))), 4.8), dpi=dpi)

@@ -1,26 +1,20 @@
-"""The accuracy figure, AVG, TOP5 and LOW5 over the iterations as the tutorial draws it; and files of figures."""
+"""Files of figures, and the accuracy figure: AVG, TOP5 and LOW5 over the iterations, as the tutorial draws it."""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
-from mindfl.sim.evaluation import measured_clients, measured_iterations
-from mindfl.sim.history import History
+from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.spelling import counted, did_you_mean
 from mindfl.system import ProcessLock, interrupt_held_back
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from mindfl.sim.experiment import Published
-
 
 #: suffix -> format, and what keeps the time of drawing out of the file
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,8 +36,8 @@ def check_picture(path: PathLike) -> str:
     return suffix
 
 
-def save_figure(figure: Figure, path: PathLike, *, dpi: int) -> None:
-    """Write ``figure`` in the format of the suffix of ``path``. Raises :class:`StorageError` where that fails."""
+def save_figure(figure: Any, path: PathLike, *, dpi: int) -> None:
+    """Write ``figure`` in the format of the suffix of ``path``. Raises :class:`StorageError` if that fails."""
     form, options = _FORMATS[check_picture(path)]
     with atomic_path(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
@@ -51,35 +45,91 @@ def save_figure(figure: Figure, path: PathLike, *, dpi: int) -> None:
 
 
 #: matplotlib shares fonts, and warnings their filters, between threads
-drawing = ProcessLock()
-_CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
-#: characters of a title that fit above the figure
-_TITLE_WIDTH = 90
+_drawing = ProcessLock()
 
 
-@drawing
-def plot_history(
-    history: History, path: PathLike, *, title: str, published: Published | None = None, untested: int = 0
-) -> None:
-    """Draw ``history``, beside a published curve where there is one; ``untested`` clients have no test data.
+@_drawing
+def draw_figure(path: PathLike, draw: Callable[[Any], None], *, size: tuple[float, float], dpi: int) -> None:
+    """Write a figure in the format of the suffix of ``path``.
 
-    The suffix of ``path`` names the format. Iterations that were not evaluated have no point on the curves. What was
-    measured stands above them. Raises :class:`OptionError` for a suffix without format, :class:`StorageError` where it
-    cannot be written.
+    Args:
+        path: of the file.
+        draw: is given the empty figure.
+        size: width and height, in inches.
+        dpi: dots per inch.
+
+    Raises:
+        OptionError: there is no format of that suffix.
+        StorageError: the file cannot be written.
     """
     check_picture(path)
     load_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    save_figure(figure, path, dpi=dpi)
+    # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
+    del figure
+    gc.collect()
+
+
+def wrapped(title: str, width: int) -> str:
+    """Return ``title`` in lines of at most ``width`` characters."""
+    return "\n".join(fill(line, width) for line in title.split("\n"))
+
+
+#: column of a history -> its name and colour in figures
+CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
+#: characters of a title that fit above the figure
+_TITLE_WIDTH = 90
+
+
+def plot_history(
+    history: History,
+    path: PathLike,
+    *,
+    title: str,
+    beside: Callable[[Any, int], None] | None = None,
+    untested: int = 0,
+) -> None:
+    """Draw AVG, TOP5 and LOW5 over the iterations.
+
+    Iterations that were not evaluated have no point on the curves. The title says which clients were measured.
+
+    Args:
+        history: the iterations.
+        path: of the file; its suffix names the format.
+        title: first lines above the figure.
+        beside: draws what the history is compared with: it is given the axes and the number of iterations.
+        untested: number of clients without test data.
+
+    Raises:
+        OptionError: there is no format of that suffix.
+        StorageError: the file cannot be written.
+    """
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        _draw_history(axes, history, title, untested)
+        if beside is not None and len(history):
+            beside(axes, len(history))
+            figure.legend(loc="outside lower center", ncols=2)
+        else:
+            axes.legend(loc="best")
+
+    draw_figure(path, draw, size=(8, 5 if beside is None else 6), dpi=120)
+
+
+def _draw_history(axes: Any, history: History, title: str, untested: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 5 if published is None else 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     rows = history.evaluated
     iterations = [row.iteration for row in rows]
     marker = "o" if len(rows) <= 30 else ""
-    for name, label, colour in _CURVES:
+    for name, label, colour in CURVES:
         values = [getattr(row, name) for row in rows]
         last = f"  {values[-1]:.3f}" if values else ""
         axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
@@ -90,18 +140,9 @@ def plot_history(
         if history.aggregated < len(history):
             title += f"\n{history.aggregated} of {counted(len(history), 'iteration')} were aggregated"
         axes.set_xlim(*_limits(history))
-    axes.set_title("\n".join(fill(line, _TITLE_WIDTH) for line in title.split("\n")), parse_math=False)
+    axes.set_title(wrapped(title, _TITLE_WIDTH), parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
-    if published is not None and len(history):
-        _draw_published(axes, published, len(history))
-        figure.legend(loc="outside lower center", ncols=2)
-    else:
-        axes.legend(loc="best")
-    save_figure(figure, path, dpi=120)
-    # Figure and canvas refer to each other: without this their megabytes would pile up during a long run.
-    del figure, axes
-    gc.collect()
 
 
 def _limits(history: History) -> tuple[float, float]:
@@ -109,23 +150,6 @@ def _limits(history: History) -> tuple[float, float]:
     first, last = history[0].iteration, history[-1].iteration
     margin = 0.02 * (last - first) or 0.5
     return first - margin, last + margin
-
-
-def _draw_published(axes: Any, published: Published, iterations: int) -> None:
-    """Draw what of the published curve lies within the run's iterations."""
-    points = [(iteration, value) for iteration, value in published.avg_at.items() if iteration <= iterations]
-    if points:
-        style = {"linestyle": "none", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
-        axes.plot(*zip(*points, strict=True), marker="D", color="tab:blue", label="published AVG", **style)
-    if iterations >= published.iterations:
-        last = published.last_iterations
-        for name, label, colour in _CURVES:
-            value = getattr(published.last, name)
-            label = f"published {label}, mean of {last[0]} to {last[-1]}  {value:.3f}"
-            axes.hlines(value, last[0], last[-1], color=colour, linewidth=5, alpha=0.5, label=label)
-    end = min(published.plateau, iterations)
-    label = f"published: at chance until {published.plateau}"
-    axes.axvspan(1, end, color="grey", alpha=0.15, linewidth=0, label=label)
 
 
 def load_matplotlib() -> None:

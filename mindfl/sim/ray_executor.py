@@ -28,8 +28,10 @@ from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
 from mindfl.sim.executors import Report, given_model
-from mindfl.sim.memories import Memories
-from mindfl.sim.pool import ClientPool, ClientResult, NamedAccuracy, now_ms, server_settings
+from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
+from mindfl.sim.pool import ClientPool
+from mindfl.sim.run_state import Memories
+from mindfl.sim.upload_mode import server_settings
 
 Share = tuple[int, ...]
 #: seconds until a cluster's address counts as unreachable
@@ -38,8 +40,8 @@ CONNECT_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class NodeSetup:
-    """What a node needs before its first iteration. The work folder, and that of a data set on disk, are paths that
-    every node has; a data set in memory is shared by the processes of a machine."""
+    """Input of a node before its first iteration. Every node must have the work folder and the folder of a data set on
+    disk; a data set in memory is shared by the processes of a machine."""
 
     config: JobConfig
     model: bytes
@@ -49,7 +51,7 @@ class NodeSetup:
 
 @dataclass(frozen=True)
 class _Trained:
-    """What came of a share of the clients: the sum of their uploads, mean loss, traffic, and what they keep."""
+    """Result of training a share of the clients: the sum of their uploads, mean loss, traffic, and their memories."""
 
     part: Part
     loss: float
@@ -77,7 +79,7 @@ class Node:
         return ClientPool(self._config, self._engine, self._setup.dataset, self._setup.clients)
 
     def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> _Trained:
-        """Train and sum a share of the clients, with what they keep from the iterations before."""
+        """Train a share of the clients, with their memories of earlier iterations, and sum their uploads."""
         edge = EdgeCoordinator(server_settings(self._config, len(share)), model, iteration)
         transport = InProcessTransport(edge)
         losses: list[float] = []
@@ -102,7 +104,7 @@ class Node:
     def end_for_lost(self, model: Weights, share: Share, part: Part, memories: Memories) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost.
 
-        ``memories`` are what they kept after training."""
+        ``memories`` are those after training."""
         if mode_of(self._config).remembers:
             raise SimulationError(
                 "a node of the Ray cluster was lost, and with it what its clients remember for the next iteration",

@@ -1,4 +1,4 @@
-"""What every run leaves, as callbacks of the round loop: history, state, models, figure, and what is reported."""
+"""Callbacks that every training has: they write history, state, models and figure, and call the reporter."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 
 from mindfl.client.uploading import LIKELY_REASON
 from mindfl.lite import LiteModel
-from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, states
+from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, states
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles, IterationRow
-from mindfl.sim.privacy import Spending
-from mindfl.sim.reporter import Reporter
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_state import RunState
+from mindfl.sim.upload_mode import Spending
 
 #: seconds between two drawings of the accuracy figure during a run
 PICTURE_INTERVAL = 10.0
@@ -132,7 +131,7 @@ class FigureDrawer(Callback):
             self._drawn = time.monotonic()
 
     def end(self, result: TrainingResult) -> None:
-        """Draw what was finished."""
+        """Draw the finished iterations."""
         if len(result.history):
             result.plot(self._files.picture)
 

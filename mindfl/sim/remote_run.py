@@ -1,11 +1,11 @@
-"""Clients of this process in a job whose server runs elsewhere: nothing is known of it but what it tells clients."""
+"""Clients of this process in the job of a server that runs elsewhere; only its answers to clients are known."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 from mindfl.client import IterationDone, IterationOutcome, MeteredTransport, Traffic, Wait
 from mindfl.client.conversation import received_weights
 from mindfl.errors import SimulationError, TransportError
-from mindfl.protocol import CompressType, Request, RequestGetModel, Response, ResponseCode, ResponseGetModel
+from mindfl.protocol import (
+    CompressType,
+    Request,
+    RequestGetModel,
+    RequestUpdateModel,
+    Response,
+    ResponseCode,
+    ResponseGetModel,
+)
 from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
-from mindfl.sim.evaluation import Evaluation
-from mindfl.sim.history import ClientAccuracies
-from mindfl.sim.ordered_uploads import UploadOrder
-from mindfl.sim.pool import ClientPool, ClientResult, Participant, now_ms
+from mindfl.sim.evaluation import ClientAccuracies, Evaluation
+from mindfl.sim.participant import ClientResult, Participant, now_ms
+from mindfl.sim.pool import ClientPool, Schedule
 from mindfl.sim.round_loop import Aggregated, Trained
-from mindfl.sim.schedule import Schedule
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ class ModelKeeper:
 
     @property
     def model(self) -> Weights | None:
-        """The model of the latest iteration that anybody asked for."""
+        """The latest model that a client has fetched."""
         return self._kept[1] if self._kept else None
 
     def take(self, iteration: int) -> Weights | None:
@@ -65,7 +71,7 @@ class ModelKeeper:
         return model
 
     def complete(self) -> None:
-        """Fetch the kept model as it is, where it was quantised on its way."""
+        """Fetch the latest model unquantised, if clients received it quantised."""
         if self._kept is None or not self._quantised:
             return
         iteration, _ = self._kept
@@ -177,7 +183,7 @@ class RemoteRun:
     def evaluate(self, trained: Trained) -> tuple[str, ClientAccuracies]:
         """Return whose accuracies are known, and these; those of all clients are of this process's only.
 
-        The server does not say whom it will choose, so the interval follows from how many it chose.
+        The server chooses the clients, so the interval follows from how many took part.
         """
         done = trained.results
         model = self._transport.take(trained.iteration)
@@ -199,7 +205,7 @@ class RemoteRun:
         return whose, self._accuracies
 
     def finish(self) -> None:
-        """Fetch the latest model as it is, where it came quantised."""
+        """Fetch the latest model unquantised."""
         self._transport.complete()
 
     def close(self) -> None:
@@ -253,9 +259,9 @@ class RemoteRun:
             yield Trained(iteration=iteration, results={index: self._result(index) for index in self._latest})
 
     def _busy(self, iteration: int) -> bool:
-        """Say whether a device is yet to end ``iteration``, which nobody can join any more.
+        """Return whether a client is still taking part in ``iteration``.
 
-        So the devices that were seen not to be in it need not be looked at again.
+        No client can join it any more, so those found not to take part are not looked at again.
         """
         done = self._outcomes[iteration]
         while self._seen < self._clients:
@@ -279,3 +285,54 @@ class RemoteRun:
 def _mean_loss(outcomes: Collection[IterationOutcome]) -> float:
     """Return the mean weighted by data sizes, as servers report it."""
     return math.fsum(item.loss * item.data_size for item in outcomes) / sum(item.data_size for item in outcomes)
+
+
+class UploadOrder:
+    """Tracks which devices are working. A device that waits for the server is not, so that no other waits for it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working: set[int] = set()
+
+    def enter(self, index: int) -> None:
+        """Note that device ``index`` is about to work."""
+        with self._changed:
+            self._working.add(index)
+
+    @contextmanager
+    def at_work(self, index: int, transport: MeteredTransport) -> Iterator[MeteredTransport]:
+        """Return device ``index``'s transport, on which its upload waits for those of lower numbers."""
+        try:
+            yield _InTurn(transport, self, index)
+        finally:
+            self._leave(index)
+
+    def upload(self, index: int, transport: MeteredTransport, request: RequestUpdateModel, now_ms: int) -> Response:
+        """Send the upload of device ``index`` once no device of a lower number is at work."""
+        with self._changed:
+            self._changed.wait_for(lambda: all(other >= index for other in self._working))
+        try:
+            return transport.send(request, now_ms)
+        finally:
+            self._leave(index)
+
+    def _leave(self, index: int) -> None:
+        with self._changed:
+            self._working.discard(index)
+            self._changed.notify_all()
+
+
+class _InTurn:
+    def __init__(self, transport: MeteredTransport, order: UploadOrder, index: int) -> None:
+        self._transport = transport
+        self._order = order
+        self._index = index
+
+    def send(self, request: Request, now_ms: int) -> Response:
+        if isinstance(request, RequestUpdateModel):
+            return self._order.upload(self._index, self._transport, request, now_ms)
+        return self._transport.send(request, now_ms)
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._transport.traffic

@@ -14,8 +14,7 @@ from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
 from mindfl.lite import LiteModel
 from mindfl.models import Model
-from mindfl.sim.evaluation import measured_clients, measured_iterations
-from mindfl.sim.history import History
+from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.plot import plot_history
 from mindfl.spelling import checked_arguments, counted
 
@@ -61,11 +60,11 @@ class TrainingResult:
         history: one row per round.
         weights: the final weights that clients exchange: flat float32 by name, filters of convolutions in the order
             [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give MindSpore's order.
-        privacy: what the rounds cost in privacy, in words; empty where that is not counted.
+        privacy: privacy cost of the rounds, in words; empty if it is not counted.
         untested: number of clients without test data.
         model: the ``.ms`` that the job started from.
         network: its network, as ``model`` of the job names it.
-        stopped: name of the callback that ended the run; empty where none did.
+        stopped: name of the callback that ended the run; empty if none did.
 
     Example:
         >>> result.hash == weight_hash(result.weights)
@@ -109,7 +108,8 @@ class TrainingResult:
             path: target; the suffix of the format is appended if missing, folders are created, an existing file is
                 replaced.
             format: ``"ckpt"``, ``"npz"`` or ``"safetensors"``: the weights; ``"mindir"`` or ``"onnx"``: the network
-                with them, for inference. None: what the suffix of ``path`` says, and ``"ckpt"`` where it has none.
+                with them, for inference. None: the format of the suffix of ``path``, or
+                ``"ckpt"`` if it has none.
 
         Raises:
             OptionError: ``format`` is unknown or contradicts the suffix, or the network is not ``network``.
@@ -131,7 +131,7 @@ class TrainingResult:
     def plot(self, path: PathLike) -> None:
         """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.
 
-        Raises :class:`OptionError` for another suffix, :class:`StorageError` where it cannot be written.
+        Raises :class:`OptionError` for another suffix, :class:`StorageError` if the file cannot be written.
         """
         plot_history(self.history, path, title=self.title, untested=self.untested)
 

@@ -1,11 +1,13 @@
-"""What a job leaves in its folders: results, models, and the note of who was trained."""
+"""Files that a job writes: results, models, and a note of the clients that were trained."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,6 @@ from mindfl.lite import LiteModel
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text
-from mindfl.sim.training_note import TrainingNote
 
 
 class ResultFiles:
@@ -136,9 +137,9 @@ class ResultFiles:
         self._note().add(paths)
 
     def client_file(self, index: int) -> Path | None:
-        """Return the file that inference of client ``index`` uses; None where it has none that counts.
+        """Return the model file for inference of client ``index``; None if it has none.
 
-        After a training that is a file it wrote, also where the user has changed it since; without, the file there.
+        After a training, only files that it wrote count, even if the user has changed them since.
         """
         note = self._note()
         for path in (self._config.client_infer_model(index), self._config.client_model(index)):
@@ -158,7 +159,7 @@ class ResultFiles:
             yield f"{_named(changed)}: changed since the training that wrote it, and used as it is"
 
     def trained_clients(self) -> int | None:
-        """Return how many clients the training had that left the model files; None where there was none here."""
+        """Return the number of clients of the training that wrote the model files; None if there was none."""
         return self._note().clients
 
     def write_predictions(
@@ -204,3 +205,68 @@ class ResultFiles:
 
 def _named(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+class TrainingNote:
+    """``<name>_trained.json`` in the folder ``models``, as it was read; empty where no training left one.
+
+    Files are noted by their path relative to the folder, so that it may be moved.
+    """
+
+    def __init__(self, models: Path, name: str) -> None:
+        self._models = models
+        self._path = models / f"{name}_trained.json"
+        self._trained = models / f"{name}_trained.ms"
+        self._values = self._read()
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    @property
+    def clients(self) -> int | None:
+        """Number of clients of the training; None if it is unknown."""
+        number = self._values.get("client_num")
+        return number if isinstance(number, int) else None
+
+    def write(self, values: Mapping[str, Any], files: Iterable[Path] = (), *, durable: bool = True) -> None:
+        """Replace the note: further ``values`` of the training, and the ``files`` that it wrote, as they are now."""
+        self._values = {**values, "files": {self._key(path): file_digest(path) for path in files}}
+        write_atomic(self._path, json.dumps(self._values, indent=2) + "\n", durable=durable)
+
+    def add(self, files: Iterable[Path]) -> None:
+        """Note that ``files`` hold a model that was fetched after the training; nothing where there was none."""
+        if self:
+            found = {self._key(path): file_digest(path) for path in files}
+            self._values["files"] = {**self._files, **found}
+            write_atomic(self._path, json.dumps(self._values, indent=2) + "\n")
+
+    def remove(self) -> None:
+        """Remove the note."""
+        remove_file(self._path)
+        self._values = {}
+
+    def lists(self, path: Path) -> bool:
+        """Say whether the training wrote ``path``, which may have changed since."""
+        if "files" in self._values:
+            return self._key(path) in self._files
+        # A note of the first release, whose training left the same content in every client's file.
+        return bool(self) and self._trained.exists() and file_digest(path) == file_digest(self._trained)
+
+    def matches(self, path: Path) -> bool:
+        """Say whether ``path`` is as the training left it."""
+        return self.lists(path) and self._files.get(self._key(path), file_digest(path)) == file_digest(path)
+
+    @property
+    def _files(self) -> dict[str, str]:
+        files = self._values.get("files")
+        return files if isinstance(files, dict) else {}
+
+    def _key(self, path: Path) -> str:
+        return os.path.relpath(path.absolute(), self._models.absolute())
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            values = json.loads(self._path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mindfl.client import Traffic
 from mindfl.sim.callbacks import Callback, Model
 from mindfl.sim.history import IterationRow
-from mindfl.sim.pool import ClientResult
+from mindfl.sim.participant import ClientResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], f
     Args:
         run: how each step is done. It tells the callbacks of each upload.
         callbacks: are given each round's row, in order.
-        spent: returns the privacy cost (epsilon) of so many rounds; NaN where it is not counted.
+        spent: returns the privacy cost (epsilon) of so many rounds; NaN if it is not counted.
 
     Returns:
         The name of the callback that ended the run; empty where all rounds ran.

@@ -1,12 +1,16 @@
-"""The run in a work folder: whether a training may begin there, begins anew, or goes on."""
+"""The run in a work folder: locks the folder, and checks whether a training may begin or resume there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from mindfl.errors import DataError, OptionError, StorageError
-from mindfl.files import remove_file
+from mindfl.errors import DataError, OptionError, SimulationError, StorageError
+from mindfl.files import make_dir, remove_file, remove_leftovers
+from mindfl.locks import acquire, holder
 from mindfl.sim import run_record, run_state
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, IterationRow
@@ -29,7 +33,7 @@ class Beginning:
 class RunFolder:
     """Checks and begins the training of ``config`` in its work folder, which the caller has locked.
 
-    ``warn`` is told what may make a resumed run end with other bits.
+    ``warn`` reports differences that may change the last bits of a resumed run's weights.
     """
 
     def __init__(self, config: JobConfig, warn: Callable[[str], None]) -> None:
@@ -38,10 +42,7 @@ class RunFolder:
         self._history = config.work_dir / "history.jsonl"
 
     def check(self) -> None:
-        """Raise :class:`OptionError` where training would replace a result without being told to.
-
-        Also where a run is to go on that left no state.
-        """
+        """Raise :class:`OptionError` if training would replace a result, or resume a run that left no state."""
         if self._config.overwrite:
             return
         recorded, rows = self._recorded(), self._rows_written()
@@ -132,3 +133,43 @@ class RunFolder:
                     f"the run began with {name} {version} and goes on with {now.versions.get(name)}:"
                     " the last bits of the weights may differ"
                 )
+
+
+#: folders in a work folder that are written to as well
+_BELOW = ("processes", "federated")
+
+
+@contextmanager
+def locked(folder: Path, option: str = "work_dir") -> Iterator[None]:
+    """Keep other jobs from working in ``folder``, which ``option`` names.
+
+    Removes what killed writers left there. Raises :class:`SimulationError` where another job works in it already.
+    """
+    path = make_dir(folder) / ".lock"
+    lock = acquire(path)
+    if lock is None:
+        raise SimulationError(
+            f"another run is working in {folder}: {holder(path)}", hint=f"wait for it, or choose another --{option}"
+        )
+    with lock:
+        remove_leftovers((folder, *map(folder.joinpath, _BELOW)))
+        yield
+
+
+@contextmanager
+def model_folders(config: JobConfig) -> Iterator[None]:
+    """Hold the folders of the job's model files, which other jobs may share; the caller holds the work folder.
+
+    Each folder is locked once, even if several paths name it. Raises :class:`SimulationError` naming a folder in which
+    another job works. Nothing waits for a lock, so two jobs with the same folders never wait for each other.
+    """
+    options = {config.models: "train_model_path"}
+    if config.infer_model_path is not None and config.writes_client_models:
+        options.setdefault(config.infer_model_path, "infer_model_path")
+    held = {os.path.realpath(config.work_dir)}
+    with ExitStack() as locks:
+        for folder, option in options.items():
+            if (real := os.path.realpath(folder)) not in held:
+                held.add(real)
+                locks.enter_context(locked(folder, option))
+        yield

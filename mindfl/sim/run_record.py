@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +24,7 @@ from mindfl.modes import UploadMode, recorded_mode
 from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
+from mindfl.sim.result import TrainingResult
 
 NAME = "config.json"
 #: version of the file's form; a reader refuses a newer one
@@ -155,9 +156,9 @@ class RunRecord:
             repeated.pop("origin_train_model_path", None)
         return {**repeated, **given}
 
-    def differences(self, other: RunRecord, names: Iterable[str] = DECIDING) -> list[str]:
-        """Return which of the settings ``names`` are not as in ``other``, which may lack some of them."""
-        return [name for name in names if name in other.settings and self.settings.get(name) != other.settings[name]]
+    def differences(self, other: RunRecord) -> list[str]:
+        """Return which of the settings :data:`DECIDING` are not as in ``other``, which may lack some of them."""
+        return [name for name in DECIDING if name in other.settings and self.settings.get(name) != other.settings[name]]
 
     def _check_types(self) -> None:
         parts = (self.settings, self.data, self.versions, self.model)
@@ -209,3 +210,49 @@ def _versions() -> dict[str, str]:
     installed = {name: package_version(name) for name in _PACKAGES}
     known = {name: text for name, text in installed.items() if text is not None}
     return {"mindfl": __version__, "python": platform.python_version(), **known}
+
+
+_DATA = ("train_dataset", "test_dataset")
+_MODEL = tuple(name for name in FILES if name not in _DATA)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Repeats the run recorded in ``path`` with other values for the settings ``given``."""
+
+    path: Path
+    earlier: RunRecord
+    given: Set[str]
+
+    def check(self, now: RunRecord, warn: Callable[[str], None]) -> None:
+        """Raise :class:`OptionError` where data or model are not the earlier ones though no others were given."""
+        if now.data != self.earlier.data and not self._changed(*_DATA, "client_num", "seed"):
+            raise OptionError(
+                f"the data are not those of {self.path}",
+                hint="restore them, or name others with --train_dataset",
+            )
+        same_model = now.model["sha256"] == self.earlier.model["sha256"]
+        if not same_model and not self._changed(*_MODEL, *DECIDING):
+            if self.earlier.model["own"]:
+                raise OptionError(
+                    f"the model to start from is not that of {self.path}",
+                    hint="restore it, or name another with --origin_train_model_path",
+                )
+            warn(f"the exported model is not that of {self.path}: {self._versions(now)}")
+
+    def compare(self, now: RunRecord, result: TrainingResult) -> str | None:
+        """Return a warning where the weights are not those of the earlier run though the settings are."""
+        asked = (*DECIDING, *FILES, "iterations")
+        if self._changed(*asked) or self.earlier.iterations != len(result.history):
+            return None
+        if result.hash == self.earlier.weights_sha256:
+            return None
+        return f"the weights are not those of {self.path} ({self.earlier.weights_sha256}): {self._versions(now)}"
+
+    def _changed(self, *names: str) -> bool:
+        return not self.given.isdisjoint(names)
+
+    def _versions(self, now: RunRecord) -> str:
+        pairs = {name: (version, now.versions.get(name)) for name, version in self.earlier.versions.items()}
+        other = [f"{name} {there} there, {here} here" for name, (there, here) in pairs.items() if there != here]
+        return "; ".join(other) or "the versions are the same, so something else differs"

@@ -1,4 +1,4 @@
-"""CSV as mindfl writes it: lines end with LF, and what is no finite number is an empty cell, as it is null in JSON."""
+"""Tables in CSV and Markdown. In CSV, lines end with LF, and numbers that are not finite are empty cells."""
 
 from __future__ import annotations
 
@@ -20,9 +20,30 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def decimals(value: float, places: int = 6) -> str:
-    """Return ``value`` with a fixed number of decimal places, as a cell; empty where it is no finite number."""
-    return f"{value:.{places}f}" if math.isfinite(value) else ""
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> list[str]:
+    """Return the lines of a Markdown table; the columns at the positions ``numbers`` are aligned to the right.
+
+    Example:
+        >>> markdown_table(["mode", "AVG"], [["plain", "0.5"]], range(1, 2))
+        ['| mode | AVG |', '|---|--:|', '| plain | 0.5 |']
+    """
+    rule = "".join("|--:" if place in numbers else "|---" for place in range(len(header)))
+    return [f"| {' | '.join(header)} |", f"{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def decimals(value: float) -> str:
+    """Return ``value`` with six decimal places, as a cell; empty if it is not finite."""
+    return f"{value:.6f}" if math.isfinite(value) else ""
+
+
+def number(value: float, digits: int) -> str:
+    """Return ``value`` with so many significant digits, without exponent; a dash for NaN."""
+    if not math.isfinite(value):
+        return "-" if value != value else "infinite"
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
 
 
 def _cell(value: object) -> object:

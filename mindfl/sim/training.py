@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from mindfl.client.uploading import LIKELY_REASON
-from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, restore
+from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, restore
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles
 from mindfl.sim.job_servers import Materials
 from mindfl.sim.plot import load_matplotlib
-from mindfl.sim.privacy import Spending
 from mindfl.sim.recording import (
     CALLBACKS,
     STOPPED,
@@ -23,11 +22,11 @@ from mindfl.sim.recording import (
     ReporterCaller,
     StateSaver,
 )
-from mindfl.sim.reporter import Reporter
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
+from mindfl.sim.upload_mode import Spending
 from mindfl.spelling import counted
 
 #: makes the run of these materials, of so many iterations, that tells of uploads
@@ -69,7 +68,7 @@ class Training:
         ]
 
     def run(self, start: Start) -> TrainingResult:
-        """Train to the end, and write up what was finished, however the run ends.
+        """Train, and write up the finished iterations, also if the run fails or is interrupted.
 
         Raises :class:`NotAggregatedError` where every iteration failed at the server.
         """
@@ -102,7 +101,7 @@ class Training:
         try:
             self._stopped = run_rounds(run, callbacks, self._spending.spent)
         except BaseException:
-            # Whatever ended the run, the iterations that did end are written up; the cause is what the user must see.
+            # The finished iterations are written up, but the user must see the cause of the failure.
             self._iterations = run.iterations
             with suppress(Exception):
                 self._end(run.model, [*self._writers, *self._own])

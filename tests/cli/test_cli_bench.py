@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mindfl.cli.bench import bench_command
 from mindfl.errors import OptionError, SimulationError
 from mindfl.sim.bench import BenchResult, Speed, bench
-from mindfl.sim.held_folders import locked
+from mindfl.sim.run_folder import locked
 
 
 @pytest.fixture(scope="module")

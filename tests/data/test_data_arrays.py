@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mindfl.data import Dataset, fingerprint, open_dataset
 from mindfl.errors import DataError
-from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.job_data import PairedDataset
 
 
 def images(count: int = 4, *shape: int, dtype: Any = np.uint8) -> np.ndarray[Any, Any]:

@@ -10,13 +10,13 @@ import click
 import pytest
 from tutorial_blocks import REPOSITORY
 
-from mindfl.cli.privacy50 import privacy50_command
+from mindfl.cli.experiment import privacy50_command
 from mindfl.cli.server import server_command
 from mindfl.cli.simulate import simulate_command
+from mindfl.experiments.mode_results import MODES
 from mindfl.privacy import GaussianAccountant, noise_multiplier
 from mindfl.privacy.secagg import FixedPoint, plan_graph
 from mindfl.server import ServerConfig
-from mindfl.sim.study import MODES
 
 IMAGES = REPOSITORY / "docs" / "images"
 TEXT = (REPOSITORY / "docs" / "privacy.md").read_text()

@@ -22,7 +22,7 @@ from mindfl.real.java_run import java_files
 from mindfl.real.java_settings import JavaSettings, literal_separator
 from mindfl.real.process_registry import ProcessRegistry
 from mindfl.sim.config import JobConfig
-from mindfl.sim.pairing import PairedDataset
+from mindfl.sim.job_data import PairedDataset
 
 LENET = "com.mindspore.flclient.demo.lenet.LenetClient"
 URL = "http://127.0.0.1:6666"

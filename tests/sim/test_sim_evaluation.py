@@ -18,8 +18,8 @@ from mindfl.data import open_dataset
 from mindfl.errors import ClientError, NotAggregatedError
 from mindfl.lite import LiteModel, Session
 from mindfl.sim import History, TrainingResult
-from mindfl.sim.evaluation import affordable_every, measured_clients, measured_iterations
-from mindfl.sim.history import ClientAccuracies, IterationRow
+from mindfl.sim.evaluation import ClientAccuracies, affordable_every
+from mindfl.sim.history import IterationRow, measured_clients, measured_iterations
 
 SAMPLED = {"client_num": 5, "clients_per_iteration": 2, "iterations": 3}
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mindfl.cli import main
 from mindfl.errors import OptionError
+from mindfl.experiments.femnist50 import FEMNIST50, FILES, Experiment, run_experiment
 from mindfl.sim import JobConfig
-from mindfl.sim.experiment import FEMNIST50, FILES, Experiment, run_experiment
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.plot import plot_history
 
@@ -160,7 +160,7 @@ def test_figure_of_any_length(tmp_path: Path, iterations: int) -> None:
 def test_small_run_writes_everything(run: Callable[..., Experiment], tmp_path: Path) -> None:
     done = run()
     assert done.changes == ("clients 3 (there 50)", "epochs 1 (there 20)")
-    assert "SYNTHETIC handwriting, no measure of FEMNIST (3 imaginary writers)" in done.title
+    assert "SYNTHETIC handwriting, no measure of FEMNIST (3 synthetic writers)" in done.title
     assert done.result is not None and done.result.hash in done.markdown()
     written = {path.name for path in (tmp_path / "run").iterdir()}
     assert written >= {*FILES, "history.csv", "accuracy.png", "summary.txt"}

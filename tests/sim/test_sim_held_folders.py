@@ -9,7 +9,7 @@ import pytest
 
 from mindfl.errors import SimulationError
 from mindfl.sim.config import JobConfig
-from mindfl.sim.held_folders import locked, model_folders
+from mindfl.sim.run_folder import locked, model_folders
 
 
 @pytest.mark.parametrize("method", ["run", "infer", "get_model"])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.sim import Accuracy, History, IterationRow
-from mindfl.sim.history import ClientAccuracies, HistoryFiles
+from mindfl.sim.evaluation import ClientAccuracies
+from mindfl.sim.history import HistoryFiles
 
 
 def a_row(iteration: int = 1, **values: Any) -> IterationRow:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from mindfl.errors import MindflWarning, OptionError
+from mindfl.experiments.privacy50 import run_study
 from mindfl.lite import LiteModel
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.sim import FederatedLeNetJob, JobConfig
 from mindfl.sim.job import Silent
 from mindfl.sim.model_options import own_model, settled
-from mindfl.sim.study import run_study
 
 Place = Callable[..., dict[str, Any]]
 

@@ -9,7 +9,7 @@ import pytest
 
 from mindfl.client import Traffic
 from mindfl.protocol import Request, RequestGetModel, RequestUpdateModel, Response, ResponseUpdateModel
-from mindfl.sim.ordered_uploads import UploadOrder
+from mindfl.sim.remote_run import UploadOrder
 
 WAIT_S = 30
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from mindfl.cli import main
 from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import OptionError, SimulationError, StorageError
+from mindfl.experiments.mode_costs import Costs, measured_costs
+from mindfl.experiments.mode_report import FILES, markdown, summary, table, table_csv, write_study
+from mindfl.experiments.mode_results import MODES, RESULT_FILE, Mode, ModeResult, Study
+from mindfl.experiments.privacy50 import run_study
 from mindfl.lite import LiteModel
 from mindfl.sim import JobConfig
-from mindfl.sim.held_folders import locked
-from mindfl.sim.study import FILES, MODES, Mode, ModeResult, Study, run_study, summary
-from mindfl.sim.study.costs import Costs, measured_costs
-from mindfl.sim.study.report import markdown, table, table_csv, write_study
-from mindfl.sim.study.results import RESULT_FILE, number
+from mindfl.sim.run_folder import locked
+from mindfl.sim.tables import number
 
 SMALL = {"client_num": 3, "iterations": 2, "epochs": 1, "workers": 2}
 #: of LeNet
@@ -121,7 +122,7 @@ class TestRun:
         assert (folder / "privacy.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "privacy.md").read_text() == markdown(study)
         assert (folder / "plain" / "history.csv").exists()
-        assert "SYNTHETIC handwriting, no measure of FEMNIST (3 imaginary writers)" in study.data
+        assert "SYNTHETIC handwriting, no measure of FEMNIST (3 synthetic writers)" in study.data
 
     def test_fewer_writers_than_asked_for_are_named_once(self, run: Runner) -> None:
         recorder = StudyRecorder()
@@ -144,7 +145,7 @@ class TestRun:
         self, run: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         impossible = Mode("late", "LATE", {"encrypt_type": "SIGNDS", "sign_eps": 1e9})
-        monkeypatch.setattr("mindfl.sim.study.results.MODES", (*MODES, impossible))
+        monkeypatch.setattr("mindfl.experiments.mode_results.MODES", (*MODES, impossible))
         recorder = StudyRecorder()
         with pytest.raises(OptionError, match=r"mode LATE: sign_eps must be a number above 0 and at most 100"):
             run(["plain", "late"], reporter=recorder)

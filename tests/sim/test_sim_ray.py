@@ -98,9 +98,9 @@ def test_clients_that_were_not_drawn_are_evaluated_as_in_a_local_run(
 def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
     from mindfl.lite import LiteModel
     from mindfl.server import Coordinator
-    from mindfl.sim.memories import Memories
-    from mindfl.sim.pool import server_settings
     from mindfl.sim.ray_executor import NodeSetup, RayExecutor
+    from mindfl.sim.run_state import Memories
+    from mindfl.sim.upload_mode import server_settings
 
     job = work("broken", train_dataset=data)
     model = LiteModel.load(job.config.models / "lenet_train.ms")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mindfl.data import open_dataset
-from mindfl.sim.synthetic_data import synthetic_data
+from mindfl.sim.job_data import synthetic_data
 
 Draw = Callable[..., list[str]]
 

@@ -12,11 +12,11 @@ import pytest
 
 from mindfl.data import inspect_dataset
 from mindfl.errors import OptionError
+from mindfl.experiments.mode_costs import Costs
+from mindfl.experiments.mode_results import RESULT_FILE, ModeResult
 from mindfl.sim import History, IterationRow
 from mindfl.sim.history import HistoryFiles
 from mindfl.sim.plot import plot_history
-from mindfl.sim.study.costs import Costs
-from mindfl.sim.study.results import RESULT_FILE, ModeResult
 from mindfl.sim.tables import csv_text, decimals
 
 ROW = IterationRow(

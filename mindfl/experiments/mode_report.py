@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
+from mindfl.experiments import runner
+from mindfl.experiments.mode_costs import ITERATIONS
+from mindfl.experiments.mode_results import WINDOW, ModeResult, Study
 from mindfl.files import write_atomic
-from mindfl.sim.plot import drawing, load_matplotlib, save_figure
-from mindfl.sim.study.costs import ITERATIONS
-from mindfl.sim.study.results import WINDOW, ModeResult, Study, number
-from mindfl.sim.tables import csv_text
+from mindfl.sim.plot import draw_figure, wrapped
+from mindfl.sim.tables import csv_text, markdown_table, number
 
 FILES = ("privacy.png", "privacy.csv", "privacy.md")
 
@@ -53,8 +52,8 @@ def table_csv(study: Study) -> str:
 
 def table(study: Study) -> list[str]:
     """Return the lines of the Markdown table."""
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|--:" * (len(_COLUMNS) - 2) + "|---|"]
-    return lines + ["| " + " | ".join(cell(one) for cell in _COLUMNS.values()) + " |" for one in study.results]
+    rows = [[cell(one) for cell in _COLUMNS.values()] for one in study.results]
+    return markdown_table(list(_COLUMNS), rows, range(1, len(_COLUMNS) - 1))
 
 
 def markdown(study: Study) -> str:
@@ -74,7 +73,7 @@ def markdown(study: Study) -> str:
     ]
     if study.missing:
         facts.append(f"not there yet: {', '.join(study.missing)}; the same command goes on with them")
-    return "\n".join(["# Privacy and compression", "", *(f"- {fact}" for fact in facts), "", *table(study)]) + "\n"
+    return runner.markdown("Privacy and compression", facts, *table(study))
 
 
 def summary(study: Study) -> str:
@@ -126,27 +125,19 @@ _TIMES: tuple[_Series, ...] = (
 )
 
 
-@drawing
 def plot_study(study: Study, path: Path) -> None:
-    """Draw ``study`` as a PNG. Raises :class:`StorageError` where it cannot be written."""
-    load_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw ``study`` as a PNG. Raises :class:`StorageError` if it cannot be written."""
 
-    figure = Figure(figsize=(12, 10), layout="constrained")
-    FigureCanvasAgg(figure)
-    halves: Any = figure.subfigures(2, 1, height_ratios=(5, 4))
-    _draw_lines(halves[0].subplots(), study.results)
-    left, right = halves[1].subplots(1, 2, sharey=True)
-    _draw_dots(left, study.results, _BYTES, "kB of one device in an iteration")
-    _draw_dots(right, study.results, _TIMES, "seconds of an iteration")
-    left.invert_yaxis()
-    title = "\n".join(fill(line, _TITLE_WIDTH) for line in study.title.split("\n"))
-    figure.suptitle(title, parse_math=False)
-    save_figure(figure, path, dpi=110)
-    # Figure and canvas refer to each other.
-    del figure, halves, left, right
-    gc.collect()
+    def draw(figure: Any) -> None:
+        halves = figure.subfigures(2, 1, height_ratios=(5, 4))
+        _draw_lines(halves[0].subplots(), study.results)
+        left, right = halves[1].subplots(1, 2, sharey=True)
+        _draw_dots(left, study.results, _BYTES, "kB of one device in an iteration")
+        _draw_dots(right, study.results, _TIMES, "seconds of an iteration")
+        left.invert_yaxis()
+        figure.suptitle(wrapped(study.title, _TITLE_WIDTH), parse_math=False)
+
+    draw_figure(path, draw, size=(12, 10), dpi=110)
 
 
 def _draw_lines(axes: Any, results: Sequence[ModeResult]) -> None:

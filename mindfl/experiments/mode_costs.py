@@ -1,7 +1,7 @@
-"""What an iteration costs a device and the server in bytes and time, measured where nothing else runs.
+"""Measures the bytes and the time that an iteration costs a device and the server.
 
 A job of its own, with one worker thread and one local epoch: devices and server then take turns, so that time belongs
-to the one that uses it. In a job with several threads they wait for each other, and nobody can tell whose time it is.
+to the one that uses it. With several threads they wait for each other, and their times cannot be told apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
 
-from mindfl.client import EpochReport, InProcessTransport
+from mindfl.client import InProcessTransport
 from mindfl.data import Dataset, UserData
 from mindfl.errors import StorageError
 from mindfl.files import scratch_folder
@@ -24,7 +24,7 @@ from mindfl.server import Coordinator
 from mindfl.sim.callbacks import Callback, Model
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import EmbeddedRun
-from mindfl.sim.engines import LiteEngine, Weights
+from mindfl.sim.engines import ClientTrainer, LiteEngine
 from mindfl.sim.executors import LocalExecutor
 from mindfl.sim.history import IterationRow
 from mindfl.sim.pool import ClientPool
@@ -77,8 +77,8 @@ def _measured(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequ
 
     class Reading(Callback):
         def row(self, row: IterationRow, model: Model) -> None:
-            meter, trained = meters[0], engine.stopwatch.taken()
-            inside, aside = meter.server.taken(), meter.aside.taken()
+            meter = meters[0]
+            trained, inside, aside = engine.training.taken(), meter.server.taken(), meter.aside.taken()
             sizes.append(meter.sizes_taken())
             server.append(inside)
             device.append(max(row.seconds - trained - inside - aside, 0) / row.clients)
@@ -95,12 +95,17 @@ class _Stopwatch:
     def __init__(self) -> None:
         self._seconds = 0.0
 
-    def time(self, call: Callable[[], ResultT]) -> ResultT:
-        begin = time.perf_counter()
-        try:
-            return call()
-        finally:
-            self._seconds += time.perf_counter() - begin
+    def timed(self, call: Callable[..., ResultT]) -> Callable[..., ResultT]:
+        """Return ``call``, whose time is added up."""
+
+        def timed(*arguments: Any) -> ResultT:
+            begin = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                self._seconds += time.perf_counter() - begin
+
+        return timed
 
     def taken(self) -> float:
         """Return the time since the last call of this method."""
@@ -109,7 +114,7 @@ class _Stopwatch:
 
 
 class _Meter(InProcessTransport):
-    """Calls the coordinator, and knows how long that took and what it would be on the wire. For one thread."""
+    """Calls the coordinator; measures how long that takes and the messages' sizes on the wire. For one thread."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         super().__init__(coordinator)
@@ -117,16 +122,19 @@ class _Meter(InProcessTransport):
         self._sizes = (0, 0)
 
     def send(self, request: Request, now_ms: int) -> Response:
-        response = self.server.time(lambda: super(_Meter, self).send(request, now_ms))
+        response = self.server.timed(super().send)(request, now_ms)
         if getattr(response, "retcode", None) != ResponseCode.SUC_NOT_READY:
-            up, down = self._sizes
-            self._sizes = self.aside.time(lambda: (up + len(encode(request)), down + len(encode_response(response))))
+            self.aside.timed(self._add)(request, response)
         return response
 
     def sizes_taken(self) -> tuple[int, int]:
         """Return the bytes up and down since the last call of this method."""
         sizes, self._sizes = self._sizes, (0, 0)
         return sizes
+
+    def _add(self, request: Request, response: Response) -> None:
+        up, down = self._sizes
+        self._sizes = up + len(encode(request)), down + len(encode_response(response))
 
 
 class _MeteredExecutor(LocalExecutor):
@@ -140,29 +148,10 @@ class _TimedEngine(LiteEngine):
 
     def __init__(self, model: LiteModel) -> None:
         super().__init__(model)
-        self.stopwatch = _Stopwatch()
+        self.training = _Stopwatch()
 
-    def trainer(self, user: UserData, stop: threading.Event) -> Any:
-        return _TimedTrainer(super().trainer(user, stop), self.stopwatch)
-
-
-class _TimedTrainer:
-    def __init__(self, trainer: Any, stopwatch: _Stopwatch) -> None:
-        self._trainer = trainer
-        self._stopwatch = stopwatch
-
-    def load(self, weights: Weights) -> None:
-        self._stopwatch.time(lambda: self._trainer.load(weights))
-
-    def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
-        return float(self._stopwatch.time(lambda: self._trainer.train(epochs, learning_rate, report)))
-
-    def evaluate(self) -> float:
-        return float(self._stopwatch.time(self._trainer.evaluate))
-
-    @property
-    def last_loss(self) -> float:
-        return float(self._trainer.last_loss)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._trainer, name)
+    def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
+        trainer = super().trainer(user, stop)
+        for method in ("load", "train", "evaluate"):
+            setattr(trainer, method, self.training.timed(getattr(trainer, method)))
+        return trainer

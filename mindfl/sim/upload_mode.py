@@ -1,24 +1,72 @@
-"""What a training costs in privacy."""
+"""The upload mode of a job: its settings for a server, its name in titles, and its cost in privacy."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from mindfl.algorithms.sampler import sampling_rate
-from mindfl.modes import PLAIN
+from mindfl.modes import PLAIN, UPLOAD_TYPES, mode_of
+from mindfl.options.server import UINT32_MAX
 from mindfl.privacy import Decision, PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
-from mindfl.sim.config import JobConfig
-from mindfl.sim.pool import server_settings
+from mindfl.server import ServerConfig
+from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.spelling import counted
+
+if TYPE_CHECKING:
+    from mindfl.sim.config import JobConfig
+
+#: windows of the embedded coordinator, ms, the longest there are: a simulation takes the time it takes
+NO_WINDOW = UINT32_MAX
+
+
+def mode_settings(config: JobConfig, clients: int) -> dict[str, Any]:
+    """Return the settings of the upload mode for :class:`ServerConfig`, with ``clients`` per iteration."""
+    settings = {name: getattr(config, name) for name in MODE_SETTINGS}
+    if settings["reconstruct_secrets_threshold"] is None:
+        settings["reconstruct_secrets_threshold"] = max(1, min(2 * clients // 3 + 1, clients - 1))
+    if mode_of(config).uncompressed:  # as in the reference
+        settings["upload_compress_type"] = UPLOAD_TYPES[0]
+    return settings
+
+
+def federated_settings(config: JobConfig, clients: int, window_ms: int) -> dict[str, Any]:
+    """Return the settings of the mode for MindSpore Federated's YAML file; ``window_ms`` is the time per step."""
+    settings = mode_settings(config, clients)
+    del settings["exact_corrupt_ratio"]
+    return {**settings, "share_secrets_ratio": 1.0, "cipher_time_window": window_ms}
+
+
+def mode_words(config: JobConfig) -> str:
+    """Return encryption and compression in a few words; empty for plain weights."""
+    download = config.download_compress_type
+    words = (mode_of(config).describe(), "" if download == "NO_COMPRESS" else f"downloads {download}")
+    return ", ".join(filter(None, words))
+
+
+def server_settings(config: JobConfig, clients: int) -> ServerConfig:
+    """Return the settings of a coordinator that ``clients`` devices take part under, without time limits."""
+    return ServerConfig(
+        fl_iteration_num=config.iterations,
+        start_fl_job_threshold=clients,
+        start_fl_job_time_window=NO_WINDOW,
+        update_model_time_window=NO_WINDOW,
+        global_iteration_time_window=NO_WINDOW,
+        cipher_time_window=NO_WINDOW,
+        client_epoch_num=config.epochs,
+        client_batch_size=config.network.batch_size,
+        client_learning_rate=config.rate,
+        **mode_settings(config, clients),
+    )
 
 
 class Spending:
-    """What the training of ``clients`` spends.
+    """The privacy budget of a training with ``clients``.
 
-    Epsilon is that towards somebody who sees the models only, see :mod:`mindfl.privacy.accountant`. A server that runs
-    already has settings of its own, which are not known here: nothing is counted then. Raises :class:`OptionError`
-    where the budget does not pay for one iteration, or what counts is not installed.
+    Epsilon is that towards an observer of the models, see :mod:`mindfl.privacy.accountant`. Nothing is counted for a
+    server that runs already, because its settings are unknown. Raises :class:`OptionError` if the budget does not pay
+    for one iteration, or the accounting package is not installed.
     """
 
     def __init__(self, config: JobConfig, clients: int) -> None:
@@ -54,7 +102,7 @@ class Spending:
         return found
 
     def spent(self, iterations: int) -> float:
-        """Return the epsilon of so many iterations; NaN where it is not counted."""
+        """Return the epsilon of so many iterations; NaN if it is not counted."""
         return self._budget.after(iterations).spent if self._budget else math.nan
 
     def warning(self, iteration: int) -> str | None:
@@ -66,7 +114,7 @@ class Spending:
         return after.line(self._limit) if self._warned else None
 
     def summary(self, iterations: int) -> str:
-        """Return what was spent in the end, in a line, or what masks promise; empty where neither is known."""
+        """Return a line with the epsilon spent, or the protection of secure aggregation; empty if neither is known."""
         if self._budget is None:
             return "" if self._elsewhere else "\n".join(self._settings.mode.protection(self._settings))
         spent = self._budget.after(iterations).spent

@@ -1,4 +1,4 @@
-"""The modes of a study as settings of a job, and what came of them, as kept on disk and put into table and figure."""
+"""The modes of a study as settings of a job, and their results in memory and on disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from statistics import fmean, median
 from typing import Any
 
 from mindfl.errors import OptionError, StorageError
+from mindfl.experiments.mode_costs import Costs
 from mindfl.files import read_file, write_atomic
-from mindfl.sim.metrics import Accuracy
+from mindfl.sim.evaluation import Accuracy
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.study.costs import Costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +88,7 @@ class ModeResult:
 
     @classmethod
     def of(cls, key: str, name: str, result: TrainingResult, costs: Costs) -> ModeResult:
-        """Return what a finished training gave."""
+        """Return the result of a finished training."""
         history = result.history
         accuracies = {field: fmean(history.column(field)[-WINDOW:]) for field in Accuracy._fields}
         return cls(
@@ -104,16 +104,16 @@ class ModeResult:
         )
 
     def keep(self, folder: Path, made_with: Mapping[str, Any]) -> None:
-        """Write it into ``folder``, with what it was made with. Raises :class:`StorageError`."""
+        """Write the result and the settings that it was ``made_with`` into ``folder``. Raises :class:`StorageError`."""
         note = {"made_with": made_with, "result": _without_nan(asdict(self))}
         text = json.dumps(note, indent=2, ensure_ascii=False)
         write_atomic(folder / RESULT_FILE, text + "\n")
 
     @classmethod
     def kept(cls, folder: Path, made_with: Mapping[str, Any]) -> ModeResult | None:
-        """Return what :meth:`keep` wrote; None where it was made with something else.
+        """Return the result that :meth:`keep` wrote; None if it was made with other settings.
 
-        Raises :class:`StorageError` where it cannot be read or is broken.
+        Raises :class:`StorageError` if it cannot be read or is broken.
         """
         path = folder / RESULT_FILE
         try:
@@ -153,7 +153,7 @@ def _number(value: Any) -> float:
 class Study:
     """The results of the modes that ended, in the table's order, and ``missing``, the names of those that did not.
 
-    ``setting`` and ``data`` say in words what was trained on what, ``machine`` where the times are from.
+    ``setting``, ``data`` and ``machine`` describe the training, its data and the machine that it ran on.
     """
 
     setting: str
@@ -166,13 +166,3 @@ class Study:
     def title(self) -> str:
         """Two lines for figure and terminal."""
         return f"privacy and compression: {self.setting}\ndata: {self.data}"
-
-
-def number(value: float, digits: int) -> str:
-    """Return ``value`` with so many significant digits, without exponent; a dash for NaN."""
-    if not math.isfinite(value):
-        return "-" if value != value else "infinite"
-    if value == 0:
-        return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}"

@@ -1,29 +1,28 @@
-"""The tutorial's experiments: run with its setting, and set beside the curve it publishes."""
+"""The tutorial's experiment: run with its setting, and compared with the curve that the tutorial publishes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from mindfl.data import Dataset
 from mindfl.errors import OptionError
-from mindfl.files import remove_file, write_atomic
+from mindfl.experiments.runner import data_words, markdown, remove_reports, setting_words, with_defaults, written_up
+from mindfl.files import write_atomic
+from mindfl.sim.callbacks import Reporter, Silent
 from mindfl.sim.config import JobConfig
-from mindfl.sim.evaluation import measured_clients, measured_iterations
-from mindfl.sim.held_folders import locked
-from mindfl.sim.history import History
+from mindfl.sim.evaluation import Accuracy
+from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.job import FederatedLeNetJob
-from mindfl.sim.metrics import Accuracy
 from mindfl.sim.model_options import own_model
-from mindfl.sim.plot import plot_history
-from mindfl.sim.reporter import Reporter, Silent
+from mindfl.sim.plot import CURVES, plot_history
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.tables import csv_text, decimals
+from mindfl.sim.run_folder import locked
+from mindfl.sim.tables import csv_text, decimals, markdown_table
 from mindfl.spelling import counted, did_you_mean
 
 
@@ -56,6 +55,21 @@ class Published:
         """The iterations that ``last`` is the mean of."""
         return range(self.iterations - self.window + 1, self.iterations + 1)
 
+    def draw(self, axes: Any, iterations: int) -> None:
+        """Draw the part of the curve that lies within so many ``iterations``."""
+        points = [(iteration, value) for iteration, value in self.avg_at.items() if iteration <= iterations]
+        if points:
+            style = {"linestyle": "none", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
+            axes.plot(*zip(*points, strict=True), marker="D", color="tab:blue", label="published AVG", **style)
+        if iterations >= self.iterations:
+            first, *_, last = self.last_iterations
+            for name, label, colour in CURVES:
+                value = getattr(self.last, name)
+                label = f"published {label}, mean of {first} to {last}  {value:.3f}"
+                axes.hlines(value, first, last, color=colour, linewidth=5, alpha=0.5, label=label)
+        label = f"published: at chance until {self.plateau}"
+        axes.axvspan(1, min(self.plateau, iterations), color="grey", alpha=0.15, linewidth=0, label=label)
+
 
 #: the tutorial's section 5 and its figure; the values of the curves are read off that figure
 FEMNIST50 = Published(
@@ -71,17 +85,14 @@ FEMNIST50 = Published(
     last=Accuracy(avg=0.726, top5=0.927, low5=0.485),
     plateau=10,
 )
-
 #: name -> experiment
 EXPERIMENTS = {"femnist50": FEMNIST50}
-
 
 FILES = ("experiment.png", "experiment.csv", "experiment.md")
 _DEFAULT_DIR = "mindfl_experiment"
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A published accuracy beside the run's, both 0..1."""
 
     quantity: str
@@ -96,7 +107,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What came of a run.
+    """A finished run, or the part of it that ended.
 
     ``data`` says which handwriting was used. ``changes`` names what is not as in the tutorial, other than the number of
     iterations: where there is anything, the accuracies are not compared. ``result`` is None for a run cut short.
@@ -119,27 +130,8 @@ class Experiment:
         return "\n".join([*lines, f"not as in the tutorial: {', '.join(changes)}"] if changes else lines)
 
     @property
-    def _setting(self) -> str:
-        config = self.config
-        return ", ".join(
-            (
-                counted(_clients(self.history), "client"),
-                counted(len(self.history), "iteration"),
-                counted(config.epochs, "epoch"),
-                f"batch {config.network.batch_size}",
-                _initial_weights(config),
-            )
-        )
-
-    @property
-    def _servers(self) -> str:
-        if self.config.server_side.reference:
-            return f"{self.config.server_num} of MindSpore Federated"
-        return f"one, embedded, for the published {self.published.servers}: it adds uploads exactly, as one sum"
-
-    @property
     def comparisons(self) -> list[Comparison]:
-        """What the run has of the published accuracies; nothing where the setting is another."""
+        """The published accuracies that the run has too; none where the setting is another."""
         return [] if self.changes else list(_comparisons(self.published, self.history))
 
     def summary(self) -> str:
@@ -147,10 +139,12 @@ class Experiment:
         lines = [self.title]
         if self.comparisons:
             lines.append(f"{'':30} published  this run  difference")
-        for each in self.comparisons:
-            lines.append(f"{each.quantity:30} {each.published:9.3f} {each.measured:9.3f} {each.difference:+11.3f}")
-        if not self.comparisons:
-            lines.append(f"nothing to compare with the published curve; {self._final()}")
+            lines += [
+                f"{quantity:30} {there:9.3f} {here:9.3f} {here - there:+11.3f}"
+                for quantity, there, here in self.comparisons
+            ]
+        else:
+            lines.append(f"nothing to compare with the published curve; {self._final}")
         lines.append(self._measured)
         if self.result is not None:
             lines.append(f"weights sha256 {self.result.hash}")
@@ -158,51 +152,59 @@ class Experiment:
 
     def markdown(self) -> str:
         """Return the report ``experiment.md``."""
-        config, published = self.config, self.published
-        steps, seconds = sum(self.history.column("steps")), sum(self.history.column("seconds"))
-        facts = [
-            f"data: {self.data}",
-            f"setting: {self._setting}, {config.network.optimizer}, learning rate {config.rate:g}, seed {config.seed}",
-            f"{_initial_weights(config)}; the published curve stays at chance for its first {published.plateau} "
-            "iterations, as with `--init truncated_normal`",
-            f"published: {counted(published.clients, 'client')}, {counted(published.servers, 'server')}, "
-            f"{counted(published.iterations, 'iteration')}, "
-            f"{counted(published.epochs, 'epoch')}, batch {published.batch_size}, FEMNIST; read off the "
-            f"tutorial's figure. "
-            "Which of its 3,500 writers these were is not known: a difference comes from the writers too",
-            f"servers: {self._servers}",
-            f"{steps:,} training steps in {seconds:,.0f} s",
-            self._measured,
+        table = [
+            [each.quantity, f"{each.published:.3f}", f"{each.measured:.3f}", f"{each.difference:+.3f}"]
+            for each in self.comparisons
         ]
-        if self.changes:
-            facts.insert(2, f"not as in the tutorial: {', '.join(self.changes)}; so only this run is shown")
-        if self.result is not None:
-            facts.append(f"weights sha256 `{self.result.hash}`")
-        lines = [f"# {self.name}", "", *(f"- {fact}" for fact in facts), "", self._final() + "."]
-        if self.comparisons:
-            lines += ["", "| | published | this run | difference |", "|---|---|---|---|"]
-            lines += [
-                f"| {each.quantity} | {each.published:.3f} | {each.measured:.3f} | {each.difference:+.3f} |"
-                for each in self.comparisons
-            ]
-        return "\n".join(lines) + "\n"
+        lines = ["", *markdown_table(["", "published", "this run", "difference"], table)] if table else []
+        return markdown(self.name, list(self._facts()), f"{self._final}.", *lines)
 
     def write(self, folder: Path) -> None:
         """Write figure, table and report into ``folder``. Raises :class:`StorageError`."""
-        rows: list[list[object]] = [["quantity", "published", "measured", "difference"]]
-        rows += [
+        rows = [
             [each.quantity, each.published, decimals(each.measured), decimals(each.difference)]
             for each in self.comparisons
         ]
-        write_atomic(folder / "experiment.csv", csv_text(rows))
+        write_atomic(folder / "experiment.csv", csv_text([(*Comparison._fields, "difference"), *rows]))
         write_atomic(folder / "experiment.md", self.markdown())
-        published = None if self.changes else self.published
-        plot_history(self.history, folder / "experiment.png", title=self.title, published=published)
+        beside = None if self.changes else self.published.draw
+        plot_history(self.history, folder / "experiment.png", title=self.title, beside=beside)
+
+    def _facts(self) -> Iterator[str]:
+        config, published = self.config, self.published
+        yield f"data: {self.data}"
+        yield f"setting: {self._setting}, {config.network.optimizer}, learning rate {config.rate:g}, seed {config.seed}"
+        if self.changes:
+            yield f"not as in the tutorial: {', '.join(self.changes)}; so only this run is shown"
+        yield (
+            f"{_initial_weights(config)}; the published curve stays at chance for its first {published.plateau} "
+            "iterations, as with `--init truncated_normal`"
+        )
+        yield (
+            f"published: {counted(published.clients, 'client')}, {counted(published.servers, 'server')}, "
+            f"{counted(published.iterations, 'iteration')}, {counted(published.epochs, 'epoch')}, "
+            f"batch {published.batch_size}, FEMNIST; read off the tutorial's figure. "
+            "Which of its 3,500 writers these were is not known: a difference comes from the writers too"
+        )
+        if config.server_side.reference:
+            yield f"servers: {config.server_num} of MindSpore Federated"
+        else:
+            yield f"servers: one, embedded, for the published {published.servers}: it adds uploads exactly, as one sum"
+        yield f"{sum(self.history.column('steps')):,} training steps in {sum(self.history.column('seconds')):,.0f} s"
+        yield self._measured
+        if self.result is not None:
+            yield f"weights sha256 `{self.result.hash}`"
+
+    @property
+    def _setting(self) -> str:
+        size = setting_words(self.config, _clients(self.history), len(self.history))
+        return f"{size}, {_initial_weights(self.config)}"
 
     @property
     def _measured(self) -> str:
         return f"accuracy of {measured_clients(self.history)}, after {measured_iterations(self.history)}"
 
+    @property
     def _final(self) -> str:
         done = len(self.history)
         count = min(self.published.window, done)
@@ -214,23 +216,23 @@ class Experiment:
 def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None, **settings: Any) -> Experiment:
     """Run an experiment of the tutorial and write ``experiment.png``, ``experiment.csv`` and ``experiment.md``.
 
-    ``settings`` are those of :class:`~mindfl.sim.FederatedLeNetJob`, whose own files are written too; those not given,
-    or None, are the experiment's. Raises :class:`OptionError` for an unknown name, and what the job raises; what was
-    finished by then is written up.
+    ``settings`` are those of :class:`~mindfl.sim.FederatedLeNetJob`, whose own files are written too; missing ones,
+    and None, have the experiment's values. Raises :class:`OptionError` for an unknown name, and the errors of the job;
+    the finished iterations are written up.
     """
     if name not in EXPERIMENTS:
         raise OptionError(f"unknown experiment {name!r}", hint=did_you_mean(name, EXPERIMENTS))
     published = EXPERIMENTS[name]
-    given = {key: value for key, value in settings.items() if value is not None}
-    settings = {"work_dir": _DEFAULT_DIR, **_settings(published, given.get("stack")), **given}
+    settings = with_defaults(_defaults(published, settings.get("stack")), settings)
     job = FederatedLeNetJob(reporter=reporter, **settings)
     folder = job.config.work_dir
     with locked(folder):
         job.check_work_dir()
-        for file in FILES:
-            remove_file(folder / file)
+        remove_reports(folder, FILES)
 
-    def experiment(history: History, result: TrainingResult | None) -> Experiment:
+    @cache
+    def experiment() -> Experiment:
+        history = History.load(folder / "history.jsonl") if job.result is None else job.result.history
         dataset = FederatedLeNetJob(reporter=Silent(), **settings).prepare_data()
         return Experiment(
             name=name,
@@ -239,25 +241,17 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
             history=history,
             data=data_words(dataset, _clients(history)),
             changes=tuple(_changes(published, job.config, _clients(history))),
-            result=result,
+            result=job.result,
         )
 
-    try:
-        result = job.run()
-    except BaseException:
-        # Whatever ended the run is what the user must see; the iterations that did end are shown nevertheless.
-        with suppress(Exception):
-            history = History.load(folder / "history.jsonl")
-            if len(history):
-                experiment(history, None).write(folder)
-        raise
-    done = experiment(result.history, result)
-    done.write(folder)
-    return done
+    with written_up(lambda: experiment().write(folder)):
+        job.run()
+    return experiment()
 
 
-def _settings(published: Published, stack: str | None) -> dict[str, Any]:
+def _defaults(published: Published, stack: str | None) -> dict[str, Any]:
     return {
+        "work_dir": _DEFAULT_DIR,
         "client_num": published.clients,
         "iterations": published.iterations,
         "epochs": published.epochs,
@@ -311,10 +305,3 @@ def _mean(history: History, iterations: range) -> Accuracy:
 
 def _clients(history: History) -> int:
     return int(history[-1].clients)
-
-
-def data_words(dataset: Dataset, clients: int) -> str:
-    """Return whose handwriting an experiment with so many ``clients`` used."""
-    if dataset.synthetic:
-        return f"SYNTHETIC handwriting, no measure of FEMNIST ({counted(clients, 'imaginary writer')})"
-    return f"{dataset.title} ({dataset.source}), {clients} of its {counted(len(dataset.users), 'writer')}"

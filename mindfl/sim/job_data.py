@@ -1,0 +1,230 @@
+"""The data of a job: opened or drawn, paired with other test data, and read by user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mindfl.data import Dataset, UserData, make_synthetic, open_dataset
+from mindfl.data.folder import recovered
+from mindfl.data.samples import check_name
+from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.export.trained import network_sizes
+from mindfl.extensions import make_object
+from mindfl.files import write_atomic
+from mindfl.lite import LiteModel
+from mindfl.models.networks import NetworkSizes
+from mindfl.options.job import DataForm, DataSource
+from mindfl.sim.config import JobConfig
+from mindfl.spelling import counted
+
+
+def open_data(config: JobConfig, warn: Callable[[str], None], *, inference: bool = False) -> Dataset:
+    """Open the data set of a job, with the test parts for evaluation or for ``inference``.
+
+    Makes synthetic data if none are given; ``warn`` reports that those of an earlier run were changed. Raises
+    :class:`DataError`, and :class:`OptionError` for an object that is no data set.
+    """
+    train = training_data(config, warn, progress=True)
+    option = "infer_dataset" if inference and config.infer_dataset is not None else "test_dataset"
+    tests = getattr(config, option)
+    return train if tests is None else PairedDataset(train, _opened(tests, option))
+
+
+def training_data(config: JobConfig, warn: Callable[[str], None], *, progress: bool = False) -> Dataset:
+    """Open the data set that a job trains on; see :func:`open_data`."""
+    if config.train_dataset is not None:
+        return _opened(config.train_dataset, "train_dataset")
+    form = config.data_format if config.client_side.simulated else "bin"
+    folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
+    synthetic_data(folder, config.client_num, config.seed, form, warn=warn, progress=progress)
+    return open_dataset(folder)
+
+
+def first_samples(user: UserData, samples: int | None) -> UserData:
+    """Return ``user`` with the first ``samples`` test samples only; None: all."""
+    if samples is None:
+        return user
+    return replace(user, test=replace(user.test, labels=user.test.labels[:samples], size=min(samples, user.test.size)))
+
+
+class ClientSamples(NamedTuple):
+    """A client's name and its numbers of train and test samples."""
+
+    name: str
+    train: int
+    test: int
+
+
+def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> list[ClientSamples]:
+    """Return the first ``wanted`` usable users, read to the end; broken ones are named and passed over.
+
+    Raises the first one's :class:`DataError` where none is usable.
+    """
+    usable: list[ClientSamples] = []
+    broken: list[DataError] = []
+    for name in dataset.users:
+        if len(usable) == wanted:
+            break
+        try:
+            user = dataset.user(check_name(name))
+            user.train.planes(), user.test.planes()
+            usable.append(ClientSamples(name, user.train.size, user.test.size))
+        except DataError as error:
+            broken.append(error)
+            warn(f"left out: {error}")
+    if not usable:
+        raise broken[0] if broken else DataError(f"the data set {dataset.name} has no users")
+    if len(usable) < wanted:
+        warn(f"the data set {dataset.name} has {counted(len(usable), 'usable user')}, {wanted} were asked for")
+    return usable
+
+
+def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
+    """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
+    takes = network_sizes(model)
+    size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
+    has = NetworkSizes(num_class=dataset.classes, num_channel=channels, image_size=size)
+    if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
+        raise OptionError(
+            f"{path} is for {takes.words()}, but the data set {dataset.name} has {has.words()}",
+            hint="leave the model file out and name its network with --model: it is exported for the data",
+        )
+
+
+def _opened(data: DataSource, option: str) -> Dataset:
+    """Return the data set itself, in the folder, or by the name ``data``."""
+    if isinstance(data, os.PathLike):
+        return open_dataset(data)
+    found: Any = make_object(data, {}, "mindfl.datasets", option) if isinstance(data, str) else data
+    found = found() if callable(found) else found
+    if not isinstance(found, Dataset):
+        raise OptionError(
+            f"{option} {data} is {type(found).__name__}, no data set", hint="Dataset.from_arrays makes one"
+        )
+    return found
+
+
+class PairedDataset(Dataset):
+    """The users of ``train``, each with a test part of ``test``: that of the user of the same name; where no name is in
+    both, of the user at the same position; where ``test`` has one user only, of that one.
+
+    Opening a user without such a part raises :class:`DataError`. The users of ``test`` need no train part.
+    """
+
+    def __init__(self, train: Dataset, test: Dataset) -> None:
+        self.train = train
+        self.test = test
+        for name in ("image_size", "channels"):
+            own, other = getattr(train, name), getattr(test, name)
+            if own != other:
+                raise DataError(f"{train.name} has {name} {own}, but its test data set {test.name} has {other}")
+        if test.classes > train.classes:
+            raise DataError(
+                f"{train.name} has {train.classes} classes, but its test data set {test.name} {test.classes}"
+            )
+        self.image_size, self.channels, self.grey = train.image_size, train.channels, train.grey and test.grey
+        self.classes, self.class_names = train.classes, train.class_names
+        self._by_name = not set(train.users).isdisjoint(test.users)
+        self._set_users(list(train.users))
+
+    @property
+    def name(self) -> str:
+        """That of the training data."""
+        return self.train.name
+
+    @property
+    def title(self) -> str:
+        """That of the training data."""
+        return self.train.title
+
+    @property
+    def source(self) -> str:
+        """Where the training samples come from."""
+        return self.train.source
+
+    def partner(self, name: str) -> str | int:
+        """Return name or position of the user in the test data set whose test part ``name`` gets."""
+        if len(self.test) == 1:
+            return 0
+        return name if self._by_name else self._positions[name]
+
+    def _open(self, name: str) -> UserData:
+        user = self.train.user(name)
+        return UserData(name, user.train, self.test.test_part(self.partner(name)))
+
+
+_CHUNK = 1 << 20
+
+
+def synthetic_data(
+    folder: Path, users: int, seed: int, form: DataForm, *, warn: Callable[[str], None], progress: bool
+) -> None:
+    """Let the synthetic data of ``users`` writers be in ``folder``.
+
+    They are drawn where they are missing. Where their content is not that of the checksum beside ``folder``, they are
+    drawn again; if that gives other data, what was there is kept under another name, which ``warn`` is told. Raises
+    :class:`StorageError`.
+    """
+
+    def draw() -> str:
+        make_synthetic(folder, users=users, seed=seed, format=form, progress=progress)
+        drawn = _checksum(folder)
+        write_atomic(_note(folder), json.dumps({"sha256": drawn}) + "\n")
+        return drawn
+
+    if not recovered(folder):
+        draw()
+        return
+    found = _checksum(folder)
+    if found == _noted(folder):
+        return
+    aside = _put_aside(folder)
+    if draw() == found:  # mindfl 0.1.0 left no checksum
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        warn(f"the synthetic data in {folder} are not as they were drawn: drawn again, and what was there is {aside}")
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _noted(folder: Path) -> str | None:
+    try:
+        noted = json.loads(_note(folder).read_text("utf-8"))["sha256"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return str(noted)
+
+
+def _put_aside(folder: Path) -> Path:
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.changed{number}")).exists():
+        number += 1
+    try:
+        return folder.rename(aside)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "rename", folder) from None
+
+
+def _checksum(folder: Path) -> str:
+    """Return the SHA-256 of the names and contents of the files in ``folder``, hidden ones left out."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in name.parts):
+                digest.update(os.fsencode(name) + b"\0%d\0" % path.stat().st_size)
+                with path.open("rb") as file:
+                    while chunk := file.read(_CHUNK):
+                        digest.update(chunk)
+    except OSError as error:
+        raise StorageError.from_os_error(error, "read", error.filename or folder) from None
+    return digest.hexdigest()
