@@ -13,6 +13,13 @@ from typing import Any, Generic, TypeVar
 
 from mindfl.errors import MindflWarning
 
+Settings = TypeVar("Settings")
+
+#: switch that is on by default -> option that turns it off
+_SWITCHED_OFF = {"journal": "--no-journal"}
+
+FOR_TEXTS = ("image classification", "it is for texts")
+ONE_PORT = ("a server that runs already", "without --use_elb all requests go to the port in --domain_name")
 #: receives progress messages at level INFO
 logger = logging.getLogger("mindfl")
 #: prefix of warnings in functions that report lines of text
@@ -35,15 +42,6 @@ def announce(text: str) -> None:
         warn(text.removeprefix(WARNING))
     else:
         logger.info("%s", text)
-
-
-Settings = TypeVar("Settings")
-
-#: switch that is on by default -> option that turns it off
-_SWITCHED_OFF = {"journal": "--no-journal"}
-
-FOR_TEXTS = ("image classification", "it is for texts")
-ONE_PORT = ("a server that runs already", "without --use_elb all requests go to the port in --domain_name")
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from mindfl.errors import MindflError
 from mindfl.files import cache_dir
 from mindfl.imports import EXTRAS, missing
 
+_NEEDED_DISK = 2 * 1024**3
+
 
 @click.command("doctor", short_help="Check this machine for everything that mindfl can use.")
 @json_option
@@ -37,9 +39,6 @@ def doctor_command(as_json: bool) -> None:
         mark = click.style("ok ", fg="green") if finding.present else click.style("-- ", fg="yellow")
         wanted = "" if finding.present or not finding.enables else f"; would enable: {finding.enables}"
         click.echo(f"{mark} {finding.name:<17} {finding.found}{wanted}")
-
-
-_NEEDED_DISK = 2 * 1024**3
 
 
 @dataclass(frozen=True)

@@ -31,40 +31,6 @@ from mindfl.options.commands import LeafOptions
 from mindfl.options.job import DataForm
 from mindfl.spelling import counted
 
-
-class Spill:
-    """A temporary file of samples inside ``folder``; removed at the end of the ``with`` block."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / ".spill"
-        self._file = self._path.open("wb")
-        self._labels: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
-        self._starts = [0]
-
-    def __enter__(self) -> Spill:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        try:
-            self._file.close()
-        finally:
-            self._path.unlink(missing_ok=True)
-
-    def append(self, samples: Samples) -> int:
-        """Write ``samples`` and return their number for :meth:`read`."""
-        self._file.write(samples.grey.tobytes())
-        self._labels.append(samples.labels.astype(np.uint8))
-        self._starts.append(self._starts[-1] + len(samples.labels))
-        return len(self._labels) - 1
-
-    def read(self, number: int) -> Samples:
-        """Return the samples with this number."""
-        self._file.flush()
-        labels = self._labels[number]
-        grey = GreyFile(self._path, "(spilled)").raw(self._starts[number], len(labels))
-        return Samples(grey, labels)
-
-
 _SIDE = 28
 _SHARD = re.compile(r"[^.].*\.json(\.gz)?", re.DOTALL)
 _KEYS = ("users", "num_samples", "user_data")
@@ -148,6 +114,39 @@ def _shards_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}") from None
     return sorted(found, key=lambda path: natural_key(path.name))
+
+
+class Spill:
+    """A temporary file of samples inside ``folder``; removed at the end of the ``with`` block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".spill"
+        self._file = self._path.open("wb")
+        self._labels: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
+        self._starts = [0]
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._path.unlink(missing_ok=True)
+
+    def append(self, samples: Samples) -> int:
+        """Write ``samples`` and return their number for :meth:`read`."""
+        self._file.write(samples.grey.tobytes())
+        self._labels.append(samples.labels.astype(np.uint8))
+        self._starts.append(self._starts[-1] + len(samples.labels))
+        return len(self._labels) - 1
+
+    def read(self, number: int) -> Samples:
+        """Return the samples with this number."""
+        self._file.flush()
+        labels = self._labels[number]
+        grey = GreyFile(self._path, "(spilled)").raw(self._starts[number], len(labels))
+        return Samples(grey, labels)
 
 
 @dataclass
