@@ -52,6 +52,7 @@ MEANT = {
     "fl_name": "of a server it is the name of the job, of a client the class of the model script",
     "format": "data of the user's own become the tutorial's files",
     "iterations": "an experiment trains as long as the tutorial",
+    "users": "a set of synthetic writers is as large as the default job, data without users are divided among fewer",
     "work_dir": "an experiment has a folder of its own",
 }
 
