@@ -24,7 +24,7 @@ _LOCKING = {
     "threading": ("__enter__", "__exit__", "_release_save", "_acquire_restore"),
     "concurrent.futures._base": ("__enter__", "__exit__"),
     "logging": ("acquire", "release"),
-    "mindfl.threads": ("__enter__", "__exit__"),
+    "mindfl.system": ("__enter__", "__exit__"),
 }
 _WAIT = threading.Condition.wait.__code__
 
@@ -53,6 +53,9 @@ class Interrupts:
     def settle(self) -> None:
         """Stop raising: the command has ended."""
         self._settled = True
+        # An interrupt in what is compiled from a text, as dataclasses do, would let Python end by SIGINT in the end,
+        # although it was handled. It forgets that with the next text.
+        eval("None")
 
     def restore(self) -> None:
         """Restore the previous handlers."""

@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from mindfl.cli import main
-from mindfl.cli.interrupts import Interrupts
+from mindfl.cli.interrupts import _LOCKING, Interrupts
 from mindfl.cli.reporting import interruptible
 from mindfl.errors import InterruptedRunError, StorageError
+from mindfl.system import ProcessLock
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -48,8 +50,18 @@ sys.argv = ["mindfl"]
         for name in ENDING:
             signal.signal(getattr(signal, name), signal.SIG_IGN if name in ignored else signal.SIG_DFL)
 
-    command = [sys.executable, "-c", script + "mindfl.cli.main()\n"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, preexec_fn=ignore)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "program.py").write_text(script + "mindfl.cli.main()\n")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((folder, *sys.path))}
+        return subprocess.run(
+            [sys.executable, "-m", "program"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            preexec_fn=ignore,
+            env=environment,
+        )
 
 
 INTERRUPTED = (130, "mindfl: error: interrupted [E-INTERRUPTED]")
@@ -109,10 +121,19 @@ def test_a_signal_waits_while_a_lock_changes_hands(step: str) -> None:
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "taken\n", INTERRUPTED[1])
 
 
+def test_the_lock_of_the_package_is_one_of_these() -> None:
+    assert "__enter__" in _LOCKING[ProcessLock.__module__]
+
+
 def test_a_signal_ends_what_waits_for_another_thread() -> None:
     done = in_command(
         "    import threading; threading.Thread(target=kill, args=['SIGINT']).start(); threading.Event().wait()"
     )
+    assert (done.returncode, done.stderr.strip()) == INTERRUPTED
+
+
+def test_a_signal_while_a_class_is_compiled_from_a_text_is_an_exit_code_too() -> None:
+    done = in_command("    exec('kill(\"SIGINT\"); signal.pause()', globals())")
     assert (done.returncode, done.stderr.strip()) == INTERRUPTED
 
 
