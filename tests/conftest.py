@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from all_processors import distribute
 from empty_figures import figures_left_empty
-from exports_made_once import exports_kept_in
+from made_once import kept_in
 from rgb_network import RGB
 
 from mindfl.convert import convert_model, fetch_library
@@ -88,9 +88,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixt
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _exports_made_once(shared_folder: Path) -> Iterator[None]:
-    """Let the processes of a run share what MindSpore exports of mindfl's own networks."""
-    with exports_kept_in(shared_folder / "exports"):
+def _made_once_in_a_run(shared_folder: Path) -> Iterator[None]:
+    """Let the processes of a run share what MindSpore and the converter made of the same."""
+    with kept_in(shared_folder / "made"):
         yield
 
 

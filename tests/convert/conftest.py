@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from made_once import all_made
 
 from mindfl.convert import child
 from mindfl.convert.mindir import Proto, read_mindir
@@ -23,6 +24,13 @@ os.execv(sys.executable, command)
 """
 
 WriteProgram = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_made() -> Iterator[None]:
+    """These tests are about how a model is made, so each is made."""
+    with all_made():
+        yield
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from exports_made_once import every_export_made
+from made_once import all_made
 
 from mindfl.cli import doctor
 from mindfl.convert.mindir import parameters, read_mindir
@@ -56,8 +56,8 @@ register("large", 5)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _every_export_made() -> Iterator[None]:
-    with every_export_made():
+def _all_made() -> Iterator[None]:
+    with all_made():
         yield
 
 

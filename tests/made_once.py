@@ -1,0 +1,73 @@
+"""What MindSpore exports of mindfl's own networks, and what the converter makes of it, kept for a whole run of tests.
+
+A process for MindSpore takes two seconds, one for the converter a third of one, and most jobs of the tests begin with
+the same few models. What is kept is what such a process answered, by all that it was asked: nothing is stood in for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindfl.convert.programs import LibraryBackend
+from mindfl.export import graph_mode
+from mindfl.export.exporter import _train_and_export
+from mindfl.export.process import in_child
+
+_convert = LibraryBackend.run
+
+
+@contextmanager
+def kept_in(folder: Path) -> Iterator[None]:
+    """Let a process that was asked the same before, by any process that uses ``folder``, be answered from there."""
+    folder.mkdir(exist_ok=True)
+
+    def export(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        # A network that a text names may be another one each time; GLOG_v asks for what MindSpore prints.
+        if function is not _train_and_export or arguments[0].spec.own is not None or "GLOG_v" in os.environ:
+            return in_child(function, *arguments, **options)
+        return _kept(folder, (arguments, options), lambda: in_child(function, *arguments, **options))
+
+    def convert(self: LibraryBackend, place: Path, train: bool) -> str:
+        def make() -> tuple[str, bytes]:
+            return _convert(self, place, train), (place / "model.ms").read_bytes()
+
+        log, content = _kept(folder, (self.libraries, (place / "model.mindir").read_bytes(), train), make)
+        with (place / "model.ms").open("wb") as file:
+            file.write(content)
+        return log
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_mode, "in_child", export)
+        patch.setattr(LibraryBackend, "run", convert)
+        yield
+
+
+@contextmanager
+def all_made() -> Iterator[None]:
+    """Let each be made anew, for tests of how that is done."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_mode, "in_child", in_child)
+        patch.setattr(LibraryBackend, "run", _convert)
+        yield
+
+
+def _kept(folder: Path, question: object, ask: Callable[[], Any]) -> Any:
+    name = hashlib.sha256(pickle.dumps(question)).hexdigest()
+    kept = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            answer = ask()
+            with (new := folder / f"{name}.new").open("wb") as file:
+                pickle.dump(answer, file)
+            new.replace(kept)
+    return pickle.loads(kept.read_bytes())
