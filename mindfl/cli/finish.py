@@ -71,7 +71,7 @@ def finish_command(
         if dry_run:
             tell(registry.running())
         else:
-            endings += registry.end_each(grace_seconds=grace_seconds, report=tell)
+            endings += registry.end(grace_seconds=grace_seconds, report=tell)
     if kill_tag is not None:
         known = {record.pid for record in listed}
         tagged = [record for record in tagged_processes(kill_tag) if record.pid not in known]

@@ -64,14 +64,8 @@ def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
     except ModuleNotFoundError:
         raise lacks("a Redis of your own", "redis") from None
     place = Address.parse(address, "redis_address")
-    files = {
-        option: tls.get(f"distributed_cache.{key}") or None
-        for option, key in (
-            ("ssl_ca_certs", "cacert_filename"),
-            ("ssl_certfile", "cert_filename"),
-            ("ssl_keyfile", "private_key_filename"),
-        )
-    }
+    keys = {"ca_certs": "cacert_filename", "certfile": "cert_filename", "keyfile": "private_key_filename"}
+    files = {f"ssl_{option}": tls.get(f"distributed_cache.{key}") or None for option, key in keys.items()}
     encrypted = {"ssl": True, "ssl_check_hostname": False, **files} if tls else {}
     client = redis.Redis(
         place.host, place.port, socket_timeout=_ANSWER_SECONDS, socket_connect_timeout=_ANSWER_SECONDS, **encrypted

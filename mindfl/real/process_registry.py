@@ -115,13 +115,6 @@ class ProcessRegistry:
         return sorted((record for pid, record in found.items() if pid not in own), key=lambda record: record.started)
 
     def end(
-        self, records: Iterable[ProcessRecord] | None = None, *, grace_seconds: float = GRACE_SECONDS
-    ) -> list[ProcessRecord]:
-        """End ``records`` (None: all that run) and return those that ended; see :meth:`end_each`."""
-        endings = self.end_each(records, grace_seconds=grace_seconds)
-        return [ending.record for ending in endings if ending.outcome != "left"]
-
-    def end_each(
         self,
         records: Iterable[ProcessRecord] | None = None,
         *,

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mindfl.errors import SimulationError, StorageError
 from mindfl.real import process_registry as processes_module
 from mindfl.real.process_registry import ProcessRegistry
-from mindfl.real.process_table import VARIABLE, end_processes, record_of, still_runs
+from mindfl.real.process_table import VARIABLE, Ending, ProcessRecord, end_processes, record_of, still_runs
 
 SLEEP = ("sleep", "600")
 STUBBORN = ("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done")
@@ -42,6 +42,10 @@ def foreign() -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+
+def ended(endings: list[Ending]) -> list[ProcessRecord]:
+    return [ending.record for ending in endings if ending.outcome != "left"]
 
 
 def wait_until(holds: Callable[[], object]) -> None:
@@ -165,14 +169,14 @@ class TestStarting:
         for thread in threads:
             thread.join()
         assert {record.role for record in registry.running()} == {f"client {number}" for number in range(8)}
-        assert len(registry.end()) == 8 and registry.running() == []
+        assert len(ended(registry.end())) == 8 and registry.running() == []
 
 
 class TestEnding:
     def test_stubborn_one_is_killed(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         started = registry.start(STUBBORN, role="x", log=tmp_path / "log")
         wait_until(started.last_lines)
-        outcomes = {ending.record.pid: ending.outcome for ending in registry.end_each(grace_seconds=0.2)}
+        outcomes = {ending.record.pid: ending.outcome for ending in registry.end(grace_seconds=0.2)}
         assert outcomes[started.pid] == "killed"
         assert started.poll() == -signal.SIGKILL and registry.running() == []
 
@@ -194,7 +198,7 @@ class TestEnding:
         wait_until(lambda: [record.command for record in registry.running()] == ["sleep 600"] * 2)
         orphans = registry.running()
         assert [record.role for record in orphans] == ["unrecorded"] * 2
-        assert registry.end() == orphans and registry.running() == []
+        assert ended(registry.end()) == orphans and registry.running() == []
 
     def test_children_without_the_environment_are_found_by_their_parent(
         self, registry: ProcessRegistry, tmp_path: Path
@@ -202,23 +206,23 @@ class TestEnding:
         registry.start(("sh", "-c", "env -i sleep 600; :"), role="x", log=tmp_path / "log")
         wait_until(lambda: len(registry.running()) == 2)
         wait_until(lambda: registry.running()[1].command == "sleep 600")
-        assert len(registry.end()) == 2 and registry.running() == []
+        assert len(ended(registry.end())) == 2 and registry.running() == []
 
     def test_children_of_orphans_without_the_environment(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         started = registry.start(("sh", "-c", "sh -c 'env -i sleep 600; :' &"), role="x", log=tmp_path / "log")
         assert started.wait(60) == 0
         wait_until(lambda: "sleep 600" in [record.command for record in registry.running()])
-        assert len(registry.end()) == 2 and registry.running() == []
+        assert len(ended(registry.end())) == 2 and registry.running() == []
 
     def test_only_the_records_given(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         first, second = (registry.start(SLEEP, role="x", log=tmp_path / "log") for _ in range(2))
-        assert registry.end([first.record]) == [first.record]
+        assert ended(registry.end([first.record])) == [first.record]
         assert registry.running() == [second.record]
 
     def test_is_reported_before(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         started = registry.start(SLEEP, role="x", log=tmp_path / "log")
         seen = []
-        registry.end_each(report=lambda records: seen.extend((record, still_runs(record)) for record in records))
+        registry.end(report=lambda records: seen.extend((record, still_runs(record)) for record in records))
         assert seen == [(started.record, True)]
 
     def test_again_and_nothing_started(self, registry: ProcessRegistry) -> None:
@@ -268,7 +272,7 @@ print(len(end_processes([record_of(os.getpid(), "", []), record_of(os.getppid(),
         started = registry.start(SLEEP, role="x", log=tmp_path / "log")
         with monkeypatch.context() as patch:
             patch.setattr(psutil.Process, "terminate", refuse)
-            (ending,) = registry.end_each()
+            (ending,) = registry.end()
         assert ending.outcome == "left" and "may not be signalled" in ending.reason
         assert registry.running() == [started.record], "its record stays"
 
@@ -293,7 +297,7 @@ registry.start(["sleep", "600"], role="server 1", log=Path({str(tmp_path / "1.lo
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
         found = registry.running()
         assert [record.role for record in found] == ["server 0", "server 1" if moment == "after" else "unrecorded"]
-        assert registry.end() == found
+        assert ended(registry.end()) == found
         assert registry.running() == [] and records(registry) == []
 
 
@@ -381,7 +385,7 @@ class TestFolders:
         registry = ProcessRegistry(tmp_path / os.fsdecode(b"\xff \n"))
         registry.start(("sh", "-c", "sleep 600 &"), role="x", log=registry.work_dir / "log").wait(60)
         started = registry.start(SLEEP, role="y", log=registry.work_dir / "log")
-        assert len(registry.running()) == 2 and len(registry.end()) == 2
+        assert len(registry.running()) == 2 and len(ended(registry.end())) == 2
         assert started.poll() == -signal.SIGTERM
 
     def test_link_to_itself(self, tmp_path: Path) -> None:
@@ -391,7 +395,7 @@ class TestFolders:
     def test_removed_while_processes_run(self, registry: ProcessRegistry, tmp_path: Path) -> None:
         registry.start(SLEEP, role="x", log=tmp_path / "log")
         shutil.rmtree(registry.work_dir)
-        assert len(registry.end()) == 1 and registry.running() == []
+        assert len(ended(registry.end())) == 1 and registry.running() == []
 
     def test_read_only(self, tmp_path: Path) -> None:
         folder = tmp_path / "mounted"
@@ -405,7 +409,7 @@ class TestFolders:
             subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
             with pytest.raises(StorageError, match="ead-only"):
                 registry.start(SLEEP, role="y", log=tmp_path / "log")
-            assert [record.role for record in registry.end()] == ["x"]
+            assert [record.role for record in ended(registry.end())] == ["x"]
             assert registry.end() == [] and len(records(registry)) == 1
         finally:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
