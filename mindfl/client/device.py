@@ -256,12 +256,12 @@ class DeviceClient:
         if fault:
             return self._talk.error(
                 f"had to start again {times}: {fault}",
-                hint="the server, or another device, does not keep to the protocol: look at the server's log",
+                hint="the server or another device violates the protocol: look at the server's log",
             )
         if not_ready:
             return self._talk.error(
                 f"had to start again {times}: {not_ready}",
-                hint="wait until all servers of the job run, and the Redis in which they meet",
+                hint="wait until all servers of the job and their Redis run",
             )
         return self._talk.error(
             f"was told to come back later {times}",

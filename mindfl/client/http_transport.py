@@ -256,9 +256,9 @@ def _failure(error: BaseException, url: str, settings: HttpSettings) -> Transpor
     if isinstance(error, ReadTimeoutError):
         return TransportError(f"{url} did not answer within {settings.receive_s:g} s", sent=True)
     if isinstance(cause, TimeoutError):
-        return TransportError(f"{url} did not take the request within {settings.send_s:g} s", sent=True)
+        return TransportError(f"{url} did not accept the request within {settings.send_s:g} s", sent=True)
     if isinstance(cause, IncompleteRead | http.client.IncompleteRead):
-        return TransportError(f"{url} cut its answer off", sent=True)
+        return TransportError(f"{url} sent an incomplete answer", sent=True)
     # RemoteDisconnected is a BadStatusLine too, of nothing at all.
     if isinstance(cause, OSError):
         hint = "if that is a TLS port, use https://" if url.startswith("http:") else ""

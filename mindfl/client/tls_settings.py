@@ -100,7 +100,7 @@ def tls_error(error: ssl.SSLError, url: str) -> TransportError:
     """Return the error of a connection to ``url`` that TLS refused, with its cause and remedy."""
     if isinstance(error, ssl.SSLCertVerificationError):
         what, hint = _CERTIFICATE.get(error.verify_code, _UNKNOWN_AUTHORITY)
-        return TlsError(f"the server at {url} is not to be trusted: {what}", hint=hint)
+        return TlsError(f"the server at {url} is not trusted: {what}", hint=hint)
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         hint = "use http:// if that is a plain server; give --client_cert if it demands a client certificate"
         return TransportError(f"the server at {url} closed the encrypted connection", hint=hint, sent=True)

@@ -41,9 +41,7 @@ class Graph:
             for tensor in node.outputs:
                 if tensor in self.producer or tensor in model.inputs or model.tensors[tensor].data is not None:
                     name = model.tensors[tensor].name
-                    raise ModelFormatError(
-                        f"node {node.label} writes tensor {name}: a tensor that has its value from elsewhere"
-                    )
+                    raise ModelFormatError(f"node {node.label} writes tensor {name}, which has another source")
                 self.producer[tensor] = node
         self.consumers: dict[int, list[Node]] = {}
         for node in model.nodes:

@@ -341,6 +341,6 @@ def _tensor(index: int, table: Table) -> Tensor:
     data: NDArray[np.generic] | None = None
     if raw is not None and raw.size and dtype is not None:
         if raw.size != math.prod(dims) * dtype.itemsize:
-            raise BrokenBufferError(f"tensor {index} holds {raw.size} bytes, its dims {dims} ask for another number")
+            raise BrokenBufferError(f"tensor {index} holds {raw.size} bytes, which does not fit its dims {dims}")
         data = np.frombuffer(table.data, dtype, math.prod(dims), table.position(6)).reshape(dims)
     return Tensor(index, table.string(9), dims, dtype, table.integer(3), data, table.position(6))

@@ -335,7 +335,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> tuple[CompressFeatureMap, ...]:
     for name, array in arrays.items():
         array = np.asarray(array)
         if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8 or array.ndim > _MOST_DIMENSIONS:
-            raise ProtocolError(f"the array {name!r} of an upload has the type {array.dtype}, which cannot travel")
+            raise ProtocolError(f"the array {name!r} of an upload has the type {array.dtype}, which cannot be sent")
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         title = f"{name} {little.dtype.str} {','.join(map(str, np.shape(array)))}"
         data = np.frombuffer(little.tobytes(), np.int8)

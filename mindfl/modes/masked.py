@@ -73,7 +73,7 @@ class Masked(ReferenceMode):
         if config.exchange_quota < 2:
             raise OptionError(
                 f"{self.name} needs at least 2 clients in an iteration, not {config.exchange_quota}",
-                hint="let more take part: start_fl_job_threshold, or client_num of a simulation",
+                hint="let more clients take part: start_fl_job_threshold, or client_num of a simulation",
             )
 
     def content(self, request: RequestUpdateModel, basis: Basis) -> Content:
@@ -107,7 +107,7 @@ class Pairwise(Masked):
             raise OptionError(
                 f"{_THRESHOLD} must be from 1 to {config.update_quota - 1}, one less than the clients "
                 f"that end an iteration, not {config.reconstruct_secrets_threshold}",
-                hint="lower it, or let more take part: start_fl_job_threshold, or client_num of a simulation",
+                hint="lower it, or let more clients take part: start_fl_job_threshold, or client_num of a simulation",
             )
 
     def pw_params(self, config: ServerConfig, instance: str) -> PWParams:

@@ -129,7 +129,7 @@ class PrivacyBudget:
             if limit is not None and not limit > 0:
                 raise OptionError(f"the privacy budget's {name} must be above 0, got {limit}")
         if stop_at is not None and warn_at is not None and warn_at > stop_at:
-            raise OptionError(f"the privacy budget warns at {warn_at:g} only, and stops at {stop_at:g} already")
+            raise OptionError(f"the privacy budget's warn_at {warn_at:g} is above its stop_at {stop_at:g}")
         self.stop_at = math.inf if stop_at is None else stop_at
         self.warn_at = 0.8 * self.stop_at if warn_at is None else warn_at
         # epsilon(n + 1) of this iteration is epsilon(n) of the next one.

@@ -76,9 +76,9 @@ def dequantise(entry: CompressFeatureMap) -> FloatVector:
     return values
 
 
-def quantise_weights(weights: Weights, rounding: Rounding = Rounding.HALF_AWAY) -> tuple[CompressFeatureMap, ...]:
+def quantise_weights(weights: Weights) -> tuple[CompressFeatureMap, ...]:
     """Return ``weights`` for a download, in their order. Raises :class:`EncodingError`; see :func:`quantise`."""
-    return tuple(quantise(name, values, rounding) for name, values in weights.items())
+    return tuple(quantise(name, values, Rounding.HALF_AWAY) for name, values in weights.items())
 
 
 def dequantise_weights(entries: Iterable[CompressFeatureMap], lengths: Mapping[str, int]) -> Weights:

@@ -49,7 +49,7 @@ def _unpack(code: struct.Struct, data: Buffer, at: int) -> Any:
     if at < 0 or at + code.size > len(data):
         raise BrokenBufferError(f"offset {at} lies outside the {len(data)} bytes")
     if at % min(code.size, _ALIGNMENT):
-        raise BrokenBufferError(f"what lies at {at} is not aligned")
+        raise BrokenBufferError(f"the value at {at} is not aligned")
     return code.unpack_from(data, at)[0]
 
 
@@ -79,7 +79,7 @@ class Allowance:
         """Take ``count`` bytes from the allowance, or raise :class:`BrokenBufferError`."""
         self._left -= count
         if self._left < 0:
-            raise BrokenBufferError("its parts point to the same bytes over and over")
+            raise BrokenBufferError("its parts point to the same bytes repeatedly")
 
 
 @dataclass(frozen=True, slots=True)

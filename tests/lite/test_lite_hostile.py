@@ -93,7 +93,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "two nodes that write one tensor": (
         lambda m: m.node("Flatten").outputs.__setitem__(0, m.node("Activation").outputs[0]),
-        "value from elsewhere",
+        "which has another source",
     ),
     "one node that writes a tensor twice": (
         lambda m: m.node("Flatten").outputs.append(m.node("Flatten").outputs[0]),
@@ -101,7 +101,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "a node that writes a weight": (
         lambda m: m.node("ApplyMomentum").outputs.__setitem__(0, m.node("ApplyMomentum").inputs[0]),
-        "value from elsewhere",
+        "which has another source",
     ),
     "a node that writes the image": (lambda m: m.node("Flatten").outputs.__setitem__(0, m.inputs[1]), "elsewhere"),
     "an operator that no schema has": (
@@ -330,7 +330,7 @@ def _nested(count: int, aliased: bool) -> bytes:
 def test_a_hundred_thousand_entries_for_one_node_are_refused_in_little_memory() -> None:
     content = _nested(100_000, aliased=True)
     tracemalloc.start()
-    with pytest.raises(ModelFormatError, match="over and over"):
+    with pytest.raises(ModelFormatError, match="bytes repeatedly"):
         LiteModel.from_bytes(content)
     assert tracemalloc.get_traced_memory()[1] < 40 * len(content)
     tracemalloc.stop()

@@ -442,7 +442,7 @@ def test_the_largest_sum_does_not_wrap_around(bits: int, sign: int) -> None:
 
 def test_eight_bits_behind_the_point_are_the_fewest() -> None:
     assert FixedPoint.for_job(1, 2**16 - 1, bits=32).fraction_bits == 8
-    with pytest.raises(OptionError, match="leave 7 bits behind the point, and 8 are needed") as caught:
+    with pytest.raises(OptionError, match="leave 7 fraction bits, and 8 are needed") as caught:
         FixedPoint.for_job(1, 2**16, bits=32)
     assert "64 bits" in (caught.value.hint or "")
 

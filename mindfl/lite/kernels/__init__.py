@@ -78,7 +78,7 @@ def _check_address_space() -> None:
         raise MindflError(
             f"the memory does not suffice: the device runtime needs {needed >> 20} MiB of address space,"
             f" {limit >> 20} MiB are allowed",
-            hint=f"a higher limit (ulimit -v {needed >> 10})",
+            hint=f"raise the limit (ulimit -v {needed >> 10})",
         )
 
 

@@ -52,7 +52,7 @@ class FixedPoint:
         fraction_bits = bits - 1 - range_bits - total.bit_length()
         if fraction_bits < LEAST_FRACTION_BITS:
             raise OptionError(
-                f"{bits}-bit sums over {total} samples leave {fraction_bits} bits behind the point, "
+                f"{bits}-bit sums over {total} samples leave {fraction_bits} fraction bits, "
                 f"and {LEAST_FRACTION_BITS} are needed",
                 hint="use 64 bits, fewer clients per iteration or a smaller range",
             )

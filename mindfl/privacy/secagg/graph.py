@@ -100,7 +100,7 @@ def plan_graph(
     if devices < LEAST_DEVICES or corrupt < 0 or lost < 0 or corrupt + lost >= devices:
         raise OptionError(
             f"{devices} devices of which {corrupt} are corrupt and {lost} lost: nothing to protect",
-            hint=f"take at least {LEAST_DEVICES} devices, and some that are honest and stay",
+            hint=f"use at least {LEAST_DEVICES} devices, some of them neither corrupt nor lost",
         )
     for degree in (*range(2, devices - 1, 2), devices - 1):
         plan = _plan_of_degree(devices, corrupt, lost, degree, privacy_bits)
@@ -110,7 +110,7 @@ def plan_graph(
             return plan
     raise OptionError(
         f"{devices} devices cannot withstand {corrupt} corrupt and {lost} lost ones",
-        hint="let fewer get lost (a higher update_model_ratio), or trust more of them",
+        hint="allow fewer dropouts (a higher update_model_ratio), or fewer colluding devices",
     )
 
 
