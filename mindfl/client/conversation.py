@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.client.flow import LONGEST_RETRY_MS, ClientConfig, Flow, Send, Trainer, Wait
-from mindfl.client.joblog import JobLog
+from mindfl.client.log import JobLog
 from mindfl.errors import ProtocolError, TransportError
 from mindfl.modes import ANNOUNCED, UploadMode
 from mindfl.privacy.compression import dequantise, named

@@ -31,8 +31,7 @@ from mindfl.client.flow import (
     Wait,
     evaluation_due,
 )
-from mindfl.client.joblog import JobLog
-from mindfl.client.log import ClientLog, java_float
+from mindfl.client.log import ClientLog, JobLog, java_float
 from mindfl.client.secagg_client import PairKeysOf, SecAggClient
 from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
 from mindfl.errors import ClientError, MindflError, ProtocolError

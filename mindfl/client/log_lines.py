@@ -1,7 +1,7 @@
 """The lines of a client's log: those of MindSpore Federated 0.1.0's Java client, in its order.
 
 :data:`EVENTS` holds, by name, the lines that are written together. Texts are templates as of ``str.format``, which
-:class:`mindfl.client.joblog.JobLog` fills in. Lines about things that this client does not do (paths it does not check,
+:class:`mindfl.client.log.JobLog` fills in. Lines about things that this client does not do (paths it does not check,
 HTTP, message lengths) are left out. Where the published tutorial and the real client differ, the line satisfies the
 tutorial's own grep command. No line holds a secret: of keys and shares only the number is written.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mindfl.client.log import PREFIX
+PREFIX = "<FLClient> "
 
 
 class Line(NamedTuple):

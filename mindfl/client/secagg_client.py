@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mindfl.client.conversation import ComeBackLater, Conversation
 from mindfl.client.flow import ClientConfig, Flow, Wait
-from mindfl.client.joblog import Answer, JobLog
+from mindfl.client.log import Answer, JobLog
 from mindfl.client.uploading import Randomness
 from mindfl.errors import ClientError
 from mindfl.modes import UploadMode

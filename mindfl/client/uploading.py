@@ -12,7 +12,7 @@ import numpy as np
 
 from mindfl.client.conversation import Conversation
 from mindfl.client.flow import ClientConfig, Flow, Wait
-from mindfl.client.joblog import JobLog
+from mindfl.client.log import JobLog
 from mindfl.modes import Trained, UploadMode, asked_mode
 from mindfl.modes.base import LogLine
 from mindfl.modes.plain import Plain
