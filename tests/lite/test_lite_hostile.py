@@ -97,13 +97,16 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "one node that writes a tensor twice": (
         lambda m: m.node("Flatten").outputs.append(m.node("Flatten").outputs[0]),
-        "elsewhere",
+        "which has another source",
     ),
     "a node that writes a weight": (
         lambda m: m.node("ApplyMomentum").outputs.__setitem__(0, m.node("ApplyMomentum").inputs[0]),
         "which has another source",
     ),
-    "a node that writes the image": (lambda m: m.node("Flatten").outputs.__setitem__(0, m.inputs[1]), "elsewhere"),
+    "a node that writes the image": (
+        lambda m: m.node("Flatten").outputs.__setitem__(0, m.inputs[1]),
+        "which has another source",
+    ),
     "an operator that no schema has": (
         lambda m: setattr(m.node("BiasAdd"), "op", "operator#250"),
         r"operator#250 \(node net/BiasAdd12, tensor t12, 3x4\)",
