@@ -117,7 +117,8 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _named(python: PathLike) -> Interpreter:
-    program = shutil.which(python)
+    # A Path has lost the "./" that would name a file in the current folder.
+    program = shutil.which(python) or shutil.which(Path(python).absolute())
     if program is None:
         raise OptionError(f"python: {python} is no program", hint="name a Python 3.7, 3.8 or 3.9")
     found = _asked(Path(program).absolute())

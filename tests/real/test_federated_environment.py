@@ -151,6 +151,16 @@ def test_named_python_that_has_the_package_is_used_itself(cache: Path, tmp_path:
     assert install(python) == python
 
 
+@pytest.mark.parametrize("name", ["./python-here", Path("./python-here")])
+def test_named_python_in_the_current_folder(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | Path
+) -> None:
+    python = standin_python(tmp_path / "python-here")
+    monkeypatch.chdir(tmp_path)
+
+    assert install(name) == python
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
