@@ -240,7 +240,10 @@ def declared_arguments(declarations: type) -> Callable[[CallableT], CallableT]:
 
         @wraps(function)
         def checked(*arguments: Any, **keywords: Any) -> Any:
-            given = signature.bind(*arguments, **keywords)
+            try:
+                given = signature.bind(*arguments, **keywords)
+            except TypeError:
+                return function(*arguments, **keywords)  # Python says what is wrong
             for name in given.arguments.keys() & options.keys():
                 given.arguments[name] = options[name].check(given.arguments[name])
             return function(*given.args, **given.kwargs)
