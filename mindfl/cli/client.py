@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from mindfl.cli.declared import declared_options, json_option, option
+from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
@@ -58,7 +58,7 @@ _FOREIGN = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "vocab_p
 
 def _foreign(command: Any) -> Any:
     for name in _FOREIGN:
-        command = option(f"--{name}", hidden=True)(command)
+        command = click.option(f"--{name}", f"--{name.replace('_', '-')}", hidden=True)(command)
     return command
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.declared import json_option, option
+from mindfl.cli.declared import declared_options, json_option, option
 from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import OptionError, SimulationError
 from mindfl.notices import Rule
+from mindfl.options.commands import FinishOptions
 
 if TYPE_CHECKING:
     from mindfl.real.process_table import Ending, ProcessRecord
@@ -25,14 +26,7 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 
 
 @click.command("finish", short_help="End the processes that mindfl started for a work folder.")
-@option(
-    "--work_dir",
-    "work_dirs",
-    multiple=True,
-    default=["mindfl_work"],
-    type=click.Path(),
-    help="Work folder; repeatable.",
-)
+@declared_options(FinishOptions)
 @option(
     "--kill_tag",
     is_flag=False,
@@ -41,8 +35,6 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
     metavar="[TEXT]",
     help=f"Then end this user's processes with TEXT in their command line too; without TEXT: {KILL_TAG}.",
 )
-@option("--dry_run", is_flag=True, show_default=False, help="List them only.")
-@option("--grace_seconds", default=5.0, type=click.FloatRange(min=0), help="Time between SIGTERM and SIGKILL.")
 @json_option
 def finish_command(
     work_dirs: Sequence[str], kill_tag: str | None, dry_run: bool, grace_seconds: float, as_json: bool

@@ -128,6 +128,21 @@ class BenchOptions:
     quiet: bool = option(False, help="No progress.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishOptions:
+    """The end of processes."""
+
+    work_dirs: tuple[Path, ...] = option(
+        (Path("mindfl_work"),),
+        spellings=("--work_dir",),
+        several=True,
+        shown="mindfl_work",
+        help="Work folder. May be given several times.",
+    )
+    dry_run: bool = option(False, help="List the processes only.")
+    grace_seconds: float = option(5.0, least=0, unit="s", help="Time between SIGTERM and SIGKILL.")
+
+
 _input = partial(option, help="Folder to read.")
 _output = partial(option, help="Folder to write; must be missing or empty.")
 _form = partial(

@@ -25,7 +25,7 @@ from mindfl.spelling import CallableT, checked_arguments, nearest
 #: name in an annotation -> kind of the option
 _KINDS: dict[str, type] = {
     **{"int": int, "float": float, "str": str, "bool": bool},
-    **dict.fromkeys(("Path", "PathLike", "DataSource", "ModelSource"), Path),
+    **dict.fromkeys(("Path", "PathLike", "DataSource", "ModelSource", "tuple[Path, ...]"), Path),
 }
 #: annotation of an option that takes two values
 _PAIR = "tuple[int, int]"
