@@ -84,10 +84,6 @@ def install(python: PathLike | None = None, *, report: Report = announce) -> Pat
         SimulationError: there is no such Python, or the machine is not x86-64 Linux.
         FetchError: ``MINDFL_OFFLINE`` is set, or pip failed.
         StorageError: the cache folder cannot be written.
-
-    Example:
-        >>> install()  # doctest: +SKIP
-        PosixPath('/root/.cache/mindfl/real_server/python3.9-22e64b65/bin/python')
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SimulationError(f"{PACKAGE} has wheels for x86-64 Linux only")
