@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mindfl.files import atomic_path, remove_leftovers, scratch_folder, write_atomic
-from mindfl.server.state_folder import StateFolder
+from mindfl.server.storage import StateFolder
 
 LEFTOVER = ".lenet_train.ms.a1b2c3d_.tmp"
 

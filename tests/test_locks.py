@@ -20,7 +20,7 @@ from mindfl.files import write_atomic
 from mindfl.locks import acquire, awaited, holder
 from mindfl.real import federated_environment as environment
 from mindfl.server.running import Presence, is_alive
-from mindfl.server.state_folder import StateFolder
+from mindfl.server.storage import StateFolder
 from mindfl.sim.run_folder import locked
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

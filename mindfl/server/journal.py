@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
+from typing import TYPE_CHECKING
 
 from mindfl.errors import StorageError
 from mindfl.server.reports import LastingFault
@@ -32,7 +33,9 @@ from mindfl.server.segment import (
     synced_position,
     synced_record,
 )
-from mindfl.server.state_folder import StateFolder
+
+if TYPE_CHECKING:
+    from mindfl.server.storage import StateFolder
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from mindfl.server.cluster.store import ListNodes
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, SingleServer, VolatileJob, allow_many_connections, bound_address, listen
-from mindfl.server.http.http_server import Counted
+from mindfl.server.http.service import Counted
 from mindfl.server.iteration import Clock, IterationRecord
 from mindfl.server.management import Management, Node
 from mindfl.server.opening import JobOpener

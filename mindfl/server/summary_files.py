@@ -25,9 +25,9 @@ import numpy as np
 
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
-from mindfl.server.http.http_server import Counted, Front
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
+from mindfl.server.http.service import Counted, Front
 from mindfl.server.iteration import IterationRecord, Visits
 from mindfl.server.reports import LastingFault
 

@@ -20,7 +20,7 @@ from http_requests import coordinator
 
 from mindfl.server.http import BackgroundServer, DeviceFront, VolatileJob
 from mindfl.server.http.connection import Connection
-from mindfl.server.http.http_server import Front, HttpServer
+from mindfl.server.http.service import Front, HttpServer
 from mindfl.server.http.workers import Workers
 from mindfl.server.iteration import Clock
 

@@ -22,7 +22,7 @@ from mindfl.server.initial import initial_weights
 from mindfl.server.iteration import Clock, Device, Upload
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
-from mindfl.server.state_folder import StateFolder
+from mindfl.server.storage import StateFolder
 
 INITIAL = {"w": np.ones((3, 4), np.float32)}
 CONFIG = ServerConfig(fl_iteration_num=2, start_fl_job_threshold=2)

@@ -27,9 +27,9 @@ from mindfl.server.certificates import CertificateFiles, make_certificates
 from mindfl.server.http import BackgroundServer, limits
 from mindfl.server.http.connection import HEAD_BYTES, READ, SLICE
 from mindfl.server.http.exchange import BodyLimits
-from mindfl.server.http.http_server import HttpServer
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
+from mindfl.server.http.service import HttpServer
 from mindfl.server.server_tls import ServerTls, load_tls
 
 GET = encode(get())

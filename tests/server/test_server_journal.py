@@ -14,7 +14,7 @@ import pytest
 from mindfl.errors import StorageError
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
-from mindfl.server.state_folder import StateFolder
+from mindfl.server.storage import StateFolder
 
 JOB = bytes(range(16))
 

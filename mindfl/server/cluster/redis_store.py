@@ -23,7 +23,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mindfl.errors import StorageError
-from mindfl.server.cluster.holding import Holding
 from mindfl.server.cluster.redis_storage import HOLDERS, LEADER_RECORD, LEASE, LEASE_MS, SNAPSHOT, RedisStorage
 from mindfl.server.cluster.store import LeaderRecord
 from mindfl.server.management import Node
@@ -36,6 +35,8 @@ _logger = logging.getLogger("mindfl.server")
 _START_IT = "start it, such as with `redis-server --appendonly yes`, or correct distributed_cache.address"
 _ANSWER_SECONDS = 2.0
 _PRESENCE_MS = 6000
+_LOOK_SECONDS = 1.0
+_RETURN_SECONDS = 0.2
 _YOUNG_SECONDS = 1
 """How long after its start a Redis is left to servers that knew it before: they come back within this time."""
 
@@ -172,6 +173,63 @@ class RedisStore:
             with suppress(redis.RedisError):
                 self._client.hdel(self._prefix + "servers", name)
                 self._client.delete(self._prefix + "server:" + name)
+
+
+class Holding:
+    """A sign that a server has the job's model, which an emptied Redis still shows: a subscription, as that is no key.
+
+    Subscribes to ``channel``, and again whenever the connection was lost, until it is closed.
+
+    Who finds no job in the Redis counts the subscribers, and leaves it to them: they put the job back.
+    """
+
+    def __init__(self, client: Any, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._subscription: Any = None
+        self._warned = False
+        self._ended = threading.Event()
+        self._listen()
+        threading.Thread(target=self._stay, name="holding", daemon=True).start()
+
+    def close(self) -> None:
+        """Show the sign no longer, within a second."""
+        self._ended.set()
+
+    def _stay(self) -> None:
+        while not self._ended.is_set():
+            if not self._listen():
+                self._ended.wait(_RETURN_SECONDS)
+        self._unsubscribe()
+
+    def _listen(self) -> bool:
+        """Wait for a message, which says nothing, for a moment; return whether the Redis answers."""
+        try:
+            if self._subscription is None:
+                self._subscription = self._client.pubsub()
+                self._subscription.subscribe(self._channel)
+            if self._subscription.get_message(timeout=_LOOK_SECONDS) is None:
+                self._subscription.ping()  # or a connection to a Redis that is gone would stay
+        except redis.RedisError as error:
+            self._warn_of(error)
+            self._unsubscribe()
+            return False
+        return True
+
+    def _warn_of(self, error: redis.RedisError) -> None:
+        if isinstance(error, redis.exceptions.NoPermissionError) and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "the Redis permits no subscription to %s (%s): should it be emptied, a server that starts then may "
+                "begin the job anew",
+                self._channel,
+                error,
+            )
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
 
 
 def _connect(settings: JobSettings) -> Any:

@@ -15,7 +15,7 @@ from mindfl.imports import lacks
 from mindfl.options.server import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob
-from mindfl.server.http.http_server import Counted
+from mindfl.server.http.service import Counted
 from mindfl.server.iteration import Clock
 from mindfl.server.management import Management, Node
 from mindfl.server.refusal import StoreDownError

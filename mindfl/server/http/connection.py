@@ -17,7 +17,7 @@ from mindfl.server.http.request import NotHttpError, Request, TooLargeError
 from mindfl.server.http.sockets import peer_name
 
 if TYPE_CHECKING:
-    from mindfl.server.http.http_server import HttpServer
+    from mindfl.server.http.service import HttpServer
 
 logger = logging.getLogger("mindfl.server")
 
