@@ -96,7 +96,7 @@ def test_a_snapshot_that_nobody_wrote_is_named_though_its_checksum_is_right(
 def journal_of(folder: Path, events: list[Event]) -> None:
     """Write a job's journal with these events, all of them flushed."""
     job = DurableJob(folder, CONFIG, INITIAL, clock=Clock())
-    identity, codec = job._origin.job, EventCodec(job.coordinator.job.layout)
+    identity, codec = job.origin.job, EventCodec(job.coordinator.job.layout)
     job.close()
     for old in folder.glob("journal-*"):
         old.unlink()
