@@ -163,7 +163,7 @@ def _explained(error: BaseException) -> MindflError | None:
     if "can't start new thread" in text:
         return MindflError("no further thread can be started", hint="fewer --workers, or a higher limit (ulimit -u)")
     if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
-        return MindflError("the memory does not suffice", hint="fewer --workers, or a higher limit (ulimit -v)")
+        return MindflError("not enough memory", hint="fewer --workers, or a higher limit (ulimit -v)")
     return None
 
 

@@ -65,7 +65,7 @@ def convert_model(
     source = read_mindir(mindir_path)
     if train and not optimizer_states(source):
         raise MindirError(
-            f"{mindir_path} holds no optimizer, so it cannot train",
+            f"{mindir_path} contains no optimizer, so it cannot train",
             hint="export the TrainOneStepCell, or convert with --trainModel=false",
         )
     backend = find_backend(converter)

@@ -152,12 +152,12 @@ def check_graph(model: Proto, name: str) -> None:
     known = {value.name for value in graph.input} | {tensor.name for tensor in graph.parameter}
     for node in graph.node:
         if not node.output or (node.op_type == "Constant" and not node.attribute):
-            raise MindirError(f"{name} is damaged: node {node.name} makes nothing")
+            raise MindirError(f"{name} is damaged: node {node.name} has no output")
         known.update(node.output)
     for node in graph.node:
         for value in node.input:
             if value not in known:
-                raise MindirError(f"{name} is damaged: node {node.name} reads {value}, which nothing makes")
+                raise MindirError(f"{name} is damaged: node {node.name} reads {value}, which is not defined")
     for tensor in graph.parameter:
         dtype = _DTYPES.get(tensor.data_type)
         if dtype is None:

@@ -41,7 +41,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
         uint8, with the shape that the file says.
 
     Raises:
-        DataError: the file cannot be read, or is no IDX file of bytes.
+        DataError: the file cannot be read, or is not an IDX file of bytes.
 
     Example:
         >>> path = Path("labels-idx1-ubyte")
@@ -56,7 +56,7 @@ def read_idx(path: PathLike) -> NDArray[np.uint8]:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} cannot be unpacked: {error}") from None
     if len(content) < 4 or content[:2] != b"\0\0":
-        raise DataError(f"{path} is no IDX file", hint="IDX files of MNIST begin with two zero bytes")
+        raise DataError(f"{path} is not an IDX file", hint="IDX files of MNIST begin with two zero bytes")
     kind, dimensions = content[2], content[3]
     if kind != _UINT8:
         raise DataError(f"{path} holds numbers of type {kind}, mindfl reads 8 (uint8)")

@@ -113,7 +113,7 @@ def _unused(user: Path) -> Iterator[DataError]:
         yield from _strays(part, "the label folders")
         for label in _folders(part):
             others = [entry for entry in _entries(part / label) if entry.suffix.lower() not in _SUFFIXES]
-            yield from _left_out(others, f"in {part / label}, which is no image that can be read")
+            yield from _left_out(others, f"in {part / label}, which is not a readable image")
 
 
 def _left_out(entries: Sequence[Path], where: str) -> list[DataError]:

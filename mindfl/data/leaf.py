@@ -194,7 +194,7 @@ class _Collected:
             raise DataError(f"{path} is not a LEAF shard: it has no {' and no '.join(map(repr, missing))}")
         users, sizes = rest["users"], rest["num_samples"]
         if not (isinstance(users, list) and isinstance(sizes, list) and len(users) == len(sizes)):
-            raise DataError(f"{path} has not one entry of num_samples for each of users")
+            raise DataError(f"{path} does not have one entry of num_samples for each user")
         listed = list(map(str, users))
         faults = {user: f"user {user} has data in {path} but is not listed in its users" for user in counts}
         for user, size in zip(listed, sizes, strict=True):
@@ -212,7 +212,7 @@ class _Collected:
             return f"user {user} is listed {times} times in the users of {path}"
         number = _whole(size)
         if number is None:
-            return f"user {user} in {path} has num_samples {size!r}, which is no whole number"
+            return f"user {user} in {path} has num_samples {size!r}, which is not a whole number"
         return f"user {user} in {path} has {counted(stored, 'sample')} where num_samples says {number}" * (
             number != stored >= 0
         )
@@ -250,7 +250,7 @@ def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
     if isinstance(value, ValueError):
         raise DataError(f"{owner} is not valid JSON: {value}")
     if not (isinstance(value, dict) and "x" in value and "y" in value):
-        raise DataError(f"{owner} has not both 'x' and 'y'")
+        raise DataError(f"{owner} lacks 'x' or 'y'")
     images = _numbers(value["x"], 2, f"{owner}: x")
     labels = _numbers(value["y"], 1, f"{owner}: y")
     if len(images) != len(labels):

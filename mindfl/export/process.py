@@ -99,7 +99,7 @@ def _ending(status: int) -> str:
 
 def _hint(status: int) -> str:
     if status == -signal.SIGKILL:
-        return "perhaps the memory did not suffice: MindSpore needs 500 MiB"
+        return "perhaps there was not enough memory: MindSpore needs 500 MiB"
     return "mindfl doctor says whether MindSpore can be imported"
 
 
@@ -129,7 +129,7 @@ def _outcome(function: Any, arguments: Any, options: Any) -> tuple[bool, Any]:
         error.__cause__ = None
         return False, error
     except MemoryError:
-        return False, ExportError("the memory does not suffice for MindSpore", hint="it needs 500 MiB")
+        return False, ExportError("not enough memory for MindSpore", hint="it needs 500 MiB")
 
 
 def _end_with_parent() -> None:

@@ -160,7 +160,7 @@ class OwnNetwork:
         finally:
             np.random.set_state(state)
         if not isinstance(cell, mindspore.nn.Cell):
-            raise OptionError(f"model {self.name} gives {type(cell).__name__}, no mindspore.nn.Cell")
+            raise OptionError(f"model {self.name} returns {type(cell).__name__}, not a mindspore.nn.Cell")
         return cell
 
     def _taken(self, make: Any, offered: dict[str, Any], init: str | None) -> dict[str, Any]:

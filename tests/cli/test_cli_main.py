@@ -146,10 +146,10 @@ def test_json_of_what_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (MemoryError(), "the memory does not suffice"),
-        (MemoryError("Unable to allocate 2.00 TiB for an array"), "the memory does not suffice"),
+        (MemoryError(), "not enough memory"),
+        (MemoryError("Unable to allocate 2.00 TiB for an array"), "not enough memory"),
         (RuntimeError("can't start new thread"), "no further thread can be started"),
-        (ImportError("libopenblas.so: failed to map segment from shared object"), "the memory does not suffice"),
+        (ImportError("libopenblas.so: failed to map segment from shared object"), "not enough memory"),
     ],
 )
 def test_out_of_memory_or_threads_is_one_line(

@@ -91,8 +91,8 @@ def test_key_order_and_extra_keys_do_not_matter(tmp_path: Path) -> None:
 
 
 BROKEN_USERS: dict[str, tuple[Any, str]] = {
-    "no y": ({"x": [[0.5] * 784]}, "has not both 'x' and 'y'"),
-    "list": ([1, 2], "has not both"),
+    "no y": ({"x": [[0.5] * 784]}, "lacks 'x' or 'y'"),
+    "list": ([1, 2], "lacks 'x'"),
     "short": ({"x": [[0.5] * 783], "y": [1]}, "783 values, not 28x28"),
     "ragged": ({"x": [[0.5] * 784, [0.5]], "y": [1, 2]}, "lists of numbers of equal length"),
     "labels": ({"x": [[0.5] * 784] * 2, "y": [[1], [2]]}, "y is not a list of numbers of equal length"),
@@ -264,7 +264,7 @@ def test_what_is_no_number_of_samples_is_named(number: object, tmp_path: Path) -
     content["num_samples"][1] = number
     write(tmp_path / "in/a.json", content)
     (problem,) = convert(tmp_path / "in", tmp_path / "out").problems
-    assert f"user f2 in {tmp_path / 'in/a.json'} has num_samples {number!r}, which is no whole number" in problem
+    assert f"user f2 in {tmp_path / 'in/a.json'} has num_samples {number!r}, which is not a whole number" in problem
 
 
 def _cut(content: bytes) -> bytes:

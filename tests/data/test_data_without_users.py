@@ -83,8 +83,8 @@ def test_without_test_files_a_tenth_is_tested(files: Path, tmp_path: Path) -> No
         (lambda f: (f / "train-labels-idx1-ubyte").unlink(), "no *train-labels*"),
         (lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "no *t10k-labels* or *test-labels*"),
         (lambda f: (f / "train-labels-copy").write_bytes(b""), "are both train labels"),
-        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08"), "is no IDX file"),
-        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"PK\x08\x01"), "is no IDX file"),
+        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08"), "is not an IDX file"),
+        (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"PK\x08\x01"), "is not an IDX file"),
         (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x0d\x01\0\0\0\0"), "numbers of type 13"),
         (lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x03\0\0"), "ends within its 3 dimensions"),
         (

@@ -244,7 +244,7 @@ REFUSED = {
     "nowhere.py:Net": "model: no file",
     "own.py:Missing": "has no Missing",
     "own.py:number": "model number is int, no class and no function",
-    "own.py:text": "model text gives str, no mindspore.nn.Cell",
+    "own.py:text": "model text returns str, not a mindspore.nn.Cell",
     "own.py:fails": "model fails cannot be made for 5 classes .*: ZeroDivisionError",
     "own.py:Width": "model Width cannot be made for .* missing 1 required positional argument: 'width'",
 }
