@@ -6,13 +6,15 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 
 from __future__ import annotations
 
-from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
+from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Training, Upload, zeros_like
+from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
 from mindfl.algorithms.fedexp import FedExP
 from mindfl.algorithms.fednova import FedNova
 from mindfl.algorithms.fedprox import FedProx
 from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
 from mindfl.algorithms.sampler import Sampler, Uniform
 from mindfl.algorithms.scaffold import Scaffold
@@ -22,14 +24,17 @@ __all__ = [
     "Algorithm",
     "Client",
     "Correction",
+    "Ditto",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
+    "FedBN",
     "FedCM",
     "FedDyn",
     "FedExP",
     "FedNova",
+    "FedPer",
     "FedProx",
     "FedYogi",
     "LocalOptimizer",
@@ -38,6 +43,7 @@ __all__ = [
     "Sampler",
     "Scaffold",
     "Step",
+    "Training",
     "Uniform",
     "Upload",
     "zeros_like",

@@ -49,9 +49,11 @@ class Client:
         samples: number of training samples.
         population: number of clients of the job, whether or not they take part in this iteration.
         optimizer: that of the local training.
+        layers: names of the network's layers, from input to output: what the names of their weights begin with.
         initial_loss: mean loss of the received weights on the training samples; nan unless the algorithm asks for it
             (:attr:`Algorithm.needs_initial_loss`).
         trained: the weights after training; empty before.
+        personal: the weights after the personal training (:meth:`Algorithm.personal_training`); empty without.
         steps: steps that were trained; 0 before.
         loss: mean loss of the last epoch; nan before.
     """
@@ -67,10 +69,25 @@ class Client:
     samples: int
     population: int
     optimizer: LocalOptimizer
+    layers: tuple[str, ...] = ()
     initial_loss: float = float("nan")
     trained: Arrays = field(default_factory=dict)
+    personal: Arrays = field(default_factory=dict)
     steps: int = 0
     loss: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """A training of a client beside that of the model.
+
+    Args:
+        start: the weights that it begins with, flat float32 by name; weights that are missing are the received ones.
+        correction: what its gradients are corrected by; None: nothing.
+    """
+
+    start: Arrays = field(default_factory=dict)
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,10 +97,12 @@ class Upload:
     Args:
         extras: values of the further arrays, which travel to the server; those that are missing go back as they came.
         memory: arrays of any numeric type that this client is given in its next iteration.
+        weights: weights that are uploaded in place of the trained ones, so that these stay on the device.
     """
 
     extras: Arrays = field(default_factory=dict)
     memory: Arrays = field(default_factory=dict)
+    weights: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,6 +190,24 @@ class Algorithm:
         """
         return {}
 
+    def start(self, client: Client) -> Arrays | None:
+        """Return the weights that a client begins with in place of the received ones, by name; None: none.
+
+        Such weights are personal: the client is evaluated with them too, with its memory after training.
+        """
+        return None
+
+    def personal(self, client: Client) -> Arrays | None:
+        """Return the weights that a client is evaluated with in place of the received ones, by name; None: none.
+
+        By default they are those of :meth:`start`.
+        """
+        return self.start(client)
+
+    def personal_training(self, client: Client) -> Training | None:
+        """Return a second training, before that of the model, whose weights :meth:`end` gets; None: none."""
+        return None
+
     def begin(self, client: Client) -> Correction | None:
         """Return what a client corrects its gradients by, before it trains; None: nothing."""
         return None
@@ -199,7 +236,7 @@ def replaced(algorithm: Algorithm) -> frozenset[str]:
     """
     if algorithm.is_fedavg:
         return frozenset()
-    methods = ("extras", "state", "begin", "end", "step")
+    methods = ("extras", "state", "start", "personal", "personal_training", "begin", "end", "step")
     return frozenset(name for name in methods if getattr(type(algorithm), name) is not getattr(Algorithm, name))
 
 

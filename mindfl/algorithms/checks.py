@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.base import Algorithm, Arrays
 from mindfl.algorithms.naming import describe
-from mindfl.errors import MindflError
+from mindfl.errors import MindflError, OptionError
 
 #: (cause, hint) -> the error to raise
 Fault = Callable[[str, str], MindflError]
@@ -36,6 +36,8 @@ class Checked:
         try:
             with np.errstate(all="ignore"):  # values that are not finite are refused later
                 made = getattr(self.algorithm, method)(given)
+        except OptionError as error:
+            raise fault(str(error), error.hint) from error
         except Exception as error:
             raise fault(f"{method}: {type(error).__name__}: {error}", "") from error
         if not (isinstance(made, result) or (optional and made is None)):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Upload, replaced
+from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Training, Upload, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
 from mindfl.algorithms.naming import describe
 from mindfl.algorithms.server import marked, split
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from mindfl.sim.engines import Engine
 
 
+#: methods of an algorithm that clients call, and the one whose arrays they carry
+CLIENT_METHODS = frozenset(("extras", "start", "personal", "personal_training", "begin", "end"))
+
+
 def with_algorithm(engine: Engine, algorithm: Algorithm, population: int) -> Engine:
     """Return an engine whose trainers do what ``algorithm`` adds to plain training: ``engine``, if that is nothing.
 
     ``population`` is the number of clients of the job. Raises :class:`OptionError` where the algorithm cannot be
     calculated with the engine's optimizer.
     """
-    if not replaced(algorithm) & {"extras", "begin", "end"}:
+    if not replaced(algorithm) & CLIENT_METHODS:
         return engine
     if algorithm.needs_linear_optimizer and not engine.optimizer.linear:
         raise OptionError(
@@ -47,6 +52,7 @@ class _Loaded:
     received: Arrays
     extras: Arrays
     uploads: Mapping[str, NDArray[np.float32]]
+    kept_back: Arrays = field(default_factory=dict)
 
 
 class AlgorithmEngine:
@@ -62,6 +68,7 @@ class AlgorithmEngine:
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
         self.optimizer = engine.optimizer
+        self.layers = engine.layers
         self.population = population
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
@@ -101,13 +108,57 @@ class AlgorithmTrainer:
 
     def weights(self) -> Arrays:
         """Return the current weights and the further arrays to upload, valid until the next ``load`` or ``train``."""
-        return {**self._trainer.weights(), **marked(self._engine.loaded.uploads)}
+        loaded = self._engine.loaded
+        return {**self._trainer.weights(), **loaded.kept_back, **marked(loaded.uploads)}
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train as the algorithm says; return the mean loss of the last epoch."""
         loaded, checked = self._engine.loaded, self._engine.checked
         initial_loss = self._trainer.training_loss() if checked.algorithm.needs_initial_loss else math.nan
-        client = Client(
+        client = replace(self._client(learning_rate, epochs), initial_loss=initial_loss)
+        personal = self._trained_personally(client)
+        if personal or self._own_weights("start", client):
+            self._trainer.load({**loaded.received, **self._own_weights("start", client)})
+        correction = checked.call("begin", client, Correction, self._fault, optional=True)
+        loss = self._corrected(correction, epochs, learning_rate, report)
+        if not math.isfinite(loss):  # the client fails with that
+            return loss
+        steps = epochs * -(-self._trainer.train_size // self._trainer.batch_size)
+        trained = lent(self._trainer.weights())
+        ended = replace(client, trained=trained, personal=personal, steps=steps, loss=loss)
+        upload = checked.call("end", ended, Upload, self._fault)
+        uploads = flat32({**loaded.extras, **upload.extras}, "extras", self._fault, like=loaded.extras)
+        self.memory = kept(upload.memory, "memory", self._fault)
+        instead = self._weights_of(upload.weights, "weights")
+        self._engine.loaded = replace(loaded, uploads=uploads, kept_back=instead)
+        return loss
+
+    def evaluate(self) -> float:
+        """Return the accuracy on the test data, of the personal model where there is one."""
+        with self._personal():
+            return float(self._trainer.evaluate())
+
+    def predict(self) -> NDArray[np.int_]:
+        """Return the predicted labels of the test data, by the personal model where there is one."""
+        with self._personal():
+            labels: NDArray[np.int_] = self._trainer.predict()
+            return labels
+
+    @contextmanager
+    def _personal(self) -> Iterator[None]:
+        """Put the personal weights in place of the received ones for a while."""
+        own = self._own_weights("personal", self._client(math.nan, 0))
+        if not own:
+            yield
+            return
+        received = self._engine.loaded.received
+        self._trainer.load({**received, **own})
+        yield
+        self._trainer.load(received)
+
+    def _client(self, learning_rate: float, epochs: int) -> Client:
+        engine, loaded = self._engine, self._engine.loaded
+        return Client(
             name=self._name,
             iteration=self.iteration(),
             received=loaded.received,
@@ -117,21 +168,31 @@ class AlgorithmTrainer:
             batch_size=self._trainer.batch_size,
             epochs=epochs,
             samples=self._trainer.train_size,
-            population=self._engine.population,
-            optimizer=self._engine.optimizer,
-            initial_loss=initial_loss,
+            population=engine.population,
+            optimizer=engine.optimizer,
+            layers=engine.layers,
         )
-        correction = checked.call("begin", client, Correction, self._fault, optional=True)
-        loss = self._corrected(correction, epochs, learning_rate, report)
-        if not math.isfinite(loss):  # the client fails with that
-            return loss
-        steps = epochs * -(-self._trainer.train_size // self._trainer.batch_size)
-        ended = replace(client, trained=lent(self._trainer.weights()), steps=steps, loss=loss)
-        upload = checked.call("end", ended, Upload, self._fault)
-        uploads = flat32({**loaded.extras, **upload.extras}, "extras", self._fault, like=loaded.extras)
-        self.memory = kept(upload.memory, "memory", self._fault)
-        self._engine.loaded = replace(loaded, uploads=uploads)
-        return loss
+
+    def _trained_personally(self, client: Client) -> Arrays:
+        """Return the weights after the personal training, flat; empty where there is none."""
+        training = self._engine.checked.call("personal_training", client, Training, self._fault, optional=True)
+        if training is None:
+            return {}
+        self._trainer.load({**client.received, **self._weights_of(training.start, "start")})
+        loss = self._corrected(training.correction, client.epochs, client.learning_rate, lambda epoch, losses: None)
+        if not math.isfinite(loss):
+            raise self._fault(f"the loss of the personal training is {loss}", "lower the learning rate")
+        return lent({name: values.copy() for name, values in self._trainer.weights().items()})
+
+    def _own_weights(self, method: str, client: Client) -> Arrays:
+        own = self._engine.checked.call(method, client, Mapping, self._fault, optional=True)
+        return {} if own is None else self._weights_of(own, method)
+
+    def _weights_of(self, given: Any, what: str) -> Arrays:
+        """Return some of the received weights' replacements, checked."""
+        received = self._engine.loaded.received
+        known = {name: values for name, values in received.items() if name in given}
+        return flat32(given, what, self._fault, like=known)
 
     def _corrected(self, correction: Any, epochs: int, learning_rate: float, report: EpochReport) -> float:
         if correction is None:

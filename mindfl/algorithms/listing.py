@@ -12,6 +12,7 @@ import numpy as np
 from mindfl.algorithms.base import Algorithm, Arrays, Client, replaced
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm
+from mindfl.spelling import counted
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class Listing:
         name: what ``--algorithm`` takes.
         summary: one sentence.
         settings: its settings with their defaults.
-        travels: what travels beside the weights, both ways, as a number of arrays of the weights' size and of further
-            numbers; empty: nothing.
+        travels: what travels beside the weights, both ways; empty: nothing.
         remembers: what each client keeps between its iterations; empty: nothing.
         needs: what it needs of the client; empty: nothing but training.
         optimizers: the local optimizers with which it works.
@@ -72,7 +72,7 @@ def describe_algorithm(name: str) -> Listing:
 
     algorithm = make_algorithm(name)
     methods = replaced(algorithm)
-    served, local = methods & {"extras", "state", "step"}, methods & {"extras", "begin", "end"}
+    served, local = methods & {"extras", "state", "step"}, methods - {"state", "step"}
     return Listing(
         name=name,
         summary=" ".join((inspect.getdoc(type(algorithm)) or "").partition("\n\n")[0].split()),
@@ -81,7 +81,7 @@ def describe_algorithm(name: str) -> Listing:
         remembers=_amount(_memory(algorithm)),
         needs="; ".join(_needs(algorithm)),
         optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
-        engines=("lite",) if "begin" in methods else ("lite", "mindspore"),
+        engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
         upload_modes=tuple(
             mode for mode in MODES if "extras" not in methods or not MODES[mode].of(ModeOptions()).extras_fault
         ),
@@ -95,7 +95,7 @@ def describe_algorithm(name: str) -> Listing:
     )
 
 
-_MODEL: Arrays = {"a": np.zeros(10, np.float32), "b": np.zeros(90, np.float32)}
+_MODEL: Arrays = {"a.weight": np.zeros(9, np.float32), "b.gamma": np.zeros(90, np.float32), "b.weight": np.zeros(1)}
 
 
 def _memory(algorithm: Algorithm) -> Arrays:
@@ -113,7 +113,9 @@ def _memory(algorithm: Algorithm) -> Arrays:
         population=1,
         optimizer=LocalOptimizer(name="sgd"),
         initial_loss=1.0,
+        layers=("a", "b"),
         trained=_MODEL,
+        personal=_MODEL,
         steps=1,
         loss=1.0,
     )
@@ -121,14 +123,22 @@ def _memory(algorithm: Algorithm) -> Arrays:
 
 
 def _needs(algorithm: Algorithm) -> Iterator[str]:
-    if "begin" in replaced(algorithm):
+    methods = replaced(algorithm)
+    if methods & {"begin", "personal_training"}:
         yield "corrected steps"
+    if "personal_training" in methods:
+        yield "a second training"
+    if "personal" in methods or "start" in methods:
+        yield "evaluation with weights of its own"
     if algorithm.needs_initial_loss:
         yield "the loss of the received model on the training samples"
 
 
 def _amount(arrays: Arrays) -> str:
-    """Return the size of ``arrays`` in units of the small model and in numbers."""
-    whole, rest = divmod(sum(np.size(values) for values in arrays.values()), 100)
-    parts = [*([f"{whole} x the weights' size"] if whole else []), *([f"{rest} numbers"] if rest > 1 else [])]
-    return " and ".join([*parts, *(["1 number"] if rest == 1 else [])])
+    """Return the size of ``arrays``, which the small model was given to, in words."""
+    weights = [name for name in arrays if name in _MODEL]
+    parts = [("1 x the weights' size" if len(weights) == len(_MODEL) else "some of the weights")] if weights else []
+    numbers = sum(np.size(values) for name, values in arrays.items() if name not in _MODEL)
+    if numbers:
+        parts.append(counted(numbers, "number"))
+    return " and ".join(parts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from mindfl import extensions
 from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
 from mindfl.algorithms.fedexp import FedExP
 from mindfl.algorithms.fednova import FedNova
 from mindfl.algorithms.fedprox import FedProx
+from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
 from mindfl.algorithms.scaffold import Scaffold
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
@@ -29,6 +31,9 @@ REGISTERED: dict[str, type[Algorithm]] = {
     "feddyn": FedDyn,
     "qfedavg": QFedAvg,
     "fedcm": FedCM,
+    "ditto": Ditto,
+    "fedper": FedPer,
+    "fedbn": FedBN,
 }
 #: entry points of installed packages
 GROUP = "mindfl.algorithms"

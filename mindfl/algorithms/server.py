@@ -94,7 +94,7 @@ def served(given: str | Algorithm) -> Algorithm:
     Raises :class:`OptionError` where there is none, or clients would have to do more than train.
     """
     algorithm = make_algorithm(given)
-    if foreign := sorted(replaced(algorithm) & {"extras", "begin", "end"}):
+    if foreign := sorted(replaced(algorithm) - {"state", "step"}):
         raise OptionError(
             f"algorithm {describe(algorithm)} does not work here: it replaces {', '.join(foreign)}, and devices only "
             "train",

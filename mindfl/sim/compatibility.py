@@ -80,13 +80,13 @@ _RULES = (
         "an algorithm that replaces begin and end alone works; `mindfl server start --algorithm` has the others",
     ),
     _Rule(
-        ("extras", "begin", "end"),
+        ("extras", "start", "personal", "personal_training", "begin", "end"),
         lambda config: not config.client_side.simulated,
         "Java clients train and upload as MindSpore Federated does",
         f"{_SERVER_ONLY}, or embedded clients",
     ),
     _Rule(
-        ("begin",),
+        ("begin", "personal_training"),
         lambda config: not config.client_side.engine.executes_files,
         "MindSpore's training step cannot be corrected",
         "use --engine lite",

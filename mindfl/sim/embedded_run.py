@@ -150,7 +150,7 @@ class EmbeddedRun:
         found = {index: (item.name, item.accuracy) for index, item in results.items()}
         if self._evaluation.clients == "all":
             others = [index for index in range(self._clients) if index not in found]
-            found.update(zip(others, self._executor.evaluate(iteration, others), strict=True))
+            found.update(zip(others, self._executor.evaluate(iteration, others, self._memories), strict=True))
         self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
         return "all" if len(results) == self._clients else self._evaluation.clients, self._accuracies
 

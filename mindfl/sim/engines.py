@@ -29,6 +29,7 @@ class Engine(Protocol):
     max_workers: int | None
     batch_size: int
     optimizer: LocalOptimizer
+    layers: tuple[str, ...]
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
@@ -61,6 +62,22 @@ def local_optimizer(model: LiteModel) -> LocalOptimizer:
     return LocalOptimizer(name=found.name, momentum=momentum, nesterov=found.nesterov, dampening=found.dampening)
 
 
+def layers_of(model: LiteModel) -> tuple[str, ...]:
+    """Return the layers of ``model`` in the order in which it uses them: what their weights' names begin with.
+
+    The weights ``conv1.weight`` and ``conv1.bias`` belong to the layer ``conv1``.
+    """
+    owners = {tensor.index: name.rpartition(".")[0] for name, tensor in model.parameters.items()}
+    used: dict[str, None] = {}
+    for node in model.nodes:
+        of_weights = [owners[index] for index in node.inputs if index in owners]
+        if of_weights and node.op == "Transpose":  # of a weight, at the beginning of the graph
+            owners.update(dict.fromkeys(node.outputs, of_weights[0]))
+        else:
+            used.update(dict.fromkeys(of_weights))
+    return tuple(used)
+
+
 class LiteEngine:
     """Executes the ``.ms`` file. The graph is planned once; each thread has one session for all its clients.
 
@@ -77,6 +94,7 @@ class LiteEngine:
         self._local = threading.local()
         self.batch_size = self.session().batch_size
         self.optimizer = local_optimizer(model)
+        self.layers = layers_of(model)
 
     def session(self) -> Session:
         """Return the calling thread's session."""

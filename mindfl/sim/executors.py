@@ -35,8 +35,11 @@ class Executor(Protocol):
         ``memories`` are what clients keep from the iterations before.
         """
 
-    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
-        """Return the accuracy of an ended iteration's model on these clients' test data, in order."""
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
+        """Return the accuracy of an ended iteration's model on these clients' test data, in order.
+
+        ``memories`` are what the clients keep.
+        """
 
     def finish(self) -> None:
         """Let the clients end their jobs after the last iteration."""
@@ -75,9 +78,9 @@ class LocalExecutor:
         self._pool.advance(indices, self._transport, lambda loss: report(1, loss), memories)
         return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
 
-    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
         """Evaluate what the clients would get from the coordinator."""
-        return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices)
+        return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices, memories)
 
     def finish(self) -> None:
         """Let every device end its job."""

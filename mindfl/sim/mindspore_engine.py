@@ -17,7 +17,7 @@ from mindfl.export.optimizers import OptimizerSettings, with_loss
 from mindfl.export.trained import network_sizes
 from mindfl.lite import LiteModel
 from mindfl.models import Model, import_mindspore, mindspore_lock, model_spec
-from mindfl.sim.engines import ClientTrainer, Weights, local_optimizer
+from mindfl.sim.engines import ClientTrainer, Weights, layers_of, local_optimizer
 from mindfl.system import interrupt_held_back
 
 P = ParamSpec("P")
@@ -56,6 +56,7 @@ class MindSporeEngine:
         self.model = model
         self.batch_size = batch_size
         self.optimizer = local_optimizer(model)
+        self.layers = layers_of(model)
         self._tensor = mindspore.Tensor
         spec, sizes = model_spec(network), network_sizes(model)
         self.channels = sizes.num_channel or 1

@@ -80,16 +80,18 @@ class ClientPool:
             self._advance(waiting, transport, report, after_ms=POLL_MS)
         return [self._participants[index].result() for index in indices]
 
-    def evaluate(self, iteration: int, model: Weights, indices: Sequence[int]) -> list[NamedAccuracy]:
+    def evaluate(
+        self, iteration: int, model: Weights, indices: Sequence[int], memories: Memories = _NOTHING
+    ) -> list[NamedAccuracy]:
         """Return the accuracy 0..1 of ``model``, that of ``iteration``, on these devices' test data; None without any.
 
-        The devices need not have begun, and know nothing of it.
+        The devices need not have begun, and know nothing of it; ``memories`` are what they keep.
         """
 
         def accuracy(index: int) -> NamedAccuracy:
             name = self._clients[index]
             try:
-                return name, self._accuracy(name, model)
+                return name, self._accuracy(name, model, memories[index])
             except InterruptedRunError:
                 raise
             except MindflError as error:
@@ -97,13 +99,15 @@ class ClientPool:
 
         return list(self._threads.map(accuracy, indices))
 
-    def _accuracy(self, name: str, model: Weights) -> float | None:
-        trainer = self._engine.trainer(self._dataset.user(name), self._stop)
+    def _accuracy(self, name: str, model: Weights, memory: Memory) -> float | None:
+        trainer: Any = self._engine.trainer(self._dataset.user(name), self._stop)
+        if isinstance(trainer, AlgorithmTrainer):
+            trainer.memory = memory.arrays
         trainer.check_stop()
         if not trainer.eval_size:
             return None
         trainer.load(model)
-        return trainer.evaluate()
+        return float(trainer.evaluate())
 
     def _advance(
         self,

@@ -97,9 +97,9 @@ class Node:
         edge.publish(model, now_ms())
         return self._pool.end_iteration(share, transport), transport.traffic - before
 
-    def evaluate(self, iteration: int, model: Weights, share: Share) -> list[NamedAccuracy]:
-        """Evaluate the new model for clients that take no part in the iteration."""
-        return self._pool.evaluate(iteration, model, share)
+    def evaluate(self, iteration: int, model: Weights, share: Share, memories: Memories) -> list[NamedAccuracy]:
+        """Evaluate the new model for clients that take no part in the iteration, with what they keep."""
+        return self._pool.evaluate(iteration, model, share, memories)
 
     def end_for_lost(self, model: Weights, share: Share, part: Part, memories: Memories) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost.
@@ -111,7 +111,8 @@ class Node:
                 hint="--resume goes on from the last iteration that ended",
             )
         results = []
-        for index, (name, accuracy) in zip(share, self._pool.evaluate(part.iteration, model, share), strict=True):
+        accuracies = self._pool.evaluate(part.iteration, model, share, memories)
+        for index, (name, accuracy) in zip(share, accuracies, strict=True):
             steps = -(-self._setup.dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
             results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy, memories[index]))
         return results
@@ -168,12 +169,13 @@ class RayExecutor:
             report(len(share), trained.loss)
         return self._ended(iteration, indices, parts)
 
-    def evaluate(self, iteration: int, indices: Sequence[int]) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
         """Evaluate on all nodes what the clients would get from the coordinator."""
         model = self._ray.put(dict(given_model(self._coordinator, iteration)))
         found: dict[int, NamedAccuracy] = {}
         for share, _, accuracies in self._on_nodes(
-            self._shares(indices), lambda node, share: self._nodes[node].evaluate.remote(iteration, model, share)
+            self._shares(indices),
+            lambda node, share: self._nodes[node].evaluate.remote(iteration, model, share, memories.part(share)),
         ):
             found.update(zip(share, accuracies, strict=True))
         return [found[index] for index in indices]

@@ -90,6 +90,7 @@ class PartialEngine:
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
         self.optimizer = engine.optimizer
+        self.layers = engine.layers
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""

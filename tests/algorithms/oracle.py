@@ -210,6 +210,34 @@ def qfedavg(s: Server, cohort: Sequence[int], q: float = 1) -> None:
     s.x = {n: s.x[n] - delta[n] / h for n in delta}
 
 
+def ditto(s: Server, cohort: Sequence[int], lam: float = 1) -> None:
+    """A client's own model is ``own``; zeros there mean that it has none yet."""
+    x = s.x
+    for i in cohort:
+        start = s.own[i] if any(v.any() for v in s.own[i].values()) else x
+        s.own[i] = train(start, s.clients[i], s.plan, lambda g, w: {n: g[n] + lam * (w[n] - x[n]) for n in g})
+    fedavg(s, cohort)
+
+
+def fedper(s: Server, cohort: Sequence[int], layers: int = 1) -> None:
+    """The last layer is each client's own."""
+    heads = {"out.weight", "out.bias"}
+    trained = {}
+    for i in cohort:
+        own = {n: v for n, v in s.own[i].items() if n in heads and v.any()}
+        trained[i] = train({**s.x, **own}, s.clients[i], s.plan)
+        s.own[i] = {n: trained[i][n] for n in heads}
+    d = s.mean_update(trained)
+    s.x = {n: s.x[n] if n in heads else s.x[n] + d[n] for n in s.x}
+
+
+def accuracy(w: Model, data: Data) -> float:
+    logits = np.maximum(data.x @ w[W1].T + w[B1], 0) @ w[W2].T + w[B2]
+    return float((logits.argmax(1) == data.y).mean())
+
+
 ROUNDS: dict[str, Callable[..., Any]] = {
-    name: round for name, round in globals().items() if name.startswith(("fed", "scaffold", "qfed")) and callable(round)
+    name: round
+    for name, round in globals().items()
+    if name.startswith(("fed", "scaffold", "qfed", "ditto")) and callable(round)
 }
