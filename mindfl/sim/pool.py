@@ -10,7 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from queue import Empty, Queue
+from typing import Any
 
+from mindfl.algorithms.client import AlgorithmTrainer
 from mindfl.client import Finished, MeteredTransport
 from mindfl.client.uploading import Randomness, system_randomness
 from mindfl.data import Dataset
