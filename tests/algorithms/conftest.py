@@ -1,39 +1,20 @@
-"""A small job of five clients with unequal data, three of which take part in each round."""
+"""A small job, as :mod:`small_job` has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from oracle import Data, Plan, Server
+from small_job import BATCH, EPOCHS, SIZES, Turns, samples
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
 from mindfl.sim import FederatedJob, TrainingResult
 
 HERE = Path(__file__).parent
-SIZES = (7, 20, 33, 12, 50)
-BATCH, EPOCHS = 8, 2
-
-
-class Turns:
-    """A sampler: three clients after one another."""
-
-    def sample(self, clients: int, iteration: int, rng: np.random.Generator, state: dict[str, Any]) -> Iterable[int]:
-        return [(iteration * 2 + place) % clients for place in range(3)]
-
-
-def samples(client: int) -> tuple[Any, Any]:
-    """Images of 5x4 in float32 and labels of three classes, whose shares differ from client to client."""
-    rng = np.random.default_rng(client)
-    labels = rng.choice(3, SIZES[client], p=np.roll([0.9, 0.1, 0.0], client))
-    images = rng.random((SIZES[client], 5, 4), np.float32) * 0.6
-    images[np.arange(len(labels)), labels] += 0.3
-    return images, labels
 
 
 @pytest.fixture(scope="session")
@@ -73,13 +54,3 @@ def run_small(
         return LiteModel.load(first), job.run()
 
     return run
-
-
-def server(model: LiteModel, momentum: float, rate: float) -> Server:
-    """Return the oracle's beginning for the small job."""
-    clients = {}
-    for index in range(len(SIZES)):
-        images, labels = samples(index)
-        clients[index] = Data(images.reshape(len(labels), -1).astype(np.float64), labels)
-    x = {name: values.astype(np.float64) for name, values in model.weights.items()}
-    return Server(x, clients, Plan(rate, EPOCHS, BATCH, momentum))

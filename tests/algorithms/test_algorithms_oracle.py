@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from conftest import SIZES, Turns, server
+from small_job import SIZES, Turns, server
 
 from mindfl.algorithms.naming import REGISTERED
 

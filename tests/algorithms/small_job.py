@@ -1,0 +1,40 @@
+"""The small job of these tests: five clients with unequal data, three of which take part in each round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from oracle import Data, Plan, Server
+
+from mindfl.lite import LiteModel
+
+SIZES = (7, 20, 33, 12, 50)
+BATCH, EPOCHS = 8, 2
+
+
+class Turns:
+    """A sampler: three clients after one another."""
+
+    def sample(self, clients: int, iteration: int, rng: np.random.Generator, state: dict[str, Any]) -> Iterable[int]:
+        return [(iteration * 2 + place) % clients for place in range(3)]
+
+
+def samples(client: int) -> tuple[Any, Any]:
+    """Images of 5x4 in float32 and labels of three classes, whose shares differ from client to client."""
+    rng = np.random.default_rng(client)
+    labels = rng.choice(3, SIZES[client], p=np.roll([0.9, 0.1, 0.0], client))
+    images = rng.random((SIZES[client], 5, 4), np.float32) * 0.6
+    images[np.arange(len(labels)), labels] += 0.3
+    return images, labels
+
+
+def server(model: LiteModel, momentum: float, rate: float) -> Server:
+    """Return the oracle's beginning for the small job."""
+    clients = {}
+    for index in range(len(SIZES)):
+        images, labels = samples(index)
+        clients[index] = Data(images.reshape(len(labels), -1).astype(np.float64), labels)
+    x = {name: values.astype(np.float64) for name, values in model.weights.items()}
+    return Server(x, clients, Plan(rate, EPOCHS, BATCH, momentum))
