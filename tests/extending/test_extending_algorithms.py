@@ -211,18 +211,6 @@ def test_what_clients_remember_and_what_is_sent_matters(make_job: JobFactory) ->
     assert make_job("everything", algorithm=Everything()).run().hash != make_job("plain").run().hash
 
 
-@pytest.mark.parametrize("name", ["FedProx", "Everything"])
-def test_a_ray_cluster_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, ray_cluster: str) -> None:
-    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=ray_cluster).run()
-    assert spread.hash == make_job("local", algorithm=ALGORITHMS[name]).run().hash
-
-
-def test_fedexp_on_a_ray_cluster_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) -> None:
-    named = f"{HERE / 'fedexp.py'}:FedExP"
-    spread = make_job("ray", algorithm=named, executor="ray", ray_address=ray_cluster).run()
-    assert spread.hash == make_job("local", algorithm=FedExP()).run().hash
-
-
 def test_a_server_elsewhere_takes_what_fedprox_trained(make_job: JobFactory) -> None:
     local = make_job("local", algorithm=FedProx(0.25)).run()
     model = LiteModel.load(make_job("local").config.models / "lenet_train.ms")

@@ -89,11 +89,6 @@ def test_an_object_that_no_text_makes_is_asked_for(make_job: JobFactory) -> None
     assert "encrypt_type=..." in caught.value.hint
 
 
-def test_ray_gives_the_same_weights(expected: str, make_job: JobFactory, ray_cluster: str) -> None:
-    ray = {"executor": "ray", "ray_address": ray_cluster, "per_client_models": False}
-    assert make_job("ray", encrypt_type=BY_NAME, **ray).run().hash == expected
-
-
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

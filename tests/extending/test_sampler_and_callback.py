@@ -74,10 +74,6 @@ class TestCohortsOfVaryingSize:
         assert math.isnan(second.loss) and second.accuracies == first.accuracies
         assert all(np.array_equal(kept[0][name], kept[1][name]) for name in kept[0])
 
-    def test_under_ray(self, make_job: Make, ray_cluster: str) -> None:
-        spread = make_job("ray", executor="ray", ray_address=ray_cluster, **SAMPLED).run()
-        assert told(spread) == told(make_job("here", **SAMPLED).run())
-
     def test_killed_and_resumed(self, make_job: Make, tmp_path: Path) -> None:
         """The sampler's state is among what is saved: it counts the rounds that it drew."""
         named = {**SAMPLED, "sampler": f"{HERE / 'poisson.py'}:Poisson:probability=0.4"}

@@ -1,0 +1,39 @@
+"""Algorithms, upload modes and samplers of a user's own on the nodes of a Ray cluster, which these tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fedexp import FedExP
+from test_extending_algorithms import ALGORITHMS
+from test_sampler_and_callback import SAMPLED, told
+
+from mindfl.sim import FederatedLeNetJob
+
+HERE = Path(__file__).parent
+JobFactory = Callable[..., FederatedLeNetJob]
+
+
+@pytest.mark.parametrize("name", ["FedProx", "Everything"])
+def test_an_algorithm_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, ray_cluster: str) -> None:
+    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=ray_cluster).run()
+    assert spread.hash == make_job("local", algorithm=ALGORITHMS[name]).run().hash
+
+
+def test_fedexp_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) -> None:
+    named = f"{HERE / 'fedexp.py'}:FedExP"
+    spread = make_job("ray", algorithm=named, executor="ray", ray_address=ray_cluster).run()
+    assert spread.hash == make_job("local", algorithm=FedExP()).run().hash
+
+
+def test_an_upload_mode_gives_the_weights_of_a_local_run(make_job: JobFactory, ray_cluster: str) -> None:
+    named = {"encrypt_type": f"{HERE}/levels.py:Levels:levels=7"}
+    ray = {"executor": "ray", "ray_address": ray_cluster, "per_client_models": False}
+    assert make_job("ray", **named, **ray).run().hash == make_job("expected", **named, workers=1).run().hash
+
+
+def test_a_sampler_draws_as_in_a_local_run(make_job: JobFactory, ray_cluster: str) -> None:
+    spread = make_job("ray", executor="ray", ray_address=ray_cluster, **SAMPLED).run()
+    assert told(spread) == told(make_job("here", **SAMPLED).run())
