@@ -27,7 +27,6 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob
 from mindfl.sim.job_data import open_data, usable_users
-from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.run_folder import locked, model_folders
 from mindfl.sim.upload_mode import server_settings
 from mindfl.spelling import counted, did_you_mean
@@ -88,7 +87,6 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
     with locked(config.work_dir), model_folders(config):
         for mode in chosen:
             check_packages(config.derived(encrypt_type=mode.settings.get("encrypt_type", PLAIN)))
-        load_matplotlib()
         return _Runner(config, chosen, reporter).run()
 
 

@@ -11,6 +11,7 @@ from mindfl.lite import LiteModel
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, states
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run
@@ -123,9 +124,16 @@ class FigureDrawer(Callback):
         self._files = files
         self._result = result
         self._drawn = time.monotonic()
+        self._loaded = False
+
+    def upload(self, progress: Progress) -> None:
+        """Load matplotlib after the first upload, while other clients train, so that training begins earlier."""
+        if not self._loaded:
+            self._loaded = True
+            load_matplotlib()
 
     def row(self, row: IterationRow, model: Model) -> None:
-        """Draw, where the last time is long ago."""
+        """Draw, if the last drawing is long ago."""
         if time.monotonic() - self._drawn >= PICTURE_INTERVAL:
             self._result(model).plot(self._files.picture)
             self._drawn = time.monotonic()

@@ -12,7 +12,6 @@ from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Repor
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles
 from mindfl.sim.job_servers import Materials
-from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.recording import (
     CALLBACKS,
     STOPPED,
@@ -72,7 +71,6 @@ class Training:
 
         Raises :class:`NotAggregatedError` where every iteration failed at the server.
         """
-        load_matplotlib()  # so that Ctrl-C in the first iteration need not wait for it
         state = self._materials.start
         for note in self._spending.notes():
             self._report.warning(note)
