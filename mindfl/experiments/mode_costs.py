@@ -22,12 +22,12 @@ from mindfl.lite import LiteModel
 from mindfl.protocol import Request, Response, ResponseCode, encode, encode_response
 from mindfl.server import Coordinator
 from mindfl.sim.callbacks import Callback, Model
+from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import EmbeddedRun
 from mindfl.sim.engines import ClientTrainer, LiteEngine
 from mindfl.sim.executors import LocalExecutor
 from mindfl.sim.history import IterationRow
-from mindfl.sim.pool import ClientPool
 from mindfl.sim.round_loop import run_rounds
 
 #: enough for a median that no single disturbance moves

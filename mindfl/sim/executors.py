@@ -11,9 +11,9 @@ from mindfl.client.conversation import model_request, received_weights
 from mindfl.errors import SimulationError
 from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
+from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.engines import Weights
 from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
-from mindfl.sim.pool import ClientPool
 from mindfl.sim.run_state import Memories
 
 #: is called with the number of further clients that uploaded, and their mean loss

@@ -14,13 +14,13 @@ from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.backends import ClientProcesses, StartedServer
 from mindfl.sim.callbacks import Reporter
+from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.job_data import ClientSamples
-from mindfl.sim.pool import ClientPool
 from mindfl.sim.remote_run import RemoteRun
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState

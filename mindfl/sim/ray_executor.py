@@ -25,11 +25,11 @@ from mindfl.errors import OptionError, SimulationError
 from mindfl.lite import LiteModel, use_operators
 from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
+from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
 from mindfl.sim.executors import Report, given_model
 from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
-from mindfl.sim.pool import ClientPool
 from mindfl.sim.run_state import Memories
 from mindfl.sim.upload_mode import server_settings
 

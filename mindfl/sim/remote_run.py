@@ -23,12 +23,12 @@ from mindfl.protocol import (
     ResponseGetModel,
 )
 from mindfl.sim.callbacks import Progress
+from mindfl.sim.client_pool import ClientPool, Schedule
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import ClientAccuracies, Evaluation
 from mindfl.sim.participant import ClientResult, Participant, now_ms
-from mindfl.sim.pool import ClientPool, Schedule
 from mindfl.sim.round_loop import Aggregated, Trained
 from mindfl.spelling import counted
 

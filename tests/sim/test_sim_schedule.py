@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mindfl
 from mindfl.client import Wait
-from mindfl.sim.pool import Schedule
+from mindfl.sim.client_pool import Schedule
 
 
 def test_each_client_is_run_as_often_as_it_was_added() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mindfl.errors import MindflWarning, SimulationError
-from mindfl.sim import FederatedLeNetJob, pool
+from mindfl.sim import FederatedLeNetJob, client_pool
 from mindfl.sim.history import History
 from mindfl.sim.plot import plot_history
 from mindfl.system import ProcessLock, startable_threads
@@ -87,7 +87,7 @@ SCRIPT = """
 import multiprocessing
 import sys
 import threading
-from mindfl.sim import FederatedLeNetJob, pool
+from mindfl.sim import FederatedLeNetJob, client_pool
 
 def train(folder, **settings):
     settings |= dict(client_num=3, iterations=1, epochs=1, workers=2, train_dataset=sys.argv[1])
@@ -159,9 +159,9 @@ def test_threads_that_the_system_lets_start_are_counted(monkeypatch: pytest.Monk
 def test_fewer_workers_train_with_a_warning_and_none_is_one_line(
     make_job: JobFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "startable_threads", lambda wanted: 1)
+    monkeypatch.setattr(client_pool, "startable_threads", lambda wanted: 1)
     with pytest.warns(MindflWarning, match="1 worker threads instead of 2"):
         make_job(iterations=1).train()
-    monkeypatch.setattr(pool, "startable_threads", lambda wanted: 0)
+    monkeypatch.setattr(client_pool, "startable_threads", lambda wanted: 0)
     with pytest.raises(SimulationError, match="no thread can be started"):
         make_job(iterations=1, work_dir=tmp_path / "other").train()
