@@ -87,7 +87,7 @@ SCRIPT = """
 import multiprocessing
 import sys
 import threading
-from mindfl.sim import FederatedLeNetJob, client_pool
+from mindfl.sim import FederatedLeNetJob
 
 def train(folder, **settings):
     settings |= dict(client_num=3, iterations=1, epochs=1, workers=2, train_dataset=sys.argv[1])
