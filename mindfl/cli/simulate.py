@@ -15,6 +15,8 @@ from mindfl.cli.progress import Progress
 from mindfl.cli.reporting import echo_json, interruptible, is_given
 from mindfl.errors import OptionError
 from mindfl.options import option
+from mindfl.options.commands import ReportOptions
+from mindfl.options.declaration import same_option
 from mindfl.options.job import GROUPS, JobOptions
 from mindfl.spelling import counted, nearest
 
@@ -35,7 +37,7 @@ class SimulateOptions(JobOptions):
     )
     task: str = _job("train", help="train, inference or getModel; any other text: inference of one record.")
     quiet: bool = _output(False, help="No progress.")
-    as_json: bool = _output(False, spellings=("--json",), help="Print the result as JSON.")
+    as_json: bool = same_option(ReportOptions, "as_json", group="Output")
 
 
 class SimulateCommand(GroupedCommand):
