@@ -16,7 +16,7 @@ Task = Literal["train", "inference", "getModel"]
 class ClientOptions:
     """Declarations of one device's options."""
 
-    task: Task = option("train", help="What to do: take part in a job, predict labels, or fetch the model.")
+    task: Task = option("train", help="Task: take part in a job, predict labels, or fetch the model.")
     domain_name: str | None = option(
         None, help="URL of the server: http://HOST:PORT or https://HOST:PORT, then its URL prefix if it has one."
     )
@@ -25,11 +25,11 @@ class ClientOptions:
         None, spellings=("--infer_model", "--infer_model_path"), help="A second .ms file, for the final model."
     )
     train_data_dir: Path | None = option(
-        None, help="IMAGES,LABELS, or a user's folder of bins, or a data set with --user."
+        None, help="Training data: IMAGES,LABELS, a user's folder of bins, or a data set with --user."
     )
-    eval_data_dir: Path | None = option(None, help="Test data, in the same forms.")
+    eval_data_dir: Path | None = option(None, help="Test data, in a form of --train_data_dir.")
     infer_data_dir: Path | None = option(
-        None, shown="--eval_data_dir", help="Data to predict the labels of, in the same forms."
+        None, shown="--eval_data_dir", help="Data for inference, in a form of --train_data_dir."
     )
     path_regex: str = option(",", help="Regular expression that separates IMAGES and LABELS.")
     user: str | None = option(None, help="User of the data set: name, or position from 0.")
@@ -42,8 +42,10 @@ class ClientOptions:
     )
     client_key: Path | None = option(None, shown="in the same file", help="Private key for --client_cert.")
     crl_path: Path | None = option(None, help="With https: revocation list of the authority.")
-    use_elb: bool = option(False, takes_value=True, help="The server has --server_num consecutive ports.")
-    server_num: int = option(1, least=1, help="Number of these ports.")
+    use_elb: bool = option(
+        False, takes_value=True, help="Send each request to a random one of --server_num consecutive ports."
+    )
+    server_num: int = option(1, least=1, help="Number of consecutive ports of the server, with --use_elb.")
     batch_size: int | None = option(
         None, least=1, shown="that of the model file", help="Samples per training step; must be the model file's."
     )
@@ -59,15 +61,13 @@ class ClientOptions:
     name_regex: str = option(",", help="Regular expression that separates names of weights.")
     fl_name: str | None = option(None, shown="LeNet's", help="Client class, as it appears in messages and log.")
     fl_id: str | None = option(None, shown="a random one", help="Name of this client in the job.")
-    log_file: Path = option(Path("client.log"), help="File that the log is added to.")
-    sleep_time: int = option(
-        200, least=1, unit="ms", help="Time between two questions for the model (the reference: 10000)."
-    )
+    log_file: Path = option(Path("client.log"), help="File to append the log to.")
+    sleep_time: int = option(200, least=1, unit="ms", help="Polling interval for the model (the reference: 10000).")
     wait_limit: int = option(
-        1800, least=0, unit="s", help="Time until the model of an iteration is given up (the reference: 180)."
+        1800, least=0, unit="s", help="Time limit for the model of an iteration (the reference: 180)."
     )
     timeout: float = option(
-        30.0, above=0, most=3_000_000, unit="s", help="Time to connect and to send; three times that to receive."
+        30.0, above=0, most=3_000_000, unit="s", help="Time limit to connect and to send; three times that to receive."
     )
-    retry_limit: int = option(60, least=0, unit="s", help="Time to go on sending what got no answer.")
-    max_restarts: int = option(5, least=0, help="Times in a row that the server may send this client away.")
+    retry_limit: int = option(60, least=0, unit="s", help="Time limit for retries of a request without an answer.")
+    max_restarts: int = option(5, least=0, help="Consecutive refusals by the server before the client gives up.")
