@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,4 +214,5 @@ class TestInference:
 def replace_start(job: FederatedLeNetJob, like: FederatedLeNetJob) -> FederatedLeNetJob:
     """Return a job as ``job`` that starts from the model of ``like``."""
     start = like.config.models / "lenet_train.ms"
-    return FederatedLeNetJob(**{**vars(job.config), "origin_train_model_path": start})
+    settings = {item.name: getattr(job.config, item.name) for item in fields(job.config)}
+    return FederatedLeNetJob(**{**settings, "origin_train_model_path": start})
