@@ -61,7 +61,7 @@ class DeviceClient:
     """A client of a federated job. Its flows train, predict and fetch the model (see :mod:`mindfl.client.flow`).
 
     Failures name the client and the iteration: :class:`ClientError` for those of the trainer, :class:`ProtocolError`
-    for refusals and broken answers, :class:`TransportError` where the server cannot be reached.
+    for refusals and broken answers, :class:`TransportError` if the server cannot be reached.
 
     Args:
         config: name, time limits and evaluation of the client.

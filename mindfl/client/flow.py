@@ -76,7 +76,7 @@ EpochReport: TypeAlias = Callable[[int, Sequence[float]], None]
 
 
 class Trainer(Protocol):
-    """A model with one client's data. Sizes count true samples; ``eval_size`` is 0 where there are no test data."""
+    """A model with one client's data. Sizes count true samples; ``eval_size`` is 0 if there are no test data."""
 
     @property
     def train_size(self) -> int:

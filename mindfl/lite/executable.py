@@ -82,7 +82,7 @@ class Programs:
 
     @classmethod
     def of(cls, graph: Graph, *, folded: bool, training: bool) -> Programs:
-        """Plan training (where the model has it, and ``training`` is set) and prediction."""
+        """Plan training (if the model has it, and ``training`` is set) and prediction."""
         train = None
         start = graph.constants_size
         if training and graph.model.optimizer_nodes:

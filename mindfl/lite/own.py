@@ -62,7 +62,7 @@ class Operator:
                 channel) where the file says so. Constants keep their type; labels are int32 (batch,).
 
         Returns:
-            One array for each output of the node, as a tuple where there are several, in the shapes of the file. An
+            One array for each output of the node, as a tuple if there are several, in the shapes of the file. An
             optimizer returns None and changes its inputs in place.
         """
         raise NotImplementedError

@@ -131,7 +131,7 @@ class Plan:
         return self.derived[key]
 
     def gather(self, x: int, y: int, rows: list[int]) -> None:
-        """Emit ``y[i] = x[rows[i]]`` for batch-last values at these offsets, zero where the row is negative."""
+        """Emit ``y[i] = x[rows[i]]`` for batch-last values at these offsets, zero if the row is negative."""
         table = self.builder.entries(rows)
         self.builder.emit("GATHER", x=x, y=y, rows=len(rows), rows_table=table, lanes=self.lanes)
 

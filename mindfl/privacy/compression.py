@@ -49,7 +49,7 @@ _ROUND: Mapping[Rounding, Callable[[NDArray[np.float64]], NDArray[np.float64]]] 
 def quantise(name: str, values: FloatVector, rounding: Rounding) -> CompressFeatureMap:
     """Return the weight ``name`` quantised. Without values, both bounds are 0.
 
-    Raises :class:`EncodingError` where a value is not finite, or hi - lo is beyond float32.
+    Raises :class:`EncodingError` if a value is not finite, or hi - lo is beyond float32.
     """
     if not values.size:
         return CompressFeatureMap(weight_fullname=name, compress_data=np.zeros(0, np.int8))
@@ -64,7 +64,7 @@ def quantise(name: str, values: FloatVector, rounding: Rounding) -> CompressFeat
 def dequantise(entry: CompressFeatureMap) -> FloatVector:
     """Return the values of ``entry``. Without values, its bounds do not matter.
 
-    Raises :class:`EncodingError` where a bound is not finite, they are in the wrong order, or too far apart.
+    Raises :class:`EncodingError` if a bound is not finite, they are in the wrong order, or too far apart.
     """
     if entry.compress_data is None or not entry.compress_data.size:
         return np.zeros(0, np.float32)
@@ -84,7 +84,7 @@ def quantise_weights(weights: Weights) -> tuple[CompressFeatureMap, ...]:
 def dequantise_weights(entries: Iterable[CompressFeatureMap], lengths: Mapping[str, int]) -> Weights:
     """Return the weights of a download, in its order. ``lengths``: number of values of each weight of the model.
 
-    Raises :class:`EncodingError` where names or lengths are not the model's, or bounds cannot be.
+    Raises :class:`EncodingError` if names or lengths are not the model's, or bounds cannot be.
     """
     weights = {}
     for name, entry in named(entries).items():
@@ -100,7 +100,7 @@ def dequantise_weights(entries: Iterable[CompressFeatureMap], lengths: Mapping[s
 
 
 def named(entries: Iterable[CompressFeatureMap]) -> dict[str, CompressFeatureMap]:
-    """Return ``entries`` by name. Raises :class:`EncodingError` where there are none, or one name has two."""
+    """Return ``entries`` by name. Raises :class:`EncodingError` if there are none, or one name has two."""
     found: dict[str, CompressFeatureMap] = {}
     for entry in entries:
         name = entry.weight_fullname or ""
@@ -144,7 +144,7 @@ def encode_update(trained: Weights, received: Weights, *, data_size: int, rate: 
     """Return the upload of ``trained``, which began as ``received``; both hold the same weights.
 
     Weights are laid end to end in the order of ``received``: that of the startFLJob answer, which also told ``rate``
-    and ``iteration``. Raises :class:`EncodingError` where that rate is unusable or a difference not finite.
+    and ``iteration``. Raises :class:`EncodingError` if that rate is unusable or a difference not finite.
     """
     if not 0 <= rate <= 1:
         raise EncodingError(EncodingFault.RATE, f"{rate:g}")
@@ -176,7 +176,7 @@ def decode_update(
         data_size: the number of samples that the device registered.
         rate, iteration: the server's.
 
-    ``names`` may be some of the model's weights only. An entry may be absent where the mask keeps nothing of a weight.
+    ``names`` may be some of the model's weights only. An entry may be absent if the mask keeps nothing of a weight.
     Raises :class:`EncodingError`.
     """
     if np.float32(upload_rate) != np.float32(rate):

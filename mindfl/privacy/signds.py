@@ -64,7 +64,7 @@ def sign_plan(dimensions: int, params: DSParams) -> SignPlan:
 
     With ``sign_dim_out`` 0, h is the largest for which at least ``sign_thr_ratio`` of the indices are expected to come
     from the top, counted up from 1. (The reference stops where its doubles overflow; here nothing does.) K is
-    ``sign_k`` d rounded down, but at least 1, and h at most d. Raises :class:`OptionError` where there are no values,
+    ``sign_k`` d rounded down, but at least 1, and h at most d. Raises :class:`OptionError` if there are no values,
     or a parameter is out of range.
     """
     _check(dimensions, params)
@@ -83,7 +83,7 @@ def sign_plan(dimensions: int, params: DSParams) -> SignPlan:
 def encode_signs(trained: Weights, received: Weights, params: DSParams, random: RandomBytes = os.urandom) -> SignUpdate:
     """Return the upload of ``trained``, which began as ``received``; indices count in the order of ``received``.
 
-    Raises :class:`EncodingError` where the weights are not finite, :class:`OptionError` for unusable parameters.
+    Raises :class:`EncodingError` if the weights are not finite, :class:`OptionError` for unusable parameters.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         update = np.concatenate([trained[name] - values for name, values in received.items()])

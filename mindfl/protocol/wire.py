@@ -106,7 +106,7 @@ def decode_response(data: bytes, request: type[AnyRequest]) -> AnyResponse:
     """Return the response that the body ``data`` holds, given the type of the request that it answers.
 
     A short body that contains one of the known plain texts is a :class:`PlainText`, whatever surrounds the text. Raises
-    :class:`BrokenBufferError` where the body is neither that nor the expected table.
+    :class:`BrokenBufferError` if the body is neither that nor the expected table.
     """
     if len(data) <= LONGEST_PLAIN_TEXT and any(text in data for text in _PLAIN_TEXTS):
         return PlainText(data.decode(errors="replace"))
@@ -116,7 +116,7 @@ def decode_response(data: bytes, request: type[AnyRequest]) -> AnyResponse:
 def encode(message: DataclassInstance) -> bytes:
     """Return a message as bytes.
 
-    Arrays may have any shape; they are sent in row-major order. Raises :class:`~mindfl.errors.ProtocolError` where a
+    Arrays may have any shape; they are sent in row-major order. Raises :class:`~mindfl.errors.ProtocolError` if a
     value has no form on the wire (an integer beyond 32 bits, say) or the message exceeds the 2 GiB of the format.
     """
     writer = Writer()

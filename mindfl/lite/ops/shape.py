@@ -52,7 +52,7 @@ def _assign(plan: Plan, node: Node) -> None:
 
 @instruction("GATHER", "x y rows rows_table lanes")
 def gather_kernel(arena: Any, table: Any, i: Any) -> None:
-    """y[row] = x[table[row]], or zeros where the table holds -1: transposes, and padding on and off."""
+    """y[row] = x[table[row]], or zeros if the table holds -1: transposes, and padding on and off."""
     x, y, rows, rows_table, lanes = i[1], i[2], i[3], i[4], i[5]
     for row in range(rows):
         source = table[rows_table + row]

@@ -44,7 +44,7 @@ class FixedPoint:
     def for_job(uploads: int, max_data_size: int, *, range_bits: int = RANGE_BITS, bits: int = 64) -> FixedPoint:
         """Return the finest fixed point for ``uploads`` devices of up to ``max_data_size`` samples each.
 
-        Raises :class:`OptionError` where fewer than 8 fraction bits would be left.
+        Raises :class:`OptionError` if fewer than 8 fraction bits would be left.
         """
         if bits not in WORD_BITS or uploads < 1 or max_data_size < 1 or range_bits < 0:
             raise OptionError(f"no fixed point of {bits} bits for {uploads} uploads of {max_data_size} samples")
@@ -66,7 +66,7 @@ class FixedPoint:
     def encode(self, weights: NDArray[np.float32], data_size: int, who: str) -> WordMask:
         """Return the words of an upload before it is masked, a new vector like ``weights``.
 
-        Raises :class:`SecureAggregationError` naming ``who`` where a weight is not finite or out of range.
+        Raises :class:`SecureAggregationError` naming ``who`` if a weight is not finite or out of range.
         """
         scaled = np.rint(weights.astype(np.float64) * 2.0**self.fraction_bits)
         # NaN makes the comparison false.

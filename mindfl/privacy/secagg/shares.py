@@ -54,7 +54,7 @@ class Shamir:
     def split(self, secret: bytes, xs: Sequence[int], random: RandomBytes) -> list[Share]:
         """Return one share for each of ``xs``, in their order. Coefficients are uniform in 1..prime - 1 (as in 0.1.0).
 
-        Raises :class:`SecureAggregationError` where there are fewer ``xs`` than the threshold, one occurs twice, or one
+        Raises :class:`SecureAggregationError` if there are fewer ``xs`` than the threshold, one occurs twice, or one
         is 0: the share there would be the secret.
         """
         self._check_places(xs, "the places of shares")
@@ -81,7 +81,7 @@ class Shamir:
         return secret
 
     def recover_unchecked(self, shares: Sequence[Share]) -> bytes | None:
-        """Return the 32-byte secret of ``threshold`` shares of different places; None where the number is larger.
+        """Return the 32-byte secret of ``threshold`` shares of different places; None if the number is larger.
 
         For a secret that can be checked afterwards: altered shares give a different secret.
         """
