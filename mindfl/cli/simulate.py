@@ -12,8 +12,9 @@ import click
 
 from mindfl.cli.declared import GroupedCommand, declared_options
 from mindfl.cli.progress import Progress
-from mindfl.cli.reporting import echo_json, interruptible, is_given
+from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
+from mindfl.notices import Rule
 from mindfl.options import option
 from mindfl.options.commands import ReportOptions
 from mindfl.options.declaration import same_option
@@ -38,6 +39,16 @@ class SimulateOptions(JobOptions):
     task: str = _job("train", help="train, inference or getModel; any other text: inference of one record.")
     quiet: bool = _output(False, help="No progress.")
     as_json: bool = same_option(ReportOptions, "as_json", group="Output")
+
+
+#: what only training reads
+_OF_TRAINING = (
+    *("iterations", "epochs", "learning_rate", "clients_per_iteration", "sampler", "algorithm", "callbacks"),
+    *("evaluate", "evaluate_every", "save_every", "save_best", "overwrite", "encrypt_type", "dp_budget"),
+)
+_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(_OF_TRAINING, lambda given: given["task"] != "train", "this task", "only --task train trains"),
+)
 
 
 class SimulateCommand(GroupedCommand):
@@ -69,6 +80,7 @@ def simulate_command(
 
     _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
+    name_unused(_RULES, {"task": task, **settings})
     bar = Progress(settings["iterations"], quiet=quiet)
     try:
         make = FederatedJob if config is None else partial(FederatedJob.from_config, config)

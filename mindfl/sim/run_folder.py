@@ -112,9 +112,11 @@ class RunFolder:
 
     def _compare(self, now: RunRecord, earlier: RunRecord) -> None:
         for name in now.differences(earlier):
+            is_now, was = (
+                "its default" if value is None else value for value in (now.settings[name], earlier.settings[name])
+            )
             raise OptionError(
-                f"--{name} is {now.settings[name]}, but the run in {self._config.work_dir} was made with"
-                f" {earlier.settings[name]}",
+                f"--{name} is {is_now}, but the run in {self._config.work_dir} was made with {was}",
                 hint=f"leave --{name} out, or choose another --work_dir",
             )
         if now.data != earlier.data:

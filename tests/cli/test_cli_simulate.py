@@ -127,6 +127,14 @@ def test_the_tutorials_other_tasks(mindfl, small_job: list[str], tmp_path: Path)
     assert "warning: --client_num is 2, but 3 clients were trained: use the same number" in other.err
 
 
+@pytest.mark.parametrize("task", ["inference", "getModel", "anything"])
+def test_options_of_training_are_named_for_other_tasks(mindfl, small_job: list[str], task: str) -> None:
+    outcome = mindfl(*small_job, f"--task={task}", "--save_best", "--encrypt_type=DP_ENCRYPT")
+    named = [line.split(": ")[2] for line in outcome.err.splitlines() if "has no effect on this task" in line]
+    options = ("--iterations 2", "--epochs 1", "--save_best", "--encrypt_type DP_ENCRYPT")
+    assert named == [f"{option} has no effect on this task" for option in options]
+
+
 #: names of the tutorial -> those of MindSpore Federated 0.1.0 -> the setting
 SPELLINGS = {
     "train_dataset": ("--train_dataset", "--train_data_dir", "--train-data-dir"),
