@@ -125,6 +125,7 @@ def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False,
 
 def open_file(path: PathLike) -> BinaryIO:
     """Open ``path`` for reading. Raises ``OSError``, also for pipes and devices, which may never end."""
+    check_path(path, "the path of a file to read")
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
@@ -137,7 +138,6 @@ def open_file(path: PathLike) -> BinaryIO:
 
 def read_file(path: PathLike) -> bytes:
     """Return the bytes of ``path``. Raises :class:`StorageError` naming it if it cannot be read."""
-    check_path(path, "the path of a file to read")
     try:
         with open_file(path) as file:
             return file.read()
