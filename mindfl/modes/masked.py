@@ -95,7 +95,26 @@ class Masked(ReferenceMode):
         return [f"GlobalParameters <minSecretNum> from server: {self.params.t}"] if self.params else []
 
 
-class Pairwise(Masked):
+class PairwiseMasks(Masked):
+    """Base of MindSpore Federated 0.1.0's modes with masks; ``stable``: without shares, so no device may drop out."""
+
+    stable: ClassVar[bool] = False
+
+    def device(
+        self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
+    ) -> MaskedDevice:
+        from mindfl.client.masked_device import pairwise_device
+
+        return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=self.stable)
+
+    @staticmethod
+    def pair_keys() -> PairKeys:
+        from mindfl.privacy.secagg import pairwise_keys
+
+        return pairwise_keys()
+
+
+class Pairwise(PairwiseMasks):
     """``PW_ENCRYPT``."""
 
     name = "PW_ENCRYPT"
@@ -121,19 +140,6 @@ class Pairwise(Masked):
 
         return PairwiseRounds(config, plan, iteration)
 
-    def device(
-        self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
-    ) -> MaskedDevice:
-        from mindfl.client.masked_device import pairwise_device
-
-        return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=False)
-
-    @staticmethod
-    def pair_keys() -> PairKeys:
-        from mindfl.privacy.secagg import pairwise_keys
-
-        return pairwise_keys()
-
     def protection(self, config: ServerConfig) -> list[str]:
         lost = counted(config.share_quota - config.update_quota, "device")
         return [
@@ -157,10 +163,11 @@ class Pairwise(Masked):
         return found + super().weaknesses(config)
 
 
-class StablePairwise(Masked):
+class StablePairwise(PairwiseMasks):
     """``STABLE_PW_ENCRYPT``: only pairwise masks, which cancel if all devices that published keys upload."""
 
     name = "STABLE_PW_ENCRYPT"
+    stable = True
     served = _KEYS
 
     def upload_quota(self, quota: int, published: int) -> int:
@@ -171,15 +178,6 @@ class StablePairwise(Masked):
         from mindfl.server.secagg.pairwise_rounds import StableRounds
 
         return StableRounds(config, plan, iteration)
-
-    def device(
-        self, fl_id: str, iteration: int, samples: int, random: RandomBytes, pairs: PairKeys | None
-    ) -> MaskedDevice:
-        from mindfl.client.masked_device import pairwise_device
-
-        return pairwise_device(fl_id, self.params or PWParams(), random, pairs, stable=True)
-
-    pair_keys = staticmethod(Pairwise.pair_keys)
 
     def protection(self, config: ServerConfig) -> list[str]:
         return [f"{self.name}: all {config.update_quota} devices that publish keys must upload"]
