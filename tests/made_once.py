@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +33,15 @@ def kept_in(folder: Path) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
 
     def export(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        # A network that a text names may be another one each time; GLOG_v asks for what MindSpore prints.
-        if function is not _train_and_export or arguments[0].spec.own is not None or "GLOG_v" in os.environ:
+        # A network that a text names may be another one each time; GLOG_v asks for what MindSpore prints, unless it is
+        # what mindfl sets where MindSpore is imported.
+        printed = os.environ.get("GLOG_v", "3") != "3"  # noqa: SIM112 - it is spelt so
+        if function is not _train_and_export or arguments[0].spec.own is not None or printed:
             return in_child(function, *arguments, **options)
-        return _kept(folder, (arguments, options), lambda: in_child(function, *arguments, **options))
+        network, *rest = arguments
+        # Its parameters' names are a set, whose order is another one in each process.
+        asked = replace(network, spec=replace(network.spec, parameters=frozenset()))
+        return _kept(folder, (asked, rest, options), lambda: in_child(function, *arguments, **options))
 
     def convert(self: LibraryBackend, place: Path, train: bool) -> str:
         def make() -> tuple[str, bytes]:
@@ -61,7 +68,7 @@ def all_made() -> Iterator[None]:
 
 
 def _kept(folder: Path, question: object, ask: Callable[[], Any]) -> Any:
-    name = hashlib.sha256(pickle.dumps(question)).hexdigest()
+    name = _digest(question)
     kept = folder / name
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -71,3 +78,10 @@ def _kept(folder: Path, question: object, ask: Callable[[], Any]) -> Any:
                 pickle.dump(answer, file)
             new.replace(kept)
     return pickle.loads(kept.read_bytes())
+
+
+def _digest(question: object) -> str:
+    pickler = pickle.Pickler(written := io.BytesIO())
+    pickler.fast = True  # without it equal texts are written in another way where they are one object
+    pickler.dump(question)
+    return hashlib.sha256(written.getvalue()).hexdigest()
