@@ -1,4 +1,4 @@
-"""The options of ``mindfl client``, under the names of MindSpore Federated 0.1.0's client where it has them."""
+"""The options of ``mindfl client``, with the names that MindSpore Federated 0.1.0's client has for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a job runs: the kinds of server and of clients, and what each can do.
+"""Backends of a job: the kinds of server and of clients, and the features that each supports.
 
 A job asks these objects instead of comparing names of options. The names are compared here, once. MindSpore Federated's
 server and clients are optional: they are registered here by name and loaded when a job chooses them.
@@ -261,7 +261,7 @@ def _load(name: str, **settings: Any) -> Any:
 
 
 def check_backends(config: JobConfig) -> None:
-    """Raise :class:`OptionError` where server, clients, and what is asked of them do not go together."""
+    """Raise :class:`OptionError` if server, clients and their options do not work together."""
     server, clients = config.server_side, config.client_side
     if config.resume and not config.resumable:
         raise OptionError(
