@@ -142,7 +142,7 @@ def _signals() -> Iterator[list[signal.Signals]]:
         received.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     previous = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     for number in previous:
         signal.signal(number, note)

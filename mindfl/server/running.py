@@ -81,7 +81,7 @@ def _lock_of(path: Path) -> Path:
 #: the real server takes over a minute where it has a ``data_rate_dir``
 STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.05
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class StopSignal:
 
 @contextmanager
 def stop_signal() -> Iterator[StopSignal]:
-    """Handle SIGTERM and SIGINT within the block, unless they are ignored; then restore the handlers.
+    """Handle SIGTERM, SIGINT and SIGHUP within the block, unless they are ignored; then restore the handlers.
 
     Raises :class:`OptionError` outside the main thread, where Python takes no signals, and within a running event loop,
     such as a notebook's, which could not run a server's beside it.

@@ -20,7 +20,7 @@ def others() -> Iterator[list[int]]:
     came: list[int] = []
     before = {
         number: signal.signal(number, lambda number, frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     yield came
     for number, handler in before.items():
@@ -34,7 +34,7 @@ async def _stopped(stop: StopSignal, number: int | None = None) -> signal.Signal
     return await asyncio.wait_for(future, 30)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_signal_is_told(others: list[int], number: int) -> None:
     with stop_signal() as stop:
         assert asyncio.run(_stopped(stop, number)) is number
