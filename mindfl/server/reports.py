@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mindfl.errors import StorageError
 from mindfl.server.iteration import IterationRecord
+from mindfl.spelling import counted
 
 logger = logging.getLogger("mindfl.server")
 
@@ -52,7 +53,7 @@ class LastingFault:
         with self._lock:
             count, self._count = self._count, 0
         if count:
-            self._logger.warning("%s again, after %d failures", text, count)
+            self._logger.warning("%s again, after %s", text, counted(count, "failure"))
 
 
 class Reporter:

@@ -9,6 +9,7 @@ import numpy as np
 from mindfl.data import Dataset
 from mindfl.files import PathLike
 from mindfl.sim.plot import draw_figure
+from mindfl.spelling import counted
 
 #: with more classes a legend has no room
 _LEGEND = 20
@@ -43,7 +44,7 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
             left += counts[:, label]
         axes.set_xlabel("client")
         axes.set_ylabel("training samples")
-        axes.set_title(f"{dataset.title}: {len(counts)} clients, {dataset.classes} classes")
+        axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}, {dataset.classes} classes")
         if dataset.classes <= _LEGEND:
             axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
 

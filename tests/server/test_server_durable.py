@@ -371,7 +371,7 @@ def test_snapshots_that_fail_are_told_of_and_when_they_are_written_again(
         server.settle()
     assert caplog.messages == [
         "no snapshot today [E-STORAGE]",
-        f"{tmp_path / 's'} takes snapshots again, after 1 failures",
+        f"{tmp_path / 's'} takes snapshots again, after 1 failure",
     ]
 
 

@@ -432,7 +432,7 @@ def test_a_write_that_fails_half_way_leaves_no_trace_but_a_warning(
         assert journals(tmp_path)[0].stat().st_size == size
         assert caplog.messages[0].endswith("[E-STORAGE]: devices are refused until there is room")
         opened.keep(b"three")
-        assert caplog.messages[1:] == [f"{tmp_path} can be written again, after 1 failures"]
+        assert caplog.messages[1:] == [f"{tmp_path} can be written again, after 1 failure"]
     assert payloads(tmp_path) == [b"one", b"three"]
 
 
