@@ -251,12 +251,14 @@ def _module(where: str, option: str) -> ModuleType:
         return sys.modules[name]
     if not path.is_file():
         raise OptionError(f"{option}: no file {where}")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Without a .pyc file: one of the same second and size would be taken for that of a changed text.
+        exec(loader.source_to_code(loader.get_data(str(path)), str(path)), vars(module))
     except Exception as error:
         del sys.modules[name]
         raise OptionError(f"{option}: {where} cannot be loaded: {type(error).__name__}: {error}") from error

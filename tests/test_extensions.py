@@ -90,8 +90,9 @@ def test_a_file_that_fails_is_named_with_its_error(tmp_path: Path) -> None:
     path("broken.py").write_text("1 / 0")
     with pytest.raises(OptionError, match=r"broken\.py cannot be loaded: ZeroDivisionError"):
         load_object(f"{path('broken.py')}:x", "model")
-    path("broken.py").write_text("x = 1")
+    path("broken.py").write_text("x = 1")  # as long, and perhaps in the same second
     assert load_object(f"{path('broken.py')}:x", "model") == 1
+    assert not path("__pycache__").exists()
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_limit_that_is_too_low_is_refused_before_llvm_aborts(more: int, said: 
     done = subprocess.run([sys.executable, "-c", LOAD, str(more)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.partition(":")[0].strip() == said
-    assert not said or re.search(r"\d+ MiB are allowed \(a higher limit \(ulimit -v \d+\)\)", done.stdout)
+    assert not said or re.search(r"\d+ MiB are allowed \(raise the limit \(ulimit -v \d+\)\)", done.stdout)
 
 
 def test_compiled_code_that_is_damaged_is_removed_and_made_anew(cache: Path) -> None:
