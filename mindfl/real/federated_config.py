@@ -146,7 +146,7 @@ class FederatedConfig:
         manage_address: address of the scheduler; port 0: any free one; None: no scheduler.
         http_url_prefix: path that all requests begin with.
         redis_address: a running Redis; None: one is started, and stopped with the servers.
-        resume: continue the job in the Redis; else the name of a new job is extended where it exists there.
+        resume: continue the job in the Redis; else the name of a new job is extended if it exists there.
         tcp_server_ip: address at which the servers reach each other.
         checkpoint_dir: existing folder for a checkpoint of each iteration; a job continues after its newest one.
         settings: further keys of the YAML file, dotted: ``{"encrypt.encrypt_type": "PW_ENCRYPT"}``.

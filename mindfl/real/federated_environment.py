@@ -149,7 +149,7 @@ def _candidates(version: str) -> Iterator[Path]:
 
 
 def _asked(candidate: Path) -> Interpreter | None:
-    """Return version and packages of an interpreter; None where it does not run, as some shims of pyenv."""
+    """Return version and packages of an interpreter; None if it does not run, as some shims of pyenv."""
     try:
         answer = subprocess.run(
             [candidate, "-I", "-c", _QUESTION],

@@ -21,7 +21,7 @@ State = Literal["succeeded", "left_out", "failed"]
 
 
 class Verdict(NamedTuple):
-    """What became of a client; ``cause`` says why it did not succeed, and is empty where it did."""
+    """What became of a client; ``cause`` says why it did not succeed, and is empty if it did."""
 
     state: State
     cause: str
@@ -36,7 +36,7 @@ class JavaOutcome:
         name: name of the client.
         state: ``succeeded``, ``failed``, or ``left_out`` where the server admitted it to no iteration at the end.
         exit_code: of the process; negative: the signal that ended it.
-        cause: why it did not succeed; empty where it did.
+        cause: why it did not succeed; empty if it did.
         iteration: its last iteration; 0: none.
         iterations: the iterations that it completed.
         labels: what inference predicted; None where the log does not contain it.

@@ -128,7 +128,7 @@ class JavaLog:
             self._read(line[:_LONGEST_LINE].decode(errors="replace").rstrip("\r"))
 
     def close(self) -> None:
-        """Read the last line of the complete log, also where it has no line end."""
+        """Read the last line of the complete log, also if it has no line end."""
         self.feed(b"\n")
 
     def _read(self, line: str) -> None:

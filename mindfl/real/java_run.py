@@ -127,7 +127,7 @@ class JavaRun:
         return Trained(iteration=row.iteration, results=results, seconds=row.seconds)
 
     def aggregate(self, trained: Trained) -> Aggregated:
-        """Return the result of a round by the logs, and by the server where it is embedded."""
+        """Return the result of a round by the logs, and by the server if it is embedded."""
         return Aggregated(valid=self._row.aggregated, loss=self._row.loss, samples=self._row.samples)
 
     def evaluate(self, trained: Trained) -> tuple[str, Mapping[str, float]]:

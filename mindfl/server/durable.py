@@ -138,7 +138,7 @@ class DurableJob:
     def durable(self, position: int) -> Future[None] | None:
         """Return None if all before ``position`` is on disk, else a future that is done when it is.
 
-        See :meth:`Journal.durable`: where it fails, answer nothing more and end the process.
+        See :meth:`Journal.durable`: if it fails, answer nothing more and end the process.
         """
         return self._journal.durable(position)
 

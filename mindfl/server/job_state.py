@@ -206,7 +206,7 @@ class FederatedJobState:
             self.commit(events.Resumed(now_ms))
 
     def replay(self, event: Event) -> None:
-        """Apply an event of a log again. Raises :class:`ProtocolError` where it does not fit the events before."""
+        """Apply an event of a log again. Raises :class:`ProtocolError` if it does not fit the events before."""
         with self.lock:
             if isinstance(event, Uploaded):
                 if event.fl_id not in self.current.started:

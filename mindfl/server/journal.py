@@ -83,7 +83,7 @@ class Journal:
         """Write the record and return the position after it.
 
         A ``vital`` record may use the disk space that the folder has set aside, others are refused while there is none.
-        Raises :class:`StorageError` where it cannot be written, and then the journal is as before.
+        Raises :class:`StorageError` if it cannot be written, and then the journal is as before.
         """
         with self._changed:
             if self._failure:

@@ -78,7 +78,7 @@ def _lock_of(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
-#: the real server takes over a minute where it has a ``data_rate_dir``
+#: the real server takes over a minute if it has a ``data_rate_dir``
 STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.05
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -99,7 +99,7 @@ class RunningServer:
 
 
 class Registration:
-    """The record of a server that runs in this process. Raises :class:`StorageError` where it cannot be written."""
+    """The record of a server that runs in this process. Raises :class:`StorageError` if it cannot be written."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
@@ -143,7 +143,7 @@ def find_server(address: str | None) -> RunningServer:
 
 
 def stop_server(server: RunningServer, seconds: float = STOP_SECONDS) -> None:
-    """Ask ``server`` to end and wait until it has. Raises :class:`OptionError` where it has not within ``seconds``."""
+    """Ask ``server`` to end and wait until it has. Raises :class:`OptionError` if it has not within ``seconds``."""
     record = _record(server.address)
     with suppress(ProcessLookupError):
         os.kill(server.pid, signal.SIGTERM)

@@ -165,7 +165,7 @@ class Segment:
         return False
 
     def _synced(self, data: mmap.mmap, at: int) -> int:
-        """Return the position that the record at byte ``at`` vouches for, or -1 where it is no such record."""
+        """Return the position that the record at byte ``at`` vouches for, or -1 if it is no such record."""
         kind, _, checksum = self._check_head(data[at : at + HEAD_SIZE]) or (0, 0, 0)
         payload = data[at + HEAD_SIZE : at + HEAD_SIZE + _POSITION.size]
         whole = kind == SYNCED and zlib.crc32(payload) == checksum

@@ -33,7 +33,7 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 
 Features: TypeAlias = Mapping[str, Sequence[int]]
-"""By name of a weight: its size in bytes, and 1 where it is aggregated, 0 where it keeps its value."""
+"""By name of a weight: its size in bytes, and 1 if it is aggregated, 0 if it keeps its value."""
 
 _FLOAT_BYTES = 4
 _DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.default is not MISSING}
@@ -137,7 +137,7 @@ class Given:
 def decode(data: bytes, place: str, given: Given) -> Snapshot:
     """Return the snapshot stored in ``place`` of the job that was begun with the ``given`` arguments.
 
-    Raises :class:`StorageError` where it is damaged or another job's.
+    Raises :class:`StorageError` if it is damaged or another job's.
     """
 
     def check(head: Mapping[str, Any]) -> None:
@@ -153,7 +153,7 @@ def read(
 ) -> Snapshot:
     """Return the snapshot in ``data``, from ``place``, of weights in ``layout``. ``check`` may refuse its head.
 
-    Raises :class:`StorageError` where it is damaged.
+    Raises :class:`StorageError` if it is damaged.
     """
     if not data.startswith(MAGIC) or data[-_CRC.size :] != _CRC.pack(zlib.crc32(data[: -_CRC.size])):
         raise StorageError(

@@ -117,7 +117,7 @@ def private_dir(path: PathLike) -> Path:
 class StateFolder:
     """A folder that belongs to this process until :meth:`close` or the death of the process.
 
-    Raises :class:`StorageError` where it cannot be made or written, or another process holds it (naming that).
+    Raises :class:`StorageError` if it cannot be made or written, or another process holds it (naming that).
     """
 
     def __init__(self, path: PathLike) -> None:

@@ -97,7 +97,7 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
 @dataclass(frozen=True)
 class ClientResult:
     """What a client did in an iteration: mean loss of its last local epoch, training steps, and its accuracy 0..1 with
-    the aggregated model (None without test data, or where it was not evaluated). ``memory`` is what it keeps for its
+    the aggregated model (None without test data, or if it was not evaluated). ``memory`` is what it keeps for its
     next iteration."""
 
     name: str

@@ -249,7 +249,7 @@ class RayExecutor:
             yield share, node, answer
 
     def _living(self, node: str) -> str:
-        """Return ``node``, or another one where it is lost."""
+        """Return ``node``, or another one if it is lost."""
         if node in self._nodes:
             return node
         if not self._nodes:

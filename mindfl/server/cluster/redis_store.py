@@ -63,7 +63,7 @@ class RedisStore:
         self._leaves_it = False
 
     def check(self) -> None:
-        """Ask the Redis, and warn where it keeps nothing on disk."""
+        """Ask the Redis, and warn if it keeps nothing on disk."""
         self._asked(self._client.ping)
         try:
             kept = self._asked(self._client.config_get, "save", "appendonly")

@@ -137,7 +137,7 @@ def find_store(settings: JobSettings) -> RedisStore:
 
 
 async def reach(store: RedisStore) -> None:
-    """Return once ``store`` can be reached. Raises :class:`StoreDownError` where it cannot within a minute."""
+    """Return once ``store`` can be reached. Raises :class:`StoreDownError` if it cannot within a minute."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
     told = False
     while True:

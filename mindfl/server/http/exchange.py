@@ -132,7 +132,7 @@ class BodyReader:
     async def read(self, request: Request) -> AsyncIterator[Body]:
         """Yield the whole body; its bytes count as held until the context ends.
 
-        Raises :class:`TooLargeError` as soon as the body is known to be too large, :class:`NotHttpError` where it
+        Raises :class:`TooLargeError` as soon as the body is known to be too large, :class:`NotHttpError` if it
         breaks off HTTP, and ``ConnectionError`` where the client goes away or stalls.
         """
         announced = request.length

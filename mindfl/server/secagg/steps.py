@@ -110,7 +110,7 @@ def unmasked(rounds: Rounds[Any], total: UploadSum, previous: Weights, *, last_c
 
 
 def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
-    """Apply ``event`` and return its endpoint. Raises :class:`ProtocolError` where it does not fit the state."""
+    """Apply ``event`` and return its endpoint. Raises :class:`ProtocolError` if it does not fit the state."""
     if rounds is None:
         raise ProtocolError("keys or shares in a job without masks")
     match event:

@@ -25,7 +25,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A setting without a usable value: None where it is missing, else one that does not fit its declaration."""
+    """A setting without a usable value: None if it is missing, else one that does not fit its declaration."""
 
     key: str
     value: object
