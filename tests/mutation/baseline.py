@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,10 @@ def measure(file: Path, places: Sequence[str], modules: Sequence[str], processes
     """Run the tests of the files ``places`` and write what they execute of ``modules`` into ``file``.
 
     What ``file`` knows of other places stays. It is written after each place, so that a run can be gone on with.
-    Raises :class:`SystemExit` where tests do not end.
+    Raises :class:`SystemExit` if tests do not end, or the package coverage is missing.
     """
+    if find_spec("coverage") is None:
+        raise SystemExit("measuring needs the package coverage: pip install -e '.[dev]'")
     faults = []
     # The largest first, so that no process has one left when the others are done.
     ordered = sorted(places, key=lambda place: -(ROOT / place).stat().st_size)

@@ -146,6 +146,7 @@ assert executed and all(test.startswith(places[0]) for test in executed)
 
 
 def test_files_are_measured_one_by_one_and_once(tmp_path: Path) -> None:
+    pytest.importorskip("coverage", reason="coverage is not installed (pip install -e '.[dev]')")
     subprocess.run([sys.executable, "-c", MEASURED, tmp_path], env=ENVIRONMENT, cwd=ROOT, check=True)
 
 
