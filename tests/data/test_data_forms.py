@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mindfl.data import check_dataset, convert_dataset, inspect_dataset, make_synthetic, open_dataset
 from mindfl.data.arrays import ArrayImages
 from mindfl.data.pixels import grey_to_float
-from mindfl.data.samples import Samples, check_name, natural_key
+from mindfl.data.samples import NO_SAMPLES, Samples, check_name, natural_key
 from mindfl.data.writer import write_dataset
 from mindfl.errors import DataError, OptionError
 
@@ -484,3 +484,22 @@ def test_unusable_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=f"^{[*arguments][-1]} must be "):
         make_synthetic(tmp_path / "o", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_index_without_a_list_of_users_is_refused(make_dataset: MakeDataset) -> None:
+    root = make_dataset("compact", SIZES)
+    index = json.loads((root / "index.json").read_text("utf-8"))
+    (root / "index.json").write_text(json.dumps({**index, "users": {}}), "utf-8")
+    with pytest.raises(DataError, match=r"index\.json has no list of users"):
+        open_dataset(root)
+
+
+def test_the_source_of_bins_is_that_of_the_first_manifest_that_can_be_read(make_dataset: MakeDataset) -> None:
+    root = make_dataset("bin", {"a": (3, 1), "b": (3, 1)})
+    (manifest,) = (root / "a").glob("*.json")
+    manifest.write_text("{")
+    assert open_dataset(root).source == "test"
+
+
+def test_no_samples_are_images_and_labels_of_the_usual_shapes() -> None:
+    assert (NO_SAMPLES.grey.shape, NO_SAMPLES.labels.shape) == ((0, 32, 32), (0,))

@@ -384,3 +384,18 @@ def test_real_writers(femnist: Path, tmp_path: Path) -> None:
     assert (user.train.size, user.test.size) == (284, 32) and user.train.labels.tolist() == raw["y"]
     corners = user.train.images()[:, 0, 0, 0]
     assert np.array_equal(corners, np.array(raw["x"], np.float32)[:, 0]) and np.median(corners) == 1.0
+
+
+def test_a_shard_without_one_number_of_samples_for_each_user_is_named(tmp_path: Path) -> None:
+    content = shard({"f1": entry(3), "f2": entry(3)})
+    content["num_samples"].pop()
+    write(tmp_path / "in/a.json", content)
+    (problem,) = convert(tmp_path / "in", tmp_path / "out").problems
+    assert "a.json does not have one entry of num_samples for each user" in problem
+
+
+def test_bins_have_the_samples_of_a_batch(tmp_path: Path) -> None:
+    write(tmp_path / "in/train/a.json", shard({"f1": entry(5)}))
+    write(tmp_path / "in/test/a.json", shard({"f1": entry(1)}))
+    convert(tmp_path / "in", tmp_path / "out", format="bin", batch_size=2)
+    assert (tmp_path / "out/f1/f1_bn_3_train_data.bin").is_file()

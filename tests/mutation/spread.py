@@ -6,9 +6,11 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
     """
     if not items:
         return
-    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder, _unmounted(folder):
         forked = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(min(processes, len(items)), forked, _begin, (work, folder)) as pool:
             futures = {pool.submit(_do, item): item for item in items}
@@ -44,6 +46,18 @@ def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int
                 for child in multiprocessing.active_children():
                     child.kill()
                 raise
+
+
+@contextmanager
+def _unmounted(folder: str) -> Iterator[None]:
+    """Unmount in the end the small file systems below ``folder`` that killed tests had made."""
+    try:
+        yield
+    finally:
+        places = (line.split()[1] for line in Path("/proc/self/mounts").read_text("utf-8").splitlines())
+        for place in places:
+            if place.startswith(folder):
+                subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def _begin(work: Callable[[Any], Any], folder: str) -> None:

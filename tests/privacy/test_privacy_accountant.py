@@ -145,3 +145,13 @@ def test_a_budget_in_words():
         "privacy: epsilon 3 of 4 spent in 2 iterations, 4.5 with the next: it would exceed the budget"
     )
     assert "of" not in budget.after(0).line(None).partition("spent")[0]
+
+
+def test_a_budget_may_warn_where_it_stops():
+    assert PrivacyBudget(PureAccountant(1.0), stop_at=2.0, warn_at=2.0).after(1).decision is Decision.GO
+
+
+def test_a_job_gets_the_iterations_that_its_budget_pays_for_and_none_is_refused():
+    assert module.affordable_iterations(PrivacyBudget(PureAccountant(1.0), stop_at=2.5), 10) == 2
+    with pytest.raises(OptionError, match=r"dp_budget 0\.5 does not pay for one iteration, which costs epsilon 1$"):
+        module.affordable_iterations(PrivacyBudget(PureAccountant(1.0), stop_at=0.5), 10)

@@ -494,3 +494,10 @@ def test_words_travel_as_bytes_and_other_lengths_are_refused(bits: int) -> None:
     np.testing.assert_array_equal(fixed.unpack(data, LENGTH, "x"), words)
     for wrong in (b"", data[:-1], data + b"\0", data * 2):
         assert refused(lambda wrong=wrong: fixed.unpack(wrong, LENGTH, "x")) is Fault.UPLOAD_LENGTH
+
+
+def test_one_sample_and_no_range_bits_are_the_least_of_a_fixed_point() -> None:
+    assert FixedPoint.for_job(1, 1, range_bits=0).max_total == 1
+    for uploads, samples, bits in ((0, 1, 0), (1, 0, 0), (1, 1, -1)):
+        with pytest.raises(OptionError, match="no fixed point of 64 bits"):
+            FixedPoint.for_job(uploads, samples, range_bits=bits)

@@ -175,3 +175,9 @@ def test_numbers_have_no_leading_zeros(number: int) -> None:
     raw = number_bytes(number)
 
     assert int.from_bytes(raw, "big") == number and (raw[0] or raw == b"\0")
+
+
+@pytest.mark.parametrize("place", [62, 2**24, 2**31 - 1])
+def test_places_of_up_to_four_bytes_are_opened(place: int) -> None:
+    pair = SharePair(Share(place, 5), Share(place, 6))
+    assert open_shares(seal_shares(pair, KEY, SeededRandom(1)), KEY, PAIRWISE_PRIME, "x") == pair
