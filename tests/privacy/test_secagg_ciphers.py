@@ -310,3 +310,8 @@ def test_word_masks_are_added_modulo_the_word(bits: int) -> None:
     keystream(bytes(32), bytes(16), stream, bytes(stream.size))
     assert [int(word) for word in once] == [int(word) - 1 for word in stream.view(total.dtype)]
     assert (total == 2**bits - 1).all()
+
+
+def test_key_pairs_of_the_same_bytes_are_equal() -> None:
+    pair = KeyPair.from_private(bytes(range(32)))
+    assert pair == KeyPair.from_private(bytes(range(32))) != KeyPair.from_private(bytes(range(1, 33)))
