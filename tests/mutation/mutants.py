@@ -76,7 +76,8 @@ class Mutant:
     @property
     def imported(self) -> bool:
         """Whether the statement is executed as the module is imported, whichever test does that."""
-        return self.function == "(module)" or self.before.startswith(("def ", "async def ", "class "))
+        in_class = self.function.rpartition(".")[2].lstrip("_")[:1].isupper()  # and not in one of its methods
+        return self.function == "(module)" or in_class or self.before.startswith(("def ", "async def ", "class "))
 
 
 def find_mutants(module: str, source: str) -> list[Mutant]:
