@@ -117,8 +117,9 @@ class AlgorithmTrainer:
         initial_loss = self._trainer.training_loss() if checked.algorithm.needs_initial_loss else math.nan
         client = replace(self._client(learning_rate, epochs), initial_loss=initial_loss)
         personal = self._trained_personally(client)
-        if personal or self._own_weights("start", client):
-            self._trainer.load({**loaded.received, **self._own_weights("start", client)})
+        start = self._own_weights("start", client)
+        if personal or start:
+            self._trainer.load({**loaded.received, **start})
         correction = checked.call("begin", client, Correction, self._fault, optional=True)
         loss = self._corrected(correction, epochs, learning_rate, report)
         if not math.isfinite(loss):  # the client fails with that

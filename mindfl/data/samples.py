@@ -38,9 +38,18 @@ class Samples(NamedTuple):
 
     def split(self, rng: np.random.Generator) -> tuple[Samples, Samples]:
         """Split at random into train and test, 9:1, in the original order; each gets one of two or more samples."""
-        order = rng.permutation(len(self.labels))
-        train = max(min(int(TRAIN_SHARE * len(order)), len(order) - 1), 1)
-        return self.take(np.sort(order[:train])), self.take(np.sort(order[train:]))
+        train, test = split_positions(len(self.labels), rng)
+        return self.take(train), self.take(test)
+
+
+def split_positions(count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide ``count`` samples at random into train and test, 9:1; each gets one of two or more.
+
+    Returns the positions of each part, ascending.
+    """
+    order = rng.permutation(count)
+    train = max(min(int(TRAIN_SHARE * count), count - 1), 1)
+    return np.sort(order[:train]), np.sort(order[train:])
 
 
 #: test part of a user without test data

@@ -12,7 +12,7 @@ from mindfl.data.arrays import ArrayDataset
 from mindfl.data.csv_table import read_table
 from mindfl.data.idx import read_idx_folder
 from mindfl.data.partitions import divide_alike, partition
-from mindfl.data.samples import TRAIN_SHARE
+from mindfl.data.samples import split_positions
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
@@ -153,12 +153,12 @@ def grouped(
     class_names: Sequence[str] | None = None,
 ) -> ArrayDataset:
     """Return samples grouped by the user that ``owners`` names for each; a tenth of each user's is for testing."""
-    who = np.array(owners)
-    order = list(dict.fromkeys(owners))
+    positions: dict[str, list[int]] = {}
+    for position, owner in enumerate(owners):
+        positions.setdefault(owner, []).append(position)
     classes = int(labels.max(initial=0)) + 1 if class_names is None else None
-    return _split(
-        {user: (images[who == user], labels[who == user]) for user in order}, seed, name, class_names, classes
-    )
+    users = {user: (images[own], labels[own]) for user, own in positions.items()}
+    return _split(users, seed, name, class_names, classes)
 
 
 def _split(
@@ -166,9 +166,7 @@ def _split(
 ) -> ArrayDataset:
     both = {}
     for index, (user, (images, labels)) in enumerate(users.items()):
-        order = np.random.default_rng((seed, 2, index)).permutation(len(labels))
-        cut = max(min(int(TRAIN_SHARE * len(order)), len(order) - 1), 1)
-        train, test = np.sort(order[:cut]), np.sort(order[cut:])
+        train, test = split_positions(len(labels), np.random.default_rng((seed, 2, index)))
         both[user] = (images[train], labels[train], images[test], labels[test])
     return ArrayDataset(both, class_names=class_names, classes=classes, name=name)
 
@@ -177,12 +175,12 @@ def from_rows(
     rows: Iterable[Mapping[str, Any]],
     *,
     user: str | None,
-    image: str = "image",
-    label: str = "label",
-    partition: str = "iid",
-    users: int = 10,
-    seed: int = 0,
-    name: str = "",
+    image: str,
+    label: str,
+    partition: str,
+    users: int,
+    seed: int,
+    name: str,
 ) -> ArrayDataset:
     """Return a data set of the rows of a Hugging Face data set, or of anything that yields such rows.
 
