@@ -15,22 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from redis_servers import RedisServer, redis_server
-
-YAML = """\
-fl_name: Lenet
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "REDIS"}
-round:
-  start_fl_job_threshold: 2
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-"""
+from redis_servers import YAML, RedisServer, redis_server
 
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
 

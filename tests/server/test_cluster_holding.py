@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis_servers import YAML as SETTINGS
 from redis_servers import RedisServer, redis_server
 
 from mindfl.server.settings import read_settings
@@ -16,20 +17,7 @@ pytest.importorskip("redis", reason="needs the extra redis")
 from mindfl.server.cluster import redis_store as redis_store_module
 from mindfl.server.cluster.redis_store import RedisStore
 
-YAML = """\
-fl_name: é
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "REDIS"}
-round:
-  start_fl_job_threshold: 2
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-"""
+YAML = SETTINGS.replace("Lenet", "é")
 CHANNEL = "mindfl:é:holders"
 
 
