@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mindfl.sim.bench import processor_name
+from mindfl.sim.benchmark import processor_name
 
 _HERE = Path(__file__).parent
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,11 @@ def test_every_package_lists_names_it_has(package: str) -> None:
     module = importlib.import_module(f"mindfl.{package}")
     assert len(set(module.__all__)) == len(module.__all__)
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_module_names_stand_once() -> None:
+    root = Path(mindfl.__file__).parent
+    files = [file.relative_to(root) for file in root.rglob("*.py")]
+    packages = {file.parent.name for file in files if file.name == "__init__.py"}
+    names = Counter(file.stem for file in files if file.name != "__init__.py" and file.parts[0] != "cli")
+    assert {name for name, count in names.items() if count > 1 or name in packages} == set()

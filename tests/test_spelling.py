@@ -19,7 +19,7 @@ from mindfl.real.java_settings import JavaSettings
 from mindfl.server import ServerConfig
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
-from mindfl.sim.bench import bench
+from mindfl.sim.benchmark import bench
 from mindfl.sim.device_job import DeviceSettings
 from mindfl.sim.result import TrainingResult
 from mindfl.spelling import did_you_mean, nearest

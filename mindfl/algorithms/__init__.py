@@ -6,7 +6,7 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 
 from __future__ import annotations
 
-from mindfl.algorithms.base import Algorithm, Client, Correction, Round, Step, Training, Upload, zeros_like
+from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Round, Step, Training, Upload, zeros_like
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn

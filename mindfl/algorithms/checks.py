@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays
+from mindfl.algorithms.algorithm import Algorithm, Arrays
 from mindfl.algorithms.naming import describe
 from mindfl.errors import MindflError, OptionError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Training, Upload
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Correction, Training, Upload
+from mindfl.algorithms.setting_checks import checked
 
 
 class Ditto(Algorithm):

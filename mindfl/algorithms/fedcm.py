@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Round, Step, Upload, zeros_like
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Correction, Round, Step, Upload, zeros_like
+from mindfl.algorithms.setting_checks import checked
 
 
 class FedCM(Algorithm):

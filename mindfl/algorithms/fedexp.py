@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Round, Step, Upload
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, per_sample, sums
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.setting_checks import checked
 
 
 class FedExP(Algorithm):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Round, Step, Upload, zeros_like
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload, zeros_like
 
 
 class FedNova(Algorithm):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mindfl.algorithms.base import Algorithm, Client, Correction
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.algorithm import Algorithm, Client, Correction
+from mindfl.algorithms.setting_checks import checked
 
 
 class FedProx(Algorithm):

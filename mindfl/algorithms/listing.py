@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, replaced
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, replaced
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm
 from mindfl.spelling import counted
@@ -68,7 +68,7 @@ def describe_algorithm(name: str) -> Listing:
         "1 x the weights' size"
     """
     from mindfl.modes import MODES
-    from mindfl.options.modes import ModeOptions
+    from mindfl.options.mode_options import ModeOptions
 
     algorithm = make_algorithm(name)
     methods = replaced(algorithm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Upload
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Upload
 from mindfl.errors import OptionError
 
 

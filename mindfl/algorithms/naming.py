@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mindfl import extensions
-from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.algorithm import Algorithm
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Arrays, Client, Round, zeros_like
+from mindfl.algorithms.algorithm import Arrays, Client, Round, zeros_like
 
 #: name of the further array by which clients count themselves
 COUNT = "clients per sample"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Round, Step, Upload
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, first_extras, per_sample, sums
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.setting_checks import checked
 
 #: the least loss: 0 has no negative power
 _LEAST_LOSS = 1e-10

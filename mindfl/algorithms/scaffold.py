@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Round, Step, Upload
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Correction, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, first_extras, per_sample, sums
 
 _ZERO = np.float32(0)

@@ -20,8 +20,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays, Round, Step
-from mindfl.algorithms.settings import checked
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Round, Step
+from mindfl.algorithms.setting_checks import checked
 
 Floats = NDArray[np.float64]
 Moments = dict[str, Floats]

@@ -10,11 +10,11 @@ import click
 from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json
 from mindfl.notices import WARNING
-from mindfl.options.commands import BenchOptions
+from mindfl.options.command_options import BenchOptions
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
-    from mindfl.sim.bench import BenchResult
+    from mindfl.sim.benchmark import BenchResult
 
 
 @click.command("bench", short_help="Measure how fast this machine trains.")
@@ -25,7 +25,7 @@ def bench_command(quiet: bool, as_json: bool, **options: Any) -> None:
 
     Takes less than a minute, once the model is converted and the device runtime compiled. Other work on the machine
     slows it down."""
-    from mindfl.sim.bench import bench
+    from mindfl.sim.benchmark import bench
 
     def say(text: str) -> None:
         if not quiet or text.startswith(WARNING):

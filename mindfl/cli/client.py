@@ -12,7 +12,7 @@ from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.options import options_of
-from mindfl.options.client import ClientOptions
+from mindfl.options.client_options import ClientOptions
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, is_given, name_unused
 from mindfl.errors import ConvertError, MindflError, OptionError
 from mindfl.notices import Rule
-from mindfl.options.commands import ConvertOptions
+from mindfl.options.command_options import ConvertOptions
 
 if TYPE_CHECKING:
     from mindfl.convert import ConvertResult

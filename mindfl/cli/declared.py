@@ -11,8 +11,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from mindfl.options import Option, options_of
-from mindfl.options.commands import ReportOptions
-from mindfl.options.server import INT32_MAX
+from mindfl.options.command_options import ReportOptions
+from mindfl.options.server_options import INT32_MAX
 from mindfl.spelling import check_path
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import click
 from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.progress import Progress, StudyProgress
 from mindfl.cli.reporting import echo_json, interruptible
-from mindfl.options.commands import Femnist50Options, Privacy50Options
+from mindfl.options.command_options import Femnist50Options, Privacy50Options
 
 if TYPE_CHECKING:
     from mindfl.experiments.femnist50 import Experiment

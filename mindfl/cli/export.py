@@ -11,7 +11,7 @@ from mindfl.cli.reporting import echo_json, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
 from mindfl.options import options_of
-from mindfl.options.commands import ExportCommandOptions, ExportOptions, TrainedOptions
+from mindfl.options.command_options import ExportCommandOptions, ExportOptions, TrainedOptions
 
 #: options without effect on the chosen training graph
 _RULES: tuple[Rule[dict[str, Any]], ...] = (

@@ -11,7 +11,7 @@ from mindfl.cli.declared import declared_options, json_option, option
 from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import OptionError, SimulationError
 from mindfl.notices import Rule
-from mindfl.options.commands import FinishOptions
+from mindfl.options.command_options import FinishOptions
 
 if TYPE_CHECKING:
     from mindfl.real.process_table import Ending, ProcessRecord

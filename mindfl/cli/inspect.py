@@ -6,7 +6,7 @@ import click
 
 from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json
-from mindfl.options.commands import InspectOptions
+from mindfl.options.command_options import InspectOptions
 
 
 @click.command("inspect", short_help="Show the content of a .ms or .mindir file, and unsupported operators.")

@@ -16,7 +16,7 @@ from mindfl.cli.reporting import echo_json
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of
-from mindfl.options.server import (
+from mindfl.options.server_options import (
     CertsOptions,
     FederatedStartOptions,
     InstallOptions,

@@ -16,9 +16,9 @@ from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
 from mindfl.options import option
-from mindfl.options.commands import ReportOptions
+from mindfl.options.command_options import ReportOptions
 from mindfl.options.declaration import same_option
-from mindfl.options.job import GROUPS, JobOptions
+from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.spelling import counted, nearest
 
 if TYPE_CHECKING:

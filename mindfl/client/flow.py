@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.options.job import LENET_CLIENT
+from mindfl.options.job_options import LENET_CLIENT
 from mindfl.protocol import Request, Response, ResponseCode, Weights
 from mindfl.spelling import checked_arguments
 

@@ -22,7 +22,7 @@ from mindfl.client.log_lines import EVENTS, PREFIX
 from mindfl.errors import StorageError
 from mindfl.files import PathLike, make_dir
 from mindfl.modes import UploadMode
-from mindfl.modes.base import LogLine
+from mindfl.modes.mode import LogLine
 from mindfl.protocol import (
     FLPlan,
     ReconstructSecret,

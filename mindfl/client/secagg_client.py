@@ -20,7 +20,7 @@ from mindfl.client.log import Answer, JobLog
 from mindfl.client.uploading import Randomness
 from mindfl.errors import ClientError
 from mindfl.modes import UploadMode
-from mindfl.modes.plain import Plain
+from mindfl.modes.plain_mode import Plain
 from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (
     ENDPOINTS,

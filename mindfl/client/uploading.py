@@ -14,8 +14,8 @@ from mindfl.client.conversation import Conversation
 from mindfl.client.flow import ClientConfig, Flow, Wait
 from mindfl.client.log import JobLog
 from mindfl.modes import Trained, UploadMode, asked_mode
-from mindfl.modes.base import LogLine
-from mindfl.modes.plain import Plain
+from mindfl.modes.mode import LogLine
+from mindfl.modes.plain_mode import Plain
 from mindfl.privacy.compression import Rounding, dequantise, quantise
 from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (

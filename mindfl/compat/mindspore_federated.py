@@ -29,7 +29,7 @@ from mindfl.compat.refusals import (
     refusing_settings,
 )
 from mindfl.errors import ModelFormatError, OptionError, StorageError
-from mindfl.options.server import EMBEDDED
+from mindfl.options.server_options import EMBEDDED
 from mindfl.server.checkpoint import latest
 from mindfl.server.cluster import SchedulerOptions, run_scheduler
 from mindfl.server.http import Address

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from mindfl.errors import MindflError, OptionError
 from mindfl.options import Option
-from mindfl.options.server import INT32_MAX, INT64_MAX, UINT32_MAX
+from mindfl.options.server_options import INT32_MAX, INT64_MAX, UINT32_MAX
 from mindfl.server.http.sockets import ListenError
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings, NoMappingError, SettingsError

@@ -16,7 +16,7 @@ from mindfl.files import PathLike, make_dir, scratch_folder, write_atomic
 from mindfl.lite.model import LiteModel
 from mindfl.notices import warn
 from mindfl.options import declared_arguments
-from mindfl.options.commands import ConvertOptions
+from mindfl.options.command_options import ConvertOptions
 
 _SUFFIX = ".ms"
 

@@ -19,8 +19,8 @@ from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.commands import ReformOptions
-from mindfl.options.job import DataForm
+from mindfl.options.command_options import ReformOptions
+from mindfl.options.job_options import DataForm
 
 _READERS: tuple[type[CompactDataset | StoredArrays | BinDataset], ...] = (CompactDataset, StoredArrays, BinDataset)
 

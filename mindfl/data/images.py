@@ -19,8 +19,8 @@ from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path, open_file
 from mindfl.options import declared_arguments
-from mindfl.options.commands import ImagesOptions
-from mindfl.options.job import DataForm
+from mindfl.options.command_options import ImagesOptions
+from mindfl.options.job_options import DataForm
 
 _LABELS = {str(index): index for index in range(CLASSES)} | {letter: index for index, letter in enumerate(ALPHABET)}
 _SUFFIXES = {

@@ -27,8 +27,8 @@ from mindfl.data.writer import DatasetWriter, Report, progress_bar, write_datase
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.commands import LeafOptions
-from mindfl.options.job import DataForm
+from mindfl.options.command_options import LeafOptions
+from mindfl.options.job_options import DataForm
 from mindfl.spelling import counted
 
 _SIDE = 28

@@ -17,7 +17,7 @@ from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, atomic_path, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.commands import SummaryOptions
+from mindfl.options.command_options import SummaryOptions
 
 #: suffix of a contact sheet -> Pillow's format
 _FORMATS = {

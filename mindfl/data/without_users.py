@@ -16,7 +16,7 @@ from mindfl.data.samples import split_positions
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.commands import CsvOptions, IdxOptions
+from mindfl.options.command_options import CsvOptions, IdxOptions
 from mindfl.spelling import did_you_mean
 
 Part = tuple[NDArray[Any], NDArray[Any]]

@@ -28,8 +28,8 @@ from mindfl.models import (
     model_spec,
 )
 from mindfl.options import declared_arguments
-from mindfl.options.commands import ExportOptions
-from mindfl.options.job import DeviceTarget, InitName, LossName, OptimizerName
+from mindfl.options.command_options import ExportOptions
+from mindfl.options.job_options import DeviceTarget, InitName, LossName, OptimizerName
 from mindfl.server.initial import mindspore_weights
 from mindfl.system import interrupt_held_back
 

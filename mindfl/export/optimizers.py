@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.models import import_mindspore
-from mindfl.options.job import LossName
+from mindfl.options.job_options import LossName
 
 
 def with_loss(network: Any, name: LossName) -> Any:
@@ -26,7 +26,7 @@ def as_labels(labels: NDArray[np.int32], classes: int, name: LossName) -> NDArra
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """An optimizer by name, with values that :class:`mindfl.options.commands.ExportOptions` allows.
+    """An optimizer by name, with values that :class:`mindfl.options.command_options.ExportOptions` allows.
 
     Nesterov momentum is not offered: MindSpore 2.10's CPU kernel ignores it while MindSpore Lite applies it, so the
     exporter and the device would disagree.

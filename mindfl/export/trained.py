@@ -14,10 +14,10 @@ from mindfl.errors import ModelFormatError, OptionError
 from mindfl.export.weight_files import ARRAY_FORMATS, target_format
 from mindfl.files import PathLike, write_atomic
 from mindfl.lite import LiteModel
-from mindfl.lite.graph import Graph
+from mindfl.lite.model_graph import Graph
 from mindfl.models import Model, NetworkSizes
 from mindfl.options import declared_arguments
-from mindfl.options.commands import TrainedOptions, WeightFormat
+from mindfl.options.command_options import TrainedOptions, WeightFormat
 from mindfl.server.initial import initial_weights, mindspore_weights
 
 Weights = Mapping[str, NDArray[np.float32]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.models import import_mindspore
-from mindfl.options.commands import WeightFormat
+from mindfl.options.command_options import WeightFormat
 from mindfl.server.array_files import encode_safetensors
 from mindfl.server.ckpt import encode_ckpt
 

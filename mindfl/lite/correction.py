@@ -18,7 +18,7 @@ from mindfl.lite.program import Builder, Program, Update
 from mindfl.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from mindfl.algorithms.base import Arrays, Correction
+    from mindfl.algorithms.algorithm import Arrays, Correction
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +82,7 @@ def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correcti
 
     Raises :class:`OptionError` for a name that is no parameter, a wrong size, and factors that are not finite.
     """
-    from mindfl.algorithms.base import Correction
+    from mindfl.algorithms.algorithm import Correction
 
     if correction is None:
         return None

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.correction import CorrectionPlan
-from mindfl.lite.graph import Graph
 from mindfl.lite.model import OWN_OPERATORS, LiteModel, Node, made, refuse_unknown
+from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import learning_rate_input
 from mindfl.lite.ops.elements import mean_of_all
 from mindfl.lite.ops.registry import lowering

@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.graph import Fusion, Graph
 from mindfl.lite.kernels.primitives import ZERO
 from mindfl.lite.model import Node, Tensor
+from mindfl.lite.model_graph import Fusion, Graph
 from mindfl.lite.ops.registry import need
 from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, batch_first
 

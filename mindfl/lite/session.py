@@ -20,7 +20,7 @@ from mindfl.lite.own import execute
 from mindfl.lite.program import ALIGNMENT, Program, alike
 
 if TYPE_CHECKING:
-    from mindfl.algorithms.base import Correction
+    from mindfl.algorithms.algorithm import Correction
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
-from mindfl.options.job import InitName
+from mindfl.options.job_options import InitName
 from mindfl.spelling import did_you_mean
 
 #: name -> standard deviation of a normal distribution, for a weight with the given number of inputs per output

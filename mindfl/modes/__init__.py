@@ -11,11 +11,11 @@ from types import MappingProxyType
 
 from mindfl.errors import OptionError, ProtocolError
 from mindfl.extensions import installed, make_object, recorded
-from mindfl.modes.base import Arrays, Basis, Settings, Trained, UploadMode, cipher_of
-from mindfl.modes.dp import Dp
-from mindfl.modes.masked import Exact, Pairwise, StablePairwise
-from mindfl.modes.plain import UPLOAD_TYPES, Plain
-from mindfl.modes.signds import SignDs
+from mindfl.modes.dp_mode import Dp
+from mindfl.modes.masked_modes import Exact, Pairwise, StablePairwise
+from mindfl.modes.mode import Arrays, Basis, Settings, Trained, UploadMode, cipher_of
+from mindfl.modes.plain_mode import UPLOAD_TYPES, Plain
+from mindfl.modes.signds_mode import SignDs
 from mindfl.protocol import ResponseFLJob
 from mindfl.spelling import nearest
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 from mindfl.algorithms import Algorithm
 from mindfl.files import PathLike
 from mindfl.modes import UploadMode
-from mindfl.options.job import (
+from mindfl.options.job_options import (
     ClientsName,
     CpuBindMode,
     DataForm,
@@ -28,7 +28,7 @@ from mindfl.options.job import (
     StackName,
     TransportName,
 )
-from mindfl.options.modes import DownloadCompressType, UploadCompressType
+from mindfl.options.mode_options import DownloadCompressType, UploadCompressType
 
 
 class JobKeywords(TypedDict, total=False):

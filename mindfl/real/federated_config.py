@@ -18,8 +18,8 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.modes import MODES
 from mindfl.options import check_options
 from mindfl.options.declaration import same_option
-from mindfl.options.job import JobOptions
-from mindfl.options.server import ServerJobOptions
+from mindfl.options.job_options import JobOptions
+from mindfl.options.server_options import ServerJobOptions
 from mindfl.server.http import Address, bound_address, listen
 from mindfl.server.settings import JobSettings, read_settings
 from mindfl.server.settings.document import Ignored, Section

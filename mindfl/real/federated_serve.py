@@ -16,7 +16,7 @@ from types import FrameType
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.options.declaration import same_option
-from mindfl.options.server import FederatedStartOptions, StartOptions
+from mindfl.options.server_options import FederatedStartOptions, StartOptions
 from mindfl.real.federated_config import FederatedConfig, TlsFiles
 from mindfl.real.federated_server import FederatedServer
 from mindfl.server.http import Address
@@ -38,7 +38,7 @@ _of_start = partial(same_option, StartOptions)
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class FederatedOptions(FederatedStartOptions):
-    """Options of ``mindfl server start --stack federated``, as declared in :mod:`mindfl.options.server`.
+    """Options of ``mindfl server start --stack federated``, as declared in :mod:`mindfl.options.server_options`.
 
     Args:
         password: password of both PKCS#12 files.

@@ -14,7 +14,7 @@ from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import MindflError, ModelFormatError, SimulationError
 from mindfl.lite import LiteModel
 from mindfl.options import options_of
-from mindfl.options.job import JobOptions
+from mindfl.options.job_options import JobOptions
 from mindfl.real.java_clients import JavaClients
 from mindfl.real.java_files import JavaClientFiles, client_files, final_accuracies
 from mindfl.real.java_settings import TRAIN, JavaSettings

@@ -12,7 +12,7 @@ from mindfl.errors import OptionError
 from mindfl.files import local_path
 from mindfl.options import check_options
 from mindfl.options.declaration import same_option
-from mindfl.options.job import JobOptions
+from mindfl.options.job_options import JobOptions
 from mindfl.spelling import checked_arguments
 
 TRAIN, INFERENCE, GET_MODEL = "train", "inference", "getModel"

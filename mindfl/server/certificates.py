@@ -17,7 +17,7 @@ from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, make_dir, scratch_folder
 from mindfl.imports import lacks
 from mindfl.options.declaration import declared_arguments
-from mindfl.options.server import CertsOptions, KeyType
+from mindfl.options.server_options import CertsOptions, KeyType
 
 try:
     from cryptography import x509

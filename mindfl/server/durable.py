@@ -30,8 +30,8 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm
-from mindfl.algorithms.server import ServerAlgorithm, split
+from mindfl.algorithms.algorithm import Algorithm
+from mindfl.algorithms.server_algorithm import ServerAlgorithm, split
 from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.protocol import Request, RequestFLJob, RequestGetModel, Response

@@ -17,8 +17,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm
-from mindfl.algorithms.server import EXTRA, ServerAlgorithm
+from mindfl.algorithms.algorithm import Algorithm
+from mindfl.algorithms.server_algorithm import EXTRA, ServerAlgorithm
 from mindfl.errors import AlgorithmError, ProtocolError, StorageError
 from mindfl.protocol import Weights
 from mindfl.server import events

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Set
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mindfl.algorithms.base import replaced
+from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.naming import describe
-from mindfl.algorithms.server import ServerAlgorithm, served
+from mindfl.algorithms.server_algorithm import ServerAlgorithm, served
 from mindfl.files import make_dir
 from mindfl.server.aggregate import initial_model
 from mindfl.server.checkpoint import CheckpointWriter, latest

@@ -11,11 +11,11 @@ import numpy as np
 
 from mindfl.errors import OptionError
 from mindfl.modes import MODES, UPLOAD_TYPES, UploadMode, mode_of
-from mindfl.modes.base import on_the_wire
-from mindfl.modes.plain import is_compressed
+from mindfl.modes.mode import on_the_wire
+from mindfl.modes.plain_mode import is_compressed
 from mindfl.options import options_of
-from mindfl.options.modes import ModeOptions
-from mindfl.options.server import ServerJobOptions
+from mindfl.options.mode_options import ModeOptions
+from mindfl.options.server_options import ServerJobOptions
 from mindfl.protocol import CompressType, DPParams, DSParams, FLPlan
 from mindfl.server.aggregate import MAX_UPLOADS
 from mindfl.spelling import checked_arguments
@@ -35,7 +35,7 @@ _OF_MODES = ("encrypt_type", _RATE, *(name for mode in MODES.values() for name i
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig(ServerJobOptions):
-    """One federated job; its options are declared in :class:`~mindfl.options.server.ServerJobOptions`.
+    """One federated job; its options are declared in :class:`~mindfl.options.server_options.ServerJobOptions`.
 
     ``start_fl_job_threshold`` clients may start per iteration; it closes when ``update_quota`` of them have uploaded.
     The settings of an upload mode that is not chosen are not checked. Raises :class:`OptionError` naming the setting

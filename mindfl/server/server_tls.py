@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mindfl.errors import OptionError, StorageError
 from mindfl.files import PathLike, read_file, scratch_folder
 from mindfl.options import options_of
-from mindfl.options.server import SslOptions
+from mindfl.options.server_options import SslOptions
 from mindfl.server.http.tls_gate import AlertingContext
 from mindfl.server.settings import JobSettings
 

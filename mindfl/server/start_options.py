@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.notices import Rule, without_effect
-from mindfl.options.server import StartOptions
+from mindfl.options.server_options import StartOptions
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.settings import JobSettings
 from mindfl.spelling import checked_arguments

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from mindfl.errors import OptionError
 from mindfl.options import options_of
-from mindfl.options.modes import ModeOptions
+from mindfl.options.mode_options import ModeOptions
 
 if TYPE_CHECKING:
     from mindfl.data import Dataset

@@ -12,7 +12,7 @@ from functools import partial
 from queue import Empty, Queue
 from typing import Any
 
-from mindfl.algorithms.client import AlgorithmTrainer
+from mindfl.algorithms.client_algorithm import AlgorithmTrainer
 from mindfl.client import Finished, MeteredTransport
 from mindfl.client.uploading import Randomness, system_randomness
 from mindfl.data import Dataset

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mindfl.algorithms.base import Algorithm, replaced
+from mindfl.algorithms.algorithm import Algorithm, replaced
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.algorithms.sampler import Uniform
 from mindfl.errors import OptionError

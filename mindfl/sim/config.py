@@ -17,7 +17,7 @@ from mindfl.errors import OptionError
 from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.declaration import shown
-from mindfl.options.job import JobOptions
+from mindfl.options.job_options import JobOptions
 from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
 from mindfl.sim.compatibility import check_algorithm, check_modes
 from mindfl.spelling import checked_arguments
@@ -64,7 +64,7 @@ class Network:
 class JobConfig(JobOptions):
     """Settings of a :class:`~mindfl.sim.FederatedJob`.
 
-    The options are declared in :class:`mindfl.options.job.JobOptions`; docs/options.md lists them.
+    The options are declared in :class:`mindfl.options.job_options.JobOptions`; docs/options.md lists them.
     :func:`mindfl.sim.option_warnings.unused_settings` names those that have no effect.
 
     Raises:

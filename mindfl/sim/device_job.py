@@ -32,7 +32,7 @@ from mindfl.data.samples import check_labels
 from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolError, StorageError
 from mindfl.files import local_path, read_file, write_atomic
 from mindfl.lite import LiteModel
-from mindfl.options.job import LENET_CLIENT
+from mindfl.options.job_options import LENET_CLIENT
 from mindfl.protocol import ResponseCode
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.model_options import check_input_shape

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.algorithms.sampler import cohort
-from mindfl.algorithms.server import marked, split
+from mindfl.algorithms.server_algorithm import marked, split
 from mindfl.client import Traffic
 from mindfl.errors import SimulationError
 from mindfl.server import Coordinator, IterationRecord, ServerState

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Correction
+from mindfl.algorithms.algorithm import Correction
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.client import EpochReport
 from mindfl.data import Split, UserData

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mindfl.client.flow import evaluation_due
-from mindfl.options.job import EvaluateName
+from mindfl.options.job_options import EvaluateName
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3

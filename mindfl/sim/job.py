@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.client import with_algorithm
+from mindfl.algorithms.client_algorithm import with_algorithm
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
@@ -78,8 +78,8 @@ class FederatedJob:
     Args:
         reporter: observes stages, progress, rows and warnings. By default, warnings are issued as
             :class:`~mindfl.errors.MindflWarning`, and stages are logged to the logger ``mindfl``.
-        settings: the options of the job, declared in :class:`~mindfl.options.job.JobOptions`; docs/options.md lists
-            them. Editors and type checkers know their names and types.
+        settings: the options of the job, declared in :class:`~mindfl.options.job_options.JobOptions`; docs/options.md
+            lists them. Editors and type checkers know their names and types.
 
     Raises:
         OptionError: a keyword is unknown, a value is out of range, or options contradict each other.

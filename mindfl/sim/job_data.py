@@ -20,7 +20,7 @@ from mindfl.extensions import make_object
 from mindfl.files import write_atomic
 from mindfl.lite import LiteModel
 from mindfl.models.networks import NetworkSizes
-from mindfl.options.job import DataForm, DataSource
+from mindfl.options.job_options import DataForm, DataSource
 from mindfl.sim.config import JobConfig
 from mindfl.spelling import counted
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mindfl.algorithms.client import AlgorithmTrainer
+from mindfl.algorithms.client_algorithm import AlgorithmTrainer
 from mindfl.client import (
     ClientConfig,
     ClientLog,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mindfl.algorithms.client import with_algorithm
+from mindfl.algorithms.client_algorithm import with_algorithm
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset

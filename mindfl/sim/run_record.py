@@ -13,7 +13,7 @@ from typing import Any
 
 from mindfl._version import __version__
 from mindfl.algorithms import naming, sampler
-from mindfl.algorithms.base import Algorithm
+from mindfl.algorithms.algorithm import Algorithm
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
 from mindfl.extensions import object_reference, recorded

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Arrays
+from mindfl.algorithms.algorithm import Arrays
 from mindfl.errors import ModelFormatError, SimulationError
 from mindfl.files import read_file, write_atomic
 

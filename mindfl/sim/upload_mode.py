@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mindfl.algorithms.sampler import sampling_rate
 from mindfl.modes import PLAIN, UPLOAD_TYPES, mode_of
-from mindfl.options.server import UINT32_MAX
+from mindfl.options.server_options import UINT32_MAX
 from mindfl.privacy import Decision, PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
 from mindfl.server import ServerConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mindfl.algorithms import Algorithm, Client, Correction, FedAvg, FedDyn, LocalOptimizer, Round, Scaffold
-from mindfl.algorithms.base import Arrays
+from mindfl.algorithms.algorithm import Arrays
 
 RATE, STEPS, ROUNDS, SIZE = 0.05, 10, 400, 4
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from mindfl.cli.bench import bench_command
 from mindfl.errors import OptionError, SimulationError
-from mindfl.sim.bench import BenchResult, Speed, bench
+from mindfl.sim.benchmark import BenchResult, Speed, bench
 from mindfl.sim.run_folder import locked
 
 

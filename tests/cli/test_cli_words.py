@@ -17,7 +17,7 @@ from mindfl.real.process_registry import ProcessRegistry
 from mindfl.server.certificates import make_certificates
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
-from mindfl.sim.bench import bench
+from mindfl.sim.benchmark import bench
 from mindfl.sim.device_job import DeviceSettings
 
 SERVER = ("server", "start", "--config", "c", "--model", "m")

@@ -16,7 +16,7 @@ from mindfl.client import ClientConfig, ClientLog, DeviceClient, InProcessTransp
 from mindfl.client.uploading import UploadEncoder
 from mindfl.errors import ClientError, ProtocolError
 from mindfl.modes import UploadMode
-from mindfl.modes.base import Trained
+from mindfl.modes.mode import Trained
 from mindfl.privacy import ClipBound, add_noise, encode_signs, encode_update, noise_multiplier, seeded_bytes
 from mindfl.protocol import (
     CipherPublicParams,

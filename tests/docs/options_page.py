@@ -12,9 +12,9 @@ import mindfl
 from mindfl.cli.declared import default_text, limits_text
 from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
-from mindfl.options import Option, commands, modes, options_of
-from mindfl.options.job import GROUPS, JobOptions
-from mindfl.options.server import (
+from mindfl.options import Option, command_options, mode_options, options_of
+from mindfl.options.job_options import GROUPS, JobOptions
+from mindfl.options.server_options import (
     CertsOptions,
     FederatedStartOptions,
     InstallOptions,
@@ -27,7 +27,7 @@ from mindfl.server.certificates import make_certificates
 from mindfl.server.cluster import SchedulerOptions
 from mindfl.server.running import find_server
 from mindfl.server.settings.reader import declared_settings
-from mindfl.sim.bench import bench
+from mindfl.sim.benchmark import bench
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "options.md"
@@ -66,18 +66,18 @@ prints the result as JSON.
 """
 #: (title, function behind the command) -> declarations
 COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
-    ("`mindfl export` (`export_mindir`)", mindfl.export_mindir): commands.ExportOptions,
-    ("`mindfl export --from` (`export_trained`)", mindfl.export_trained): commands.TrainedOptions,
-    ("`mindfl convert` (`convert_model`)", mindfl.convert_model): commands.ConvertOptions,
-    ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): commands.InspectOptions,
-    ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): commands.LeafOptions,
-    ("`mindfl data images` (`convert_images`)", mindfl.convert_images): commands.ImagesOptions,
-    ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): commands.IdxOptions,
-    ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): commands.CsvOptions,
-    ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): commands.SyntheticOptions,
-    ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): commands.ReformOptions,
-    ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): commands.SummaryOptions,
-    ("`mindfl bench` (`mindfl.sim.bench.bench`)", bench): commands.BenchOptions,
+    ("`mindfl export` (`export_mindir`)", mindfl.export_mindir): command_options.ExportOptions,
+    ("`mindfl export --from` (`export_trained`)", mindfl.export_trained): command_options.TrainedOptions,
+    ("`mindfl convert` (`convert_model`)", mindfl.convert_model): command_options.ConvertOptions,
+    ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): command_options.InspectOptions,
+    ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): command_options.LeafOptions,
+    ("`mindfl data images` (`convert_images`)", mindfl.convert_images): command_options.ImagesOptions,
+    ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): command_options.IdxOptions,
+    ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): command_options.CsvOptions,
+    ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): command_options.SyntheticOptions,
+    ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
+    ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
+    ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
 }
 #: the same of ``mindfl server``, without ``--json``
 SERVER_COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
@@ -165,7 +165,7 @@ _ELSEWHERE = {"Algorithm": "mindfl.algorithms", "UploadMode": "mindfl.modes"}
 def _home(name: str) -> str:
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
-    return "mindfl.options.modes" if hasattr(modes, name) else "mindfl.options.job"
+    return "mindfl.options.mode_options" if hasattr(mode_options, name) else "mindfl.options.job_options"
 
 
 def _keyword_lines(homes: dict[str, list[str]], types: dict[str, str]) -> Iterator[str]:

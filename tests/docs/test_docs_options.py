@@ -11,7 +11,7 @@ import pytest
 
 from mindfl.errors import OptionError
 from mindfl.options import options_of
-from mindfl.options.job import JobOptions
+from mindfl.options.job_options import JobOptions
 from mindfl.options.keywords import JobKeywords
 
 

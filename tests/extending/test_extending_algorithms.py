@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindfl.algorithms import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
-from mindfl.algorithms.base import Arrays
+from mindfl.algorithms.algorithm import Arrays
 from mindfl.algorithms.naming import make_algorithm, recorded
-from mindfl.algorithms.server import EXTRA
+from mindfl.algorithms.server_algorithm import EXTRA
 from mindfl.data import open_dataset
 from mindfl.errors import AlgorithmError, ClientError, MindflError, OptionError
 from mindfl.lite import LiteModel, Session

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from mindfl.errors import ProtocolError
-from mindfl.modes.base import pack, unpack
+from mindfl.modes.mode import pack, unpack
 from mindfl.privacy import EncodingError, EncodingFault
 from mindfl.protocol import CompressFeatureMap, RequestUpdateModel, decode, encode
 

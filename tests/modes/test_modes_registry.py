@@ -9,7 +9,7 @@ from typing import get_args
 
 import mindfl
 from mindfl.modes import ANNOUNCED, MODES, NAMES, UPLOAD_TYPES
-from mindfl.options.modes import EncryptType, UploadCompressType
+from mindfl.options.mode_options import EncryptType, UploadCompressType
 
 PACKAGE = Path(mindfl.__file__).parent
 #: attributes and variables that hold the name of a mode or of its compression

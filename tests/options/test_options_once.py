@@ -20,11 +20,11 @@ from mindfl.data import writer
 from mindfl.export import optimizers
 from mindfl.export.weight_files import ARRAY_FORMATS, NETWORK_FORMATS
 from mindfl.options import options_of
-from mindfl.options.client import ClientOptions
-from mindfl.options.commands import WeightFormat
-from mindfl.options.job import DataForm, JobOptions, OptimizerName
-from mindfl.options.modes import ModeOptions
-from mindfl.options.server import (
+from mindfl.options.client_options import ClientOptions
+from mindfl.options.command_options import WeightFormat
+from mindfl.options.job_options import DataForm, JobOptions, OptimizerName
+from mindfl.options.mode_options import ModeOptions
+from mindfl.options.server_options import (
     CacheOptions,
     FederatedStartOptions,
     LinkOptions,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays, scalar_dtypes
 
 from mindfl.algorithms import Algorithm, Round, Step, zeros_like
-from mindfl.algorithms.base import Arrays
-from mindfl.algorithms.server import EXTRA
+from mindfl.algorithms.algorithm import Arrays
+from mindfl.algorithms.server_algorithm import EXTRA
 from mindfl.errors import AlgorithmError, OptionError, StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, RequestUpdateModel
 from mindfl.server import Coordinator, IterationRecord, ServerConfig

@@ -216,7 +216,7 @@ class TestUploads:
             start(server, 20)
             return {name: np.ones(length, np.float32) for name, length in LENGTHS.items()}
 
-        monkeypatch.setattr("mindfl.modes.plain.decode_update", lambda *args, **values: renew())
+        monkeypatch.setattr("mindfl.modes.plain_mode.decode_update", lambda *args, **values: renew())
         before = server.model
         answer = update(server, 1, **sparse_fields([]))
         assert answer.retcode == ResponseCode.OUT_OF_TIME

@@ -14,7 +14,7 @@ from mindfl.data import convert_dataset, make_synthetic, open_dataset
 from mindfl.errors import ModelFormatError, OptionError
 from mindfl.lite import LiteModel, Session
 from mindfl.options import options_of
-from mindfl.options.job import GROUPS
+from mindfl.options.job_options import GROUPS
 from mindfl.server import Coordinator
 from mindfl.sim import FederatedLeNetJob, JobConfig, weight_hash
 from mindfl.sim.option_warnings import unused_settings

@@ -19,8 +19,8 @@ from mindfl.lite.ops.windows import window_positions
 from mindfl.lite.program import Value
 
 if TYPE_CHECKING:
-    from mindfl.lite.graph import Graph
     from mindfl.lite.model import Node
+    from mindfl.lite.model_graph import Graph
     from mindfl.lite.plan import Plan
 
 POOL_ROW = "kernel_size:q[] strides:q[] pad:q[] pad_mode:b round_mode:b format:i global:? activation:b"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mindfl.errors import OptionError
 from mindfl.imports import lacks
-from mindfl.options.server import EMBEDDED
+from mindfl.options.server_options import EMBEDDED
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.service import Counted

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mindfl.errors import MindflError
 from mindfl.modes import UploadMode
-from mindfl.modes.masked import Masked
+from mindfl.modes.masked_modes import Masked
 from mindfl.protocol import (
     ENDPOINTS,
     CompressFeatureMap,

@@ -11,7 +11,7 @@ import numpy as np
 from mindfl.errors import OptionError
 from mindfl.modes import MODES
 from mindfl.options import options_of
-from mindfl.options.server import INT64_MAX, ServerJobOptions, TrainingOptions
+from mindfl.options.server_options import INT64_MAX, ServerJobOptions, TrainingOptions
 from mindfl.server.settings.job_settings import JobSettings
 from mindfl.server.settings.reader import with_overrides
 

@@ -1,5 +1,5 @@
 """Everything that a server's YAML file says, section by section; the options are declared in
-:mod:`mindfl.options.server`.
+:mod:`mindfl.options.server_options`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.options import options_of
-from mindfl.options.modes import CompressionOptions, DpOptions, EncryptOptions, SignDsOptions
-from mindfl.options.server import (
+from mindfl.options.mode_options import CompressionOptions, DpOptions, EncryptOptions, SignDsOptions
+from mindfl.options.server_options import (
     EMBEDDED,
     AggregationOptions,
     CacheOptions,

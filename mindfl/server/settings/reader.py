@@ -12,7 +12,7 @@ from mindfl.files import PathLike
 from mindfl.modes import MODES, PRIVATE
 from mindfl.options import Option, options_of
 from mindfl.options.declaration import shown
-from mindfl.options.server import NOT_EVAL, SummaryOptions
+from mindfl.options.server_options import NOT_EVAL, SummaryOptions
 from mindfl.privacy import PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
 from mindfl.protocol import CompressType

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mindfl.options.declaration import option
-from mindfl.options.modes import ModeOptions
+from mindfl.options.mode_options import ModeOptions
 
 if TYPE_CHECKING:
-    from mindfl.algorithms.base import Algorithm
+    from mindfl.algorithms.algorithm import Algorithm
 
 EngineName = Literal["lite", "mindspore"]
 DeviceTarget = Literal["CPU", "GPU", "Ascend"]

@@ -28,7 +28,7 @@ from mindfl.protocol import (
 
 if TYPE_CHECKING:
     from mindfl.client.masked_device import MaskedDevice
-    from mindfl.options.modes import ModeOptions
+    from mindfl.options.mode_options import ModeOptions
     from mindfl.privacy import Accountant
     from mindfl.privacy.secagg import PairKeys
     from mindfl.protocol.secure import SecureRequest

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mindfl.errors import OptionError
-from mindfl.modes.base import Basis, ReferenceMode, Settings, Trained, UploadMode, cipher_of
+from mindfl.modes.mode import Basis, ReferenceMode, Settings, Trained, UploadMode, cipher_of
 from mindfl.privacy.faults import EncodingError, EncodingFault
 from mindfl.privacy.randomness import RandomBytes
 from mindfl.protocol import (

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mindfl.modes.base import LogLine, Trained, UploadMode, cipher_of, on_the_wire
-from mindfl.modes.plain import Plain
+from mindfl.modes.mode import LogLine, Trained, UploadMode, cipher_of, on_the_wire
+from mindfl.modes.plain_mode import Plain
 from mindfl.privacy.accountant import Accountant, GaussianAccountant
 from mindfl.privacy.dp import ClipBound, add_noise, distance, noise_multiplier
 from mindfl.protocol import DPParams, ResponseFLJob, Weights

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mindfl.options.declaration import option, same_option
-from mindfl.options.job import (
+from mindfl.options.job_options import (
     DataForm,
     DataSource,
     DeviceTarget,

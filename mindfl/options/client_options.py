@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mindfl.options.declaration import option
-from mindfl.options.job import SslProtocol
+from mindfl.options.job_options import SslProtocol
 
 Task = Literal["train", "inference", "getModel"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from mindfl.files import PathLike, cache_dir, make_dir, scratch_folder
 from mindfl.notices import WARNING, announce
 from mindfl.options import declared_arguments
-from mindfl.options.commands import BenchOptions
+from mindfl.options.command_options import BenchOptions
 from mindfl.sim.config import default_workers
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob, Silent

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mindfl.modes.base import BUILDER, Basis, LogLine, ReferenceMode, Trained, UploadMode, cipher_of, on_the_wire
+from mindfl.modes.mode import BUILDER, Basis, LogLine, ReferenceMode, Trained, UploadMode, cipher_of, on_the_wire
 from mindfl.privacy.accountant import Accountant, PureAccountant
 from mindfl.privacy.signds import decode_signs, encode_signs
 from mindfl.protocol import DSParams, RequestUpdateModel, ResponseFLJob, Weights

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mindfl.files import PathLike
 from mindfl.options.declaration import option, same_option
-from mindfl.options.modes import EncryptOptions, MaskOptions, ModeOptions
+from mindfl.options.mode_options import EncryptOptions, MaskOptions, ModeOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mindfl.algorithms.base import Algorithm
+    from mindfl.algorithms.algorithm import Algorithm
 
     ModelSource: TypeAlias = str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]
 else:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mindfl.modes.base import BUILDER, Basis, LogLine, ReferenceMode, Settings, Trained, UploadMode
+from mindfl.modes.mode import BUILDER, Basis, LogLine, ReferenceMode, Settings, Trained, UploadMode
 from mindfl.privacy.compression import decode_update, encode_update
 from mindfl.protocol import CompressType, RequestUpdateModel, ResponseFLJob, Weights
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays, Client, Correction, Training, Upload, replaced
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Correction, Training, Upload, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
 from mindfl.algorithms.naming import describe
-from mindfl.algorithms.server import marked, split
+from mindfl.algorithms.server_algorithm import marked, split
 from mindfl.client import EpochReport
 from mindfl.data import UserData
 from mindfl.errors import MindflError, OptionError

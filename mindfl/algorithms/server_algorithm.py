@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.base import Algorithm, Arrays, Round, Step, replaced
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Round, Step, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.errors import AlgorithmError, OptionError
