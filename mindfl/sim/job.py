@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,23 +12,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.client_algorithm import with_algorithm
-from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
-from mindfl.errors import StorageError
 from mindfl.files import PathLike, local_path, write_atomic
 from mindfl.lite import LiteModel, use_operators
 from mindfl.models import Model
 from mindfl.server import Coordinator
 from mindfl.sim import run_record
-from mindfl.sim.artefacts import Artefacts, check_model, model_path
+from mindfl.sim.artefacts import Artefacts, model_path
 from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
 from mindfl.sim.compatibility import check_packages
 from mindfl.sim.config import JobConfig
-from mindfl.sim.engines import Engine, LiteEngine
-from mindfl.sim.job_data import ClientSamples, PairedDataset, check_data, first_samples, open_data, usable_users
+from mindfl.sim.job_data import ClientSamples, check_data, first_samples, open_data, usable_users
+from mindfl.sim.job_models import JobModels
 from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
 from mindfl.sim.option_warnings import unused_settings
@@ -37,9 +34,8 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
 from mindfl.sim.run_record import Repetition, RunRecord
-from mindfl.sim.trainers import PartialEngine, exchanged_weights
+from mindfl.sim.trainers import exchanged_weights, job_engine
 from mindfl.sim.training import Training
-from mindfl.sim.upload_mode import mode_words
 from mindfl.spelling import check_keywords, counted
 
 if TYPE_CHECKING:
@@ -110,6 +106,7 @@ class FederatedJob:
         self._report: Reporter = reporter or PythonReporter()
         self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
         self._files = ResultFiles(self.config)
+        self._models = JobModels(self.config, self._artefacts, self._files, self._report)
         self._servers = JobServers(self.config, self._report)
         self._in_block = False
         self._repeats: Repetition | None = None
@@ -183,7 +180,7 @@ class FederatedJob:
 
         An empty list where the job has so many clients that they share one file (``per_client_models``).
         """
-        return [str(path) for path in self._write_models(self._starting_model(), self.config.client_num)]
+        return [str(path) for path in self._models.write(self._models.starting(), self.config.client_num)]
 
     def train(self) -> TrainingResult:
         """Run the federated iterations, writing logs, history, picture, summary and models into the work folder.
@@ -201,11 +198,10 @@ class FederatedJob:
                 self._repeats.check(record, self._report.warning)
             beginning = folder.begin(record)
             if beginning.state is None:
-                self._write_models(materials.model, len(materials.users))
-                self._remove_old(len(materials.users))
-            title = self._title(materials)
+                self._models.write(materials.model, len(materials.users))
+                self._models.remove_old(len(materials.users))
             own = make_callbacks(self.config.callbacks)
-            training = Training(self.config, materials, beginning, folder, self._files, self._report, title, own)
+            training = Training(self.config, materials, beginning, folder, self._files, self._report, own)
             self.result = training.run(self._servers.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
                 self._report.warning(warning)
@@ -225,14 +221,14 @@ class FederatedJob:
         with self._working():
             dataset = open_data(self.config, self._report.warning, inference=True)
             users = [first_samples(dataset.user(name), samples) for name in self._users(dataset)]
-            self._check_training(len(users))
+            self._models.check_trained(len(users))
             self._warn_of_untested([user.test.size for user in users], "nothing to predict")
             self._report.stage("predicting")
             if not self.config.client_side.simulated:
                 predicted = self._labels_of_java(dataset, "inference" if samples is None else SINGLE)
             else:
                 predicted = {
-                    user.name: single_device(self.config, index, user, self._trained_model(index))[0].inference()
+                    user.name: single_device(self.config, index, user, self._models.of_client(index))[0].inference()
                     for index, user in enumerate(users)
                 }
             self._files.write_predictions(predicted, users, dataset.class_names)
@@ -249,7 +245,7 @@ class FederatedJob:
             check_packages(self.config, "getModel")
             dataset = self.prepare_data()
             users = self._users(dataset)
-            source = self._starting_model() if not self.config.server_side.planned_here else self._latest_model()
+            source = self._models.starting() if not self.config.server_side.planned_here else self._models.latest()
             self._report.stage("fetching the model")
             config = self._servers.reached(source.weights, over_http=not self.config.client_side.simulated)
             if not config.client_side.simulated:
@@ -282,62 +278,18 @@ class FederatedJob:
                 self.close()
 
     def _materials(self) -> Materials:
-        model = self._starting_model()
+        model = self._models.starting()
         dataset = self.prepare_data()
         check_data(model, dataset, model_path(self.config))
         samples = self._samples(dataset)
         self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
-        engine = self._engine(model) if self.config.client_side.simulated else None
+        engine = job_engine(self.config, model, self._report.stage) if self.config.client_side.simulated else None
         weights = exchanged_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
         return Materials(model, weights, engine, dataset, samples)
 
     def _record(self, materials: Materials) -> RunRecord:
         data = fingerprint(materials.dataset, materials.users)
         return RunRecord.begin(self.config, data.as_dict(), self._artefacts.description(materials.model))
-
-    def _starting_model(self) -> LiteModel:
-        self._report.stage("preparing the model")
-        model = self._artefacts.starting_model()
-        check_model(model, self.config)
-        return model
-
-    def _write_models(self, model: LiteModel, clients: int) -> list[Path]:
-        second = self.config.origin_infer_model_path
-        content = model.content if second is None else LiteModel.load(second).content
-        self._files.write_second_models(content, clients)
-        return self._files.write_client_models(model.content, clients)
-
-    def _remove_old(self, clients: int) -> None:
-        if not self.config.overwrite and (aside := self._files.set_aside()):
-            self._report.warning(f"an earlier run left its models in {self.config.models}: they are in {aside} now")
-        stale = self._files.remove_old(clients)
-        if stale:
-            text = f"{stale[0]}" if len(stale) == 1 else f"{stale[0]} to {stale[-1].name}"
-            self._report.warning(f"an earlier run had more clients: {text} are still its models")
-
-    def _engine(self, model: LiteModel) -> Engine:
-        algorithm = make_algorithm(self.config.algorithm)
-        return with_algorithm(self._plain_engine(model), algorithm, self.config.client_num)
-
-    def _plain_engine(self, model: LiteModel) -> Engine:
-        config, network = self.config, self.config.network
-        if config.client_side.engine.executes_files:
-            from mindfl.lite.kernels import is_cached
-
-            if not is_cached():
-                self._report.stage("compiling the device runtime (once per machine, about a quarter of a minute)")
-            engine = LiteEngine(model)
-            return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
-        from mindfl.export.optimizers import OptimizerSettings
-        from mindfl.sim.mindspore_engine import MindSporeEngine
-
-        return MindSporeEngine(
-            model,
-            network=network.model,
-            optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum),
-            batch_size=network.batch_size,
-            device_target=config.device_target,
-        )
 
     def _users(self, dataset: Dataset) -> list[str]:
         return [client.name for client in self._samples(dataset)]
@@ -356,46 +308,6 @@ class FederatedJob:
         if untested := sum(not size for size in sizes):
             self._report.warning(f"no test data for {untested} of {counted(len(sizes), 'client')}: {what}")
 
-    def _title(self, materials: Materials) -> str:
-        dataset = materials.dataset
-        data = "synthetic handwriting" if dataset.synthetic else f"{dataset.title} ({dataset.source})"
-        if isinstance(dataset, PairedDataset):
-            data += f", tested on {dataset.test.title}"
-        kind = self.config.client_side.title
-        server = ", MindSpore Federated's server" if self.config.server_side.reference else ""
-        modes = mode_words(self.config) if self.config.server_side.planned_here else ""
-        if materials.untested:
-            kind += f" ({materials.untested} without test data)"
-        own = self.config.origin_train_model_path or Path(self.config.train_ms_name)
-        network = own.stem if self.config.model is None else self.config.network_name
-        algorithm = make_algorithm(self.config.algorithm)
-        by = "" if algorithm.is_fedavg else f", {describe(algorithm)}"
-        return f"{network}, {data}, {len(materials.users)} {kind}{server}{modes and f', {modes}'}{by}"
-
-    def _check_training(self, clients: int) -> None:
-        """Warn where the model files are not those that a training with so many clients left."""
-        trained, asked = self._files.trained_clients(), self.config.client_num
-        if trained is None:
-            self._report.warning(
-                f"no training left the models in {self.config.models}: they are used as they are, perhaps untrained"
-            )
-        elif trained != clients:
-            self._report.warning(
-                f"--client_num is {asked}, but {counted(trained, 'client was', 'clients were')} trained: use "
-                f"the same number"
-            )
-        for text in self._files.doubtful(clients):
-            self._report.warning(text)
-
-    def _trained_model(self, index: int) -> LiteModel:
-        path = self._files.client_file(index)
-        return self._latest_model() if path is None else LiteModel.load(path)
-
-    def _latest_model(self) -> LiteModel:
-        with suppress(StorageError):
-            return LiteModel.load(self.trained_model_path)
-        return self._starting_model() if (path := self._files.client_file(0)) is None else LiteModel.load(path)
-
     def _labels_of_java(self, dataset: Dataset, task: str) -> dict[str, NDArray[np.int_]]:
         outcomes = self._run_java(self.config, task, dataset)
         told = {outcome.name: np.array(outcome.labels) for outcome in outcomes if outcome.labels is not None}
@@ -411,7 +323,7 @@ class FederatedJob:
         for client in self.clients:
             for path in (client.model, client.infer_model):
                 if path is not None and not path.exists():
-                    write_atomic(path, self._latest_model().content)
+                    write_atomic(path, self._models.latest().content)
         side = config.client_side
         assert isinstance(side, ClientProcesses)
         return side.perform(config, task, dataset, [client.name for client in self.clients], self._report.stage)

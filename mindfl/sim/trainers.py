@@ -1,20 +1,23 @@
-"""Trainers that exchange only some of their weights, or hold weights without executing the model."""
+"""The engine of a job, and trainers that exchange only some weights, or hold weights without executing the model."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.client_algorithm import with_algorithm
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import EpochReport, Trainer
 from mindfl.data import UserData
 from mindfl.errors import ModelFormatError
 from mindfl.lite import LiteModel
-from mindfl.sim.engines import Engine, Weights
+from mindfl.sim.config import JobConfig
+from mindfl.sim.engines import Engine, LiteEngine, Weights
 
 _HINT = "correct --train_weight_name"
 
@@ -95,6 +98,32 @@ class PartialEngine:
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""
         return PartialTrainer(self._engine.trainer(user, stop), self._names, self._model)
+
+
+def job_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], None]) -> Engine:
+    """Return the engine of a job's simulated clients, with the algorithm's part; ``stage`` is told of a long start."""
+    return with_algorithm(_plain_engine(config, model, stage), make_algorithm(config.algorithm), config.client_num)
+
+
+def _plain_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], None]) -> Engine:
+    if config.client_side.engine.executes_files:
+        from mindfl.lite.kernels import is_cached
+
+        if not is_cached():
+            stage("compiling the device runtime (once per machine, about a quarter of a minute)")
+        engine = LiteEngine(model)
+        return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
+    from mindfl.export.optimizers import OptimizerSettings
+    from mindfl.sim.mindspore_engine import MindSporeEngine
+
+    network = config.network
+    return MindSporeEngine(
+        model,
+        network=network.model,
+        optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum),
+        batch_size=network.batch_size,
+        device_target=config.device_target,
+    )
 
 
 _WEIGHTS_ONLY = "this model was opened for its weights only"

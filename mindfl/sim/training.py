@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
+from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client.uploading import LIKELY_REASON
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, restore
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, HistoryFiles
+from mindfl.sim.job_data import PairedDataset
 from mindfl.sim.job_servers import Materials
 from mindfl.sim.recording import (
     CALLBACKS,
@@ -25,7 +28,7 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
-from mindfl.sim.upload_mode import Spending
+from mindfl.sim.upload_mode import Spending, mode_words
 from mindfl.spelling import counted
 
 #: makes the run of these materials, of so many iterations, that tells of uploads
@@ -46,7 +49,6 @@ class Training:
         folder: RunFolder,
         files: ResultFiles,
         report: Reporter,
-        title: str,
         callbacks: Sequence[NamedCallback] = (),
     ) -> None:
         self._config = config
@@ -54,7 +56,7 @@ class Training:
         self._beginning = beginning
         self._folder = folder
         self._report = report
-        self._title = title
+        self._title = run_title(config, materials)
         self._own = callbacks
         self._history = History(beginning.rows)
         self._spending = Spending(config, len(materials.users))
@@ -149,3 +151,21 @@ class Training:
             callback.end(result)
         self._folder.end(self._beginning.record, len(result.history), result.hash)
         return result
+
+
+def run_title(config: JobConfig, materials: Materials) -> str:
+    """Return the title of a run, for its figure and summary: network, data, clients, server, modes, algorithm."""
+    dataset = materials.dataset
+    data = "synthetic handwriting" if dataset.synthetic else f"{dataset.title} ({dataset.source})"
+    if isinstance(dataset, PairedDataset):
+        data += f", tested on {dataset.test.title}"
+    clients = f"{len(materials.users)} {config.client_side.title}"
+    if materials.untested:
+        clients += f" ({materials.untested} without test data)"
+    server = ", MindSpore Federated's server" if config.server_side.reference else ""
+    modes = mode_words(config) if config.server_side.planned_here else ""
+    own = config.origin_train_model_path or Path(config.train_ms_name)
+    network = own.stem if config.model is None else config.network_name
+    algorithm = make_algorithm(config.algorithm)
+    by = "" if algorithm.is_fedavg else f", {describe(algorithm)}"
+    return f"{network}, {data}, {clients}{server}{modes and f', {modes}'}{by}"

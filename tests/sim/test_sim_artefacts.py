@@ -169,7 +169,7 @@ class TestInference:
         make_job(client_num=3).run()
         result = make_job(client_num=5, per_client_models=False, epochs=2).run()
         own = make_job(client_num=5, reporter=recorder)
-        used = [weight_hash(own._trained_model(index).weights) for index in range(5)]
+        used = [weight_hash(own._models.of_client(index).weights) for index in range(5)]
         assert used == [result.hash] * 5
         own.infer()
         assert any("not written by the latest training" in text for text in recorder.warnings)
@@ -185,14 +185,14 @@ class TestInference:
             job.run()
         expected = make_job(iterations=1, work_dir=job.config.work_dir.with_name("other"), train_model_path=None)
         expected = replace_start(expected, job)
-        assert weight_hash(make_job()._trained_model(0).weights) == expected.run().hash
+        assert weight_hash(make_job()._models.of_client(0).weights) == expected.run().hash
 
     def test_a_changed_file_is_the_users(self, make_job: Any, models: Path, recorder: Any) -> None:
         make_job().run()
         changed = other_model(models / "lenet_train1.ms")
         (models / "lenet_train1.ms").write_bytes(changed)
         job = make_job(reporter=recorder)
-        assert job._trained_model(1).content == changed
+        assert job._models.of_client(1).content == changed
         job.infer()
         assert any(f"{models / 'lenet_train1.ms'}: changed since the training" in text for text in recorder.warnings)
 
@@ -200,7 +200,7 @@ class TestInference:
         result = make_job(per_client_models=False).run()
         make_job().get_model()
         job = make_job(reporter=recorder)
-        assert weight_hash(job._trained_model(2).weights) == result.hash
+        assert weight_hash(job._models.of_client(2).weights) == result.hash
         job.infer()
         assert not recorder.warnings
 
