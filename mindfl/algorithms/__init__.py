@@ -7,6 +7,7 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 from __future__ import annotations
 
 from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Round, Step, Training, Upload, zeros_like
+from mindfl.algorithms.apfl import APFL
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
@@ -21,6 +22,7 @@ from mindfl.algorithms.scaffold import Scaffold
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 
 __all__ = [
+    "APFL",
     "Algorithm",
     "Client",
     "Correction",

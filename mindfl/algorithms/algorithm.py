@@ -79,15 +79,19 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """A training of a client beside that of the model.
+    """A training of a client beside that of the model: of a model v, which has the same layers, on the same batches.
 
     Args:
         start: the weights that it begins with, flat float32 by name; weights that are missing are the received ones.
         correction: what its gradients are corrected by; None: nothing.
+        share: its gradients are those at ``share * v + (1 - share) * w``, where w is the model in training. With 1 they
+            are its own, and it is trained before the model. Else the two take their steps in turn, both from what v and
+            w were before the turn; a correction's pull acts on the mixture.
     """
 
     start: Arrays = field(default_factory=dict)
     correction: Correction | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,7 +209,7 @@ class Algorithm:
         return self.start(client)
 
     def personal_training(self, client: Client) -> Training | None:
-        """Return a second training, before that of the model, whose weights :meth:`end` gets; None: none."""
+        """Return a second training, before that of the model or in turn with it; :meth:`end` gets its weights."""
         return None
 
     def begin(self, client: Client) -> Correction | None:

@@ -116,14 +116,19 @@ class AlgorithmTrainer:
         loaded, checked = self._engine.loaded, self._engine.checked
         initial_loss = self._trainer.training_loss() if checked.algorithm.needs_initial_loss else math.nan
         client = replace(self._client(learning_rate, epochs), initial_loss=initial_loss)
-        personal = self._trained_personally(client)
+        second = self._second_training(client)
+        before = second is not None and second.share == 1
+        personal = self._trained_before(client, second) if second and before else {}
         start = self._own_weights("start", client)
         if personal or start:
             self._trainer.load({**loaded.received, **start})
         correction = checked.call("begin", client, Correction, self._fault, optional=True)
-        loss = self._corrected(correction, epochs, learning_rate, report)
-        if not math.isfinite(loss):  # the client fails with that
-            return loss
+        with self._set(self._trainer.set_companion, second if not before else None):
+            loss = self._corrected(correction, epochs, learning_rate, report)
+            if not math.isfinite(loss):  # the client fails with that
+                return loss
+            if second and not before:
+                personal = self._companion_weights()
         steps = epochs * -(-self._trainer.train_size // self._trainer.batch_size)
         trained = lent(self._trainer.weights())
         ended = replace(client, trained=trained, personal=personal, steps=steps, loss=loss)
@@ -174,16 +179,26 @@ class AlgorithmTrainer:
             layers=engine.layers,
         )
 
-    def _trained_personally(self, client: Client) -> Arrays:
-        """Return the weights after the personal training, flat; empty where there is none."""
-        training = self._engine.checked.call("personal_training", client, Training, self._fault, optional=True)
-        if training is None:
-            return {}
-        self._trainer.load({**client.received, **self._weights_of(training.start, "start")})
+    def _second_training(self, client: Client) -> Training | None:
+        made = self._engine.checked.call("personal_training", client, Training, self._fault, optional=True)
+        return None if made is None else replace(made, start=self._weights_of(made.start, "start"))
+
+    def _trained_before(self, client: Client, training: Training) -> Arrays:
+        """Return the weights after a second training of its own, flat."""
+        self._trainer.load({**client.received, **training.start})
         loss = self._corrected(training.correction, client.epochs, client.learning_rate, lambda epoch, losses: None)
+        self._check_personal(loss)
+        return lent({name: values.copy() for name, values in self._trainer.weights().items()})
+
+    def _companion_weights(self) -> Arrays:
+        """Return the weights after a second training in turn with the model's, flat."""
+        companion = self._trainer.companion
+        self._check_personal(companion.loss)
+        return lent({name: companion.weights[name] for name in self._engine.loaded.received})
+
+    def _check_personal(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise self._fault(f"the loss of the personal training is {loss}", "lower the learning rate")
-        return lent({name: values.copy() for name, values in self._trainer.weights().items()})
 
     def _own_weights(self, method: str, client: Client) -> Arrays:
         own = self._engine.checked.call(method, client, Mapping, self._fault, optional=True)
@@ -196,16 +211,23 @@ class AlgorithmTrainer:
         return flat32(given, what, self._fault, like=known)
 
     def _corrected(self, correction: Any, epochs: int, learning_rate: float, report: EpochReport) -> float:
-        if correction is None:
+        with self._set(self._trainer.set_correction, correction):
             return float(self._trainer.train(epochs, learning_rate, report))
+
+    @contextmanager
+    def _set(self, setter: Callable[[Any], None], value: Any) -> Iterator[None]:
+        """Give the trainer a correction or a companion for a while; None: neither."""
+        if value is None:
+            yield
+            return
         try:
-            self._trainer.set_correction(correction)
+            setter(value)
         except OptionError as error:
             raise self._fault(str(error), error.hint) from None
         try:
-            return float(self._trainer.train(epochs, learning_rate, report))
+            yield
         finally:
-            self._trainer.set_correction(None)
+            setter(None)
 
     @property
     def _fault(self) -> Fault:

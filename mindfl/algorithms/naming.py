@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mindfl import extensions
 from mindfl.algorithms.algorithm import Algorithm
+from mindfl.algorithms.apfl import APFL
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
@@ -32,6 +33,7 @@ REGISTERED: dict[str, type[Algorithm]] = {
     "qfedavg": QFedAvg,
     "fedcm": FedCM,
     "ditto": Ditto,
+    "apfl": APFL,
     "fedper": FedPer,
     "fedbn": FedBN,
 }

@@ -11,12 +11,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.algorithm import Correction
+from mindfl.algorithms.algorithm import Correction, Training
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.client import EpochReport
 from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
+from mindfl.lite.companion import Companion
 from mindfl.lite.ops.optimizer import optimizer_of
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -103,6 +104,13 @@ class LiteEngine:
         session: Session = self._local.session
         return session
 
+    def second_session(self) -> Session:
+        """Return another session of the calling thread, for algorithms that train two models in turn."""
+        if not hasattr(self._local, "second"):
+            self._local.second = Session(self._executable)
+        session: Session = self._local.second
+        return session
+
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data."""
         return _LiteTrainer(self, user, stop)
@@ -157,6 +165,10 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         """Correct every step of the next trainings. Raises :class:`OptionError` where the engine cannot."""
         raise OptionError("this engine cannot correct its steps", hint="use --engine lite")
 
+    def set_companion(self, training: Training | None) -> None:
+        """Train a second model in turn with this one from now on. Raises :class:`OptionError` where it cannot."""
+        raise OptionError("this engine cannot train two models in turn", hint="use --engine lite")
+
     def check_stop(self) -> None:
         """Raise :class:`InterruptedRunError` once the run is to end."""
         if self._stop.is_set():
@@ -194,6 +206,7 @@ class _LiteTrainer(ClientTrainer[Batches]):
     def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
         super().__init__(engine.batch_size, user, stop)
         self._engine = engine
+        self.companion: Companion | None = None
 
     def load(self, weights: Weights) -> None:
         self._engine.session().set_weights(weights)
@@ -208,11 +221,19 @@ class _LiteTrainer(ClientTrainer[Batches]):
         session = self._engine.session()
         session.reset_optimizer()
         session.set_learning_rate(rate)
+        if self.companion is not None:
+            self.companion.begin(rate)
 
     def set_correction(self, correction: Correction | None) -> None:
         self._engine.session().set_correction(correction)
 
+    def set_companion(self, training: Training | None) -> None:
+        engine = self._engine
+        self.companion = None if training is None else Companion(engine.session(), engine.second_session(), training)
+
     def run_epoch(self, images: Batches, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        if self.companion is not None:
+            return self.companion.train(images, labels)
         return self._engine.session().train(images, labels)
 
     def scores(self, images: Batches) -> NDArray[np.float32]:

@@ -42,6 +42,11 @@ class Plan:
     def steps(self, data: Data) -> int:
         return self.epochs * -(-data.size // self.batch)
 
+    def batches(self, data: Data) -> list[NDArray[np.int_]]:
+        """The rows of each step."""
+        steps = -(-data.size // self.batch)
+        return list((np.arange(steps * self.batch) % data.size).reshape(steps, self.batch)) * self.epochs
+
     def norm(self, data: Data) -> float:
         """The sum of the factors of all gradients in the update, by the closed form."""
         m, k = self.momentum, self.steps(data)
@@ -65,14 +70,11 @@ def loss_and_gradient(w: Model, x: Floats, y: NDArray[np.int_]) -> tuple[float, 
 def train(start: Model, data: Data, plan: Plan, correct: Correct = lambda g, w: g) -> Model:
     w = {n: v.copy() for n, v in start.items()}
     velocity = {n: np.zeros_like(v) for n, v in w.items()}
-    steps = -(-data.size // plan.batch)
-    rows = (np.arange(steps * plan.batch) % data.size).reshape(steps, plan.batch)
-    for _ in range(plan.epochs):
-        for batch in rows:
-            g = correct(loss_and_gradient(w, data.x[batch], data.y[batch])[1], w)
-            for n in w:
-                velocity[n] = plan.momentum * velocity[n] + g[n]
-                w[n] = w[n] - plan.rate * velocity[n]
+    for batch in plan.batches(data):
+        g = correct(loss_and_gradient(w, data.x[batch], data.y[batch])[1], w)
+        for n in w:
+            velocity[n] = plan.momentum * velocity[n] + g[n]
+            w[n] = w[n] - plan.rate * velocity[n]
     return w
 
 
@@ -219,6 +221,30 @@ def ditto(s: Server, cohort: Sequence[int], lam: float = 1) -> None:
     fedavg(s, cohort)
 
 
+def apfl(s: Server, cohort: Sequence[int], alpha: float = 0.5) -> None:
+    """Algorithm 1 with a fixed alpha. A client's own model is ``own``; zeros there mean that it has none yet."""
+    trained = {}
+    for i in cohort:
+        start = s.own[i] if any(v.any() for v in s.own[i].values()) else s.x
+        trained[i], s.own[i] = in_turn(s.x, start, s.clients[i], s.plan, alpha)
+    d = s.mean_update(trained)
+    s.x = {n: s.x[n] + d[n] for n in d}
+
+
+def in_turn(x: Model, own: Model, data: Data, plan: Plan, alpha: float) -> tuple[Model, Model]:
+    w, v, zeros = x, own, {n: np.zeros_like(value) for n, value in x.items()}
+    speed_w, speed_v = zeros, zeros
+    for batch in plan.batches(data):
+        mixture = {n: alpha * v[n] + (1 - alpha) * w[n] for n in w}
+        gw = loss_and_gradient(w, data.x[batch], data.y[batch])[1]
+        gv = loss_and_gradient(mixture, data.x[batch], data.y[batch])[1]
+        speed_w = {n: plan.momentum * speed_w[n] + gw[n] for n in w}
+        speed_v = {n: plan.momentum * speed_v[n] + alpha * gv[n] for n in w}
+        w = {n: w[n] - plan.rate * speed_w[n] for n in w}
+        v = {n: v[n] - plan.rate * speed_v[n] for n in w}
+    return w, v
+
+
 def fedper(s: Server, cohort: Sequence[int], layers: int = 1) -> None:
     """The last layer is each client's own."""
     heads = {"out.weight", "out.bias"}
@@ -239,5 +265,5 @@ def accuracy(w: Model, data: Data) -> float:
 ROUNDS: dict[str, Callable[..., Any]] = {
     name: round
     for name, round in globals().items()
-    if name.startswith(("fed", "scaffold", "qfed", "ditto")) and callable(round)
+    if name.startswith(("fed", "scaffold", "qfed", "ditto", "apfl")) and callable(round)
 }

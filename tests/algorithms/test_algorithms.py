@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindfl.algorithms import FedAvg, FedProx, LocalOptimizer
+from mindfl.algorithms import APFL, FedAvg, FedProx, LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
 from mindfl.errors import MindflError, OptionError
 from mindfl.sim.job import Silent
@@ -42,12 +42,29 @@ def test_a_run_resumed_with_two_workers_ends_with_the_same_bits(name: str, run_s
 def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:
     """So that the hashes above say something."""
     hashes = [run_small(name, algorithm=name, iterations=8, learning_rate=0.01)[1].hash for name in TRAINABLE]
-    assert len({*hashes}) == len(hashes) - 1  # Ditto's common model is that of FedAvg
+    assert len({*hashes}) == len(hashes) - 2  # the common models of Ditto and APFL are those of FedAvg
 
 
 @pytest.mark.parametrize("same", ["fedavg:eta=1", "fedprox:mu=0", "fedavgm:eta=1,beta1=0", "fedavgm:beta=0"])
 def test_settings_that_make_it_fedavg_make_its_bits(same: str, run_small: Callable[..., Any]) -> None:
     assert run_small("same", algorithm=same)[1].hash == run_small("fedavg")[1].hash
+
+
+@pytest.mark.parametrize("alpha", [0, 0.5, 1])
+def test_the_common_model_of_apfl_is_that_of_fedavg_to_the_bit(alpha: float, run_small: Callable[..., Any]) -> None:
+    """The sizes of the clients are not multiples of the batch, so last batches are filled up."""
+    _, mixed = run_small("apfl", algorithm=APFL(alpha))
+    _, plain = run_small("fedavg")
+    assert mixed.hash == plain.hash
+    same = [row.avg for row in mixed.history] == [row.avg for row in plain.history]
+    assert same == (alpha == 0)  # who only has the common model is evaluated with it
+
+
+def test_apfl_of_the_own_model_alone_is_local_training(run_small: Callable[..., Any]) -> None:
+    """As Ditto without its pull is too."""
+    _, mixed = run_small("apfl", algorithm="apfl:alpha=1")
+    _, alone = run_small("ditto", algorithm="ditto:lam=0")
+    assert [row.accuracies for row in mixed.history] == [row.accuracies for row in alone.history]
 
 
 def test_fedprox_with_a_strong_pull_stays(run_small: Callable[..., Any]) -> None:
@@ -82,7 +99,7 @@ def test_the_head_stays_on_the_devices_with_fedper(run_small: Callable[..., Any]
         assert np.allclose(result.weights[name], values.reshape(-1), rtol=1e-6, atol=0) == name.startswith("out.")
 
 
-@pytest.mark.parametrize("name", ["fedprox", "feddyn", "fedadam", "qfedavg", "ditto", "fedper"])
+@pytest.mark.parametrize("name", ["fedprox", "feddyn", "fedadam", "qfedavg", "ditto", "apfl", "fedper"])
 def test_the_others_train_with_adam(name: str, run_small: Callable[..., Any]) -> None:
     began, result = run_small(optimizer="adam", algorithm=name, iterations=1, learning_rate=0.01)
     assert any((result.weights[n] != w.reshape(-1)).any() for n, w in began.weights.items())
@@ -105,6 +122,8 @@ def test_the_others_train_with_adam(name: str, run_small: Callable[..., Any]) ->
         ("fedexp:eps=inf", "eps must be a number above 0, got inf"),
         ("qfedavg:q=-1", "q must be a number at least 0, got -1"),
         ("ditto:lam=-1", "lam must be a number at least 0, got -1"),
+        ("apfl:alpha=-0.1", "alpha must be a number at least 0 and at most 1, got -0.1"),
+        ("apfl:alpha=1.1", "alpha must be a number at least 0 and at most 1, got 1.1"),
         ("fedper:layers=0", "layers must be a whole number of at least 1, got 0"),
         ("fedper:layers=1.5", "layers must be a whole number of at least 1, got 1.5"),
         ("scaffold:alpha=1", "Scaffold has no setting alpha"),

@@ -1,0 +1,85 @@
+"""A second model beside that of a session, trained in turn with it on the same batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.errors import OptionError
+from mindfl.lite.session import Batches, Floats, Labels, Session
+
+if TYPE_CHECKING:
+    from mindfl.algorithms.algorithm import Training
+
+
+class Companion:
+    """A model v that takes a step after each of the model w, with the gradient at ``share * v + (1 - share) * w``.
+
+    Both steps of a turn begin from what v and w were before it, so w is trained as without v, to the bit. v has an
+    optimizer of its own of the same kind: its momentum is that of its own gradients.
+
+    Args:
+        model: the session that trains w.
+        own: another session of the same model file, which trains v.
+        training: where v begins (weights that are missing begin as w), its share, and what corrects its gradients. A
+            correction's pull acts on the mixture.
+
+    Raises:
+        OptionError: the share is not between 0 and 1, or the correction does not fit the model.
+    """
+
+    def __init__(self, model: Session, own: Session, training: Training) -> None:
+        if not 0 <= training.share <= 1:
+            raise OptionError(f"the share of a training must be between 0 and 1, got {training.share!r}")
+        self._model, self._own = model, own
+        self._share = np.float32(training.share)
+        own.set_correction(training.correction)
+        begun = {**model.weight_views(), **training.start}
+        self._weights = {name: np.array(values, np.float32).reshape(-1) for name, values in begun.items()}
+        self._mixture: dict[str, Floats] = {}
+        #: mean loss of the mixture in the last pass
+        self.loss = math.nan
+
+    @property
+    def weights(self) -> dict[str, Floats]:
+        """The weights of v, flat."""
+        return self._weights
+
+    def begin(self, rate: float) -> None:
+        """Begin with fresh optimizer state and this learning rate."""
+        self._own.reset_optimizer()
+        self._own.set_learning_rate(rate)
+
+    def train(self, images: Batches, labels: Labels) -> Floats:
+        """Train both for one pass over the samples in order, and return the loss of w in each step."""
+        losses, own = [], []
+        for batch, classes in _steps(images, labels, self._model.batch_size):
+            self._mix()
+            own.append(self._own.train(batch, classes))
+            self._unmix()
+            losses.append(self._model.train(batch, classes))
+        self.loss = float(np.mean(own, dtype=np.float64))
+        return np.concatenate(losses)
+
+    def _mix(self) -> None:
+        """Put the mixture in the place of v's session, to be moved by its optimizer."""
+        rest = np.float32(1) - self._share
+        views = self._model.weight_views()
+        self._mixture = {name: self._share * v + rest * views[name] for name, v in self._weights.items()}
+        self._own.set_weights(self._mixture)
+
+    def _unmix(self) -> None:
+        """Move v by what the optimizer moved the mixture."""
+        for name, moved in self._own.weight_views().items():
+            self._weights[name] -= self._mixture[name] - moved
+
+
+def _steps(images: Batches, labels: NDArray[np.int32], size: int) -> Iterator[tuple[Batches, Labels]]:
+    """Yield the batches of one pass, each with its labels; the last is filled from the first sample on."""
+    for step in range(-(-images.count // size)):
+        rows = np.arange(step * size, (step + 1) * size) % images.count
+        yield Batches(images.packed[step % len(images.packed)][None], size, images.folded), labels[rows]
