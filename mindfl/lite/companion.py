@@ -38,16 +38,19 @@ class Companion:
         self._model, self._own = model, own
         self._share = np.float32(training.share)
         own.set_correction(training.correction)
-        begun = {**model.weight_views(), **training.start}
-        self._weights = {name: np.array(values, np.float32).reshape(-1) for name, values in begun.items()}
-        self._mixture: dict[str, Floats] = {}
+        begun = {name: np.reshape(values, -1) for name, values in {**model.weight_views(), **training.start}.items()}
+        # one array each, as allocating them anew in each step would be slow
+        self._v = np.concatenate(list(begun.values())).astype(np.float32)
+        self._mixture, self._room = np.empty_like(self._v), np.empty_like(self._v)
+        ends = np.cumsum([values.size for values in begun.values()])
+        self._slices = {name: slice(end - begun[name].size, end) for name, end in zip(begun, ends, strict=True)}
         #: mean loss of the mixture in the last pass
         self.loss = math.nan
 
     @property
     def weights(self) -> dict[str, Floats]:
         """The weights of v, flat."""
-        return self._weights
+        return self._named(self._v)
 
     def begin(self, rate: float) -> None:
         """Begin with fresh optimizer state and this learning rate."""
@@ -67,15 +70,22 @@ class Companion:
 
     def _mix(self) -> None:
         """Put the mixture in the place of v's session, to be moved by its optimizer."""
-        rest = np.float32(1) - self._share
-        views = self._model.weight_views()
-        self._mixture = {name: self._share * v + rest * views[name] for name, v in self._weights.items()}
-        self._own.set_weights(self._mixture)
+        np.multiply(self._v, self._share, out=self._mixture)
+        self._mixture += np.multiply(self._gathered(self._model), np.float32(1) - self._share, out=self._room)
+        self._own.set_weights(self._named(self._mixture))
 
     def _unmix(self) -> None:
         """Move v by what the optimizer moved the mixture."""
-        for name, moved in self._own.weight_views().items():
-            self._weights[name] -= self._mixture[name] - moved
+        self._v -= np.subtract(self._mixture, self._gathered(self._own), out=self._room)
+
+    def _gathered(self, session: Session) -> Floats:
+        """Return a session's weights in one piece, which holds until the next call."""
+        for name, values in session.weight_views().items():
+            self._room[self._slices[name]] = values
+        return self._room
+
+    def _named(self, whole: Floats) -> dict[str, Floats]:
+        return {name: whole[place] for name, place in self._slices.items()}
 
 
 def _steps(images: Batches, labels: NDArray[np.int32], size: int) -> Iterator[tuple[Batches, Labels]]:

@@ -10,16 +10,22 @@ from fedexp import FedExP
 from test_extending_algorithms import ALGORITHMS
 from test_sampler_and_callback import SAMPLED, told
 
+from mindfl.algorithms import APFL, Algorithm
+from mindfl.algorithms.naming import describe
 from mindfl.sim import FederatedLeNetJob
 
 HERE = Path(__file__).parent
 JobFactory = Callable[..., FederatedLeNetJob]
 
 
-@pytest.mark.parametrize("name", ["FedProx", "Everything"])
-def test_an_algorithm_gives_the_weights_of_a_local_run(name: str, make_job: JobFactory, ray_cluster: str) -> None:
-    spread = make_job("ray", algorithm=ALGORITHMS[name], executor="ray", ray_address=ray_cluster).run()
-    assert spread.hash == make_job("local", algorithm=ALGORITHMS[name]).run().hash
+@pytest.mark.parametrize("algorithm", [APFL(), ALGORITHMS["Everything"]], ids=describe)
+def test_an_algorithm_gives_the_results_of_a_local_run(
+    algorithm: Algorithm, make_job: JobFactory, ray_cluster: str
+) -> None:
+    spread = make_job("ray", algorithm=algorithm, executor="ray", ray_address=ray_cluster).run()
+    local = make_job("local", algorithm=algorithm).run()
+    assert spread.hash == local.hash
+    assert [row.accuracies for row in spread.history] == [row.accuracies for row in local.history]
 
 
 def test_fedexp_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) -> None:

@@ -17,9 +17,10 @@ from lite_variants import trained_by_adam, trained_by_sgd
 from lite_writer import ModelText
 from numpy.typing import NDArray
 
-from mindfl.algorithms import Correction
+from mindfl.algorithms import Correction, Training
 from mindfl.errors import ModelFormatError, OptionError
 from mindfl.lite import Executable, LiteModel, Session
+from mindfl.lite.companion import Companion
 
 _OPTIMIZERS: dict[str, Callable[[ModelText], None]] = {
     "momentum": lambda m: None,
@@ -182,3 +183,37 @@ def test_a_model_that_only_predicts_takes_no_correction() -> None:
     session = Session(Executable(_model(), training=False))
     with pytest.raises(ModelFormatError, match="not a training model"):
         session.set_correction(Correction(scale=0.5))
+
+
+@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+def test_two_models_in_turn_are_those_of_float64(optimizer: str) -> None:
+    """The second takes its gradients at a mixture, and the first has the bits of training alone."""
+    model, share, scale = _model(optimizer), 0.3, 0.7
+    session, alone, start = Session(model), Session(model), _random(model, 5)
+    rate = float(session.executable.constants[session.executable.learning_rates[0]])
+    rows = np.arange(3 * session.batch_size) % (3 * session.batch_size - 1)  # a last batch that is filled up
+    images, labels = random_batch(session, 4, rows.max() + 1)
+    companion = Companion(
+        session, Session(model), Training(start=start, correction=Correction(scale=scale), share=share)
+    )
+    companion.begin(rate)
+    losses = [companion.train(session.batches(images), labels) for _ in range(2)]
+    assert np.array_equal(losses, [alone.train(images, labels) for _ in range(2)])
+    assert all(np.array_equal(alone.get_weights()[name], w) for name, w in session.get_weights().items())
+    common, mixed = NumpyModel(model), NumpyModel(model)
+    own = {name: values.astype(np.float64).reshape(common.weights()[name].shape) for name, values in start.items()}
+    for batch in [*rows.reshape(3, -1)] * 2:
+        mixture = {name: share * v + (1 - share) * common.weights()[name] for name, v in own.items()}
+        mixed.adopt(mixture)
+        mixed.step(images[batch], labels[batch], Correction(scale=scale))
+        own = {name: v + mixed.weights()[name] - mixture[name] for name, v in own.items()}
+        common.step(images[batch], labels[batch])
+    for name, value in own.items():
+        np.testing.assert_allclose(companion.weights[name], value.ravel(), atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_out_of_range_is_refused(share: float) -> None:
+    model = _model()
+    with pytest.raises(OptionError, match="must be between 0 and 1"):
+        Companion(Session(model), Session(model), Training(share=share))
