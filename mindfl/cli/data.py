@@ -23,7 +23,7 @@ from mindfl.options.command_options import (
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
-    from mindfl.data.arrays import ArrayDataset
+    from mindfl.data import Dataset
     from mindfl.data.summary import Summary
     from mindfl.data.writer import Report
 
@@ -41,18 +41,32 @@ def leaf(as_json: bool, **options: Any) -> None:
     from mindfl.data import convert_leaf
     from mindfl.data.leaf import is_split
 
-    _tell(convert_leaf(**options), as_json, is_split=is_split(options["input"]))
+    report = convert_leaf(**options)
+    name_unused(_LEAF_RULES, {**options, "is_split": is_split(options["input"])})
+    _tell(report, as_json)
 
 
 @data_command.command()
 @declared_options(ImagesOptions)
 @json_option
 def images(as_json: bool, **options: Any) -> None:
-    """Convert image folders: <user>/<train|test>/<label>/*.png (or JPEG, BMP, GIF, WebP, TIFF, PNM), labels 0..61 or a
-    letter."""
-    from mindfl.data import convert_images
+    """Convert folders of pictures (PNG, JPEG, BMP, GIF, WebP, TIFF, PNM), named by class.
 
-    _tell(convert_images(**options), as_json)
+    <user>/<train|test>/<class>/*.png, <user>/<class>/*.png, or without users, to be divided among clients:
+    <train|test>/<class>/*.png or <class>/*.png.
+    """
+    from mindfl.data import convert_images, open_dataset
+    from mindfl.data.picture_folders import find_layout
+    from mindfl.files import local_path
+
+    report = convert_images(**options)
+    layout = find_layout(local_path(options["input"]))
+    name_unused(_IMAGES_RULES, {**options, "format": report.format, "layout": layout})
+    if report.format == "arrays":
+        _tell_arrays(open_dataset(report.output), options["output"], as_json, problems=report.problems)
+        _refuse_problems(report)
+    else:
+        _tell(report, as_json)
 
 
 @data_command.command()
@@ -62,7 +76,7 @@ def idx(as_json: bool, **options: Any) -> None:
     """Convert the IDX files of MNIST, EMNIST or Fashion-MNIST, divided among clients."""
     from mindfl.data import convert_idx
 
-    _tell_divided(convert_idx(**options), options["output"], as_json)
+    _tell_arrays(convert_idx(**options), options["output"], as_json)
 
 
 @data_command.command("csv")
@@ -73,7 +87,7 @@ def csv_table(as_json: bool, **options: Any) -> None:
     from mindfl.data import convert_csv
 
     name_unused(_CSV_RULES, options)
-    _tell_divided(convert_csv(**options), options["output"], as_json)
+    _tell_arrays(convert_csv(**options), options["output"], as_json)
 
 
 @data_command.command()
@@ -119,36 +133,52 @@ def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
         )
 
 
-#: options without effect on the chosen form of data
-_RULES: tuple[Rule[dict[str, Any]], ...] = (
-    Rule(("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"),
+_COMPACT: Rule[dict[str, Any]] = Rule(
+    ("batch_size",), lambda options: options["format"] == "compact", "--format compact", "it has no batches"
+)
+_LEAF_RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("seed",), lambda options: options["is_split"], "train/ and test/", "LEAF has split the samples already"),
 )
-
-
+_IMAGES_RULES: tuple[Rule[dict[str, Any]], ...] = (
+    Rule(("batch_size",), lambda options: options["format"] == "arrays", "the form arrays", "it has no batches"),
+    Rule(("grey",), lambda options: options["format"] != "arrays", "this form", "its images are grey"),
+    Rule(("partition", "users"), lambda options: options["layout"].users, "folders of users", "these users are taken"),
+    Rule(
+        ("seed",),
+        lambda options: options["layout"].users and options["layout"].parts,
+        "folders of train and test",
+        "nothing is drawn",
+    ),
+)
 _CSV_RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("partition", "users"), lambda options: options["user"] is not None, "--user", "its users are taken"),
 )
 
 
-def _tell_divided(dataset: ArrayDataset, output: str, as_json: bool) -> None:
+def _tell_arrays(dataset: Dataset, output: str, as_json: bool, **more: Any) -> None:
+    """Draw who has what, and print the numbers of a data set of arrays."""
+    from mindfl.data import fingerprint
     from mindfl.sim.partition_plot import save_partition
 
     picture = f"{str(output).rstrip('/')}-partition.png"
     save_partition(dataset, picture)
     train, test = (sum(getattr(user, part).size for user in dataset) for part in ("train", "test"))
+    height, width = dataset.image_size
+    mark = fingerprint(dataset)
     if as_json:
         counts = {"users": len(dataset), "train_samples": train, "test_samples": test, "classes": dataset.classes}
-        echo_json({"output": str(output), **counts, "picture": picture})
+        shape = {"image_size": dataset.image_size, "channels": dataset.channels, "class_names": dataset.class_names}
+        echo_json({"output": str(output), **counts, **shape, "sha256": mark.sha256, "picture": picture, **more})
     else:
         click.echo(
             f"{output}: {counted(len(dataset), 'user')}, {train} train and {counted(test, 'test sample')} of "
             f"{counted(dataset.classes, 'class', 'classes')}; who has what: {picture}"
         )
+        click.echo(f"images of {height}x{width} with {counted(dataset.channels, 'channel')}, sha256 {mark.sha256}")
 
 
-def _tell(report: Report, as_json: bool, *, is_split: bool = False) -> None:
-    name_unused(_RULES, {**click.get_current_context().params, "is_split": is_split})
+def _tell(report: Report, as_json: bool) -> None:
+    name_unused((_COMPACT,), {**click.get_current_context().params, "format": report.format})
     if as_json:
         echo_json(asdict(report))
     else:
@@ -157,6 +187,10 @@ def _tell(report: Report, as_json: bool, *, is_split: bool = False) -> None:
             f"{report.train_samples} train and "
             f"{counted(report.test_samples, 'test sample')}, source {report.source}, format {report.format}"
         )
+    _refuse_problems(report)
+
+
+def _refuse_problems(report: Report) -> None:
     if report.problems:
         raise DataError(
             f"{counted(len(report.problems), 'problem')}: these users or files were left out, the rest is written"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.data.label_numbers import MOST_CLASSES
+from mindfl.data.pictures import as_array
 from mindfl.data.pixels import Images
 from mindfl.data.samples import PARTS, Dataset, Split, UserData, check_labels, check_name
 from mindfl.errors import DataError
 from mindfl.files import PathLike
 from mindfl.spelling import counted
 
+_USERS = '{"ann": (images, labels), ...}'
 #: accepted forms of a user, for messages
 _FORMS = "(images, labels) or (images, labels, test images, test labels)"
 
@@ -49,16 +52,14 @@ class ArrayDataset(Dataset):
 
     def __init__(
         self,
-        users: Mapping[str, Sequence[NDArray[Any]]],
+        users: Mapping[str, Sequence[Any]] | Mapping[int, Sequence[Any]],
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
         name: str = "arrays",
     ) -> None:
         self._name = name
-        if not users:
-            raise DataError("there are no users", hint='{"ann": (images, labels), ...}')
-        parts = {check_name(user): _checked_user(user, arrays) for user, arrays in users.items()}
+        parts = {user: _checked_user(user, arrays) for user, arrays in _named_users(users).items()}
         height, width, self.channels = _common_shape(parts)
         self.image_size, self.grey = (height, width), self.channels == 1
         self.class_names = _class_names(class_names, classes, parts)
@@ -101,6 +102,22 @@ class ArrayDataset(Dataset):
         return self._data[name]
 
 
+def _named_users(users: Any) -> dict[str, Any]:
+    """Return the users' arrays by name. Whole numbers are names too."""
+    if not isinstance(users, Mapping):
+        raise DataError(f"users are {type(users).__name__}, not a mapping", hint=_USERS)
+    if not users:
+        raise DataError("there are no users", hint=_USERS)
+    named: dict[str, Any] = {}
+    for user, arrays in users.items():
+        whole = isinstance(user, int | np.integer) and not isinstance(user, bool)
+        name = check_name(str(user) if whole else user)
+        if name in named:
+            raise DataError(f"two users are named {name}")
+        named[name] = arrays
+    return named
+
+
 class _Part(NamedTuple):
     images: NDArray[Any]
     labels: NDArray[np.integer[Any]]
@@ -109,40 +126,44 @@ class _Part(NamedTuple):
 def _checked_user(user: str, arrays: Sequence[NDArray[Any]]) -> tuple[_Part, _Part]:
     if not isinstance(arrays, tuple | list) or len(arrays) not in (2, 4):
         raise DataError(f"user {user} is not {_FORMS}")
-    images, labels, *test = arrays
-    train = _Part(_checked_images(images, f"user {user}: train"), np.asarray(labels))
-    _check_part(train, f"user {user}: train")
+    train = _checked_part(arrays[0], arrays[1], f"user {user}: train")
     if not len(train.images):
         raise DataError(f"user {user} has no train samples", hint="each user needs at least one")
-    if not test or not (len(test[0]) or len(test[1])):
-        return train, _Part(train.images[:0], np.zeros(0, np.int32))
-    other = _Part(_checked_images(test[0], f"user {user}: test"), np.asarray(test[1]))
-    _check_part(other, f"user {user}: test")
-    return train, other
+    nothing = _Part(train.images[:0], np.zeros(0, np.int32))
+    if len(arrays) == 2 or all(not as_array(each, f"user {user}: test").size for each in arrays[2:]):
+        return train, nothing
+    return train, _checked_part(arrays[2], arrays[3], f"user {user}: test")
 
 
-def _checked_images(images: NDArray[Any], owner: str) -> NDArray[Any]:
+def _checked_part(images: Any, labels: Any, owner: str) -> _Part:
+    part = _Part(_checked_images(images, owner), as_array(labels, f"{owner} labels"))
+    if part.labels.ndim != 1 or part.labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{owner} labels are {part.labels.dtype} of shape {part.labels.shape}", hint="give whole numbers [n]"
+        )
+    if len(part.images) != len(part.labels):
+        raise DataError(
+            f"{owner} part has {counted(len(part.images), 'image')}, but {counted(len(part.labels), 'label')}"
+        )
+    return part
+
+
+def _checked_images(images: Any, owner: str) -> NDArray[Any]:
     """Return a read-only view of shape (n, height, width, channels)."""
-    view: NDArray[Any] = np.asarray(images).view()
+    view: NDArray[Any] = as_array(images, f"{owner} images").view()
     if view.dtype not in (np.uint8, np.float32):
         raise DataError(f"{owner} images are {view.dtype}", hint="give uint8 (0..255) or float32 (0..1)")
     if view.ndim not in (3, 4) or 0 in view.shape[1:]:
+        table = "; a table of numbers as images of one row" if view.ndim == 2 else ""
         raise DataError(
-            f"{owner} images have shape {view.shape}", hint="[n, height, width] or [n, height, width, channels]"
+            f"{owner} images have shape {view.shape}",
+            hint=f"[n, height, width] or [n, height, width, channels]{table}",
         )
     if view.dtype == np.float32 and view.size and not (view.min() >= 0 and view.max() <= 1):
         found = "NaN" if np.isnan(view.min()) else f"values from {view.min():g} to {view.max():g}"
         raise DataError(f"{owner} images hold {found}", hint="float32 must be in 0..1; uint8 is 0..255")
     view.flags.writeable = False
     return view if view.ndim == 4 else view[..., None]
-
-
-def _check_part(part: _Part, owner: str) -> None:
-    images, labels = part
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{owner} labels are {labels.dtype} of shape {labels.shape}", hint="give whole numbers [n]")
-    if len(images) != len(labels):
-        raise DataError(f"{owner} part has {counted(len(images), 'image')}, but {counted(len(labels), 'label')}")
 
 
 def _common_shape(parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[int, ...]:
@@ -163,16 +184,31 @@ def _words(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape[:2])) + f" with {counted(shape[2], 'channel')}"
 
 
-def _class_names(
-    names: Sequence[str] | None, classes: int | None, parts: Mapping[str, tuple[_Part, _Part]]
-) -> tuple[str, ...]:
+def _class_names(names: Any, classes: Any, parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[str, ...]:
+    if classes is not None and (type(classes) is not int or not 0 < classes <= MOST_CLASSES):
+        raise DataError(f"classes must be a whole number from 1 to {MOST_CLASSES}, got {classes!r:.60}")
     if names is None:
-        largest = max(int(part.labels.max(initial=0)) for pair in parts.values() for part in pair)
-        return tuple(map(str, range(largest + 1 if classes is None else classes)))
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len({*names}) != len(names):
+        return tuple(map(str, range(_classes(parts) if classes is None else classes)))
+    texts = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else ()
+    usable = all(isinstance(name, str) and name and name.isprintable() for name in texts)
+    if not texts or not usable or len({*texts}) != len(texts):
         raise DataError(f"class_names {names!r:.60} are not different texts", hint='such as ["cat", "dog"]')
-    if classes not in (None, len(names)):
+    if classes not in (None, len(texts)):
         raise DataError(
-            f"there are {counted(len(names), 'class name')}, but {counted(classes or 0, 'class', 'classes')}"
+            f"there are {counted(len(texts), 'class name')}, but {counted(classes or 0, 'class', 'classes')}"
         )
-    return tuple(names)
+    return tuple(map(str, texts))
+
+
+def _classes(parts: Mapping[str, tuple[_Part, _Part]]) -> int:
+    """Return the largest label and one."""
+    most = 0
+    for user, pair in parts.items():
+        for what, part in zip(PARTS, pair, strict=True):
+            largest = int(part.labels.max(initial=0))
+            if largest >= MOST_CLASSES:
+                raise DataError(
+                    f"user {user}: the {what} part has the label {largest}, mindfl takes up to {MOST_CLASSES} classes"
+                )
+            most = max(most, largest)
+    return most + 1

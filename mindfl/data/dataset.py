@@ -75,6 +75,13 @@ def checked_users(dataset: Dataset) -> Iterator[UserData | DataError]:
             yield error
 
 
+#: what lies in folders that `mindfl data images` reads
+_PICTURES = (
+    *("*/train/", "*/test/"),
+    *(f"{depth}*{suffix}" for depth in ("*/", "*/*/") for suffix in (".png", ".jpg", ".jpeg")),
+)
+
+
 def _advice(root: Path) -> str:
     looks: dict[str, Callable[[], bool]] = {
         "the folder is empty": lambda: not any(root.iterdir()),
@@ -83,7 +90,7 @@ def _advice(root: Path) -> str:
             root, "*.json*", "train/*.json*", "all_data/*.json*"
         ),
         f"IDX files? Use: mindfl data idx --input {root} --output DIR": lambda: _has(root, "*-idx?-ubyte*"),
-        f"images? Use: mindfl data images --input {root} --output DIR": lambda: _has(root, "*/train/", "*/test/"),
+        f"images? Use: mindfl data images --input {root} --output DIR": lambda: _has(root, *_PICTURES),
     }
     expected = "expected index.json (compact) or <user>/<user>_bn_<n>_<train|test>_<data|label>.bin"
     return next((advice for advice, applies in looks.items() if applies()), expected)

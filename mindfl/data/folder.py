@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.errors import DataError, OptionError, StorageError
-from mindfl.files import make_dir, new_locked, open_file
+from mindfl.files import PathLike, local_path, make_dir, new_locked, open_file
 from mindfl.locks import Lock, open_locked
 
 _STAGING = ".mindfl-staging-"
@@ -44,6 +44,14 @@ def recovered(output: Path) -> bool:
         raise StorageError.from_os_error(error, "read", error.filename or output) from None
 
 
+def refuse_filled(output: PathLike) -> None:
+    """Raise :class:`OptionError` if ``output`` is a file or not empty: before hours of work for it."""
+    folder = local_path(output).absolute()
+    _refuse_file(folder)
+    if recovered(folder):
+        raise _not_empty(folder)
+
+
 @contextmanager
 def filled_folder(output: Path) -> Iterator[Path]:
     """Yield a staging folder whose content appears in ``output`` on success and is deleted on any error.
@@ -52,8 +60,7 @@ def filled_folder(output: Path) -> Iterator[Path]:
     """
     created: list[Path] = []
     try:
-        if output.exists() and not output.is_dir():
-            raise OptionError(f"the output {output} is a file", hint="name a folder")
+        _refuse_file(output)
         created = _missing_parents(output)
         make_dir(output)
         with _locked(output):
@@ -80,9 +87,18 @@ def _holds_anything(output: Path) -> bool:
     return any(not entry.name.startswith(_STAGING) for entry in output.iterdir())
 
 
+def _refuse_file(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise OptionError(f"the output {output} is a file", hint="name a folder")
+
+
 def _require_empty(output: Path) -> None:
     if _holds_anything(output):
-        raise OptionError(f"the output folder {output} is not empty", hint="choose another folder, or empty this one")
+        raise _not_empty(output)
+
+
+def _not_empty(output: Path) -> OptionError:
+    return OptionError(f"the output folder {output} is not empty", hint="choose another folder, or empty this one")
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.images import enlarge
 from mindfl.data.leafjson import open_shard, read_shard
-from mindfl.data.pixels import GreyFile
+from mindfl.data.pictures import enlarge
+from mindfl.data.pixels import IMAGE_SIZE, GreyFile
 from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name, natural_key
 from mindfl.data.writer import DatasetWriter, Report, progress_bar, write_dataset
 from mindfl.errors import DataError
@@ -266,7 +266,7 @@ def _decode(value: object, owner: str, *, may_be_empty: bool) -> Samples:
     if not (labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < CLASSES):
         raise DataError(f"{owner} has a label that is not an integer in 0..{CLASSES - 1}")
     grey = np.rint(images * 255).astype(np.uint8).reshape(-1, _SIDE, _SIDE)
-    return Samples(enlarge(grey), labels)
+    return Samples(enlarge(grey, IMAGE_SIZE), labels)
 
 
 def _whole(size: object) -> int | None:

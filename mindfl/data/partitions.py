@@ -40,12 +40,22 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
         >>> [labels[chosen].tolist() for chosen in partition(labels, "classes:1", 2)]
         [[0, 0, 0], [1, 1, 1]]
     """
+    name, values = check_partition(how, users)
+    if len(labels) < users:
+        raise OptionError(f"{counted(len(labels), 'sample')} cannot be divided among {counted(users, 'user')}")
+    divide, _ = _KINDS[name]
+    divided = divide(np.asarray(labels), users, np.random.default_rng(seed), **values)
+    if empty := [index for index, chosen in enumerate(divided) if not len(chosen)]:
+        raise OptionError(f"partition {how} leaves user {empty[0]} without samples", hint="choose fewer users")
+    return [np.sort(chosen) for chosen in divided]
+
+
+def check_partition(how: str, users: int) -> tuple[str, dict[str, Any]]:
+    """Return name and settings of the partition ``how``. Raises :class:`OptionError` where they cannot be used."""
     name, settings = _parsed(how)
     if type(users) is not int or users < 1:
         raise OptionError(f"users must be a whole number of at least 1, got {users!r}")
-    if len(labels) < users:
-        raise OptionError(f"{counted(len(labels), 'sample')} cannot be divided among {counted(users, 'user')}")
-    divide, known = _KINDS[name]
+    known = _KINDS[name][1]
     for setting in settings:
         if setting not in known:
             raise OptionError(
@@ -57,10 +67,7 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
         if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
             kind = "whole number of at least 1" if whole else "number above 0"
             raise OptionError(f"partition {name}: {setting} must be a {kind}, got {value!r}")
-    divided = divide(np.asarray(labels), users, np.random.default_rng(seed), **values)
-    if empty := [index for index, chosen in enumerate(divided) if not len(chosen)]:
-        raise OptionError(f"partition {how} leaves user {empty[0]} without samples", hint="choose fewer users")
-    return [np.sort(chosen) for chosen in divided]
+    return name, values
 
 
 def _parsed(how: str) -> tuple[str, dict[str, Any]]:

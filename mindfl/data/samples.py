@@ -136,7 +136,7 @@ class Dataset(ABC):
 
     @staticmethod
     def from_arrays(
-        users: Mapping[str, Sequence[NDArray[Any]]],
+        users: Mapping[str, Sequence[Any]] | Mapping[int, Sequence[Any]],
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
@@ -147,7 +147,8 @@ class Dataset(ABC):
         Args:
             users: for each user ``(images, labels)``, or ``(images, labels, test images, test labels)``. Images are
                 uint8 (0..255) or float32 (0..1), of shape [n, height, width] (grey) or [n, height, width, channels];
-                labels are whole numbers [n]. All users' images have the same height, width and channels.
+                labels are whole numbers [n]. All users' images have the same height, width and channels. Names of
+                users are texts or whole numbers.
             class_names: name of each class. None: the labels themselves.
             classes: number of classes. None: as many as there are names, else the largest label and one.
             name: what messages and titles call the data set.
@@ -168,7 +169,7 @@ class Dataset(ABC):
 
     @staticmethod
     def from_huggingface(
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Mapping[str, Any]]],
         *,
         user: str | None,
         image: str = "image",
@@ -180,21 +181,25 @@ class Dataset(ABC):
     ) -> Dataset:
         """Return a data set of the rows of a Hugging Face data set; the package ``datasets`` itself is not needed.
 
-        Class names are those of ``rows.features[label]``. A tenth of each user's samples is for testing.
+        Class names are those of ``rows.features[label]``, or the labels themselves where they are texts. With splits
+        ``train`` and ``test`` (a ``DatasetDict``) each user trains on its rows of the one and is tested on those of the
+        other; else a tenth of each user's samples is for testing.
 
         Args:
-            rows: yields a mapping per sample: an image (PIL or array: uint8 (0..255) or float32 (0..1), all of one
-                shape), its class number, and its user.
+            rows: yields a mapping per sample, or holds such rows as splits: an image (a PIL image of any mode; the
+                bytes of a file, as ``datasets.Image(decode=False)`` gives them; or an array: uint8 (0..255) or float32
+                (0..1)), its class, and its user. All images have one height and width; grey ones get three channels
+                where others have colours.
             user: column of users, such as ``"writer_id"``; None: samples are divided among ``users`` clients.
             image: column of images.
-            label: column of class numbers.
+            label: column of class numbers or names.
             partition: how samples without users are divided; see :func:`mindfl.data.partition`.
             users: number of clients, for samples without users.
             seed: seed of partition and split.
             name: what messages and titles call the data set.
 
         Raises:
-            DataError: a row lacks a column, or has an image of another shape.
+            DataError: a row lacks a column, or has an unusable image or label; the error names the row.
             OptionError: the partition is unknown, or cannot be made.
 
         Example:
@@ -204,10 +209,11 @@ class Dataset(ABC):
             >>> data.users, data.image_size, data.classes
             (('0', '1'), (8, 8), 2)
         """
-        from mindfl.data.without_users import from_rows
+        from mindfl.data.rows import from_rows
+        from mindfl.data.without_users import Division
 
         columns = {"user": user, "image": image, "label": label}
-        return from_rows(rows, **columns, partition=partition, users=users, seed=seed, name=name)  # type: ignore[arg-type]
+        return from_rows(rows, Division(partition, users, seed), **columns, name=name)  # type: ignore[arg-type]
 
     @property
     @abstractmethod

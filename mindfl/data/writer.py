@@ -13,10 +13,11 @@ from tqdm import tqdm
 from mindfl.data.bins import BinSink
 from mindfl.data.compact import CompactSink
 from mindfl.data.folder import filled_folder
-from mindfl.data.samples import Samples, check_labels, check_name
+from mindfl.data.samples import CLASSES, Samples, check_labels, check_name
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
+from mindfl.options.command_options import ImagesForm
 from mindfl.options.job_options import DataForm
 from mindfl.spelling import counted
 
@@ -24,16 +25,17 @@ from mindfl.spelling import counted
 @dataclass(frozen=True)
 class Report:
     """Outcome of writing a data set. ``problems`` has one line for each omitted user or file; ``untested`` is the
-    number of users without test samples."""
+    number of users without test samples, ``classes`` that of classes."""
 
     output: Path
-    format: DataForm
+    format: ImagesForm
     source: str
     users: int
     train_samples: int
     test_samples: int
     problems: tuple[str, ...]
     untested: int = 0
+    classes: int = CLASSES
 
 
 class Sink(Protocol):

@@ -26,6 +26,7 @@ from mindfl.options.job_options import (
 )
 
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
+ImagesForm = Literal["bin", "compact", "arrays"]
 
 _of_job = partial(same_option, JobOptions)
 
@@ -153,9 +154,7 @@ _batch_size = partial(option, 32, least=1, most=4096, help="Samples per batch of
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesOptions:
-    """The conversion of image folders."""
-
+class _FormOptions:
     input: Path = _input()
     output: Path = _output()
     format: DataForm = _form("bin")
@@ -163,14 +162,14 @@ class ImagesOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeafOptions(ImagesOptions):
+class LeafOptions(_FormOptions):
     """The conversion of LEAF's JSON."""
 
     seed: int = _of_job("seed", help="Seed of the split into train and test samples.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReformOptions(ImagesOptions):
+class ReformOptions(_FormOptions):
     """The conversion of a data set to another form."""
 
     format: DataForm = _form()
@@ -190,6 +189,31 @@ class PartitionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _PictureFiles:
+    input: Path = option(
+        help="Folder of <user>/<train|test>/<class>/*.png, <user>/<class>/*.png, <train|test>/<class>/*.png or "
+        "<class>/*.png."
+    )
+    output: Path = _output()
+    format: ImagesForm | None = option(
+        None,
+        shown="bin for the tutorial's folders, else arrays",
+        help="arrays: any size, grey or colour, with the names of the classes; bin and compact: 32x32, grey, with "
+        "FEMNIST's 62 classes.",
+    )
+    batch_size: int = _batch_size()
+    resize: int | tuple[int, int] | str | None = option(
+        None, shown="the size of the pictures", help="Size to resize to: 28, or 32x48 (height x width)."
+    )
+    grey: bool = option(False, help="Turn colours into grey.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOptions(PartitionOptions, _PictureFiles):
+    """The conversion of folders of pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class _IdxFiles:
     input: Path = option(help="Folder with *train-images*, *train-labels*, *t10k-* or *test-*; .gz or not.")
     output: Path = _output()
@@ -206,7 +230,7 @@ class IdxOptions(PartitionOptions, _IdxFiles):
 class _CsvFiles:
     input: Path = option(help="CSV file with a header; columns beside label and user are pixels from 0 to 255.")
     output: Path = _output()
-    label: str = option("label", help="Column of class numbers.")
+    label: str = option("label", help="Column of class numbers or names.")
     user: str | None = option(None, shown="none: samples are divided among --users", help="Column of users.")
     image_size: tuple[int, int] | None = option(None, least=1, shown="square", help="Height and width of the images.")
 

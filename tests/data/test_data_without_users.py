@@ -147,8 +147,11 @@ def test_a_table_without_users_is_divided(tmp_path: Path) -> None:
         ("", [], "no column 'label'"),
         ("label,a", ["1,2", "1"], "line 3: 1 values for 2 columns"),
         ("label,a", ["1,2", "1,x"], "line 3: invalid literal"),
-        ("label,a", ["1,256"], "line 2: a label below 0 or a pixel outside 0..255"),
-        ("label,a", ["-1,25"], "line 2: a label below 0 or a pixel outside 0..255"),
+        ("label,a", ["1,256"], "line 2: a pixel is outside 0..255"),
+        ("label,a", ["-1,25"], "line 2: the label -1 is outside 0..1048575"),
+        ("label,a", ["1,25", "99999999999,25"], "line 3: the label 99999999999 is outside"),
+        ("label,a", ["1,25", "cat,25"], "line 3: the label 'cat' is no whole number"),
+        ("label,a", [f'1,"{"9" * 200_000}"'], "line 2: field larger than field limit"),
         ("label,a,b", ["1,2,3"] * 20, "has 2 pixel columns: no square image"),
     ],
 )
