@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import struct
@@ -151,7 +152,6 @@ def test_a_table_without_users_is_divided(tmp_path: Path) -> None:
         ("label,a", ["-1,25"], "line 2: the label -1 is outside 0..1048575"),
         ("label,a", ["1,25", "99999999999,25"], "line 3: the label 99999999999 is outside"),
         ("label,a", ["1,25", "cat,25"], "line 3: the label 'cat' is no whole number"),
-        ("label,a", [f'1,"{"9" * 200_000}"'], "line 2: field larger than field limit"),
         ("label,a,b", ["1,2,3"] * 20, "has 2 pixel columns: no square image"),
     ],
 )
@@ -160,6 +160,15 @@ def test_broken_tables_are_refused_by_line(tmp_path: Path, columns: str, rows: l
         convert_csv(table(tmp_path / "t.csv", columns, rows), tmp_path / "out", users=1)
     assert words in refused.value.line()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_row_that_is_no_csv_is_named(tmp_path: Path) -> None:
+    path, limit = table(tmp_path / "t.csv", "label,a", ["1,2", "1," + "9" * 200]), csv.field_size_limit(100)
+    try:
+        with pytest.raises(DataError, match=r"t\.csv, line 3: field larger than field limit"):
+            convert_csv(path, tmp_path / "out", users=1)
+    finally:
+        csv.field_size_limit(limit)
 
 
 class Rows(list[dict[str, Any]]):
