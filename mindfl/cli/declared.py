@@ -109,31 +109,13 @@ def declared_options(declarations: type) -> Callable[[Command], Command]:
 json_option = declared_options(ReportOptions)
 
 
-def _refuse_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Return the value of a path option; raise :class:`OptionError` if it is empty."""
-    for path in value if isinstance(value, tuple) else (value,):
-        check_path(path, parameter.opts[0])
-    return value
-
-
-def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Like :func:`click.option`, where every ``--with_underscores`` also works as ``--with-underscores``."""
-    names = list(declarations)
-    names += [name.replace("_", "-") for name in declarations if name.startswith("--") and "_" in name]
-    attributes.setdefault("show_default", True)
-    if isinstance(attributes.get("type"), click.Path):
-        attributes["callback"] = _refuse_empty
-    return click.option(*names, **attributes)
-
-
 def overriding_options(declarations: type) -> Callable[[Command], Command]:
     """Give a command the declared options without defaults: given ones replace values of a settings file."""
 
     def decorate(command: Command) -> Command:
         for declared in reversed(list(options_of(declarations).values())):
-            kind = DeclaredType(declared, checked=False)
             shown = replace(declared, default=None, shown="the file's")
-            command = click.option(*_names(declared), cls=DeclaredOption, declared=shown, type=kind)(command)
+            command = _click_option(shown, checked=False)(command)
         return command
 
     return decorate
@@ -144,9 +126,11 @@ def _names(declared: Option) -> tuple[str, ...]:
     return (*names, *(name.replace("_", "-") for name in names if "_" in name), declared.name)
 
 
-def _click_option(declared: Option) -> Callable[[Command], Command]:
+def _click_option(declared: Option, *, checked: bool = True) -> Callable[[Command], Command]:
     switch = declared.kind is bool and not declared.takes_value
-    kind: dict[str, Any] = {"is_flag": True} if switch else {"type": DeclaredType(declared)}
+    kind: dict[str, Any] = {"is_flag": True} if switch else {"type": DeclaredType(declared, checked=checked)}
+    if declared.bare is not None:
+        kind |= {"is_flag": False, "flag_value": declared.bare, "metavar": "[TEXT]"}
     default = None if declared.default is MISSING else declared.default
     return click.option(
         *_names(declared),

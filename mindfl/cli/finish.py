@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mindfl.cli.declared import declared_options, json_option, option
+from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, name_unused
-from mindfl.errors import OptionError, SimulationError
+from mindfl.errors import SimulationError
 from mindfl.notices import Rule
 from mindfl.options.command_options import FinishOptions
 
 if TYPE_CHECKING:
     from mindfl.real.process_table import Ending, ProcessRecord
 
-#: the tutorial's: the name of the federated learning jar
-KILL_TAG = "mindspore-lite-java-flclient"
-#: a shorter tag is in nearly every command line
-_LEAST_TAG = 4
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("grace_seconds",), lambda options: bool(options["dry_run"]), "--dry_run", "nothing is ended"),
 )
@@ -27,14 +23,6 @@ _RULES: tuple[Rule[dict[str, Any]], ...] = (
 
 @click.command("finish", short_help="End the processes that mindfl started for a work folder.")
 @declared_options(FinishOptions)
-@option(
-    "--kill_tag",
-    is_flag=False,
-    flag_value=KILL_TAG,
-    show_default=False,
-    metavar="[TEXT]",
-    help=f"Then end this user's processes with TEXT in their command line too; without TEXT: {KILL_TAG}.",
-)
 @json_option
 def finish_command(
     work_dirs: Sequence[str], kill_tag: str | None, dry_run: bool, grace_seconds: float, as_json: bool
@@ -48,8 +36,6 @@ def finish_command(
     from mindfl.real.process_table import end_processes, tagged_processes
 
     name_unused(_RULES, {"dry_run": dry_run, "grace_seconds": grace_seconds})
-    if kill_tag is not None and len(kill_tag.strip()) < _LEAST_TAG:
-        raise OptionError(f"kill_tag must have {_LEAST_TAG} letters at least, got {kill_tag!r}", hint=f"try {KILL_TAG}")
     registries = [ProcessRegistry(folder) for folder in dict.fromkeys(work_dirs)]
     listed: list[ProcessRecord] = []
     endings: list[Ending] = []

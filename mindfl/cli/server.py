@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 
 import click
 
-from mindfl.cli.declared import declared_options, json_option, option, overriding_options
+from mindfl.cli.declared import declared_options, json_option, overriding_options
 from mindfl.cli.reporting import echo_json
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.files import read_file
 from mindfl.options import options_of
 from mindfl.options.server_options import (
+    PASSWORD_VARIABLE,
     CertsOptions,
+    EmbeddedStartOptions,
+    EncryptionOptions,
     FederatedStartOptions,
     InstallOptions,
     JobFileOptions,
@@ -25,26 +28,23 @@ from mindfl.options.server_options import (
     RunningOptions,
     SchedulerStartOptions,
     SslOptions,
+    StartCommandOptions,
     StartOptions,
     SummaryOptions,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
-_PASSWORD_HELP = f"File with the password of {{}}.  [default: ${PASSWORD_VARIABLE}]"
-#: sections of the file whose settings are options too
-_SECTIONS = (JobFileOptions, LinkOptions, SummaryOptions, SslOptions)
-_OVERRIDING = (*(name for section in _SECTIONS for name in options_of(section)), "enable_ssl")
+#: options that replace settings of the file
+_SECTIONS = (JobFileOptions, EncryptionOptions, LinkOptions, SummaryOptions, SslOptions)
+_OVERRIDING = tuple(name for section in _SECTIONS for name in options_of(section))
 
 
 def setting_options(command: Command) -> Command:
     """An option for each setting of the file that differs from server to server, or from run to run."""
-    for section in reversed(_SECTIONS[1:]):
+    for section in reversed(_SECTIONS):
         command = overriding_options(section)(command)
-    text = "TLS, or none.  [default: the file's]"
-    switch = option("--enable_ssl/--disable_ssl", "enable_ssl", default=None, show_default=False, help=text)
-    return overriding_options(JobFileOptions)(switch(command))
+    return command
 
 
 @click.group("server")
@@ -54,16 +54,8 @@ def server_command() -> None:
 
 @server_command.command()
 @declared_options(StartOptions)
-@option("--journal/--no-journal", default=True, show_default=False, help="Keep every upload on disk.  [default: yes]")
-@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
-@option(
-    "--stack",
-    default="embedded",
-    type=click.Choice(["embedded", "federated"]),
-    help="federated: the real MindSpore Federated 0.1.0 server, with its own Redis and scheduler.",
-)
+@declared_options(StartCommandOptions)
 @declared_options(FederatedStartOptions)
-@option("--quiet", is_flag=True, help="No progress.")
 @setting_options
 def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> None:
     """Serve the job until Ctrl-C or SIGTERM. Prints one line, `ready http://...`, once devices may connect.
@@ -78,19 +70,12 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
     def ready(url: str) -> None:
         click.echo(f"ready {url}")
 
-    if values["cluster"] and values["state_dir"] is not None:
-        raise OptionError("--state_dir is for one server: those of a --cluster keep the job in the Redis")
-    if values["dp_budget"] is not None and values["cluster"]:
-        raise OptionError("--dp_budget is for one server: the servers of a --cluster resume the job as it is stored")
-    if values["algorithm"] != "fedavg" and values["cluster"]:
-        raise OptionError("--algorithm is for one server: those of a --cluster average", hint="leave --cluster out")
     overrides = {name: values.pop(name) for name in _OVERRIDING}
-    for name, (only, default) in _STACK_OPTIONS.items():
-        if stack == only:
-            continue
-        if values.pop(name) != default:
-            spelling = "--no-journal" if name == "journal" else f"--{name}"
-            raise OptionError(f"{spelling} is for --stack {only}, not for --stack {stack}")
+    for only, declarations in _STACK_OPTIONS.items():
+        for name, declared in options_of(declarations).items():
+            if only != stack and values.pop(name) != declared.default:
+                spelling = declared.spellings[-1].split("/")[-1] if declared.spellings else f"--{name}"
+                raise OptionError(f"{spelling} is for --stack {only}, not for --stack {stack}")
     common = {"overrides": overrides, "password": _password(password_file), **values}
     number = _SERVE[stack](common, ready, tell)
     if number is signal.SIGINT:
@@ -116,13 +101,7 @@ def _serve_federated(
 
 
 _SERVE = {"embedded": _serve_embedded, "federated": _serve_federated}
-_EMBEDDED_ONLY = ("state_dir", "cluster", "server_key_path", "require_client_certificate", "dp_budget", "algorithm")
-#: option of `start` -> the stack that it is for, and its default
-_STACK_OPTIONS: dict[str, tuple[str, object]] = {
-    **{name: ("embedded", options_of(StartOptions)[name].default) for name in _EMBEDDED_ONLY},
-    "journal": ("embedded", True),
-    **{name: ("federated", declared.default) for name, declared in options_of(FederatedStartOptions).items()},
-}
+_STACK_OPTIONS: dict[str, type] = {"embedded": EmbeddedStartOptions, "federated": FederatedStartOptions}
 
 
 @contextmanager
@@ -149,7 +128,6 @@ def _password(path: str | None) -> str | None:
 
 @server_command.command()
 @declared_options(SchedulerStartOptions)
-@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the key"))
 def scheduler(password_file: str | None, **values: Any) -> None:
     """Answer /state, /queryInstance, /enableFLS, /disableFLS and /newInstance for the servers of a cluster.
 
@@ -200,7 +178,6 @@ def status(http_server_address: str | None, as_json: bool) -> None:
 
 @server_command.command()
 @declared_options(CertsOptions)
-@option("--password_file", type=click.Path(), metavar="FILE", help=_PASSWORD_HELP.format("the .p12 files"))
 def certs(hosts: tuple[str, ...], password_file: str | None, **values: Any) -> None:
     """Make a certificate authority, and certificates of a server and a client, for tests and private networks."""
     from mindfl.server.certificates import LOCAL_HOSTS, make_certificates
@@ -212,7 +189,6 @@ def certs(hosts: tuple[str, ...], password_file: str | None, **values: Any) -> N
 
 @server_command.command()
 @declared_options(InstallOptions)
-@option("--quiet", is_flag=True, help="No progress.")
 def install(python: str | None, quiet: bool) -> None:
     """Install MindSpore Federated 0.1.0 for --stack federated into mindfl's cache folder: once, 3 GB.
 

@@ -28,6 +28,9 @@ from mindfl.options.job_options import (
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
 
+#: the tutorial's: the name of the federated learning jar
+KILL_TAG = "mindspore-lite-java-flclient"
+
 _of_job = partial(same_option, JobOptions)
 
 
@@ -142,6 +145,13 @@ class FinishOptions:
     )
     dry_run: bool = option(False, help="List the processes only.")
     grace_seconds: float = option(5.0, least=0, unit="s", help="Time between SIGTERM and SIGKILL.")
+    kill_tag: str | None = option(
+        None,
+        bare=KILL_TAG,
+        pattern=r"(?s)\s*\S.{2,}\S\s*",  # a shorter one is in nearly every command line
+        form=f"a text of at least 4 letters, such as {KILL_TAG}",
+        help=f"Then end this user's processes with TEXT in their command line too; without TEXT: {KILL_TAG}.",
+    )
 
 
 _input = partial(option, help="Folder to read.")

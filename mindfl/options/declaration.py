@@ -64,6 +64,7 @@ class Option:
         objects: a value may also be an object in Python, or the name of one: ``file.py:NAME`` or ``module:NAME``, which
             is kept with the absolute path of the file.
         takes_value: a bool that is written ``--name true`` instead of ``--name``.
+        bare: the value of the name alone, without a value behind it, on the command line; None: a value is required.
         several: a list, which the command line takes one by one.
         group: heading in the help and in docs/options.md.
     """
@@ -89,6 +90,7 @@ class Option:
     spellings: tuple[str, ...] = ()
     objects: bool = False
     takes_value: bool = False
+    bare: str | None = None
     several: bool = False
     group: str = ""
 

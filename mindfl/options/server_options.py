@@ -36,9 +36,12 @@ UINT32_MAX = 2**32 - 1
 #: value of ``distributed_cache.type``: there is one server, which needs no Redis
 EMBEDDED = "embedded"
 NOT_EVAL = "NOT_EVAL"
+#: environment variable that is read where no ``--password_file`` is given
+PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
 
 EvalType = Literal["NOT_EVAL", "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE"]
 KeyType = Literal["ec", "rsa"]
+Stack = Literal["embedded", "federated"]
 ModeOfTraining = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING", "CLOUD_TRAINING"]
 AggregationType = Literal["FedAvg", "FedProx", "Scaffold", "FedNova"]
 
@@ -46,6 +49,8 @@ _plan = partial(option, group="Plan")
 _window = partial(option, group="Plan", least=1, most=UINT32_MAX, unit="ms")
 _mode = partial(option, group="Privacy and compression")
 _count = partial(option, least=1, most=INT64_MAX)
+_password_file = partial(option, None, shown=f"${PASSWORD_VARIABLE}")
+_quiet = partial(option, False, help="No progress.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +120,19 @@ class JobFileOptions(EncryptOptions, ServerJobOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopOptions(NameOptions):
+class EncryptionOptions:
+    """Whether connections are encrypted."""
+
+    enable_ssl: bool = option(
+        spellings=("--enable_ssl/--disable_ssl",), help="Encrypt with TLS; the section ssl names the certificates."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopOptions(EncryptionOptions, NameOptions):
     """Keys outside of sections."""
 
     server_mode: ModeOfTraining = option(help="FEDERATED_LEARNING; the others are not supported.")
-    enable_ssl: bool = option(help="Encrypt with TLS; the section ssl names the certificates.")
     checkpoint_dir: str = option("", shown="none", help="Folder for a checkpoint of each iteration.")
 
 
@@ -210,8 +223,8 @@ class AggregationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StartOptions:
-    """Options of ``mindfl server start`` for mindfl's own server."""
+class CommonStartOptions:
+    """Options of ``mindfl server start`` for either server."""
 
     config: PathLike = option(help="MindSpore Federated's YAML file.")
     model: ModelSource = option(help="Initial weights: .ms, .mindir, .ckpt, .npz, .safetensors.")
@@ -221,11 +234,20 @@ class StartOptions:
     checkpoint_dir: PathLike | None = option(
         None, shown="the file's", help="Folder for checkpoints; federated: an existing one."
     )
+    tcp_server_ip: str = option("127.0.0.1", help="Address of this server for those on other machines.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedStartOptions:
+    """Further options of ``mindfl server start`` for mindfl's own server."""
+
     state_dir: PathLike | None = option(
         None, shown="<fl_name>_state", help="Folder of the job's state, from which it resumes."
     )
+    journal: bool = option(
+        True, spellings=("--journal/--no-journal",), shown="yes", help="Keep every upload in --state_dir."
+    )
     cluster: bool = option(False, help="Share the job with other servers of the same file, in its Redis.")
-    tcp_server_ip: str = option("127.0.0.1", help="Address of this server for those on other machines.")
     server_key_path: PathLike | None = option(
         None, help="Private key of the certificate, if the file of a PEM certificate holds none."
     )
@@ -238,6 +260,22 @@ class StartOptions:
         objects=True,
         help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone; settings "
         "follow a colon.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartOptions(EmbeddedStartOptions, CommonStartOptions):
+    """All options of mindfl's own server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartCommandOptions:
+    """Options of the command ``mindfl server start`` alone."""
+
+    password_file: PathLike | None = _password_file(help="File with the password of the server's key.")
+    quiet: bool = _quiet()
+    stack: Stack = option(
+        "embedded", help="federated: the real MindSpore Federated 0.1.0 server, with its own Redis and scheduler."
     )
 
 
@@ -268,6 +306,7 @@ class SchedulerStartOptions:
 
     config: PathLike = same_option(StartOptions, "config")
     manage_address: str = same_option(StartOptions, "manage_address", default="127.0.0.1:11202", shown="")
+    password_file: PathLike | None = same_option(StartCommandOptions, "password_file")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,6 +324,7 @@ class CertsOptions:
     days: int = option(365, least=1, most=36_500, unit="d", help="Validity of all certificates.")
     key_type: KeyType = option("ec", help="Kind of the keys.")
     force: bool = option(False, help="Replace existing files.")
+    password_file: PathLike | None = _password_file(help="File with the password of the .p12 files.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,3 +334,4 @@ class InstallOptions:
     python: PathLike | None = option(
         None, shown="the newest on PATH or under pyenv", help="A Python 3.7 to 3.9 on x86-64 Linux."
     )
+    quiet: bool = _quiet()

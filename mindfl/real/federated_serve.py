@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from mindfl.errors import ProtocolError, StorageError
 from mindfl.files import PathLike
 from mindfl.options.declaration import same_option
-from mindfl.options.server_options import FederatedStartOptions, StartOptions
+from mindfl.options.server_options import CommonStartOptions, FederatedStartOptions
 from mindfl.real.federated_config import FederatedConfig, TlsFiles
 from mindfl.real.federated_server import FederatedServer
 from mindfl.server.http import Address
@@ -32,12 +31,9 @@ _ANSWER_SECONDS = 2.0
 Tell = Callable[[str], None]
 
 
-_of_start = partial(same_option, StartOptions)
-
-
 @checked_arguments
 @dataclass(frozen=True, kw_only=True)
-class FederatedOptions(FederatedStartOptions):
+class FederatedOptions(FederatedStartOptions, CommonStartOptions):
     """Options of ``mindfl server start --stack federated``, as declared in :mod:`mindfl.options.server_options`.
 
     Args:
@@ -45,13 +41,7 @@ class FederatedOptions(FederatedStartOptions):
         overrides: settings by name that replace those of the file.
     """
 
-    config: PathLike = _of_start("config")
-    model: PathLike = _of_start("model")
-    http_server_address: str = _of_start("http_server_address")
-    server_num: int = _of_start("server_num")
-    manage_address: str | None = _of_start("manage_address")
-    checkpoint_dir: PathLike | None = _of_start("checkpoint_dir")
-    tcp_server_ip: str = _of_start("tcp_server_ip")
+    model: PathLike = same_option(CommonStartOptions, "model")
     password: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
 

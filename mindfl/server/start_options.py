@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -10,6 +10,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.naming import make_algorithm
+from mindfl.errors import OptionError
 from mindfl.notices import Rule, without_effect
 from mindfl.options.server_options import StartOptions
 from mindfl.server.iteration import IterationRecord
@@ -46,21 +48,28 @@ class ServerOptions(StartOptions):
 
     ``cluster``: share the job with the other servers of the same ``fl_name`` that meet in the Redis at
     ``distributed_cache.address``; a stored job resumes as it is, a new one begins after the newest checkpoint. Servers
-    on other machines find this one at ``tcp_server_ip``. ``state_dir`` is not used then.
+    on other machines find this one at ``tcp_server_ip``. Not with ``state_dir``, ``dp_budget`` or an ``algorithm``.
 
     ``dp_budget``: largest epsilon that a client may spend; the job has as many iterations as that pays for, and no
-    other instance. Not for a ``cluster``.
+    other instance.
 
     ``algorithm`` makes the next model: an object, or a text for :func:`mindfl.algorithms.naming.make_algorithm`. It may
-    replace ``step`` and ``state`` alone. Not for a ``cluster``.
+    replace ``step`` and ``state`` alone.
     """
 
     filters: Set[str] | None = None
     constant: Set[str] = frozenset()
-    journal: bool = True
     password: str | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
     hooks: Hooks | None = None
+
+    def __post_init__(self) -> None:
+        """Raise :class:`OptionError` for an option that servers of a ``cluster`` do not have."""
+        if not self.cluster:
+            return
+        for name, (given, why) in _ONE_SERVER.items():
+            if given(self):
+                raise OptionError(f"--{name} is for one server: {why}", hint=f"leave --{name} or --cluster out")
 
 
 def unused_options(options: ServerOptions, settings: JobSettings) -> Iterator[str]:
@@ -77,6 +86,18 @@ def unused_password(password: str | None, settings: JobSettings) -> Iterator[str
         yield f"the password has no effect on this server: {_NO_TLS}"
 
 
+#: option that the servers of a cluster do not have -> whether it is given, and why they do not have it
+_ONE_SERVER: dict[str, tuple[Callable[[ServerOptions], bool], str]] = {
+    "state_dir": (lambda options: options.state_dir is not None, "those of a --cluster keep the job in the Redis"),
+    "dp_budget": (
+        lambda options: options.dp_budget is not None,
+        "the servers of a --cluster resume the job as it is stored",
+    ),
+    "algorithm": (
+        lambda options: not make_algorithm(options.algorithm).is_fedavg,
+        "those of a --cluster average",
+    ),
+}
 _NO_TLS = "enable_ssl is false, so nothing is encrypted"
 _WITHOUT_TLS: Rule[ServerOptions] = Rule(
     ("server_key_path", "require_client_certificate"), lambda options: True, "this server", _NO_TLS
@@ -89,7 +110,7 @@ _RULES: tuple[Rule[ServerOptions], ...] = (
         "it is where the servers of a --cluster find each other",
     ),
     Rule(
-        ("state_dir", "journal"),
+        ("journal",),
         lambda options: options.cluster,
         "the servers of a cluster",
         "they keep the job in the Redis",

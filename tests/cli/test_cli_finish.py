@@ -17,7 +17,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from mindfl.cli.finish import KILL_TAG
+from mindfl.options.command_options import KILL_TAG
 from mindfl.real.process_registry import ProcessRegistry
 
 MINDFL = (sys.executable, "-m", "mindfl")
@@ -240,4 +240,4 @@ class TestKillTag:
     @pytest.mark.parametrize("value", ["", "   ", "a", "jar"])
     def test_tag_that_is_in_nearly_every_command_line(self, mindfl, tmp_path: Path, value: str) -> None:
         outcome = mindfl("finish", "--work_dir", tmp_path, f"--kill_tag={value}")
-        assert outcome.code == 2 and "kill_tag must have 4 letters at least" in outcome.error()
+        assert outcome.code == 2 and "kill_tag must be a text of at least 4 letters" in outcome.error()

@@ -20,6 +20,7 @@ from mindfl.options.server_options import (
     InstallOptions,
     RunningOptions,
     SchedulerStartOptions,
+    StartCommandOptions,
     StartOptions,
 )
 from mindfl.real import install
@@ -97,8 +98,10 @@ def page() -> str:
         parts.append(_table(group, [each for each in options.values() if each.group == group], options_of(JobOptions)))
     parts.append(_COMMANDS_HEAD)
     parts += _tables(COMMANDS)
-    starts = (*options_of(StartOptions).values(), *options_of(FederatedStartOptions).values())
-    start_rows = "".join(_line((f"`--{each.name}`", _values(each), _default(each), each.help)) for each in starts)
+    parts.append(_table("`mindfl finish`", options_of(command_options.FinishOptions).values(), ()))
+    starts = (StartOptions, StartCommandOptions, FederatedStartOptions)
+    start_options = [each for declarations in starts for each in options_of(declarations).values()]
+    start_rows = "".join(_line((_names(each), _values(each), _default(each), each.help)) for each in start_options)
     keys = "".join(_key_row(key, declared) for key, declared in declared_settings().items())
     return "\n".join((*parts, "".join((_SERVER[1:], start_rows, _FILE, keys)), *_tables(SERVER_COMMANDS)))
 
@@ -123,8 +126,11 @@ def _table(title: str, options: Iterable[Option], keywords: Container[str]) -> s
 
 def _row(declared: Option, keywords: Container[str]) -> str:
     keyword = f"`{declared.name}`" if declared.name in keywords else ""
-    names = ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
-    return _line((names, keyword, _values(declared), _default(declared), declared.help))
+    return _line((_names(declared), keyword, _values(declared), _default(declared), declared.help))
+
+
+def _names(declared: Option) -> str:
+    return ", ".join(f"`{name}`" for name in "/".join(declared.spellings or (f"--{declared.name}",)).split("/"))
 
 
 def _values(declared: Option) -> str:

@@ -30,6 +30,7 @@ from mindfl.options.server_options import (
     LinkOptions,
     ServerJobOptions,
     SslOptions,
+    StartCommandOptions,
     StartOptions,
     SummaryOptions,
     TopOptions,
@@ -43,7 +44,7 @@ from mindfl.sim.device_job import DeviceSettings
 CLASSES = (
     *(JobOptions, ServerJobOptions, Network, ClientConfig, HttpSettings, TlsSettings),
     *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, SummaryOptions, SslOptions, LinkOptions),
-    *(StartOptions, FederatedStartOptions),
+    *(StartOptions, StartCommandOptions, FederatedStartOptions),
 )
 FUNCTIONS = (export_mindir, export_trained, convert_model, convert_leaf, convert_images, make_synthetic)
 #: names that mean different things, or have another default on purpose, and why

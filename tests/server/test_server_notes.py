@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mindfl.algorithms import Algorithm, FedAvg
+from mindfl.errors import OptionError
 from mindfl.server.settings import read_settings
 from mindfl.server.start_options import ServerOptions, unused_options
 
@@ -37,7 +39,6 @@ UNUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"state_dir": "state", "journal": False}, ["--state_dir state has no effect on --no-journal"]),
     ({"journal": False}, []),
     ({"journal": False, "cluster": True}, ["--no-journal has no effect on the servers of a cluster"]),
-    ({"state_dir": "state", "cluster": True}, ["--state_dir state has no effect on the servers of a cluster"]),
 ]
 
 
@@ -49,3 +50,14 @@ def test_options_without_effect_are_named(tmp_path: Path, given: dict[str, Any],
     said = list(unused_options(options, read_settings(config, options.overrides)))
     assert [text[: len(begin)] for text, begin in zip(said, expected, strict=True)] == expected
     assert PASSWORD not in "".join(said)
+
+
+@pytest.mark.parametrize("given", [{"state_dir": "state"}, {"dp_budget": 5.0}, {"algorithm": "fedadam"}])
+def test_a_cluster_has_no_such_options(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"^--{next(iter(given))} is for one server"):
+        ServerOptions(config="fl.yaml", model="model.npz", cluster=True, **given)
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedavg:eta=1.0", FedAvg(), Algorithm()])
+def test_a_cluster_averages(algorithm: Any) -> None:
+    assert ServerOptions(config="fl.yaml", model="model.npz", cluster=True, algorithm=algorithm).cluster
