@@ -100,6 +100,11 @@ class AlgorithmTrainer:
         """Sizes, losses, evaluation and prediction are the trainer's own."""
         return getattr(self._trainer, name)
 
+    @property
+    def plain(self) -> Any:
+        """The trainer that evaluates the received weights, whatever the client's own are."""
+        return self._trainer
+
     def load(self, weights: Arrays) -> None:
         """Take over the weights among ``weights``, and keep the further arrays."""
         received, extras = split(weights)

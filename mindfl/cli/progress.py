@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from mindfl.sim.history import IterationRow
 
 
+#: AVG before the first evaluation
+_UNKNOWN = "AVG -"
+
+
 class Progress:
     """Shows stages as lines and training as a bar; where standard error is no terminal, as a line per iteration."""
 
@@ -23,7 +28,7 @@ class Progress:
         self._quiet = quiet
         self._terminal = sys.stderr.isatty()
         self._bar: Any = None
-        self._avg = "-"
+        self._avg = _UNKNOWN
         self._measured = 0
         #: jobs that the bar is for, those done before it is drawn, whether this is the last; and the words before all
         self._jobs, self._done, self._is_last, self._name = 1, 0, True, ""
@@ -49,8 +54,10 @@ class Progress:
         self._bar.update()
 
     def row(self, row: IterationRow) -> None:
-        if row.evaluated:
-            self._avg = f"{row.avg:.3f}" + f" of the {row.evaluated} drawn" * (row.measured == "drawn")
+        from mindfl.sim.history import average_words
+
+        if not math.isnan(row.avg):
+            self._avg = average_words(row, 3) + f" of the {row.evaluated} drawn" * (row.measured == "drawn")
             self._measured = row.iteration
         text = self._text(row.iteration, counted(row.clients, "client"), row.loss)
         text += ", not aggregated" * (not row.aggregated)
@@ -69,7 +76,7 @@ class Progress:
 
     def _text(self, iteration: int, clients: object, loss: float) -> str:
         since = f" after iteration {self._measured}" if 0 < self._measured < iteration - 1 else ""
-        text = f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, AVG {self._avg}{since}"
+        text = f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, {self._avg}{since}"
         return f"{self._name}{text}"
 
 
@@ -88,7 +95,7 @@ class StudyProgress(Progress):
     def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
         text = f"{mode.name} ({number}/{modes})"
         self.stage(f"{text}{', done already' if kept else ''}")
-        self._name, self._avg, self._measured = f"{text}, ", "-", 0
+        self._name, self._avg, self._measured = f"{text}, ", _UNKNOWN, 0
         self._jobs, self._done, self._is_last = modes, number - 1, number == modes
         if kept and self._bar is not None:
             one = self._bar.total // modes

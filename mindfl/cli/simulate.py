@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from functools import partial
@@ -137,7 +138,9 @@ def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:
         "low5": measured.low5,
         "measured": measured.measured,
         "evaluated": measured.evaluated,
-        "evaluated_iteration": measured.iteration if measured.evaluated else None,
+        "weighted_avg": measured.weighted_avg,
+        "test_samples": measured.test_samples,
+        "evaluated_iteration": None if math.isnan(measured.avg) else measured.iteration,
         "loss": last.loss,
         "weights_sha256": result.hash,
         "trained_model": job.trained_model_path,

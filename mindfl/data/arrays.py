@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mindfl.data.label_numbers import MOST_CLASSES
 from mindfl.data.pictures import as_array
 from mindfl.data.pixels import Images
-from mindfl.data.samples import PARTS, Dataset, Split, UserData, check_labels, check_name
+from mindfl.data.samples import CENTRAL, PARTS, Dataset, Split, UserData, check_labels, check_name, class_numbers
 from mindfl.errors import DataError
 from mindfl.files import PathLike
 from mindfl.spelling import counted
@@ -56,14 +56,19 @@ class ArrayDataset(Dataset):
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
+        central_test: Sequence[NDArray[Any]] | None = None,
         name: str = "arrays",
     ) -> None:
         self._name = name
         parts = {user: _checked_user(user, arrays) for user, arrays in _named_users(users).items()}
-        height, width, self.channels = _common_shape(parts)
+        central = None if central_test is None else _checked_central(central_test)
+        height, width, self.channels = _common_shape(parts, central)
         self.image_size, self.grey = (height, width), self.channels == 1
-        self.class_names = _class_names(class_names, classes, parts)
+        self.class_names = _class_names(class_names, classes, _by_owner(parts, central))
         self.classes = len(self.class_names)
+        if central is not None:
+            numbers = class_numbers(central.labels, CENTRAL, "central_test", self.classes)
+            self.central_test = Split(numbers, len(numbers), ArrayImages(central.images, CENTRAL))
         self._data = {user: self._user_data(user, *pair) for user, pair in parts.items()}
         self._set_users(list(parts))
 
@@ -166,8 +171,17 @@ def _checked_images(images: Any, owner: str) -> NDArray[Any]:
     return view if view.ndim == 4 else view[..., None]
 
 
-def _common_shape(parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[int, ...]:
-    """Return (height, width, channels). Raises :class:`DataError` if two users differ."""
+def _checked_central(given: Any) -> _Part:
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise DataError("central_test is not (images, labels)")
+    part = _checked_part(given[0], given[1], "central_test")
+    if not len(part.images):
+        raise DataError("central_test has no samples", hint="leave it out where there are none")
+    return part
+
+
+def _common_shape(parts: Mapping[str, tuple[_Part, _Part]], central: _Part | None) -> tuple[int, ...]:
+    """Return (height, width, channels). Raises :class:`DataError` if two users, or a user and ``central``, differ."""
     first, (train, _) = next(iter(parts.items()))
     expected = train.images.shape[1:]
     for user, pair in parts.items():
@@ -177,6 +191,10 @@ def _common_shape(parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[int, ...]:
                     f"user {user}: {what} images are {_words(part.images.shape[1:])}, but those of {first} are"
                     f" {_words(expected)}"
                 )
+    if central is not None and central.images.shape[1:] != expected:
+        raise DataError(
+            f"central_test images are {_words(central.images.shape[1:])}, but those of {first} are {_words(expected)}"
+        )
     return tuple(expected)
 
 
@@ -184,7 +202,7 @@ def _words(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape[:2])) + f" with {counted(shape[2], 'channel')}"
 
 
-def _class_names(names: Any, classes: Any, parts: Mapping[str, tuple[_Part, _Part]]) -> tuple[str, ...]:
+def _class_names(names: Any, classes: Any, parts: Iterable[tuple[str, _Part]]) -> tuple[str, ...]:
     if classes is not None and (type(classes) is not int or not 0 < classes <= MOST_CLASSES):
         raise DataError(f"classes must be a whole number from 1 to {MOST_CLASSES}, got {classes!r:.60}")
     if names is None:
@@ -200,15 +218,21 @@ def _class_names(names: Any, classes: Any, parts: Mapping[str, tuple[_Part, _Par
     return tuple(map(str, texts))
 
 
-def _classes(parts: Mapping[str, tuple[_Part, _Part]]) -> int:
-    """Return the largest label and one."""
-    most = 0
+def _by_owner(parts: Mapping[str, tuple[_Part, _Part]], central: _Part | None) -> Iterator[tuple[str, _Part]]:
+    """Yield each part with its name in messages."""
     for user, pair in parts.items():
         for what, part in zip(PARTS, pair, strict=True):
-            largest = int(part.labels.max(initial=0))
-            if largest >= MOST_CLASSES:
-                raise DataError(
-                    f"user {user}: the {what} part has the label {largest}, mindfl takes up to {MOST_CLASSES} classes"
-                )
-            most = max(most, largest)
+            yield f"user {user}: the {what} part", part
+    if central is not None:
+        yield "central_test", central
+
+
+def _classes(parts: Iterable[tuple[str, _Part]]) -> int:
+    """Return the largest label and one."""
+    most = 0
+    for owner, part in parts:
+        largest = int(part.labels.max(initial=0))
+        if largest >= MOST_CLASSES:
+            raise DataError(f"{owner} has the label {largest}, mindfl takes up to {MOST_CLASSES} classes")
+        most = max(most, largest)
     return most + 1

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import Dataset, Samples, Split, StoredDataset, UserData
+from mindfl.data.samples import CENTRAL, Dataset, Samples, Split, StoredDataset, UserData
 from mindfl.data.stored_arrays import StoredArrays
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
@@ -164,8 +165,9 @@ class Fingerprint:
 def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerprint:
     """Return the fingerprint of ``users`` of a data set, in this order; None: all of them.
 
-    The hash covers each user's name, and the pixels and labels of both parts, so it is the same for all forms of the
-    same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a broken user.
+    The hash covers each user's name, the pixels and labels of both parts, and a central test set, so it is the same for
+    all forms of the same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a
+    broken user.
 
     Example:
         >>> from mindfl.data import fingerprint, open_dataset
@@ -181,11 +183,19 @@ def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerp
         digest.update(name.encode(errors="surrogatepass") + b"\0")
         for split in (user.train, user.test):
             samples += split.size
-            digest.update(f"{split.size};".encode())
-            if split.size:
-                digest.update(split.labels[: split.size].astype("<i4").tobytes())
-                digest.update(_pixels(split))
+            _update(digest, split)
+    if dataset.central_test is not None:
+        samples += dataset.central_test.size
+        digest.update(CENTRAL.encode() + b"\0")
+        _update(digest, dataset.central_test)
     return Fingerprint(len(names), samples, dataset.classes, digest.hexdigest())
+
+
+def _update(digest: Any, split: Split) -> None:
+    digest.update(f"{split.size};".encode())
+    if split.size:
+        digest.update(split.labels[: split.size].astype("<i4").tobytes())
+        digest.update(_pixels(split))
 
 
 def _pixels(split: Split) -> bytes:

@@ -21,6 +21,8 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 CLASSES = len(ALPHABET)
 
 PARTS = ("train", "test")
+#: name of test samples that belong to no user, in messages
+CENTRAL = "the central test set"
 SYNTHETIC = "synthetic"
 #: training share of a writer's samples if mindfl splits them (LEAF's ``--tf 0.9``)
 TRAIN_SHARE = 0.9
@@ -124,6 +126,7 @@ class Dataset(ABC):
         grey: whether the images fit networks of any number of channels, as their own are equal.
         classes: number of classes; labels are 0 to ``classes - 1``.
         class_names: the name of each class.
+        central_test: test samples that belong to no user; None: the data set has none.
     """
 
     kind: ClassVar[str]
@@ -133,6 +136,7 @@ class Dataset(ABC):
     grey: bool = True
     classes: int = CLASSES
     class_names: tuple[str, ...] = tuple(ALPHABET)
+    central_test: Split | None = None
 
     @staticmethod
     def from_arrays(
@@ -140,6 +144,7 @@ class Dataset(ABC):
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
+        central_test: Sequence[NDArray[Any]] | None = None,
         name: str = "arrays",
     ) -> Dataset:
         """Return a data set of arrays in memory, which can be used like one on disk. The arrays are not copied.
@@ -151,6 +156,7 @@ class Dataset(ABC):
                 users are texts or whole numbers.
             class_names: name of each class. None: the labels themselves.
             classes: number of classes. None: as many as there are names, else the largest label and one.
+            central_test: ``(images, labels)`` that belong to no user, for ``--evaluate central``.
             name: what messages and titles call the data set.
 
         Raises:
@@ -165,7 +171,7 @@ class Dataset(ABC):
         """
         from mindfl.data.arrays import ArrayDataset
 
-        return ArrayDataset(users, class_names=class_names, classes=classes, name=name)
+        return ArrayDataset(users, class_names=class_names, classes=classes, central_test=central_test, name=name)
 
     @staticmethod
     def from_huggingface(
@@ -298,10 +304,15 @@ def check_labels(
     labels: NDArray[np.integer[Any]], user: str, where: object, classes: int = CLASSES
 ) -> NDArray[np.int32]:
     """Return ``labels`` as int32, or raise :class:`DataError` naming the first one that is not a class."""
+    return class_numbers(labels, f"user {user}", where, classes)
+
+
+def class_numbers(labels: NDArray[np.integer[Any]], owner: str, where: object, classes: int) -> NDArray[np.int32]:
+    """Return ``labels`` as :func:`check_labels` does; errors begin with ``owner``."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         at = int(wrong[0])
-        raise DataError(f"user {user}: label {labels[at]} of sample {at} in {where} is outside 0..{classes - 1}")
+        raise DataError(f"{owner}: label {labels[at]} of sample {at} in {where} is outside 0..{classes - 1}")
     return labels.astype(np.int32)
 
 

@@ -1,8 +1,8 @@
 """The form "arrays": images of any size, channels and classes in three files.
 
-    arrays.json    format, version, source, image shape, type of the numbers, class names, and each user's name and
-                   numbers of train and test samples, in file order
-    images.raw     the images one after another, a user's train samples before its test samples
+    arrays.json    format, version, source, image shape, type of the numbers, class names, each user's name and
+                   numbers of train and test samples, in file order; the number of central test samples, if any
+    images.raw     the images one after another, a user's train samples before its test samples, the central ones last
     labels.raw     their labels, little-endian int32
 
 The index is written last, and the sizes of the other two must match it.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from mindfl.data.arrays import ArrayImages
 from mindfl.data.compact import check_size
 from mindfl.data.folder import filled_folder, read_json
-from mindfl.data.samples import PARTS, Dataset, Split, StoredDataset, UserData, check_labels, check_name
+from mindfl.data.samples import CENTRAL, PARTS, Dataset, Split, StoredDataset, UserData, check_name, class_numbers
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 
@@ -39,16 +39,25 @@ def save_arrays(dataset: Dataset, output: PathLike, *, source: str) -> None:
     Raises :class:`OptionError` where ``output`` holds something, and :class:`StorageError` where writing fails.
     """
     users: list[dict[str, Any]] = []
-    bytes_only = all(split.pixels.dtype == np.uint8 for user in dataset for split in (user.train, user.test))
+    central = dataset.central_test
+    others = () if central is None else (central,)
+    splits = chain(chain.from_iterable((user.train, user.test) for user in dataset), others)
+    bytes_only = all(split.pixels.dtype == np.uint8 for split in splits)
     kind = "uint8" if bytes_only else "float32"
     with filled_folder(local_path(output).absolute()) as folder:
         with (folder / _IMAGES).open("wb") as images, (folder / _LABELS).open("wb") as labels:
+
+            def write(split: Split) -> None:
+                pixels = split.pixels if bytes_only else split.images()
+                images.write(pixels.astype(_TYPES[kind]).tobytes())
+                labels.write(split.labels.astype("<i4").tobytes())
+
             for user in dataset:
-                for split in (user.train, user.test):
-                    pixels = split.pixels if bytes_only else split.images()
-                    images.write(pixels.astype(_TYPES[kind]).tobytes())
-                    labels.write(split.labels.astype("<i4").tobytes())
+                write(user.train)
+                write(user.test)
                 users.append({"name": user.name, "train": user.train.size, "test": user.test.size})
+            if central is not None:
+                write(central)
         index = {
             **_FORMAT,
             "source": source,
@@ -56,6 +65,7 @@ def save_arrays(dataset: Dataset, output: PathLike, *, source: str) -> None:
             "type": kind,
             "class_names": list(dataset.class_names),
             "users": users,
+            **({} if central is None else {"central_test": central.size}),
         }
         (folder / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -86,10 +96,13 @@ class StoredArrays(StoredDataset):
         self.class_names = self._names(index)
         self.classes = len(self.class_names)
         self._places = self._users(index)
-        samples = sum(place.train + place.test for place in self._places.values())
+        owned = sum(place.train + place.test for place in self._places.values())
+        central = self._central(index)
+        samples = owned + central
         for file, each in ((_IMAGES, math.prod(self._shape) * self._type.itemsize), (_LABELS, 4)):
             check_size(root / file, samples * each)
         self._set_users(list(self._places))
+        self.central_test = self._split(CENTRAL, owned, central) if central else None
 
     @staticmethod
     def recognises(root: Path) -> bool:
@@ -110,20 +123,21 @@ class StoredArrays(StoredDataset):
         return self._split(name, place.first + place.train, place.test)
 
     def _split(self, name: str, first: int, count: int) -> Split:
-        labels = self._map(name, _LABELS, np.dtype("<i4"), first, count, ())
-        images = self._map(name, _IMAGES, self._type, first, count, self._shape)
-        numbers = check_labels(labels, name, self.root / _LABELS, self.classes)
+        owner = name if name == CENTRAL else f"user {name}"
+        labels = self._map(owner, _LABELS, np.dtype("<i4"), first, count, ())
+        images = self._map(owner, _IMAGES, self._type, first, count, self._shape)
+        numbers = class_numbers(labels, owner, self.root / _LABELS, self.classes)
         return Split(numbers, count, ArrayImages(images, name))
 
     def _map(
-        self, user: str, file: str, kind: np.dtype[Any], first: int, count: int, shape: tuple[int, ...]
+        self, owner: str, file: str, kind: np.dtype[Any], first: int, count: int, shape: tuple[int, ...]
     ) -> NDArray[Any]:
         if not count:
             return np.zeros((0, *shape), kind)
         try:
             return np.memmap(self.root / file, kind, "r", first * math.prod(shape) * kind.itemsize, (count, *shape))
         except (OSError, ValueError) as error:
-            raise DataError(f"user {user}: cannot read {self.root / file}: {error}") from None
+            raise DataError(f"{owner}: cannot read {self.root / file}: {error}") from None
 
     def _image(self, index: dict[str, Any]) -> tuple[tuple[int, int, int], np.dtype[Any]]:
         shape, kind = index.get("image"), index.get("type")
@@ -132,6 +146,12 @@ class StoredArrays(StoredDataset):
             raise DataError(f"{self.root / INDEX} has no usable image shape or type: {shape!r}, {kind!r}")
         height, width, channels = sizes
         return (height, width, channels), _TYPES[kind]
+
+    def _central(self, index: dict[str, Any]) -> int:
+        count = index.get("central_test", 0)
+        if type(count) is not int or not 0 <= count < 2**40:
+            raise DataError(f"{self.root / INDEX} has no usable number of central test samples: {str(count)[:80]}")
+        return count
 
     def _names(self, index: dict[str, Any]) -> tuple[str, ...]:
         names = index.get("class_names")

@@ -29,7 +29,7 @@ TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
 StackName = Literal["embedded", "federated"]
 ClientsName = Literal["embedded", "java"]
-EvaluateName = Literal["all", "drawn"]
+EvaluateName = Literal["all", "drawn", "central"]
 SslProtocol = Literal["TLSv1.2", "TLSv1.3"]
 CpuBindMode = Literal["NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"]
 ServerMode = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING"]
@@ -91,11 +91,15 @@ class JobOptions(ModeOptions):
         help="Told how the training goes; may add metrics, or end it: module:attribute or file.py:attribute, with "
         "settings behind a colon. May be given several times.",
     )
-    evaluate: EvaluateName = _job("all", help="Whose test data measure the model: all clients', or the drawn ones'.")
+    evaluate: EvaluateName = _job(
+        "all",
+        help="Test data that measure the model: all clients', each by itself; the drawn ones'; or a central test set: "
+        "the data set's own, else all clients' together.",
+    )
     evaluate_every: int | None = _job(
         None,
         least=1,
-        shown="every iteration; or all clients so seldom that it costs no more than training",
+        shown="every iteration; or all clients, or a central test set, so seldom that it costs no more than training",
         help="Evaluate after every so many iterations, and after the last.",
     )
     algorithm: Algorithm | str = _job(

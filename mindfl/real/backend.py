@@ -117,7 +117,17 @@ class JavaClientSide(ClientProcesses):
         from mindfl.real.java_run import JavaRun, java_files
 
         files = java_files(config, dataset, users)
-        return JavaRun(config, files, report=report, observer=observer, model=model, valid=valid, initial=initial)
+        sizes = {name: dataset.user(name).test.size for name in users}
+        return JavaRun(
+            config,
+            files,
+            report=report,
+            observer=observer,
+            model=model,
+            valid=valid,
+            initial=initial,
+            test_sizes=sizes,
+        )
 
     def perform(
         self, config: JobConfig, task: str, dataset: Dataset, users: Sequence[str], report: Report

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mindfl.client import Traffic
 from mindfl.real.java_log import ClientIteration, JavaLog
-from mindfl.sim.evaluation import ClientAccuracies
+from mindfl.sim.evaluation import ClientAccuracies, Evaluated, EvaluatedName
 from mindfl.sim.history import IterationRow
 
 
@@ -34,10 +34,10 @@ def history_rows(logs: Mapping[str, JavaLog], final: Mapping[str, float] | None 
         if not evaluated and number == numbers[-1]:
             evaluated = dict(final or {})
         pairs = [(name, evaluated.get(name)) for name in logs]
-        measured = "all" if len(done) == len(logs) else "drawn"
+        measured: EvaluatedName = "all" if len(done) == len(logs) else "drawn"
         accuracies = ClientAccuracies.of(pairs, rows[-1].accuracies if rows else None)
         aggregated = not (_repeated(number, logs) or (number == numbers[-1] and _stopped(number, logs, rows, final)))
-        rows.append(_row(number, done, accuracies, measured, aggregated))
+        rows.append(_row(number, done, Evaluated(measured=measured, accuracies=accuracies), aggregated))
     return rows
 
 
@@ -64,13 +64,10 @@ def _stopped(
     )
 
 
-def _row(
-    number: int, done: Sequence[ClientIteration], accuracies: ClientAccuracies, measured: str, aggregated: bool
-) -> IterationRow:
+def _row(number: int, done: Sequence[ClientIteration], evaluated: Evaluated, aggregated: bool) -> IterationRow:
     return IterationRow.ended(
         number,
-        accuracies,
-        measured=measured,
+        evaluated,
         aggregated=aggregated,
         loss=mean_loss(done),
         clients=len(done),

@@ -21,6 +21,7 @@ from mindfl.real.java_settings import TRAIN, JavaSettings
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
+from mindfl.sim.evaluation import Evaluated, Measured
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job_data import PairedDataset
 from mindfl.sim.participant import ClientResult
@@ -55,7 +56,8 @@ def _absolute(dataset: Dataset) -> Dataset:
 class JavaRun:
     """Training by Java clients. All rounds are returned after the clients have ended, also where one failed.
 
-    The arguments are those of :meth:`mindfl.sim.backends.ClientProcesses.training`.
+    The arguments are those of :meth:`mindfl.sim.backends.ClientProcesses.training`, and each client's number of test
+    samples.
     """
 
     resumable = False
@@ -73,8 +75,10 @@ class JavaRun:
         model: Callable[[], Weights] | None,
         valid: Mapping[int, bool],
         initial: Weights | None,
+        test_sizes: Mapping[str, int],
     ) -> None:
         self._files = files
+        self._test_sizes = test_sizes
         self._report = report
         self._model = model
         self._valid = valid
@@ -120,7 +124,7 @@ class JavaRun:
         logs = enumerate(self.clients.logs.items())
         done = {index: (name, log.completed.get(row.iteration)) for index, (name, log) in logs}
         results = {
-            index: ClientResult(name, each.losses[-1] if each.losses else math.nan, each.steps, None)
+            index: ClientResult(each.losses[-1] if each.losses else math.nan, each.steps, Measured(name, None))
             for index, (name, each) in done.items()
             if each is not None
         }
@@ -130,9 +134,15 @@ class JavaRun:
         """Return the result of a round by the logs, and by the server if it is embedded."""
         return Aggregated(valid=self._row.aggregated, loss=self._row.loss, samples=self._row.samples)
 
-    def evaluate(self, trained: Trained) -> tuple[str, Mapping[str, float]]:
+    def evaluate(self, trained: Trained) -> Evaluated:
         """Return the accuracies in the clients' logs."""
-        return self._row.measured, self._row.accuracies
+        found = self._row.accuracies
+        return Evaluated(
+            measured=self._row.measured,
+            accuracies=found,
+            samples=sum(self._test_sizes[name] for name in found),
+            correct=math.fsum(accuracy * self._test_sizes[name] for name, accuracy in found.items()),
+        )
 
     def finish(self) -> None:
         """Raise the clients' failure, if there was one."""

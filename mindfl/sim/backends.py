@@ -273,6 +273,11 @@ def check_backends(config: JobConfig) -> None:
             f"device_target {config.device_target} is for engine mindspore: {clients.on_cpu} on the CPU",
             hint="leave it out, or choose --engine mindspore",
         )
+    if config.evaluate == "central" and not clients.simulated:
+        raise OptionError(
+            "evaluate central does not work with Java clients: each evaluates the model on its own test data",
+            hint="leave it out: AVG, TOP5 and LOW5 are those of all clients",
+        )
     if config.executor == "ray":
         _check_ray(config)
     if config.server_mode != "FEDERATED_LEARNING" and clients.simulated:

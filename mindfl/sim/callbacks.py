@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mindfl.errors import OptionError, SimulationError
 from mindfl.extensions import RESUME_HINT, make_object
 from mindfl.notices import logger, warn
-from mindfl.sim.history import IterationRow
+from mindfl.sim.history import IterationRow, average_words
 from mindfl.sim.run_state import plain_values
 
 if TYPE_CHECKING:
@@ -236,7 +236,8 @@ class PythonReporter:
 
     def row(self, row: IterationRow) -> None:
         """Log the iteration's accuracy and loss."""
-        logger.info("iteration %d: %d clients, loss %.4f, AVG %.4f", row.iteration, row.clients, row.loss, row.avg)
+        average = average_words(row, 4)
+        logger.info("iteration %d: %d clients, loss %.4f, %s", row.iteration, row.clients, row.loss, average)
 
 
 class Silent(PythonReporter):

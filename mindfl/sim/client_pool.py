@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from queue import Empty, Queue
 from typing import Any
 
 from mindfl.algorithms.client_algorithm import AlgorithmTrainer
 from mindfl.client import Finished, MeteredTransport
 from mindfl.client.uploading import Randomness, system_randomness
-from mindfl.data import Dataset
+from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
 from mindfl.notices import warn
 from mindfl.privacy import seeded_bytes
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, Weights
-from mindfl.sim.participant import POLL_MS, ClientResult, NamedAccuracy, PairKeyRing, Participant, Step
+from mindfl.sim.evaluation import Measured
+from mindfl.sim.job_data import central_parts
+from mindfl.sim.participant import POLL_MS, ClientResult, PairKeyRing, Participant, Step
 from mindfl.sim.run_state import Memories, Memory
 from mindfl.system import startable_threads
 
@@ -84,32 +86,53 @@ class ClientPool:
 
     def evaluate(
         self, iteration: int, model: Weights, indices: Sequence[int], memories: Memories = _NOTHING
-    ) -> list[NamedAccuracy]:
-        """Return the accuracy 0..1 of ``model``, that of ``iteration``, on these devices' test data; None without any.
+    ) -> list[Measured]:
+        """Return the accuracy of ``model``, that of ``iteration``, on these devices' test data, in order.
 
         The devices need not have begun, and know nothing of it; ``memories`` are what they keep.
         """
 
-        def accuracy(index: int) -> NamedAccuracy:
+        def measured(index: int) -> Measured:
             name = self._clients[index]
             try:
-                return name, self._accuracy(name, model, memories[index])
+                trainer: Any = self._engine.trainer(self._dataset.user(name), self._stop)
+                if isinstance(trainer, AlgorithmTrainer):
+                    trainer.memory = memories[index].arrays
+                return _measured(name, trainer, trainer, model)
             except InterruptedRunError:
                 raise
             except MindflError as error:
                 raise ClientError(name, iteration, str(error), hint=error.hint) from error
 
-        return list(self._threads.map(accuracy, indices))
+        return list(self._threads.map(measured, indices))
 
-    def _accuracy(self, name: str, model: Weights, memory: Memory) -> float | None:
-        trainer: Any = self._engine.trainer(self._dataset.user(name), self._stop)
-        if isinstance(trainer, AlgorithmTrainer):
-            trainer.memory = memory.arrays
-        trainer.check_stop()
-        if not trainer.eval_size:
-            return None
-        trainer.load(model)
-        return float(trainer.evaluate())
+    def evaluate_central(self, iteration: int, model: Weights, parts: Sequence[int]) -> list[Measured]:
+        """Return the accuracy of ``model``, that of ``iteration``, on these parts of the central test set, in order.
+
+        Weights of a client's own take no part in it.
+        """
+
+        def measured(index: int) -> Measured:
+            part = self.central[index]
+            try:
+                trainer: Any = self._engine.trainer(part, self._stop)
+                common = trainer.plain if isinstance(trainer, AlgorithmTrainer) else trainer
+                return _measured(part.name, trainer, common, model)
+            except InterruptedRunError:
+                raise
+            except MindflError as error:
+                raise SimulationError(
+                    f"evaluation on the central test set failed in iteration {iteration}, in the part {part.name}:"
+                    f" {error}",
+                    hint=error.hint,
+                ) from error
+
+        return list(self._threads.map(measured, parts))
+
+    @cached_property
+    def central(self) -> tuple[UserData, ...]:
+        """The parts of the central test set."""
+        return central_parts(self._dataset, self._clients)
 
     def _advance(
         self,
@@ -174,6 +197,15 @@ class ClientPool:
             participant.memory = self._memories[index]
             self._participants[index] = participant
         return participant.advance(transport)
+
+
+def _measured(name: str, loader: Any, trainer: Any, model: Weights) -> Measured:
+    """Let ``loader`` load the model and ``trainer`` evaluate it; an accuracy of None without test data."""
+    trainer.check_stop()
+    if not trainer.eval_size:
+        return Measured(name, None)
+    loader.load(model)
+    return Measured(name, float(trainer.evaluate()), trainer.cells)
 
 
 def _workers(wanted: int) -> int:

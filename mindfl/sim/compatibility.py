@@ -86,6 +86,12 @@ _RULES = (
         f"{_SERVER_ONLY}, or embedded clients",
     ),
     _Rule(
+        ("start",),
+        lambda config: config.evaluate == "central",
+        "parts of the model stay on the devices, so the server has no whole model to evaluate on a central test set",
+        "use --evaluate all or drawn",
+    ),
+    _Rule(
         ("begin", "personal_training"),
         lambda config: not config.client_side.engine.executes_files,
         "MindSpore's training step cannot be corrected",

@@ -20,7 +20,7 @@ from mindfl.server.state import JobState
 from mindfl.sim.callbacks import Progress
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
-from mindfl.sim.evaluation import ClientAccuracies, Evaluation
+from mindfl.sim.evaluation import Evaluated, Evaluation
 from mindfl.sim.executors import Executor
 from mindfl.sim.participant import now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
@@ -60,7 +60,7 @@ class EmbeddedRun:
         self._clients = clients
         self._observer = observer
         self._record: IterationRecord | None = None
-        self._accuracies = ClientAccuracies.of(())
+        self._accuracies: Mapping[str, float] = {}
         settings = server_settings(config, min(config.cohort, clients))
         self.first, self.iterations = 1 if start is None else start.iteration + 1, config.iterations
         state = None
@@ -142,17 +142,22 @@ class EmbeddedRun:
         loss = record.loss if record.uploads else math.nan
         return Aggregated(valid=record.valid, loss=loss, samples=record.data_size)
 
-    def evaluate(self, trained: Trained) -> tuple[str, ClientAccuracies]:
-        """Return the accuracies of the cohort, and of all others where these are evaluated too."""
+    def evaluate(self, trained: Trained) -> Evaluated:
+        """Return the accuracies of the cohort, and of all others or the central test set where these are evaluated."""
         iteration, results = trained.iteration, trained.results
+        whose = self._evaluation.whose
         if not self._evaluation.due(iteration, self.iterations):
-            return "", ClientAccuracies.of(())
-        found = {index: (item.name, item.accuracy) for index, item in results.items()}
-        if self._evaluation.clients == "all":
+            return Evaluated()
+        if whose == "central":
+            return Evaluated.of_central(self._executor.evaluate_central(iteration))
+        found = {index: item.measured for index, item in results.items()}
+        if whose == "all":
             others = [index for index in range(self._clients) if index not in found]
             found.update(zip(others, self._executor.evaluate(iteration, others, self._memories), strict=True))
-        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
-        return "all" if len(results) == self._clients else self._evaluation.clients, self._accuracies
+        measured = "all" if len(results) == self._clients else whose
+        evaluated = Evaluated.of_clients(measured, (found[index] for index in sorted(found)), self._accuracies)
+        self._accuracies = evaluated.accuracies
+        return evaluated
 
     def finish(self) -> None:
         """Let the clients end their jobs, where all rounds ran."""

@@ -19,6 +19,7 @@ from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
 from mindfl.lite.companion import Companion
 from mindfl.lite.ops.optimizer import optimizer_of
+from mindfl.sim.evaluation import Cells
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
@@ -39,11 +40,6 @@ class Engine(Protocol):
 def mean_loss(losses: NDArray[np.float32]) -> float:
     """Return the mean over the batches of an epoch, as the reference's device reports it."""
     return float(np.mean(losses, dtype=np.float64))
-
-
-def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-    """Return the share of samples whose highest score (the first, where equal) is the label's."""
-    return float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
@@ -118,7 +114,7 @@ class LiteEngine:
 
 class ClientTrainer(ABC, Generic[SamplesT]):
     """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch,
-    ``class_scores`` are the means of the last evaluation.
+    ``class_scores`` are the means of the last evaluation, ``cells`` its :data:`~mindfl.sim.evaluation.Cells`.
 
     ``SamplesT`` is the form in which the engine takes images.
     """
@@ -131,6 +127,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self.batch_size = batch_size
         self.last_loss = math.nan
         self.class_scores: NDArray[np.float32] | None = None
+        self.cells: Cells | None = None
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train on all samples ``epochs`` times, in order; return the mean loss of the last epoch."""
@@ -145,10 +142,12 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         return self.last_loss
 
     def evaluate(self) -> float:
-        """Return the accuracy on the test data."""
-        scores = self._test_scores()
+        """Return the accuracy on the test data: the share whose highest score (the first, if equal) is the label's."""
+        scores, labels = self._test_scores(), _labels(self._user.test)
+        predicted = scores.argmax(axis=1)
         self.class_scores = scores.mean(axis=0)
-        return accuracy(scores, _labels(self._user.test))
+        self.cells = labels * np.int32(scores.shape[1]) + predicted.astype(np.int32)
+        return float(np.mean(predicted == labels))
 
     def training_loss(self) -> float:
         """Return the mean loss of the present weights on the training samples; nothing is trained."""

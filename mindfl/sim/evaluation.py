@@ -1,12 +1,15 @@
-"""Accuracies: whose, after which iterations, and their summary AVG, TOP5 and LOW5."""
+"""Accuracies: whose, after which iterations, and their summary: AVG, TOP5, LOW5 and the mean over samples."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.client.flow import evaluation_due
 from mindfl.options.job_options import EvaluateName
@@ -19,10 +22,11 @@ _FORWARDS_PER_STEP = 3
 class Evaluation:
     """The models of every ``every``-th iteration and of the last one are evaluated.
 
-    ``clients``: "all" of the job, or those that were "drawn" for the iteration.
+    ``whose`` test data: those of "all" clients of the job, of those that were "drawn" for the iteration, or the
+    "central" test set.
     """
 
-    clients: EvaluateName = "all"
+    whose: EvaluateName = "all"
     every: int = 1
 
     def due(self, iteration: int, iterations: int) -> bool:
@@ -30,16 +34,20 @@ class Evaluation:
         return evaluation_due(iteration, self.every, iterations)
 
 
-def affordable_every(sizes: Sequence[tuple[int, int]], *, batch_size: int, epochs: int, cohort: int) -> int:
-    """Return the smallest interval at which evaluating all clients costs no more than training the drawn ones.
+def affordable_every(
+    sizes: Sequence[tuple[int, int]], *, batch_size: int, epochs: int, cohort: int, central: int | None = None
+) -> int:
+    """Return the smallest interval at which evaluating all test samples costs no more than training the drawn clients.
 
     ``sizes`` are the train and test samples of each client; ``cohort`` of them are drawn for an iteration. Where all
-    are drawn, each has the model at hand, so every iteration is evaluated.
+    are drawn, each has the model at hand, so every iteration is evaluated. ``central`` are the samples of a central
+    test set, which is evaluated instead.
     """
-    if cohort >= len(sizes):
+    if cohort >= len(sizes) and central is None:
         return 1
     steps = sum(-(-train // batch_size) for train, _ in sizes)
-    forwards = sum(-(-test // batch_size) for _, test in sizes)
+    tests = [test for _, test in sizes] if central is None else [central]
+    forwards = sum(-(-test // batch_size) for test in tests)
     # An iteration trains steps / clients * cohort batches, on average.
     return max(1, -(-forwards * len(sizes) // (_FORWARDS_PER_STEP * epochs * steps * cohort)))
 
@@ -66,6 +74,27 @@ class Accuracy(NamedTuple):
 
 def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
+
+
+EvaluatedName = Literal["all", "drawn", "central", ""]
+#: of each test sample: its class * classes + the predicted class; int32
+Cells = NDArray[np.int32]
+
+
+class Measured(NamedTuple):
+    """The test samples of ``name``, a client or a part of the central test set.
+
+    ``accuracy`` is None without test samples, or if they were not evaluated; ``cells`` are known where it is.
+    """
+
+    name: str
+    accuracy: float | None
+    cells: Cells | None = None
+
+    @property
+    def correct(self) -> int:
+        """The number of correct predictions."""
+        return 0 if self.cells is None or self.accuracy is None else round(self.accuracy * len(self.cells))
 
 
 class ClientAccuracies(Mapping[str, float]):
@@ -112,3 +141,55 @@ class ClientAccuracies(Mapping[str, float]):
 
     def _as_dict(self) -> dict[str, float]:
         return dict(zip(self._names, self._values, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The evaluation of one model.
+
+    Args:
+        measured: what it was evaluated on: the test data of "all" clients, of the "drawn" ones, the "central" test set,
+            or "": it was not evaluated.
+        accuracies: accuracy of each evaluated client by name; none for the central test set.
+        samples, correct: test samples, and how many of them were predicted correctly; 0 where that is not known. Java
+            clients' own accuracy may count some samples twice.
+        cells: of each test sample, as in :class:`Measured`; None where it is not known.
+    """
+
+    measured: EvaluatedName = ""
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    samples: int = 0
+    correct: float = 0
+    cells: Cells | None = None
+
+    @classmethod
+    def of_clients(
+        cls, measured: EvaluatedName, found: Iterable[Measured], like: Mapping[str, float] | None = None
+    ) -> Evaluated:
+        """Return the evaluation of ``found``; ``like`` as for :meth:`ClientAccuracies.of`."""
+        items = list(found)
+        accuracies = ClientAccuracies.of(((item.name, item.accuracy) for item in items), like)
+        return cls(measured=measured, accuracies=accuracies, **_totals(items))
+
+    @classmethod
+    def of_central(cls, parts: Iterable[Measured]) -> Evaluated:
+        """Return the evaluation on a central test set of these parts."""
+        return cls(measured="central", **_totals(list(parts)))
+
+    @property
+    def summary(self) -> Accuracy:
+        """AVG, TOP5 and LOW5 over the clients. A central test set has the accuracy on it as AVG, and no others."""
+        if self.measured == "central":
+            return Accuracy(self.weighted_avg, math.nan, math.nan)
+        return Accuracy.of(self.accuracies.values())
+
+    @property
+    def weighted_avg(self) -> float:
+        """The share of correct test samples: the mean accuracy weighted by test samples; NaN if it is not known."""
+        return self.correct / self.samples if self.samples else math.nan
+
+
+def _totals(items: Sequence[Measured]) -> dict[str, Any]:
+    cells = [item.cells for item in items if item.cells is not None]
+    joined = np.concatenate(cells) if cells else np.zeros(0, np.int32)
+    return {"samples": len(joined), "correct": sum(item.correct for item in items), "cells": joined}

@@ -13,7 +13,8 @@ from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
 from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.engines import Weights
-from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
+from mindfl.sim.evaluation import Measured
+from mindfl.sim.participant import ClientResult, now_ms
 from mindfl.sim.run_state import Memories
 
 #: is called with the number of further clients that uploaded, and their mean loss
@@ -35,11 +36,14 @@ class Executor(Protocol):
         ``memories`` are what clients keep from the iterations before.
         """
 
-    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Return the accuracy of an ended iteration's model on these clients' test data, in order.
 
         ``memories`` are what the clients keep.
         """
+
+    def evaluate_central(self, iteration: int) -> list[Measured]:
+        """Return the accuracy of an ended iteration's model on each part of the central test set."""
 
     def finish(self) -> None:
         """Let the clients end their jobs after the last iteration."""
@@ -78,9 +82,14 @@ class LocalExecutor:
         self._pool.advance(indices, self._transport, lambda loss: report(1, loss), memories)
         return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
 
-    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Evaluate what the clients would get from the coordinator."""
         return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices, memories)
+
+    def evaluate_central(self, iteration: int) -> list[Measured]:
+        """Evaluate what clients would get from the coordinator."""
+        parts = range(len(self._pool.central))
+        return self._pool.evaluate_central(iteration, given_model(self._coordinator, iteration), parts)
 
     def finish(self) -> None:
         """Let every device end its job."""

@@ -13,7 +13,7 @@ from typing import Any, overload
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
-from mindfl.sim.evaluation import Accuracy
+from mindfl.sim.evaluation import Evaluated, EvaluatedName
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import counted
 
@@ -25,7 +25,7 @@ class IterationRow:
     Args:
         iteration: number of the round, from 1.
         avg, top5, low5: mean accuracy of the evaluated clients, of the five best and of the five worst; NaN where no
-            client was evaluated.
+            client was evaluated. With a central test set ``avg`` is the accuracy on it, the others are NaN.
         loss: mean loss of the clients' last local epoch, weighted by their training samples.
         clients: clients that took part.
         samples: their training samples.
@@ -35,8 +35,11 @@ class IterationRow:
         seconds: wall time of the round, evaluation included.
         epsilon: what the rounds so far cost in privacy; NaN where that is not counted.
         evaluated: number of clients that were evaluated.
-        measured: which clients were evaluated: "all" that have test data, those "drawn" for the round, or "" for none.
+        measured: what the model was evaluated on: the test data of "all" clients that have any, of those "drawn" for
+            the round, the "central" test set, or "": on nothing.
         aggregated: False where the round failed at the server; its model is then the one that it began with.
+        test_samples: test samples that the model was evaluated on; 0 where that is not known.
+        weighted_avg: share of them that was predicted correctly: the mean accuracy weighted by test samples.
         accuracies: accuracy of each evaluated client by name.
         metrics: numbers that callbacks added, by name.
 
@@ -60,8 +63,10 @@ class IterationRow:
     seconds: float
     epsilon: float = math.nan
     evaluated: int = 0
-    measured: str = ""
+    measured: EvaluatedName = ""
     aggregated: bool = True
+    test_samples: int = 0
+    weighted_avg: float = math.nan
     accuracies: Mapping[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -69,9 +74,8 @@ class IterationRow:
     def ended(
         cls,
         iteration: int,
-        accuracies: Mapping[str, float],
+        evaluated: Evaluated,
         *,
-        measured: str,
         aggregated: bool = True,
         loss: float,
         clients: int,
@@ -81,13 +85,13 @@ class IterationRow:
         seconds: float,
         epsilon: float = math.nan,
     ) -> IterationRow:
-        """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``accuracies``, the speed from ``steps``.
+        """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``evaluated``, the speed from ``steps``.
 
         ``traffic`` is that of this iteration alone, ``seconds`` its wall time, NaN if it is unknown.
         """
         return cls(
             iteration=iteration,
-            **Accuracy.of(accuracies.values())._asdict(),
+            **evaluated.summary._asdict(),
             loss=loss,
             clients=clients,
             samples=samples,
@@ -97,10 +101,12 @@ class IterationRow:
             steps_per_s=round(steps / seconds, 1) if seconds else math.nan,
             seconds=round(seconds, 3),
             epsilon=epsilon,
-            evaluated=len(accuracies),
-            measured=measured,
+            evaluated=len(evaluated.accuracies),
+            measured=evaluated.measured,
             aggregated=aggregated,
-            accuracies=accuracies,
+            test_samples=evaluated.samples,
+            weighted_avg=evaluated.weighted_avg,
+            accuracies=evaluated.accuracies,
         )
 
 
@@ -255,9 +261,26 @@ def _append(path: Path, text: str) -> None:
         raise StorageError.from_os_error(error, "write", path) from None
 
 
+def average_words(row: IterationRow, digits: int) -> str:
+    """Return AVG with its name; that of a central test set is called accuracy."""
+    return f"{'accuracy' if row.measured == 'central' else 'AVG'} {row.avg:.{digits}f}"
+
+
+def accuracy_words(row: IterationRow, digits: int) -> str:
+    """Return AVG, TOP5 and LOW5, or the accuracy on a central test set, with their names."""
+    average = average_words(row, digits)
+    if row.measured == "central":
+        return average
+    return f"{average}  TOP5 {row.top5:.{digits}f}  LOW5 {row.low5:.{digits}f}"
+
+
 def measured_clients(history: History, *, untested: int = 0) -> str:
-    """Return in words whose test data the accuracies in ``history`` are of; ``untested`` clients have none."""
-    rows = history.evaluated
+    """Return in words what the accuracies in ``history`` are of; ``untested`` clients have no test data."""
+    central = [row.test_samples for row in history.evaluated if row.measured == "central"]
+    rows = [row for row in history.evaluated if row.measured != "central"]
+    if central:
+        words = f"the model on the central test set of {counted(central[-1], 'sample')}"
+        return f"{words}, or of clients" if rows else words
     if not rows:
         return "no client: none has test data" if any(row.measured for row in history) else "no client"
     counts = sorted({row.evaluated or len(row.accuracies) for row in rows})

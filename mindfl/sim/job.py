@@ -24,7 +24,14 @@ from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
 from mindfl.sim.compatibility import check_packages
 from mindfl.sim.config import JobConfig
-from mindfl.sim.job_data import ClientSamples, check_data, first_samples, open_data, usable_users
+from mindfl.sim.job_data import (
+    ClientSamples,
+    check_central,
+    check_data,
+    first_samples,
+    open_data,
+    usable_users,
+)
 from mindfl.sim.job_models import JobModels
 from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
@@ -282,7 +289,10 @@ class FederatedJob:
         dataset = self.prepare_data()
         check_data(model, dataset, model_path(self.config))
         samples = self._samples(dataset)
-        self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
+        if self.config.evaluate == "central":
+            check_central(dataset, [client.name for client in samples])
+        else:
+            self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
         engine = job_engine(self.config, model, self._report.stage) if self.config.client_side.simulated else None
         weights = exchanged_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
         return Materials(model, weights, engine, dataset, samples)

@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mindfl.data import Dataset, UserData, make_synthetic, open_dataset
 from mindfl.data.folder import recovered
-from mindfl.data.samples import check_name
+from mindfl.data.samples import Split, check_name, no_samples
 from mindfl.errors import DataError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import make_object
@@ -86,6 +86,41 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
     return usable
 
 
+#: samples of one part of a data set's own central test set
+_PART = 1024
+
+
+def central_parts(dataset: Dataset, users: Sequence[str]) -> tuple[UserData, ...]:
+    """Return the central test set in parts that can be evaluated at the same time, as users without train samples.
+
+    It is the data set's own, in parts of a fixed size; without one, the test samples of ``users`` together, each once.
+    """
+    own, tests = dataset.central_test, dataset
+    if own is not None:
+        return tuple(_central_part(own, first) for first in range(0, own.size, _PART))
+    names: Iterable[str] = users
+    if isinstance(dataset, PairedDataset):
+        tests = dataset.test
+        names = dict.fromkeys(tests.name_of(dataset.partner(user)) for user in users)
+    parts = ((name, tests.test_part(name)) for name in names)
+    return tuple(UserData(name, no_samples(part.source), part) for name, part in parts if part.size)
+
+
+def _central_part(test: Split, first: int) -> UserData:
+    size = min(_PART, test.size - first)
+    part = Split(test.labels[first : first + size], size, test.source, test.first + first)
+    return UserData(f"samples {first} to {first + size - 1}", no_samples(test.source), part)
+
+
+def check_central(dataset: Dataset, users: Sequence[str]) -> None:
+    """Raise :class:`DataError` where there are no samples for a central test set."""
+    if not central_parts(dataset, users):
+        raise DataError(
+            f"--evaluate central: the data set {dataset.name} has no central test set, and no client has test data",
+            hint="give --test_dataset, or Dataset.from_arrays(..., central_test=(images, labels))",
+        )
+
+
 def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
     """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
     takes = network_sizes(model)
@@ -131,6 +166,7 @@ class PairedDataset(Dataset):
             )
         self.image_size, self.channels, self.grey = train.image_size, train.channels, train.grey and test.grey
         self.classes, self.class_names = train.classes, train.class_names
+        self.central_test = test.central_test or train.central_test
         self._by_name = not set(train.users).isdisjoint(test.users)
         self._set_users(list(train.users))
 

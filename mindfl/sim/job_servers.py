@@ -20,7 +20,7 @@ from mindfl.sim.embedded_run import EmbeddedRun, Observer
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
-from mindfl.sim.job_data import ClientSamples
+from mindfl.sim.job_data import ClientSamples, central_parts
 from mindfl.sim.remote_run import RemoteRun
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState
@@ -105,7 +105,7 @@ class JobServers:
                 in_turn=self._joined is not None,
                 affordable=lambda cohort: _affordable_every(config, materials, cohort),
             )
-        if config.evaluate_every is None and config.evaluate == "all":
+        if config.evaluate_every is None and config.evaluate != "drawn":
             config = config.derived(evaluate_every=_affordable_every(config, materials, config.cohort))
         executor = self._executor(config, materials)
         return EmbeddedRun(config, materials.weights, clients, executor, upload, materials.start)
@@ -196,4 +196,8 @@ class JobServers:
 
 def _affordable_every(config: JobConfig, materials: Materials, cohort: int) -> int:
     sizes = [(client.train, client.test) for client in materials.samples]
-    return affordable_every(sizes, batch_size=config.network.batch_size, epochs=config.epochs, cohort=cohort)
+    central = None
+    if config.evaluate == "central":
+        central = sum(part.test.size for part in central_parts(materials.dataset, materials.users))
+    batch_size = config.network.batch_size
+    return affordable_every(sizes, batch_size=batch_size, epochs=config.epochs, cohort=cohort, central=central)

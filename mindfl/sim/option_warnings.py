@@ -43,7 +43,12 @@ def _uncompressed(why: str) -> Rule[JobConfig]:
 _RULES: tuple[Rule[JobConfig], ...] = (
     Rule(
         ("evaluate",),
-        lambda config: config.client_side.simulated and config.server_side.planned_here and config.all_take_part,
+        lambda config: (
+            config.evaluate == "drawn"
+            and config.client_side.simulated
+            and config.server_side.planned_here
+            and config.all_take_part
+        ),
         "this job",
         "every client takes part in every iteration",
     ),

@@ -31,6 +31,7 @@ from mindfl.lite import LiteModel
 from mindfl.modes import UploadMode, own_mode
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine
+from mindfl.sim.evaluation import Measured
 from mindfl.sim.run_state import Memory
 from mindfl.sim.trainers import PartialTrainer, WeightsTrainer
 from mindfl.sim.upload_mode import NO_WINDOW
@@ -47,8 +48,6 @@ PATIENT_RESTARTS = 1000
 #: MindSpore Federated's server tells a client that asks a moment too early, between two iterations, to come back when
 #: its windows are over: hours for a simulation
 LONGEST_WAIT_FOR_FEDERATED = 5_000
-#: name and accuracy of a client; None if it has no test data
-NamedAccuracy = tuple[str, float | None]
 #: a device that the server lets lag behind may still be at work in the iteration before
 _ITERATIONS_KEPT = 2
 
@@ -79,10 +78,13 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
         poll_ms=POLL_MS,
         poll_limit_ms=NO_WINDOW,
         evaluate_every=config.evaluate_every or 1,
+        evaluate_aggregated=config.evaluate != "central",
+        evaluate_received=config.evaluate != "central",
     )
     if config.server_side.embedded:
         # The embedded server does not read the accuracy in an upload, and knows itself whether it aggregated.
-        return replace(settings, evaluate_received=settings.evaluate_every == 1, compare_models=False)
+        received = settings.evaluate_received and settings.evaluate_every == 1
+        return replace(settings, evaluate_received=received, compare_models=False)
     poll_ms = max(200, 2 * config.client_num)
     longest_ms = LONGEST_WAIT_FOR_FEDERATED if config.server_side.reference else settings.longest_wait_ms
     return replace(
@@ -97,13 +99,11 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
 @dataclass(frozen=True)
 class ClientResult:
     """What a client did in an iteration: mean loss of its last local epoch, training steps, and its accuracy 0..1 with
-    the aggregated model (None without test data, or if it was not evaluated). ``memory`` is what it keeps for its
-    next iteration."""
+    the aggregated model. ``memory`` is what it keeps for its next iteration."""
 
-    name: str
     loss: float
     steps: int
-    accuracy: float | None
+    measured: Measured
     memory: Memory = field(default_factory=Memory)
 
 
@@ -176,7 +176,12 @@ class Participant:
         if self.outcome is None:
             raise SimulationError(f"client {self.name} did not end the iteration")
         steps = self.steps(self.outcome)
-        return ClientResult(self.name, self.outcome.loss, steps, self.outcome.accuracy, self.memory)
+        return ClientResult(self.outcome.loss, steps, self.measured(self.outcome), self.memory)
+
+    def measured(self, outcome: IterationOutcome) -> Measured:
+        """Return the device's latest evaluation, that of the iteration that it ended last."""
+        cells = None if outcome.accuracy is None else self._trainer.cells
+        return Measured(self.name, outcome.accuracy, cells)
 
     def steps(self, outcome: IterationOutcome) -> int:
         """Return the training steps of an iteration."""

@@ -83,6 +83,8 @@ def wrapped(title: str, width: int) -> str:
 
 #: column of a history -> its name and colour in figures
 CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
+#: likewise with a central test set
+CENTRAL_CURVES = (("avg", "accuracy", "tab:blue"),)
 #: characters of a title that fit above the figure
 _TITLE_WIDTH = 90
 
@@ -129,12 +131,14 @@ def _draw_history(axes: Any, history: History, title: str, untested: int) -> Non
     rows = history.evaluated
     iterations = [row.iteration for row in rows]
     marker = "o" if len(rows) <= 30 else ""
-    for name, label, colour in CURVES:
+    central = bool(rows) and rows[-1].measured == "central"
+    for name, label, colour in CENTRAL_CURVES if central else CURVES:
         values = [getattr(row, name) for row in rows]
         last = f"  {values[-1]:.3f}" if values else ""
         axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
     whom, when = measured_clients(history, untested=untested), measured_iterations(history)
-    axes.set(xlabel="iteration", ylabel="accuracy on the clients' test data", ylim=(0, 1.01))
+    data = "central test set" if central else "clients' test data"
+    axes.set(xlabel="iteration", ylabel=f"accuracy on the {data}", ylim=(0, 1.01))
     if len(history):
         title = f"{title}\naccuracy of {whom}" + f", after {when}" * bool(rows)
         if history.aggregated < len(history):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,8 +28,10 @@ from mindfl.server import Coordinator, EdgeCoordinator, Part
 from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
+from mindfl.sim.evaluation import Measured
 from mindfl.sim.executors import Report, given_model
-from mindfl.sim.participant import ClientResult, NamedAccuracy, now_ms
+from mindfl.sim.job_data import central_parts
+from mindfl.sim.participant import ClientResult, now_ms
 from mindfl.sim.run_state import Memories
 from mindfl.sim.upload_mode import server_settings
 
@@ -97,9 +99,13 @@ class Node:
         edge.publish(model, now_ms())
         return self._pool.end_iteration(share, transport), transport.traffic - before
 
-    def evaluate(self, iteration: int, model: Weights, share: Share, memories: Memories) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, model: Weights, share: Share, memories: Memories) -> list[Measured]:
         """Evaluate the new model for clients that take no part in the iteration, with what they keep."""
         return self._pool.evaluate(iteration, model, share, memories)
+
+    def evaluate_central(self, iteration: int, model: Weights, share: Share) -> list[Measured]:
+        """Evaluate the new model on parts of the central test set."""
+        return self._pool.evaluate_central(iteration, model, share)
 
     def end_for_lost(self, model: Weights, share: Share, part: Part, memories: Memories) -> list[ClientResult]:
         """Evaluate the new model for clients that were trained on a node that is lost.
@@ -111,10 +117,11 @@ class Node:
                 hint="--resume goes on from the last iteration that ended",
             )
         results = []
-        accuracies = self._pool.evaluate(part.iteration, model, share, memories)
-        for index, (name, accuracy) in zip(share, accuracies, strict=True):
+        found = self._pool.evaluate(part.iteration, model, share, memories)
+        for index, measured in zip(share, found, strict=True):
+            name = measured.name
             steps = -(-self._setup.dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
-            results.append(ClientResult(name, part.uploads[name].loss, steps, accuracy, memories[index]))
+            results.append(ClientResult(part.uploads[name].loss, steps, measured, memories[index]))
         return results
 
     def finish(self) -> None:
@@ -134,6 +141,7 @@ class RayExecutor:
         self._ray = _connected(address)
         self._nodes: dict[str, Any] = {}
         self._traffic = Traffic()
+        self._setup = setup
         algorithm, operators = make_algorithm(setup.config.algorithm), use_operators(setup.config.operator)
         for own in (algorithm, *operators):
             home = sys.modules[type(own).__module__]
@@ -169,16 +177,35 @@ class RayExecutor:
             report(len(share), trained.loss)
         return self._ended(iteration, indices, parts)
 
-    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[NamedAccuracy]:
+    def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Evaluate on all nodes what the clients would get from the coordinator."""
+
+        def ask(node: Any, model: Any, share: Share) -> Any:
+            return node.evaluate.remote(iteration, model, share, memories.part(share))
+
+        return self._evaluated(iteration, indices, ask)
+
+    def evaluate_central(self, iteration: int) -> list[Measured]:
+        """Evaluate on all nodes what clients would get from the coordinator."""
+
+        def ask(node: Any, model: Any, share: Share) -> Any:
+            return node.evaluate_central.remote(iteration, model, share)
+
+        return self._evaluated(iteration, range(self._central_parts), ask)
+
+    def _evaluated(
+        self, iteration: int, indices: Sequence[int], ask: Callable[[Any, Any, Share], Any]
+    ) -> list[Measured]:
         model = self._ray.put(dict(given_model(self._coordinator, iteration)))
-        found: dict[int, NamedAccuracy] = {}
-        for share, _, accuracies in self._on_nodes(
-            self._shares(indices),
-            lambda node, share: self._nodes[node].evaluate.remote(iteration, model, share, memories.part(share)),
-        ):
-            found.update(zip(share, accuracies, strict=True))
+        found: dict[int, Measured] = {}
+        work = self._shares(indices)
+        for share, _, answer in self._on_nodes(work, lambda node, share: ask(self._nodes[node], model, share)):
+            found.update(zip(share, answer, strict=True))
         return [found[index] for index in indices]
+
+    @cached_property
+    def _central_parts(self) -> int:
+        return len(central_parts(self._setup.dataset, self._setup.clients))
 
     def finish(self) -> None:
         """Let the clients end their jobs."""

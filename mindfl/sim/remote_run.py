@@ -27,7 +27,7 @@ from mindfl.sim.client_pool import ClientPool, Schedule
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
-from mindfl.sim.evaluation import ClientAccuracies, Evaluation
+from mindfl.sim.evaluation import Evaluated, Evaluation
 from mindfl.sim.participant import ClientResult, Participant, now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
 from mindfl.spelling import counted
@@ -130,7 +130,7 @@ class RemoteRun:
         self._seen = 0
         self._latest: dict[int, IterationOutcome] = {}
         self._last = 0
-        self._accuracies = ClientAccuracies.of(())
+        self._accuracies: Mapping[str, float] = {}
         self._order = UploadOrder() if in_turn else None
         self._held: list[int] = []
         self._rounds = self._take_part()
@@ -180,29 +180,37 @@ class RemoteRun:
             samples=sum(item.data_size for item in outcomes),
         )
 
-    def evaluate(self, trained: Trained) -> tuple[str, ClientAccuracies]:
-        """Return whose accuracies are known, and these; those of all clients are of this process's only.
+    def evaluate(self, trained: Trained) -> Evaluated:
+        """Return the evaluation of the new model; "all" clients, and a central test set of theirs, are of this process.
 
         The server chooses the clients, so the interval follows from how many took part.
         """
         done = trained.results
         model = self._transport.take(trained.iteration)
-        everybody = len(done) == self._clients
         evaluation = self._evaluation
-        if evaluation.clients == "all" and not everybody and self._affordable is not None:
+        everybody = len(done) == self._clients
+        if self._affordable is not None and evaluation.whose != "drawn" and not everybody:
             evaluation = replace(evaluation, every=self._affordable(len(done)))
         if not evaluation.due(trained.iteration, self.iterations):
-            return "", ClientAccuracies.of(())
-        found = {index: (result.name, result.accuracy) for index, result in done.items()}
+            return Evaluated()
+        if evaluation.whose == "central":
+            return self._central(trained.iteration, model)
+        found = {index: result.measured for index, result in done.items()}
         others = [index for index in range(self._clients) if index not in done]
-        whose = "all" if everybody else evaluation.clients
+        whose = "all" if everybody else evaluation.whose
         if whose == "all" and others:
             if model is None:
                 whose = "drawn"
             else:
                 found.update(zip(others, self._pool.evaluate(trained.iteration, model, others), strict=True))
-        self._accuracies = ClientAccuracies.of((found[index] for index in sorted(found)), like=self._accuracies)
-        return whose, self._accuracies
+        evaluated = Evaluated.of_clients(whose, (found[index] for index in sorted(found)), self._accuracies)
+        self._accuracies = evaluated.accuracies
+        return evaluated
+
+    def _central(self, iteration: int, model: Weights | None) -> Evaluated:
+        if model is None:  # no client of this process has fetched it
+            return Evaluated()
+        return Evaluated.of_central(self._pool.evaluate_central(iteration, model, range(len(self._pool.central))))
 
     def finish(self) -> None:
         """Fetch the latest model unquantised."""
@@ -273,8 +281,8 @@ class RemoteRun:
 
     def _result(self, index: int) -> ClientResult:
         outcome = self._latest[index]
-        steps = self._participant(index).steps(outcome)
-        return ClientResult(outcome.client, outcome.loss, steps, outcome.accuracy)
+        participant = self._participant(index)
+        return ClientResult(outcome.loss, participant.steps(outcome), participant.measured(outcome))
 
     def _participant(self, index: int) -> Participant:
         participant = self._pool.participant(index)

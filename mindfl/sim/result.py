@@ -14,7 +14,7 @@ from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
 from mindfl.lite import LiteModel
 from mindfl.models import Model
-from mindfl.sim.history import History, measured_clients, measured_iterations
+from mindfl.sim.history import History, accuracy_words, average_words, measured_clients, measured_iterations
 from mindfl.sim.plot import plot_history
 from mindfl.spelling import checked_arguments, counted
 
@@ -178,7 +178,6 @@ class TrainingResult:
         begun = "the first iteration" if first is self.history[0] else f"iteration {first.iteration}"
         ended = "" if last is self.history[-1] else f"after iteration {last.iteration}: "
         return [
-            f"{ended}AVG {last.avg:.4f}  TOP5 {last.top5:.4f}  LOW5 {last.low5:.4f}  {loss}"
-            f"  (after {begun}: AVG {first.avg:.4f})",
+            f"{ended}{accuracy_words(last, 4)}  {loss}  (after {begun}: {average_words(first, 4)})",
             f"accuracy of {whom}, after {when}",
         ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.client import Traffic
 from mindfl.sim.callbacks import Callback, Model
+from mindfl.sim.evaluation import Evaluated
 from mindfl.sim.history import IterationRow
 from mindfl.sim.participant import ClientResult
 
@@ -83,8 +84,8 @@ class Run(Protocol):
     def aggregate(self, trained: Trained) -> Aggregated:
         """Return what the server made of the uploads."""
 
-    def evaluate(self, trained: Trained) -> tuple[str, Mapping[str, float]]:
-        """Return whose accuracy with the new model is known ("all", "drawn", or "": no one's), and the accuracies."""
+    def evaluate(self, trained: Trained) -> Evaluated:
+        """Return the evaluation of the new model, so far as it is known."""
 
     def finish(self) -> None:
         """End the clients' jobs in good order, after the last round."""
@@ -116,14 +117,13 @@ def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], f
                 return stopped
             # Aggregate: with the last upload, the server has made the next model.
             aggregated = run.aggregate(trained)
-            # Evaluate: the new model on the test data of the clients.
-            measured, accuracies = run.evaluate(trained)
+            # Evaluate: the new model on the test data of clients, or on a central test set.
+            evaluated = run.evaluate(trained)
             # Record: history, state, models, figure and progress bar are callbacks, as are the user's.
             traffic, seconds = run.traffic, time.perf_counter() - begin
             row = IterationRow.ended(
                 trained.iteration,
-                accuracies,
-                measured=measured,
+                evaluated,
                 aggregated=aggregated.valid,
                 loss=aggregated.loss,
                 clients=len(trained.results),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.sim import Accuracy, History, IterationRow
-from mindfl.sim.evaluation import ClientAccuracies
+from mindfl.sim.evaluation import ClientAccuracies, Evaluated
 from mindfl.sim.history import HistoryFiles
 
 
@@ -56,7 +56,7 @@ def test_both_files_hold_the_rows(files: HistoryFiles) -> None:
     # The columns and their order are promised to users.
     assert " ".join(table[0]) == (
         "iteration avg top5 low5 loss clients samples bytes_down bytes_up steps steps_per_s seconds epsilon"
-        " evaluated measured aggregated"
+        " evaluated measured aggregated test_samples weighted_avg"
     )
 
 
@@ -70,6 +70,7 @@ def test_history_of_the_first_release(tmp_path: Path) -> None:
     (row,) = History.load(tmp_path / "history.jsonl")
     assert (row.evaluated, row.measured) == (2, "drawn"), "it evaluated those that took part"
     assert row.aggregated
+    assert row.test_samples == 0 and math.isnan(row.weighted_avg), "it did not say how many samples"
 
 
 def test_beginning_again_forgets_the_earlier_run(files: HistoryFiles) -> None:
@@ -177,8 +178,7 @@ class TestClientAccuracies:
 def measured(accuracies: ClientAccuracies, steps: int, seconds: float) -> IterationRow:
     return IterationRow.ended(
         3,
-        accuracies,
-        measured="all",
+        Evaluated(measured="all", accuracies=accuracies),
         loss=1.5,
         clients=4,
         samples=100,

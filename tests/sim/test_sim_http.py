@@ -116,6 +116,19 @@ class TestJoining:
             accuracy = result.history[-1].accuracies.get(user.name, None if whose == "drawn" else -1.0)
             assert accuracy in (None, expected.evaluate())
 
+    def test_a_central_test_set(self, make_job, served: Served) -> None:
+        with served(start_fl_job_threshold=2, fl_iteration_num=2) as server:
+            job = make_job(domain_name=server.url, client_num=5, evaluate="central", evaluate_every=1)
+            last = job.run().history[-1]
+        assert (last.measured, last.evaluated) == ("central", 0)
+        trained = LiteEngine(LiteModel.load(job.trained_model_path))
+        right = 0.0
+        for user in job.prepare_data():
+            trainer = trained.trainer(user, threading.Event())
+            trainer.load(job.result.weights)
+            right += trainer.evaluate() * user.test.size
+        assert last.avg == pytest.approx(right / last.test_samples)
+
     def test_automatic_intervals_follow_from_how_many_the_server_chose(self, make_job, served: Served) -> None:
         with served(start_fl_job_threshold=1, fl_iteration_num=3, client_epoch_num=1) as server:
             job = make_job(domain_name=server.url, client_num=5, epochs=1)
