@@ -160,7 +160,7 @@ def run_title(config: JobConfig, materials: Materials) -> str:
     if isinstance(dataset, PairedDataset):
         data += f", tested on {dataset.test.title}"
     clients = f"{len(materials.users)} {config.client_side.title}"
-    if materials.untested:
+    if materials.untested and config.evaluate != "central":
         clients += f" ({materials.untested} without test data)"
     server = ", MindSpore Federated's server" if config.server_side.reference else ""
     modes = mode_words(config) if config.server_side.planned_here else ""
