@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +30,11 @@ from mindfl.client.flow import (
     Wait,
     evaluation_due,
 )
-from mindfl.client.log import ClientLog, JobLog, java_float
+from mindfl.client.local_model import LocalModel
+from mindfl.client.log import ClientLog, JobLog
 from mindfl.client.secagg_client import PairKeysOf, SecAggClient
 from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
-from mindfl.errors import ClientError, MindflError, ProtocolError
+from mindfl.errors import MindflError, ProtocolError
 from mindfl.modes import UploadMode
 from mindfl.protocol import (
     FLPlan,
@@ -45,11 +45,6 @@ from mindfl.protocol import (
     texts,
 )
 from mindfl.spelling import counted
-
-DEFAULT_LEARNING_RATE = 0.1
-"""The reference device's learning rate if the plan says 0."""
-
-ResultT = TypeVar("ResultT")
 
 
 def monotonic_ms() -> int:
@@ -102,9 +97,9 @@ class DeviceClient:
         self._trainer = trainer
         self._now_ms = now_ms
         self._steady_ms = steady_ms
-        self._files = files
         self._lines = JobLog(log, config, trainer)
         self._talk = Conversation(config, now_ms, steady_ms, self._lines)
+        self._local = LocalModel(config, trainer, self._talk, self._lines, files, steady_ms)
         self._masking = SecAggClient(
             config,
             self._talk,
@@ -125,10 +120,7 @@ class DeviceClient:
         )
         self._uploading = Uploading(config, self._talk, self._lines, self._encoder)
         self._iterations = 1
-        self._accuracy: float | None = None
-        self._evaluated: int | None = None
         self._taking_part: int | None = None
-        self._trained = 0
         self._start_lost = False
         self._began_with: Digests = {}
 
@@ -145,7 +137,7 @@ class DeviceClient:
     @property
     def trained(self) -> int:
         """How often this client has trained."""
-        return self._trained
+        return self._local.trained
 
     @property
     def memory(self) -> Mapping[str, Any]:
@@ -162,8 +154,7 @@ class DeviceClient:
         Closing the flow between two iterations is a normal end, which saves no model.
         """
         completed, failed, code = 0, 0, ResponseCode.SUCCEED
-        self._lines.task_started("flJobRun")
-        self._back_up()
+        self._local.begin("flJobRun")
         self._lines.add("job_started")
         try:
             while self._talk.iteration < self._iterations:
@@ -174,7 +165,7 @@ class DeviceClient:
                 self._lines.flush()
                 yield IterationDone(outcome)
             if failed < completed:
-                self._save()
+                self._local.save()
         except JobOver:
             code = ResponseCode.SYSTEM_ERROR
             self._lines.failed(self._talk.stage, self._talk.iteration, code)
@@ -190,13 +181,12 @@ class DeviceClient:
 
     def get_model(self) -> Flow[int]:
         """Load the server's latest model with one request, for iteration 0 as the reference does; return its number."""
-        self._lines.task_started("getModel")
-        self._back_up()
+        self._local.begin("getModel")
         try:
             response = yield from self._talk.ask_model(0)
             self._lines.model_response(response)
-            self._load(self._talk.model_in(response))
-            self._save()
+            self._local.load(self._talk.model_in(response))
+            self._local.save()
             return response.iteration - 1
         except (JobOver, ComeBackLater):
             raise ProtocolError(
@@ -208,15 +198,7 @@ class DeviceClient:
 
     def inference(self) -> NDArray[np.int_]:
         """Return the predicted labels of the test data, and log them. Needs no server."""
-        self._lines.task_started("modelInference")
-        self._lines.add("inference_started", "test_data")
-        begin = self._steady_ms()
-        try:
-            labels = self._guarded(self._trainer.predict)
-            self._lines.add("run_time", "inferred", labels=labels.tolist(), milliseconds=self._steady_ms() - begin)
-        finally:
-            self._lines.flush()
-        return labels
+        return self._local.predict()
 
     def _next_iteration(self) -> Flow[IterationOutcome]:
         self._taking_part = None
@@ -269,10 +251,10 @@ class DeviceClient:
 
     def _one_iteration(self) -> Flow[IterationOutcome]:
         plan = yield from self._start()
-        before = self._received_accuracy()
+        before = self._local.received_accuracy()
         loss = yield from self._contribute(plan, before)
         aggregated = yield from self._await_model()
-        after = self._evaluate(self._talk.iteration) if self._evaluates_aggregated() else None
+        after = self._local.evaluate(self._talk.iteration) if self._evaluates_aggregated() else None
         return IterationOutcome(
             client=self.config.name,
             iteration=self._talk.iteration,
@@ -289,7 +271,8 @@ class DeviceClient:
         """Train and upload in the upload mode of the plan; return the loss."""
         try:
             yield from self._agree()
-            loss = self._train(plan)
+            self._encoder.training_begins()
+            loss = self._local.train(plan)
             counted = yield from self._uploading.send(self._update_request(loss, before))
             yield from self._masking.reveal(counted=counted)
             return loss
@@ -299,7 +282,7 @@ class DeviceClient:
     def _agree(self) -> Flow[None]:
         model = yield from self._masking.agree(self._trainer.train_size)
         if model is not None:
-            self._load(model)
+            self._local.load(model)
 
     def _start(self) -> Flow[FLPlan]:
         self._talk.stage = "startFLJob"
@@ -324,8 +307,8 @@ class DeviceClient:
         with self._talk.named():
             self._encoder.begin(response, model)
         self._began_with = digests(model) if self.config.compare_models else {}
-        self._load(model)
-        self._masking.begin(self._encoder.mode, model, lambda: self._guarded(self._trainer.weights))
+        self._local.load(model)
+        self._masking.begin(self._encoder.mode, model, self._local.weights)
         self._taking_part = self._talk.iteration
         values = sum(each.size for each in model.values())
         self._lines.start_accepted(response, plan, values, self._encoder.mode)
@@ -353,55 +336,17 @@ class DeviceClient:
         if plan.epochs < 1 or plan.mini_batch < 1:
             raise self._talk.error(f"got a plan of {counted(plan.epochs, 'epoch')} and batches of {plan.mini_batch}")
         if plan.mini_batch != self._trainer.batch_size:
-            raise self._client_error(
+            raise self._local.error(
                 f"the server's plan has batches of {plan.mini_batch}, its model batches of {self._trainer.batch_size}",
                 hint="export the model with the server's client_batch_size",
             )
-
-    def _received_accuracy(self) -> float | None:
-        """Return the accuracy of the model to train from; None if it is neither known nor evaluated."""
-        model = self._talk.iteration - 1
-        return self._evaluate(model) if self.config.evaluate_received or self._evaluated == model else None
 
     def _evaluates_aggregated(self) -> bool:
         due = evaluation_due(self._talk.iteration, self.config.evaluate_every, self._iterations)
         return self.config.evaluate_aggregated and due
 
-    def _evaluate(self, model: int) -> float | None:
-        if not self._trainer.eval_size:
-            if model < self._talk.iteration:
-                self._lines.add("not_evaluated")
-            return None
-        if self._evaluated != model:
-            self._lines.add("evaluation_started", "test_data")
-            begin = self._steady_ms()
-            self._accuracy = self._guarded(self._trainer.evaluate)
-            self._evaluated = model
-            took, accuracy = self._steady_ms() - begin, java_float(self._accuracy)
-            self._lines.add("accuracy", "run_time", "evaluated", accuracy=accuracy, milliseconds=took)
-        return self._accuracy
-
-    def _train(self, plan: FLPlan) -> float:
-        self._talk.stage = "train"
-        rate = plan.lr or DEFAULT_LEARNING_RATE
-        self._encoder.training_begins()
-        number = self._talk.iteration
-        self._lines.add("training_started", iteration=number, learning_rate=java_float(rate))
-        begin = self._steady_ms()
-        loss = self._guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
-        self._lines.add("run_time", milliseconds=self._steady_ms() - begin)
-        if not math.isfinite(loss):
-            self._restore()
-            self._lines.add("training_failed", loss=java_float(loss))
-            raise self._client_error(
-                f"the training loss is {loss}", hint="lower the learning rate, or check this client's data"
-            )
-        self._lines.add("training_succeeded")
-        self._trained += 1
-        return loss
-
     def _update_request(self, loss: float, accuracy: float | None) -> RequestUpdateModel:
-        fields = self._guarded(lambda: self._encoder.encode(self._trainer.weights(), self._trainer.train_size))
+        fields = self._local.guarded(lambda: self._encoder.encode(self._trainer.weights(), self._trainer.train_size))
         number, now_ms = self._talk.iteration, self._now_ms()
         return update_request(self.config, self._trainer, number, now_ms, fields=fields, loss=loss, accuracy=accuracy)
 
@@ -432,47 +377,16 @@ class DeviceClient:
             yield Wait(self.config.poll_ms)
         self._lines.model_response(response)
         model = self._talk.model_in(response)
-        self._load(model)
+        self._local.load(model)
         self._encoder.iteration_ended(model or {})
         failed = self._encoder.changes and unchanged(self._began_with, digests(model or {}))
         if failed:
             self._lines.add("nothing_aggregated", iteration=self._talk.iteration)
         # The server may have sent a later model, which has not been evaluated.
         if response.iteration != self._talk.iteration + 1:
-            self._evaluated = None
+            self._local.forget_evaluation()
         return not failed
 
     def _wait_until(self, at_ms: int | None) -> Wait:
         ahead = 0 if at_ms is None else at_ms - self._now_ms()
         return Wait(min(max(ahead, self.config.poll_ms), self.config.longest_wait_ms))
-
-    def _load(self, weights: Weights | None) -> None:
-        if not weights:
-            raise self._talk.error("got a model without weights")
-        self._guarded(lambda: self._trainer.load(weights))
-
-    def _guarded(self, action: Callable[[], ResultT]) -> ResultT:
-        """Run a call of the trainer. Its errors name this client and the iteration."""
-        try:
-            return action()
-        except ClientError:
-            raise
-        except MindflError as error:
-            raise self._client_error(str(error), hint=error.hint) from error
-
-    def _client_error(self, cause: str, *, hint: str) -> ClientError:
-        return ClientError(self.config.name, self._talk.iteration, cause, hint=hint)
-
-    def _back_up(self) -> None:
-        if self._files:
-            self._files.back_up()
-            self._lines.add("backed_up")
-
-    def _restore(self) -> None:
-        if self._files:
-            self._files.restore()
-            self._lines.add("restored")
-
-    def _save(self) -> None:
-        if self._files:
-            self._files.save(self._guarded(self._trainer.weights))

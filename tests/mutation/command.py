@@ -18,7 +18,7 @@ from trial import ROOT, Trial
 
 NAMES = {
     "server": "aggregate job_state iteration state journal segment snapshot durable events coordinator refusal",
-    "client": "device conversation uploading secagg_client",
+    "client": "device local_model conversation uploading secagg_client",
     "convert": "verify rewrite mindir",
     "data": "bins compact samples leaf leafjson images folder writer",
 }
