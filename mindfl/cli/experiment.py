@@ -12,18 +12,19 @@ import click
 from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.progress import Progress, StudyProgress
 from mindfl.cli.reporting import echo_json, interruptible
-from mindfl.options.command_options import Femnist50Options, Privacy50Options
+from mindfl.options.command_options import Femnist50Options, NiidBenchOptions, Privacy50Options
 
 if TYPE_CHECKING:
     from mindfl.experiments.femnist50 import Experiment
     from mindfl.experiments.mode_results import Study
+    from mindfl.experiments.niid_report import Bench
 
 Done = TypeVar("Done")
 
 
 @click.group("experiment")
 def experiment_command() -> None:
-    """Run an experiment whose result can be compared: with the tutorial's curve, or between modes."""
+    """Run an experiment whose result can be compared: with a published curve or table, or between modes."""
 
 
 @experiment_command.command("femnist50", short_help="The tutorial's experiment, beside the published curve.")
@@ -59,6 +60,24 @@ def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings:
     hint = "the modes that ended are kept; the same command goes on with the others"
     study = _run(bar, hint, lambda given: run_study(keys, reporter=bar, **given), settings)
     _show(summary(study), _study(study, settings["work_dir"]), as_json, settings["work_dir"], FILES)
+
+
+@experiment_command.command("niid_bench", short_help="Flower's benchmark of label skew, beside its published table.")
+@declared_options(NiidBenchOptions)
+@json_option
+def niid_bench_command(quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Train LeNet on Fashion-MNIST or MNIST divided among 10 clients, once per division, algorithm and seed, and
+    compare the best accuracy over 50 rounds with the table of Flower's baselines/niid_bench.
+
+    Writes niid_bench.png, niid_bench.csv and niid_bench.md, and for each job a folder with all that `mindfl simulate`
+    writes. Interrupted or killed, it goes on with the same command: jobs that ended are not run again."""
+    from mindfl.experiments.niid_bench import run_niid_bench
+    from mindfl.experiments.niid_report import FILES, summary
+
+    bar = StudyProgress(settings["rounds"], quiet=quiet)
+    hint = "what was finished is kept; the same command goes on"
+    bench = _run(bar, hint, lambda given: run_niid_bench(reporter=bar, **given), settings)
+    _show(summary(bench), _bench(bench, settings["work_dir"]), as_json, settings["work_dir"], FILES)
 
 
 def _run(bar: Progress, hint: str, run: Callable[[dict[str, Any]], Done], settings: dict[str, Any]) -> Done:
@@ -100,3 +119,19 @@ def _study(study: Study, folder: Path) -> dict[str, Any]:
         "modes": [asdict(one) for one in study.results],
         "work_dir": folder,
     }
+
+
+def _bench(bench: Bench, folder: Path) -> dict[str, Any]:
+    lines = [
+        {
+            "cell": line.cell,
+            "algorithm": line.algorithm,
+            "mean": line.mean,
+            "spread": line.spread,
+            "published": None if line.published is None else line.published._asdict(),
+            "difference": bench.difference(line),
+            "jobs": [{**asdict(one), "best": one.best, "best_round": one.best_round} for one in line.results],
+        }
+        for line in bench.lines()
+    ]
+    return {"data": bench.data, "changes": bench.changes, "lines": lines, "work_dir": folder}

@@ -11,7 +11,7 @@ import click
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
-    from mindfl.experiments.mode_results import Mode
+    from mindfl.experiments.runner import Named
     from mindfl.sim.callbacks import Progress as ClientDone
     from mindfl.sim.history import IterationRow
 
@@ -92,7 +92,7 @@ class StudyProgress(Progress):
             self._warned.add(text)
             super().warning(text)
 
-    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
+    def mode(self, mode: Named, number: int, modes: int, *, kept: bool) -> None:
         text = f"{mode.name} ({number}/{modes})"
         self.stage(f"{text}{', done already' if kept else ''}")
         self._name, self._avg, self._measured = f"{text}, ", _UNKNOWN, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
     Args:
         labels: class numbers, of shape (samples,).
         how: ``iid``; ``dirichlet:alpha=0.5,least=10`` (each class is divided by shares drawn from a Dirichlet
-            distribution, until each user has at least ``least`` samples: arXiv 2102.02079); ``shards:per_user=2``
+            distribution, until each user has at least ``least`` samples: arXiv 2102.02079);
+            ``balanced_dirichlet:alpha=0.5,least=10`` (the same, but a user that has its equal share of all samples
+            gets none of the further classes, as in the programs of that paper); ``shards:per_user=2``
             (samples are sorted by label and cut into shards, of which each user gets some: arXiv 1602.05629);
             ``classes:2`` (each user has samples of so many classes: arXiv 2102.02079).
         users: number of users, at least 1.
@@ -125,25 +128,38 @@ def _iid(labels: NDArray[Any], users: int, rng: np.random.Generator) -> list[Ind
     return np.array_split(rng.permutation(len(labels)), users)
 
 
-def _dirichlet(labels: NDArray[Any], users: int, rng: np.random.Generator, alpha: float, least: int) -> list[Indices]:
+def _dirichlet(
+    labels: NDArray[Any], users: int, rng: np.random.Generator, alpha: float, least: int, *, balanced: bool = False
+) -> list[Indices]:
     if least * users > len(labels):
         raise OptionError(
             f"{counted(len(labels), 'sample')} cannot give {counted(users, 'user')} at least {least} each"
         )
     for _ in range(_TRIES):
         shares: list[list[Indices]] = [[] for _ in range(users)]
+        counts = np.zeros(users, np.int64)
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))
-            cuts = np.cumsum(rng.dirichlet(np.full(users, alpha)))[:-1] * len(members)
+            drawn = rng.dirichlet(np.full(users, alpha))
+            if balanced:
+                drawn = _of_users_below(drawn, counts, len(labels) / users)
+            cuts = np.cumsum(drawn)[:-1] * len(members)
             for share, part in zip(shares, np.split(members, cuts.astype(np.int64)), strict=True):
                 share.append(part)
-        divided = [np.concatenate(share) for share in shares]
-        if min(map(len, divided)) >= least:
-            return divided
+            counts = np.array([sum(map(len, share)) for share in shares])
+        if counts.min() >= least:
+            return [np.concatenate(share) for share in shares]
     raise OptionError(
         f"partition dirichlet: in {_TRIES} draws with alpha {alpha:g} some user had too few samples, below {least}",
         hint="choose a larger alpha, fewer users, or least=1",
     )
+
+
+def _of_users_below(drawn: NDArray[np.float64], counts: Indices, limit: float) -> NDArray[np.float64]:
+    """Return shares of the users with fewer than ``limit`` samples alone, in the proportions ``drawn``."""
+    open_users = counts < limit
+    kept = np.where(open_users, drawn, 0)
+    return kept / kept.sum() if kept.sum() > 0 else open_users / np.count_nonzero(open_users)
 
 
 def _shards(labels: NDArray[Any], users: int, rng: np.random.Generator, per_user: int) -> list[Indices]:
@@ -197,6 +213,7 @@ def _chosen_classes(
 _KINDS: dict[str, tuple[Callable[..., list[Indices]], dict[str, float]]] = {
     "iid": (_iid, {}),
     "dirichlet": (_dirichlet, {"alpha": 0.5, "least": 1}),
+    "balanced_dirichlet": (partial(_dirichlet, balanced=True), {"alpha": 0.5, "least": 10}),
     "shards": (_shards, {"per_user": 2}),
     "classes": (_classes, {"count": 2}),
 }

@@ -40,7 +40,7 @@ def convert_idx(
     Args:
         input: folder with ``*train-images*``, ``*train-labels*`` and perhaps ``*t10k-*`` or ``*test-*``, plain or gzip.
         output: the new folder.
-        partition: ``iid``, ``dirichlet:alpha=0.5``, ``shards:per_user=2`` or ``classes:2``; see
+        partition: such as ``iid``, ``dirichlet:alpha=0.5``, ``shards:per_user=2`` or ``classes:2``; see
             :func:`mindfl.data.partition`.
         users: number of clients.
         seed: seed of the partition.

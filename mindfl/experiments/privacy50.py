@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mindfl._version import __version__
 from mindfl.data import fingerprint
@@ -16,15 +16,21 @@ from mindfl.errors import OptionError, StorageError
 from mindfl.experiments.mode_costs import measured_costs
 from mindfl.experiments.mode_report import FILES, write_study
 from mindfl.experiments.mode_results import RESULT_FILE, Mode, ModeResult, Study, chosen_modes
-from mindfl.experiments.runner import data_words, remove_reports, setting_words, with_defaults, written_up
+from mindfl.experiments.runner import (
+    PartReporter,
+    PythonStudyReporter,
+    StudyReporter,
+    data_words,
+    remove_reports,
+    setting_words,
+    with_defaults,
+    written_up,
+)
 from mindfl.files import write_atomic
 from mindfl.modes import PLAIN
-from mindfl.notices import logger
 from mindfl.sim.artefacts import Artefacts, check_model
-from mindfl.sim.callbacks import Progress, PythonReporter, Reporter, Silent
 from mindfl.sim.compatibility import check_packages
 from mindfl.sim.config import JobConfig
-from mindfl.sim.history import IterationRow
 from mindfl.sim.job import FederatedJob
 from mindfl.sim.job_data import open_data, usable_users
 from mindfl.sim.run_folder import locked, model_folders
@@ -53,19 +59,6 @@ SETTINGS = (
 _DEFAULTS = {"work_dir": "mindfl_privacy", "client_num": 50, "iterations": 20, "epochs": 20}
 
 
-class StudyReporter(Reporter, Protocol):
-    """Observes a study."""
-
-    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
-        """Mode ``number`` of ``modes`` begins; or its result is there already."""
-
-
-class _PythonReporter(PythonReporter):
-    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
-        """Log it."""
-        logger.info("mode %d of %d: %s%s", number, modes, mode.name, ", done already" if kept else "")
-
-
 def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | None = None, **settings: Any) -> Study:
     """Train the same job once per mode, and write ``privacy.png``, ``privacy.csv`` and ``privacy.md``.
 
@@ -82,7 +75,7 @@ def run_study(modes: Sequence[str] | None = None, *, reporter: StudyReporter | N
     given = with_defaults(_DEFAULTS, settings)
     for name in given.keys() - set(SETTINGS):
         raise OptionError(f"{name} is no setting of this study", hint=did_you_mean(name, SETTINGS))
-    reporter = reporter or _PythonReporter()
+    reporter = reporter or PythonStudyReporter()
     config = FederatedJob(reporter=reporter, **given).config
     with locked(config.work_dir), model_folders(config):
         for mode in chosen:
@@ -122,7 +115,7 @@ class _Runner:
         return self._study()
 
     def _trained(self, mode: Mode, settings: dict[str, Any]) -> ModeResult:
-        reporter = _ModeReporter(self._report)
+        reporter = PartReporter(self._report)
         job = FederatedJob(reporter=reporter, **settings)
         reporter.prepared = True
         self._report.stage(f"{mode.name}: measuring what an iteration costs")
@@ -206,21 +199,3 @@ class _Runner:
             results=tuple(self._ended),
             missing=tuple(mode.name for mode in self._modes if mode.key not in ended),
         )
-
-
-class _ModeReporter(Silent):
-    """Passes on a mode's progress, and its warnings once it is prepared: those before are the same for all modes."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._report = reporter
-        self.prepared = False
-
-    def warning(self, text: str) -> None:
-        if self.prepared:
-            self._report.warning(text)
-
-    def progress(self, progress: Progress) -> None:
-        self._report.progress(progress)
-
-    def row(self, row: IterationRow) -> None:
-        self._report.row(row)

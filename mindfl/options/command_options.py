@@ -5,6 +5,7 @@ An option that a job has too is taken from its declaration, with the default of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from mindfl.options.job_options import (
 
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
+NiidDataName = Literal["fashion_mnist", "mnist"]
 
 #: the tutorial's: the name of the federated learning jar
 KILL_TAG = "mindspore-lite-java-flclient"
@@ -191,8 +193,8 @@ class PartitionOptions:
 
     partition: str = option(
         "iid",
-        help="Partition of samples without users: iid, dirichlet:alpha=0.5, shards:per_user=2, or classes:2 "
-        "(classes of each client).",
+        help="Partition of samples without users: iid, dirichlet:alpha=0.5, balanced_dirichlet, shards:per_user=2, or "
+        "classes:2 (classes of each client).",
     )
     users: int = option(10, least=1, help="Number of clients of a partition.")
     seed: int = _of_job("seed", help="Seed of the partition, and of the split into train and test samples.")
@@ -312,3 +314,34 @@ class Privacy50Options(_StudyOptions):
     modes: str | None = option(None, shown="all", help="Modes to compare, such as plain,quant,exact.")
     iterations: int = _of_job("iterations", help="Number of federated iterations of each mode.")
     batch_size: int | None = _of_job("batch_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NiidBenchOptions:
+    """The benchmark of label skew."""
+
+    cells: str | Sequence[str] | None = option(
+        None,
+        shown="iid,dirichlet,classes:3",
+        help="Divisions of the samples: of iid, dirichlet, classes:1, classes:2, classes:3.",
+    )
+    algorithms: str | Sequence[str] | None = option(
+        None,
+        shown="fedavg,fedprox,fednova",
+        help="Algorithms, as for --algorithm of a job; fedprox alone has the published mu=0.01.",
+    )
+    seeds: str | Sequence[int] = option("0", help="Seeds, such as 0,1,2: each of a division and of initial weights.")
+    dataset: Path = option(
+        Path("/usr/share/datasets/fashion-mnist"),
+        help="Folder with the four IDX files of Fashion-MNIST or MNIST, .gz or not.",
+    )
+    data: NiidDataName | None = option(
+        None, shown="seen from the files", help="Data set that the files must be; others are refused."
+    )
+    work_dir: Path = _of_job("work_dir", default=Path("mindfl_niid"))
+    rounds: int = option(50, least=1, help="Number of federated iterations.")
+    epochs: int = _of_job("epochs", default=10)
+    workers: int | None = _of_job("workers")
+    converter: Path | None = _of_job("converter")
+    overwrite: bool = _of_job("overwrite", help="Run cells anew that are there already.")
+    quiet: bool = option(False, help="No progress.")
