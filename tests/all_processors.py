@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-DEFAULT = "not real_server and not slow"
+DEFAULT = "not real_server and not slow and not hours"
 #: with more the longest file decides how long it takes, and each process has MindSpore's memory
 MOST = 8
 

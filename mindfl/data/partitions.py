@@ -140,10 +140,10 @@ def _dirichlet(
         counts = np.zeros(users, np.int64)
         for label in np.unique(labels):
             members = rng.permutation(np.flatnonzero(labels == label))
-            drawn = rng.dirichlet(np.full(users, alpha))
+            ends = np.cumsum(rng.dirichlet(np.full(users, alpha)))
             if balanced:
-                drawn = _of_users_below(drawn, counts, len(labels) / users)
-            cuts = np.cumsum(drawn)[:-1] * len(members)
+                ends = _ends_of_users_below(ends, counts, len(labels) / users)
+            cuts = ends[:-1] * len(members)
             for share, part in zip(shares, np.split(members, cuts.astype(np.int64)), strict=True):
                 share.append(part)
             counts = np.array([sum(map(len, share)) for share in shares])
@@ -155,11 +155,12 @@ def _dirichlet(
     )
 
 
-def _of_users_below(drawn: NDArray[np.float64], counts: Indices, limit: float) -> NDArray[np.float64]:
-    """Return shares of the users with fewer than ``limit`` samples alone, in the proportions ``drawn``."""
-    open_users = counts < limit
-    kept = np.where(open_users, drawn, 0)
-    return kept / kept.sum() if kept.sum() > 0 else open_users / np.count_nonzero(open_users)
+def _ends_of_users_below(ends: NDArray[np.float64], counts: Indices, limit: float) -> NDArray[np.float64]:
+    """Return where the users' shares end, of 0..1, if only those with fewer than ``limit`` samples have one."""
+    below = counts < limit
+    shares = np.where(below, np.diff(ends, prepend=0), 0)
+    ends = np.cumsum(shares if shares.any() else below)
+    return ends / ends[-1]  # the last is exactly 1, so that no rounding leaves a sample to a user without a share
 
 
 def _shards(labels: NDArray[Any], users: int, rng: np.random.Generator, per_user: int) -> list[Indices]:

@@ -56,6 +56,7 @@ SERVER = ("server", "start", "--config", "c", "--model", "m")
         ("bench", "--work_dir"),
         ("experiment", "femnist50", "--work_dir"),
         ("experiment", "privacy50", "--train_dataset"),
+        ("experiment", "niid_bench", "--dataset"),
     ],
 )
 def test_empty_paths(mindfl, tmp_path: Path, monkeypatch, arguments: tuple[str, ...], empty: str) -> None:

@@ -12,11 +12,24 @@ from mindfl.data.partitions import divide_alike
 from mindfl.errors import OptionError
 
 LABELS = np.random.default_rng(0).integers(0, 10, 2000)
+DIVISIONS = (
+    *("iid", "dirichlet:alpha=0.3", "dirichlet:2", "balanced_dirichlet"),
+    *("shards", "shards:per_user=3", "classes:3", "classes:10"),
+)
 
 
 @given(
     st.sampled_from(
-        ["iid", "dirichlet:alpha=0.3", "dirichlet:2", "shards", "shards:per_user=3", "classes:3", "classes:10"]
+        [
+            "iid",
+            "dirichlet:alpha=0.3",
+            "dirichlet:2",
+            "balanced_dirichlet",
+            "shards",
+            "shards:per_user=3",
+            "classes:3",
+            "classes:10",
+        ]
     ),
     st.integers(4, 20),
     st.integers(0, 2**32),
@@ -54,6 +67,27 @@ def test_dirichlet_with_a_large_alpha_is_even_and_with_a_small_one_is_not() -> N
 
 def test_dirichlet_leaves_each_user_so_many() -> None:
     assert min(map(len, partition(LABELS, "dirichlet:alpha=0.1,least=40", 10))) >= 40
+
+
+@given(st.floats(0.01, 5), st.integers(2, 12), st.integers(0, 2**32))
+def test_balanced_dirichlet_gives_no_class_to_a_user_that_has_its_share(alpha: float, users: int, seed: int) -> None:
+    parts = partition(LABELS, f"balanced_dirichlet:alpha={alpha},least=1", users, seed=seed)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(LABELS)))
+    for part in parts:
+        counts = np.bincount(LABELS[part])
+        assert counts[:-1].sum() < len(LABELS) / users, "it had its share before its last class"
+
+
+def test_balanced_dirichlet_divides_by_the_shares_that_are_drawn() -> None:
+    """Written from the algorithm of NIID-Bench; the draw is one in which no user has too few."""
+    rng, counts = np.random.default_rng(3), np.zeros(4, int)
+    for label in range(10):
+        members = LABELS.tolist().count(label)
+        rng.permutation(members)
+        ends = np.cumsum(rng.dirichlet([0.5] * 4) * (counts < len(LABELS) / 4))
+        counts += np.diff([0, *(ends[:-1] / ends[-1] * members).astype(int), members])
+    parts = partition(LABELS, "balanced_dirichlet", 4, seed=3)
+    assert [len(part) for part in parts] == counts.tolist() and min(counts) >= 10
 
 
 def test_shards_have_few_classes() -> None:

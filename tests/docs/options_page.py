@@ -12,6 +12,7 @@ import mindfl
 from mindfl.cli.declared import default_text, limits_text
 from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
+from mindfl.experiments.niid_bench import run_niid_bench
 from mindfl.options import Option, command_options, mode_options, options_of
 from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.options.server_options import (
@@ -79,6 +80,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
     ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
+    ("`mindfl experiment niid_bench` (`run_niid_bench`)", run_niid_bench): command_options.NiidBenchOptions,
 }
 #: the same of ``mindfl server``, without ``--json``
 SERVER_COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
