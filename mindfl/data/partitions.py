@@ -159,8 +159,9 @@ def _ends_of_users_below(ends: NDArray[np.float64], counts: Indices, limit: floa
     """Return where the users' shares end, of 0..1, if only those with fewer than ``limit`` samples have one."""
     below = counts < limit
     shares = np.where(below, np.diff(ends, prepend=0), 0)
-    ends = np.cumsum(shares if shares.any() else below)
-    return ends / ends[-1]  # the last is exactly 1, so that no rounding leaves a sample to a user without a share
+    ends = np.cumsum(shares if shares.any() else below, dtype=np.float64)
+    ends /= ends[-1]  # the last is exactly 1, so that no rounding leaves a sample to a user without a share
+    return ends
 
 
 def _shards(labels: NDArray[Any], users: int, rng: np.random.Generator, per_user: int) -> list[Indices]:

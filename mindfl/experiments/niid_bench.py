@@ -12,7 +12,7 @@ from typing import Any
 
 from mindfl.data.arrays import ArrayDataset
 from mindfl.data.idx import read_idx_folder
-from mindfl.data.without_users import Part, divided
+from mindfl.data.without_users import Division, Part, divided
 from mindfl.errors import DataError
 from mindfl.experiments import niid_published as setting
 from mindfl.experiments.niid_report import FILES, Bench, CellResult, write_bench
@@ -60,7 +60,7 @@ def run_niid_bench(
     seeds: str | Sequence[int] = "0",
     dataset: PathLike = NiidBenchOptions.dataset,
     data: NiidDataName | None = None,
-    work_dir: PathLike = "mindfl_niid",
+    work_dir: PathLike = NiidBenchOptions.work_dir,
     rounds: int = setting.ROUNDS,
     epochs: int = setting.EPOCHS,
     workers: int | None = None,
@@ -164,8 +164,8 @@ class _Runner:
         write_bench(self._bench(), self._folder)
 
     def _trained(self, job: _Job) -> CellResult:
-        how = setting.CELLS[job.cell]
-        data = divided(self._train, self._test, how=how, users=setting.CLIENTS, seed=job.seed, name=job.cell)
+        division = Division(setting.CELLS[job.cell], setting.CLIENTS, job.seed)
+        data = divided(self._train, self._test, division, name=job.cell)
         reporter = PartReporter(self._report)
         settings = {
             **self._given,
