@@ -14,6 +14,7 @@ from mindfl.algorithms.feddyn import FedDyn
 from mindfl.algorithms.fedexp import FedExP
 from mindfl.algorithms.fednova import FedNova
 from mindfl.algorithms.fedprox import FedProx
+from mindfl.algorithms.learning_rates import ConstantRate, CosineDecay, Schedule, StepDecay
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
@@ -25,7 +26,9 @@ __all__ = [
     "APFL",
     "Algorithm",
     "Client",
+    "ConstantRate",
     "Correction",
+    "CosineDecay",
     "Ditto",
     "FedAdagrad",
     "FedAdam",
@@ -44,7 +47,9 @@ __all__ = [
     "Round",
     "Sampler",
     "Scaffold",
+    "Schedule",
     "Step",
+    "StepDecay",
     "Training",
     "Uniform",
     "Upload",

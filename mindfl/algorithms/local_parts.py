@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Upload
+from mindfl.algorithms.setting_checks import whole
 from mindfl.errors import OptionError
 
 
@@ -48,9 +49,7 @@ class FedPer(LocalParts):
     """
 
     def __init__(self, layers: int = 1) -> None:
-        if type(layers) is not int or layers < 1:
-            raise OptionError(f"FedPer: layers must be a whole number of at least 1, got {layers!r}")
-        self.layers = layers
+        self.layers = whole(self, "layers", layers)
 
     def local(self, client: Client) -> list[str]:
         """Return the weights of the last layers."""

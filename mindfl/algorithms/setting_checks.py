@@ -1,4 +1,4 @@
-"""Checks of the settings of mindfl's own algorithms."""
+"""Checks of the settings of mindfl's own algorithms and schedules."""
 
 from __future__ import annotations
 
@@ -41,3 +41,23 @@ def checked(
         return number
     words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
     raise OptionError(f"{type(algorithm).__name__}: {name} must be a number {words}, got {value!r}")
+
+
+def whole(owner: object, name: str, value: object) -> int:
+    """Return a setting of ``owner`` that counts something.
+
+    Args:
+        owner: the object whose setting it is; its class is named in the error.
+        name: the setting's name.
+        value: what the user gave.
+
+    Raises:
+        OptionError: it is no whole number of at least 1.
+
+    Example:
+        >>> whole(object(), "layers", 2)
+        2
+    """
+    if type(value) is int and value >= 1:
+        return value
+    raise OptionError(f"{type(owner).__name__}: {name} must be a whole number of at least 1, got {value!r}")

@@ -44,7 +44,16 @@ class SimulateOptions(JobOptions):
 
 #: what only training reads
 _OF_TRAINING = (
-    *("iterations", "epochs", "learning_rate", "clients_per_iteration", "sampler", "algorithm", "callbacks"),
+    *(
+        "iterations",
+        "epochs",
+        "learning_rate",
+        "lr_schedule",
+        "clients_per_iteration",
+        "sampler",
+        "algorithm",
+        "callbacks",
+    ),
     *("evaluate", "evaluate_every", "save_every", "save_best", "overwrite", "encrypt_type", "dp_budget"),
 )
 _RULES: tuple[Rule[dict[str, Any]], ...] = (

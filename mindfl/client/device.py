@@ -30,7 +30,7 @@ from mindfl.client.flow import (
     Wait,
     evaluation_due,
 )
-from mindfl.client.local_model import LocalModel
+from mindfl.client.local_model import LocalModel, planned_rate
 from mindfl.client.log import ClientLog, JobLog
 from mindfl.client.secagg_client import PairKeysOf, SecAggClient
 from mindfl.client.uploading import Digests, Randomness, UploadEncoder, Uploading, digests, system_randomness, unchanged
@@ -265,6 +265,7 @@ class DeviceClient:
             eval_size=self._trainer.eval_size,
             epochs=plan.epochs,
             aggregated=aggregated,
+            learning_rate=planned_rate(plan),
         )
 
     def _contribute(self, plan: FLPlan, before: float | None) -> Flow[float]:

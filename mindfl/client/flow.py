@@ -8,6 +8,7 @@ train from while devices exchange keys: its trainer may serve other clients mean
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
@@ -145,6 +146,7 @@ class IterationOutcome:
     test data: ``accuracy_before`` of the model it received, ``accuracy`` of the aggregated model of this iteration
     (both also None if ``ClientConfig`` turns that evaluation off). ``aggregated`` is False if nothing was aggregated:
     the model of this iteration is bitwise equal to the one before, although the client uploaded a different one.
+    ``learning_rate`` is that of its training.
     """
 
     client: str
@@ -156,6 +158,7 @@ class IterationOutcome:
     eval_size: int
     epochs: int
     aggregated: bool = True
+    learning_rate: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

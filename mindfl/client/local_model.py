@@ -77,7 +77,7 @@ class LocalModel:
     def train(self, plan: FLPlan) -> float:
         """Train as ``plan`` says; return the loss. Where it is not finite, the model files are restored first."""
         self._talk.stage = "train"
-        rate = plan.lr or DEFAULT_LEARNING_RATE
+        rate = planned_rate(plan)
         self._lines.add("training_started", iteration=self._talk.iteration, learning_rate=java_float(rate))
         begin = self._steady_ms()
         loss = self.guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
@@ -142,3 +142,8 @@ class LocalModel:
             raise
         except MindflError as error:
             raise self.error(str(error), hint=error.hint) from error
+
+
+def planned_rate(plan: FLPlan) -> float:
+    """Return the learning rate of a plan: the clients' own where it has none."""
+    return plan.lr or DEFAULT_LEARNING_RATE

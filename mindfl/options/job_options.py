@@ -36,6 +36,8 @@ ServerMode = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING"]
 DeployEnv = Literal["x86", "android"]
 #: a :class:`mindfl.algorithms.Sampler`, or its name
 NamedSampler = Any
+#: a :class:`mindfl.algorithms.Schedule`, a function of the iteration that returns its rate, or the name of one
+NamedSchedule = Any
 #: objects as :class:`mindfl.sim.callbacks.Callback`, or their names
 NamedCallbacks = Sequence[Any]
 
@@ -114,6 +116,11 @@ class JobOptions(ModeOptions):
         None, least=1, shown="that of the model file, else 32", help="Samples per training step."
     )
     learning_rate: float | None = _job(None, above=0, shown="0.01; adam: 0.001", help="Local learning rate.")
+    lr_schedule: NamedSchedule = _job(
+        "constant",
+        help="Learning rate of each iteration, from --learning_rate: constant, step:every=10,factor=0.1, "
+        "cosine:rounds=20,least=0, or a function of the iteration, module:attribute or file.py:attribute.",
+    )
     seed: int = _job(0, least=0, help="Seed of initial weights, synthetic data, noise and the choice of clients.")
 
     train_dataset: DataSource | None = _data(

@@ -21,6 +21,7 @@ from mindfl.options.job_options import (
     LossName,
     NamedCallbacks,
     NamedSampler,
+    NamedSchedule,
     NetworkSource,
     OptimizerName,
     ServerMode,
@@ -64,6 +65,7 @@ class JobKeywords(TypedDict, total=False):
     epochs: int
     batch_size: int | None
     learning_rate: float | None
+    lr_schedule: NamedSchedule
     seed: int
     train_dataset: DataSource | None
     test_dataset: DataSource | None

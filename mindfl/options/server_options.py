@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mindfl.files import PathLike
 from mindfl.options.declaration import option, same_option
@@ -39,6 +39,8 @@ NOT_EVAL = "NOT_EVAL"
 #: environment variable that is read where no ``--password_file`` is given
 PASSWORD_VARIABLE = "MINDFL_SERVER_PASSWORD"
 
+#: a :class:`mindfl.algorithms.Schedule`, a function of the iteration, or the name of one
+NamedSchedule = Any
 EvalType = Literal["NOT_EVAL", "SILHOUETTE_SCORE", "CALINSKI_HARABASZ_SCORE", "DAVIES_BOULDIN_SCORE"]
 KeyType = Literal["ec", "rsa"]
 Stack = Literal["embedded", "federated"]
@@ -260,6 +262,11 @@ class EmbeddedStartOptions:
         objects=True,
         help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone; settings "
         "follow a colon.",
+    )
+    lr_schedule: NamedSchedule = option(
+        "constant",
+        help="Learning rate of each iteration, from that of the plan: constant, step:every=10,factor=0.1, "
+        "cosine:rounds=100,least=0.0001, or a function of the iteration, module:attribute or file.py:attribute.",
     )
 
 

@@ -75,6 +75,7 @@ def _row(number: int, done: Sequence[ClientIteration], evaluated: Evaluated, agg
         steps=sum(each.steps for each in done),
         traffic=Traffic(0, sum(each.bytes_up for each in done), sum(each.bytes_down for each in done)),
         seconds=(max(each.ended for each in done) - min(each.began for each in done)) / 1000,
+        learning_rate=done[0].learning_rate,
     )
 
 

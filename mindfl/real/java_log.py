@@ -37,6 +37,7 @@ _TEXTS = {
     "data_size": rf"\[startFLJob\] the train data size: {_NUMBER}",
     "plan": rf"\[startFLJob\] (?:the )?GlobalParameters? <iterations> from server: {_NUMBER}",
     "values": rf"\[startFLJob\] \*\*\*the feature size get in ResponseFLJob\*\*\*: {_NUMBER}",
+    "rate": rf"\[train\] lr for client is: {_VALUE}",
     "started": rf"\[startFLJob\] startFLJob succeed, curIteration: {_NUMBER}",
     "accuracy": rf"\[evaluate\] evaluate acc: {_VALUE}",
     "start_length": rf"\[startFLJob\] the response message length: {_NUMBER}",
@@ -71,6 +72,7 @@ class ClientIteration:
         accuracy: of the model that the iteration began with, 0..1; None without evaluation data.
         losses: mean loss of each local epoch.
         steps: training steps.
+        learning_rate: that of its training.
         values: number of values in the weights.
         bytes_down: bytes of the downloaded weights; of the messages where these are compressed.
         bytes_up: the same of the upload.
@@ -83,6 +85,7 @@ class ClientIteration:
     accuracy: float | None = None
     losses: list[float] = field(default_factory=list)
     steps: int = 0
+    learning_rate: float = math.nan
     values: int = 0
     bytes_down: int = 0
     bytes_up: int = 0
@@ -194,6 +197,9 @@ class JavaLog:
 
     def _on_epoch(self, loss: str) -> None:
         self.current.losses.append(_float(loss))
+
+    def _on_rate(self, rate: str) -> None:
+        self.current.learning_rate = _float(rate)
 
     def _on_uploaded(self) -> None:
         self.uploads[self.current.number] = self.current

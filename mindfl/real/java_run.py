@@ -128,7 +128,7 @@ class JavaRun:
             for index, (name, each) in done.items()
             if each is not None
         }
-        return Trained(iteration=row.iteration, results=results, seconds=row.seconds)
+        return Trained(iteration=row.iteration, results=results, seconds=row.seconds, learning_rate=row.learning_rate)
 
     def aggregate(self, trained: Trained) -> Aggregated:
         """Return the result of a round by the logs, and by the server if it is embedded."""

@@ -72,6 +72,8 @@ class Coordinator:
         constant: names of weights that clients get with startFLJob only and that keep their values, whatever is
             uploaded (the reference's require_aggr False).
         algorithm: makes the next model of the average; None: FedAvg.
+        lr_schedule: learning rate of each iteration, as for :func:`mindfl.algorithms.learning_rates.make_schedule`.
+            An iteration without a usable rate fails when the first client asks to start in it.
         random: number of bytes -> that many, unpredictable. ``PW_EXACT`` draws from them which clients share secrets.
 
     Raises:
@@ -133,16 +135,20 @@ class Coordinator:
     def _start_fl_job(self, request: RequestFLJob, now_ms: int, repeated: bool) -> Response:
         fl_id = request.fl_id or ""
         known = repeated and self.state is ServerState.RUNNING and fl_id in self.job.current.started
-        refusal = None if known else self._start_refusal(request)
+        refusal, fault = (None, "") if known else (self._start_refusal(request), self.job.rate_fault)
         if not (refusal or known):
             try:
-                device = Device(request.data_size, max(request.eval_data_size, 0))
-                self.job.commit(events.Started(now_ms, fl_id, device))
+                if fault:
+                    refusal = Refusal.START_NO_RATE
+                    self.job.abandon(now_ms, fault)
+                else:
+                    device = Device(request.data_size, max(request.eval_data_size, 0))
+                    self.job.commit(events.Started(now_ms, fl_id, device))
             except StorageError as error:
                 refusal = storage_refusal(error)
         time = self._next_req_time(now_ms, fl_id, refusal)
-        mode = self.config.mode.name
-        reason = self._refuse(request, refusal, fl_id=fl_id, time=time, mode=mode) if refusal else texts.START_SUCCESS
+        places = {"fl_id": fl_id, "time": time, "mode": self.config.mode.name, "fault": fault}
+        reason = self._refuse(request, refusal, **places) if refusal else texts.START_SUCCESS
         answer = answers.start_answer(
             refusal, reason, iteration=self.iteration, time=time, plan=self.job.plan, config=self.config
         )

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.algorithm import Algorithm
+from mindfl.algorithms.learning_rates import LearningRates
 from mindfl.algorithms.server_algorithm import ServerAlgorithm, split
 from mindfl.errors import MindflError, ProtocolError, StorageError
 from mindfl.files import PathLike
@@ -72,9 +73,9 @@ class DurableJob:
     A stored job resumes with the settings and the model that it began with: others are refused. ``as_stored``: it
     resumes with any values of the weights, and the settings may also be its present ones. ``clock`` is the job's time:
     ``now_ms`` of every call must be its ``now_ms()``. ``instance`` names a new job's first instance,
-    ``first_iteration`` is its first iteration. ``constant`` and ``algorithm``: see :class:`Coordinator`. ``memory``:
-    the state from which the job resumes where nothing is stored; if clients had started in its running iteration, that
-    fails. A storage belongs to the job from now on, also where this fails.
+    ``first_iteration`` is its first iteration. ``constant``, ``algorithm`` and ``lr_schedule``: see
+    :class:`Coordinator`. ``memory``: the state from which the job resumes where nothing is stored; if clients had
+    started in its running iteration, that fails. A storage belongs to the job from now on, also where this fails.
 
     Raises :class:`StorageError` where the folder cannot be used, is in use, is damaged, or holds another job;
     :class:`OptionError` for unusable weights.
@@ -93,6 +94,7 @@ class DurableJob:
         as_stored: bool = False,
         constant: Set[str] = frozenset(),
         algorithm: Algorithm | None = None,
+        lr_schedule: object = "constant",
         memory: Memory | None = None,
     ) -> None:
         begin = time.perf_counter()
@@ -101,7 +103,8 @@ class DurableJob:
         self._snapshots = LastingFault(_logger)
         served = ServerAlgorithm(algorithm)
         layout, first = initial_model(served.first(initial_weights))
-        given = Given(config, split(first)[0], layout, constant, served.description, as_stored)
+        rates = LearningRates(lr_schedule, config.fl_iteration_num)
+        given = Given(config, split(first)[0], layout, constant, served.description, as_stored, rates.name)
         self._log = _EventLog(layout)
         self._storage = FolderStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
         try:
@@ -117,6 +120,7 @@ class DurableJob:
                 state=snapshot.state,
                 constant=constant,
                 algorithm=algorithm,
+                lr_schedule=lr_schedule,
             )
             self._resume(snapshot, clock)
             self._check_settings(config)

@@ -12,15 +12,17 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.algorithm import Algorithm
+from mindfl.algorithms.learning_rates import LearningRates
 from mindfl.algorithms.server_algorithm import EXTRA, ServerAlgorithm
-from mindfl.errors import AlgorithmError, ProtocolError, StorageError
-from mindfl.protocol import Weights
+from mindfl.errors import AlgorithmError, ProtocolError, SimulationError, StorageError
+from mindfl.protocol import FLPlan, Weights
 from mindfl.server import events
 from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
@@ -52,6 +54,7 @@ class JobArguments(TypedDict, total=False):
     state: JobState | None
     constant: Set[str]
     algorithm: Algorithm | None
+    lr_schedule: object
     random: Callable[[int], bytes]
 
 
@@ -69,8 +72,10 @@ class FederatedJobState:
         state: JobState | None = None,
         constant: Set[str] = frozenset(),
         algorithm: Algorithm | None = None,
+        lr_schedule: object = "constant",
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        self._lr_schedule = lr_schedule
         self._algorithm = ServerAlgorithm(algorithm, constant)
         self.layout, first = initial_model(self._algorithm.first(initial_weights))
         self._on_iteration_end = on_iteration_end
@@ -93,7 +98,8 @@ class FederatedJobState:
     def _restore(self, state: JobState) -> None:
         self.config = state.config
         self.instance = state.instance
-        self.plan = state.config.plan(state.instance)
+        self._job_plan = state.config.plan(state.instance)
+        self._rates = LearningRates(self._lr_schedule, state.config.fl_iteration_num)
         self.sum = state.config.mode.make_sum(state.config, self.layout, self.constant)
         self.ended = EndedIterations(state.models, state.counted)
         self._arrays = state.arrays
@@ -102,8 +108,21 @@ class FederatedJobState:
 
     def begin(self, iteration: int) -> None:
         """Begin an iteration without any client."""
+        self.plan, self.rate_fault = self._planned(iteration)
         rounds = self.config.mode.rounds(self.config, self.plan, iteration)
         self.current = Iteration(iteration, self.config.start_fl_job_threshold, rounds)
+
+    def _planned(self, iteration: int) -> tuple[FLPlan, str]:
+        """Return the plan of an iteration, and why its learning rate is unusable; empty: it is usable.
+
+        The schedule is asked again when a journal is replayed: with the same numbers it returns the same rate.
+        """
+        if self._rates.constant or iteration > self.config.fl_iteration_num:
+            return self._job_plan, ""
+        try:
+            return replace(self._job_plan, lr=self._rates.planned(self.config.client_learning_rate, iteration)), ""
+        except SimulationError as error:
+            return self._job_plan, str(error)
 
     @property
     def iteration(self) -> int:

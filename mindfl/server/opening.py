@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from mindfl.algorithms.algorithm import replaced
+from mindfl.algorithms.learning_rates import LearningRates
 from mindfl.algorithms.naming import describe
 from mindfl.algorithms.server_algorithm import ServerAlgorithm, served
 from mindfl.files import make_dir
@@ -39,6 +40,9 @@ class JobOpener:
         self._clock = clock
         self._tell = tell
         self._algorithm = served(options.algorithm)
+        self._lr_schedule = options.lr_schedule
+        job = settings.server_config()
+        LearningRates(options.lr_schedule, job.fl_iteration_num).check(job.client_learning_rate)
         self._checkpoint_dir = options.checkpoint_dir or settings.checkpoint_dir or None
         self.instance = instance_name(datetime.now(timezone.utc).astimezone())
         self.first_iteration = 1
@@ -90,6 +94,7 @@ class JobOpener:
             as_stored=self._options.cluster,
             constant=self._options.constant,
             algorithm=self._algorithm,
+            lr_schedule=self._lr_schedule,
             memory=memory,
         )
         if not job.resumed:
@@ -132,6 +137,7 @@ class JobOpener:
             state=JobState(config, self.instance, first, True, {first - 1: model}, arrays=arrays),
             constant=self._options.constant,
             algorithm=self._algorithm,
+            lr_schedule=self._lr_schedule,
         )
 
     def _warn_of_lost_state(self) -> None:

@@ -28,6 +28,7 @@ UNREADABLE = "The upload of {fl_id} is not what the job's upload mode sends: {de
 # Not texts of the reference either, which accepts messages that its own clients never send.
 SHARES_MALFORMED = "The shares of {fl_id} are not what a device sends: {fault}"
 NOT_ANNOUNCED = "This job uses {mode}, which {fl_id} did not announce: only mindfl's own devices do it."
+NO_RATE = "{fault}. Please retry later at time: {time}"
 
 
 class StoreDownError(StorageError):
@@ -41,6 +42,7 @@ class Refusal(Enum):
     START_SCHEMA = ("start_schema", None, texts.START_SCHEMA)
     START_QUOTA_FULL = ("start_quota_full", ResponseCode.OUT_OF_TIME, texts.START_QUOTA_FULL)
     START_NOT_ANNOUNCED = ("start_mode_not_announced", ResponseCode.REQUEST_ERROR, NOT_ANNOUNCED)
+    START_NO_RATE = ("start_no_learning_rate", ResponseCode.OUT_OF_TIME, NO_RATE)
     DATA_SIZE_SMALL = ("data_size_small", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_SMALL)
     DATA_SIZE_LARGE = ("data_size_large", ResponseCode.OUT_OF_TIME, texts.DATA_SIZE_LARGE)
     START_DUPLICATE = ("start_duplicate", ResponseCode.OUT_OF_TIME, texts.START_DUPLICATE)

@@ -117,7 +117,7 @@ class ServerConfig(ServerJobOptions):
             iterations=self.fl_iteration_num,
             epochs=self.client_epoch_num,
             mini_batch=self.client_batch_size,
-            lr=self.client_learning_rate,
+            lr=on_the_wire(self.client_learning_rate),
             cipher=self.mode.cipher(self, instance),
         )
 

@@ -35,6 +35,8 @@ _CRC = struct.Struct("<I")
 Features: TypeAlias = Mapping[str, Sequence[int]]
 """By name of a weight: its size in bytes, and 1 if it is aggregated, 0 if it keeps its value."""
 
+#: description of a job whose learning rate does not change
+CONSTANT = "constant"
 _FLOAT_BYTES = 4
 _DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.default is not MISSING}
 
@@ -42,7 +44,8 @@ _DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.de
 @dataclass(frozen=True)
 class Origin:
     """The beginning of a job: its id (16 bytes), settings, the SHA-256 of its initial model, the names of the
-    weights that are not aggregated (None: a version of mindfl that did not note them), and its algorithm ("": FedAvg).
+    weights that are not aggregated (None: a version of mindfl that did not note them), its algorithm ("": FedAvg), and
+    its schedule of learning rates.
     """
 
     job: bytes
@@ -50,6 +53,7 @@ class Origin:
     model: str
     constant: Set[str] | None = frozenset()
     algorithm: str = ""
+    lr_schedule: str = CONSTANT
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,7 @@ class Snapshot:
             "initial_model": self.origin.model,
             **({} if self.origin.constant is None else {"constant": sorted(self.origin.constant)}),
             **({"algorithm": self.origin.algorithm} if self.origin.algorithm else {}),
+            **({"lr_schedule": self.origin.lr_schedule} if self.origin.lr_schedule != CONSTANT else {}),
             "lengths": {name: values.size for name, values in self.state.models[self.state.iteration - 1].items()},
             "position": self.position,
             "config": asdict(state.config),
@@ -118,8 +123,8 @@ def job_of(data: bytes) -> bytes:
 class Given:
     """The arguments of a server, by which it recognises its job.
 
-    ``constant``: names of the weights that are not aggregated. ``algorithm``: its description. ``as_stored``: take any
-    job whose weights have these names, lengths and constants.
+    ``constant``: names of the weights that are not aggregated. ``algorithm`` and ``lr_schedule``: their descriptions.
+    ``as_stored``: take any job whose weights have these names, lengths and constants.
     """
 
     config: ServerConfig
@@ -128,10 +133,12 @@ class Given:
     constant: Set[str] = frozenset()
     algorithm: str = ""
     as_stored: bool = False
+    lr_schedule: str = CONSTANT
 
     def begin(self) -> Origin:
         """Return the origin of a new job."""
-        return Origin(os.urandom(16), self.config, fingerprint(self.model), self.constant, self.algorithm)
+        model = fingerprint(self.model)
+        return Origin(os.urandom(16), self.config, model, self.constant, self.algorithm, self.lr_schedule)
 
 
 def decode(data: bytes, place: str, given: Given) -> Snapshot:
@@ -182,7 +189,8 @@ def _read(data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mappi
     try:
         constant = frozenset(head["constant"]) if "constant" in head else None
         job, config = bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"])
-        origin = Origin(job, config, head["initial_model"], constant, head.get("algorithm", ""))
+        algorithm, lr_schedule = head.get("algorithm", ""), head.get("lr_schedule", CONSTANT)
+        origin = Origin(job, config, head["initial_model"], constant, algorithm, lr_schedule)
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
         raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None
@@ -218,6 +226,8 @@ def _check_origin(place: str, head: Mapping[str, Any], given: Given) -> None:
         changed.append("the initial model")
     if head.get("algorithm", "") != given.algorithm:
         changed.append(f"algorithm {head.get('algorithm') or 'FedAvg'} -> {given.algorithm or 'FedAvg'}")
+    if (stored := head.get("lr_schedule", CONSTANT)) != given.lr_schedule:
+        changed.append(f"lr_schedule {stored} -> {given.lr_schedule}")
     if changed:
         raise begun_differently(place, changed)
 

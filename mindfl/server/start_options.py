@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.learning_rates import ConstantRate, make_schedule
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.errors import OptionError
 from mindfl.notices import Rule, without_effect
@@ -48,13 +49,17 @@ class ServerOptions(StartOptions):
 
     ``cluster``: share the job with the other servers of the same ``fl_name`` that meet in the Redis at
     ``distributed_cache.address``; a stored job resumes as it is, a new one begins after the newest checkpoint. Servers
-    on other machines find this one at ``tcp_server_ip``. Not with ``state_dir``, ``dp_budget`` or an ``algorithm``.
+    on other machines find this one at ``tcp_server_ip``. Not with ``state_dir``, ``dp_budget``,
+    an ``algorithm`` or an ``lr_schedule``.
 
     ``dp_budget``: largest epsilon that a client may spend; the job has as many iterations as that pays for, and no
     other instance.
 
     ``algorithm`` makes the next model: an object, or a text for :func:`mindfl.algorithms.naming.make_algorithm`. It may
     replace ``step`` and ``state`` alone.
+
+    ``lr_schedule`` is the learning rate of each iteration, as for
+    :func:`mindfl.algorithms.learning_rates.make_schedule`.
     """
 
     filters: Set[str] | None = None
@@ -96,6 +101,10 @@ _ONE_SERVER: dict[str, tuple[Callable[[ServerOptions], bool], str]] = {
     "algorithm": (
         lambda options: not make_algorithm(options.algorithm).is_fedavg,
         "those of a --cluster average",
+    ),
+    "lr_schedule": (
+        lambda options: not isinstance(make_schedule(options.lr_schedule), ConstantRate),
+        "those of a --cluster keep one learning rate",
     ),
 }
 _NO_TLS = "enable_ssl is false, so nothing is encrypted"

@@ -86,7 +86,7 @@ class RemoteServer(ServerSide):
     needs_all: ClassVar[str] = "the server in domain_name chooses its clients"
     ignores: ClassVar[tuple[Ignored, ...]] = (
         _OF_REAL_SERVER,
-        Ignored(("iterations", "epochs", "learning_rate"), _RUNNING, "its own plan counts"),
+        Ignored(("iterations", "epochs", "learning_rate", "lr_schedule"), _RUNNING, "its own plan counts"),
         Ignored(("init", "init_from"), _RUNNING, "its own model counts"),
         Ignored((*options_of(ModeOptions), "dp_budget"), _RUNNING, "its own settings count"),
     )

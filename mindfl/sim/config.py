@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mindfl.algorithms.learning_rates import LearningRates, settled
 from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import OptionError
@@ -86,6 +87,7 @@ class JobConfig(JobOptions):
         self._check_files()
         self._check_parts()
         self._check_server()
+        self._check_rates()
         check_modes(self)
         check_algorithm(self)
         if not self.client_side.simulated:
@@ -147,6 +149,20 @@ class JobConfig(JobOptions):
                 hint="leave one of them out; --sampler uniform:cohort=20 is --clients_per_iteration 20",
             )
         self.sampling_rate  # noqa: B018 - raises
+
+    def _check_rates(self) -> None:
+        """Check the learning rates of all rounds, as far as they are known; write the schedule out in full."""
+        object.__setattr__(self, "lr_schedule", settled(self.lr_schedule, self.iterations))
+        rates = LearningRates(self.lr_schedule, self.iterations)
+        if rates.constant or not self.server_side.planned_here:
+            return
+        rates.check(self.rate)
+        if self.server_side.reference:
+            raise OptionError(
+                f"lr_schedule {rates.name} does not work here: MindSpore Federated's server gives every client the one "
+                "learning rate of its file, in all iterations",
+                hint="leave --stack or --lr_schedule out; Java clients of the embedded server follow a schedule too",
+            )
 
     def _check_server(self) -> None:
         """Check the options of a connection to a server; refuse them if the job has its own server."""

@@ -15,6 +15,7 @@ from mindfl.algorithms.sampler import cohort
 from mindfl.algorithms.server_algorithm import marked, split
 from mindfl.client import Traffic
 from mindfl.errors import SimulationError
+from mindfl.extensions import RESUME_HINT
 from mindfl.server import Coordinator, IterationRecord, ServerState
 from mindfl.server.state import JobState
 from mindfl.sim.callbacks import Progress
@@ -60,6 +61,7 @@ class EmbeddedRun:
         self._clients = clients
         self._observer = observer
         self._record: IterationRecord | None = None
+        self._rate = math.nan
         self._accuracies: Mapping[str, float] = {}
         settings = server_settings(config, min(config.cohort, clients))
         self.first, self.iterations = 1 if start is None else start.iteration + 1, config.iterations
@@ -74,6 +76,7 @@ class EmbeddedRun:
             on_iteration_end=self._note,
             state=state,
             algorithm=make_algorithm(config.algorithm),
+            lr_schedule=config.lr_schedule,
         )
         self._make_executor = executor
         self._memories, self._sampler_state = Memories(), dict[str, Any]()
@@ -108,7 +111,13 @@ class EmbeddedRun:
         return self._executor.traffic
 
     def choose(self, iteration: int) -> Sequence[int]:
-        """Let the sampler choose, and tell the server how many clients there will be."""
+        """Let the sampler choose, and tell the server how many clients there will be.
+
+        Raises :class:`SimulationError` where the round has no learning rate.
+        """
+        if fault := self._coordinator.job.rate_fault:
+            raise SimulationError(fault, hint=RESUME_HINT)
+        self._rate = self._coordinator.job.plan.lr
         chosen = cohort(
             self._sampler, clients=self._clients, iteration=iteration, seed=self._seed, state=self._sampler_state
         )
@@ -130,7 +139,8 @@ class EmbeddedRun:
         results = self._executor.run_iteration(iteration, cohort, report, self._memories)
         for index, item in zip(cohort, results, strict=True):
             self._memories[index] = item.memory
-        return Trained(iteration=iteration, results=dict(zip(cohort, results, strict=True)))
+        by_client = dict(zip(cohort, results, strict=True))
+        return Trained(iteration=iteration, results=by_client, learning_rate=self._rate)
 
     def aggregate(self, trained: Trained) -> Aggregated:
         """Return what the server's record says."""

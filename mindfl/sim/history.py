@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
 from mindfl.client import Traffic
 from mindfl.errors import DataError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
@@ -40,6 +42,7 @@ class IterationRow:
         aggregated: False where the round failed at the server; its model is then the one that it began with.
         test_samples: test samples that the model was evaluated on; 0 where that is not known.
         weighted_avg: share of them that was predicted correctly: the mean accuracy weighted by test samples.
+        learning_rate: that of the clients' local training in this round; NaN where it is not known.
         accuracies: accuracy of each evaluated client by name.
         metrics: numbers that callbacks added, by name.
 
@@ -67,6 +70,7 @@ class IterationRow:
     aggregated: bool = True
     test_samples: int = 0
     weighted_avg: float = math.nan
+    learning_rate: float = math.nan
     accuracies: Mapping[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -84,10 +88,12 @@ class IterationRow:
         traffic: Traffic,
         seconds: float,
         epsilon: float = math.nan,
+        learning_rate: float = math.nan,
     ) -> IterationRow:
         """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``evaluated``, the speed from ``steps``.
 
-        ``traffic`` is that of this iteration alone, ``seconds`` its wall time, NaN if it is unknown.
+        ``traffic`` is that of this iteration alone, ``seconds`` its wall time, NaN if it is unknown. ``learning_rate``
+        is a float32, of which the shortest decimal is kept.
         """
         return cls(
             iteration=iteration,
@@ -106,6 +112,7 @@ class IterationRow:
             aggregated=aggregated,
             test_samples=evaluated.samples,
             weighted_avg=evaluated.weighted_avg,
+            learning_rate=float(str(np.float32(learning_rate))),
             accuracies=evaluated.accuracies,
         )
 

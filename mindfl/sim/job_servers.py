@@ -155,6 +155,7 @@ class JobServers:
                 materials.weights,
                 on_iteration_end=lambda record: valid.update({record.iteration: record.valid}),
                 algorithm=make_algorithm(config.algorithm),
+                lr_schedule=config.lr_schedule,
             )
             self.server, model = coordinator, lambda: coordinator.model
             config = self._serve(coordinator)

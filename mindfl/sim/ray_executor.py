@@ -80,9 +80,10 @@ class Node:
     def _pool(self) -> ClientPool:
         return ClientPool(self._config, self._engine, self._setup.dataset, self._setup.clients)
 
-    def train(self, iteration: int, model: Weights, share: Share, memories: Memories) -> _Trained:
-        """Train a share of the clients, with their memories of earlier iterations, and sum their uploads."""
-        edge = EdgeCoordinator(server_settings(self._config, len(share)), model, iteration)
+    def train(self, iteration: int, rate: float, model: Weights, share: Share, memories: Memories) -> _Trained:
+        """Train a share of the clients with the round's learning rate and their memories, and sum their uploads."""
+        settings = replace(server_settings(self._config, len(share)), client_learning_rate=rate)
+        edge = EdgeCoordinator(settings, model, iteration)
         transport = InProcessTransport(edge)
         losses: list[float] = []
         self._pool.advance(share, transport, losses.append, memories)
@@ -147,7 +148,7 @@ class RayExecutor:
             home = sys.modules[type(own).__module__]
             if home.__name__.partition(".")[0] != "mindfl":  # nodes need not be able to import the user's module
                 self._ray.cloudpickle.register_pickle_by_value(home)
-        config = setup.config.derived(algorithm=algorithm, operator=operators)
+        config = setup.config.derived(algorithm=algorithm, operator=operators, lr_schedule="constant")
         setup_ref = self._ray.put(replace(setup, config=config))
         for node in self._ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) >= 1:
@@ -165,10 +166,11 @@ class RayExecutor:
     ) -> list[ClientResult]:
         """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
         model = self._ray.put(dict(self._coordinator.job.exchanged))
+        rate = self._coordinator.job.plan.lr
         parts: dict[Share, tuple[str, _Trained]] = {}
 
         def ask(node: str, share: Share) -> Any:
-            return self._nodes[node].train.remote(iteration, model, share, memories.part(share))
+            return self._nodes[node].train.remote(iteration, rate, model, share, memories.part(share))
 
         for share, node, trained in self._on_nodes(self._shares(indices), ask):
             self._coordinator.job.absorb(trained.part, now_ms())

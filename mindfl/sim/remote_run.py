@@ -264,7 +264,9 @@ class RemoteRun:
             self._seen = 0
             done = self._outcomes.pop(iteration)
             self._latest = {index: done[index] for index in sorted(done)}
-            yield Trained(iteration=iteration, results={index: self._result(index) for index in self._latest})
+            results = {index: self._result(index) for index in self._latest}
+            rate = next(iter(done.values())).learning_rate
+            yield Trained(iteration=iteration, results=results, learning_rate=rate)
 
     def _busy(self, iteration: int) -> bool:
         """Return whether a client is still taking part in ``iteration``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -21,12 +22,14 @@ from mindfl.sim.participant import ClientResult
 class Trained:
     """A round whose clients have trained and uploaded, and have fetched the model that the server made of it.
 
-    ``results`` are the clients' by number, ``seconds`` is None where the loop measures the time.
+    ``results`` are the clients' by number, ``seconds`` is None where the loop measures the time. ``learning_rate`` is
+    that of the plan which the clients received.
     """
 
     iteration: int
     results: Mapping[int, ClientResult] = field(default_factory=dict)
     seconds: float | None = None
+    learning_rate: float = math.nan
 
     @property
     def steps(self) -> int:
@@ -132,6 +135,7 @@ def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], f
                 traffic=traffic - before,
                 seconds=seconds if trained.seconds is None else trained.seconds,
                 epsilon=spent(trained.iteration),
+                learning_rate=trained.learning_rate,
             )
             model = run.model if run.stepwise else {}
             stops = [callback.name for callback in callbacks if callback.row(row, model)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl._version import __version__
-from mindfl.algorithms import naming, sampler
+from mindfl.algorithms import learning_rates, naming, sampler
 from mindfl.algorithms.algorithm import Algorithm
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
@@ -38,6 +38,7 @@ DECIDING = (
         "optimizer",
         "momentum",
         "learning_rate",
+        "lr_schedule",
         "algorithm",
         "client_num",
         "clients_per_iteration",
@@ -178,6 +179,8 @@ def setting_text(name: str, value: Any) -> Any:
         return naming.recorded(value)
     if isinstance(value, UploadMode):
         return recorded_mode(value)
+    if name == "lr_schedule":
+        return learning_rates.recorded(value)
     if name == "sampler" and value is not None:
         return recorded(value, sampler.REGISTERED, sampler.GROUP, name)
     if name == "operator":

@@ -9,6 +9,7 @@ import numpy as np
 from oracle import Data, Plan, Server
 
 from mindfl.lite import LiteModel
+from mindfl.sim.job import Silent
 
 SIZES = (7, 20, 33, 12, 50)
 BATCH, EPOCHS = 8, 2
@@ -38,3 +39,19 @@ def server(model: LiteModel, momentum: float, rate: float) -> Server:
         clients[index] = Data(images.reshape(len(labels), -1).astype(np.float64), labels)
     x = {name: values.astype(np.float64) for name, values in model.weights.items()}
     return Server(x, clients, Plan(rate, EPOCHS, BATCH, momentum))
+
+
+def distance(found: Any, expected: Any) -> float:
+    """Return the norm of the difference, relative to the norm of ``expected``."""
+    difference = sum(float(np.sum((found[n].reshape(-1) - v.reshape(-1)) ** 2)) for n, v in expected.items())
+    return float((difference / sum(float(np.sum(v**2)) for v in expected.values())) ** 0.5)
+
+
+class StoppedError(Exception):
+    """Ends a run after an iteration, as a power failure would."""
+
+
+class StopAfterTwo(Silent):
+    def row(self, row: Any) -> None:
+        if row.iteration == 2:
+            raise StoppedError

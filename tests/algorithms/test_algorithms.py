@@ -7,22 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_job import StopAfterTwo, StoppedError
 
 from mindfl.algorithms import APFL, FedAvg, FedProx, LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
 from mindfl.errors import MindflError, OptionError
-from mindfl.sim.job import Silent
-
-
-class StoppedError(Exception):
-    """Ends a run after an iteration, as a power failure would."""
-
-
-class StopAfterTwo(Silent):
-    def row(self, row: Any) -> None:
-        if row.iteration == 2:
-            raise StoppedError
-
 
 #: without those that need layers that the small network lacks
 TRAINABLE = [name for name in REGISTERED if name != "fedbn"]

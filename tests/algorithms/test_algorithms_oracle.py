@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from small_job import SIZES, Turns, server
+from small_job import SIZES, Turns, distance, server
 
 from mindfl.algorithms import APFL, Client, Ditto, Upload
 from mindfl.algorithms.naming import REGISTERED, describe
@@ -34,12 +34,6 @@ CASES = [
     for settings in ({}, SETTINGS.get(name))
     if settings is not None
 ]
-
-
-def distance(found: Any, expected: Any) -> float:
-    """Return the norm of the difference, relative to the norm of ``expected``."""
-    difference = sum(float(np.sum((found[n].reshape(-1) - v.reshape(-1)) ** 2)) for n, v in expected.items())
-    return float((difference / sum(float(np.sum(v**2)) for v in expected.values())) ** 0.5)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])

@@ -60,6 +60,10 @@ class Own(Algorithm):
         1 / (round.iteration - self.broken)
         moved = {n: self.beta * round.state[n] + round.average[n] - round.model[n] for n in round.model}
         return Step(model={n: round.model[n] + moved[n] for n in moved}, state=moved)
+
+
+def rate(iteration):
+    return 0.5 ** iteration
 """
 
 
@@ -199,19 +203,24 @@ def test_a_job_from_start_to_stop(server, folder: Path, mindfl) -> None:
 def test_an_algorithm_of_the_users_own_survives_kill_9(server, folder: Path, mindfl) -> None:
     """FedAvgM, of uploads 1, 2 and 3: 1, then 1 + (1 + .5), then 2.5 + (.5 + .75)."""
     (folder / "own.py").write_text(OWN)
-    options = ("--algorithm", "own.py:Own:beta=0.5", "--start_fl_job_threshold", "2")
+    algorithm = ("--algorithm", "own.py:Own:beta=0.5", "--start_fl_job_threshold", "2")
+    options = (*algorithm, "--lr_schedule", "own.py:rate")
     first = server(*options).ready()
     for iteration in (1, 2):
-        assert [first.start(fl_id).retcode for fl_id in "ab"] == [200, 200]
+        assert [first.start(fl_id).fl_plan_config.lr for fl_id in "ab"] == [0.5**iteration] * 2
         assert [first.update(fl_id, iteration, float(iteration)).retcode for fl_id in "ab"] == [200, 200]
     assert first.model(2).feature_map["w"].tolist() == [2.5] * 6
-    assert [first.start(fl_id).retcode for fl_id in "ab"] == [200, 200]
+    assert first.start("b").fl_plan_config.lr == 0.125
     assert first.update("b", 3, 3.0).retcode == 200
     first.process.kill()
     first.wait()
-    outcome = mindfl("server", "start", "--config", "fl.yaml", "--model", "model.npz", "--start_fl_job_threshold", "2")
+    start = ("server", "start", "--config", "fl.yaml", "--model", "model.npz")
+    outcome = mindfl(*start, "--start_fl_job_threshold", "2", "--lr_schedule", "own.py:rate")
     assert "begun differently: algorithm Own beta=0.5 broken=0 -> FedAvg" in outcome.error()
+    outcome = mindfl(*start, *algorithm)
+    assert "own.py:rate -> constant" in outcome.error()
     second = server(*options).ready()
+    assert second.start("a").fl_plan_config.lr == 0.125
     assert second.update("a", 3, 3.0).retcode == 200
     assert second.model(3).feature_map["w"].tolist() == [3.75] * 6
 
@@ -370,6 +379,10 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--algorithm", f"{EXTENDING}/fedexp.py:FedExP"], "it replaces end, extras, and devices only train"),
         (["--algorithm", f"{EXTENDING}/fedprox.py:FedProx", "--cluster"], "--algorithm is for one server"),
         (["--algorithm", "x.py:Y", "--stack", "federated"], "--algorithm is for --stack embedded"),
+        (["--lr_schedule", "cosin"], "lr_schedule: unknown name 'cosin'"),
+        (["--lr_schedule", "cosine:rounds=1"], "lr_schedule cosine:rounds=1,least=0.0 failed in iteration"),
+        (["--lr_schedule", "step", "--cluster"], "--lr_schedule is for one server"),
+        (["--lr_schedule", "step", "--stack", "federated"], "--lr_schedule is for --stack embedded"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list[str], reason: str) -> None:

@@ -38,7 +38,7 @@ class StandInTrainer:
         self._weights = {name: values.copy() for name, values in weights.items()}
 
     def train(self, epochs, learning_rate, report):
-        self.calls.append(f"train {epochs} {learning_rate}")
+        self.calls.append(f"train {epochs} {np.float32(learning_rate)!s}")
         for values in self._weights.values():
             values += np.float32(self.step * epochs)
         base = self.losses.pop(0)

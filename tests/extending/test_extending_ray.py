@@ -28,6 +28,13 @@ def test_an_algorithm_gives_the_results_of_a_local_run(
     assert [row.accuracies for row in spread.history] == [row.accuracies for row in local.history]
 
 
+def test_a_schedule_of_learning_rates_gives_the_weights_of_a_local_run(make_job: JobFactory, ray_cluster: str) -> None:
+    rates = {"algorithm": "scaffold", "lr_schedule": lambda iteration: 0.02 / iteration}
+    spread = make_job("ray", **rates, executor="ray", ray_address=ray_cluster).run()
+    assert spread.hash == make_job("local", **rates).run().hash
+    assert spread.history.column("learning_rate") == [0.02, 0.01]
+
+
 def test_fedexp_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) -> None:
     named = f"{HERE / 'fedexp.py'}:FedExP"
     spread = make_job("ray", algorithm=named, executor="ray", ray_address=ray_cluster).run()

@@ -101,6 +101,7 @@ class TestRecorded:
         assert first.accuracies == {"client 0": 0.75, "client 1": 0.75}
         assert (second.avg, second.top5) == (0.75, 0.75) and second.accuracies["client 0"] == 0.5
         assert (first.bytes_up, first.bytes_down) == (2 * FEATURES, 4 * FEATURES)
+        assert (first.learning_rate, second.learning_rate) == (0.01, 0.01)
         assert first.seconds == pytest.approx(10.3, abs=0.1) and first.steps_per_s == pytest.approx(0.3)
 
     @pytest.mark.parametrize(

@@ -62,13 +62,19 @@ def undisturbed() -> str:
     return model_hash(server.model)
 
 
+def rate(iteration: int) -> float:
+    return float(np.float32(0.01 / iteration))
+
+
 def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
 def serve(job: DurableJob, clock: Clock, devices: range, iteration: int, started: threading.Barrier) -> None:
     for device in devices:
-        job.handle(start(device), clock.now_ms())
+        answer = job.handle(start(device), clock.now_ms()).response
+        planned = getattr(answer, "iteration", iteration) != iteration or answer.fl_plan_config.lr == rate(iteration)
+        assert isinstance(answer, PlainText) or planned
     started.wait()
     for device in devices:
         response, position = job.handle(upload(device, iteration), clock.now_ms())
@@ -82,7 +88,7 @@ def serve(job: DurableJob, clock: Clock, devices: range, iteration: int, started
 def main(state_dir: str) -> None:
     say("opening")
     clock = Clock()
-    job = DurableJob(state_dir, CONFIG, INITIAL, clock=clock)
+    job = DurableJob(state_dir, CONFIG, INITIAL, clock=clock, lr_schedule=rate)
     say(f"ready {job.coordinator.iteration}")
     while job.coordinator.iteration <= ITERATIONS:
         iteration, started = job.coordinator.iteration, threading.Barrier(2)

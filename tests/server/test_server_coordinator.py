@@ -171,7 +171,7 @@ def test_a_plain_job_of_two_iterations():
     assert first.feature_map["fc.weight"].tolist() == [1] * 6
     plan = first.fl_plan_config
     assert (plan.server_mode, plan.fl_name, plan.iterations, plan.epochs) == ("FEDERATED_LEARNING", "Lenet", 2, 5)
-    assert (plan.mini_batch, plan.lr, plan.cipher.encrypt_type) == (16, 0.02, "NOT_ENCRYPT")
+    assert (plan.mini_batch, plan.lr, plan.cipher.encrypt_type) == (16, float(np.float32(0.02)), "NOT_ENCRYPT")
     assert (len(plan.cipher.pw_params.p), len(plan.cipher.pw_params.prime)) == (32, 33)
     assert plan.early_stop is plan.aggregation is plan.metrics is None
     assert first.timestamp is first.compress_feature_map is None

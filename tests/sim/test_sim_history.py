@@ -56,7 +56,7 @@ def test_both_files_hold_the_rows(files: HistoryFiles) -> None:
     # The columns and their order are promised to users.
     assert " ".join(table[0]) == (
         "iteration avg top5 low5 loss clients samples bytes_down bytes_up steps steps_per_s seconds epsilon"
-        " evaluated measured aggregated test_samples weighted_avg"
+        " evaluated measured aggregated test_samples weighted_avg learning_rate"
     )
 
 
@@ -69,7 +69,7 @@ def test_history_of_the_first_release(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text(line)
     (row,) = History.load(tmp_path / "history.jsonl")
     assert (row.evaluated, row.measured) == (2, "drawn"), "it evaluated those that took part"
-    assert row.aggregated
+    assert row.aggregated and math.isnan(row.learning_rate)
     assert row.test_samples == 0 and math.isnan(row.weighted_avg), "it did not say how many samples"
 
 
