@@ -1,4 +1,4 @@
-"""Many devices in one thread: raw sockets, bodies encoded beforehand, so that the generator is not what is measured."""
+"""Many devices in one thread: raw sockets, bodies encoded beforehand, so that the generator costs little."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Client(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What is trained, apart from the data."""
+    """The training task, apart from the data."""
 
     epochs: int
     iterations: int

@@ -17,7 +17,7 @@
     │   └── TransportError     a server cannot be reached, or its answer did not come
     │       └── TlsError       the server's certificate, or this client's, is not accepted
     ├── AlgorithmError         a federated algorithm failed; names it and the iteration
-    └── SimulationError        a federated run cannot go on
+    └── SimulationError        a federated run cannot continue
         ├── ClientError        one client failed; names client and iteration
         └── NotAggregatedError    clients trained, but the server aggregated nothing
 
@@ -59,7 +59,7 @@ class MindflError(Exception):
 
 
 class MindflWarning(UserWarning):
-    """Something needs the user's attention; the work goes on.
+    """Something needs the user's attention; the work continues.
 
     Example:
         >>> import warnings
@@ -205,7 +205,7 @@ class TlsError(TransportError):
 
 
 class SimulationError(MindflError):
-    """A federated run cannot go on."""
+    """A federated run cannot continue."""
 
     code = "E-SIMULATION"
     exit_code = 60

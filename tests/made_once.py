@@ -1,7 +1,7 @@
 """What MindSpore exports of mindfl's own networks, and what the converter makes of it, kept for a whole run of tests.
 
 A process for MindSpore takes two seconds, one for the converter a third of one, and most jobs of the tests begin with
-the same few models. What is kept is what such a process answered, by all that it was asked: nothing is stood in for.
+the same few models. Kept are the answers of such a process, by everything that it was asked: nothing is simulated.
 """
 
 from __future__ import annotations

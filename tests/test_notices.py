@@ -73,7 +73,7 @@ def test_users_that_a_conversion_leaves_out_are_warned_of(writers: Path, tmp_pat
 
 
 class TestInterrupts:
-    """Ctrl-C in Python is ``KeyboardInterrupt``, so that ``except MindflError`` in a sweep does not go on."""
+    """Ctrl-C in Python is ``KeyboardInterrupt``, so that ``except MindflError`` in a sweep does not continue."""
 
     @pytest.mark.parametrize(
         "work",

@@ -35,7 +35,7 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Client:
-    """One client in one iteration, as an algorithm sees it. Its arrays are read-only, and lent: copy what is kept.
+    """One client in one iteration, as an algorithm sees it. Its arrays are read-only and reused: copy what you keep.
 
     Args:
         name: the client's name.

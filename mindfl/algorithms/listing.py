@@ -59,7 +59,7 @@ def list_algorithms() -> list[Listing]:
 
 
 def describe_algorithm(name: str) -> Listing:
-    """Return what is known of the algorithm that ``name`` names, as ``--algorithm`` takes it.
+    """Describe the algorithm that ``name`` names, as ``--algorithm`` takes it.
 
     Raises :class:`OptionError` for an unknown name.
 

@@ -18,7 +18,7 @@ class LocalParts(Algorithm, ABC):
 
     @abstractmethod
     def local(self, client: Client) -> list[str]:
-        """Return the names of the weights that stay on the device. Raises :class:`OptionError` where there are none."""
+        """Return the names of the weights that stay on the device. Raises :class:`OptionError` if there are none."""
 
     def start(self, client: Client) -> Arrays | None:
         """Return the client's own weights."""

@@ -91,7 +91,7 @@ class ServerAlgorithm:
 def served(given: str | Algorithm) -> Algorithm:
     """Return the algorithm that ``given`` is or names, for a server whose clients are devices of others.
 
-    Raises :class:`OptionError` where there is none, or clients would have to do more than train.
+    Raises :class:`OptionError` if there is none, or clients would have to do more than train.
     """
     algorithm = make_algorithm(given)
     if foreign := sorted(replaced(algorithm) - {"state", "step"}):

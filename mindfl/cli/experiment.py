@@ -51,7 +51,7 @@ def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings:
     secure aggregation), and compare accuracy, bytes and times.
 
     Writes privacy.png, privacy.csv and privacy.md, and for each mode a folder with all that `mindfl simulate` writes.
-    Interrupted, it keeps the modes that ended; the same command goes on with the others."""
+    Interrupted, it keeps the modes that ended; the same command continues with the others."""
     from mindfl.experiments.mode_report import FILES, summary
     from mindfl.experiments.privacy50 import run_study
 

@@ -1,6 +1,6 @@
 """Signals that end a command: ``KeyboardInterrupt`` while it works, ignored when its exit code is known.
 
-Python handles a signal between any two steps of the main thread. If such a step would leave a lock held for ever, or
+Python handles a signal between any two steps of the main thread. If such a step would leave a lock held forever, or
 release one that is not held, the signal is raised again a moment later.
 """
 
@@ -53,7 +53,7 @@ class Interrupts:
     def settle(self) -> None:
         """Stop raising: the command has ended."""
         self._settled = True
-        # An interrupt in what is compiled from a text, as dataclasses do, would let Python end by SIGINT in the end,
+        # An interrupt in code that is compiled from a text, as dataclasses do, would end Python by SIGINT in the end,
         # although it was handled. It forgets that with the next text.
         eval("None")
 

@@ -145,7 +145,7 @@ class CallbackContext:
 class Callback:
     """Base class of a script's callbacks. Methods are called one after the other, in a separate thread.
 
-    An exception in one is logged as a warning, and the job goes on.
+    An exception in one is logged as a warning, and the job continues.
     """
 
     def after_started(self) -> None:

@@ -31,7 +31,7 @@ class Layout:
 
 
 class Found(NamedTuple):
-    """A picture: user ("" where there are none), part ("all" where train and test are not apart), class and file."""
+    """A picture: user ("" if there are none), part ("all" where train and test are not apart), class and file."""
 
     user: str
     part: str
@@ -116,7 +116,7 @@ def _readable_folders(folder: Path) -> list[str]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return what is named as a picture in ``folder``, in natural order."""
+    """Return the files with a picture's name in ``folder``, in natural order."""
     return [entry for entry in _entries(folder) if entry.suffix.lower() in SUFFIXES]
 
 

@@ -109,8 +109,8 @@ class Comparison(NamedTuple):
 class Experiment:
     """A finished run, or the part of it that ended.
 
-    ``data`` says which handwriting was used. ``changes`` names what is not as in the tutorial, other than the number of
-    iterations: where there is anything, the accuracies are not compared. ``result`` is None for a run cut short.
+    ``data`` says which handwriting was used. ``changes`` names the differences from the tutorial, other than the
+    number of iterations: if there are any, the accuracies are not compared. ``result`` is None for a run cut short.
     """
 
     name: str

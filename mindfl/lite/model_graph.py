@@ -131,7 +131,7 @@ class Graph:
         return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
 
     def fusion(self, node: Node) -> Fusion:
-        """Return what is fused into a convolution or dense node: its own bias and ReLU, or those that follow it."""
+        """Return the bias and ReLU that are fused into a convolution or dense node: its own, or those after it."""
         need(len(node.inputs) <= 3 and node.integer("activation") in (NO_ACTIVATION, RELU), node, "a fused operator")
         bias = node.inputs[2] if len(node.inputs) == 3 else None
         relu, output = node.integer("activation") == RELU, node.outputs[0]

@@ -245,7 +245,7 @@ def declared_arguments(declarations: type) -> Callable[[CallableT], CallableT]:
             try:
                 given = signature.bind(*arguments, **keywords)
             except TypeError:
-                return function(*arguments, **keywords)  # Python says what is wrong
+                return function(*arguments, **keywords)  # raises the TypeError
             for name in given.arguments.keys() & options.keys():
                 given.arguments[name] = options[name].check(given.arguments[name])
             return function(*given.args, **given.kwargs)

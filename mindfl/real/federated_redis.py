@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans({character: f"\\{character}" for character in "*?[]^-\\
 
 
 def redis_server() -> str:
-    """Return the path of redis-server. Raises :class:`SimulationError` where there is none."""
+    """Return the path of redis-server. Raises :class:`SimulationError` if there is none."""
     program = shutil.which("redis-server")
     if program is None:
         raise SimulationError(

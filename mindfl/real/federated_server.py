@@ -212,7 +212,7 @@ class FederatedServer:
 
     def _server_arguments(self) -> list[str]:
         checkpoints = self.config.checkpoint_dir
-        # Where there is no such folder the server writes no checkpoints.
+        # If there is no such folder the server writes no checkpoints.
         folder = str(Path(checkpoints).absolute()) if checkpoints else "no checkpoints"
         return [self.config.tcp_server_ip, str(self.folder / "model.npz"), folder]
 

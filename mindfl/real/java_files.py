@@ -50,7 +50,7 @@ class JavaClientFiles:
     def remove_backup(self) -> None:
         """Remove the copy of the model that a client made in an earlier job. Raises :class:`StorageError`.
 
-        The client makes a copy only where there is none, and restores it when its loss is no number: an old copy
+        The client makes a copy only if there is none, and restores it when its loss is no number: an old copy
         would restore the model of an earlier job.
         """
         backup = self.train_model.with_name(f"bak_{self.train_model.name}")

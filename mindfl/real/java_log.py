@@ -98,7 +98,7 @@ class JavaLog:
 
     ``completed`` holds the iterations that the log calls a success, by number; ``accuracies`` each accuracy by the
     number of the iteration that began with the model; ``uploads`` the iterations with an upload. ``current`` is the
-    latest iteration, ``succeeded`` the log's verdict on it: None where there is none. ``causes`` are the complaints of
+    latest iteration, ``succeeded`` the log's verdict on it: None if there is none. ``causes`` are the complaints of
     the latest iteration: the first ones and the last one. ``last_lines`` are without dates and stack traces.
     """
 

@@ -261,7 +261,7 @@ class WithoutConstant:
 def initial_model(weights: Mapping[str, NDArray[np.float32]]) -> tuple[FeatureLayout, Weights]:
     """Return the layout of ``weights`` (float32, any shape) and a flat read-only copy of them.
 
-    Raises :class:`OptionError` where there are no weights, or one is empty, not float32 or not finite.
+    Raises :class:`OptionError` if there are no weights, or one is empty, not float32 or not finite.
     """
     if not weights:
         raise OptionError("the initial model has no weights")

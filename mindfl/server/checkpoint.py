@@ -1,7 +1,7 @@
 """The checkpoint after each iteration, named as the MindSpore Federated 0.1.0 server names its own.
 
 ``<fl_name>_recovery_iteration_<k>_<yyyymmdd_HHMMSS>.ckpt`` in local time, mode 0400, the newest three kept. Its weights
-are in MindSpore's order. Where it is not known which of them are the filters of convolutions, they are in the order of
+are in MindSpore's order. If it is not known which of them are the filters of convolutions, they are in the order of
 devices, and ``_device_order`` stands before the suffix.
 """
 

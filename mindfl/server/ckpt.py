@@ -1,6 +1,6 @@
 """MindSpore's checkpoint files (``.ckpt``), read and written without importing MindSpore.
 
-A checkpoint is the protobuf message described below, the same in MindSpore 2.0 to 2.10. What is written here may name
+A checkpoint is the protobuf message described below, the same in MindSpore 2.0 to 2.10. A file written here may name
 the filters of convolutions, which devices hold in another order, and ends with a checksum: in fields that MindSpore
 skips as unknown. A file that MindSpore saved with ``crc_check`` is checked too.
 """

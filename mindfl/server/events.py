@@ -146,7 +146,7 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The server came back; the windows go on where the event before left them."""
+    """The server came back; the windows continue where the event before left them."""
 
     now_ms: int
 

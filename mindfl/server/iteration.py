@@ -164,7 +164,7 @@ class Iteration:
         self.last_ms = now_ms
 
     def resume(self, now_ms: int) -> None:
-        """Let the windows go on at ``now_ms`` where they stood at the last start or upload."""
+        """Let the windows continue at ``now_ms`` where they stood at the last start or upload."""
         pause = now_ms - self.last_ms
         self.last_ms = now_ms
         self.paused_ms += pause

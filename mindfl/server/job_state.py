@@ -166,7 +166,7 @@ class FederatedJobState:
             return bool(self.current.started)
 
     def snapshot(self) -> JobState:
-        """Return the state, to go on from later. Only at the end of an iteration (or before any event) is that all."""
+        """Return the state to continue from. It is complete only at the end of an iteration, or before any event."""
         with self.lock:
             models, counted = dict(self.ended.models), dict(self.ended.counted)
             return JobState(self.config, self.instance, self.iteration, self.enabled, models, counted, self._arrays)

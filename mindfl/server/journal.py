@@ -125,7 +125,7 @@ class Journal:
             return future
 
     def rotate(self) -> int:
-        """Begin a new file, or go on in the present one where that is impossible; return the position."""
+        """Begin a new file, or continue in the present one where that is impossible; return the position."""
         with self._changed:
             if self._end > self._segments[-1].base:
                 try:

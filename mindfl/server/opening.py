@@ -81,7 +81,7 @@ class JobOpener:
     def durable(self, storage: Storage | None, ended: Sink, memory: Memory | None = None) -> DurableJob:
         """Return the job in ``storage``, or in the state folder; ``ended`` is given the records of iterations.
 
-        ``memory``: where the job goes on if nothing is stored. Raises :class:`StorageError`.
+        ``memory``: where the job continues if nothing is stored. Raises :class:`StorageError`.
         """
         job = DurableJob(
             storage or self._state_dir,

@@ -59,7 +59,7 @@ class LastingFault:
 class Reporter:
     """Hands records to ``sinks``, in order, in a thread of its own, so that no client waits for a disk.
 
-    Where a sink fails, a warning says so; the job and the other sinks go on.
+    Where a sink fails, a warning says so; the job and the other sinks continue.
     """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:

@@ -62,7 +62,7 @@ def synced_position(payload: bytes) -> int:
 
 
 class BadRecordError(Exception):
-    """There is no whole record at ``position``, though the file goes on."""
+    """There is no whole record at ``position``, though the file continues."""
 
     def __init__(self, position: int) -> None:
         super().__init__(position)

@@ -42,10 +42,10 @@ _OBJECTS = 50_000
 
 
 def run_server(options: ServerOptions, *, ready: Callable[[str], None], tell: Callable[[str], None]) -> Signals:
-    """Serve the job until SIGTERM or SIGINT, finish what is in flight, and return the signal.
+    """Serve the job until SIGTERM or SIGINT, finish the requests in flight, and return the signal.
 
     ``ready`` is given the URL once requests are accepted, ``tell`` lines of progress; if it raises ``OSError``,
-    because its pipe is closed, the job goes on. Raises :class:`OptionError` for settings and addresses that cannot be
+    because its pipe is closed, the job continues. Raises :class:`OptionError` for settings and addresses that cannot be
     used, :class:`StorageError` for files and folders that cannot, and where uploads can no longer be stored.
     """
     tell = _if_read(tell)

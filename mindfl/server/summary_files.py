@@ -7,7 +7,7 @@ among them, without HTTP's headers and without requests that are no message (unk
 local.
 
 Every line is one write, so that a crash leaves no half of one; a line that does not fit on the disk is taken back.
-Errors are :class:`StorageError`; training does not depend on these files, so a caller may report them and go on.
+Errors are :class:`StorageError`; training does not depend on these files, so a caller may report them and continue.
 """
 
 from __future__ import annotations

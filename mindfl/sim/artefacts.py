@@ -190,7 +190,7 @@ def _note(path: Path) -> Path:
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    """Return the note beside ``path``; empty where there is none that can be read."""
+    """Return the note beside ``path``; empty if there is none that can be read."""
     try:
         note = json.loads(_note(path).read_text("utf-8"))
     except (OSError, ValueError):

@@ -66,7 +66,7 @@ class Callback:
         return type(self).__name__
 
     def begin(self, config: JobConfig, model: Model) -> None:
-        """Training begins, or goes on, with ``model``: flat float32 arrays by name."""
+        """Training begins, or continues, with ``model``: flat float32 arrays by name."""
 
     def upload(self, progress: Progress) -> None:
         """A client uploaded; called in the thread of the round loop."""
@@ -208,7 +208,7 @@ class Reporter(Protocol):
         """A stage such as "exporting" begins."""
 
     def warning(self, text: str) -> None:
-        """Something needs the user's attention; the job goes on."""
+        """Something needs the user's attention; the job continues."""
 
     def progress(self, progress: Progress) -> None:
         """A client uploaded."""

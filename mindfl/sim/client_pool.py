@@ -60,10 +60,10 @@ class ClientPool:
         report: Callable[[float], None] = lambda loss: None,
         memories: Memories = _NOTHING,
     ) -> None:
-        """Let each of these devices, in any order, begin an iteration and go on until it has to wait for others.
+        """Let each of these devices, in any order, begin an iteration and continue until it has to wait for others.
 
         ``memories`` are what devices keep from their iterations before, which may have been in another process.
-        ``report`` is called with the loss of each. The first failure is raised; others go on until :meth:`close`.
+        ``report`` is called with the loss of each. The first failure is raised; others continue until :meth:`close`.
         """
         self._memories = memories
         for index in indices:
@@ -77,8 +77,8 @@ class ClientPool:
     ) -> list[ClientResult]:
         """Let the devices end the iteration; return all results in order.
 
-        Waiting clients go on together until they have to wait again. So each asks the server in vain at most once per
-        step.
+        Waiting clients continue together until they have to wait again. So each asks the server at most once per step
+        without success.
         """
         while waiting := [index for index in indices if self._participants[index].outcome is None]:
             self._advance(waiting, transport, report, after_ms=POLL_MS)
@@ -226,7 +226,7 @@ class Schedule:
         self._advance = advance
         self._due: list[tuple[float, int]] = []
         self._running = 0
-        # No SimpleQueue: CPython's waits for ever where the thread loses the processor just as the timeout passes.
+        # No SimpleQueue: CPython's waits forever where the thread loses the processor just as the timeout passes.
         self._ended: Queue[tuple[int, Future[Step]]] = Queue()
 
     def add(self, index: int, delay_ms: int = 0) -> None:
@@ -236,7 +236,7 @@ class Schedule:
     def steps(self) -> Iterator[tuple[int, Step]]:
         """Yield each device with its step as they come, until all have ended that were added meanwhile too.
 
-        The first failure is raised; running steps go on.
+        The first failure is raised; running steps continue.
         """
         while self._due or self._running:
             self._begin()

@@ -38,7 +38,7 @@ _CLIENTS, _SAMPLER, _SENT, _SERVER = "clients", "sampler", "sent", "server"
 class EmbeddedRun:
     """The run of a job of ``clients`` devices; see :class:`~mindfl.sim.round_loop.Run`.
 
-    ``start`` is the state to go on from; None: the job begins with ``initial``.
+    ``start`` is the state to continue from; None: the job begins with ``initial``.
 
     The result depends on the seed alone: aggregation is exact, every device begins an iteration from the same model,
     and the choice of clients has a generator of its own per iteration.

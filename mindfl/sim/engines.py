@@ -165,7 +165,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         raise OptionError("this engine cannot correct its steps", hint="use --engine lite")
 
     def set_companion(self, training: Training | None) -> None:
-        """Train a second model in turn with this one from now on. Raises :class:`OptionError` where it cannot."""
+        """Train a second model in turn with this one from now on. Raises :class:`OptionError` if it cannot."""
         raise OptionError("this engine cannot train two models in turn", hint="use --engine lite")
 
     def check_stop(self) -> None:

@@ -153,7 +153,7 @@ class Evaluated:
         accuracies: accuracy of each evaluated client by name; none for the central test set.
         samples, correct: test samples, and how many of them were predicted correctly; 0 where that is not known. Java
             clients' own accuracy may count some samples twice.
-        cells: of each test sample, as in :class:`Measured`; None where it is not known.
+        cells: of each test sample, as in :class:`Measured`; None if it is not known.
     """
 
     measured: EvaluatedName = ""

@@ -357,7 +357,7 @@ class FederatedLeNetJob(FederatedJob):
 
 
 def _recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the run that ``settings`` let go on; none where there is no record of it."""
+    """Return the recorded settings of the run that ``settings`` resume; none if there is no record of it."""
     path = local_path(settings.get("work_dir") or JobConfig.work_dir) / run_record.NAME
     if not settings.get("resume") or not path.exists():
         return {}

@@ -113,7 +113,7 @@ def _central_part(test: Split, first: int) -> UserData:
 
 
 def check_central(dataset: Dataset, users: Sequence[str]) -> None:
-    """Raise :class:`DataError` where there are no samples for a central test set."""
+    """Raise :class:`DataError` if there are no samples for a central test set."""
     if not central_parts(dataset, users):
         raise DataError(
             f"--evaluate central: the data set {dataset.name} has no central test set, and no client has test data",

@@ -149,7 +149,7 @@ def _with_defaults(config: JobConfig) -> JobConfig:
 def _decisions(
     model: LiteModel, config: JobConfig, optimizer: ModelOptimizer | None
 ) -> Iterator[tuple[str, object, object]]:
-    """Yield option, value given, and value in the file; None where there is none."""
+    """Yield option, value given, and value in the file; None if there is none."""
     yield "batch_size", config.batch_size, batch_size(model)
     yield "loss", config.loss, _loss(model)
     if optimizer is not None:
@@ -168,7 +168,7 @@ def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConf
 
 
 def _beyond_mindspore(optimizer: ModelOptimizer) -> str:
-    """Return what the file's optimizer does and the MindSpore engine's would not; empty where there is nothing."""
+    """Return what the file's optimizer does and the MindSpore engine's would not; empty if there is nothing."""
     extras = {
         f"several forms, {optimizer.name}": optimizer.name not in LEARNING_RATES,
         "Nesterov momentum": optimizer.nesterov,

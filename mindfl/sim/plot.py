@@ -28,7 +28,7 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def check_picture(path: PathLike) -> str:
-    """Return the suffix of a picture's ``path``; raise :class:`OptionError` where there is no such format."""
+    """Return the suffix of a picture's ``path``; raise :class:`OptionError` if there is no such format."""
     suffix = Path(path).suffix.lower()
     if suffix not in _FORMATS:
         what = f"the suffix {suffix} of {path} is no picture format" if suffix else f"{str(path)!r} has no suffix"

@@ -215,7 +215,7 @@ class RayExecutor:
             self._ray.get(node.finish.remote())
 
     def close(self) -> None:
-        """End the worker processes; the cluster goes on."""
+        """End the worker processes; the cluster continues."""
         for node in self._nodes.values():
             self._ray.kill(node)
         self._ray.shutdown()
@@ -303,7 +303,7 @@ def _connected(address: str | None) -> Any:
 
 
 def _knock(address: str | None) -> None:
-    """Raise ``OSError`` where nothing listens at HOST:PORT: Ray itself would go on trying for minutes."""
+    """Raise ``OSError`` where nothing listens at HOST:PORT: Ray itself would continue trying for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()

@@ -43,7 +43,7 @@ class HistoryWriter(Callback):
 
 
 class StateSaver(Callback):
-    """Saves the state after each round, so that ``--resume`` goes on from it with the same bits.
+    """Saves the state after each round, so that ``--resume`` continues from it with the same bits.
 
     ``callbacks`` are the user's, called before.
     """

@@ -59,7 +59,7 @@ class ResultFiles:
         return [path for path in map(self._config.client_model, stale) if path.exists()]
 
     def set_aside(self) -> Path | None:
-        """Move the models that an earlier run left into a folder of their own; return it, None where there are none.
+        """Move the models that an earlier run left into a folder of their own; return it, None if there are none.
 
         The folder of the models may serve several work folders, so they may be another run's result.
         """

@@ -62,7 +62,7 @@ class RunFolder:
     def begin(self, record: RunRecord) -> Beginning:
         """Write ``config.json`` and return where training begins: ``record`` tells what it would begin with now.
 
-        Raises :class:`OptionError` where a run is to go on that was made otherwise.
+        Raises :class:`OptionError` if the run to resume was made with other settings.
         """
         earlier = self._recorded() if self._config.resume else None
         if earlier is None:

@@ -75,7 +75,7 @@ class RunRecord:
         versions: of mindfl, Python and the packages that compute, by name.
         data: the values of the data's :class:`~mindfl.data.Fingerprint`.
         model: ``path`` and ``sha256`` of the file that training began with, and whether it is the user's ``own``.
-        began, ended: times in UTC, ISO 8601; ``ended`` is None while the run goes on, and after it was killed.
+        began, ended: times in UTC, ISO 8601; ``ended`` is None while the run continues, and after it was killed.
         iterations: finished ones, None until the end.
         weights_sha256: of the final weights (:func:`mindfl.sim.weight_hash`), None until the end.
     """
@@ -149,7 +149,7 @@ class RunRecord:
         return {name: value for name, value in {**taken, **own}.items() if value != defaults[name]}
 
     def own_settings(self) -> dict[str, Any]:
-        """Return the settings with which the run goes on in its own folder: as :meth:`repeatable`, with its folders."""
+        """Return the settings that resume the run in its own folder: those of :meth:`repeatable`, and its folders."""
         folders = {name: self.settings.get(name) for name in ("train_model_path", "infer_model_path")}
         given = {name: value for name, value in folders.items() if value is not None}
         repeated = self.repeatable()

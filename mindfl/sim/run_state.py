@@ -1,4 +1,4 @@
-"""The state of a run after its latest iteration, from which ``--resume`` goes on with the same bits.
+"""The state of a run after its latest iteration, from which ``--resume`` continues with the same bits.
 
 It holds everything that the next iterations depend on, as named arrays and plain values. All random numbers of an
 iteration follow from the seed, the client and the iteration's number.
@@ -56,7 +56,7 @@ class RunState:
 
     @classmethod
     def load(cls, folder: Path) -> RunState | None:
-        """Return the state in ``folder``, None where there is none. Raises :class:`ModelFormatError` if damaged."""
+        """Return the state in ``folder``, None if there is none. Raises :class:`ModelFormatError` if damaged."""
         path = folder / NAME
         if not path.exists():
             return None

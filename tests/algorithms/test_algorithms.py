@@ -1,4 +1,4 @@
-"""mindfl's own algorithms in jobs: closed forms, repetition, and what is refused."""
+"""mindfl's own algorithms in jobs: closed forms, repetition and refusals."""
 
 from __future__ import annotations
 

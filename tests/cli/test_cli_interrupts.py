@@ -103,7 +103,7 @@ def test_the_same_wish_twice_leaves_the_cleaning_up_alone() -> None:
 
 @pytest.mark.parametrize("step", ["__enter__()", "_release_save()", "_acquire_restore(None)", "wait()"])
 def test_a_signal_waits_while_a_lock_changes_hands(step: str) -> None:
-    """Else the lock would stay held for ever, or be released twice, with a RuntimeError."""
+    """Else the lock would stay held forever, or be released twice, with a RuntimeError."""
     body = f"""
     import functools, threading, types
     signalled = functools.partial(signal.raise_signal, signal.SIGINT)

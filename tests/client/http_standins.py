@@ -143,6 +143,6 @@ def read_request(connection):
 
 
 def unused_port():
-    """Return a port that nobody listens on."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]

@@ -347,16 +347,16 @@ class Scene:
         self._others = [client(place, self.clock).train() for place in range(1, count)]
 
     def first(self) -> Any:
-        """Let device 0 go on until it waits."""
+        """Let device 0 continue until it waits."""
         return advance(self.flow, self.line, self.clock)
 
     def rest(self) -> None:
-        """Let each of the others go on until it waits."""
+        """Let each of the others continue until it waits."""
         for flow in self._others:
             advance(flow, self._others_line, self.clock)
 
     def turn(self) -> Any:
-        """Let all go on, and some time pass; return what device 0 did."""
+        """Let all continue, and some time pass; return what device 0 did."""
         step = self.first()
         self.rest()
         self.clock.sleep(200)

@@ -1,4 +1,4 @@
-"""A device notices that an iteration aggregated nothing, and claims nothing where it cannot know."""
+"""A device notices that an iteration aggregated nothing, and claims nothing if it cannot know."""
 
 from __future__ import annotations
 

@@ -520,7 +520,7 @@ def test_a_client_that_waits_after_a_refusal_holds_no_weights_either():
         return accepted(1, PLAN, weights)
 
     class OneShot:
-        """Answers start with weights that nobody else keeps, then refuses the upload."""
+        """Answers start with weights that no other client keeps, then refuses the upload."""
 
         def send(self, request, now_ms):
             if isinstance(request, RequestFLJob):

@@ -1,4 +1,4 @@
-"""The HTTP transport against real sockets: what is sent, what comes back, and every way it can fail."""
+"""The HTTP transport against real sockets: requests, answers, and every way to fail."""
 
 import threading
 

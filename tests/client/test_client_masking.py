@@ -183,7 +183,7 @@ def test_nor_is_anything_lost_with_our_own_server(kind: str, losses: dict[int, s
 def test_a_lost_deposit_that_is_refused_as_late(
     endpoint: str, fetch: str, quotas: tuple[int, int, int], loss: str
 ) -> None:
-    """One that was counted goes on; one that was not comes back later."""
+    """One that was counted continues; one that was not comes back later."""
     server = SecureServer(PW, quotas, threshold=1)
     server.strict = True
     scene = Scene(server, quotas[0] + (1 if endpoint == "exchangeKeys" and loss == "request" else 0))

@@ -1,4 +1,4 @@
-"""What a client does when the network fails: it goes on where that is safe, and nothing is counted twice or lost."""
+"""What a client does when the network fails: it continues where that is safe, and nothing is counted twice or lost."""
 
 from datetime import datetime
 
@@ -76,7 +76,7 @@ class TestLostStart:
         assert network.requests == ["FLJob", "UpdateModel", "GetModel", "FLJob"]
 
     def test_a_full_quota_that_does_not_hold_the_client(self):
-        """It trains in vain, is told so, and joins the next iteration."""
+        """Its training does not count; it is told so, and joins the next iteration."""
         coordinator, records = server(clients=1)
         network, clock = Network(coordinator, {2: "request"}), Clock()
         first, second = device("f0", clock=clock).train(), device("f1", clock=clock).train()
@@ -194,7 +194,7 @@ class TestPatience:
 
 
 class Files:
-    """Notes what is done with the model files."""
+    """Records the calls for the model files."""
 
     def __init__(self):
         self.calls = []
@@ -257,7 +257,7 @@ def test_the_log_of_a_server_that_goes_away(tmp_path):
 
 
 def play(clients, losses, iterations=3):
-    """Run ``clients`` clients side by side; ``losses`` maps the number of an exchange to what is lost."""
+    """Run ``clients`` clients side by side; ``losses`` maps the number of an exchange to the lost message."""
     coordinator, records = server(clients, iterations)
     network, clock = Network(coordinator, losses), Clock()
     trainers = [StandInTrainer(10 + i, step=0.5 + i, losses=[4.0] * 9) for i in range(clients)]

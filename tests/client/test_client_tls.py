@@ -1,4 +1,4 @@
-"""HTTPS: what is accepted, and the list of what must be refused, each with a clear line."""
+"""HTTPS: accepted servers, and all that must be refused, each with a clear line."""
 
 import ssl
 import threading

@@ -170,7 +170,7 @@ def _changed(key: str, value: object) -> dict:
 
 
 def outcome(package: str, text: str, code: str) -> list[str] | None:
-    """Run one case in the current folder; return class and text of what is raised."""
+    """Run one case in the current folder; return class and text of the exception."""
     m = importlib.import_module(package)
     Path("fl.yaml").write_text(text)
     names: dict[str, Any] = {"m": m, "np": np, "Path": Path, "ADDRESS": ADDRESS, "w": {"w": np.zeros(3, np.float32)}}

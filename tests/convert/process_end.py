@@ -9,7 +9,7 @@ LIMIT_MS = 60_000
 
 
 def await_end(pid: int) -> None:
-    """Return once ``pid`` has ended; a process that was sent SIGKILL goes on for a moment."""
+    """Return once ``pid`` has ended; a process that was sent SIGKILL continues for a moment."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Data sets of arrays: what is given is what is read, whatever its size, and what cannot be used is named."""
+"""Data sets of arrays: arrays of any size are read back unchanged, and unusable ones are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both forms: what is written is read back bit for bit, and broken files are named instead of believed."""
+"""Both forms: written samples are read back bit for bit, and broken files are refused by name."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_users_who_are_only_tested_on(form: str, make_dataset: MakeDataset) -> N
         for path in root.glob("*/*_train_*.bin"):
             path.unlink()
     else:
-        # What were train samples is now the test part of users that nobody asks for.
+        # What were train samples is now the test part of users that no test asks for.
         index = json.loads((root / "index.json").read_text())
         index["users"] = [
             {"name": name if part == "test" else f"of {name}", "train": 0, "test": size}

@@ -113,7 +113,7 @@ class Terminal:
             [sys.executable, "-c", code] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", code]
         )
         out, errors = (self._root / f"{block.number}.{kind}" for kind in ("out", "err"))
-        # Files, not pipes: a server that goes on in the background would keep a pipe open.
+        # Files, not pipes: a server that continues in the background would keep a pipe open.
         with out.open("wb") as to_out, errors.open("wb") as to_errors:
             done = subprocess.run(
                 command,

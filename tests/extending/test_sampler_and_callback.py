@@ -75,7 +75,7 @@ class TestCohortsOfVaryingSize:
         assert all(np.array_equal(kept[0][name], kept[1][name]) for name in kept[0])
 
     def test_killed_and_resumed(self, make_job: Make, tmp_path: Path) -> None:
-        """The sampler's state is among what is saved: it counts the rounds that it drew."""
+        """The sampler's state is saved too: it counts the rounds that it drew."""
         named = {**SAMPLED, "sampler": f"{HERE / 'poisson.py'}:Poisson:probability=0.4"}
         callback = f"{HERE / 'early_stopping.py'}:EarlyStopping:patience=9"
         whole = make_job("whole", callbacks=[callback], **named).run()

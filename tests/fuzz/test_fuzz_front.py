@@ -1,6 +1,6 @@
 """Jobs behind a real socket, given changed messages and changed HTTP: always an answer, never an internal error.
 
-And what is answered with 200 is in the model, and nothing else is.
+The model holds exactly the uploads that were answered with 200.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""State folders, damaged: the job goes on with a state that it once had, or the folder is refused."""
+"""State folders, damaged: the job continues with a state that it once had, or the folder is refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ KEPT = {name: content for name, content in SEED.items() if name.startswith((_PRE
 
 
 def _open(files: Files) -> State | None:
-    """Return the state that a server goes on with, after some more requests; None where it refuses the folder."""
+    """Return the state that a server continues with, after some more requests; None where it refuses the folder."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             Path(folder, name).write_bytes(content)

@@ -143,7 +143,7 @@ def test_changed_graphs_are_planned_or_refused(seed: int, data: st.DataObject) -
 
 
 def test_a_member_that_unpacks_to_a_thousand_times_its_size() -> None:
-    """What is in the archive decides, not what it says about itself."""
+    """The content of the archive decides, not its header."""
     values = np.zeros(4_000_000, np.float32)
     content = _npz({"w.npy": _npy(values)})
     assert len(content) * 500 < values.nbytes

@@ -1,4 +1,4 @@
-"""Bodies of every endpoint, changed: a message comes out, or the one error for what is none."""
+"""Bodies of every endpoint, changed: a message comes out, or the one error for bytes that are none."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ BLANK: dict[str, Any] = {
 
 @st.composite
 def nonsense(draw: st.DrawFn) -> Any:
-    """Draw a request that must not change anything: in the name of a device, of another iteration, or of nobody."""
+    """Draw a request that must not change anything: of a device, of another iteration, or of an unknown device."""
     name = draw(st.sampled_from(list(FAULTS)))
     common = {"fl_id": draw(st.sampled_from(IDS)), "iteration": 1, "timestamp": "1"}
     match draw(st.sampled_from(["content", "iteration", "stranger"])):

@@ -155,7 +155,7 @@ def _pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
 
 def _margin(node: Node, x: Array, y: Array) -> float:
     """Return the least distance of a ReLU's input from zero, of a pooled value from its maximum, relative to the
-    largest value. What is exactly equal is so in any precision: borders of zeros, and what a ReLU cut off."""
+    largest value. Values that are exactly equal are so in any precision: borders of zeros, and zeros of a ReLU."""
     if node.op == "Activation":
         distances = np.abs(x)
     elif node.op == "MaxPoolFusion":

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept. What is compiled is kept small here: a stand-in for the machine."""
+"""The cache of compiled kernels. A small stand-in for the machine is compiled here."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ EXPECTED_S = 600.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is known of the tests that pass: seconds, whether hypothesis draws the inputs, lines by module."""
+    """The tests that pass: seconds, whether hypothesis draws the inputs, lines by module."""
 
     seconds: dict[str, float]
     properties: set[str]
@@ -70,7 +70,7 @@ class Baseline:
 def measure(file: Path, places: Sequence[str], modules: Sequence[str], processes: int) -> None:
     """Run the tests of the files ``places`` and write what they execute of ``modules`` into ``file``.
 
-    What ``file`` knows of other places stays. It is written after each place, so that a run can be gone on with.
+    What ``file`` knows of other places stays. It is written after each place, so that a run can be continued.
     Raises :class:`SystemExit` if tests do not end, or the package coverage is missing.
     """
     if find_spec("coverage") is None:

@@ -99,7 +99,7 @@ def _verdicts(options: argparse.Namespace, baseline: Baseline) -> list[Verdict]:
         verdict = known.get(mutant.key)
         if verdict and (options.again == "all" or (options.again == "alive" and not verdict.killed)):
             del known[mutant.key]
-    # From here on a run that is stopped can be gone on with.
+    # From here on a run that is stopped can be continued.
     replace_text(RESULTS, "".join(_line(verdict) for verdict in known.values()))
 
     def tried(mutant: Mutant) -> Verdict:

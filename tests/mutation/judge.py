@@ -18,7 +18,7 @@ class Verdict:
     """What became of a mutant, and the test that decided it.
 
     ``killed`` is the only good end. ``luck``: a property test notices it with some seeds and not with others.
-    ``blocked``: a test waits for ever, and no other one fails. ``untested``: no test executes the statement.
+    ``blocked``: a test waits forever, and no other one fails. ``untested``: no test executes the statement.
     """
 
     key: str

@@ -19,7 +19,7 @@ from mutants import draw, find_mutants, mutate
 from recorded import FILE
 from trial import ROOT
 
-#: of a process of its own: what is imported here already has no fault
+#: of a process of its own: modules imported here already have no fault
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), str(ROOT)))}
 SOURCE = '''
 """A text."""

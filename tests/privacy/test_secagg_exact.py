@@ -1,4 +1,4 @@
-"""PW_EXACT: bit-equality, uniform uploads, dropouts at every step, and what is refused."""
+"""PW_EXACT: bit-equality, uniform uploads, dropouts at every step, and refusals."""
 
 from __future__ import annotations
 

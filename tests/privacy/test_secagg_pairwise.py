@@ -1,4 +1,4 @@
-"""PW_ENCRYPT and STABLE_PW_ENCRYPT from both ends: dropouts at every step, what is refused, a recorded iteration."""
+"""PW_ENCRYPT and STABLE_PW_ENCRYPT from both ends: dropouts at every step, refusals, a recorded iteration."""
 
 from __future__ import annotations
 

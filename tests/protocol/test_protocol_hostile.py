@@ -1,4 +1,4 @@
-"""Hostile bodies are refused, in proportion to their length; what is accepted is a message that can be sent on."""
+"""Hostile bodies are refused, in proportion to their length; an accepted one is a message that can be sent on."""
 
 from __future__ import annotations
 

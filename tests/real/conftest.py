@@ -28,7 +28,7 @@ MakeClients = Callable[..., JavaClients]
 
 @pytest.fixture(scope="session")
 def jars(tmp_path_factory: pytest.TempPathFactory) -> Jars:
-    """The jars of the stand-in, compiled here; skips where there is no Java. Do not modify."""
+    """The jars of the stand-in, compiled here; skips if there is no Java. Do not modify."""
     return compiled_jars(tmp_path_factory.mktemp("java stand-in"))
 
 

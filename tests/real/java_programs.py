@@ -35,7 +35,7 @@ class Jars:
 
 
 def compiled_jars(root: Path) -> Jars:
-    """Compile the stand-in and write its jars; skips where there is no JDK."""
+    """Compile the stand-in and write its jars; skips if there is no JDK."""
     if not shutil.which("javac") or not shutil.which("java"):
         pytest.skip("no JDK here")
     sources = map(str, SOURCES.rglob("*.java"))

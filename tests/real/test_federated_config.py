@@ -1,4 +1,4 @@
-"""The YAML file of a job on the real server: what is asked for is what is written, and what is read back."""
+"""The YAML file of a job on the real server: options are written, and read back unchanged."""
 
 from __future__ import annotations
 

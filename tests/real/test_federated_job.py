@@ -26,7 +26,7 @@ from mindfl.sim.device_job import DeviceJob, DeviceSettings
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
 CLIENTS, ITERATIONS = 8, 3
-#: after which an iteration fails that nobody joins any more: time enough for two devices to train
+#: after which an iteration fails that no client joins any more: time enough for two devices to train
 WINDOW_MS = 5000
 MakeJob = Callable[..., FederatedLeNetJob]
 

@@ -1,4 +1,4 @@
-"""Command lines of Java clients: both forms, each option's effect, and what is refused before anything starts."""
+"""Command lines of Java clients: both forms, each option's effect, and refusals before anything starts."""
 
 from __future__ import annotations
 

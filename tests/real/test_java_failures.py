@@ -66,7 +66,7 @@ class TestEnds:
             clients.run()
 
     def test_what_cannot_start_ends_the_others(self, make_clients, tmp_path: Path) -> None:
-        """Client 0 would wait for ever; client 1 never says a word."""
+        """Client 0 would wait forever; client 1 never says a word."""
         clients = make_clients(2, mode="hang", jvm_options=("-Dstandin.mode.1=crash",))
         with pytest.raises(SimulationError) as caught:
             clients.run()

@@ -61,7 +61,7 @@ def test_the_logs_give_the_history(make_clients, bins: Path, tmp_path: Path) -> 
         assert row.loss == pytest.approx(4 - row.iteration / 8)
         assert row.bytes_up == 3 * VALUE_BYTES and row.bytes_down == 2 * row.bytes_up
         assert row.seconds > 0 and row.steps_per_s > 0
-    # What is logged in iteration k + 1, (k / 4 + index / 100), is the accuracy of iteration k's model.
+    # The log of iteration k + 1, (k / 4 + index / 100), has the accuracy of iteration k's model.
     assert rows[0].accuracies == pytest.approx(dict(zip(names, (0.25, 0.26, 0.27), strict=True)))
     assert rows[1].accuracies == pytest.approx(dict(zip(names, (0.5, 0.51, 0.52), strict=True)))
     assert rows[2].accuracies == final

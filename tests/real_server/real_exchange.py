@@ -165,7 +165,7 @@ def _reduce_body(body: bytes, endpoint: str) -> Reply:
 
 
 def _flat(name: str, value: Any) -> Reply:
-    """Return nested tables as one dict with dotted names. What is absent, empty or zero on the wire is left out."""
+    """Return nested tables as one dict with dotted names. Absent, empty and zero fields are left out."""
     if name == "feature_map":
         return {name: _model(value)} if value else {}
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ NAME = "any.name"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A job and what is asked of its server, in order."""
+    """A job and the requests to its server, in order."""
 
     job: Job
     steps: tuple[Step, ...]

@@ -221,7 +221,7 @@ class Devices:
                 self._revealed[who] = self._device(who).reveal(answer.clients or ())
 
     def fault(self, answer: AnyResponse) -> str:
-        """Return what is wrong with the iteration and the time that ``answer`` names, or nothing."""
+        """Return the fault in the iteration and the time that ``answer`` names, or nothing."""
         if isinstance(answer, PlainText):
             return ""
         number = getattr(answer, "iteration", self._current)
@@ -248,7 +248,7 @@ class Devices:
 
     def _device(self, who: str) -> PairwiseDevice:
         if not self._params.t:
-            # Nobody knows the server's plan yet: only its keys are needed of such a device.
+            # No device knows the server's plan yet: only its keys are needed of such a device.
             return PairwiseDevice(who, self._params, stable=True)
         if who not in self._devices:
             random = SeededRandom(1, who, self.number)

@@ -282,7 +282,7 @@ def _model_wait(number: int) -> Said:
 
 
 def broken_buffers() -> Script:
-    """What is no table is refused; a table with fields missing or of any length is taken, and not looked at."""
+    """Bytes that are no table are refused; a table with fields missing or of any length is taken, and not looked at."""
     good = encode(RequestExchangeKeys(fl_id="a", c_pk=bytes(32), s_pk=bytes(32), iteration=1, timestamp="1"))
     buffers = {"one byte": b"\1", "64 zeros": bytes(64), "text": b"this is a text and no table", "half": good[:40]}
     refusals = {
@@ -365,7 +365,7 @@ def spoilt_contents() -> Script:
 
 
 def spoilt_reveal() -> Script:
-    """A device's first call counts, whatever it reveals. With too few shares the real server then waits for ever: not
+    """A device's first call counts, whatever it reveals. With too few shares the real server then waits forever: not
     even the window of the whole iteration ends that."""
     names = "abcde"
     return Script(

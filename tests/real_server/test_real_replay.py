@@ -31,7 +31,7 @@ def test_answers_as_the_real_server(name: str, our_server: ServerFactory) -> Non
 
 
 def belongs(step: str, scenario: str) -> bool:
-    """Tell whether ``step``, a pattern, is to be met in ``scenario``; what is met everywhere is looked for in one."""
+    """Tell whether ``step``, a pattern, must occur in ``scenario``; a step that all have is checked in one."""
     return step.startswith(f"{scenario}/") or (step == "*" and scenario == "round")
 
 

@@ -1,4 +1,4 @@
-"""A real ``mindfl server start`` in a process of its own, to be stopped and killed, and devices that go on."""
+"""A real ``mindfl server start`` in a process of its own, to be stopped and killed, and devices that continue."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class World:
         return list(secrets)
 
     def _all(self, members: Collection[Member], leaves: Mapping[str, Lost], step: Lost, take: Any) -> dict[Member, Any]:
-        """Let those who are still there take a step; return what it gave to whom."""
+        """Let those who are still there take a step; return its results by device."""
         given = {member: take(member) for member in members if leaves[member.fl_id] > step}
         return {member: answer for member, answer in given.items() if answer is not None}
 

@@ -1,4 +1,4 @@
-"""Who may begin a job in a Redis that holds none: nobody, as long as a server lives that has its model."""
+"""No server begins a job in an empty Redis as long as another one lives that has its model."""
 
 from __future__ import annotations
 

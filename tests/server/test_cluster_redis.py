@@ -127,7 +127,7 @@ def test_what_is_sent_twice_is_appended_once(client: Any) -> None:
 
 
 def test_a_job_that_is_said_to_go_on_does(client: Any) -> None:
-    """Whoever reads so may send at once."""
+    """A client that reads this may send at once."""
     place = storage(client, "a")
     place.save([b"a job"])
     said: Queue[tuple[str, bool]] = Queue()

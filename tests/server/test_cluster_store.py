@@ -1,4 +1,4 @@
-"""A job goes on as it is stored, whatever values the weights of the next server have."""
+"""A job continues as it is stored, whatever values the weights of the next server have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults between devices and a server, and of their clocks: the job goes on, and its model is the same."""
+"""Faults between devices and a server, and of their clocks: the job continues, and its model is the same."""
 
 from __future__ import annotations
 

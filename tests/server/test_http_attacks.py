@@ -193,7 +193,7 @@ def test_many_headers_of_one_name_cost_no_more_than_others() -> None:
 
 
 async def after_an_admitted_body(more: bytes) -> list[int]:
-    """Return the statuses of what is answered where ``more`` comes in one read with the end of a chunked body."""
+    """Return the statuses of the answers if ``more`` comes in one read with the end of a chunked body."""
     wire = Wire(HttpServer(device_front()))
     await wire.feed([CHUNKED + b"\r\n"])
     await wire.feed([b"".join(chunked(GET, 99)) + more])

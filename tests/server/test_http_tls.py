@@ -167,7 +167,7 @@ def test_a_refused_client_need_not_wait_for_the_end(files: CertificateFiles, mon
 def test_a_refused_client_that_goes_on_talking(
     files: CertificateFiles, warnings: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have sent a request before it learns that it is refused; whoever never stops is left all the same."""
+    """It may have sent a request before it learns of the refusal; one that never stops is disconnected all the same."""
     monkeypatch.setattr(tls_gate, "FAREWELL_SECONDS", 0.2)
     with serve(files, require_client_certificate=True) as server:
         place = urlsplit(server.url)

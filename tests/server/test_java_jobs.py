@@ -128,7 +128,7 @@ def test_the_model_is_the_average_of_what_the_clients_trained() -> None:
 
 
 def test_more_clients_than_places() -> None:
-    """Whoever is sent away comes back to an open iteration, takes a place if one is free, and so others lose theirs."""
+    """A client that is sent away comes back to an open iteration and takes a free place, which others then lose."""
     job = Job(threshold=3, iterations=12)
     clients = run_over_http(job, [({}, 10 * number) for number in range(5)])
     assert [(record.valid, record.uploads) for record in job.records] == [(True, 3)] * 12
@@ -219,7 +219,7 @@ PLANS = st.lists(
 def test_any_fleet(
     threshold: int, ratio: float, iterations: int, latency_ms: int, plans: list[tuple[int, list[int], int | None]]
 ) -> None:
-    """Late, slow and dying clients, any number of places: nobody gets an answer that its client cannot live with."""
+    """Late, slow and dying clients, any number of places: no client gets an answer that it cannot handle."""
     job = Job(threshold, iterations, latency_ms, update_model_ratio=ratio)
     clients = [
         job.client(f"java-{number}", job.directly, train_ms=train_ms) for number, (_, train_ms, _) in enumerate(plans)

@@ -125,7 +125,7 @@ class Server:
         return Path(shutil.copytree(self.folder, to))
 
     def settle(self) -> None:
-        """Wait for what is done in the background."""
+        """Wait for the work in the background."""
         self.job._saver.submit(int).result(60)
 
     def tick(self) -> None:
@@ -496,7 +496,7 @@ def test_a_full_disk_refuses_uploads_and_loses_none(small_disk: Path, tmp_path: 
 def test_a_disk_filled_by_its_own_uploads_is_free_again_after_the_iteration(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The end of the window and the snapshot need space too: that is what is set aside for."""
+    """The end of the window and the snapshot need space too: space is set aside for them."""
     caplog.set_level(logging.WARNING)
     config = replace(CONFIG, start_fl_job_threshold=100, update_model_ratio=1.0)
     devices = [chr(ord("A") + index) for index in range(100)]

@@ -1,4 +1,4 @@
-"""State folders and checkpoints of the first release: read, and gone on with."""
+"""State folders and checkpoints of the first release: read, and continued."""
 
 from __future__ import annotations
 

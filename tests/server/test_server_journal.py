@@ -1,4 +1,4 @@
-"""The journal's files: what comes back after a crash, and what is noticed."""
+"""The journal's files: recovery after a crash, and damage that is noticed."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_no_flipped_bit_goes_unnoticed_in_what_was_acknowledged(tmp_path: Path) 
             assert "is damaged at byte" in str(error) or "belongs to another job" in str(error)
             noticed += 1
         shutil.rmtree(broken)
-    assert noticed >= end + HEADER_SIZE - 40  # the last note about what is safe needs none
+    assert noticed >= end + HEADER_SIZE - 40  # the last note about safe records needs none
 
 
 def test_zeros_after_the_end_are_cut(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ CLOCK = Clock(lambda: 5_000_000_000, lambda: 1_795_333_460_000_000_000)
 
 
 class StoredWorld(World):
-    """The same on a journal; :meth:`crash` goes on with a copy of what a killed server left."""
+    """The same on a journal; :meth:`crash` continues with a copy of what a killed server left."""
 
     def __init__(self, config: Any, folder: Path) -> None:
         super().__init__(config)

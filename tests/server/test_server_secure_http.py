@@ -44,7 +44,7 @@ UNKNOWN, OWN, TWICE = (
     "the same device is listed twice",
 )
 STALE = Said(300, "iter num is error.")
-#: case -> what is wrong with its keys; all are refused, since no other device could use them
+#: case -> the fault in its keys; all are refused, since no other device could use them
 BAD_KEY_CASES = (
     *("no ind_iv", "no pw_iv", "no pw_salt", "keys of zeros"),
     *(
@@ -159,7 +159,7 @@ def test_the_answers_are_the_real_servers_but_for_known_differences(name: str) -
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_difference_is_one(name: str) -> None:
-    """What differs in the iteration alone is the last share's answer, and what is asked right after it."""
+    """What differs in the iteration alone is the last share's answer, and the request right after it."""
     real = {case.name: case.said for case in SCRIPTS[name].cases}
     same = [case for case, said in DIFFERENCES[name].items() if said == real[case]]
     assert all(case.startswith("reconstructSecrets") for case in same)

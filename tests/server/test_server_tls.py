@@ -1,4 +1,4 @@
-"""TLS of the server, with the package's own client on the other end of real sockets: what is taken, what is refused."""
+"""TLS of the server, with the package's own client on real sockets: accepted and refused connections."""
 
 from __future__ import annotations
 

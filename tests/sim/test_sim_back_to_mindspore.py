@@ -196,7 +196,7 @@ def server(folder: Path, model: Path) -> Iterator[str]:
 def test_the_servers_checkpoint_is_as_accurate_as_the_run(
     rgb: ModelSpec, rgb_files: tuple[Path, Path], make_job: JobFactory, writers: Path, tmp_path: Path
 ) -> None:
-    """And a server that goes on after it gives devices the weights in their order again."""
+    """And a server that continues after it gives devices the weights in their order again."""
     given = {"train_model_path": None, "origin_train_model_path": rgb_files[1]}
     with server(tmp_path, rgb_files[1]) as url:
         job = make_job(domain_name=url, **given)

@@ -1,4 +1,4 @@
-"""The tutorial's experiment: its setting, what is compared with the published curve, and what is written."""
+"""The tutorial's experiment: its settings, the comparison with the published curve, and its files."""
 
 from __future__ import annotations
 

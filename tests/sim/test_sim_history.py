@@ -151,7 +151,7 @@ def full_disk(tmp_path: Path, small_disk: Path) -> Iterator[HistoryFiles]:
 
 
 def test_full_disk_leaves_whole_rows(full_disk: HistoryFiles) -> None:
-    long_name = "f" * 5000  # longer than what is left of the file's last block
+    long_name = "f" * 5000  # longer than the rest of the file's last block
     before = full_disk.csv.read_bytes(), full_disk.jsonl.read_bytes()
     with pytest.raises(StorageError, match=r"history.jsonl: No space left"):
         full_disk.append(a_row(2, accuracies={long_name: 0.5}))

@@ -94,7 +94,7 @@ class TestJoining:
 
     @pytest.mark.parametrize("workers", [1, 2])
     def test_a_server_that_wants_fewer_clients(self, make_job, served: Served, workers: int) -> None:
-        """Five clients, two at a time: nobody blocks a thread, every iteration is reported."""
+        """Five clients, two at a time: no client blocks a thread, every iteration is reported."""
         with served(start_fl_job_threshold=2, fl_iteration_num=3) as server:
             result = make_job(domain_name=server.url, client_num=5, workers=workers).run()
         assert [(row.iteration, row.clients) for row in result.history] == [(1, 2), (2, 2), (3, 2)]

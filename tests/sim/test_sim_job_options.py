@@ -22,7 +22,7 @@ from mindfl.sim.option_warnings import unused_settings
 JARS = {"jar_path": Path("/jars/fl.jar"), "case_jar_path": Path("/jars/case.jar")}
 URL = "http://127.0.0.1:6668"
 
-#: settings -> what is said of them
+#: settings -> the warnings about them
 UNUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({}, []),
     ({"thread_num": 4}, ["--thread_num 4 has no effect on the embedded clients"]),

@@ -1,4 +1,4 @@
-"""Uploads of devices at work go out in the order of their numbers, and nobody waits for one that is not at work."""
+"""Uploads of devices at work go out in the order of their numbers, and no device waits for one that is not at work."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Server:
 
 
 class Devices:
-    """Devices in threads of their own; each asks for the model, waits to be let go on, and then uploads or fails."""
+    """Devices in threads of their own; each asks for the model, waits for permission, and then uploads or fails."""
 
     def __init__(self, count: int) -> None:
         self.order, self.server = UploadOrder(), Server()

@@ -1,4 +1,4 @@
-"""The study of modes: it trains what simulate trains, measures what is sent, and goes on where it was interrupted."""
+"""The study of modes: it trains what simulate trains, measures the traffic, and continues where it was interrupted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in a folder that was used before: refused, replaced, gone on with to the same bits, or repeated."""
+"""Runs in a folder that was used before: refused, replaced, continued to the same bits, or repeated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MODES: dict[str, dict[str, Any]] = {
 QUICK = ("sampled", "private", "exact")
 OTHERS = tuple(mode for mode in MODES if mode not in QUICK)
 KILLED = Path(__file__).with_name("killed_run.py")
-#: settings that may change when a run goes on: where and how it runs, what is measured and kept
+#: settings that may change when a run continues: where and how it runs, evaluation, and files
 FREE = {
     *("init_from", "evaluate", "evaluate_every"),  # of weights to begin with the content is compared: the model's
     *("work_dir", "resume", "overwrite", "save_every", "save_best", "iterations", "dp_budget", "callbacks"),

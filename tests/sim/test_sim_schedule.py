@@ -24,7 +24,7 @@ def test_each_client_is_run_as_often_as_it_was_added() -> None:
 
 
 def test_nothing_waits_on_a_simple_queue_with_a_timeout() -> None:
-    """CPython 3.11's SimpleQueue.get waits for ever where the thread loses the processor just as its timeout passes:
+    """CPython 3.11's SimpleQueue.get waits forever where the thread loses the processor just as its timeout passes:
     six busy processes on two processors needed 1,000 to 11,000 calls for it. On an idle machine no test would tell.
     """
     sources = {path: path.read_text("utf-8") for path in Path(mindfl.__file__).parent.rglob("*.py")}

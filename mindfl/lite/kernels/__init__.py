@@ -68,7 +68,7 @@ def needed_bytes() -> int:
 
 
 def _check_address_space() -> None:
-    """Raise an error if the address space is too small: LLVM would abort, OpenBLAS retry for ever, both silently."""
+    """Raise an error if the address space is too small: LLVM would abort, OpenBLAS retry forever, both silently."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return

@@ -43,7 +43,7 @@ _FLOAT_BYTES = 4
 class Member:
     """Serves the job in ``store``, together with the other servers that meet there.
 
-    Belongs to one event loop, in which it must be made. ``failure`` is done once the server cannot go on.
+    Belongs to one event loop, in which it must be made. ``failure`` is done once the server cannot continue.
     """
 
     def __init__(self, store: RedisStore, own: Membership) -> None:
@@ -77,7 +77,7 @@ class Member:
     ) -> None:
         """Find the leader or become it, then accept requests.
 
-        Raises :class:`StorageError` where there is no leader and this server cannot become it, and
+        Raises :class:`StorageError` if there is no leader and this server cannot become it, and
         :class:`OptionError` for a job with other weights or settings.
         """
         await reach(self._store)

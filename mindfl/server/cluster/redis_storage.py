@@ -3,7 +3,7 @@
 A position of the journal counts records. The list begins with the record at ``journal:begin``. An entry is the kind of
 the record (1 byte), its CRC-32 (4 bytes, little endian) and its payload.
 
-While the Redis does not answer nothing is accepted. When it is back with the same records, the job goes on. A record
+While the Redis does not answer nothing is accepted. When it is back with the same records, the job continues. A record
 that was appended although its answer was lost had been refused; it is removed.
 """
 
