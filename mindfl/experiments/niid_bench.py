@@ -175,6 +175,7 @@ class _Runner:
             "origin_train_model_path": self._starting_model(job.seed, data),
             "algorithm": job.algorithm,
             "seed": job.seed,
+            "shuffle": True,
             "evaluate_every": 1,
             "per_client_models": False,
             "overwrite": self._overwrite,

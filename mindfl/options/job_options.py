@@ -279,6 +279,9 @@ class JobOptions(ModeOptions):
     workers: int | None = _embedded(
         None, least=1, shown="one per processor", help="Number of threads; the result does not depend on it."
     )
+    shuffle: bool = _embedded(
+        False, help="Draw the order of a client's samples anew for each local epoch; devices keep that of the data."
+    )
     engine: EngineName = _embedded("lite", help="lite executes the .ms file; mindspore trains with MindSpore itself.")
     device_target: DeviceTarget = _embedded(
         "CPU", help="--engine mindspore: MindSpore's device. Everything else trains on the CPU."

@@ -109,6 +109,7 @@ class JobKeywords(TypedDict, total=False):
     server_mode: ServerMode
     dp_budget: float | None
     workers: int | None
+    shuffle: bool
     engine: EngineName
     device_target: DeviceTarget
     executor: ExecutorName

@@ -81,6 +81,7 @@ class JavaClientSide(ClientProcesses):
                 _JAVA,
                 "each is a process of its own that trains with MindSpore Lite",
             ),
+            Ignored(("shuffle",), _JAVA, "they keep the order of the data"),
             Ignored(("save_every", "save_best"), _JAVA, "their model is known at the end only"),
             Ignored(
                 ("client_cert", "client_key", "crl_path"),

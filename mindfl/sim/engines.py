@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from mindfl.sim.evaluation import Cells
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
+#: epoch, from 0 -> positions of all training samples in the order in which they are trained
+Order: TypeAlias = Callable[[int], NDArray[np.int64]]
 
 
 class Engine(Protocol):
@@ -128,18 +130,36 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self.last_loss = math.nan
         self.class_scores: NDArray[np.float32] | None = None
         self.cells: Cells | None = None
+        self._order: Order | None = None
+
+    def set_order(self, order: Order) -> None:
+        """Train each epoch from now on in the order that ``order`` returns, not in that of the data."""
+        self._order = order
 
     def train(self, epochs: int, learning_rate: float, report: EpochReport) -> float:
         """Train on all samples ``epochs`` times, in order; return the mean loss of the last epoch."""
         self.begin_training(learning_rate)
-        images, labels = self.images(self._user.train), _labels(self._user.train)
+        samples = self._samples_by_epoch()
         self.last_loss = math.nan
         for epoch in range(epochs):
             self.check_stop()
-            losses = self.run_epoch(images, labels)
+            losses = self.run_epoch(*samples(epoch))
             report(epoch, losses.tolist())
             self.last_loss = mean_loss(losses)
         return self.last_loss
+
+    def _samples_by_epoch(self) -> Callable[[int], tuple[SamplesT, NDArray[np.int32]]]:
+        """Return what gives the training images and labels in the order of an epoch."""
+        split, labels, order = self._user.train, _labels(self._user.train), self._order
+        if order is None:
+            samples = self.images(split), labels
+            return lambda epoch: samples
+
+        def ordered(epoch: int) -> tuple[SamplesT, NDArray[np.int32]]:
+            chosen = order(epoch)
+            return self.images(split, chosen), labels[chosen]
+
+        return ordered
 
     def evaluate(self) -> float:
         """Return the accuracy on the test data: the share whose highest score (the first, if equal) is the label's."""
@@ -185,8 +205,8 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         """Return the current weights, flat."""
 
     @abstractmethod
-    def images(self, split: Split) -> SamplesT:
-        """Return a part's true samples in the form the engine takes."""
+    def images(self, split: Split, order: NDArray[np.int64] | None = None) -> SamplesT:
+        """Return a part's true samples in the form the engine takes; in ``order``, or in that of the data."""
 
     @abstractmethod
     def begin_training(self, rate: float) -> None:
@@ -213,8 +233,9 @@ class _LiteTrainer(ClientTrainer[Batches]):
     def weights(self) -> Weights:
         return self._engine.session().weight_views()
 
-    def images(self, split: Split) -> Batches:
-        return self._engine.session().batches(split.planes())
+    def images(self, split: Split, order: NDArray[np.int64] | None = None) -> Batches:
+        planes = split.planes()
+        return self._engine.session().batches(planes if order is None else planes[order])
 
     def begin_training(self, rate: float) -> None:
         session = self._engine.session()

@@ -121,8 +121,9 @@ class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
     def weights(self) -> Weights:
         return self._engine.weights()
 
-    def images(self, split: Split) -> NDArray[np.float32]:
+    def images(self, split: Split, order: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         images, channels = split.images(), self._engine.channels
+        images = images if order is None else images[order]
         return np.repeat(images, channels, axis=-1) if images.shape[-1] == 1 < channels else images
 
     def begin_training(self, rate: float) -> None:

@@ -197,5 +197,5 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
 
 def _draws_nothing(config: JobConfig) -> bool:
     mode = mode_of(config)
-    draws = mode.draws or mode.compresses
+    draws = mode.draws or mode.compresses or config.shuffle
     return config.train_dataset is not None and config.all_take_part and not draws

@@ -7,8 +7,11 @@ import time
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.algorithms.client_algorithm import AlgorithmTrainer
 from mindfl.client import (
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 #: why a device paused
 Step: TypeAlias = Wait | IterationDone | Finished[JobResult]
+#: keeps the orders of samples apart from what else is drawn from the job's seed
+_SHUFFLE = int.from_bytes(b"shuffle", "big")
 #: pause before a simulated client asks again
 POLL_MS = 1
 #: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
@@ -137,8 +142,15 @@ class Participant:
         )
         if self._remembers:
             trainer.iteration = lambda: self.client.taking_part
+        if config.shuffle:
+            trainer.set_order(partial(self._shuffled, config.seed, index))
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
+
+    def _shuffled(self, seed: int, index: int, epoch: int) -> NDArray[np.int64]:
+        """Return the order of the training samples in a local epoch of the running iteration."""
+        iteration = self.client.taking_part or 0
+        return np.random.default_rng((_SHUFFLE, seed, index, iteration, epoch)).permutation(self._trainer.train_size)
 
     def advance(self, transport: MeteredTransport) -> Step:
         """Run until the device must wait for the others, or has the new model and its accuracy, or ends its job."""

@@ -44,6 +44,7 @@ DECIDING = (
         "clients_per_iteration",
         "sampler",
         "epochs",
+        "shuffle",
     ),
     *("batch_size", "seed", "engine", "operator", "train_weight_name", "name_regex", "stack", "clients", "server_mode"),
     *MODE_SETTINGS,

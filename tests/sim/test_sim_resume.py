@@ -34,6 +34,7 @@ MODES: dict[str, dict[str, Any]] = {
     "exact": {"encrypt_type": "PW_EXACT"},
     "http": {"transport": "http"},
     "some weights": {"train_weight_name": "fc3.weight,fc3.bias"},
+    "shuffled": {"shuffle": True},
 }
 QUICK = ("sampled", "private", "exact")
 OTHERS = tuple(mode for mode in MODES if mode not in QUICK)
