@@ -6,7 +6,17 @@ and gives back. So a run can be resumed, replayed and spread over processes with
 
 from __future__ import annotations
 
-from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Round, Step, Training, Upload, zeros_like
+from mindfl.algorithms.algorithm import (
+    Algorithm,
+    Client,
+    ClientUpload,
+    Correction,
+    Round,
+    Step,
+    Training,
+    Upload,
+    zeros_like,
+)
 from mindfl.algorithms.apfl import APFL
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
@@ -18,6 +28,7 @@ from mindfl.algorithms.learning_rates import ConstantRate, CosineDecay, Schedule
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
+from mindfl.algorithms.robust import Krum, Median, MultiKrum, TrimmedMean
 from mindfl.algorithms.sampler import Sampler, Uniform
 from mindfl.algorithms.scaffold import Scaffold
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
@@ -26,6 +37,7 @@ __all__ = [
     "APFL",
     "Algorithm",
     "Client",
+    "ClientUpload",
     "ConstantRate",
     "Correction",
     "CosineDecay",
@@ -42,7 +54,10 @@ __all__ = [
     "FedPer",
     "FedProx",
     "FedYogi",
+    "Krum",
     "LocalOptimizer",
+    "Median",
+    "MultiKrum",
     "QFedAvg",
     "Round",
     "Sampler",
@@ -51,6 +66,7 @@ __all__ = [
     "Step",
     "StepDecay",
     "Training",
+    "TrimmedMean",
     "Uniform",
     "Upload",
     "zeros_like",

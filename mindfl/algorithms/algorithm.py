@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -110,6 +110,24 @@ class Upload:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ClientUpload:
+    """The upload of one client as the server reads it. Its arrays are read-only.
+
+    Args:
+        client: the client's id, by which the uploads of a round are sorted.
+        samples: samples of the client's training, as it told.
+        weights: its weights, flat float32 by name. Weights that it did not upload, or that the job keeps constant, are
+            those of the model that the round began with.
+        extras: the further arrays that it uploaded, likewise.
+    """
+
+    client: str
+    samples: int
+    weights: Arrays
+    extras: Arrays
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Round:
     """One iteration as the server sees it when all uploads are there. Its arrays are read-only.
 
@@ -121,6 +139,8 @@ class Round:
         extras: the mean of those that they uploaded, also weighted by the clients' samples.
         state: what :meth:`Algorithm.step` kept in the latest iteration; at first :meth:`Algorithm.state`.
         clients: number of uploads.
+        uploads: the single uploads, in an order that does not depend on which came first. Only for algorithms with
+            :attr:`Algorithm.needs_uploads`; else empty.
     """
 
     iteration: int
@@ -130,6 +150,7 @@ class Round:
     extras: Arrays
     state: Arrays
     clients: int
+    uploads: Sequence[ClientUpload] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,6 +187,8 @@ class Algorithm:
     needs_linear_optimizer: ClassVar[bool] = False
     #: whether clients evaluate the received model on their training samples before they train
     needs_initial_loss: ClassVar[bool] = False
+    #: whether :meth:`step` uses :attr:`Round.uploads`. The server then keeps each upload until the iteration ends
+    needs_uploads: ClassVar[bool] = False
 
     @property
     def is_fedavg(self) -> bool:
@@ -219,6 +242,14 @@ class Algorithm:
     def end(self, client: Client) -> Upload:
         """Return what a client uploads beside its weights, and what it remembers, after it trained."""
         return Upload(memory=client.memory)
+
+    def uploads_fault(self, clients: int) -> str:
+        """Return why uploads of that many clients do not suffice for :meth:`step`; empty: they do.
+
+        A job whose iterations all have the same number of clients is refused with it before it begins, any other at the
+        iteration that has too few.
+        """
+        return ""
 
     def step(self, round: Round) -> Step:
         """Return the next model, at the end of an iteration that received all of its uploads.

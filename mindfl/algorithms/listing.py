@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, replaced
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm
 from mindfl.spelling import counted
+
+if TYPE_CHECKING:
+    from mindfl.modes import UploadMode
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Listing:
         settings: its settings with their defaults.
         travels: what travels beside the weights, both ways; empty: nothing.
         remembers: what each client keeps between its iterations; empty: nothing.
-        needs: what it needs of the client; empty: nothing but training.
+        needs: what it needs of client and server; empty: nothing but training and sums.
         optimizers: the local optimizers with which it works.
         engines: the engines with which it works.
         upload_modes: the values of ``--encrypt_type`` with which it works.
@@ -82,9 +85,7 @@ def describe_algorithm(name: str) -> Listing:
         needs="; ".join(_needs(algorithm)),
         optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
         engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
-        upload_modes=tuple(
-            mode for mode in MODES if "extras" not in methods or not MODES[mode].of(ModeOptions()).extras_fault
-        ),
+        upload_modes=tuple(name for name, mode in MODES.items() if _carries(mode.of(ModeOptions()), algorithm)),
         servers=(
             "embedded",
             *(() if served and local else ("mindfl server",)),
@@ -96,6 +97,12 @@ def describe_algorithm(name: str) -> Listing:
 
 
 _MODEL: Arrays = {"a.weight": np.zeros(9, np.float32), "b.gamma": np.zeros(90, np.float32), "b.weight": np.zeros(1)}
+
+
+def _carries(mode: UploadMode, algorithm: Algorithm) -> bool:
+    extras = "extras" in replaced(algorithm) and mode.extras_fault
+    uploads = algorithm.needs_uploads and mode.uploads_fault
+    return not extras and not uploads
 
 
 def _memory(algorithm: Algorithm) -> Arrays:
@@ -130,6 +137,8 @@ def _needs(algorithm: Algorithm) -> Iterator[str]:
         yield "a second training"
     if "personal" in methods or "start" in methods:
         yield "evaluation with weights of its own"
+    if algorithm.needs_uploads:
+        yield "single uploads at the server"
     if algorithm.needs_initial_loss:
         yield "the loss of the received model on the training samples"
 

@@ -13,6 +13,7 @@ from mindfl.algorithms.fednova import FedNova
 from mindfl.algorithms.fedprox import FedProx
 from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
+from mindfl.algorithms.robust import Krum, Median, MultiKrum, TrimmedMean
 from mindfl.algorithms.scaffold import Scaffold
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 from mindfl.errors import OptionError
@@ -36,6 +37,10 @@ REGISTERED: dict[str, type[Algorithm]] = {
     "apfl": APFL,
     "fedper": FedPer,
     "fedbn": FedBN,
+    "median": Median,
+    "trimmed_mean": TrimmedMean,
+    "krum": Krum,
+    "multikrum": MultiKrum,
 }
 #: entry points of installed packages
 GROUP = "mindfl.algorithms"

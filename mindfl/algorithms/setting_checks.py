@@ -43,21 +43,22 @@ def checked(
     raise OptionError(f"{type(algorithm).__name__}: {name} must be a number {words}, got {value!r}")
 
 
-def whole(owner: object, name: str, value: object) -> int:
+def whole(owner: object, name: str, value: object, *, least: int = 1) -> int:
     """Return a setting of ``owner`` that counts something.
 
     Args:
         owner: the object whose setting it is; its class is named in the error.
         name: the setting's name.
         value: what the user gave.
+        least: the smallest value that is allowed.
 
     Raises:
-        OptionError: it is no whole number of at least 1.
+        OptionError: it is no whole number of at least ``least``.
 
     Example:
         >>> whole(object(), "layers", 2)
         2
     """
-    if type(value) is int and value >= 1:
+    if type(value) is int and value >= least:
         return value
-    raise OptionError(f"{type(owner).__name__}: {name} must be a whole number of at least 1, got {value!r}")
+    raise OptionError(f"{type(owner).__name__}: {name} must be a whole number of at least {least}, got {value!r}")

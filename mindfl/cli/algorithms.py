@@ -25,7 +25,7 @@ def algorithms_command(name: str | None, as_json: bool) -> None:
     elif name is None:
         for each in found:
             settings = " ".join(f"{key}={value:g}" for key, value in each.settings.items())
-            click.echo(f"{each.name:11} {settings:41} {each.summary}")
+            click.echo(f"{each.name:12} {settings:41} {each.summary}")
     else:
         for label, value in asdict(found[0]).items():
             text = ", ".join(value) if isinstance(value, tuple) else value

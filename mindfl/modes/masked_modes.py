@@ -61,6 +61,10 @@ class Masked(ReferenceMode):
 
     params: PWParams | None = None
 
+    @property
+    def uploads_fault(self) -> str:
+        return f"{self.name} shows the server their sum alone"
+
     @classmethod
     def of(cls, config: Settings) -> UploadMode:
         return cls()

@@ -168,6 +168,11 @@ class UploadMode:
         """Why a federated algorithm's further arrays cannot be uploaded beside the weights; empty: they can."""
         return ""
 
+    @property
+    def uploads_fault(self) -> str:
+        """Why the server cannot read the weights of single clients; empty: it can."""
+        return ""
+
     def accountant(self, sampling_rate: float = 1.0) -> Accountant | None:
         """Return the privacy accountant of iterations in which each client takes part with this probability.
 

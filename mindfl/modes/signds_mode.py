@@ -48,6 +48,10 @@ class SignDs(ReferenceMode):
     def extras_fault(self) -> str:
         return f"{self.name} uploads signs instead of arrays"
 
+    @property
+    def uploads_fault(self) -> str:
+        return f"{self.name} uploads the signs of a few weights"
+
     def describe(self) -> str:
         return f"{self.name} epsilon {self.sign_eps:g}"
 

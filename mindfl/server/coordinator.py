@@ -303,11 +303,19 @@ class EdgeCoordinator(Coordinator):
 
     Uploads are summed here and wait to be taken; clients that ask for the model are told to wait until it is published.
     ``config.start_fl_job_threshold`` is the number of clients of this part.
+    ``keep_uploads``: single uploads are handed on beside their sum, for an algorithm that needs them.
     """
 
-    def __init__(self, config: ServerConfig, model: Mapping[str, NDArray[np.float32]], iteration: int) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        model: Mapping[str, NDArray[np.float32]],
+        iteration: int,
+        *,
+        keep_uploads: bool = False,
+    ) -> None:
         super().__init__(config, model)
-        self.job.begin_part(iteration)
+        self.job.begin_part(iteration, keep_uploads=keep_uploads)
 
     def part(self) -> Part:
         """Return the part of the iteration so far, to be absorbed by the other coordinator."""

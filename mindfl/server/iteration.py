@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mindfl.errors import AlgorithmError
-from mindfl.protocol import Weights, texts
+from mindfl.protocol import FloatVector, Weights, texts
 from mindfl.server.aggregate import PartialSum
 from mindfl.server.refusal import Refusal
 from mindfl.server.server_config import ServerConfig
@@ -80,12 +80,16 @@ class Upload:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The part of ``iteration`` that an edge coordinator served: sizes, reports and summed uploads."""
+    """The part of ``iteration`` that an edge coordinator served: sizes, reports and summed uploads.
+
+    ``kept``: the single uploads, where the job's algorithm needs them.
+    """
 
     iteration: int
     devices: Mapping[str, Device]
     uploads: Mapping[str, Upload]
     sums: PartialSum
+    kept: Mapping[str, FloatVector] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,7 +127,7 @@ class Iteration:
     """An iteration in progress, in which ``clients`` may start.
 
     ``rounds`` are those of secure aggregation, if it is used. ``starts_ms`` are counted as if the server had never been
-    down.
+    down. ``kept`` are the clients' weights in the order of the layout, where the job's algorithm needs single uploads.
     """
 
     number: int
@@ -131,6 +135,7 @@ class Iteration:
     rounds: Rounds[Any] | None = None
     started: dict[str, Device] = field(default_factory=dict)
     uploaded: dict[str, Upload] = field(default_factory=dict)
+    kept: dict[str, FloatVector] = field(default_factory=dict)
     starts_ms: dict[str, int] = field(default_factory=dict)
     durations_ms: list[int] = field(default_factory=list)
     first_start_ms: int | None = None

@@ -22,7 +22,7 @@ from mindfl.algorithms.algorithm import Algorithm
 from mindfl.algorithms.learning_rates import LearningRates
 from mindfl.algorithms.server_algorithm import EXTRA, ServerAlgorithm
 from mindfl.errors import AlgorithmError, ProtocolError, SimulationError, StorageError
-from mindfl.protocol import FLPlan, Weights
+from mindfl.protocol import FloatVector, FLPlan, Weights
 from mindfl.server import events
 from mindfl.server.aggregate import MAX_UPLOADS, FedAvgSum, WithoutConstant, initial_model
 from mindfl.server.events import Event, EventLog, SmallEvent, Uploaded
@@ -77,6 +77,8 @@ class FederatedJobState:
     ) -> None:
         self._lr_schedule = lr_schedule
         self._algorithm = ServerAlgorithm(algorithm, constant)
+        self._algorithm.check(config.mode)
+        self._keep_uploads = self._algorithm.needs_uploads
         self.layout, first = initial_model(self._algorithm.first(initial_weights))
         self._on_iteration_end = on_iteration_end
         self._log = log
@@ -214,8 +216,10 @@ class FederatedJobState:
         """Begin again at iteration 1 with other settings, the latest model and the name ``instance``, enabled.
 
         The uploads of the running iteration are dropped without a record: its number comes again. Raises
-        :class:`StorageError` where the log cannot take it.
+        :class:`OptionError` where the settings leave the algorithm too few uploads, and :class:`StorageError` where the
+        log cannot take it.
         """
+        self._algorithm.check(config.mode, config.update_quota)
         with self.lock:
             self.commit(events.Renewed(now_ms, instance, config))
 
@@ -325,6 +329,7 @@ class FederatedJobState:
             if not isinstance(self.sum, FedAvgSum):
                 raise ProtocolError("masked uploads cannot be summed in several places")
             self.sum.merge(part.sums)
+            self.current.kept.update(part.kept)
             for fl_id, device in part.devices.items():
                 self.current.start(fl_id, device, now_ms)
                 self.current.upload(fl_id, part.uploads[fl_id], now_ms)
@@ -332,9 +337,10 @@ class FederatedJobState:
                 self.current.accept("updateModel")
             self.close_if_full(now_ms)
 
-    def begin_part(self, iteration: int) -> None:
+    def begin_part(self, iteration: int, *, keep_uploads: bool) -> None:
         """Take the uploads of ``iteration`` for another coordinator: it does not end before :meth:`end_part`."""
         self._ends_elsewhere = True
+        self._keep_uploads = keep_uploads
         self.ended = EndedIterations({iteration - 1: self.exchanged}, {})
         self.begin(iteration)
 
@@ -343,7 +349,8 @@ class FederatedJobState:
         with self.lock:
             devices = {fl_id: self.current.started[fl_id] for fl_id in self.current.uploaded}
             assert isinstance(self.sum, FedAvgSum)
-            return Part(self.current.number, devices, dict(self.current.uploaded), self.sum.partial())
+            uploads, kept = dict(self.current.uploaded), dict(self.current.kept)
+            return Part(self.current.number, devices, uploads, self.sum.partial(), kept)
 
     def end_part(self, model: Weights, now_ms: int) -> None:
         """End the iteration with the model that the other coordinator made of it."""
@@ -380,7 +387,19 @@ class FederatedJobState:
         """Add an upload to the sum of the iteration."""
         device = self.current.upload(event.fl_id, event.upload, event.now_ms)
         self.sum.add(contribution, device.data_size)
+        if self._keep_uploads:
+            assert isinstance(event.content, Mapping)
+            self.current.kept[event.fl_id] = self._flat(event.content, device.data_size)
         self.current.accept("updateModel")
+
+    def _flat(self, content: Weights, data_size: int) -> FloatVector:
+        """Return a copy of one upload's weights in the order of the layout.
+
+        Those that are constant or were not uploaded have their value in the model.
+        """
+        sent = content.keys() - self.constant
+        given = {name: content[name] / np.float32(data_size) for name in sent}
+        return self.layout.flatten({**self.exchanged, **given})
 
     def close(self, now_ms: int, average: Weights | None, reason: str) -> None:
         """End the iteration with the ``average`` of its uploads; None: it failed, and the model stays."""
@@ -413,6 +432,10 @@ class FederatedJobState:
 
     def _stepped(self, ended: Iteration, average: Weights) -> Weights:
         """Return the next model. Raises :class:`AlgorithmError`, changing nothing."""
-        made, arrays = self._algorithm.next(ended.number, self.exchanged, average, self._arrays, len(ended.uploaded))
+        samples = {fl_id: device.data_size for fl_id, device in ended.started.items()}
+        uploads = [(fl_id, samples[fl_id], self.layout.split(flat)) for fl_id, flat in sorted(ended.kept.items())]
+        made, arrays = self._algorithm.next(
+            ended.number, self.exchanged, average, self._arrays, len(ended.uploaded), uploads
+        )
         self._arrays = arrays
         return average if made is average else self.layout.split(self.layout.flatten(made))

@@ -10,7 +10,7 @@ from pathlib import Path
 from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.learning_rates import LearningRates
 from mindfl.algorithms.naming import describe
-from mindfl.algorithms.server_algorithm import ServerAlgorithm, served
+from mindfl.algorithms.server_algorithm import ServerAlgorithm, check_uploads, served
 from mindfl.files import make_dir
 from mindfl.server.aggregate import initial_model
 from mindfl.server.checkpoint import CheckpointWriter, latest
@@ -43,6 +43,7 @@ class JobOpener:
         self._lr_schedule = options.lr_schedule
         job = settings.server_config()
         LearningRates(options.lr_schedule, job.fl_iteration_num).check(job.client_learning_rate)
+        check_uploads(self._algorithm, job.mode, job.update_quota)
         self._checkpoint_dir = options.checkpoint_dir or settings.checkpoint_dir or None
         self.instance = instance_name(datetime.now(timezone.utc).astimezone())
         self.first_iteration = 1

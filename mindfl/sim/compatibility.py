@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mindfl.algorithms.algorithm import Algorithm, replaced
-from mindfl.algorithms.naming import describe, make_algorithm
+from mindfl.algorithms.algorithm import replaced
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.algorithms.sampler import Uniform
+from mindfl.algorithms.server_algorithm import check_uploads, refusal
 from mindfl.errors import OptionError
 from mindfl.imports import require
 from mindfl.modes import UploadMode, mode_of
@@ -106,13 +107,10 @@ def check_algorithm(config: JobConfig) -> None:
     methods = replaced(algorithm)
     for rule in _RULES:
         if methods.intersection(rule.methods) and rule.applies(config):
-            raise _refusal(algorithm, rule.reason, rule.hint)
+            raise refusal(algorithm, rule.reason, rule.hint)
     if "extras" in methods and (fault := mode_of(config).extras_fault):
-        raise _refusal(algorithm, fault, "use plain uploads or secure aggregation, or an algorithm without extras")
-
-
-def _refusal(algorithm: Algorithm, reason: str, hint: str) -> OptionError:
-    return OptionError(f"algorithm {describe(algorithm)} does not work here: {reason}", hint=hint)
+        raise refusal(algorithm, fault, "use plain uploads or secure aggregation, or an algorithm without extras")
+    check_uploads(algorithm, mode_of(config), config.cohort if isinstance(config.chooser, Uniform) else None)
 
 
 class _Need(NamedTuple):

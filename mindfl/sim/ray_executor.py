@@ -82,8 +82,9 @@ class Node:
 
     def train(self, iteration: int, rate: float, model: Weights, share: Share, memories: Memories) -> _Trained:
         """Train a share of the clients with the round's learning rate and their memories, and sum their uploads."""
+        keep = make_algorithm(self._config.algorithm).needs_uploads
         settings = replace(server_settings(self._config, len(share)), client_learning_rate=rate)
-        edge = EdgeCoordinator(settings, model, iteration)
+        edge = EdgeCoordinator(settings, model, iteration, keep_uploads=keep)
         transport = InProcessTransport(edge)
         losses: list[float] = []
         self._pool.advance(share, transport, losses.append, memories)

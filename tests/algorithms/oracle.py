@@ -257,13 +257,45 @@ def fedper(s: Server, cohort: Sequence[int], layers: int = 1) -> None:
     s.x = {n: s.x[n] if n in heads else s.x[n] + d[n] for n in s.x}
 
 
+def values(s: Server, cohort: Sequence[int]) -> dict[str, Floats]:
+    """Each weight of the trained models, clients in rows."""
+    trained = s.trained(cohort)
+    return {n: np.array([w[n] for w in trained.values()]) for n in s.x}
+
+
+def median(s: Server, cohort: Sequence[int]) -> None:
+    ordered = {n: np.sort(v, axis=0) for n, v in values(s, cohort).items()}
+    low, high = (len(cohort) - 1) // 2, len(cohort) // 2
+    s.x = {n: (v[low] + v[high]) / 2 for n, v in ordered.items()}
+
+
+def trimmed_mean(s: Server, cohort: Sequence[int], beta: float = 0.2) -> None:
+    cut = int(beta * len(cohort) + 1e-9)
+    ordered = {n: np.sort(v, axis=0) for n, v in values(s, cohort).items()}
+    s.x = {n: sum(v[cut : len(cohort) - cut]) / (len(cohort) - 2 * cut) for n, v in ordered.items()}
+
+
+def krum(s: Server, cohort: Sequence[int], f: int = 1, best: int = 1) -> None:
+    found, n = values(s, cohort), len(cohort)
+    flat = np.concatenate([v.reshape(n, -1) for v in found.values()], axis=1)
+    scores = []
+    for i in range(n):
+        apart = sorted(float(((flat[i] - flat[j]) ** 2).sum()) for j in range(n) if j != i)
+        scores.append(sum(apart[: n - f - 2]))
+    chosen = sorted(range(n), key=lambda i: scores[i])[:best]
+    s.x = {name: sum(v[i] for i in chosen) / best for name, v in found.items()}
+
+
+def multikrum(s: Server, cohort: Sequence[int], f: int = 1) -> None:
+    krum(s, cohort, f, best=len(cohort) - f)
+
+
 def accuracy(w: Model, data: Data) -> float:
     logits = np.maximum(data.x @ w[W1].T + w[B1], 0) @ w[W2].T + w[B2]
     return float((logits.argmax(1) == data.y).mean())
 
 
+_PREFIXES = ("fed", "scaffold", "qfed", "ditto", "apfl", "median", "trimmed", "krum", "multikrum")
 ROUNDS: dict[str, Callable[..., Any]] = {
-    name: round
-    for name, round in globals().items()
-    if name.startswith(("fed", "scaffold", "qfed", "ditto", "apfl")) and callable(round)
+    name: round for name, round in globals().items() if name.startswith(_PREFIXES) and callable(round)
 }

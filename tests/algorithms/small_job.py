@@ -12,6 +12,7 @@ from mindfl.lite import LiteModel
 from mindfl.sim.job import Silent
 
 SIZES = (7, 20, 33, 12, 50)
+SEVEN = (*SIZES, 26, 41)
 BATCH, EPOCHS = 8, 2
 
 
@@ -25,16 +26,16 @@ class Turns:
 def samples(client: int) -> tuple[Any, Any]:
     """Images of 5x4 in float32 and labels of three classes, whose shares differ from client to client."""
     rng = np.random.default_rng(client)
-    labels = rng.choice(3, SIZES[client], p=np.roll([0.9, 0.1, 0.0], client))
-    images = rng.random((SIZES[client], 5, 4), np.float32) * 0.6
+    labels = rng.choice(3, SEVEN[client], p=np.roll([0.9, 0.1, 0.0], client))
+    images = rng.random((SEVEN[client], 5, 4), np.float32) * 0.6
     images[np.arange(len(labels)), labels] += 0.3
     return images, labels
 
 
-def server(model: LiteModel, momentum: float, rate: float) -> Server:
+def server(model: LiteModel, momentum: float, rate: float, people: int = len(SIZES)) -> Server:
     """Return the oracle's beginning for the small job."""
     clients = {}
-    for index in range(len(SIZES)):
+    for index in range(people):
         images, labels = samples(index)
         clients[index] = Data(images.reshape(len(labels), -1).astype(np.float64), labels)
     x = {name: values.astype(np.float64) for name, values in model.weights.items()}

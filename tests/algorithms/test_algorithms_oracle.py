@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, float]] = {
 CASES = [
     (name, settings)
     for name in REGISTERED
-    if name != "fedbn"
+    if name != "fedbn" and not REGISTERED[name].needs_uploads
     for settings in ({}, SETTINGS.get(name))
     if settings is not None
 ]

@@ -225,6 +225,20 @@ def test_an_algorithm_of_the_users_own_survives_kill_9(server, folder: Path, min
     assert second.model(3).feature_map["w"].tolist() == [3.75] * 6
 
 
+@pytest.mark.slow
+def test_single_uploads_survive_kill_9(server, folder: Path, mindfl) -> None:
+    """The mean of 2 and 30 is not their median with 4, of which two came before the server was killed."""
+    options = ("--algorithm", "median", "--start_fl_job_threshold", "3")
+    first = server(*options).ready()
+    assert [first.start(fl_id).retcode for fl_id in "abc"] == [200] * 3
+    assert [first.update("b", 1, 30.0).retcode, first.update("a", 1, 2.0).retcode] == [200, 200]
+    first.process.kill()
+    first.wait()
+    second = server(*options).ready()
+    assert second.update("c", 1, 4.0).retcode == 200
+    assert second.model(1).feature_map["w"].tolist() == [4.0] * 6
+
+
 def test_a_step_that_fails_fails_its_iteration_and_the_server_goes_on(server, folder: Path) -> None:
     (folder / "own.py").write_text(OWN)
     running = server("--algorithm", "own.py:Own:broken=1", "--start_fl_job_threshold", "1").ready()
@@ -383,6 +397,8 @@ def test_a_second_server_at_the_same_place(server) -> None:
         (["--lr_schedule", "cosine:rounds=1"], "lr_schedule cosine:rounds=1,least=0.0 failed in iteration"),
         (["--lr_schedule", "step", "--cluster"], "--lr_schedule is for one server"),
         (["--lr_schedule", "step", "--stack", "federated"], "--lr_schedule is for --stack embedded"),
+        (["--algorithm", "krum", "--start_fl_job_threshold", "4"], "f=1 faulty clients take at least 5 clients in an"),
+        (["--algorithm", "median", "--encrypt_type", "SIGNDS"], "needs single uploads, and SIGNDS uploads the signs"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(folder: Path, mindfl, arguments: list[str], reason: str) -> None:

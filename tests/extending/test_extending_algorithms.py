@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fedexp import FedExP
 from fedprox import FedProx
+from geometric_median import GeometricMedian
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ class Everything(Algorithm):
 ALGORITHMS = {"FedExP": FedExP(), "FedProx": FedProx(0.1), "Everything": Everything()}
 
 
-@pytest.mark.parametrize("name", ["fedexp.py", "fedprox.py"])
+@pytest.mark.parametrize("name", ["fedexp.py", "fedprox.py", "geometric_median.py"])
 def test_a_user_writes_at_most_15_lines(name: str) -> None:
     text = (HERE / name).read_text()
     tree = ast.parse(text)
@@ -123,6 +124,22 @@ def test_fedexp_steps_further_where_updates_disagree(sizes: list[int], seed: int
         take_part(job, fl_id, size, weighted)
     for name, values in fedexp(began, uploads, eps).items():
         np.testing.assert_allclose(job.model[name], values, rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 2**32))
+def test_no_point_is_nearer_to_all_clients_than_the_geometric_median(seed: int) -> None:
+    began = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(3, np.float32)}
+    server = ServerConfig(fl_iteration_num=1, start_fl_job_threshold=6)
+    job = Coordinator(server, began, algorithm=GeometricMedian(200))
+    generator = np.random.default_rng(seed)
+    points = generator.normal(0, 1, (6, 7)).astype(np.float32)
+    points[:2] += 50
+    for number, point in enumerate(points):
+        take_part(job, f"c{number}", 1, {"w": point[:4], "b": point[4:]})
+    found = np.concatenate([job.model["w"], job.model["b"]])
+    apart = lambda where: np.linalg.norm(points - where, axis=1).sum()  # noqa: E731
+    assert all(apart(found) < apart(found + step) + 1e-4 for step in generator.normal(0, 0.1, (20, 7)))
+    assert np.abs(found).max() < 10
 
 
 def take_part(job: Coordinator, fl_id: str, size: int, weighted: Any) -> None:
@@ -338,6 +355,7 @@ REFUSED: dict[str, tuple[Algorithm, dict[str, Any], str]] = {
     "MindSpore": (FedProx(), {"engine": "mindspore"}, "MindSpore's training step cannot be corrected"),
     "noise": (FedExP(), {"encrypt_type": "DP_ENCRYPT"}, "DP_ENCRYPT would clip its further arrays"),
     "signs": (FedExP(), {"encrypt_type": "SIGNDS"}, "SIGNDS uploads signs"),
+    "sums": (GeometricMedian(), {"encrypt_type": "PW_EXACT"}, "it needs single uploads, and PW_EXACT shows"),
     "compressed": (FedExP(), {"upload_compress_type": "DIFF_SPARSE_QUANT"}, "DIFF_SPARSE_QUANT leaves most values"),
 }
 
@@ -345,7 +363,7 @@ REFUSED: dict[str, tuple[Algorithm, dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_go_together_is_refused_once_with_a_way_out(case: str, make_job: JobFactory) -> None:
     algorithm, settings, reason = REFUSED[case]
-    with pytest.raises(OptionError, match=rf"^algorithm Fed\w+ [a-z]+=[0-9.]+ does not work here: {reason}") as caught:
+    with pytest.raises(OptionError, match=rf"^algorithm \w+ [a-z]+=[0-9.]+ does not work here: {reason}") as caught:
         make_job(algorithm=algorithm, **settings)
     assert caught.value.hint
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fedexp import FedExP
+from geometric_median import GeometricMedian
 from test_extending_algorithms import ALGORITHMS
 from test_sampler_and_callback import SAMPLED, told
 
@@ -39,6 +40,20 @@ def test_fedexp_by_the_name_of_its_file(make_job: JobFactory, ray_cluster: str) 
     named = f"{HERE / 'fedexp.py'}:FedExP"
     spread = make_job("ray", algorithm=named, executor="ray", ray_address=ray_cluster).run()
     assert spread.hash == make_job("local", algorithm=FedExP()).run().hash
+
+
+@pytest.mark.slow
+def test_single_uploads_are_those_of_a_local_run(make_job: JobFactory, ray_cluster: str) -> None:
+    spread = make_job("ray", algorithm=GeometricMedian(), executor="ray", ray_address=ray_cluster).run()
+    assert spread.hash == make_job("local", algorithm=GeometricMedian(), workers=1).run().hash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["median", "multikrum"])
+def test_a_robust_rule_gives_the_weights_of_a_local_run(rule: str, make_job: JobFactory, ray_cluster: str) -> None:
+    settings = {"algorithm": rule, "client_num": 5}
+    spread = make_job("ray", **settings, executor="ray", ray_address=ray_cluster).run()
+    assert spread.hash == make_job("local", **settings).run().hash
 
 
 def test_an_upload_mode_gives_the_weights_of_a_local_run(make_job: JobFactory, ray_cluster: str) -> None:
