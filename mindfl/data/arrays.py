@@ -15,8 +15,11 @@ from mindfl.data.pixels import Images
 from mindfl.data.samples import CENTRAL, PARTS, Dataset, Split, UserData, check_labels, check_name, class_numbers
 from mindfl.errors import DataError
 from mindfl.files import PathLike
+from mindfl.notices import warn
 from mindfl.spelling import counted
 
+#: most channels of a picture; with more, and 1 or 3 rows, channels are probably the second axis
+_CHANNELS = 4
 _USERS = '{"ann": (images, labels), ...}'
 #: accepted forms of a user, for messages
 _FORMS = "(images, labels) or (images, labels, test images, test labels)"
@@ -135,7 +138,8 @@ def _checked_user(user: str, arrays: Sequence[NDArray[Any]]) -> tuple[_Part, _Pa
     if not len(train.images):
         raise DataError(f"user {user} has no train samples", hint="each user needs at least one")
     nothing = _Part(train.images[:0], np.zeros(0, np.int32))
-    if len(arrays) == 2 or all(not as_array(each, f"user {user}: test").size for each in arrays[2:]):
+    test = zip(arrays[2:], ("images", "labels"), strict=False)
+    if all(not as_array(each, f"user {user}: test {what}").size for each, what in test):
         return train, nothing
     return train, _checked_part(arrays[2], arrays[3], f"user {user}: test")
 
@@ -167,6 +171,8 @@ def _checked_images(images: Any, owner: str) -> NDArray[Any]:
     if view.dtype == np.float32 and view.size and not (view.min() >= 0 and view.max() <= 1):
         found = "NaN" if np.isnan(view.min()) else f"values from {view.min():g} to {view.max():g}"
         raise DataError(f"{owner} images hold {found}", hint="float32 must be in 0..1; uint8 is 0..255")
+    if view.ndim == 4 and view.shape[1] in (1, 3) and min(view.shape[2:]) > _CHANNELS:
+        warn(f"{owner} images of shape {view.shape} have {view.shape[3]} channels: channels are the last axis")
     view.flags.writeable = False
     return view if view.ndim == 4 else view[..., None]
 
@@ -203,7 +209,8 @@ def _words(shape: Sequence[int]) -> str:
 
 
 def _class_names(names: Any, classes: Any, parts: Iterable[tuple[str, _Part]]) -> tuple[str, ...]:
-    if classes is not None and (type(classes) is not int or not 0 < classes <= MOST_CLASSES):
+    whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
+    if classes is not None and not (whole and 0 < classes <= MOST_CLASSES):
         raise DataError(f"classes must be a whole number from 1 to {MOST_CLASSES}, got {classes!r:.60}")
     if names is None:
         return tuple(map(str, range(_classes(parts) if classes is None else classes)))

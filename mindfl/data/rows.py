@@ -53,6 +53,8 @@ def from_rows(rows: Any, division: Division, *, user: str | None, image: str, la
 
 def _splits(rows: Any) -> dict[str, Iterable[Any]]:
     """Return the rows by split: those of train and test of a ``DatasetDict``; else all of them, named "" ."""
+    if not isinstance(rows, Iterable):
+        raise DataError(f"rows are {type(rows).__name__}, which yields none", hint="pass a data set or a list of rows")
     if not isinstance(rows, Mapping):
         return {"": rows}
     if "train" not in rows:
@@ -78,9 +80,15 @@ def _read(read: _Rows, split: str, rows: Any, *, user: str | None, image: str, l
         _check_image(read, place, picture)
         read.images.append(picture)
         read.labels.append(row[label])
-        read.owners.append("" if user is None else str(row[user]))
+        read.owners.append("" if user is None else _user(row[user], place))
         read.places.append(place)
     return number + 1
+
+
+def _user(value: Any, place: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
+        raise DataError(f"{place}: the user {value!r:.60} is neither a text nor a whole number")
+    return str(value)
 
 
 def _check_image(read: _Rows, place: str, picture: NDArray[Any]) -> None:
@@ -91,7 +99,8 @@ def _check_image(read: _Rows, place: str, picture: NDArray[Any]) -> None:
         )
     if read.images and not _fit(picture, read.images[0]):
         raise DataError(
-            f"{place} has an image of shape {picture.shape}, {read.places[0]} has {read.images[0].shape}",
+            f"{place} has an image of shape {picture.shape} ({picture.dtype}), {read.places[0]} has"
+            f" {read.images[0].shape} ({read.images[0].dtype})",
             hint="all need one height and width, and one type of numbers",
         )
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindfl.data import Dataset, fingerprint, open_dataset
-from mindfl.errors import DataError
+from mindfl.errors import DataError, MindflWarning
 from mindfl.sim.job_data import PairedDataset
 
 
@@ -105,6 +105,58 @@ def with_nan() -> np.ndarray[Any, Any]:
     return values
 
 
+class OnGpu:
+    """A stand-in for a tensor that NumPy cannot read."""
+
+    def __array__(self, *_arguments: Any, **_options: Any) -> Any:
+        raise TypeError("on the GPU")
+
+
+class Tensor:
+    """A stand-in for a tensor that NumPy can read."""
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        self.values = values
+
+    def __array__(self, *_arguments: Any, **_options: Any) -> np.ndarray[Any, Any]:
+        return self.values
+
+
+#: the same samples in other arrays
+ALIKE: dict[str, Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], tuple[Any, Any]]] = {
+    "as they are": lambda x, y: (x, y),
+    "floats": lambda x, y: (x / np.float32(255), y),
+    "big-endian": lambda x, y: ((x / np.float32(255)).astype(">f4"), y.astype(">i8")),
+    "turned about": lambda x, y: (np.ascontiguousarray(x[::-1])[::-1], np.ascontiguousarray(y[::-1])[::-1]),
+    "tensors": lambda x, y: (Tensor(x), Tensor(y)),
+    "lists of labels": lambda x, y: (x, y.tolist()),
+    "unsigned labels": lambda x, y: (x, y.astype(np.uint64)),
+}
+
+
+@pytest.mark.parametrize("form", ALIKE)
+@pytest.mark.parametrize("shape", [(24, 20, 3), (9, 7)])
+def test_the_same_samples_have_one_fingerprint_however_given_and_stored(
+    form: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    train, test = images(4, *shape), images(2, *shape)
+    plain = {"3": (train, LABELS, test, LABELS[:2]), "20": (train[:1], LABELS[:1])}
+    other = {
+        20: ALIKE[form](*plain["20"]),
+        np.int64(3): (*ALIKE[form](train, LABELS), *ALIKE[form](test, LABELS[:2])),
+    }
+    data = Dataset.from_arrays(other, classes=np.int8(3))  # type: ignore[arg-type]
+    data.save(tmp_path / "out")
+    expected = fingerprint(Dataset.from_arrays(plain))
+    assert fingerprint(data) == fingerprint(open_dataset(tmp_path / "out")) == expected
+    assert (expected.users, expected.samples, expected.classes) == (2, 7, 3)
+
+
+def test_channels_in_the_second_axis_are_suspected() -> None:
+    with pytest.warns(MindflWarning, match=r"user a: train images of shape \(4, 3, 24, 20\) have 20 channels"):
+        Dataset.from_arrays({"a": (images(4, 3, 24, 20), LABELS)})
+
+
 FAULTS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "user ben: train part has 4 images, but 3 labels": (lambda: (images(), LABELS[:3]), {}),
     "user ben: test part has 2 images, but 1 label": (lambda: (images(), LABELS, images(2), LABELS[:1]), {}),
@@ -131,6 +183,19 @@ FAULTS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "user ben: train labels are float64 of shape (4,)": (lambda: (images(), LABELS / 1), {}),
     "user ben: train labels are int64 of shape (4, 1)": (lambda: (images(), LABELS[:, None]), {}),
     "user ben is not (images, labels) or": (lambda: (images(), LABELS, images()), {}),
+    "user ben: train images cannot be made a NumPy array": (lambda: ([[[1]], [[1, 2]]], LABELS[:2]), {}),
+    "user ben: test images cannot be made a NumPy array: on the GPU": (lambda: (images(), LABELS, OnGpu(), LABELS), {}),
+    "user ben: train images are object": (lambda: ((image for image in images()), LABELS), {}),
+    "user ben: train labels are <U1 of shape (4,)": (lambda: (images(), ["a", "b", "a", "b"]), {}),
+    "user ben: train labels are bool of shape (4,)": (lambda: (images(), LABELS > 1), {}),
+    "user ben: the train part has the label 1000000000002, mindfl": (lambda: (images(), LABELS + 10**12), {}),
+    "classes must be a whole number from 1 to 1048576, got 0": (lambda: (images(), LABELS), {"classes": 0}),
+    "classes must be a whole number from 1 to 1048576, got '3'": (lambda: (images(), LABELS), {"classes": "3"}),
+    "class_names [] are not different texts": (lambda: (images(), LABELS), {"class_names": []}),
+    "class_names ['a', '\\udcff'] are not different texts": (
+        lambda: (images(), LABELS),
+        {"class_names": ["a", "\udcff"]},
+    ),
     "class_names ['a', 'b', 'a'] are not different texts": (
         lambda: (images(), LABELS),
         {"class_names": ["a", "b", "a"]},
@@ -152,9 +217,16 @@ def test_what_cannot_be_used_is_named(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("users", "message"), [({}, "no users"), ({"../up": (images(), LABELS)}, "cannot name a folder")]
+    ("users", "message"),
+    [
+        ({}, "no users"),
+        ({"../up": (images(), LABELS)}, "cannot name a folder"),
+        ({True: (images(), LABELS)}, "cannot name a folder"),
+        ({"3": (images(), LABELS), 3: (images(), LABELS)}, "two users are named 3"),
+        ([(images(), LABELS)], "users are list, not a mapping"),
+    ],
 )
-def test_unusable_users(users: dict[str, Any], message: str) -> None:
+def test_unusable_users(users: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Dataset.from_arrays(users)
 

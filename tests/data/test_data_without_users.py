@@ -201,7 +201,7 @@ def test_rows_without_users_are_divided() -> None:
         ([{"image": IMAGES[0], "label": 1}], "row 0 has no column 'who'"),
         (
             [{"image": a, "label": 1, "who": 2} for a in (IMAGES[0], IMAGES[0][1:])],
-            "row 1 has an image of shape (8, 7)",
+            "row 1 has an image of shape (8, 7) (uint8), row 0 has (9, 7) (uint8)",
         ),
     ],
 )
