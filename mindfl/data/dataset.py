@@ -14,7 +14,7 @@ from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import CENTRAL, Dataset, Samples, Split, StoredDataset, UserData
+from mindfl.data.samples import ALPHABET, CENTRAL, Dataset, Samples, Split, StoredDataset, UserData
 from mindfl.data.stored_arrays import StoredArrays
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
@@ -119,7 +119,7 @@ def convert_dataset(
         ``problems``.
 
     Raises:
-        DataError: there is no data set, or it has no usable user.
+        DataError: there is no data set, it has no usable user, or its images or classes are not those of FEMNIST.
         OptionError: an argument has no usable value, or ``output`` holds something else.
         StorageError: the data set cannot be written.
 
@@ -130,6 +130,7 @@ def convert_dataset(
     dataset = open_dataset(input)
     if local_path(output).resolve().is_relative_to(dataset.root.resolve()):
         raise OptionError(f"the output {output} lies in the input {input}", hint="choose a folder outside it")
+    _check_fits(dataset)
     with (
         write_dataset(output, format=format, source=dataset.source, batch_size=batch_size) as writing,
         progress_bar("converting", len(dataset), "user", shown=progress) as bar,
@@ -142,6 +143,22 @@ def convert_dataset(
                 writing.writer.skip(error)
             bar.update()
     return writing.report
+
+
+def _check_fits(dataset: Dataset) -> None:
+    """Raise :class:`DataError` where the forms of FEMNIST cannot hold the images or classes of a data set."""
+    (height, width), names = dataset.image_size, dataset.class_names
+    hint = f"use it as it is: mindfl simulate --train_dataset {dataset.name}"
+    if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
+        raise DataError(
+            f"{dataset.name} has images of {height}x{width}; the forms bin and compact hold {IMAGE_SIZE}x{IMAGE_SIZE}",
+            hint=hint,
+        )
+    if names != tuple(ALPHABET)[: len(names)]:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(names):.60}; the forms bin and compact hold those of FEMNIST",
+            hint=hint,
+        )
 
 
 def _samples(split: Split) -> Samples:

@@ -26,6 +26,7 @@ from mindfl.data.samples import CLASSES, NO_SAMPLES, PARTS, Samples, check_name,
 from mindfl.data.writer import DatasetWriter, Report, progress_bar, write_dataset
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
+from mindfl.notices import warn
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import LeafOptions
 from mindfl.options.job_options import DataForm
@@ -189,12 +190,14 @@ class _Collected:
         return len(samples.labels)
 
     def _compare(self, path: Path, rest: dict[str, Any], counts: dict[str, int]) -> None:
-        missing = [key for key in _KEYS if key not in rest]
-        if missing:
-            raise DataError(f"{path} is not a LEAF shard: it has no {' and no '.join(map(repr, missing))}")
-        users, sizes = rest["users"], rest["num_samples"]
+        missing = " and no ".join(repr(key) for key in _KEYS if key not in rest)
+        if missing and not counts:
+            raise DataError(f"{path} is not a LEAF shard: it has no {missing}")
+        users, sizes = rest.get("users"), rest.get("num_samples")
         if not (isinstance(users, list) and isinstance(sizes, list) and len(users) == len(sizes)):
-            raise DataError(f"{path} does not have one entry of num_samples for each user")
+            fault = f"has no {missing}" if missing else "does not have one entry of num_samples for each user"
+            warn(f"{path} {fault}: its users are taken, and their numbers of samples are not compared")
+            return
         listed = list(map(str, users))
         faults = {user: f"user {user} has data in {path} but is not listed in its users" for user in counts}
         for user, size in zip(listed, sizes, strict=True):

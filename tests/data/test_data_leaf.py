@@ -20,7 +20,7 @@ from PIL import Image
 
 from mindfl.data import convert_leaf, leafjson, open_dataset
 from mindfl.data.leafjson import open_shard, read_shard
-from mindfl.errors import DataError
+from mindfl.errors import DataError, MindflWarning
 
 fuzz = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -186,14 +186,23 @@ def test_names_that_no_folder_can_have(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "out").users == ("schön 1",) and len(report.problems) == 3
 
 
-@pytest.mark.parametrize("key", ["users", "num_samples", "user_data"])
-def test_missing_keys_are_reported(key: str, tmp_path: Path) -> None:
+def test_a_shard_without_data_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "in/good.json", shard({"f1": entry(3)}))
+    content = shard({"f2": entry(3)})
+    del content["user_data"]
+    write(tmp_path / "in/bad.json", content)
+    report = convert(tmp_path / "in", tmp_path / "out")
+    assert any("bad.json" in problem and "'user_data'" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize("key", ["users", "num_samples"])
+def test_a_shard_without_its_lists_is_taken_and_named(key: str, tmp_path: Path) -> None:
     content = shard({"f2": entry(3)})
     del content[key]
     write(tmp_path / "in/bad.json", content)
-    report = convert(tmp_path / "in", tmp_path / "out")
-    assert any("bad.json" in problem and f"'{key}'" in problem for problem in report.problems)
+    with pytest.warns(MindflWarning, match=rf"bad\.json has no '{key}': its users are taken"):
+        report = convert(tmp_path / "in", tmp_path / "out")
+    assert (report.users, report.problems) == (1, ())
 
 
 def test_counts_that_disagree_are_reported(tmp_path: Path) -> None:
@@ -390,8 +399,11 @@ def test_a_shard_without_one_number_of_samples_for_each_user_is_named(tmp_path: 
     content = shard({"f1": entry(3), "f2": entry(3)})
     content["num_samples"].pop()
     write(tmp_path / "in/a.json", content)
-    (problem,) = convert(tmp_path / "in", tmp_path / "out").problems
-    assert "a.json does not have one entry of num_samples for each user" in problem
+    with pytest.warns(
+        MindflWarning, match=r"a\.json does not have one entry of num_samples for each user: its users are"
+    ):
+        report = convert(tmp_path / "in", tmp_path / "out")
+    assert (report.users, report.problems) == (2, ())
 
 
 def test_bins_have_the_samples_of_a_batch(tmp_path: Path) -> None:

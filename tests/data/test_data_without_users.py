@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mindfl.cli.data import data_command
-from mindfl.data import Dataset, convert_csv, convert_idx, fingerprint, inspect_dataset, open_dataset
+from mindfl.data import Dataset, convert_csv, convert_dataset, convert_idx, fingerprint, inspect_dataset, open_dataset
 from mindfl.data.idx import read_idx
 from mindfl.errors import DataError, OptionError
 
@@ -226,6 +226,22 @@ def test_arrays_in_colour_and_floats_are_saved(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is not empty"):
         data.save(tmp_path / "out")
     assert inspect_dataset(tmp_path / "out", sheet=tmp_path / "sheet.png").classes.keys() == {"ä", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("size", "names", "words"),
+    [
+        ((28, 28), None, "has images of 28x28; the forms bin and compact hold 32x32"),
+        ((32, 32), ["cat", "dog", "ox", "yak"], "has the classes cat, dog, ox, yak; the forms"),
+    ],
+)
+def test_other_images_and_classes_than_femnists_are_not_converted(
+    tmp_path: Path, size: tuple[int, int], names: list[str] | None, words: str
+) -> None:
+    data = Dataset.from_arrays({"b": (np.zeros((4, *size), np.uint8), np.arange(4))}, class_names=names)
+    data.save(tmp_path / "in")
+    with pytest.raises(DataError, match=words):
+        convert_dataset(tmp_path / "in", tmp_path / "out", format="compact")
 
 
 def changed(**fields: Any) -> Callable[[Path], None]:
