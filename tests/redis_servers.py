@@ -12,24 +12,12 @@ from pathlib import Path
 
 import pytest
 from free_ports import free_address
+from server_yaml import server_yaml
 
 from mindfl.server.certificates import CertificateFiles
 
 #: a server's settings; REDIS stands for the address
-YAML = """\
-fl_name: Lenet
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "REDIS"}
-round:
-  start_fl_job_threshold: 2
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-"""
+YAML = server_yaml(cache='type: redis, address: "REDIS"')
 
 
 class RedisServer:

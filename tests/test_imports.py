@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from server_yaml import WITH_CERTIFICATES, server_yaml
 
 from mindfl.cli.doctor import examine
 from mindfl.errors import OptionError
@@ -23,17 +24,6 @@ from mindfl.sim.callbacks import Silent
 from mindfl.sim.compatibility import check_packages
 
 ROOT = Path(__file__).parents[1]
-SERVER = """\
-fl_name: Lenet
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:6379"}
-round: {start_fl_job_threshold: 2, start_fl_job_time_window: 30000, update_model_time_window: 30000,
-  update_model_ratio: 1.0, global_iteration_time_window: 60000}
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-ssl: {server_cert_path: s.p12, client_cert_path: c.p12, ca_cert_path: ca.crt, cipher_list: ECDHE-R}
-"""
 
 
 def test_the_table_is_that_of_setup_cfg() -> None:
@@ -124,7 +114,7 @@ def test_a_server_looks_for_its_packages(
 ) -> None:
     without(package)
     config = tmp_path / "fl.yaml"
-    config.write_text(SERVER)
+    config.write_text(server_yaml(more=WITH_CERTIFICATES))
     options = ServerOptions(config=config, model={"w": np.zeros(1, np.float32)}, **changes)
     with pytest.raises(OptionError, match=f"{what} needs the package {package}") as caught:
         run_server(options, ready=lambda url: None, tell=lambda text: None)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from free_ports import free_address
 from redis_servers import RedisServer, redis_server
+from server_yaml import server_yaml
 
 from mindfl.client import HttpTransport
 from mindfl.lite import LiteModel
@@ -23,19 +24,7 @@ from mindfl.sim import weight_hash
 
 PW, STABLE, EXACT = "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"
 MODES = (PW, STABLE, EXACT)
-YAML = """\
-fl_name: Lenet é
-fl_iteration_num: {iterations}
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {{type: embedded, address: "127.0.0.1:1"}}
-round:
-  start_fl_job_threshold: {clients}
-  start_fl_job_time_window: 120000
-  update_model_ratio: {ratio}
-  update_model_time_window: 120000
-  global_iteration_time_window: 240000
-summary: {{metrics_file: metrics.json, failure_event_file: event.txt}}
+JOB = """\
 client: {{client_epoch_num: 1, client_batch_size: 32, client_learning_rate: 0.01}}
 encrypt:
   encrypt_type: {mode}
@@ -118,7 +107,15 @@ def settings(folder: Path) -> Callable[..., None]:
     """Return a function that writes ``fl.yaml``."""
 
     def write(mode: str, clients: int = 3, iterations: int = 1, ratio: float = 1.0) -> None:
-        text = YAML.format(mode=mode, clients=clients, iterations=iterations, ratio=ratio)
+        text = server_yaml(
+            fl_name="Lenet é",
+            iterations=iterations,
+            clients=clients,
+            window=120_000,
+            ratio=ratio,
+            cache='type: embedded, address: "127.0.0.1:1"',
+            more=JOB.format(mode=mode),
+        )
         (folder / "fl.yaml").write_text(text, "utf-8")
 
     return write

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from server_yaml import server_yaml
 
 from mindfl.protocol import (
     RequestFLJob,
@@ -28,20 +29,7 @@ from mindfl.protocol import (
     encode,
 )
 
-YAML = """\
-fl_name: Lenet é
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:6379"}
-round:
-  start_fl_job_threshold: 2
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-"""
+YAML = server_yaml(fl_name="Lenet é")
 
 
 EXTENDING = Path(__file__).parents[1] / "extending"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from server_yaml import server_yaml
 
 import mindfl
 from mindfl.protocol import (
@@ -36,27 +37,14 @@ from mindfl.protocol import (
 
 SCRIPT = Path(__file__).with_name("federated_script.py")
 WAIT_S = 30.0
-YAML = """\
-fl_name: {fl_name}
-fl_iteration_num: {iterations}
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {{type: redis, address: "{store}"}}
-round:
-  start_fl_job_threshold: {clients}
-  start_fl_job_time_window: 300000
-  update_model_ratio: 1.0
-  update_model_time_window: 300000
-  global_iteration_time_window: 600000
-summary: {{metrics_file: metrics.json, failure_event_file: event.txt}}
-"""
 
 
 def settings(folder: Path, clients: int = 2, iterations: int = 3, store: str = "") -> None:
     """Write the settings of a job; ``store``: the address of its Redis, "" for that of the settings before."""
     path = folder / "fl.yaml"
     store = store or yaml.safe_load(path.read_text())["distributed_cache"]["address"]
-    path.write_text(YAML.format(clients=clients, iterations=iterations, fl_name="Lenet", store=store))
+    cache = f'type: redis, address: "{store}"'
+    path.write_text(server_yaml(iterations=iterations, clients=clients, window=300_000, cache=cache))
 
 
 class Process:

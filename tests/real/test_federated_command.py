@@ -11,24 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from server_yaml import server_yaml
 
 from mindfl.real.process_registry import ProcessRegistry
 
-YAML = """\
-fl_name: Lenet é
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:1"}
-round:
-  start_fl_job_threshold: 2
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-encrypt: {encrypt_type: DP_ENCRYPT}
-"""
+YAML = server_yaml(
+    fl_name="Lenet é",
+    cache='type: redis, address: "127.0.0.1:1"',
+    more="encrypt: {encrypt_type: DP_ENCRYPT}\n",
+)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from server_yaml import server_yaml
 
 import mindfl
 from mindfl.client import (
@@ -38,26 +39,19 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 WAIT_S = 60.0
 HOUR = 3_600_000
-YAML = """\
-fl_name: faults é
-fl_iteration_num: {iterations}
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {{type: redis, address: "127.0.0.1:6379"}}
-round:
-  start_fl_job_threshold: {clients}
-  start_fl_job_time_window: {window}
-  update_model_ratio: 1.0
-  update_model_time_window: {window}
-  global_iteration_time_window: {window}
-summary: {{metrics_file: metrics.json, failure_event_file: event.txt}}
-client: {{client_batch_size: 8}}
-"""
 
 
 def write_job(folder: Path, *, clients: int, iterations: int, weights: Weights, window: int = HOUR) -> None:
     """Write ``fl.yaml`` and ``model.npz`` into ``folder``."""
-    (folder / "fl.yaml").write_text(YAML.format(clients=clients, iterations=iterations, window=window), "utf-8")
+    text = server_yaml(
+        fl_name="faults é",
+        iterations=iterations,
+        clients=clients,
+        window=window,
+        whole_window=window,
+        more="client: {client_batch_size: 8}\n",
+    )
+    (folder / "fl.yaml").write_text(text, "utf-8")
     np.savez(folder / "model.npz", **weights)  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from http_requests import MODEL, start, update
+from server_yaml import server_yaml
 
 from mindfl.protocol import PlainText
 from mindfl.server import Coordinator
@@ -24,25 +25,10 @@ from mindfl.server.iteration import Clock
 from mindfl.server.management import Management, Node
 from mindfl.server.settings import JobSettings, read_settings
 
-YAML = """\
-fl_name: Lenet
-fl_iteration_num: 2
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:6379"}
-round:
-  start_fl_job_threshold: 1
-  start_fl_job_time_window: 30000
-  update_model_ratio: 1.0
-  update_model_time_window: 30000
-  global_iteration_time_window: 60000
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-"""
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> JobSettings:
-    (tmp_path / "fl.yaml").write_text(YAML)
+    (tmp_path / "fl.yaml").write_text(server_yaml(iterations=2, clients=1))
     return read_settings(tmp_path / "fl.yaml")
 
 

@@ -6,23 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server_yaml import WITH_CERTIFICATES, server_yaml
 
 from mindfl.algorithms import Algorithm, FedAvg
 from mindfl.errors import OptionError
 from mindfl.server.settings import read_settings
 from mindfl.server.start_options import ServerOptions, unused_options
 
-YAML = """\
-fl_name: Lenet
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:6379"}
-round: {start_fl_job_threshold: 2, start_fl_job_time_window: 30000, update_model_time_window: 30000,
-  update_model_ratio: 1.0, global_iteration_time_window: 60000}
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-ssl: {server_cert_path: s.p12, client_cert_path: c.p12, ca_cert_path: ca.crt, cipher_list: ECDHE-R}
-"""
 ENCRYPTED = {"enable_ssl": True}
 PASSWORD = "hunter2"
 
@@ -45,7 +35,7 @@ UNUSED: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.mark.parametrize(("given", "expected"), UNUSED)
 def test_options_without_effect_are_named(tmp_path: Path, given: dict[str, Any], expected: list[str]) -> None:
     config = tmp_path / "fl.yaml"
-    config.write_text(YAML)
+    config.write_text(server_yaml(more=WITH_CERTIFICATES))
     options = ServerOptions(config=config, model="model.npz", **given)
     said = list(unused_options(options, read_settings(config, options.overrides)))
     assert [text[: len(begin)] for text, begin in zip(said, expected, strict=True)] == expected

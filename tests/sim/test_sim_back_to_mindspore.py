@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from server_yaml import server_yaml
 
 from mindfl.data import open_dataset
 from mindfl.errors import OptionError
@@ -163,21 +164,12 @@ def test_what_contradicts_init_from_is_refused(make_job: JobFactory, models: Pat
             make_job(init_from=converted(), **settings).run()
 
 
-SERVER_YAML = """\
-fl_name: Rgb
-fl_iteration_num: 3
-server_mode: FEDERATED_LEARNING
-enable_ssl: false
-distributed_cache: {type: redis, address: "127.0.0.1:6379"}
-summary: {metrics_file: metrics.json, failure_event_file: event.txt}
-round:
-  start_fl_job_threshold: 3
-  start_fl_job_time_window: 60000
-  update_model_ratio: 1.0
-  update_model_time_window: 60000
-  global_iteration_time_window: 120000
-client: {client_epoch_num: 6, client_batch_size: 32, client_learning_rate: 0.05}
-"""
+SERVER_YAML = server_yaml(
+    fl_name="Rgb",
+    clients=3,
+    window=60_000,
+    more="client: {client_epoch_num: 6, client_batch_size: 32, client_learning_rate: 0.05}\n",
+)
 
 
 @contextmanager
