@@ -65,6 +65,7 @@ class AlgorithmEngine:
         self._engine = engine
         self._thread = threading.local()
         self.checked = Checked(algorithm)
+        self.personal = not replaced(algorithm).isdisjoint(("start", "personal"))
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
         self.optimizer = engine.optimizer
@@ -86,14 +87,29 @@ class AlgorithmEngine:
         self._thread.loaded = loaded
 
 
+class Keeper:
+    """Keeps what one client remembers; this one keeps it in memory."""
+
+    def __init__(self) -> None:
+        self._arrays: Arrays = {}
+
+    def read(self) -> Arrays:
+        """Return the arrays of the client's latest iteration, read-only; none at first."""
+        return self._arrays
+
+    def write(self, iteration: int, arrays: Arrays) -> None:
+        """Replace them by those that the client remembers of ``iteration``."""
+        self._arrays = arrays
+
+
 class AlgorithmTrainer:
-    """A trainer of one client. ``memory`` are the arrays that the client keeps, ``iteration()`` is the one it is in."""
+    """A trainer of one client. ``keeper`` keeps what the client remembers, ``iteration()`` is the one it is in."""
 
     def __init__(self, engine: AlgorithmEngine, trainer: Any, name: str) -> None:
         self._engine = engine
         self._trainer = trainer
         self._name = name
-        self.memory: Arrays = {}
+        self.keeper = Keeper()
         self.iteration: Callable[[], int] = lambda: 0
 
     def __getattr__(self, name: str) -> Any:
@@ -139,7 +155,7 @@ class AlgorithmTrainer:
         ended = replace(client, trained=trained, personal=personal, steps=steps, loss=loss)
         upload = checked.call("end", ended, Upload, self._fault)
         uploads = flat32({**loaded.extras, **upload.extras}, "extras", self._fault, like=loaded.extras)
-        self.memory = kept(upload.memory, "memory", self._fault)
+        self._remember(kept(upload.memory, "memory", self._fault))
         instead = self._weights_of(upload.weights, "weights")
         self._engine.loaded = replace(loaded, uploads=uploads, kept_back=instead)
         return loss
@@ -158,7 +174,8 @@ class AlgorithmTrainer:
     @contextmanager
     def _personal(self) -> Iterator[None]:
         """Put the personal weights in place of the received ones for a while."""
-        own = self._own_weights("personal", self._client(math.nan, 0))
+        personal = self._engine.personal  # else nothing need be read
+        own = self._own_weights("personal", self._client(math.nan, 0)) if personal else {}
         if not own:
             yield
             return
@@ -174,7 +191,7 @@ class AlgorithmTrainer:
             iteration=self.iteration(),
             received=loaded.received,
             extras=loaded.extras,
-            memory=self.memory,
+            memory=self.keeper.read(),
             learning_rate=learning_rate,
             batch_size=self._trainer.batch_size,
             epochs=epochs,
@@ -214,6 +231,12 @@ class AlgorithmTrainer:
         received = self._engine.loaded.received
         known = {name: values for name, values in received.items() if name in given}
         return flat32(given, what, self._fault, like=known)
+
+    def _remember(self, arrays: Arrays) -> None:
+        try:
+            self.keeper.write(self.iteration(), arrays)
+        except OptionError as error:
+            raise self._fault(f"memory: {error}", error.hint) from None
 
     def _corrected(self, correction: Any, epochs: int, learning_rate: float, report: EpochReport) -> float:
         with self._set(self._trainer.set_correction, correction):

@@ -102,6 +102,9 @@ class JavaRun:
         trained = LiteModel.load(self._files[done[0].index].train_model)
         return {name: values.reshape(-1) for name, values in trained.weights.items()}
 
+    def saved(self, iteration: int) -> None:
+        """Nothing is saved: the clients' processes keep what they need."""
+
     @property
     def traffic(self) -> Traffic:
         """Bytes of the rounds that :meth:`train` returned, by the clients' logs."""

@@ -12,27 +12,27 @@ from functools import cached_property, partial
 from queue import Empty, Queue
 from typing import Any
 
-from mindfl.algorithms.client_algorithm import AlgorithmTrainer
+from mindfl.algorithms.client_algorithm import AlgorithmTrainer, Keeper
 from mindfl.client import Finished, MeteredTransport
 from mindfl.client.uploading import Randomness, system_randomness
 from mindfl.data import Dataset, UserData
 from mindfl.errors import ClientError, InterruptedRunError, MindflError, SimulationError
 from mindfl.notices import warn
 from mindfl.privacy import seeded_bytes
+from mindfl.sim.client_memory import ClientMemory, Memories
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import Measured
 from mindfl.sim.job_data import central_parts
 from mindfl.sim.participant import POLL_MS, ClientResult, PairKeyRing, Participant, Step
-from mindfl.sim.run_state import Memories, Memory
 from mindfl.system import startable_threads
-
-_NOTHING = Memories()
 
 
 class ClientPool:
     """The simulated clients of one process, made when first needed, and its worker threads.
 
+    ``memories`` are what clients remember of their iterations before, which may have been in another process; they may
+    be replaced between two calls.
     ``own_server``: the job is this simulation's own, so noise and secrets may follow from its seed. A server elsewhere
     could have seen them before, in another run or instance.
     """
@@ -46,7 +46,7 @@ class ClientPool:
         self._dataset = dataset
         self._clients = clients
         self._participants: dict[int, Participant] = {}
-        self._memories: Memories = _NOTHING
+        self.memories = Memories()
         self._trained: dict[int, int] = {}
         self._stop = threading.Event()
         self._pair_keys = PairKeyRing()
@@ -58,17 +58,14 @@ class ClientPool:
         indices: Sequence[int],
         transport: MeteredTransport,
         report: Callable[[float], None] = lambda loss: None,
-        memories: Memories = _NOTHING,
     ) -> None:
         """Let each of these devices, in any order, begin an iteration and continue until it has to wait for others.
 
-        ``memories`` are what devices keep from their iterations before, which may have been in another process.
         ``report`` is called with the loss of each. The first failure is raised; others continue until :meth:`close`.
         """
-        self._memories = memories
         for index in indices:
             if index in self._participants:
-                self._participants[index].memory = memories[index]
+                self._participants[index].client.memory = self.memories.values.get(index, {})
         self._trained = {index: each.client.trained for index, each in self._participants.items()}
         self._advance(indices, transport, report)
 
@@ -84,12 +81,10 @@ class ClientPool:
             self._advance(waiting, transport, report, after_ms=POLL_MS)
         return [self._participants[index].result() for index in indices]
 
-    def evaluate(
-        self, iteration: int, model: Weights, indices: Sequence[int], memories: Memories = _NOTHING
-    ) -> list[Measured]:
+    def evaluate(self, iteration: int, model: Weights, indices: Sequence[int]) -> list[Measured]:
         """Return the accuracy of ``model``, that of ``iteration``, on these devices' test data, in order.
 
-        The devices need not have begun, and know nothing of it; ``memories`` are what they keep.
+        The devices need not have begun, and know nothing of it.
         """
 
         def measured(index: int) -> Measured:
@@ -97,7 +92,7 @@ class ClientPool:
             try:
                 trainer: Any = self._engine.trainer(self._dataset.user(name), self._stop)
                 if isinstance(trainer, AlgorithmTrainer):
-                    trainer.memory = memories[index].arrays
+                    trainer.keeper = self._keeper(index)
                 return _measured(name, trainer, trainer, model)
             except InterruptedRunError:
                 raise
@@ -164,10 +159,6 @@ class ClientPool:
         """Return a device, if it has begun."""
         return self._participants.get(index)
 
-    def memory(self, index: int) -> Memory:
-        """Return what a device that has begun keeps."""
-        return self._participants[index].memory
-
     def finish(self, transport: MeteredTransport) -> None:
         """Let every device end its job in good order."""
         for participant in self._participants.values():
@@ -181,6 +172,9 @@ class ClientPool:
             participant.close()
         self._pair_keys.close()
 
+    def _keeper(self, index: int) -> Keeper:
+        return ClientMemory(lambda: self.memories, index)
+
     def _seeded(self, index: int) -> Randomness:
         return lambda iteration: seeded_bytes("upload", self._config.seed, index, iteration)
 
@@ -193,8 +187,10 @@ class ClientPool:
         if participant is None:
             user = self._dataset.user(self._clients[index])
             randomness = self._seeded(index) if self._own_server else system_randomness
-            participant = Participant(index, user, self._config, self._engine, self._stop, randomness, self._pair_keys)
-            participant.memory = self._memories[index]
+            participant = Participant(
+                index, user, self._config, self._engine, self._stop, randomness, self._pair_keys, self._keeper(index)
+            )
+            participant.client.memory = self.memories.values.get(index, {})
             self._participants[index] = participant
         return participant.advance(transport)
 

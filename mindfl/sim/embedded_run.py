@@ -19,13 +19,14 @@ from mindfl.extensions import RESUME_HINT
 from mindfl.server import Coordinator, IterationRecord, ServerState
 from mindfl.server.state import JobState
 from mindfl.sim.callbacks import Progress
+from mindfl.sim.client_memory import StoredMemories
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluated, Evaluation
 from mindfl.sim.executors import Executor
 from mindfl.sim.participant import now_ms
 from mindfl.sim.round_loop import Aggregated, Trained
-from mindfl.sim.run_state import Memories, RunState, plain_values
+from mindfl.sim.run_state import RunState, plain_values
 from mindfl.sim.upload_mode import server_settings
 
 Observer = Callable[[Progress], None]
@@ -79,10 +80,9 @@ class EmbeddedRun:
             lr_schedule=config.lr_schedule,
         )
         self._make_executor = executor
-        self._memories, self._sampler_state = Memories(), dict[str, Any]()
-        if start is not None:
-            self._memories = Memories(start.values.get(_CLIENTS, {}), _part(start.arrays, _CLIENTS))
-            self._sampler_state = dict(start.values.get(_SAMPLER, {}))
+        values, kept = ({}, {}) if start is None else (start.values, _part(start.arrays, _CLIENTS))
+        self._memories = StoredMemories(config.work_dir, initial, values.get(_CLIENTS, {}), kept)
+        self._sampler_state: dict[str, Any] = dict(values.get(_SAMPLER, {}))
 
     @property
     def model(self) -> Weights:
@@ -97,13 +97,18 @@ class EmbeddedRun:
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays of the state after the latest round, beside the model: the algorithm's, and the clients'."""
+        """The arrays of the state after the latest round, beside the model: the algorithm's, and the list of the files
+        that clients' are in."""
         parts = {
             _SENT: split(self._coordinator.job.exchanged)[1],
             _SERVER: self._coordinator.job.arrays,
             _CLIENTS: self._memories.arrays,
         }
         return {f"{part}/{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+    def saved(self, iteration: int) -> None:
+        """Remove the memories of clients that only earlier states need."""
+        self._memories.saved(iteration)
 
     @property
     def traffic(self) -> Traffic:
@@ -138,7 +143,7 @@ class EmbeddedRun:
 
         results = self._executor.run_iteration(iteration, cohort, report, self._memories)
         for index, item in zip(cohort, results, strict=True):
-            self._memories[index] = item.memory
+            self._memories.note(index, item.remembered)
         by_client = dict(zip(cohort, results, strict=True))
         return Trained(iteration=iteration, results=by_client, learning_rate=self._rate)
 

@@ -11,11 +11,11 @@ from mindfl.client.conversation import model_request, received_weights
 from mindfl.errors import SimulationError
 from mindfl.protocol import ResponseGetModel
 from mindfl.server import Coordinator
+from mindfl.sim.client_memory import Memories
 from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Measured
 from mindfl.sim.participant import ClientResult, now_ms
-from mindfl.sim.run_state import Memories
 
 #: is called with the number of further clients that uploaded, and their mean loss
 Report = Callable[[int, float], None]
@@ -33,13 +33,14 @@ class Executor(Protocol):
     ) -> list[ClientResult]:
         """Let the clients with these indices take part in the running iteration; return their results in order.
 
-        ``memories`` are what clients keep from the iterations before.
+        ``memories`` are what clients remember of the iterations before. Of this one they get the algorithms' arrays
+        here; the values of the upload modes are in the results.
         """
 
     def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Return the accuracy of an ended iteration's model on these clients' test data, in order.
 
-        ``memories`` are what the clients keep.
+        ``memories`` are what the clients remember.
         """
 
     def evaluate_central(self, iteration: int) -> list[Measured]:
@@ -79,12 +80,14 @@ class LocalExecutor:
         self, iteration: int, indices: Sequence[int], report: Report, memories: Memories
     ) -> list[ClientResult]:
         """Train, upload, fetch and evaluate."""
-        self._pool.advance(indices, self._transport, lambda loss: report(1, loss), memories)
+        self._pool.memories = memories
+        self._pool.advance(indices, self._transport, lambda loss: report(1, loss))
         return self._pool.end_iteration(indices, self._transport, lambda loss: report(1, loss))
 
     def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Evaluate what the clients would get from the coordinator."""
-        return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices, memories)
+        self._pool.memories = memories
+        return self._pool.evaluate(iteration, given_model(self._coordinator, iteration), indices)
 
     def evaluate_central(self, iteration: int) -> list[Measured]:
         """Evaluate what clients would get from the coordinator."""

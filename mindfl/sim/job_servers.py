@@ -14,6 +14,7 @@ from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.backends import ClientProcesses, StartedServer
 from mindfl.sim.callbacks import Reporter
+from mindfl.sim.client_memory import StoredMemories
 from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import EmbeddedRun, Observer
@@ -96,9 +97,11 @@ class JobServers:
             from mindfl.client import HttpTransport
 
             transport = HttpTransport(config.server_settings())
+            pool = self._pool(config, materials)
+            pool.memories = StoredMemories(config.work_dir, materials.weights)
             return RemoteRun(
                 config,
-                self._pool(config, materials),
+                pool,
                 clients,
                 transport,
                 upload,

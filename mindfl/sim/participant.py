@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.client_algorithm import AlgorithmTrainer
+from mindfl.algorithms.client_algorithm import AlgorithmTrainer, Keeper
 from mindfl.client import (
     ClientConfig,
     ClientLog,
@@ -35,7 +36,6 @@ from mindfl.modes import UploadMode, own_mode
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.evaluation import Measured
-from mindfl.sim.run_state import Memory
 from mindfl.sim.trainers import PartialTrainer, WeightsTrainer
 from mindfl.sim.upload_mode import NO_WINDOW
 
@@ -104,12 +104,12 @@ def client_settings(config: JobConfig, index: int, user: UserData) -> ClientConf
 @dataclass(frozen=True)
 class ClientResult:
     """What a client did in an iteration: mean loss of its last local epoch, training steps, and its accuracy 0..1 with
-    the aggregated model. ``memory`` is what it keeps for its next iteration."""
+    the aggregated model. ``remembered`` are the values that its upload mode keeps for its next iteration."""
 
     loss: float
     steps: int
     measured: Measured
-    memory: Memory = field(default_factory=Memory)
+    remembered: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Participant:
@@ -124,13 +124,13 @@ class Participant:
         stop: threading.Event,
         randomness: Randomness,
         pair_keys: PairKeyRing,
+        keeper: Keeper,
     ) -> None:
         self.name = user.name
         self._batches = -(-user.train.size // engine.batch_size)
         log = ClientLog(config.client_log(index), datetime.now, brief=not config.writes_client_models)
         trainer: Any = engine.trainer(user, stop)
         self._trainer = trainer
-        self._remembers = isinstance(trainer, AlgorithmTrainer)
         self.client = DeviceClient(
             client_settings(config, index, user),
             trainer,
@@ -140,10 +140,11 @@ class Participant:
             pair_keys=pair_keys,
             own_mode=own_mode(config),
         )
-        if self._remembers:
-            trainer.iteration = lambda: self.client.taking_part
+        if isinstance(trainer, AlgorithmTrainer):
+            trainer.iteration = lambda: self.client.taking_part or 0
+            trainer.keeper = keeper
         if config.shuffle:
-            trainer.set_order(partial(self._shuffled, config.seed, index))
+            self._trainer.set_order(partial(self._shuffled, config.seed, index))
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
 
@@ -172,23 +173,12 @@ class Participant:
         """Mean loss of the last local epoch so far."""
         return float(self._trainer.last_loss)
 
-    @property
-    def memory(self) -> Memory:
-        """What the device keeps from one iteration to the next; settable between two."""
-        return Memory(self.client.memory, self._trainer.memory if self._remembers else {})
-
-    @memory.setter
-    def memory(self, memory: Memory) -> None:
-        self.client.memory = memory.values
-        if self._remembers:
-            self._trainer.memory = memory.arrays
-
     def result(self) -> ClientResult:
         """Return what the device did in the iteration that it ended."""
         if self.outcome is None:
             raise SimulationError(f"client {self.name} did not end the iteration")
         steps = self.steps(self.outcome)
-        return ClientResult(self.outcome.loss, steps, self.measured(self.outcome), self.memory)
+        return ClientResult(self.outcome.loss, steps, self.measured(self.outcome), self.client.memory)
 
     def measured(self, outcome: IterationOutcome) -> Measured:
         """Return the device's latest evaluation, that of the iteration that it ended last."""

@@ -25,6 +25,7 @@ from mindfl.errors import OptionError, SimulationError
 from mindfl.lite import LiteModel, use_operators
 from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
+from mindfl.sim.client_memory import Memories
 from mindfl.sim.client_pool import ClientPool
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
@@ -32,7 +33,6 @@ from mindfl.sim.evaluation import Measured
 from mindfl.sim.executors import Report, given_model
 from mindfl.sim.job_data import central_parts
 from mindfl.sim.participant import ClientResult, now_ms
-from mindfl.sim.run_state import Memories
 from mindfl.sim.upload_mode import server_settings
 
 Share = tuple[int, ...]
@@ -53,7 +53,8 @@ class NodeSetup:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Result of training a share of the clients: the sum of their uploads, mean loss, traffic, and their memories."""
+    """Result of training a share of the clients: the sum of their uploads, mean loss, traffic, and ``memories`` with
+    the arrays that they remember of it."""
 
     part: Part
     loss: float
@@ -67,7 +68,7 @@ class Node:
     def __init__(self, setup: NodeSetup, threads: int) -> None:
         self._setup = setup
         self._config = setup.config.derived(workers=threads)
-        self._edges: dict[Share, tuple[EdgeCoordinator, InProcessTransport]] = {}
+        self._shares: dict[Share, tuple[EdgeCoordinator, InProcessTransport, Memories]] = {}
 
     # Made on first use and not by the constructor, whose errors would look like the loss of a node.
     @cached_property
@@ -87,23 +88,22 @@ class Node:
         edge = EdgeCoordinator(settings, model, iteration, keep_uploads=keep)
         transport = InProcessTransport(edge)
         losses: list[float] = []
-        self._pool.advance(share, transport, losses.append, memories)
-        self._edges[share] = (edge, transport)
-        kept = Memories()
-        for index in share:
-            kept[index] = self._pool.memory(index)
-        return _Trained(edge.part(), float(np.mean(losses)), transport.traffic, kept)
+        self._pool.memories = memories
+        self._pool.advance(share, transport, losses.append)
+        self._shares[share] = (edge, transport, memories)
+        return _Trained(edge.part(), float(np.mean(losses)), transport.traffic, memories)
 
     def end(self, model: Weights, share: Share) -> tuple[list[ClientResult], Traffic]:
         """Give the share's clients, trained here, the new model; return their results and the traffic of that."""
-        edge, transport = self._edges.pop(share)
+        edge, transport, self._pool.memories = self._shares.pop(share)
         before = transport.traffic
         edge.publish(model, now_ms())
         return self._pool.end_iteration(share, transport), transport.traffic - before
 
     def evaluate(self, iteration: int, model: Weights, share: Share, memories: Memories) -> list[Measured]:
-        """Evaluate the new model for clients that take no part in the iteration, with what they keep."""
-        return self._pool.evaluate(iteration, model, share, memories)
+        """Evaluate the new model for clients that take no part in the iteration, with what they remember."""
+        self._pool.memories = memories
+        return self._pool.evaluate(iteration, model, share)
 
     def evaluate_central(self, iteration: int, model: Weights, share: Share) -> list[Measured]:
         """Evaluate the new model on parts of the central test set."""
@@ -119,11 +119,10 @@ class Node:
                 hint="--resume goes on from the last iteration that ended",
             )
         results = []
-        found = self._pool.evaluate(part.iteration, model, share, memories)
-        for index, measured in zip(share, found, strict=True):
+        for measured in self.evaluate(part.iteration, model, share, memories):
             name = measured.name
             steps = -(-self._setup.dataset.user(name).train.size // self._engine.batch_size) * self._config.epochs
-            results.append(ClientResult(part.uploads[name].loss, steps, measured, memories[index]))
+            results.append(ClientResult(part.uploads[name].loss, steps, measured))
         return results
 
     def finish(self) -> None:
@@ -168,17 +167,19 @@ class RayExecutor:
         """Train on all nodes, absorb the sums, evaluate on all nodes; lost nodes' shares are done elsewhere."""
         model = self._ray.put(dict(self._coordinator.job.exchanged))
         rate = self._coordinator.job.plan.lr
-        parts: dict[Share, tuple[str, _Trained]] = {}
+        parts: dict[Share, tuple[str, Part]] = {}
 
         def ask(node: str, share: Share) -> Any:
             return self._nodes[node].train.remote(iteration, rate, model, share, memories.part(share))
 
         for share, node, trained in self._on_nodes(self._shares(indices), ask):
             self._coordinator.job.absorb(trained.part, now_ms())
+            for index in share:
+                memories.write(index, iteration, trained.memories.read(index))
             self._traffic += trained.traffic
-            parts[share] = (node, trained)
+            parts[share] = (node, trained.part)
             report(len(share), trained.loss)
-        return self._ended(iteration, indices, parts)
+        return self._ended(iteration, indices, parts, memories)
 
     def evaluate(self, iteration: int, indices: Sequence[int], memories: Memories) -> list[Measured]:
         """Evaluate on all nodes what the clients would get from the coordinator."""
@@ -230,17 +231,17 @@ class RayExecutor:
         return actor.remote(setup, threads)
 
     def _ended(
-        self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, _Trained]]
+        self, iteration: int, indices: Sequence[int], parts: Mapping[Share, tuple[str, Part]], memories: Memories
     ) -> list[ClientResult]:
         model = self._ray.put(dict(self._coordinator.job.exchanged))
 
         def ask(node: str, share: Share) -> Any:
-            home, trained = parts[share]
+            home, part = parts[share]
             worker = self._nodes[node]
             if node == home:
                 return worker.end.remote(model, share)
             given = dict(given_model(self._coordinator, iteration))
-            return worker.end_for_lost.remote(given, share, trained.part, trained.memories)
+            return worker.end_for_lost.remote(given, share, part, memories.part(share))
 
         found: dict[int, ClientResult] = {}
         homes = {share: home for share, (home, _) in parts.items()}

@@ -70,6 +70,7 @@ class StateSaver(Callback):
         if stopped := [callback.name for callback in self._callbacks if callback.stops]:
             values[STOPPED] = {"by": ", ".join(stopped), "iterations": self._run.iterations}
         self._folder.save(RunState(row.iteration, model, values, self._run.arrays))
+        self._run.saved(row.iteration)
 
 
 class ModelWriter(Callback):

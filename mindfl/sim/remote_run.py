@@ -149,6 +149,9 @@ class RemoteRun:
             raise SimulationError("the server has not given any model yet")
         return model
 
+    def saved(self, iteration: int) -> None:
+        """Nothing is saved: the server keeps the job."""
+
     def choose(self, iteration: int) -> None:
         """The server chooses: it takes the clients that come first."""
 

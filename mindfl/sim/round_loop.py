@@ -74,6 +74,9 @@ class Run(Protocol):
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Arrays of the state likewise."""
 
+    def saved(self, iteration: int) -> None:
+        """Take note that the state after ``iteration`` has been saved."""
+
     @property
     def traffic(self) -> Traffic:
         """What clients and server have exchanged so far."""

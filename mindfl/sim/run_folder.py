@@ -12,6 +12,7 @@ from mindfl.errors import DataError, OptionError, SimulationError, StorageError
 from mindfl.files import make_dir, remove_file, remove_leftovers
 from mindfl.locks import acquire, holder
 from mindfl.sim import run_record, run_state
+from mindfl.sim.client_memory import remove_memories
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.run_record import RunRecord
@@ -67,6 +68,7 @@ class RunFolder:
         earlier = self._recorded() if self._config.resume else None
         if earlier is None:
             remove_file(self._config.work_dir / run_state.NAME)
+            remove_memories(self._config.work_dir)
             record.write(self._config.work_dir)
             return Beginning(record)
         self._compare(record, earlier)

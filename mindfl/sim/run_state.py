@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.algorithms.algorithm import Arrays
 from mindfl.errors import ModelFormatError, SimulationError
 from mindfl.files import read_file, write_atomic
 
@@ -102,51 +101,3 @@ def plain_values(value: Any, owner: str) -> Any:
 
 def _with_array(archive: Mapping[str, NDArray[Any]], entry: dict[str, Any]) -> Any:
     return archive[entry[_KEY]] if entry.keys() == {_KEY} else entry
-
-
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """Memory of one client: plain ``values`` by name, and the ``arrays`` of its algorithm."""
-
-    values: Mapping[str, Any] = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
-
-
-class Memories:
-    """The memory of each client, by its number.
-
-    Args:
-        values, arrays: what the properties of these names were.
-    """
-
-    def __init__(self, values: Mapping[str, Any] | None = None, arrays: Arrays | None = None) -> None:
-        self._kept = {int(index): Memory(plain) for index, plain in (values or {}).items()}
-        for key, array in (arrays or {}).items():
-            index, _, name = key.partition("/")
-            memory = self[int(index)]
-            self[int(index)] = Memory(memory.values, {**memory.arrays, name: array})
-
-    def __getitem__(self, index: int) -> Memory:
-        return self._kept.get(index, Memory())
-
-    def __setitem__(self, index: int, memory: Memory) -> None:
-        self._kept.pop(index, None)
-        if memory.values or memory.arrays:
-            self._kept[index] = memory
-
-    def part(self, indices: Iterable[int]) -> Memories:
-        """Return the memories of these clients alone, to be sent elsewhere."""
-        part = Memories()
-        for index in indices:
-            part[index] = self[index]
-        return part
-
-    @property
-    def values(self) -> dict[int, Mapping[str, Any]]:
-        """The plain values of the clients that keep any."""
-        return {index: memory.values for index, memory in self._kept.items() if memory.values}
-
-    @property
-    def arrays(self) -> Arrays:
-        """The arrays by ``<number>/<name>``."""
-        return {f"{i}/{name}": array for i, memory in self._kept.items() for name, array in memory.arrays.items()}
