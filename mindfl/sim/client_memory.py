@@ -169,9 +169,10 @@ class StoredMemories(Memories):
                 checksum = write_tensors(file, arrays, notes)
             temporary.replace(path)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise StorageError.from_os_error(error, "write", path) from None
+        finally:
+            with suppress(OSError):  # where it took its place
+                temporary.unlink()
         return checksum
 
     def _go_on(self, work_dir: Path, arrays: Arrays) -> None:
