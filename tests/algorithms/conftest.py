@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_job import BATCH, EPOCHS, SIZES, Turns, samples
+from small_job import BATCH, EPOCHS, SIZES, Turns, people
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
@@ -17,10 +17,10 @@ from mindfl.sim import FederatedJob, TrainingResult
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def people() -> Dataset:
+@pytest.fixture(scope="session", name="people")
+def _people() -> Dataset:
     """The five clients, tested on what they train on."""
-    return Dataset.from_arrays({f"user{i}": (*samples(i), *samples(i)) for i in range(len(SIZES))}, classes=3)
+    return people()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from oracle import Data, Plan, Server
 
+from mindfl.data import Dataset
 from mindfl.lite import LiteModel
 from mindfl.sim.job import Silent
 
@@ -30,6 +31,11 @@ def samples(client: int) -> tuple[Any, Any]:
     images = rng.random((SEVEN[client], 5, 4), np.float32) * 0.6
     images[np.arange(len(labels)), labels] += 0.3
     return images, labels
+
+
+def people() -> Dataset:
+    """Return the five clients, tested on what they train on."""
+    return Dataset.from_arrays({f"user{i}": (*samples(i), *samples(i)) for i in range(len(SIZES))}, classes=3)
 
 
 def server(model: LiteModel, momentum: float, rate: float, people: int = len(SIZES)) -> Server:

@@ -98,8 +98,8 @@ def test_clients_that_were_not_drawn_are_evaluated_as_in_a_local_run(
 def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
     from mindfl.lite import LiteModel
     from mindfl.server import Coordinator
+    from mindfl.sim.client_memory import Memories
     from mindfl.sim.ray_executor import NodeSetup, RayExecutor
-    from mindfl.sim.run_state import Memories
     from mindfl.sim.upload_mode import server_settings
 
     job = work("broken", train_dataset=data)
@@ -127,10 +127,13 @@ def test_only_the_lite_engine_is_spread(work: Any) -> None:
         work("engine", executor="ray", engine="mindspore")
 
 
-def test_what_clients_remember_goes_with_them(cluster: Any, data: Path, work: Any) -> None:
-    """A client that is drawn again may be on the other node, and the bound of its updates is its memory."""
-    settings = {"train_dataset": data, "encrypt_type": "DP_ENCRYPT", "clients_per_iteration": 3, "iterations": 4}
-    expected = work("local", **settings).run().hash
+@pytest.mark.parametrize("what", [{"encrypt_type": "DP_ENCRYPT"}, {"algorithm": "scaffold"}, {"algorithm": "fedper"}])
+def test_what_clients_remember_goes_with_them(what: dict[str, str], cluster: Any, data: Path, work: Any) -> None:
+    """A client that is drawn again may be on the other node."""
+    settings = {"train_dataset": data, **what, "clients_per_iteration": 3, "iterations": 4}
+    expected = work("local", **settings).run()
     spread = {**settings, "executor": "ray", "ray_address": cluster.address}
     work("ray", **{**spread, "iterations": 2}).run()
-    assert work("ray", **spread, resume=True).run().hash == expected
+    resumed = work("ray", **spread, resume=True).run()
+    assert resumed.hash == expected.hash
+    assert [dict(row.accuracies) for row in resumed.history] == [dict(row.accuracies) for row in expected.history]

@@ -38,7 +38,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 QUICK = ("sampled", "private", "exact")
 OTHERS = tuple(mode for mode in MODES if mode not in QUICK)
-KILLED = Path(__file__).with_name("killed_run.py")
+KILLED = Path(__file__).parents[1] / "killed_run.py"
 #: settings that may change when a run continues: where and how it runs, evaluation, and files
 FREE = {
     *("init_from", "evaluate", "evaluate_every"),  # of weights to begin with the content is compared: the model's
@@ -180,15 +180,15 @@ class TestResume:
         settings = {"client_num": 3, "epochs": 1, "iterations": 4, "workers": 2, "save_best": True}
         settings |= {"train_dataset": str(writers), "origin_train_model_path": start, "train_model_path": None}
         whole = fresh(work_dir=tmp_path / "whole", **settings).run()
-        count = int(_run_killed(settings, {str(tmp_path / "counted"): 0}))
+        count = int(_run_killed(settings, [(str(tmp_path / "counted"), 0)]))
         assert count > 50
         # Of the whole range, and more often among the operations of iterations than of the beginning and the end.
         moments = sorted(random.Random(kills).sample(range(1, count), kills))
-        folders = {str(tmp_path / f"killed{moment}"): moment for moment in moments}
+        folders = [(str(tmp_path / f"killed{moment}"), moment) for moment in moments]
 
         assert _run_killed(settings, folders) == "", "none came to its end"
 
-        for folder in folders:
+        for folder, _ in folders:
             resumed = fresh(work_dir=folder, resume=True, **settings).run()
             assert resumed.hash == whole.hash, folder
             assert [row.iteration for row in resumed.history] == [1, 2, 3, 4]
@@ -446,7 +446,7 @@ def test_state_is_what_was_saved(tmp_path: Path) -> None:
     assert RunState.load(tmp_path / "nowhere") is None
 
 
-def _run_killed(settings: dict[str, Any], moments: dict[str, int]) -> str:
+def _run_killed(settings: dict[str, Any], moments: list[tuple[str, int]]) -> str:
     job = json.dumps({"settings": settings, "moments": moments})
     done = subprocess.run([sys.executable, KILLED, job], capture_output=True, text=True, timeout=300, check=True)
     return done.stdout.strip()
