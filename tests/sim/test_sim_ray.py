@@ -17,6 +17,8 @@ from mindfl.sim.job import Silent
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray)")
 
 CLIENTS = 5
+#: algorithms whose clients remember arrays
+REMEMBERING = ("scaffold", "feddyn", "ditto", "fedper")
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +129,12 @@ def test_only_the_lite_engine_is_spread(work: Any) -> None:
         work("engine", executor="ray", engine="mindspore")
 
 
-@pytest.mark.parametrize("what", [{"encrypt_type": "DP_ENCRYPT"}, {"algorithm": "scaffold"}, {"algorithm": "fedper"}])
-def test_what_clients_remember_goes_with_them(what: dict[str, str], cluster: Any, data: Path, work: Any) -> None:
+@pytest.mark.parametrize(
+    "what", ["encrypt_type=DP_ENCRYPT", *(pytest.param(f"algorithm={a}", marks=pytest.mark.slow) for a in REMEMBERING)]
+)
+def test_what_clients_remember_goes_with_them(what: str, cluster: Any, data: Path, work: Any) -> None:
     """A client that is drawn again may be on the other node."""
-    settings = {"train_dataset": data, **what, "clients_per_iteration": 3, "iterations": 4}
+    settings = {"train_dataset": data, **dict([what.split("=")]), "clients_per_iteration": 3, "iterations": 4}
     expected = work("local", **settings).run()
     spread = {**settings, "executor": "ray", "ray_address": cluster.address}
     work("ray", **{**spread, "iterations": 2}).run()
