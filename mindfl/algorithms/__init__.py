@@ -30,7 +30,7 @@ from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
 from mindfl.algorithms.robust import Krum, Median, MultiKrum, TrimmedMean
 from mindfl.algorithms.sampler import Sampler, Uniform
-from mindfl.algorithms.scaffold import Scaffold
+from mindfl.algorithms.scaffold import Scaffold, ScaffoldNIID
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Round",
     "Sampler",
     "Scaffold",
+    "ScaffoldNIID",
     "Schedule",
     "Step",
     "StepDecay",

@@ -25,12 +25,15 @@ class Correction:
         pull: strength of the pull towards ``towards``, at least 0.
         towards: one flat float32 array per weight that is pulled; weights that are missing are not. Needed where
             ``pull`` is not 0.
+        after: one flat float32 array per weight that is moved by it after each step, outside the optimizer: its
+            momentum does not know of it. Weights that are missing are not moved.
     """
 
     scale: float = 1.0
     shift: Arrays = field(default_factory=dict)
     pull: float = 0.0
     towards: Arrays = field(default_factory=dict)
+    after: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from mindfl.algorithms.fedprox import FedProx
 from mindfl.algorithms.local_parts import FedBN, FedPer
 from mindfl.algorithms.qfedavg import QFedAvg
 from mindfl.algorithms.robust import Krum, Median, MultiKrum, TrimmedMean
-from mindfl.algorithms.scaffold import Scaffold
+from mindfl.algorithms.scaffold import Scaffold, ScaffoldNIID
 from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedYogi
 from mindfl.errors import OptionError
 from mindfl.extensions import make_object, word
@@ -29,6 +29,7 @@ REGISTERED: dict[str, type[Algorithm]] = {
     "fedexp": FedExP,
     "fedprox": FedProx,
     "scaffold": Scaffold,
+    "scaffold_niid": ScaffoldNIID,
     "fednova": FedNova,
     "feddyn": FedDyn,
     "qfedavg": QFedAvg,

@@ -53,3 +53,44 @@ class Scaffold(Algorithm):
         changes = sums(round)
         extras = {name: round.sent[name] + change for name, change in changes.items()}
         return Step(model=round.average, extras={**extras, COUNT: round.sent[COUNT]})
+
+
+class ScaffoldNIID(Algorithm):
+    """SCAFFOLD as NIID-Bench and Flower's niid_bench compute it, to compare with their tables (arXiv 2102.02079).
+
+    It is another algorithm than :class:`Scaffold` where clients train with momentum: c - c_i stays outside of it. After
+    each step of the optimizer w moves by -lr (c - c_i), and after K steps
+
+        c_i+ = c_i - c + (x - w_i) / (lr K)
+        c+   = c + (|S|/N) sum over the round's clients S of p_i (c_i+ - c_i)
+
+    c begins with the model of the first round, c_i with the one that the client receives first. p_i is a client's share
+    of the round's samples. The next model is FedAvg's.
+
+    Example:
+        >>> ScaffoldNIID().needs_linear_optimizer
+        False
+    """
+
+    def extras(self, model: Arrays) -> Arrays:
+        """Return c."""
+        return model
+
+    def begin(self, client: Client) -> Correction:
+        """Return the move by -lr (c - c_i) after each step."""
+        own, rate = client.memory or client.received, client.learning_rate
+        return Correction(after={name: (own[name] - c) * np.float32(rate) for name, c in client.extras.items()})
+
+    def end(self, client: Client) -> Upload:
+        """Return how c_i changes, and keep its new value."""
+        changes, memory, own = {}, {}, client.memory or client.received
+        for name, received in client.received.items():
+            drift = (received.astype(np.float64) - client.trained[name]) / (client.learning_rate * client.steps)
+            changes[name] = (drift - client.extras[name]) / client.population
+            memory[name] = (own[name] + drift - client.extras[name]).astype(np.float32)
+        return Upload(extras=changes, memory=memory)
+
+    def step(self, round: Round) -> Step:
+        """Return FedAvg's model and the next c."""
+        extras = {name: c + round.clients * round.extras[name].astype(np.float64) for name, c in round.sent.items()}
+        return Step(model=round.average, extras=extras)

@@ -1,6 +1,7 @@
-"""Gradient corrections in a program: one instruction before each optimizer computes the corrected gradient.
+"""Corrections in a program: one instruction before each optimizer computes the corrected gradient, one after it moves
+the weight.
 
-The optimizer then reads the corrected gradient instead of the plain one; its own arithmetic does not change.
+The optimizer reads the corrected gradient instead of the plain one; its own arithmetic does not change.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class CorrectionPlan:
         self._shift = {name: builder.allocate(size) for name, size in parameters.items()}
         self._towards = {name: builder.allocate(size) for name, size in parameters.items()}
         self._corrected = builder.allocate(max(parameters.values()))
+        self._one = builder.allocate(1)
+        self._after = {name: builder.allocate(size) for name, size in parameters.items()}
         self.end = builder.size
 
     def load(self, arena: Floats, correction: Correction) -> NDArray[np.int64]:
@@ -44,9 +47,10 @@ class CorrectionPlan:
                 f"an operator of your own trains weight {own[0]}: its gradient cannot be corrected",
                 hint="choose an algorithm that trains plainly",
             )
-        arena[self._scale], arena[self._pull] = correction.scale, correction.pull
+        arena[self._scale], arena[self._pull], arena[self._one] = correction.scale, correction.pull, 1
         towards = correction.towards if correction.pull else {}
-        for arrays, places in ((correction.shift, self._shift), (towards, self._towards)):
+        given = ((correction.shift, self._shift), (towards, self._towards), (correction.after, self._after))
+        for arrays, places in given:
             for name, values in arrays.items():
                 arena[places[name] : places[name] + len(values)] = values
         code = self._program.code.copy()
@@ -58,12 +62,12 @@ class CorrectionPlan:
         rows = [self._row(update, correction.shift, towards) for update in changed]
         for update in changed:
             code[update.row, update.column] = self._corrected
-        return np.insert(code, [update.row for update in changed], np.array(rows), axis=0)
+        moved = [self._updates[name] for name in correction.after]
+        at = [update.row for update in changed] + [update.row + 1 for update in moved]
+        return np.insert(code, at, np.array(rows + [self._moving_row(update) for update in moved]), axis=0)
 
     def _row(self, update: Update, shift: Arrays, towards: Arrays) -> NDArray[np.int64]:
-        builder = Builder(1, 0)
-        builder.emit(
-            "CORRECT",
+        return _correct(
             gradient=update.gradient,
             weight=update.place,
             y=self._corrected,
@@ -73,8 +77,26 @@ class CorrectionPlan:
             towards=self._towards[update.weight] if update.weight in towards else NOWHERE,
             size=update.size,
         )
-        row: NDArray[np.int64] = builder.code()[0]
-        return row
+
+    def _moving_row(self, update: Update) -> NDArray[np.int64]:
+        """Return the instruction that moves a weight: ``1 * weight + after``, written over the weight."""
+        return _correct(
+            gradient=update.place,
+            weight=update.place,
+            y=update.place,
+            scale=self._one,
+            shift=self._after[update.weight],
+            pull=self._pull,
+            towards=NOWHERE,
+            size=update.size,
+        )
+
+
+def _correct(**operands: int) -> NDArray[np.int64]:
+    builder = Builder(1, 0)
+    builder.emit("CORRECT", **operands)
+    row: NDArray[np.int64] = builder.code()[0]
+    return row
 
 
 def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correction | None:
@@ -91,12 +113,12 @@ def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correcti
         raise OptionError(f"correction: scale {scale} must be finite and pull {pull} finite and at least 0")
     if pull and not correction.towards:
         raise OptionError(f"correction: pull {pull} without towards", hint="give the weights that it pulls towards")
-    shift, towards = (
-        {name: _array(field, name, values, sizes) for name, values in arrays.items()}
-        for field, arrays in (("shift", correction.shift), ("towards", correction.towards))
+    shift, towards, after = (
+        {name: _array(field, name, values, sizes) for name, values in getattr(correction, field).items()}
+        for field in ("shift", "towards", "after")
     )
-    plain = scale == 1 and not shift and not pull
-    return None if plain else Correction(scale=scale, shift=shift, pull=pull, towards=towards)
+    plain = scale == 1 and not shift and not pull and not after
+    return None if plain else Correction(scale=scale, shift=shift, pull=pull, towards=towards, after=after)
 
 
 def _array(field: str, name: str, values: NDArray[Any], sizes: Mapping[str, int]) -> Floats:

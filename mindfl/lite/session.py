@@ -135,6 +135,8 @@ class Session:
     def set_correction(self, correction: Correction | None) -> None:
         """Replace the gradient g by ``scale * g + shift + pull * (w - towards)`` in every step; None ends that.
 
+        After each step of the optimizer, ``after`` is added to the weights.
+
         The correction holds until the next call, through every reset; it is computed in float32 in this order. g is the
         gradient that the optimizer reads: with Momentum and Adam it includes a weight decay, so ``scale`` acts on that
         too; SGD adds its own decay to the corrected gradient. A correction that changes nothing gives the same bits as
@@ -142,7 +144,8 @@ class Session:
 
         Args:
             correction: its arrays are copied; flat or shaped as in the file, by names of the model's parameters.
-                Weights that are missing in ``shift`` are not shifted, those missing in ``towards`` not pulled.
+                Weights that are missing in ``shift`` are not shifted, those missing in ``towards`` not pulled, those
+                missing in ``after`` not moved.
 
         Raises:
             OptionError: a name that is no parameter, a wrong size, a scale that is not finite, a pull that is not

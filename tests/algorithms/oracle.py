@@ -67,14 +67,15 @@ def loss_and_gradient(w: Model, x: Floats, y: NDArray[np.int_]) -> tuple[float, 
     return loss, {W1: back.T @ x, B1: back.sum(0), W2: p.T @ hidden, B2: p.sum(0)}
 
 
-def train(start: Model, data: Data, plan: Plan, correct: Correct = lambda g, w: g) -> Model:
+def train(start: Model, data: Data, plan: Plan, correct: Correct = lambda g, w: g, after: Model | None = None) -> Model:
+    """``after`` is added to the weights after each step."""
     w = {n: v.copy() for n, v in start.items()}
     velocity = {n: np.zeros_like(v) for n, v in w.items()}
     for batch in plan.batches(data):
         g = correct(loss_and_gradient(w, data.x[batch], data.y[batch])[1], w)
         for n in w:
             velocity[n] = plan.momentum * velocity[n] + g[n]
-            w[n] = w[n] - plan.rate * velocity[n]
+            w[n] = w[n] - plan.rate * velocity[n] + (after[n] if after else 0)
     return w
 
 
@@ -172,6 +173,30 @@ def scaffold(s: Server, cohort: Sequence[int], sign: float = 1, norm: Callable[[
     s.x = {n: s.x[n] + d[n] for n in d}
 
 
+def scaffold_niid(
+    s: Server, cohort: Sequence[int], norm: Callable[[Data], float] | None = None, began: Model | None = None
+) -> None:
+    """Flower's niid_bench: c - c_i after the optimizer's step, K lr, and c and c_i that begin with the model.
+
+    ``norm`` and ``began`` are for tests that take one of these differences alone.
+    """
+    if not any(v.any() for v in s.c.values()):
+        s.c = {n: v.copy() for n, v in (began or s.x).items()}
+    trained, share = {}, s.shares(cohort)
+    change = {n: np.zeros_like(v) for n, v in s.x.items()}
+    for i in cohort:
+        known = any(v.any() for v in s.own[i].values())
+        own = s.own[i] if known else {n: v.copy() for n, v in (began or s.x).items()}
+        w = train(s.x, s.clients[i], s.plan, after={n: s.plan.rate * (own[n] - s.c[n]) for n in own})
+        steps = norm(s.clients[i]) if norm else s.plan.steps(s.clients[i])
+        new = {n: own[n] - s.c[n] + (s.x[n] - w[n]) / (s.plan.rate * steps) for n in w}
+        change = {n: change[n] + share[i] * (new[n] - own[n]) for n in w}
+        trained[i], s.own[i] = w, new
+    d = s.mean_update(trained)
+    s.c = {n: s.c[n] + len(cohort) / s.total * change[n] for n in change}
+    s.x = {n: s.x[n] + d[n] for n in d}
+
+
 def feddyn(s: Server, cohort: Sequence[int], alpha: float = 0.1) -> None:
     x = s.x
     trained = s.trained(cohort, lambda i: lambda g, w: {n: g[n] - s.own[i][n] + alpha * (w[n] - x[n]) for n in g})
@@ -200,15 +225,16 @@ def fedcm(s: Server, cohort: Sequence[int], alpha: float = 0.1) -> None:
     s.x = {n: s.x[n] + d[n] for n in d}
 
 
-def qfedavg(s: Server, cohort: Sequence[int], q: float = 1) -> None:
+def qfedavg(s: Server, cohort: Sequence[int], q: float = 1, loss: Callable[[int, Model], float] | None = None) -> None:
+    """``loss`` (client, trained weights) is for tests that make it wrong."""
     steepness = 1 / s.plan.rate
     delta = {n: np.zeros_like(v) for n, v in s.x.items()}
     h = 0.0
     for i, w in s.trained(cohort).items():
-        loss = loss_and_gradient(s.x, s.clients[i].x, s.clients[i].y)[0]
+        f = loss(i, w) if loss else loss_and_gradient(s.x, s.clients[i].x, s.clients[i].y)[0]
         move = {n: steepness * (s.x[n] - w[n]) for n in w}
-        delta = {n: delta[n] + loss**q * move[n] for n in w}
-        h += q * loss ** (q - 1) * sum(float((v**2).sum()) for v in move.values()) + steepness * loss**q
+        delta = {n: delta[n] + f**q * move[n] for n in w}
+        h += q * f ** (q - 1) * sum(float((v**2).sum()) for v in move.values()) + steepness * f**q
     s.x = {n: s.x[n] - delta[n] / h for n in delta}
 
 
@@ -221,27 +247,30 @@ def ditto(s: Server, cohort: Sequence[int], lam: float = 1) -> None:
     fedavg(s, cohort)
 
 
-def apfl(s: Server, cohort: Sequence[int], alpha: float = 0.5) -> None:
-    """Algorithm 1 with a fixed alpha. A client's own model is ``own``; zeros there mean that it has none yet."""
+def apfl(s: Server, cohort: Sequence[int], alpha: float = 0.5, ahead: bool = False) -> None:
+    """Algorithm 1 with a fixed alpha. A client's own model is ``own``; zeros there mean that it has none yet.
+
+    ``ahead`` is for tests that make it wrong.
+    """
     trained = {}
     for i in cohort:
         start = s.own[i] if any(v.any() for v in s.own[i].values()) else s.x
-        trained[i], s.own[i] = in_turn(s.x, start, s.clients[i], s.plan, alpha)
+        trained[i], s.own[i] = in_turn(s.x, start, s.clients[i], s.plan, alpha, ahead)
     d = s.mean_update(trained)
     s.x = {n: s.x[n] + d[n] for n in d}
 
 
-def in_turn(x: Model, own: Model, data: Data, plan: Plan, alpha: float) -> tuple[Model, Model]:
+def in_turn(x: Model, own: Model, data: Data, plan: Plan, alpha: float, ahead: bool) -> tuple[Model, Model]:
     w, v, zeros = x, own, {n: np.zeros_like(value) for n, value in x.items()}
     speed_w, speed_v = zeros, zeros
     for batch in plan.batches(data):
-        mixture = {n: alpha * v[n] + (1 - alpha) * w[n] for n in w}
         gw = loss_and_gradient(w, data.x[batch], data.y[batch])[1]
-        gv = loss_and_gradient(mixture, data.x[batch], data.y[batch])[1]
         speed_w = {n: plan.momentum * speed_w[n] + gw[n] for n in w}
+        stepped = {n: w[n] - plan.rate * speed_w[n] for n in w}
+        mixture = {n: alpha * v[n] + (1 - alpha) * (stepped if ahead else w)[n] for n in w}
+        gv = loss_and_gradient(mixture, data.x[batch], data.y[batch])[1]
         speed_v = {n: plan.momentum * speed_v[n] + alpha * gv[n] for n in w}
-        w = {n: w[n] - plan.rate * speed_w[n] for n in w}
-        v = {n: v[n] - plan.rate * speed_v[n] for n in w}
+        v, w = {n: v[n] - plan.rate * speed_v[n] for n in w}, stepped
     return w, v
 
 

@@ -38,6 +38,11 @@ def people() -> Dataset:
     return Dataset.from_arrays({f"user{i}": (*samples(i), *samples(i)) for i in range(len(SIZES))}, classes=3)
 
 
+def cohorts(rounds: int) -> list[list[int]]:
+    """Who takes part in each round, by :class:`Turns`."""
+    return [[*Turns().sample(len(SIZES), round, np.random.default_rng(0), {})] for round in range(1, rounds + 1)]
+
+
 def server(model: LiteModel, momentum: float, rate: float, people: int = len(SIZES)) -> Server:
     """Return the oracle's beginning for the small job."""
     clients = {}

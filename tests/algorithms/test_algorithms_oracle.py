@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import oracle
 import pytest
-from small_job import SIZES, Turns, distance, server
+from small_job import SIZES, cohorts, distance, server
 
 from mindfl.algorithms import APFL, Client, Ditto, Upload
 from mindfl.algorithms.naming import REGISTERED, describe
@@ -55,8 +55,7 @@ def test_algorithm_is_that_of_numpy(
 
 
 def run_oracle(expected: oracle.Server, name: str, rounds: int, **settings: float) -> None:
-    for iteration in range(1, rounds + 1):
-        cohort = [*Turns().sample(len(SIZES), iteration, np.random.default_rng(0), {})]
+    for cohort in cohorts(rounds):
         oracle.ROUNDS[name](expected, cohort, **settings)
 
 

@@ -57,6 +57,24 @@ def test_every_optimizer_uses_the_corrected_gradient(optimizer: str) -> None:
         np.testing.assert_allclose(session.get_weights()[name], value, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("optimizer", _OPTIMIZERS)
+def test_weights_move_after_the_step_of_every_optimizer(optimizer: str) -> None:
+    model = _model(optimizer)
+    session, expected = Session(model), NumpyModel(model)
+    moves = {name: 0.1 * values for name, values in _random(model, 3).items() if "bias" not in name}
+    correction = Correction(scale=0.7, after=moves)
+    session.set_correction(correction)
+    for step in range(4):
+        images, labels = random_batch(session, step)
+        session.train_step(images, labels)
+        expected.step(images, labels, correction)
+        expected.adopt(
+            {name: w + moves[name].reshape(w.shape) if name in moves else w for name, w in expected.weights().items()}
+        )
+    for name, value in expected.weights().items():
+        np.testing.assert_allclose(session.get_weights()[name], value, atol=1e-6, err_msg=name)
+
+
 def _trained(session: Session, correction: Correction | None, steps: int = 4) -> bytes:
     session.reset()
     session.set_correction(correction)
@@ -70,6 +88,7 @@ def test_what_corrects_nothing_and_an_ended_correction_train_with_plain_bits(opt
     model = _model(optimizer)
     session = Session(model)
     plain = _trained(Session(model), None)
+    assert _trained(session, Correction(after=_random(model, 1))) != plain
     neutral = Correction(towards=_random(model, 1))
     assert _trained(session, _all_fields(model)) != plain
     assert _trained(session, neutral) == plain
@@ -161,6 +180,7 @@ def test_threads_have_corrections_of_their_own() -> None:
     [
         (Correction(shift={"fc.wight": np.zeros(4)}), "shift has 'fc.wight', which is no trained weight"),
         (Correction(pull=1, towards={"fc.bias": np.zeros(5)}), "towards has 5 values for weight fc.bias, which has 4"),
+        (Correction(after={"fc.bias": np.zeros(5)}), "after has 5 values for weight fc.bias, which has 4"),
         (Correction(pull=1), "pull 1.0 without towards"),
         (Correction(pull=-0.5), "pull -0.5"),
         (Correction(scale=float("nan")), "scale nan must be finite"),
