@@ -105,7 +105,8 @@ class FederatedJob:
 
     def __init__(self, *, reporter: Reporter | None = None, **settings: Unpack[JobKeywords]) -> None:
         check_keywords(settings, ("reporter", *JobConfig.__dataclass_fields__), type(self).__name__)
-        given = JobConfig(**{"model": type(self).model, **_recorded(settings), **settings})
+        recorded = _recorded(settings)
+        given = JobConfig(**{"model": type(self).model, **recorded, **settings})
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: TrainingResult | None = None
@@ -117,7 +118,7 @@ class FederatedJob:
         self._servers = JobServers(self.config, self._report)
         self._in_block = False
         self._repeats: Repetition | None = None
-        for text in (*notes, *unused_settings(given)):
+        for text in (*notes, *unused_settings(given, recorded.keys() - settings.keys())):
             self._report.warning(text)
 
     @classmethod

@@ -129,7 +129,8 @@ def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
     if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
         raise OptionError(
             f"{path} is for {takes.words()}, but the data set {dataset.name} has {has.words()}",
-            hint="leave the model file out and name its network with --model: it is exported for the data",
+            hint="leave the model file out, and the network --model is exported for the data; or make a file that fits:"
+            f" mindfl export --num_class {dataset.classes} --num_channel {channels} --image_size {size[0]} {size[1]}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import fields
 
 from mindfl.modes import MODES, PRIVATE, UploadMode, mode_of
@@ -10,12 +11,17 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
 
-def unused_settings(config: JobConfig) -> list[str]:
-    """Return a line for each setting that was chosen but has no effect on the job."""
+def unused_settings(config: JobConfig, recorded: Container[str] = ()) -> list[str]:
+    """Return a line for each setting that was chosen but has no effect on the job.
+
+    Those that are only ``recorded``, by the run that goes on, were named when it began.
+    """
     defaults = {item.name: item.default for item in fields(JobConfig)}
     ignored = (*config.client_side.ignores, *config.server_side.ignores)
     rules = (*(Rule(names, lambda _: True, part, why) for names, part, why in ignored), *_RULES)
-    return list(without_effect(rules, config, lambda name: getattr(config, name) != defaults[name]))
+    return list(
+        without_effect(rules, config, lambda name: name not in recorded and getattr(config, name) != defaults[name])
+    )
 
 
 def _has_no_momentum(config: JobConfig) -> bool:

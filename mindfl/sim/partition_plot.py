@@ -42,6 +42,7 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
                 np.arange(len(counts)), counts[:, label], 0.9, left, color=colour, label=dataset.class_names[label]
             )
             left += counts[:, label]
+        axes.set_ylim(0, 1.05 * left.max())
         axes.set_xlabel("client")
         axes.set_ylabel("training samples")
         axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}, {dataset.classes} classes")

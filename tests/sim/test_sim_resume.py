@@ -241,6 +241,13 @@ class TestResume:
         assert (config.epochs, config.seed, config.clients_per_iteration) == (2, 7, 2)
         assert config.train_model_path == tmp_path / "models"
 
+    def test_a_recorded_option_without_effect_is_not_named_again(
+        self, fresh: Any, tmp_path: Path, recorder: Any
+    ) -> None:
+        fresh(iterations=1, thread_num=2, parallel=3).run()
+        FederatedLeNetJob(work_dir=tmp_path / "run", resume=True, thread_num=2, reporter=recorder)
+        assert [text.partition(" has")[0] for text in recorder.warnings] == ["--thread_num 2"]
+
     @pytest.mark.parametrize(
         ("name", "value"),
         [("seed", 1), ("epochs", 3), ("learning_rate", 0.5), ("client_num", 2), ("encrypt_type", "DP_ENCRYPT")],
