@@ -57,7 +57,7 @@ def seven() -> Dataset:
         ("trimmed_mean:beta=0.35", 3),
         pytest.param("trimmed_mean", 5, marks=SLOW),
         pytest.param("krum", 5, marks=SLOW),
-        ("krum:f=0", 3),
+        pytest.param("krum:f=0", 3, marks=SLOW),
         ("multikrum", 5),
     ],
 )

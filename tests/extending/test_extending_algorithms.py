@@ -16,7 +16,7 @@ import pytest
 from fedexp import FedExP
 from fedprox import FedProx
 from geometric_median import GeometricMedian
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindfl.algorithms import Algorithm, Client, Correction, Round, Step, Upload, zeros_like
@@ -127,6 +127,7 @@ def test_fedexp_steps_further_where_updates_disagree(sizes: list[int], seed: int
 
 
 @given(st.integers(0, 2**32))
+@settings(max_examples=20)
 def test_no_point_is_nearer_to_all_clients_than_the_geometric_median(seed: int) -> None:
     began = {"w": np.zeros((2, 2), np.float32), "b": np.zeros(3, np.float32)}
     server = ServerConfig(fl_iteration_num=1, start_fl_job_threshold=6)
