@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,3 +126,8 @@ def test_a_server_looks_for_its_packages(
 def made(folder: Path) -> list[str]:
     """Return the files in ``folder`` that are neither hidden nor locks."""
     return sorted(path.name for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def test_a_server_alone_imports_no_http_client() -> None:
+    code = "import sys, mindfl.server.serving; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -31,7 +31,6 @@ from mindfl.compat.refusals import (
 from mindfl.errors import ModelFormatError, OptionError, StorageError
 from mindfl.options.server_options import EMBEDDED
 from mindfl.server.checkpoint import latest
-from mindfl.server.cluster import SchedulerOptions, run_scheduler
 from mindfl.server.http import Address
 from mindfl.server.initial import MODEL_FILES, DeviceWeights, device_weights, initial_weights
 from mindfl.server.iteration import IterationRecord
@@ -239,6 +238,8 @@ class FlSchedulerJob:
 
     @checked_keywords
     def __init__(self, yaml_config: str, manage_address: str, ssl_config: SSLConfig | None = None) -> None:
+        from mindfl.server.cluster import SchedulerOptions
+
         check_text("yaml_config", yaml_config)
         check_text("manage_address", manage_address)
         password = _password(ssl_config)
@@ -247,6 +248,8 @@ class FlSchedulerJob:
 
     def run(self) -> None:
         """Answer until SIGTERM or SIGINT."""
+        from mindfl.server.cluster import run_scheduler
+
         with refusing(self._settings):
             run_scheduler(self._options, ready=lambda url: _logger.info("ready %s", url))
 

@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from signal import Signals
+from typing import TYPE_CHECKING
 
 from mindfl.errors import StorageError
 from mindfl.imports import require
 from mindfl.modes import MODES
 from mindfl.server.aggregate import initial_model
-from mindfl.server.cluster import InternalTls, Member, Membership, find_store, leader_tls
-from mindfl.server.cluster.store import ListNodes
+from mindfl.server.cluster.store import InternalTls, ListNodes, Membership, find_store, leader_tls
 from mindfl.server.coordinator import Coordinator
 from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, SingleServer, VolatileJob, allow_many_connections, bound_address, listen
@@ -37,6 +37,9 @@ from mindfl.server.state import Progress
 from mindfl.server.storage import Memory, Storage
 from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile, counted_by, uncounted
 from mindfl.spelling import counted
+
+if TYPE_CHECKING:
+    from mindfl.server.cluster.member import Member
 
 _OBJECTS = 50_000
 
@@ -219,6 +222,8 @@ class _Server:
         )
 
     def _member(self) -> Member:
+        from mindfl.server.cluster.member import Member
+
         layout, model = initial_model(self._opener.weights)
         return Member(
             find_store(self._settings),
