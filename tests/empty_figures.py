@@ -15,14 +15,14 @@ _drawn = plot.save_figure
 
 
 def _empty(figure: Any, path: Any, *, dpi: int) -> None:
-    if Path(path).name == "accuracy.png":
+    if Path(path).name in ("accuracy.png", "confusion.png"):
         figure.clear()
     _drawn(figure, path, dpi=dpi)
 
 
 @contextmanager
 def figures_left_empty() -> Iterator[None]:
-    """Do all that mindfl does for ``accuracy.png``, and save an empty figure."""
+    """Do all that mindfl does for ``accuracy.png`` and ``confusion.png``, and save an empty figure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot, "save_figure", _empty)
         yield

@@ -54,7 +54,7 @@ _OF_TRAINING = (
         "algorithm",
         "callbacks",
     ),
-    *("evaluate", "evaluate_every", "save_every", "save_best", "overwrite", "encrypt_type", "dp_budget"),
+    *("evaluate", "evaluate_every", "per_class", "save_every", "save_best", "overwrite", "encrypt_type", "dp_budget"),
 )
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(_OF_TRAINING, lambda given: given["task"] != "train", "this task", "only --task train trains"),
@@ -130,10 +130,14 @@ def _train(job: FederatedJob, as_json: bool) -> None:
         click.echo(result.summary())
         click.echo(f"trained model {click.format_filename(job.trained_model_path)}")
         folder = click.format_filename(job.config.work_dir)
-        click.echo(f"written to {folder}: {_WRITTEN}")
+        there = [name for name in _WRITTEN if any(job.config.work_dir.glob(name))]
+        click.echo(f"written to {folder}: {', '.join(there)}")
 
 
-_WRITTEN = "config.json, accuracy.png, history.csv, history.jsonl, summary.txt, client_*/client.log"
+_WRITTEN = (
+    *("config.json", "result.json", "accuracy.png", "confusion.csv", "confusion.png", "history.csv", "history.jsonl"),
+    *("summary.txt", "client_*/client.log"),
+)
 
 
 def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:

@@ -104,6 +104,9 @@ class JobOptions(ModeOptions):
         shown="every iteration; or all clients, or a central test set, so seldom that it costs no more than training",
         help="Evaluate after every so many iterations, and after the last.",
     )
+    per_class: bool = _job(
+        False, help="Record the accuracy of each class after every evaluation, and draw confusion.png at the end."
+    )
     algorithm: Algorithm | str = _job(
         "fedavg",
         objects=True,

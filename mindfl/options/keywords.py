@@ -60,6 +60,7 @@ class JobKeywords(TypedDict, total=False):
     callbacks: NamedCallbacks
     evaluate: EvaluateName
     evaluate_every: int | None
+    per_class: bool
     algorithm: Algorithm | str
     iterations: int
     epochs: int

@@ -88,6 +88,7 @@ class JavaClientSide(ClientProcesses):
                 _JAVA,
                 "they show no certificate and read no revocation list",
             ),
+            Ignored(("per_class",), _JAVA, "they tell their accuracy, not their predictions"),
             Ignored(("evaluate", "evaluate_every"), _JAVA, "each evaluates in every iteration that it takes part in"),
             *self.engine.ignores,
             OF_RAY,

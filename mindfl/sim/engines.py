@@ -19,7 +19,7 @@ from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
 from mindfl.lite.companion import Companion
 from mindfl.lite.ops.optimizer import optimizer_of
-from mindfl.sim.evaluation import Cells
+from mindfl.sim.evaluation import Cells, cells_of
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
@@ -166,7 +166,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         scores, labels = self._test_scores(), _labels(self._user.test)
         predicted = scores.argmax(axis=1)
         self.class_scores = scores.mean(axis=0)
-        self.cells = labels * np.int32(scores.shape[1]) + predicted.astype(np.int32)
+        self.cells = cells_of(labels, predicted)
         return float(np.mean(predicted == labels))
 
     def training_loss(self) -> float:

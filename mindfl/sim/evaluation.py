@@ -77,8 +77,15 @@ def _mean(values: list[float]) -> float:
 
 
 EvaluatedName = Literal["all", "drawn", "central", ""]
-#: of each test sample: its class * classes + the predicted class; int32
-Cells = NDArray[np.int32]
+#: class and predicted class of each test sample in one number, see :func:`cells_of`
+Cells = NDArray[np.int64]
+#: no classifier has more than 2 to this many classes
+CLASS_BITS = 20
+
+
+def cells_of(labels: NDArray[np.int32], predicted: NDArray[np.int_]) -> Cells:
+    """Return the cells of the confusion matrix in which these samples are, as (class << 20) + predicted class."""
+    return (labels.astype(np.int64) << CLASS_BITS) + predicted
 
 
 class Measured(NamedTuple):
@@ -191,5 +198,5 @@ class Evaluated:
 
 def _totals(items: Sequence[Measured]) -> dict[str, Any]:
     cells = [item.cells for item in items if item.cells is not None]
-    joined = np.concatenate(cells) if cells else np.zeros(0, np.int32)
+    joined = np.concatenate(cells) if cells else np.zeros(0, np.int64)
     return {"samples": len(joined), "correct": sum(item.correct for item in items), "cells": joined}

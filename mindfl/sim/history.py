@@ -44,6 +44,7 @@ class IterationRow:
         weighted_avg: share of them that was predicted correctly: the mean accuracy weighted by test samples.
         learning_rate: that of the clients' local training in this round; NaN where it is not known.
         accuracies: accuracy of each evaluated client by name.
+        per_class: accuracy on the test samples of each class by name, with ``per_class=True``; NaN for a class without.
         metrics: numbers that callbacks added, by name.
 
     Example:
@@ -72,6 +73,7 @@ class IterationRow:
     weighted_avg: float = math.nan
     learning_rate: float = math.nan
     accuracies: Mapping[str, float] = field(default_factory=dict)
+    per_class: Mapping[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -89,6 +91,7 @@ class IterationRow:
         seconds: float,
         epsilon: float = math.nan,
         learning_rate: float = math.nan,
+        per_class: Mapping[str, float] | None = None,
     ) -> IterationRow:
         """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``evaluated``, the speed from ``steps``.
 
@@ -114,10 +117,13 @@ class IterationRow:
             weighted_avg=evaluated.weighted_avg,
             learning_rate=float(str(np.float32(learning_rate))),
             accuracies=evaluated.accuracies,
+            per_class=per_class or {},
         )
 
 
-COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name not in ("accuracies", "metrics"))
+#: what stands in ``history.jsonl`` only
+_NAMED = ("accuracies", "per_class", "metrics")
+COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name not in _NAMED)
 
 
 class History(Sequence[IterationRow]):
@@ -177,6 +183,11 @@ class History(Sequence[IterationRow]):
         return [row for row in self._rows if not math.isnan(row.avg)]
 
     @property
+    def best(self) -> IterationRow | None:
+        """The row with the highest AVG, the first of equal ones; None where nothing was evaluated."""
+        return max(self.evaluated, key=lambda row: row.avg, default=None)
+
+    @property
     def aggregated(self) -> int:
         """The number of iterations that aggregated something."""
         return sum(row.aggregated for row in self._rows)
@@ -191,9 +202,8 @@ class History(Sequence[IterationRow]):
 def _row(entry: dict[str, Any]) -> IterationRow:
     """Return the row that a line of ``history.jsonl`` holds; raise ``TypeError`` or ``AttributeError`` for others."""
     values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
-    values["metrics"] = {
-        name: math.nan if value is None else value for name, value in values.get("metrics", {}).items()
-    }
+    for named in ("per_class", "metrics"):
+        values[named] = {name: math.nan if value is None else value for name, value in values.get(named, {}).items()}
     if "measured" not in values:
         values |= {"evaluated": len(values["accuracies"]), "measured": "drawn"}
     return IterationRow(**values)
@@ -239,8 +249,9 @@ class HistoryFiles:
 def _json_line(row: IterationRow) -> str:
     entry: dict[str, Any] = _finite({name: getattr(row, name) for name in COLUMNS})
     entry["accuracies"] = dict(row.accuracies.items())
-    if row.metrics:
-        entry["metrics"] = _finite(row.metrics)
+    for named in ("per_class", "metrics"):
+        if found := getattr(row, named):
+            entry[named] = _finite(found)
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 

@@ -10,6 +10,7 @@ from mindfl.client.uploading import LIKELY_REASON
 from mindfl.lite import LiteModel
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, states
 from mindfl.sim.config import JobConfig
+from mindfl.sim.confusion import Confusions
 from mindfl.sim.history import History, HistoryFiles, IterationRow
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.result import TrainingResult
@@ -54,7 +55,9 @@ class StateSaver(Callback):
         history: History,
         run: Run,
         callbacks: Sequence[NamedCallback],
+        confusions: Confusions,
     ) -> None:
+        self._confusions = confusions
         self._folder = folder
         self._history = history
         self._run = run
@@ -64,12 +67,13 @@ class StateSaver(Callback):
         """Save the state, once there is a model."""
         if not self._history.aggregated:
             return
-        values = {**self._run.values}
+        values = {**self._run.values, **self._confusions.values}
         if kept := states(self._callbacks):
             values[CALLBACKS] = kept
         if stopped := [callback.name for callback in self._callbacks if callback.stops]:
             values[STOPPED] = {"by": ", ".join(stopped), "iterations": self._run.iterations}
-        self._folder.save(RunState(row.iteration, model, values, self._run.arrays))
+        arrays = {**self._run.arrays, **self._confusions.arrays}
+        self._folder.save(RunState(row.iteration, model, values, arrays))
         self._run.saved(row.iteration)
 
 
@@ -116,6 +120,22 @@ class ModelWriter(Callback):
     def end(self, result: TrainingResult) -> None:
         """Write summary and models."""
         self._files.write(self._model, result, self._clients)
+
+
+class CardWriter(Callback):
+    """Writes the result card and the confusion matrices at the end; before that there are none."""
+
+    def __init__(self, files: ResultFiles) -> None:
+        self._files = files
+
+    def begin(self, config: JobConfig, model: Model) -> None:
+        """Remove those of a run that goes on."""
+        self._per_class = config.per_class
+        self._files.remove_cards()
+
+    def end(self, result: TrainingResult) -> None:
+        """Write them."""
+        self._files.write_card(result, picture=self._per_class)
 
 
 class FigureDrawer(Callback):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
 from mindfl.lite import LiteModel
 from mindfl.models import Model
+from mindfl.sim.card import result_card
+from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import History, accuracy_words, average_words, measured_clients, measured_iterations
 from mindfl.sim.plot import plot_history
 from mindfl.spelling import checked_arguments, counted
@@ -65,6 +68,10 @@ class TrainingResult:
         model: the ``.ms`` that the job started from.
         network: its network, as ``model`` of the job names it.
         stopped: name of the callback that ended the run; empty if none did.
+        confusion: confusion matrix of the last evaluation; None where the predictions are not known (Java clients), no
+            client has test data, or there are more than 1,000 classes.
+        best_confusion: that of the evaluation with the highest AVG.
+        about: what :attr:`card` says of the job and its data.
 
     Example:
         >>> result.hash == weight_hash(result.weights)
@@ -82,6 +89,31 @@ class TrainingResult:
     model: LiteModel | None = field(default=None, repr=False)
     network: Model = "lenet"
     stopped: str = ""
+    confusion: Confusion | None = field(default=None, repr=False)
+    best_confusion: Confusion | None = field(default=None, repr=False)
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The result card, as in ``result.json``: network, algorithm with its settings, data with their fingerprint,
+        who was evaluated, the last and the best evaluation, rounds, seconds, and the hash of the weights.
+
+        Example:
+            >>> card = result.card
+            >>> card["algorithm"]["name"], card["last"]["measured"], card["data"]["users"]
+            ('FedAvg', 'all', 2)
+        """
+        return result_card(self)
+
+    @property
+    def per_class(self) -> Mapping[str, float]:
+        """Accuracy of each class by name in the last evaluation; empty where the predictions are not known.
+
+        Example:
+            >>> len(result.per_class)
+            62
+        """
+        return {} if self.confusion is None else self.confusion.per_class
 
     @property
     def hash(self) -> str:

@@ -17,6 +17,7 @@ from mindfl.data.samples import ALPHABET
 from mindfl.errors import StorageError
 from mindfl.files import file_digest, make_dir, remove_file, write_atomic
 from mindfl.lite import LiteModel
+from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text
@@ -34,6 +35,10 @@ class ResultFiles:
         self.picture = config.work_dir / "accuracy.png"
         self.summary = config.work_dir / "summary.txt"
         self.predictions = config.work_dir / "predictions.csv"
+        self.card = config.work_dir / card.NAME
+        self.confusion = config.work_dir / "confusion.csv"
+        self.best_confusion = config.work_dir / "confusion_best.csv"
+        self.confusion_picture = config.work_dir / "confusion.png"
         self.trained = config.models / f"{config.train_ms_name}_trained.ms"
         self.best = config.models / f"{config.train_ms_name}_best.ms"
 
@@ -95,6 +100,22 @@ class ResultFiles:
         written = self.write_client_models(trained, clients)
         written += self.update_second_models({**model.weights, **result.weights}, model, clients)
         self._remember(result, clients, written)
+
+    def remove_cards(self) -> None:
+        """Remove result card and confusion matrices."""
+        for path in (self.card, self.confusion, self.best_confusion, self.confusion_picture):
+            remove_file(path)
+
+    def write_card(self, result: TrainingResult, *, picture: bool) -> None:
+        """Write the result card and what is known of the confusion matrices; ``picture``: a figure of the last too."""
+        write_atomic(self.card, json.dumps(result.card, indent=2, ensure_ascii=False) + "\n")
+        if result.confusion is None:
+            return
+        result.confusion.save(self.confusion)
+        if result.best_confusion is not None and result.best_confusion is not result.confusion:
+            result.best_confusion.save(self.best_confusion)
+        if picture:
+            result.confusion.plot(self.confusion_picture, title=result.title)
 
     def write_checkpoint(self, content: bytes, iteration: int) -> None:
         """Keep ``content`` as the model after ``iteration``."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mindfl.client import Traffic
 from mindfl.sim.callbacks import Callback, Model
+from mindfl.sim.confusion import Confusions
 from mindfl.sim.evaluation import Evaluated
 from mindfl.sim.history import IterationRow
 from mindfl.sim.participant import ClientResult
@@ -100,13 +101,19 @@ class Run(Protocol):
         """End threads, processes and connections; safe at any time."""
 
 
-def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], float]) -> str:
+def run_rounds(
+    run: Run,
+    callbacks: Sequence[Callback],
+    spent: Callable[[int], float],
+    confusions: Confusions | None = None,
+) -> str:
     """Run the rounds of a job.
 
     Args:
         run: how each step is done. It tells the callbacks of each upload.
         callbacks: are given each round's row, in order.
         spent: returns the privacy cost (epsilon) of so many rounds; NaN if it is not counted.
+        confusions: is told of each evaluation.
 
     Returns:
         The name of the callback that ended the run; empty where all rounds ran.
@@ -125,6 +132,7 @@ def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], f
             aggregated = run.aggregate(trained)
             # Evaluate: the new model on the test data of clients, or on a central test set.
             evaluated = run.evaluate(trained)
+            per_class = confusions.note(trained.iteration, evaluated) if confusions is not None else None
             # Record: history, state, models, figure and progress bar are callbacks, as are the user's.
             traffic, seconds = run.traffic, time.perf_counter() - begin
             row = IterationRow.ended(
@@ -139,6 +147,7 @@ def run_rounds(run: Run, callbacks: Sequence[Callback], spent: Callable[[int], f
                 seconds=seconds if trained.seconds is None else trained.seconds,
                 epsilon=spent(trained.iteration),
                 learning_rate=trained.learning_rate,
+                per_class=per_class,
             )
             model = run.model if run.stepwise else {}
             stops = [callback.name for callback in callbacks if callback.row(row, model)]

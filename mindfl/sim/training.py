@@ -11,13 +11,16 @@ from typing import TypeAlias
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.client.uploading import LIKELY_REASON
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, restore
+from mindfl.sim.card import about_run
 from mindfl.sim.config import JobConfig
+from mindfl.sim.confusion import Confusions
 from mindfl.sim.history import History, HistoryFiles
 from mindfl.sim.job_data import PairedDataset
 from mindfl.sim.job_servers import Materials
 from mindfl.sim.recording import (
     CALLBACKS,
     STOPPED,
+    CardWriter,
     FigureDrawer,
     HistoryWriter,
     ModelWriter,
@@ -61,11 +64,16 @@ class Training:
         self._history = History(beginning.rows)
         self._spending = Spending(config, len(materials.users))
         self._iterations, self._stopped = self._spending.iterations, ""
+        self._confusions = Confusions(materials.dataset.class_names, every=config.per_class)
+        self._about = about_run(config, beginning.record, len(materials.users))
+        if beginning.state is not None:
+            self._confusions.restore(beginning.state, beginning.rows)
         self._writers: list[Callback] = [
             HistoryWriter(HistoryFiles(config.work_dir), self._history),
             ModelWriter(files, materials.model, len(materials.users), beginning.rows, self._result),
             ReporterCaller(report, self._spending),
             FigureDrawer(files, self._result),
+            CardWriter(files),
         ]
 
     def run(self, start: Start) -> TrainingResult:
@@ -95,11 +103,11 @@ class Training:
 
         run = start(self._materials, self._iterations, upload)
         if run.resumable:
-            saver = StateSaver(self._folder, self._history, run, self._own)
+            saver = StateSaver(self._folder, self._history, run, self._own, self._confusions)
             callbacks.insert(len(self._own) + 1, saver)
         self._report.stage(self._announcement())
         try:
-            self._stopped = run_rounds(run, callbacks, self._spending.spent)
+            self._stopped = run_rounds(run, callbacks, self._spending.spent, self._confusions)
         except BaseException:
             # The finished iterations are written up, but the user must see the cause of the failure.
             self._iterations = run.iterations
@@ -143,6 +151,9 @@ class Training:
             model=self._materials.model,
             network=self._config.network.model,
             stopped=self._stopped,
+            confusion=self._confusions.last,
+            best_confusion=self._confusions.best,
+            about=self._about,
         )
 
     def _end(self, weights: Model, callbacks: Sequence[Callback]) -> TrainingResult:

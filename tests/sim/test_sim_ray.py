@@ -85,16 +85,23 @@ def test_a_node_lost_in_mid_iteration_changes_nothing(cluster: Any, data: Path, 
     assert [row.clients for row in result.history] == [CLIENTS, CLIENTS]
 
 
-@pytest.mark.parametrize("download", ["NO_COMPRESS", "QUANT"])
-def test_clients_that_were_not_drawn_are_evaluated_as_in_a_local_run(
-    cluster: Any, data: Path, work: Any, download: str
+@pytest.mark.parametrize(
+    ("whose", "download", "evaluated"),
+    [("all", "NO_COMPRESS", CLIENTS), ("all", "QUANT", CLIENTS), ("central", "QUANT", 0)],
+)
+def test_evaluation_is_that_of_a_local_run(
+    cluster: Any, data: Path, work: Any, whose: str, download: str, evaluated: int
 ) -> None:
+    """Of clients that were not drawn too, and on a central test set, whose parts are spread over the nodes."""
     settings = {"train_dataset": data, "clients_per_iteration": 2, "download_compress_type": download}
+    settings |= {"evaluate": whose, "evaluate_every": 1}
     local = work("local", **settings).run()
     spread = work("ray", **settings, executor="ray", ray_address=cluster.address).run()
     assert spread.hash == local.hash
-    assert [row.evaluated for row in spread.history] == [CLIENTS, CLIENTS]
+    assert [(row.measured, row.evaluated) for row in spread.history] == [(whose, evaluated)] * 2
     assert [row.accuracies for row in spread.history] == [dict(row.accuracies) for row in local.history]
+    assert [row.weighted_avg for row in spread.history] == [row.weighted_avg for row in local.history]
+    assert spread.confusion.matrix.tolist() == local.confusion.matrix.tolist()
 
 
 def test_an_error_on_a_node_is_the_error_of_a_local_run(cluster: Any, data: Path, work: Any, tmp_path: Path) -> None:
