@@ -20,7 +20,7 @@ NAME = "result.json"
 #: version of the file's form
 FORM = 1
 #: settings that are repeated from ``config.json``, which has all
-_SETTINGS = ("epochs", "seed", "clients_per_iteration", "sampler", "encrypt_type", "engine", "stack")
+_SETTINGS = ("epochs", "lr_schedule", "seed", "clients_per_iteration", "sampler", "encrypt_type", "engine", "stack")
 _COLUMNS = ("iteration", "avg", "top5", "low5", "weighted_avg", "test_samples", "evaluated", "measured", "loss")
 
 
