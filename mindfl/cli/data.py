@@ -206,10 +206,14 @@ def _print_summary(summary: Summary, picture: str) -> None:
     click.echo(f"data set          {summary.root}")
     click.echo(f"form, source      {summary.kind}, {summary.source}")
     click.echo(f"users             {summary.users}{_untested(summary.untested)}")
-    click.echo(f"samples           {summary.train_samples} train, {summary.test_samples} test")
+    central = f", {summary.central_samples} in a central test set" if summary.central_samples else ""
+    click.echo(f"samples           {summary.train_samples} train, {summary.test_samples} test{central}")
     click.echo(f"samples per user  min {sizes['min']}, median {sizes['median']:g}, max {sizes['max']}")
     click.echo("samples per class")
-    most = max(summary.classes.values())
-    for letter, count in summary.classes.items():
-        click.echo(f"  {letter} {count:7} {'#' * round(40 * count / most)}".rstrip())
+    most, longest = max(summary.classes.values()), max(map(len, summary.classes))
+    for name, count in summary.classes.items():
+        click.echo(f"  {name:{longest}} {count:7} {'#' * round(40 * count / most)}".rstrip())
+    height, width = summary.image_size
+    click.echo(f"images            {height}x{width} with {counted(summary.channels, 'channel')}")
+    click.echo(f"sha256            {summary.sha256}")
     click.echo(f"contact sheet     {picture}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mindfl.data.dataset import Fingerprint, check_dataset, convert_dataset, fingerprint, open_dataset
+from mindfl.data.dataset import check_dataset, convert_dataset, open_dataset
+from mindfl.data.fingerprints import Fingerprint, fingerprint
 from mindfl.data.images import convert_images
 from mindfl.data.leaf import convert_leaf
 from mindfl.data.partitions import partition

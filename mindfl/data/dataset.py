@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mindfl.data.bins import BinDataset
 from mindfl.data.compact import CompactDataset
 from mindfl.data.folder import unfinished
 from mindfl.data.pixels import IMAGE_SIZE
-from mindfl.data.samples import ALPHABET, CENTRAL, Dataset, Samples, Split, StoredDataset, UserData
+from mindfl.data.samples import ALPHABET, Dataset, Samples, Split, StoredDataset, UserData
 from mindfl.data.stored_arrays import StoredArrays
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
@@ -163,61 +158,3 @@ def _check_fits(dataset: Dataset) -> None:
 
 def _samples(split: Split) -> Samples:
     return Samples(split.grey(), split.labels[: split.size])
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """Identifies the data of a job: numbers of users, samples (train and test) and classes, and a SHA-256 in hex."""
-
-    users: int
-    samples: int
-    classes: int
-    sha256: str
-
-    def as_dict(self) -> dict[str, int | str]:
-        """Return the values by name, as written in ``config.json``."""
-        return asdict(self)
-
-
-def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerprint:
-    """Return the fingerprint of ``users`` of a data set, in this order; None: all of them.
-
-    The hash covers each user's name, the pixels and labels of both parts, and a central test set, so it is the same for
-    all forms of the same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a
-    broken user.
-
-    Example:
-        >>> from mindfl.data import fingerprint, open_dataset
-        >>> fingerprint(open_dataset("femnist")).samples  # doctest: +SKIP
-        17450
-    """
-    names = dataset.users if users is None else users
-    digest, samples = hashlib.sha256(), 0
-    if dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
-        digest.update("x".join(map(str, dataset.image_size)).encode())
-    for name in names:
-        user = dataset.user(name)
-        digest.update(name.encode(errors="surrogatepass") + b"\0")
-        for split in (user.train, user.test):
-            samples += split.size
-            _update(digest, split)
-    if dataset.central_test is not None:
-        samples += dataset.central_test.size
-        digest.update(CENTRAL.encode() + b"\0")
-        _update(digest, dataset.central_test)
-    return Fingerprint(len(names), samples, dataset.classes, digest.hexdigest())
-
-
-def _update(digest: Any, split: Split) -> None:
-    digest.update(f"{split.size};".encode())
-    if split.size:
-        digest.update(split.labels[: split.size].astype("<i4").tobytes())
-        digest.update(_pixels(split))
-
-
-def _pixels(split: Split) -> bytes:
-    """Return the grey values as bytes, or all channels as float32 if the images are not 8-bit grey."""
-    try:
-        return split.grey().tobytes()
-    except DataError:
-        return np.ascontiguousarray(split.images(), "<f4").tobytes()

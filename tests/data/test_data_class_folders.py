@@ -313,6 +313,9 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     assert Image.open(f"{out}-partition.png").size[0] > 300
     summary = inspect_dataset(out, sheet=tmp_path / "sheet.png")
     assert (summary.users, summary.classes) == (2, dict.fromkeys(COLOURS, 4))
+    assert (summary.image_size, summary.channels, second.endswith(summary.sha256)) == ((16, 24), 3, True)
+    colours = np.unique(np.asarray(Image.open(tmp_path / "sheet.png")).reshape(-1, 3), axis=0)
+    assert {int(colour.argmax()) for colour in colours if np.ptp(colour) > 100} == {0, 1, 2}
     arguments = ["images", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "b"), "--users", "2", "--json"]
     found = json.loads(CliRunner().invoke(data_command, arguments).stdout)
     assert (found["class_names"], found["image_size"], len(found["problems"])) == (list(COLOURS), [16, 24], 1)
