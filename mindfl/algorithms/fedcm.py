@@ -28,6 +28,7 @@ class FedCM(Algorithm):
     """
 
     needs_linear_optimizer = True
+    shift_formula = "(1 - alpha) D"
 
     def __init__(self, alpha: float = 0.1) -> None:
         self.alpha = checked(self, "alpha", alpha, above=0, most=1)

@@ -32,6 +32,8 @@ class FedDyn(Algorithm):
         0.01
     """
 
+    shift_formula = "-h_i"
+
     def __init__(self, alpha: float = 0.1) -> None:
         self.alpha = checked(self, "alpha", alpha, above=0)
 

@@ -80,8 +80,8 @@ def describe_algorithm(name: str) -> Listing:
         name=name,
         summary=" ".join((inspect.getdoc(type(algorithm)) or "").partition("\n\n")[0].split()),
         settings=vars(algorithm),
-        travels=_amount(algorithm.extras(_MODEL)),
-        remembers=_amount(_memory(algorithm)),
+        travels=amount(algorithm.extras(_MODEL)),
+        remembers=amount(algorithm.end(probe(algorithm)).memory),
         needs="; ".join(_needs(algorithm)),
         optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
         engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
@@ -105,9 +105,9 @@ def _carries(mode: UploadMode, algorithm: Algorithm) -> bool:
     return not extras and not uploads
 
 
-def _memory(algorithm: Algorithm) -> Arrays:
-    """Return what a client keeps that was trained with a small model."""
-    client = Client(
+def probe(algorithm: Algorithm) -> Client:
+    """Return a client of a small model in its first round, after training; to find out what ``algorithm`` returns."""
+    return Client(
         name="",
         iteration=1,
         received=_MODEL,
@@ -126,7 +126,6 @@ def _memory(algorithm: Algorithm) -> Arrays:
         steps=1,
         loss=1.0,
     )
-    return algorithm.end(client).memory
 
 
 def _needs(algorithm: Algorithm) -> Iterator[str]:
@@ -143,8 +142,8 @@ def _needs(algorithm: Algorithm) -> Iterator[str]:
         yield "the loss of the received model on the training samples"
 
 
-def _amount(arrays: Arrays) -> str:
-    """Return the size of ``arrays``, which the small model was given to, in words."""
+def amount(arrays: Arrays) -> str:
+    """Return the size of what an algorithm returned for :func:`probe`, in words."""
     weights = [name for name in arrays if name in _MODEL]
     parts = [("1 x the weights' size" if len(weights) == len(_MODEL) else "some of the weights")] if weights else []
     numbers = sum(np.size(values) for name, values in arrays.items() if name not in _MODEL)

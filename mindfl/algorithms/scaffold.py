@@ -28,6 +28,7 @@ class Scaffold(Algorithm):
     """
 
     needs_linear_optimizer = True
+    shift_formula = "c - c_i"
 
     def extras(self, model: Arrays) -> Arrays:
         """Return c, and a place for the clients' count."""

@@ -29,6 +29,7 @@ COMMANDS = {
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
     "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
+    "plan": ("mindfl.cli.plan", "Say what a stock device has to do for an algorithm."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mindfl.options.declaration import option, same_option
 from mindfl.options.job_options import (
@@ -25,6 +25,9 @@ from mindfl.options.job_options import (
     OptimizerName,
     StackName,
 )
+
+if TYPE_CHECKING:
+    from mindfl.algorithms.algorithm import Algorithm
 
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
@@ -67,7 +70,7 @@ class ExportOptions(NetworkOptions):
     optimizer: OptimizerName = _of_job("optimizer", default="momentum", shown="", help="Optimizer of the graph.")
     learning_rate: float = _of_job("learning_rate", default=0.01, shown="", help="Learning rate of the graph.")
     momentum: float = _of_job("momentum", default=0.9, shown="")
-    weight_decay: float = option(0.0, least=0, help="L2 penalty.")
+    weight_decay: float = _of_job("weight_decay", default=0.0, shown="")
     loss: LossName = _of_job("loss", default="sparse", shown="")
     init: InitName | None = _of_job("init")
     init_from: Path | None = _of_job("init_from")
@@ -122,6 +125,17 @@ class InspectOptions:
     """The inspection of a model file."""
 
     operator: object = _of_job("operator")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """What a stock device has to do for an algorithm."""
+
+    algorithm: Algorithm | str = _of_job("algorithm", default="fedavg")
+    optimizer: OptimizerName = _of_job(
+        "optimizer", default="momentum", shown="", help="Optimizer in the device's graph."
+    )
+    momentum: float = _of_job("momentum", default=0.9, shown="")
 
 
 @dataclass(frozen=True, kw_only=True)

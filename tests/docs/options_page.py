@@ -9,6 +9,7 @@ from dataclasses import MISSING
 from pathlib import Path
 
 import mindfl
+from mindfl.algorithms.device_plan import device_plan
 from mindfl.cli.declared import default_text, limits_text
 from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
@@ -79,6 +80,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): command_options.SyntheticOptions,
     ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
+    ("`mindfl plan` (`mindfl.algorithms.device_plan.device_plan`)", device_plan): command_options.PlanOptions,
     ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
     ("`mindfl experiment niid_bench` (`run_niid_bench`)", run_niid_bench): command_options.NiidBenchOptions,
 }
