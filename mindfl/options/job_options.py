@@ -221,6 +221,12 @@ class JobOptions(ModeOptions):
     momentum: float | None = _model(
         None, least=0, below=1, shown="that of the model file, else 0.9", help="Momentum coefficient."
     )
+    weight_decay: float | None = _model(
+        None,
+        least=0,
+        shown="that of the model file, else 0",
+        help="L2 penalty: the optimizer adds so much of a weight to its gradient.",
+    )
     init_from: Path | None = _model(
         None,
         shown="--init",

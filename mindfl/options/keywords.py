@@ -91,6 +91,7 @@ class JobKeywords(TypedDict, total=False):
     optimizer: OptimizerName | None
     loss: LossName | None
     momentum: float | None
+    weight_decay: float | None
     init_from: PathLike | None
     converter: PathLike | None
     per_client_models: bool | None

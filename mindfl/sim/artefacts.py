@@ -68,6 +68,8 @@ class Artefacts:
         noted = {**settings, "model": setting_text("model", network.model), **_network(spec, sizes)}
         if settings["loss"] == "sparse":
             del noted["loss"]  # as in the notes of the first release, which had no other
+        if not noted["weight_decay"]:
+            del noted["weight_decay"]  # likewise
         if config.init_from is not None:
             settings["init"] = None
             noted["init_from"] = file_digest(config.init_from)

@@ -56,6 +56,7 @@ class Network:
     init: str = "lecun"
     optimizer: str = "momentum"
     momentum: float = 0.9
+    weight_decay: float = 0.0
     loss: str = "sparse"
     batch_size: int = 32
 

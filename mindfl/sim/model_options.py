@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -38,7 +39,8 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     """
     path = own_model(config)
     if path is None:
-        return _with_defaults(replace(config, **_graph_decisions(config))), []
+        decided = _graph_decisions(config)
+        return _with_defaults(replace(config, **decided), own_graph=bool(decided)), []
     _refuse_two_beginnings(config, path)
     try:
         model = LiteModel.load(path)
@@ -137,9 +139,11 @@ def _graph_decisions(config: JobConfig) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _with_defaults(config: JobConfig) -> JobConfig:
+def _with_defaults(config: JobConfig, *, own_graph: bool) -> JobConfig:
     network = config.network
     unused = set() if network.optimizer == "momentum" else {"momentum"}
+    if own_graph and config.weight_decay is None:
+        unused.add("weight_decay")
     if config.init_from is not None or model_spec(network.model).own is not None:
         unused.add("init")
     names = {item.name for item in fields(Network)} - unused
@@ -155,13 +159,16 @@ def _decisions(
     if optimizer is not None:
         yield "optimizer", config.optimizer, optimizer.name
         yield "momentum", config.momentum, optimizer.momentum
+        yield "weight_decay", config.weight_decay, optimizer.weight_decay
 
 
 def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConfig) -> dict[str, Any]:
     values: dict[str, Any] = {"batch_size": batch_size(model), "loss": _loss(model)}
     if optimizer is not None:
         known = optimizer.name in LEARNING_RATES
+        decay = None if math.isnan(optimizer.weight_decay) else optimizer.weight_decay
         values |= {"optimizer": optimizer.name if known else None, "momentum": optimizer.momentum}
+        values["weight_decay"] = decay
     if config.model is None and model.parameters.keys() == model_spec(Network.model).parameters:
         values["model"] = Network.model
     return values
@@ -172,7 +179,7 @@ def _beyond_mindspore(optimizer: ModelOptimizer) -> str:
     extras = {
         f"several forms, {optimizer.name}": optimizer.name not in LEARNING_RATES,
         "Nesterov momentum": optimizer.nesterov,
-        f"weight decay {optimizer.weight_decay:g}": optimizer.weight_decay != 0,
+        "weight decay that differs from weight to weight": math.isnan(optimizer.weight_decay),
         f"momentum {optimizer.momentum}": optimizer.name == "sgd" and optimizer.momentum is not None,
     }
     return next((text for text, applies in extras.items() if applies), "")

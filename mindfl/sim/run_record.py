@@ -37,6 +37,7 @@ DECIDING = (
         "init",
         "optimizer",
         "momentum",
+        "weight_decay",
         "learning_rate",
         "lr_schedule",
         "algorithm",

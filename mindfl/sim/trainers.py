@@ -16,6 +16,7 @@ from mindfl.client import EpochReport, Trainer
 from mindfl.data import UserData
 from mindfl.errors import ModelFormatError
 from mindfl.lite import LiteModel
+from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
 
@@ -116,11 +117,12 @@ def _plain_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], No
     from mindfl.export.optimizers import OptimizerSettings
     from mindfl.sim.mindspore_engine import MindSporeEngine
 
-    network = config.network
+    network, known = config.network, optimizer_of(model)
+    assert known is not None, "the job has checked that the model trains"
     return MindSporeEngine(
         model,
         network=network.model,
-        optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum),
+        optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum, known.weight_decay),
         batch_size=network.batch_size,
         device_target=config.device_target,
     )

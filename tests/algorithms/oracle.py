@@ -38,6 +38,7 @@ class Plan:
     epochs: int
     batch: int
     momentum: float
+    decay: float = 0.0
 
     def steps(self, data: Data) -> int:
         return self.epochs * -(-data.size // self.batch)
@@ -72,7 +73,8 @@ def train(start: Model, data: Data, plan: Plan, correct: Correct = lambda g, w: 
     w = {n: v.copy() for n, v in start.items()}
     velocity = {n: np.zeros_like(v) for n, v in w.items()}
     for batch in plan.batches(data):
-        g = correct(loss_and_gradient(w, data.x[batch], data.y[batch])[1], w)
+        g = loss_and_gradient(w, data.x[batch], data.y[batch])[1]
+        g = correct({n: g[n] + plan.decay * w[n] for n in g}, w)
         for n in w:
             velocity[n] = plan.momentum * velocity[n] + g[n]
             w[n] = w[n] - plan.rate * velocity[n] + (after[n] if after else 0)

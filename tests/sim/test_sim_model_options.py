@@ -98,11 +98,16 @@ class TestContradictions:
             job(**place(renamed), model="lenet")
         assert job(**place_again(place, renamed)).config.model is None
 
-    def test_what_the_mindspore_engine_would_train_otherwise(self, job, converted) -> None:
-        model = converted("momentum", 62, 3, 32, 0.01)
-        with pytest.raises(OptionError, match=r"--engine mindspore cannot train as .* has weight decay 0\.01"):
-            job(origin_train_model_path=model, engine="mindspore")
-        job(origin_train_model_path=model)
+    def test_another_weight_decay(self, job, converted) -> None:
+        decaying = converted("momentum", 62, 3, 32, 0.01)
+        with pytest.raises(OptionError, match=r"--weight_decay is 0\.1, but .* was exported for 0\.01") as caught:
+            job(origin_train_model_path=decaying, weight_decay=0.1)
+        assert caught.value.hint == "use --weight_decay 0.01"
+        with pytest.raises(OptionError, match=r"--weight_decay is 0\.1, but .* was exported for 0\.0"):
+            job(origin_train_model_path=converted(), weight_decay=0.1)
+        assert job(origin_train_model_path=decaying, weight_decay=0.01).config.weight_decay == 0.01
+        assert job(origin_train_model_path=decaying, engine="mindspore").config.weight_decay == 0.01
+        assert job(origin_train_model_path=converted()).config.weight_decay == 0.0
 
 
 def place_again(place: Place, model: Path) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class ModelOptimizer:
     """The optimizer in a model file.
 
     ``name`` is ``momentum``, ``sgd`` or ``adam``, or several of them joined by " and ". ``momentum`` is None if the
-    optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without one; NaN if it is unknown.
+    optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without one, and NaN if it is unknown;
+    parameters without one, as those of BatchNorm are by MindSpore's default, do not count.
     ``dampening`` is that of SGD's momentum.
     """
 
@@ -68,11 +69,11 @@ def optimizer_of(model: LiteModel) -> ModelOptimizer | None:
     if not nodes:
         return None
     momenta = {_momentum(model, node) for node in nodes}
-    decays = {_weight_decay(model, node) for node in nodes}
+    decays = {_weight_decay(model, node) for node in nodes} - {0.0}
     return ModelOptimizer(
         name=" and ".join(sorted({_FORMS[node.op][0] for node in nodes})),
         momentum=momenta.pop() if len(momenta) == 1 else None,
-        weight_decay=decays.pop() if len(decays) == 1 else float("nan"),
+        weight_decay=decays.pop() if len(decays) == 1 else float("nan") if decays else 0.0,
         nesterov=any(node.attributes.get("nesterov", False) for node in nodes),
         dampening=max(node.real("dampening") if node.attributes.get("dampening") else 0.0 for node in nodes),
     )
