@@ -194,6 +194,8 @@ class Algorithm:
     needs_uploads: ClassVar[bool] = False
     #: the shift of :meth:`begin`'s correction as a formula, for who writes the client's part elsewhere
     shift_formula: ClassVar[str] = "what the algorithm shifts gradients by"
+    #: likewise the move ``after`` each step
+    move_formula: ClassVar[str] = "what the algorithm moves weights by"
 
     @property
     def is_fedavg(self) -> bool:

@@ -31,6 +31,7 @@ _NAMES = {
     "s": "factor of the gradient: {scale:g}",
     "mu": "strength of the pull: {pull:g}",
     "a": "the shift: {shift}",
+    "b": "the move of the weights after each step: {move}",
     "v": "the client's own weights, kept from round to round; in its first round they begin with x",
     "p": "share of the client's own weights in the mixture: {share:g}",
     "w_c": "the weights of the common model, in a second session with an optimizer state of its own",
@@ -105,7 +106,7 @@ def device_plan(
     before_step, after_step = lines.step(correction)
     found = replace(
         plan,
-        before_training=(*(("u = 0 * w",) if factor and after_step else ()), *_before(made, client)),
+        before_training=(*(("u = 0 * w",) if "u" in lines.names else ()), *_before(made, client)),
         before_step=before_step,
         after_step=after_step,
         after_training=tuple(_after(made, client)),
@@ -141,6 +142,7 @@ def _is_corrected(correction: Correction | None, training: Training | None) -> b
 
 
 def _corrects(correction: Correction | None) -> bool:
+    """Return whether gradients are changed; a move after each step does not change them."""
     return correction is not None and bool(correction.scale != 1 or correction.shift or correction.pull)
 
 
@@ -149,13 +151,24 @@ class _Formulas:
 
     def __init__(self, algorithm: Algorithm, momentum: float) -> None:
         self.names: dict[str, str] = {}
-        self._values: dict[str, object] = {"shift": algorithm.shift_formula, "momentum": momentum}
+        self._values: dict[str, object] = {
+            "shift": algorithm.shift_formula,
+            "move": algorithm.move_formula,
+            "momentum": momentum,
+        }
         self._momentum = momentum
 
-    def step(self, correction: Correction | None, weights: str = "w") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def step(self, correction: Correction | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what comes before and after a step."""
-        if correction is None or not _corrects(correction):
+        if correction is None:
             return (), ()
+        before, after = self._corrected(correction) if _corrects(correction) else ([], [])
+        if correction.after:
+            after.append("w = w + b")
+            self._name("w", "b")
+        return tuple(before), tuple(after)
+
+    def _corrected(self, correction: Correction) -> tuple[list[str], list[str]]:
         self._values |= {"scale": correction.scale, "pull": correction.pull}
         terms = [*(["a"] if correction.shift else []), *(["mu * (w_k - x)"] if correction.pull else [])]
         before = ["w_k = w", *([f"c = {' + '.join(terms)}"] if terms else [])]
@@ -166,7 +179,7 @@ class _Formulas:
         used += ["s"] if correction.scale != 1 else []
         used += ["a"] if correction.shift else []
         self._name(*used, *(["x", "mu"] if correction.pull else []))
-        return tuple(before), tuple(after)
+        return before, after
 
     def personal(self, training: Training | None) -> tuple[str, ...]:
         """Return the second training, of the client's own weights."""
@@ -176,7 +189,7 @@ class _Formulas:
             return self._mixed(training)
         before, after = self.step(training.correction)
         self._name("w", "x", "v")
-        fresh = ["u = 0 * w"] if self._momentum and after else []
+        fresh = ["u = 0 * w"] if "u" in self.names else []
         steps = [f"before each step: {line}" for line in before] + [f"after each step: {line}" for line in after]
         return (
             "before the training of the model, in as many steps, with a fresh optimizer state:",

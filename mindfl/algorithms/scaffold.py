@@ -73,6 +73,8 @@ class ScaffoldNIID(Algorithm):
         False
     """
 
+    move_formula = "-lr (c - c_i)"
+
     def extras(self, model: Arrays) -> Arrays:
         """Return c."""
         return model

@@ -102,7 +102,13 @@ def by_plan(model: LiteModel, plan: DevicePlan, correction: Correction, momentum
     """Execute what the plan says, between steps without a correction."""
     session = beginning(model)
     weights = Weights(session)
-    known = {"lr": RATE, "m": momentum, "s": correction.scale, "mu": correction.pull}
+    known = {
+        "lr": RATE,
+        "m": momentum,
+        "s": correction.scale,
+        "mu": correction.pull,
+        "b": weights.joined(correction.after),
+    }
     variables = {**known, "a": weights.joined(correction.shift), "x": weights.get(), "w": weights.get()}
     execute(plan.before_training, variables)
     for images, labels in batches():
@@ -116,7 +122,7 @@ def by_plan(model: LiteModel, plan: DevicePlan, correction: Correction, momentum
 
 
 @pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.0), ("momentum", 0.5), ("momentum", 0.9)])
-@pytest.mark.parametrize("name", ["fedprox:mu=0.5", "scaffold", "feddyn:alpha=0.3", "fedcm:alpha=0.3"])
+@pytest.mark.parametrize("name", ["fedprox:mu=0.5", "scaffold", "scaffold_niid", "feddyn:alpha=0.3", "fedcm:alpha=0.3"])
 def test_the_formulas_are_the_corrected_steps(
     name: str, optimizer: Any, momentum: float, small_model: Callable[..., Path]
 ) -> None:
