@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -86,8 +87,8 @@ def usable_users(dataset: Dataset, wanted: int, warn: Callable[[str], None]) -> 
     return usable
 
 
-#: samples of one part of a data set's own central test set
-_PART = 1024
+#: most samples, and values of images, of one part of a data set's own central test set
+_PART, _PART_VALUES = 1024, 1 << 22
 
 
 def central_parts(dataset: Dataset, users: Sequence[str]) -> tuple[UserData, ...]:
@@ -97,7 +98,8 @@ def central_parts(dataset: Dataset, users: Sequence[str]) -> tuple[UserData, ...
     """
     own, tests = dataset.central_test, dataset
     if own is not None:
-        return tuple(_central_part(own, first) for first in range(0, own.size, _PART))
+        size = min(_PART, max(1, _PART_VALUES // (math.prod(dataset.image_size) * dataset.channels)))
+        return tuple(_central_part(own, first, size) for first in range(0, own.size, size))
     names: Iterable[str] = users
     if isinstance(dataset, PairedDataset):
         tests = dataset.test
@@ -106,8 +108,8 @@ def central_parts(dataset: Dataset, users: Sequence[str]) -> tuple[UserData, ...
     return tuple(UserData(name, no_samples(part.source), part) for name, part in parts if part.size)
 
 
-def _central_part(test: Split, first: int) -> UserData:
-    size = min(_PART, test.size - first)
+def _central_part(test: Split, first: int, size: int) -> UserData:
+    size = min(size, test.size - first)
     part = Split(test.labels[first : first + size], size, test.source, test.first + first)
     return UserData(f"samples {first} to {first + size - 1}", no_samples(test.source), part)
 

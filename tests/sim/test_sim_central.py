@@ -106,6 +106,8 @@ class TestOwnSet:
     ) -> None:
         monkeypatch.setattr(job_data, "_PART", 7)
         assert [part.test.size for part in central_parts(with_own_set, ())] == [7] * 5 + [5]
+        monkeypatch.setattr(job_data, "_PART_VALUES", 3 * 32 * 32 * 3 + 5)
+        assert [part.test.size for part in central_parts(with_own_set, ())] == [3] * 13 + [1], "large images: fewer"
         job = make_job(train_dataset=with_own_set, client_num=2, evaluate="central")
         result = job.run()
         test = with_own_set.central_test

@@ -98,9 +98,16 @@ class TestOfARun:
         assert best.avg == max(row.avg for row in whole.history)
         assert whole.best_confusion.iteration == best.iteration
         assert np.diagonal(whole.best_confusion.matrix).sum() / best.test_samples == best.weighted_avg
-        make_job(**{**settings, "iterations": 2}).run()
+        begun = make_job(**{**settings, "iterations": 2})
+        begun.run()
+        history = begun.config.work_dir / "history.jsonl"
+        lines = [json.loads(line) for line in history.read_text().splitlines()]
+        for name in ("test_samples", "weighted_avg"):  # as an earlier mindfl wrote it
+            del lines[0][name]
+        history.write_text("".join(json.dumps(line) + "\n" for line in lines))
         resumed = make_job(**settings, resume=True, overwrite=False, workers=1).run()
         assert matrices(resumed) == matrices(whole)
+        assert [row.test_samples for row in resumed.history] == [0, *(row.test_samples for row in whole.history[1:])]
         again = make_job(**settings, resume=True, overwrite=False)
         assert matrices(again.run()) == matrices(whole), "nothing was left to do"
         assert json.loads((again.config.work_dir / "result.json").read_text())["best"]["per_class"]

@@ -41,7 +41,12 @@ OTHERS = tuple(mode for mode in MODES if mode not in QUICK)
 KILLED = Path(__file__).parents[1] / "killed_run.py"
 #: settings that may change when a run continues: where and how it runs, evaluation, and files
 FREE = {
-    *("init_from", "evaluate", "evaluate_every"),  # of weights to begin with the content is compared: the model's
+    *(
+        "init_from",
+        "evaluate",
+        "evaluate_every",
+        "per_class",
+    ),  # of weights to begin with the content is compared: the model's
     *("work_dir", "resume", "overwrite", "save_every", "save_best", "iterations", "dp_budget", "callbacks"),
     *("train_dataset", "test_dataset", "infer_dataset", "data_format", "origin_train_model_path"),
     *("train_model_path", "train_ms_name", "infer_model_path", "infer_ms_name", "origin_infer_model_path"),
