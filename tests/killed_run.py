@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mindfl.lite.kernels import load_machine
 from mindfl.sim import FederatedJob, client_memory
+from mindfl.sim.plot import load_matplotlib
 
 COUNTED = ("open", "os.rename", "os.remove", "os.mkdir")
 
@@ -64,9 +66,11 @@ def run(settings: dict[str, object], moment: int) -> int:
 
 
 def main() -> None:
-    """Fork a process for each moment, so that what was imported is there already."""
+    """Fork a process for each moment, so that what was imported or loaded is there already."""
     job = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
+    load_machine()
+    load_matplotlib()
     for folder, moment in job["moments"]:
         child = os.fork()
         if child == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from small_job import StopAfterTwo, StoppedError
 
 from mindfl.algorithms import APFL, FedAvg, FedProx, LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
-from mindfl.errors import MindflError, OptionError
+from mindfl.errors import MindflError, OptionError, StorageError
 
 #: with settings for three clients, without those that need layers that the small network lacks
 TRAINABLE = [
@@ -32,6 +33,20 @@ def test_a_run_resumed_with_two_workers_ends_with_the_same_bits(name: str, run_s
     _, resumed = run_small("stopped", **settings, resume=True, workers=2)
     assert resumed.hash == whole.hash
     assert [row.avg for row in resumed.history] == [row.avg for row in whole.history]
+
+
+def test_what_clients_remember_is_checked_before_a_resumed_run_trains(
+    run_small: Callable[..., Any], tmp_path: Path
+) -> None:
+    run_small("run", algorithm="scaffold", iterations=2)
+    files = sorted((tmp_path / "run" / "memory").iterdir())
+    latest = ((0, 2), (1, 2), (2, 1), (3, 1), (4, 2))  # of the rounds 2, 3, 4 and 4, 0, 1
+    assert [path.name for path in files] == [f"client_{i}_iteration_{k}.safetensors" for i, k in latest]
+    files[-1].write_bytes(files[-1].read_bytes()[:-4])
+    with pytest.raises(StorageError, match=f"^cannot read {files[-1]}, which a client remembers: it has"):
+        run_small("run", algorithm="scaffold", iterations=3, resume=True)
+    run_small("run", algorithm="fedavg", iterations=1, overwrite=True)
+    assert not (tmp_path / "run" / "memory").exists()
 
 
 def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:
