@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mindfl.data.arrays import ArrayDataset
 from mindfl.data.folder import refuse_filled
 from mindfl.data.partitions import check_partition
-from mindfl.data.picture_folders import Found, Layout, class_names, find_pictures, folders_in
+from mindfl.data.picture_folders import Found, Layout, class_names, find_pictures, users_of
 from mindfl.data.pictures import Picture, read_picture, stacked, to_grey
 from mindfl.data.samples import PARTS
 from mindfl.data.stored_arrays import save_arrays
@@ -101,7 +101,7 @@ def _dataset(
         if not len(train[1]):
             raise DataError(f"no picture in {layout.root / 'train'} can be read")
         return divided(train, test if test and len(test[1]) else None, division, name=name, class_names=names)
-    own = {user: read.of("train" if layout.parts else "all", user) for user in folders_in(layout.root)}
+    own = {user: read.of("train" if layout.parts else "all", user) for user in users_of(layout)}
     problems += [
         DataError(f"user {user} has no train pictures") for user, (_, labels) in own.items() if not len(labels)
     ]

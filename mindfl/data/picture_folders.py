@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -61,12 +62,21 @@ def find_layout(root: Path) -> Layout:
     )
 
 
+def users_of(layout: Layout) -> list[str]:
+    """Return the users whose names can be used."""
+    users = []
+    for user in folders_in(layout.root):
+        with suppress(DataError):
+            users.append(check_name(user))
+    return users
+
+
 def class_names(layout: Layout) -> tuple[str, ...]:
     """Return the names of all class folders, in natural order (2 before 10); equal Unicode texts are one class."""
     users = folders_in(layout.root) if layout.users else [""]
     parents = [parent for user in users for _, parent in _class_parents(layout, user)]
     names = {class_name(name) for parent in parents for name in _readable_folders(parent)}
-    return tuple(sorted(names, key=natural_key))
+    return tuple(sorted(filter(str.isprintable, names), key=natural_key))
 
 
 def class_name(folder: str) -> str:
@@ -89,7 +99,10 @@ def find_pictures(layout: Layout, problems: list[DataError]) -> Iterator[Found]:
             for part, parent in _class_parents(layout, user):
                 problems += [] if layout.users and layout.parts else _of_classes(parent)
                 for name in folders_in(parent):
-                    yield from (Found(user, part, class_name(name), path) for path in pictures_in(parent / name))
+                    if name.isprintable():
+                        yield from (Found(user, part, class_name(name), path) for path in pictures_in(parent / name))
+                    else:
+                        problems.append(DataError(f"the folder {name!r} in {parent} has no printable name for a class"))
         except DataError as error:
             problems.append(error)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.data import Dataset
 from mindfl.files import PathLike
@@ -13,6 +15,9 @@ from mindfl.spelling import counted
 
 #: with more classes a legend has no room
 _LEGEND = 20
+
+#: with more clients their bars touch each other, and are drawn as one area for each class
+_BARS = 100
 
 
 def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
@@ -36,13 +41,12 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
 
         axes = figure.add_subplot()
         colours = colormaps["viridis"](np.linspace(0, 1, dataset.classes))
-        left = np.zeros(len(counts), np.int64)
-        for label, colour in enumerate(colours):
-            axes.bar(
-                np.arange(len(counts)), counts[:, label], 0.9, left, color=colour, label=dataset.class_names[label]
-            )
-            left += counts[:, label]
-        axes.set_ylim(0, 1.05 * left.max())
+        if len(counts) <= _BARS:
+            _draw_bars(axes, counts, colours, dataset.class_names)
+        else:
+            edges, steps = np.arange(len(counts) + 1) - 0.5, np.vstack([counts, counts[-1:]]).T
+            axes.stackplot(edges, steps, colors=colours, labels=dataset.class_names, step="post", linewidth=0)
+        axes.set_ylim(0, 1.05 * counts.sum(axis=1).max())
         axes.set_xlabel("client")
         axes.set_ylabel("training samples")
         axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}, {dataset.classes} classes")
@@ -50,3 +54,10 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
             axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
 
     draw_figure(path, draw, size=(max(6.4, min(24.0, 0.25 * len(counts))), 4.8), dpi=dpi)
+
+
+def _draw_bars(axes: Any, counts: NDArray[np.int64], colours: NDArray[np.float64], names: Sequence[str]) -> None:
+    bottom = np.zeros(len(counts), np.int64)
+    for label, colour in enumerate(colours):
+        axes.bar(np.arange(len(counts)), counts[:, label], 0.9, bottom, color=colour, label=names[label])
+        bottom += counts[:, label]

@@ -268,6 +268,21 @@ def test_doubtful_classes_are_named_and_kept(tmp_path: Path) -> None:
     assert report.problems == () and report.classes == 5
 
 
+def test_folders_whose_names_cannot_be_printed_are_named(tmp_path: Path) -> None:
+    fill(tmp_path / "in/u", 2)
+    draw(tmp_path / "in/u/\n/x.png")
+    draw(Path(os.fsdecode(os.fsencode(tmp_path / "in/u") + b"/\xff/x.png")))
+    draw(Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/\xff/cat/x.png")))
+    with pytest.warns(MindflWarning, match="left out"):
+        report = convert_images(tmp_path / "in", tmp_path / "out", progress=False)
+    assert (report.users, report.train_samples + report.test_samples, report.classes) == (1, 6, 3)
+    assert [problem.split(" in ")[0].split(" has no")[0] for problem in report.problems] == [
+        "the folder '\\n'",
+        "the folder '\\udcff'",
+        "user name '\\udcff' cannot name a folder (use 1 to 200 plain characters)",
+    ]
+
+
 def test_accents_of_either_form_are_one_class(tmp_path: Path) -> None:
     for user, name in (("a", "caf\u00e9"), ("b", "cafe\u0301")):
         draw(tmp_path / "in" / user / name / "x.png")

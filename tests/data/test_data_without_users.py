@@ -20,6 +20,7 @@ from mindfl.cli.data import data_command
 from mindfl.data import Dataset, convert_csv, convert_dataset, convert_idx, fingerprint, inspect_dataset, open_dataset
 from mindfl.data.idx import read_idx
 from mindfl.errors import DataError, OptionError
+from mindfl.sim.partition_plot import save_partition
 
 RNG = np.random.default_rng(4)
 IMAGES, LABELS = RNG.integers(0, 256, (90, 9, 7), np.uint8), RNG.integers(0, 4, 90).astype(np.uint8)
@@ -289,3 +290,17 @@ def test_commands_say_what_they_made_and_draw_who_has_what(files: Path, tmp_path
     arguments = ["csv", "--input", str(path), "--output", str(tmp_path / "csv"), "--json"]
     found = json.loads(CliRunner().invoke(data_command, arguments).output)
     assert (found["users"], found["classes"]) == (10, 2)
+
+
+def test_many_clients_are_drawn_as_areas_of_the_same_height(tmp_path: Path) -> None:
+    images = np.zeros((6, 2, 2), np.uint8)
+    users = {f"u{n}": (images[: n % 5 + 1], np.arange(n % 5 + 1) % 3) for n in range(101)}
+    few = dict(list(users.items())[:100])
+    for name, some in (("areas", users), ("bars", few)):
+        save_partition(Dataset.from_arrays(some, classes=3, name="x"), tmp_path / f"{name}.png", dpi=40)
+    areas, bars = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in ("areas", "bars"))
+    shares = [
+        [(each == colour).all(axis=2).mean() for colour in ((68, 1, 84), (253, 231, 37))] for each in (areas, bars)
+    ]
+    np.testing.assert_allclose(shares[0], np.divide(shares[1], 0.9), rtol=0.1)
+    assert shares[0][0] > shares[0][1] > 0.05
