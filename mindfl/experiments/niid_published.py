@@ -20,6 +20,7 @@ EPOCHS = 10
 BATCH_SIZE = 64
 LEARNING_RATE = 0.01
 MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-5
 #: FedProx's mu in the published configuration; the published values are those of the best of .001, .01, .1 and 1
 MU = 0.01
 

@@ -162,11 +162,11 @@ def markdown(bench: Bench) -> str:
         f"data: {setting.TITLES[bench.data]}, {bench.train:,} training and {bench.test:,} test samples",
         f"setting: LeNet, {setting.CLIENTS} clients, all in each round, {counted(bench.rounds, 'round')}, "
         f"{counted(bench.epochs, 'local epoch')}, batch {setting.BATCH_SIZE}, learning rate {setting.LEARNING_RATE:g}, "
-        f"momentum {setting.MOMENTUM:g}",
+        f"momentum {setting.MOMENTUM:g}, weight decay {setting.WEIGHT_DECAY:g}",
         "accuracy: percent of the whole test set, the best over the rounds; mean and spread over seeds",
         compared,
         "otherwise than there: the last batch of an epoch is filled with the epoch's first samples; "
-        "convolutions have no bias; initial weights are drawn otherwise; no weight decay (there 1e-5); FedProx has "
+        "convolutions have no bias; initial weights are drawn otherwise; FedProx has "
         f"mu={setting.MU:g} if none is given (there the best of .001, .01, .1 and 1)",
         f"machine: {bench.machine}; all jobs took {sum(one.seconds for one in bench.results) / 60:.0f} minutes",
     ]

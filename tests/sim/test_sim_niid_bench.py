@@ -225,6 +225,7 @@ class TestRun:
         assert told["curve"][-1] == np.mean(scores.argmax(1) == labels)
         record, rows = RunRecord.load(folder / "config.json"), History.load(folder / "history.jsonl")
         assert record.data["samples"] == TRAIN + TEST and rows[-1].samples == TRAIN
+        assert record.settings["weight_decay"] == pytest.approx(1e-5) and record.settings["shuffle"] is True
         assert (rows[-1].clients, record.settings["batch_size"], record.settings["momentum"]) == (10, 64, 0.9)
 
     def test_interrupted_it_goes_on_to_the_same_bits(self, files: Path, tmp_path: Path) -> None:
