@@ -107,9 +107,9 @@ def main() -> None:
         for name, (title, _, _) in SYSTEMS.items():
             print(f"repetition {repetition}/{arguments.repetitions}: {title}", file=sys.stderr)
             runs[name].append(run(name, pythons[name], work, arguments.workers))
-    noted = {"machine": machine(), "command": sys.argv, "steps": work.steps, "runs": runs}
-    (arguments.out / "results.json").write_text(json.dumps(noted, indent=1) + "\n")
-    (arguments.out / "table.md").write_text(table(work, runs))
+        noted = {"machine": machine(), "command": sys.argv, "steps": work.steps, "runs": runs}
+        (arguments.out / "results.json").write_text(json.dumps(noted, indent=1) + "\n")
+        (arguments.out / "table.md").write_text(table(work, runs))
     print(table(work, runs), end="")
 
 
