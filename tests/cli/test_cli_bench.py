@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from mindfl.cli.bench import bench_command
 from mindfl.errors import OptionError, SimulationError
+from mindfl.sim import benchmark
 from mindfl.sim.benchmark import BenchResult, Speed, bench
 from mindfl.sim.run_folder import locked
 
@@ -19,6 +20,13 @@ from mindfl.sim.run_folder import locked
 def folder(tmp_path_factory: pytest.TempPathFactory, converter_library: Path) -> Path:
     """Return a work folder that the tests share, so that the model is converted once."""
     return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(autouse=True)
+def few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure with four clients; it has 16 at least."""
+    monkeypatch.setattr(benchmark, "_FEWEST_CLIENTS", 4)
+    monkeypatch.setattr(benchmark, "_CLIENTS_PER_WORKER", 2)
 
 
 def test_it_measures_one_worker_and_all(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +60,7 @@ def test_json_and_text(folder: Path) -> None:
     options = ["--seconds", "0.01", "--workers", "1", "--work-dir", str(folder)]
     printed = CliRunner().invoke(bench_command, [*options, "--json", "--quiet"], catch_exceptions=False)
     content = json.loads(printed.stdout)
-    assert BenchResult(**{**content, "speeds": tuple(Speed(**speed) for speed in content["speeds"])}).clients == 16
+    assert BenchResult(**{**content, "speeds": tuple(Speed(**speed) for speed in content["speeds"])}).clients == 4
     told = CliRunner().invoke(bench_command, options, catch_exceptions=False)
     assert told.stdout.startswith(content["processor"])
     assert "1 worker " in told.stdout
