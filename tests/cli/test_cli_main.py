@@ -246,9 +246,7 @@ class TestDoctor:
         gone = tmp_path / "gone"
         gone.mkdir()
         found = "from mindfl.export import process; process.try_import = lambda: '2.0 (stand-in)'; "
-        script = (
-            f"import os; os.rmdir({str(gone)!r}); from mindfl.cli import main; {found}main(['doctor', '--json'])"
-        )
+        script = f"import os; os.rmdir({str(gone)!r}); from mindfl.cli import main; {found}main(['doctor', '--json'])"
         outcome = python("-c", script, cwd=gone)
         assert outcome.code == 0
         found = {finding["name"]: finding for finding in json.loads(outcome.out)}
