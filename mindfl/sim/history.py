@@ -115,7 +115,7 @@ class IterationRow:
             aggregated=aggregated,
             test_samples=evaluated.samples,
             weighted_avg=evaluated.weighted_avg,
-            learning_rate=float(str(np.float32(learning_rate))),
+            learning_rate=math.nan if math.isnan(learning_rate) else float(str(np.float32(learning_rate))),
             accuracies=evaluated.accuracies,
             per_class=per_class or {},
         )
