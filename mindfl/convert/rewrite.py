@@ -1,24 +1,30 @@
 """Rewrites a MINDIR of version 3 (MindSpore 2.10) as version 1, which the MindSpore Lite 2.0.0 converter reads.
 
-The result holds what MindSpore 2.0.0 exports for the same network, node for node. Version 3 differs in this:
+The result holds what MindSpore 2.0.0 exports for the same network, node for node, but for monads where there is a
+BatchNorm (:mod:`mindfl.convert.monads`). Version 3 differs in this:
 
-- the settings of MatMul, BiasAdd and BiasAddGrad are constant inputs; version 1 has attributes of the primitive;
-- nodes with different settings share one primitive, which is therefore cloned per setting;
+- settings of operators are constant inputs; version 1 has attributes (:mod:`mindfl.convert.operator_settings`);
+- some operators are new (:mod:`mindfl.convert.written_out`);
 - every optimizer counts its steps with ``AssignAdd(global_step, 1)``, for which MindSpore Lite has no kernel;
 - equal tensor constants are repeated for each use;
 - primitives, nodes and the graph carry marks that version 1 does not know.
+
+An operator whose inputs are all tensors is the same in both, and is left to the converter.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from mindfl.convert import written_arithmetic, written_layers, written_losses  # noqa: F401  (they register)
+from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
+from mindfl.convert.monads import remove_monads
+from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
+from mindfl.convert.written_out import WRITTEN_OUT, Writer
 from mindfl.errors import MindirError
 from mindfl.lite.ops.registry import OWN
 
@@ -26,38 +32,7 @@ TARGET_VERSION = 1
 NEWEST_VERSION = 3
 _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
-_CONSTANT = "Constant"
-_REFERENCE = "REF::"
 _STEP_COUNTER = "AssignAdd"
-_FORMATS = (b"NCHW", b"NHWC")
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """Inputs, from ``first`` on, that become attributes; each may have aliases that must agree."""
-
-    first: int
-    names: tuple[tuple[str, ...], ...]
-
-
-_UNCHANGED = _Settings(first=0, names=())
-
-#: every operator that may occur in a version 3 graph; extend it to support other networks
-OPERATORS = {
-    "MatMul": _Settings(2, (("transpose_a", "transpose_x1"), ("transpose_b", "transpose_x2"))),
-    "BiasAdd": _Settings(2, (("format", "data_format"),)),
-    "BiasAddGrad": _Settings(1, (("format", "data_format"),)),
-    "ReduceMean": _Settings(2, (("keep_dims",),)),
-    **dict.fromkeys(
-        (
-            *("Adam", "AddN", "ApplyMomentum", "Assign", _STEP_COUNTER, "Conv2D", "Conv2DBackpropFilter"),
-            *("Conv2DBackpropInput", "Depend", "ExpandDims", "Flatten", "Load", "MakeTuple", "MaxPool", "MaxPoolGrad"),
-            *("Mul", "RealDiv", "ReLU", "ReluGrad", "Reshape", "SGD", "SoftmaxCrossEntropyWithLogits"),
-            *("SparseSoftmaxCrossEntropyWithLogits", "TupleGetItem", "UpdateState"),
-        ),
-        _UNCHANGED,
-    ),
-}
 
 
 def rewrite(model: Proto) -> Proto:
@@ -75,15 +50,11 @@ def rewrite(model: Proto) -> Proto:
     result.CopyFrom(model)
     if model.mind_ir_version > TARGET_VERSION:
         _check_supported(model)
-        _Rewriter(result).run()
+        _rewrite(result)
     for tensor in result.graph.parameter:
         if (state := misaligned.get(parameter_name(tensor))) is not None:
             tensor.raw_data = state.tobytes()
     return result
-
-
-def _label(node: Proto) -> str:
-    return str(node.domain or node.name)
 
 
 def _misaligned_states(model: Proto) -> dict[str, NDArray[Any]]:
@@ -112,169 +83,110 @@ def _check_supported(model: Proto) -> None:
         raise MindirError(
             f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
             hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
-            "with --operator file.py:name (docs/extending.md); known operators: " + ", ".join(sorted(OPERATORS)),
+            "with --operator file.py:name (docs/extending.md); known operators: "
+            + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT})),
         )
 
 
 def unknown_operators(model: Proto) -> dict[str, str]:
-    """Return the operators in ``model`` that :func:`rewrite` does not know, each with the first node that uses it."""
-    types = {primitive.name: primitive.op_type for primitive in model.primitives}
-    known = {*OPERATORS, *(name for own in OWN for name in own.primitives)}
+    """Return the operators in ``model`` that :func:`rewrite` cannot rewrite, each with the first node that uses it.
+
+    They have inputs that are no tensors, and may have to become attributes.
+    """
+    editor = GraphEditor(model)
+    known = {*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *(name for own in OWN for name in own.primitives)}
     found: dict[str, str] = {}
     for node in model.graph.node:
-        operator = types.get(node.op_type.removeprefix(_REFERENCE), node.op_type)
-        if operator not in known and operator != _CONSTANT:
-            found.setdefault(operator, _label(node))
+        operator = editor.operator(node)
+        settings = [name for name in node.input if not editor.is_tensor(name) and not editor.is_monad(name)]
+        if node.op_type != CONSTANT and operator not in known and settings:
+            found.setdefault(operator, node_label(node))
     return found
 
 
-class _Rewriter:
-    """Rewrites one model in place."""
+def _rewrite(model: Proto) -> None:
+    editor = GraphEditor(model)
+    _remove_step_counters(editor)
+    remove_monads(editor)
+    _write_out(editor)
+    move_settings(editor)
+    editor.merge_equal_tensors()
+    editor.remove_unread_constants()
+    _repair_attributes(editor)
+    _strip_marks(model)
 
-    def __init__(self, model: Proto) -> None:
-        self._attribute = mindir_protocol().AttributeProto
-        self._model = model
-        self._graph = model.graph
-        self._primitives = {primitive.name: primitive for primitive in model.primitives}
-        self._constants = {node.output[0]: node.attribute[0] for node in self._graph.node if node.op_type == _CONSTANT}
 
-    def run(self) -> None:
-        self._move_settings()
-        self._remove_step_counters()
-        self._merge_equal_tensors()
-        self._remove_unread_constants()
-        self._repair_attributes()
-        self._strip_marks()
+def _write_out(editor: GraphEditor) -> None:
+    """Replace the nodes of :data:`WRITTEN_OUT`, one after the other."""
+    for name in [node.output[0] for node in editor.nodes(*WRITTEN_OUT)]:
+        node = next(node for node in editor.graph.node if node.output[0] == name)
+        writer = Writer(editor, node)
+        outputs = WRITTEN_OUT[editor.operator(node)](writer)
+        items = dict(_items(editor, node, outputs))
+        if not items:  # others may ask for the shape
+            editor.copy_shape(node, next((new for new in writer.nodes if new.output[0] == outputs[0]), None))
+        editor.replace_nodes({**dict.fromkeys(items, ()), name: writer.nodes})
+        editor.replace_values({name: outputs[0], **items})
 
-    def _operator(self, node: Proto) -> str:
-        primitive = self._primitives.get(node.op_type.removeprefix(_REFERENCE))
-        return str(primitive.op_type) if primitive is not None else ""
 
-    def _nodes(self, operator: str) -> Iterator[Proto]:
-        return (node for node in self._graph.node if self._operator(node) == operator)
+def _items(editor: GraphEditor, node: Proto, outputs: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the values that pick one of a node's outputs, each with what replaces it."""
+    for reader in editor.nodes("TupleGetItem"):
+        if reader.input[0] == node.output[0]:
+            place = editor.value(reader, reader.input[1])
+            if not isinstance(place, int) or place >= len(outputs):
+                raise MindirError(f"node {node_label(reader)} picks an output that {node_label(node)} does not have")
+            yield str(reader.output[0]), outputs[place]
 
-    def _move_settings(self) -> None:
-        homes: dict[tuple[str, tuple[bytes | bool, ...]], str] = {}
-        for node in self._graph.node:
-            settings = OPERATORS.get(self._operator(node), _UNCHANGED)
-            if len(node.input) <= settings.first or not settings.names:
-                continue
-            name = node.op_type.removeprefix(_REFERENCE)
-            values = self._take_settings(node, settings)
-            home = homes.get((name, values)) or self._primitive_with(name, settings, values, taken=set(homes.values()))
-            homes[name, values] = home
-            node.op_type = _REFERENCE + home
 
-    def _take_settings(self, node: Proto, settings: _Settings) -> tuple[bytes | bool, ...]:
-        inputs = list(node.input)
-        moved = inputs[settings.first : settings.first + len(settings.names)]
-        if len(moved) != len(settings.names):
-            raise MindirError(f"node {_label(node)} has {len(moved)} settings instead of {len(settings.names)}")
-        del node.input[settings.first : settings.first + len(settings.names)]
-        return tuple(self._setting(node, value) for value in moved)
+def _remove_step_counters(editor: GraphEditor) -> None:
+    counters = list(editor.nodes(_STEP_COUNTER))
+    for counter in counters:
+        _check_only_counts(editor, counter)
+    gone = {counter.output[0] for counter in counters}
+    replaced: dict[str, str] = {}
+    for update in editor.nodes("UpdateState"):
+        left = [value for value in update.input if value not in gone]
+        if len(left) == 1 and len(update.input) > 1:
+            replaced[update.output[0]] = left[0]
+        update.input[:] = left
+    editor.replace_nodes(dict.fromkeys(gone.union(replaced), ()))
+    editor.replace_values(replaced)
 
-    def _setting(self, node: Proto, value: str) -> bytes | bool:
-        constant = self._constants.get(value)
-        if constant is not None and constant.type == self._attribute.BOOL:
-            return bool(constant.i)
-        if constant is not None and constant.type == self._attribute.INT64 and constant.i in (0, 1):
-            return _FORMATS[constant.i]
-        raise MindirError(f"node {_label(node)} has a setting ({value}) that is not a known constant")
 
-    def _primitive_with(self, name: str, settings: _Settings, values: tuple[bytes | bool, ...], taken: set[str]) -> str:
-        primitive = self._primitives[name]
-        if name in taken:
-            original, primitive = primitive, self._model.primitives.add()
-            primitive.CopyFrom(original)
-            primitive.name = f"{name}-{len(self._model.primitives)}"
-            self._primitives[primitive.name] = primitive
-        for names, value in zip(settings.names, values, strict=True):
-            for attribute in names:
-                self._set(primitive, attribute, value)
-        return str(primitive.name)
+def _check_only_counts(editor: GraphEditor, counter: Proto) -> None:
+    if not counter.input:
+        raise MindirError(f"node {node_label(counter)} has no input")
+    variable, result = counter.input[0], counter.output[0]
+    for node in editor.graph.node:
+        reads_variable = variable in node.input and node.output[0] != result
+        reads_result = result in node.input and editor.operator(node) != "UpdateState"
+        if reads_variable or reads_result:
+            raise MindirError(
+                f"operator {_STEP_COUNTER} on {variable.rpartition(':')[2]} cannot be removed: "
+                f"node {node_label(node)} reads it",
+                hint="use an optimizer with a constant learning rate",
+            )
 
-    def _set(self, primitive: Proto, name: str, value: bytes | bool | float) -> None:
-        attribute = next((known for known in primitive.attribute if known.name == name), None)
-        attribute = attribute or primitive.attribute.add(name=name)
-        if isinstance(value, bytes):
-            attribute.type, attribute.s = self._attribute.STRING, value
-        elif isinstance(value, bool):
-            attribute.type, attribute.i = self._attribute.BOOL, int(value)
-        else:
-            attribute.type, attribute.f = self._attribute.FLOAT, value
 
-    def _remove_step_counters(self) -> None:
-        removed = list(self._nodes(_STEP_COUNTER))
-        for counter in removed:
-            self._check_only_counts(counter)
-        gone = {counter.output[0] for counter in removed}
-        replaced: dict[str, str] = {}
-        for update in list(self._nodes("UpdateState")):
-            left = [value for value in update.input if value not in gone]
-            if len(left) == 1 and len(update.input) > 1:
-                replaced[update.output[0]] = left[0]
-                removed.append(update)
-            update.input[:] = left
-        for node in removed:
-            self._graph.node.remove(node)
-        self._replace_values(replaced)
+def _repair_attributes(editor: GraphEditor) -> None:
+    kinds = mindir_protocol().AttributeProto
+    for primitive in editor.primitives:
+        names = {attribute.name for attribute in primitive.attribute}
+        if primitive.op_type == "SparseSoftmaxCrossEntropyWithLogits" and "sens" not in names:
+            editor.set_attributes(primitive, {"sens": 1.0})
+        for attribute in primitive.attribute:
+            if attribute.type == kinds.INT32:
+                attribute.type = kinds.INT64
+            elif attribute.type == kinds.TUPLE and any(item.type == kinds.STRING for item in attribute.values):
+                attribute.type = kinds.LIST
 
-    def _check_only_counts(self, counter: Proto) -> None:
-        if not counter.input:
-            raise MindirError(f"node {_label(counter)} has no input")
-        variable, result = counter.input[0], counter.output[0]
-        for node in self._graph.node:
-            reads_variable = variable in node.input and node.output[0] != result
-            reads_result = result in node.input and self._operator(node) != "UpdateState"
-            if reads_variable or reads_result:
-                raise MindirError(
-                    f"operator {_STEP_COUNTER} on {variable.rpartition(':')[2]} cannot be removed: "
-                    f"node {_label(node)} reads it",
-                    hint="use an optimizer with a constant learning rate",
-                )
 
-    def _merge_equal_tensors(self) -> None:
-        first: dict[bytes, str] = {}
-        replaced: dict[str, str] = {}
-        for name, attribute in self._constants.items():
-            if attribute.type == self._attribute.TENSORS:
-                content = self._attribute()
-                content.CopyFrom(attribute)
-                for tensor in content.tensors:
-                    tensor.ClearField("name")
-                replaced[name] = first.setdefault(content.SerializeToString(deterministic=True), name)
-        self._replace_values(replaced)
-
-    def _replace_values(self, replaced: dict[str, str]) -> None:
-        def final(name: str) -> str:
-            while replaced.get(name, name) != name:
-                name = replaced[name]
-            return name
-
-        for node in self._graph.node:
-            node.input[:] = [final(value) for value in node.input]
-
-    def _remove_unread_constants(self) -> None:
-        uses = Counter(value for node in self._graph.node for value in node.input)
-        uses.update(output.name for output in self._graph.output)
-        for node in [node for node in self._graph.node if node.op_type == _CONSTANT]:
-            if not uses[node.output[0]]:
-                self._graph.node.remove(node)
-
-    def _repair_attributes(self) -> None:
-        for primitive in self._model.primitives:
-            names = {attribute.name for attribute in primitive.attribute}
-            if primitive.op_type == "SparseSoftmaxCrossEntropyWithLogits" and "sens" not in names:
-                self._set(primitive, "sens", 1.0)
-            for attribute in primitive.attribute:
-                if attribute.type == self._attribute.INT32:
-                    attribute.type = self._attribute.INT64
-
-    def _strip_marks(self) -> None:
-        for primitive in self._model.primitives:
-            primitive.ClearField("prim_type")
-        for node in self._graph.node:
-            del node.node_attr[:]
-        del self._graph.attribute[:]
-        self._model.mind_ir_version = TARGET_VERSION
-        self._model.ir_version = _TARGET_IR_VERSION
+def _strip_marks(model: Proto) -> None:
+    for primitive in model.primitives:
+        primitive.ClearField("prim_type")
+    for node in model.graph.node:
+        del node.node_attr[:]
+    del model.graph.attribute[:]
+    model.mind_ir_version = TARGET_VERSION
+    model.ir_version = _TARGET_IR_VERSION

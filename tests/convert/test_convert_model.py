@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mindfl.convert import convert_model
-from mindfl.convert.mindir import Proto, parameters, read_mindir
+from mindfl.convert.mindir import Proto, operators, parameters, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import (
@@ -181,9 +181,10 @@ def test_values_that_an_inference_model_may_fold_are_not_compared(model: Proto, 
 
 
 def test_an_operator_that_cannot_be_rewritten_is_mindfls_limit(model: Proto, tmp_path: Path) -> None:
-    model.graph.node[0].op_type = "Softmax"
+    kinds = operators(model)
+    next(node for node in model.graph.node if kinds[node.output[0]] == "MatMul").op_type = "Softmax3D"
     (tmp_path / "net.mindir").write_bytes(model.SerializeToString())
-    with pytest.raises(MindirError, match=r"mindfl cannot rewrite the operator Softmax \(node .*\)") as caught:
+    with pytest.raises(MindirError, match=r"mindfl cannot rewrite the operator Softmax3D \(node .*\)") as caught:
         convert_model(tmp_path / "net.mindir", tmp_path / "net", train=False)
     assert "--converter" in caught.value.hint
 

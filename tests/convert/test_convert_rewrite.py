@@ -93,13 +93,18 @@ def test_sub_graphs_are_refused(model: Proto) -> None:
     assert "1 sub-graphs" in refusal(model, lambda it: it.functions.add(name="loop"))
 
 
-def test_unknown_operator_is_named(model: Proto) -> None:
+def test_unknown_operator_with_settings_is_named(model: Proto) -> None:
     def replace(model: Proto) -> None:
-        next(item for item in model.primitives if item.op_type == "Flatten").op_type = "LayerNorm"
+        next(item for item in model.primitives if item.op_type == "BiasAdd").op_type = "Bias"
 
     line = refusal(model, replace)
-    assert "operator LayerNorm (node Default/network-WithLossCell" in line
+    assert "operator Bias (node Default/network-WithLossCell" in line
     assert "MatMul" in line
+
+
+def test_unknown_operator_without_settings_is_left_to_the_converter(model: Proto) -> None:
+    next(item for item in model.primitives if item.op_type == "Flatten").op_type = "Lay"
+    assert len(nodes(rewrite(model), "Lay")) == 1
 
 
 def test_setting_that_is_not_a_constant_is_refused(model: Proto) -> None:

@@ -19,7 +19,7 @@ from trial import ROOT, Trial
 NAMES = {
     "server": "aggregate job_state iteration state journal segment snapshot durable events coordinator refusal",
     "client": "device local_model conversation uploading secagg_client",
-    "convert": "verify rewrite mindir",
+    "convert": "verify rewrite monads operator_settings written_out mindir",
     "data": "bins compact samples leaf leafjson images folder writer",
 }
 MODULES = [

@@ -1,0 +1,121 @@
+"""Arithmetic with numbers and constants, written out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mindfl.convert.written_out import Writer, written_out
+
+
+@written_out("Muls")
+def _muls(writer: Writer) -> list[str]:
+    return [writer.add("Mul", writer.node.input[0], writer.constant(writer.number(1)))]
+
+
+@written_out("Divs")
+def _divs(writer: Writer) -> list[str]:
+    return [writer.add("RealDiv", writer.node.input[0], writer.constant(writer.number(1)))]
+
+
+@written_out("SubScalar")
+def _sub_scalar(writer: Writer) -> list[str]:
+    number = writer.number(1)
+    held = writer.editor.array(writer.node.input[0])
+    if held is not None:
+        return [writer.array(np.asarray(held - number, np.float32))]
+    return [writer.add("Sub", writer.node.input[0], writer.constant(number))]
+
+
+@written_out("PowTensorScalar")
+def _power(writer: Writer) -> list[str]:
+    exponent = writer.number(1)
+    if exponent == 1:
+        return [writer.node.input[0]]
+    if exponent == 2:
+        return [writer.add("Square", writer.node.input[0])]
+    return [writer.add("Pow", writer.node.input[0], writer.constant(exponent))]
+
+
+@written_out("ClampScalar")
+def _clamp(writer: Writer) -> list[str]:
+    value = writer.node.input[0]
+    for place, operator in ((1, "Maximum"), (2, "Minimum")):
+        if not writer.editor.is_none(writer.node.input[place]):
+            value = writer.add(operator, value, writer.constant(writer.number(place)))
+    return [value]
+
+
+@written_out("Sign")
+def _sign(writer: Writer) -> list[str]:
+    """x/max(|x|, smallest normal number)."""
+    size = writer.add("Abs", writer.node.input[0])
+    least = writer.constant(float(np.finfo(np.float32).tiny))
+    return [writer.add("RealDiv", writer.node.input[0], writer.add("Maximum", size, least))]
+
+
+@written_out("Rsqrt")
+def _inverse_root(writer: Writer) -> list[str]:
+    return [writer.add("RealDiv", writer.constant(1.0), writer.add("Sqrt", writer.node.input[0]))]
+
+
+@written_out("RsqrtGrad")
+def _inverse_root_gradient(writer: Writer) -> list[str]:
+    """-dy * y^3/2."""
+    y, dy = writer.node.input[:2]
+    cube = writer.add("Mul", writer.add("Square", y), y)
+    return [writer.add("Mul", writer.add("Mul", cube, writer.constant(-0.5)), dy)]
+
+
+@written_out("FillV2")
+def _fill(writer: Writer) -> list[str]:
+    shape = writer.setting(0)
+    value = writer.editor.array(writer.node.input[1])
+    if not isinstance(shape, tuple) or value is None or value.size != 1:
+        raise writer.refusal("fills a shape or with a value that is not a constant")
+    return [writer.array(np.full(shape, value.item(), np.float32))]
+
+
+@written_out("ZerosLikeExt")
+def _zeros(writer: Writer) -> list[str]:
+    return [writer.add("ZerosLike", writer.node.input[0])]
+
+
+@written_out("MaskedFill")
+def _masked_fill(writer: Writer) -> list[str]:
+    x, mask, value = writer.node.input
+    filled = writer.editor.array(value)
+    if filled is None or filled.size != 1:
+        raise writer.refusal("fills with a value that is not a constant")
+    full = writer.array(np.full(writer.editor.shape_of(x), filled.item(), filled.dtype))
+    return [writer.add("Select", mask, full, x)]
+
+
+@written_out("Cast")
+def _cast(writer: Writer) -> list[str]:
+    """The number of the type is a tensor here."""
+    kind = writer.array(np.array(int(writer.number(1)), np.int32))
+    return [writer.add("Cast", writer.node.input[0], kind)]
+
+
+def _summed_axes(writer: Writer) -> str:
+    if writer.editor.is_none(writer.node.input[1]):
+        return writer.constant(tuple(range(len(writer.editor.shape_of(writer.node.input[0])))))
+    return str(writer.node.input[1])
+
+
+@written_out("SumExt")
+def _sum(writer: Writer) -> list[str]:
+    return [
+        writer.add(
+            "ReduceSum",
+            writer.node.input[0],
+            _summed_axes(writer),
+            keep_dims=bool(writer.setting(2)),
+            skip_mode=False,
+        )
+    ]
+
+
+@written_out("MeanExt")
+def _mean(writer: Writer) -> list[str]:
+    return [writer.add("ReduceMean", writer.node.input[0], _summed_axes(writer), keep_dims=bool(writer.setting(2)))]

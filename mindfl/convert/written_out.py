@@ -1,0 +1,90 @@
+"""Operators that the converter does not know, written out of operators that it knows: how each is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindfl.convert.graph_editor import GraphEditor, Value, node_label
+from mindfl.convert.mindir import Proto
+from mindfl.errors import MindirError
+
+
+class Writer:
+    """Collects the nodes that replace ``node``.
+
+    Attributes:
+        editor: the graph.
+        node: the node that is replaced.
+        nodes: the new nodes, in the order in which they are computed.
+    """
+
+    def __init__(self, editor: GraphEditor, node: Proto) -> None:
+        self.editor = editor
+        self.node = node
+        self.nodes: list[Proto] = []
+
+    def setting(self, place: int) -> Value:
+        """Return a constant input of the node."""
+        return self.editor.value(self.node, self.node.input[place])
+
+    def number(self, place: int) -> float:
+        """Return a constant input that must be a number."""
+        value = self.setting(place)
+        if not isinstance(value, int | float):
+            raise self.refusal(f"has the setting {value!r}, which is no number")
+        return float(value)
+
+    def axes(self, place: int) -> tuple[int, ...]:
+        """Return a constant input that is one axis or several."""
+        value = self.setting(place)
+        return value if isinstance(value, tuple) else (int(self.number(place)),)
+
+    def refusal(self, problem: str) -> MindirError:
+        """Return the error that the node cannot be written out."""
+        return MindirError(f"node {node_label(self.node)} {problem}")
+
+    def constant(self, value: float | tuple[int, ...]) -> str:
+        """Add a constant: a tensor without dimensions, or whole numbers such as axes."""
+        return self.array(value if isinstance(value, tuple) else np.array(value, np.float32))
+
+    def array(self, value: tuple[int, ...] | NDArray[Any]) -> str:
+        """Add a constant."""
+        self.nodes.append(self.editor.new_constant(value))
+        return str(self.nodes[-1].output[0])
+
+    def add(self, operator: str, *inputs: str, **attributes: Value) -> str:
+        """Add a node; return its output."""
+        self.nodes.append(self.editor.new_node(self.node, operator, inputs, **attributes))
+        return str(self.nodes[-1].output[0])
+
+    def sum(self, value: str, axes: tuple[int, ...], *, keep_dims: bool) -> str:
+        """Add a sum over axes."""
+        return self.add("ReduceSum", value, self.constant(axes), keep_dims=keep_dims, skip_mode=False)
+
+    def mean(self, value: str, axes: tuple[int, ...]) -> str:
+        """Add a mean over axes, which stay with a size of 1."""
+        return self.add("ReduceMean", value, self.constant(axes), keep_dims=True)
+
+    def reshape(self, value: str, shape: tuple[int, ...]) -> str:
+        """Add another shape of a value."""
+        return self.add("Reshape", value, self.constant(shape))
+
+
+#: adds the nodes that replace one, and returns their outputs, in the order of its own
+Form = Callable[[Writer], list[str]]
+#: operators that are written out
+WRITTEN_OUT: dict[str, Form] = {}
+
+
+def written_out(*operators: str) -> Callable[[Form], Form]:
+    """Register how nodes of these operators are written out."""
+
+    def register(form: Form) -> Form:
+        WRITTEN_OUT.update(dict.fromkeys(operators, form))
+        return form
+
+    return register

@@ -1,0 +1,109 @@
+"""Small networks around one operation each, as a user would write them for MindSpore 2.10."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+#: name -> (result of two dense layers a and b of shape [4, 12], a layer that it calls)
+OPERATIONS = {
+    "abs": ("ops.abs(a)", ""),
+    "adaptive_pool": ("self.layer(a.reshape(4, 3, 2, 2)).reshape(4, 3).tile((1, 4))", "nn.AdaptiveAvgPool2d(1)"),
+    "broadcast": ("a * ops.broadcast_to(b[:, :1], (4, 12))", ""),
+    "cast": ("a * (a > 0.0).astype(ms.float32)", ""),
+    "clamp": ("ops.clamp(a, -0.5, 0.5)", ""),
+    "concat": ("ops.cat((a[:, :6], b[:, :6]), 1)", ""),
+    "div": ("a / (b + 3.0)", ""),
+    "exp": ("ops.exp(a)", ""),
+    "expand_squeeze": ("ops.expand_dims(a, 2).squeeze(2)", ""),
+    "gelu": ("self.layer(a)", "nn.GELU(False)"),
+    "group_norm": ("self.layer(a.reshape(4, 4, 3, 1)).reshape(4, 12)", "nn.GroupNorm(2, 4)"),
+    "hard_sigmoid": ("self.layer(a)", "nn.HSigmoid()"),
+    "hard_swish": ("self.layer(a)", "nn.HSwish()"),
+    "leaky_relu": ("self.layer(a)", "nn.LeakyReLU(0.1)"),
+    "log": ("ops.log(ops.square(a) + 1.0)", ""),
+    "log_softmax": ("self.layer(a)", "nn.LogSoftmax()"),
+    "maximum": ("ops.maximum(a, b)", ""),
+    "mean": ("a * ops.mean(b, 1, True)", ""),
+    "minimum": ("ops.minimum(a, b)", ""),
+    "neg": ("-a", ""),
+    "norm": ("a / ops.sqrt(ops.square(b).sum(1, keepdims=True) + 1.0)", ""),
+    "one_hot": ("a * ops.one_hot(ops.argmax(b, 1), 12, Tensor(1.0), Tensor(0.0))", ""),
+    "power": ("ops.pow(a, 3.0)", ""),
+    "reduce_max": ("a * ops.ReduceMax(True)(b, 1)", ""),
+    "reduce_sum": ("a * ops.ReduceSum(True)(b, 1)", ""),
+    "rsqrt": ("a * ops.rsqrt(ops.square(b) + 1.0)", ""),
+    "select": ("ops.select(a > 0.0, a, b)", ""),
+    "silu": ("self.layer(a)", "nn.SiLU()"),
+    "slice": ("a * ops.tile(a[:, 2:3], (1, 12))", ""),
+    "softmax": ("a * self.layer(b)", "nn.Softmax(-1)"),
+    "softplus": ("ops.softplus(a)", ""),
+    "split": ("ops.split(a, 6, 1)[0].tile((1, 2))", ""),
+    "sqrt": ("ops.sqrt(ops.abs(a) + 1.0)", ""),
+    "stack": ("ops.stack((a, b), 1).sum(1)", ""),
+    "sub": ("a - b", ""),
+    "sum": ("a * b.sum(1, keepdims=True)", ""),
+    "tile": ("ops.tile(a[:, :6], (1, 2))", ""),
+    "transpose": ("ops.transpose(ops.transpose(a, (1, 0)), (1, 0))", ""),
+}
+
+#: name -> loss of the scores [4, 5], whether its labels are class numbers
+LOSSES = {
+    "binary_cross_entropy": ("Binary()", False),
+    "binary_cross_entropy_of_logits": ("nn.BCEWithLogitsLoss()", False),
+    "cross_entropy": ("nn.CrossEntropyLoss()", True),
+    "l1": ("nn.L1Loss()", False),
+    "mean_squared": ("nn.MSELoss()", False),
+    "negative_log_likelihood": ("Likelihood()", True),
+}
+
+_SOURCE = """
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+class Binary(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.sigmoid, self.loss = nn.Sigmoid(), nn.BCELoss(reduction="mean")
+
+    def construct(self, scores, labels):
+        return self.loss(self.sigmoid(scores), labels)
+
+class Likelihood(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.softmax, self.loss = nn.LogSoftmax(1), nn.NLLLoss()
+
+    def construct(self, scores, labels):
+        return self.loss(self.softmax(scores), labels)
+"""
+
+_NETWORK = """
+class {name}(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Dense(8, 12), nn.Dense(8, 12), nn.Dense(12, 5)
+        self.layer = {layer}
+
+    def construct(self, x):
+        a, b = self.a(x), self.b(x)
+        return self.c({result})
+"""
+
+
+def operator_networks(folder: Path) -> ModuleType:
+    """Return a module with a network per operation, written to ``folder``: MindSpore reads its source."""
+    networks = [
+        _NETWORK.format(name=name, result=result, layer=layer or None) for name, (result, layer) in OPERATIONS.items()
+    ]
+    losses = [f"\ndef loss_{name}():\n    return {loss}\n" for name, (loss, _) in LOSSES.items()]
+    file = folder / "operator_networks_source.py"
+    file.write_text(_SOURCE + "".join(networks + losses))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
