@@ -14,8 +14,15 @@ from mindfl.lite.weight_order import khwc_weights
 
 _HINT = "the converter does not fit this MINDIR; please report it with the output of --verbose"
 
-#: operators whose weights the converter leaves as they are in a model for inference
-KEPT = frozenset(("BiasAdd", "Constant", "Conv2D", "Flatten", "MatMul", "MaxPool", "ReLU", "Reshape"))
+#: operators that the converter does not fuse with others in a model for inference
+KEPT = frozenset(
+    (
+        *("Adam", "AddN", "ApplyMomentum", "Assign", "AssignAdd", "BiasAdd", "BiasAddGrad", "Constant", "Conv2D"),
+        *("Conv2DBackpropFilter", "Conv2DBackpropInput", "Depend", "ExpandDims", "Flatten", "Load", "MakeTuple"),
+        *("MatMul", "MaxPool", "MaxPoolGrad", "Mul", "RealDiv", "ReLU", "ReduceMean", "ReluGrad", "Reshape", "SGD"),
+        *("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits", "TupleGetItem", "UpdateState"),
+    )
+)
 
 
 def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
