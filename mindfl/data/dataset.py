@@ -14,6 +14,7 @@ from mindfl.data.stored_arrays import StoredArrays
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
+from mindfl.notices import warn
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import ReformOptions
 from mindfl.options.job_options import DataForm
@@ -126,6 +127,9 @@ def convert_dataset(
     if local_path(output).resolve().is_relative_to(dataset.root.resolve()):
         raise OptionError(f"the output {output} lies in the input {input}", hint="choose a folder outside it")
     _check_fits(dataset)
+    if (central := dataset.central_test) is not None:
+        lost = f"the central test set of {dataset.name} ({central.size} samples)"
+        warn(f"{output} lacks {lost}: the form {format} has none")
     with (
         write_dataset(output, format=format, source=dataset.source, batch_size=batch_size) as writing,
         progress_bar("converting", len(dataset), "user", shown=progress) as bar,

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindfl.data import check_dataset, convert_dataset, inspect_dataset, make_synthetic, open_dataset
+from mindfl.data import Dataset, check_dataset, convert_dataset, inspect_dataset, make_synthetic, open_dataset
 from mindfl.data.arrays import ArrayImages
 from mindfl.data.pixels import grey_to_float
-from mindfl.data.samples import NO_SAMPLES, Samples, check_name, natural_key
+from mindfl.data.samples import ALPHABET, NO_SAMPLES, Samples, check_name, natural_key
 from mindfl.data.writer import write_dataset
-from mindfl.errors import DataError, OptionError
+from mindfl.errors import DataError, MindflWarning, OptionError
 
 MakeDataset = Callable[..., Path]
 
@@ -91,6 +91,18 @@ def test_a_data_set_is_not_converted_into_itself(make_dataset: MakeDataset) -> N
     with pytest.raises(OptionError, match="lies in the input"):
         convert_dataset(root, root / "sub", format="compact", progress=False)
     assert open_dataset(root).users == ("f1", "f2", "f10")
+
+
+def test_a_central_test_set_is_not_dropped_silently(tmp_path: Path) -> None:
+    images, labels = np.zeros((3, 32, 32, 3), np.uint8), np.arange(3)
+    dataset = Dataset.from_arrays(
+        {"f0": (images, labels)}, class_names=tuple(ALPHABET), central_test=(images[:2], labels[:2])
+    )
+    dataset.save(tmp_path / "arrays")
+    message = r"compact lacks the central test set of .* \(2 samples\): the form compact has none"
+    with pytest.warns(MindflWarning, match=message):
+        convert_dataset(tmp_path / "arrays", tmp_path / "compact", format="compact", progress=False)
+    assert open_dataset(tmp_path / "compact").users == ("f0",)
 
 
 def test_folders_without_manifest_count_every_stored_sample(make_dataset: MakeDataset) -> None:
