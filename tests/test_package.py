@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -47,3 +48,11 @@ def test_module_names_stand_once() -> None:
     packages = {file.parent.name for file in files if file.name == "__init__.py"}
     names = Counter(file.stem for file in files if file.name != "__init__.py" and file.parts[0] != "cli")
     assert {name for name, count in names.items() if count > 1 or name in packages} == set()
+
+
+def test_class_names_stand_once() -> None:
+    root = Path(mindfl.__file__).parent
+    texts = [file.read_text(encoding="utf-8") for file in root.rglob("*.py")]
+    names = Counter(name for text in texts for name in re.findall(r"^class (\w+)", text, re.MULTILINE))
+    # MindSpore Federated's name, in the interface that copies its own
+    assert {name for name, count in names.items() if count > 1} == {"Callback"}

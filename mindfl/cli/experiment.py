@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.progress import Progress, StudyProgress
+from mindfl.cli.progress import StudyProgress, TerminalProgress
 from mindfl.cli.reporting import echo_json, interruptible
 from mindfl.options.command_options import Femnist50Options, NiidBenchOptions, Privacy50Options
 
@@ -38,7 +38,7 @@ def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
     but for a converter that is not there yet."""
     from mindfl.experiments.femnist50 import FILES, run_experiment
 
-    bar = Progress(settings["iterations"], quiet=quiet)
+    bar = TerminalProgress(settings["iterations"], quiet=quiet)
     done = _run(bar, "what was finished is kept", lambda given: run_experiment(reporter=bar, **given), settings)
     _show(done.summary(), _experiment(done), as_json, done.config.work_dir, FILES)
 
@@ -80,7 +80,7 @@ def niid_bench_command(quiet: bool, as_json: bool, **settings: Any) -> None:
     _show(summary(bench), _bench(bench, settings["work_dir"]), as_json, settings["work_dir"], FILES)
 
 
-def _run(bar: Progress, hint: str, run: Callable[[dict[str, Any]], Done], settings: dict[str, Any]) -> Done:
+def _run(bar: TerminalProgress, hint: str, run: Callable[[dict[str, Any]], Done], settings: dict[str, Any]) -> Done:
     try:
         with interruptible(hint):
             return run({name: value for name, value in settings.items() if value != "null"})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNKNOWN = "AVG -"
 
 
-class Progress:
+class TerminalProgress:
     """Shows stages as lines and training as a bar; where standard error is no terminal, as a line per iteration."""
 
     def __init__(self, iterations: int, *, quiet: bool) -> None:
@@ -80,7 +80,7 @@ class Progress:
         return f"{self._name}{text}"
 
 
-class StudyProgress(Progress):
+class StudyProgress(TerminalProgress):
     """Shows one bar for all modes of a study, and each warning once."""
 
     def __init__(self, iterations: int, *, quiet: bool) -> None:

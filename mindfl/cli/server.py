@@ -27,16 +27,16 @@ from mindfl.options.server_options import (
     LinkOptions,
     RunningOptions,
     SchedulerStartOptions,
+    ServerFilesOptions,
     SslOptions,
     StartCommandOptions,
     StartOptions,
-    SummaryOptions,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: options that replace settings of the file
-_SECTIONS = (JobFileOptions, EncryptionOptions, LinkOptions, SummaryOptions, SslOptions)
+_SECTIONS = (JobFileOptions, EncryptionOptions, LinkOptions, ServerFilesOptions, SslOptions)
 _OVERRIDING = tuple(name for section in _SECTIONS for name in options_of(section))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mindfl.cli.declared import GroupedCommand, declared_options
-from mindfl.cli.progress import Progress
+from mindfl.cli.progress import TerminalProgress
 from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
@@ -91,7 +91,7 @@ def simulate_command(
     _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
     name_unused(_RULES, {"task": task, **settings})
-    bar = Progress(settings["iterations"], quiet=quiet)
+    bar = TerminalProgress(settings["iterations"], quiet=quiet)
     try:
         make = FederatedJob if config is None else partial(FederatedJob.from_config, config)
         with make(reporter=bar, **given) as job, interruptible(_kept(task, job)):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 PREFIX = "<FLClient> "
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """Class and method of the reference that logs; a template; level; how the text starts."""
 
     source: str
@@ -213,20 +213,20 @@ SEVERE: SecureProtocol failed | [Encrypt] [{stage}] iteration {iteration} goes o
 """
 
 
-def _events(table: str) -> dict[str, tuple[Line, ...]]:
+def _events(table: str) -> dict[str, tuple[LogLine, ...]]:
     rows = "\n".join(row for row in table.splitlines() if not row.startswith("#"))
     blocks = (block.strip().split("\n") for block in rows.split("@ ")[1:])
     return {name: tuple(_lines(lines)) for name, *lines in blocks}
 
 
-def _lines(rows: list[str]) -> Iterator[Line]:
+def _lines(rows: list[str]) -> Iterator[LogLine]:
     source, level = "", "INFO"
     for row in rows:
         head, _, text = row.partition("| ")
         if head:
             *levels, source = head.strip().split(": ")
             level = levels[0] if levels else "INFO"
-        yield Line(source, text, level, "" if source.startswith("demo.") else PREFIX)
+        yield LogLine(source, text, level, "" if source.startswith("demo.") else PREFIX)
 
 
 EVENTS = _events(_TABLE)

@@ -16,11 +16,11 @@ from mindfl.errors import ProtocolError
 from mindfl.privacy.secagg import (
     ExactDevice,
     ExactKeys,
+    ExactPlan,
     FixedPoint,
     PairKeys,
     PairwiseDevice,
     RandomBytes,
-    Round,
     SecureAggregationError,
 )
 from mindfl.privacy.secagg.fixed import LEAST_FRACTION_BITS, RANGE_BITS
@@ -172,7 +172,7 @@ def exact_device(
     if params.g < LEAST_FRACTION_BITS or not 0 <= samples.bit_length() <= total:
         raise ProtocolError(f"got a plan for PW_EXACT whose fixed point does not suit {samples} samples")
     with _distrust():
-        plan = Round.of(instance, iteration, params.t)
+        plan = ExactPlan.of(instance, iteration, params.t)
         fixed = FixedPoint(EXACT_BITS, RANGE_BITS, params.g, (1 << total) - 1)
         return _Exact(ExactDevice(fl_id, plan, random=random, pairs=pairs), fixed)
 

@@ -24,7 +24,7 @@ from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
 from mindfl.convert.monads import remove_monads
 from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
-from mindfl.convert.written_out import WRITTEN_OUT, Writer
+from mindfl.convert.written_out import WRITTEN_OUT, NodeWriter
 from mindfl.errors import MindirError
 from mindfl.lite.ops.registry import OWN
 
@@ -120,7 +120,7 @@ def _write_out(editor: GraphEditor) -> None:
     """Replace the nodes of :data:`WRITTEN_OUT`, one after the other."""
     for name in [node.output[0] for node in editor.nodes(*WRITTEN_OUT)]:
         node = next(node for node in editor.graph.node if node.output[0] == name)
-        writer = Writer(editor, node)
+        writer = NodeWriter(editor, node)
         outputs = WRITTEN_OUT[editor.operator(node)](writer)
         items = dict(_items(editor, node, outputs))
         if not items:  # others may ask for the shape

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindfl.convert.written_out import Writer, written_out
+from mindfl.convert.written_out import NodeWriter, written_out
 
 
 @written_out("Muls")
-def _muls(writer: Writer) -> list[str]:
+def _muls(writer: NodeWriter) -> list[str]:
     return [writer.add("Mul", writer.node.input[0], writer.constant(writer.number(1)))]
 
 
 @written_out("Divs")
-def _divs(writer: Writer) -> list[str]:
+def _divs(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", writer.node.input[0], writer.constant(writer.number(1)))]
 
 
 @written_out("SubScalar")
-def _sub_scalar(writer: Writer) -> list[str]:
+def _sub_scalar(writer: NodeWriter) -> list[str]:
     number = writer.number(1)
     held = writer.editor.array(writer.node.input[0])
     if held is not None:
@@ -27,7 +27,7 @@ def _sub_scalar(writer: Writer) -> list[str]:
 
 
 @written_out("PowTensorScalar")
-def _power(writer: Writer) -> list[str]:
+def _power(writer: NodeWriter) -> list[str]:
     exponent = writer.number(1)
     if exponent == 1:
         return [writer.node.input[0]]
@@ -37,7 +37,7 @@ def _power(writer: Writer) -> list[str]:
 
 
 @written_out("ClampScalar")
-def _clamp(writer: Writer) -> list[str]:
+def _clamp(writer: NodeWriter) -> list[str]:
     value = writer.node.input[0]
     for place, operator in ((1, "Maximum"), (2, "Minimum")):
         if not writer.editor.is_none(writer.node.input[place]):
@@ -46,7 +46,7 @@ def _clamp(writer: Writer) -> list[str]:
 
 
 @written_out("Sign")
-def _sign(writer: Writer) -> list[str]:
+def _sign(writer: NodeWriter) -> list[str]:
     """x/max(|x|, smallest normal number)."""
     size = writer.add("Abs", writer.node.input[0])
     least = writer.constant(float(np.finfo(np.float32).tiny))
@@ -54,12 +54,12 @@ def _sign(writer: Writer) -> list[str]:
 
 
 @written_out("Rsqrt")
-def _inverse_root(writer: Writer) -> list[str]:
+def _inverse_root(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", writer.constant(1.0), writer.add("Sqrt", writer.node.input[0]))]
 
 
 @written_out("RsqrtGrad")
-def _inverse_root_gradient(writer: Writer) -> list[str]:
+def _inverse_root_gradient(writer: NodeWriter) -> list[str]:
     """-dy * y^3/2."""
     y, dy = writer.node.input[:2]
     cube = writer.add("Mul", writer.add("Square", y), y)
@@ -67,7 +67,7 @@ def _inverse_root_gradient(writer: Writer) -> list[str]:
 
 
 @written_out("FillV2")
-def _fill(writer: Writer) -> list[str]:
+def _fill(writer: NodeWriter) -> list[str]:
     shape = writer.setting(0)
     value = writer.editor.array(writer.node.input[1])
     if not isinstance(shape, tuple) or value is None or value.size != 1:
@@ -76,12 +76,12 @@ def _fill(writer: Writer) -> list[str]:
 
 
 @written_out("ZerosLikeExt")
-def _zeros(writer: Writer) -> list[str]:
+def _zeros(writer: NodeWriter) -> list[str]:
     return [writer.add("ZerosLike", writer.node.input[0])]
 
 
 @written_out("MaskedFill")
-def _masked_fill(writer: Writer) -> list[str]:
+def _masked_fill(writer: NodeWriter) -> list[str]:
     x, mask, value = writer.node.input
     filled = writer.editor.array(value)
     if filled is None or filled.size != 1:
@@ -91,20 +91,20 @@ def _masked_fill(writer: Writer) -> list[str]:
 
 
 @written_out("Cast")
-def _cast(writer: Writer) -> list[str]:
+def _cast(writer: NodeWriter) -> list[str]:
     """The number of the type is a tensor here."""
     kind = writer.array(np.array(int(writer.number(1)), np.int32))
     return [writer.add("Cast", writer.node.input[0], kind)]
 
 
-def _summed_axes(writer: Writer) -> str:
+def _summed_axes(writer: NodeWriter) -> str:
     if writer.editor.is_none(writer.node.input[1]):
         return writer.constant(tuple(range(len(writer.editor.shape_of(writer.node.input[0])))))
     return str(writer.node.input[1])
 
 
 @written_out("SumExt")
-def _sum(writer: Writer) -> list[str]:
+def _sum(writer: NodeWriter) -> list[str]:
     return [
         writer.add(
             "ReduceSum",
@@ -117,5 +117,5 @@ def _sum(writer: Writer) -> list[str]:
 
 
 @written_out("MeanExt")
-def _mean(writer: Writer) -> list[str]:
+def _mean(writer: NodeWriter) -> list[str]:
     return [writer.add("ReduceMean", writer.node.input[0], _summed_axes(writer), keep_dims=bool(writer.setting(2)))]

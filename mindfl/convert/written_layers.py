@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from mindfl.convert.written_out import Writer, written_out
+from mindfl.convert.written_out import NodeWriter, written_out
 
 
 @written_out("SoftmaxBackward")
-def _softmax_gradient(writer: Writer) -> list[str]:
+def _softmax_gradient(writer: NodeWriter) -> list[str]:
     """y * (dy - sum(dy * y))."""
     dy, y = writer.node.input[:2]
     total = writer.sum(writer.add("Mul", dy, y), writer.axes(2), keep_dims=True)
@@ -16,7 +16,7 @@ def _softmax_gradient(writer: Writer) -> list[str]:
 
 
 @written_out("LogSoftmaxGrad")
-def _log_softmax_gradient(writer: Writer) -> list[str]:
+def _log_softmax_gradient(writer: NodeWriter) -> list[str]:
     """dy - exp(y) * sum(dy)."""
     y, dy = writer.node.input[:2]
     total = writer.sum(dy, writer.axes(2), keep_dims=True)
@@ -24,12 +24,12 @@ def _log_softmax_gradient(writer: Writer) -> list[str]:
 
 
 @written_out("SiLU")
-def _silu(writer: Writer) -> list[str]:
+def _silu(writer: NodeWriter) -> list[str]:
     return [writer.add("Mul", writer.node.input[0], writer.add("Sigmoid", writer.node.input[0]))]
 
 
 @written_out("SiLUGrad")
-def _silu_gradient(writer: Writer) -> list[str]:
+def _silu_gradient(writer: NodeWriter) -> list[str]:
     """dy * (s + x * s * (1 - s)) with s the sigmoid of x."""
     dy, x = writer.node.input[:2]
     sigmoid = writer.add("Sigmoid", x)
@@ -38,12 +38,12 @@ def _silu_gradient(writer: Writer) -> list[str]:
 
 
 @written_out("SoftplusGrad")
-def _softplus_gradient(writer: Writer) -> list[str]:
+def _softplus_gradient(writer: NodeWriter) -> list[str]:
     dy, x = writer.node.input[:2]
     return [writer.add("Mul", dy, writer.add("Sigmoid", x))]
 
 
-def _group_shapes(writer: Writer, groups: object) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _group_shapes(writer: NodeWriter, groups: object) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the shape of a GroupNorm's input, that by groups, and that of a weight per channel."""
     shape = writer.editor.shape(writer.node)
     if not isinstance(groups, int) or groups < 1 or shape[1] % groups:
@@ -53,7 +53,7 @@ def _group_shapes(writer: Writer, groups: object) -> tuple[tuple[int, ...], tupl
 
 
 @written_out("GroupNorm")
-def _group_norm(writer: Writer) -> list[str]:
+def _group_norm(writer: NodeWriter) -> list[str]:
     """(x - mean)/sqrt(variance + epsilon) * gamma + beta, mean and variance over a group's channels and positions."""
     x, _, gamma, beta, _ = writer.node.input
     shape, by_group, per_channel = _group_shapes(writer, writer.setting(1))
@@ -71,7 +71,7 @@ def _group_norm(writer: Writer) -> list[str]:
 
 
 @written_out("GroupNormGrad")
-def _group_norm_gradient(writer: Writer) -> list[str]:
+def _group_norm_gradient(writer: NodeWriter) -> list[str]:
     """dx = (g - mean(g) - n * mean(g * n))/deviation with g = dy * gamma and n the normalised input, means by group."""
     dy, x, mean, inverse, gamma = writer.node.input[:5]
     shape, by_group, per_channel = _group_shapes(writer, writer.setting(5))
@@ -87,7 +87,7 @@ def _group_norm_gradient(writer: Writer) -> list[str]:
 
 
 @written_out("SplitWithSize")
-def _split(writer: Writer) -> list[str]:
+def _split(writer: NodeWriter) -> list[str]:
     """A slice for each part."""
     sizes, axis = writer.setting(1), writer.setting(2)
     if not isinstance(sizes, tuple) or not isinstance(axis, int):
@@ -106,7 +106,7 @@ def _split(writer: Writer) -> list[str]:
 
 
 @written_out("AdaptiveAvgPool2D")
-def _global_pool(writer: Writer) -> list[str]:
+def _global_pool(writer: NodeWriter) -> list[str]:
     shape = writer.editor.shape(writer.node)
     if shape[2:] != (1, 1):
         raise writer.refusal(f"pools to {shape[2]}x{shape[3]}, only 1x1 can be converted")
@@ -114,7 +114,7 @@ def _global_pool(writer: Writer) -> list[str]:
 
 
 @written_out("AdaptiveAvgPool2DGrad")
-def _global_pool_gradient(writer: Writer) -> list[str]:
+def _global_pool_gradient(writer: NodeWriter) -> list[str]:
     height, width = writer.editor.shape(writer.node)[2:]
     spread = writer.add("Tile", writer.node.input[0], writer.constant((1, 1, height, width)))
     return [writer.add("RealDiv", spread, writer.constant(float(height * width)))]

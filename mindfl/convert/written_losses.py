@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mindfl.convert.written_out import Writer, written_out
+from mindfl.convert.written_out import NodeWriter, written_out
 
 
 @written_out("BCEWithLogitsLoss")
-def _logits_loss(writer: Writer) -> list[str]:
+def _logits_loss(writer: NodeWriter) -> list[str]:
     """The mean of the binary cross entropy of logits, element by element."""
     _check_plain_mean(writer, writer.node.input[2:4], 4)
     losses = writer.add("SigmoidCrossEntropyWithLogits", *writer.node.input[:2])
@@ -20,7 +20,7 @@ def _logits_loss(writer: Writer) -> list[str]:
 
 
 @written_out("BinaryCrossEntropyWithLogitsBackward")
-def _logits_loss_gradient(writer: Writer) -> list[str]:
+def _logits_loss_gradient(writer: NodeWriter) -> list[str]:
     _check_plain_mean(writer, writer.node.input[3:5], 5)
     dy, logits, labels = writer.node.input[:3]
     shape = writer.editor.shape_of(logits)
@@ -29,12 +29,12 @@ def _logits_loss_gradient(writer: Writer) -> list[str]:
     return [writer.add("Mul", gradient, dy)]
 
 
-def _check_plain_mean(writer: Writer, weights: Iterable[str], place: int) -> None:
+def _check_plain_mean(writer: NodeWriter, weights: Iterable[str], place: int) -> None:
     if not all(map(writer.editor.is_none, weights)) or writer.setting(place) != 1:
         raise writer.refusal("has weights, or another reduction than the mean")
 
 
-def _one_hot(writer: Writer, index: str) -> str:
+def _one_hot(writer: NodeWriter, index: str) -> str:
     """Add a row per sample that is 1 at the sample's index, for picking one value out of each row of a matrix."""
     rows, columns = (*writer.editor.shape_of(writer.node.input[0]), 0)[:2]
     axis = writer.setting(1)
@@ -46,11 +46,11 @@ def _one_hot(writer: Writer, index: str) -> str:
 
 
 @written_out("GatherD")
-def _pick(writer: Writer) -> list[str]:
+def _pick(writer: NodeWriter) -> list[str]:
     hot = _one_hot(writer, writer.node.input[2])
     return [writer.sum(writer.add("Mul", writer.node.input[0], hot), (1,), keep_dims=True)]
 
 
 @written_out("GatherDGradV2")
-def _pick_gradient(writer: Writer) -> list[str]:
+def _pick_gradient(writer: NodeWriter) -> list[str]:
     return [writer.add("Mul", _one_hot(writer, writer.node.input[2]), writer.node.input[3])]

@@ -13,7 +13,7 @@ from mindfl.convert.mindir import Proto
 from mindfl.errors import MindirError
 
 
-class Writer:
+class NodeWriter:
     """Collects the nodes that replace ``node``.
 
     Attributes:
@@ -75,7 +75,7 @@ class Writer:
 
 
 #: adds the nodes that replace one, and returns their outputs, in the order of its own
-Form = Callable[[Writer], list[str]]
+Form = Callable[[NodeWriter], list[str]]
 #: operators that are written out
 WRITTEN_OUT: dict[str, Form] = {}
 

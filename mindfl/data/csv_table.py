@@ -16,7 +16,7 @@ from mindfl.files import open_file
 from mindfl.spelling import did_you_mean
 
 
-class Table(NamedTuple):
+class CsvTable(NamedTuple):
     """Pixels (n, columns), labels (n,), names of classes if the labels are names, and users ("" without a column)."""
 
     pixels: NDArray[np.uint8]
@@ -25,7 +25,7 @@ class Table(NamedTuple):
     owners: list[str]
 
 
-def read_table(path: Path, label: str, user: str | None) -> Table:
+def read_table(path: Path, label: str, user: str | None) -> CsvTable:
     """Return the rows of a table. Raises :class:`DataError` naming file and line."""
     pixels: list[NDArray[np.uint8]] = []
     labels: list[str] = []
@@ -45,7 +45,7 @@ def read_table(path: Path, label: str, user: str | None) -> Table:
     if not labels:
         raise DataError(f"{path} has a header and no rows")
     numbers, names = label_numbers(labels, lambda position: f"{path}, line {lines[position]}")
-    return Table(np.stack(pixels), numbers, names, owners)
+    return CsvTable(np.stack(pixels), numbers, names, owners)
 
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -110,7 +110,7 @@ def run_niid_bench(
     JobConfig(**given)
     train, test = _read(local_path(dataset), data)
     with locked(given["work_dir"]):
-        return _Runner(jobs, given, train, test, reporter or PythonStudyReporter(), overwrite=overwrite).run()
+        return _CellRunner(jobs, given, train, test, reporter or PythonStudyReporter(), overwrite=overwrite).run()
 
 
 def _read(folder: Path, data: NiidDataName | None) -> tuple[Part, Part]:
@@ -130,7 +130,7 @@ def _read(folder: Path, data: NiidDataName | None) -> tuple[Part, Part]:
     return parts["train"], parts["test"]
 
 
-class _Runner:
+class _CellRunner:
     """Trains the jobs one after the other. The caller holds the work folder."""
 
     def __init__(

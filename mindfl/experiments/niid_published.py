@@ -37,7 +37,7 @@ DEFAULT_CELLS = ("iid", "dirichlet", "classes:3")
 DEFAULT_ALGORITHMS = ("fedavg", "fedprox", "fednova")
 
 
-class Published(NamedTuple):
+class PublishedAccuracy(NamedTuple):
     """A published accuracy in percent: mean and spread over seeds."""
 
     mean: float
@@ -76,7 +76,7 @@ _FIRST_LABELS: Mapping[NiidDataName, Sequence[int]] = {
 _TRAIN, _TEST = 60_000, 10_000
 
 
-def published(data: NiidDataName | None, cell: str, algorithm: str) -> Published | None:
+def published(data: NiidDataName | None, cell: str, algorithm: str) -> PublishedAccuracy | None:
     """Return the published accuracy; None where there is none.
 
     Args:
@@ -92,7 +92,7 @@ def published(data: NiidDataName | None, cell: str, algorithm: str) -> Published
     if data is None or name not in _COLUMNS:
         return None
     place = 2 * _COLUMNS.index(name)
-    return Published(*_TABLE[data][cell][place : place + 2])
+    return PublishedAccuracy(*_TABLE[data][cell][place : place + 2])
 
 
 def known_data(train: NDArray[Any], test: NDArray[Any]) -> NiidDataName | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mindfl.experiments import niid_published as setting
 from mindfl.experiments import runner
-from mindfl.experiments.niid_published import Published, published
+from mindfl.experiments.niid_published import PublishedAccuracy, published
 from mindfl.files import write_atomic
 from mindfl.options.command_options import NiidDataName
 from mindfl.sim.plot import draw_figure, wrapped
@@ -44,13 +44,13 @@ class CellResult:
         return self.curve.index(max(self.curve)) + 1
 
 
-class Line(NamedTuple):
+class CellRow(NamedTuple):
     """A line of the table: the jobs of a cell and an algorithm, over their seeds. Accuracies in percent."""
 
     cell: str
     algorithm: str
     results: Sequence[CellResult]
-    published: Published | None
+    published: PublishedAccuracy | None
 
     @property
     def mean(self) -> float:
@@ -91,15 +91,15 @@ class Bench:
         changed = f"; NOT the published setting: {', '.join(self.changes)}" if self.changes else ""
         return f"niid_bench, {setting.TITLES[self.data]}: best accuracy over {counted(self.rounds, 'round')}{changed}"
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self) -> Iterator[CellRow]:
         """Yield the lines of the table: cells in their order, algorithms in the order in which they ran."""
         for cell in setting.CELLS:
             for algorithm in dict.fromkeys(one.algorithm for one in self.results):
                 found = [one for one in self.results if (one.cell, one.algorithm) == (cell, algorithm)]
                 if found:
-                    yield Line(cell, algorithm, found, published(self.data, cell, algorithm))
+                    yield CellRow(cell, algorithm, found, published(self.data, cell, algorithm))
 
-    def difference(self, line: Line) -> float:
+    def difference(self, line: CellRow) -> float:
         """Return by how many points a line is above the published mean; NaN where they cannot be compared."""
         return math.nan if line.published is None or self.changes else line.mean - line.published.mean
 
@@ -210,7 +210,7 @@ def plot_bench(bench: Bench, path: Path) -> None:
     draw_figure(path, draw, size=(max(6.4, 4.5 * len(cells)), 5), dpi=110)
 
 
-def _draw_line(axes: Any, line: Line, colour: str) -> None:
+def _draw_line(axes: Any, line: CellRow, colour: str) -> None:
     for place, one in enumerate(line.results):
         label = f"{line.algorithm}  {line.mean:.2f}" if place == 0 else None
         values = [100 * value for value in one.curve]

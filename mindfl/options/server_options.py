@@ -153,7 +153,7 @@ class CacheOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummaryOptions:
+class ServerFilesOptions:
     """Files that the server writes."""
 
     metrics_file: str = option(help="File for a line of JSON per iteration.")

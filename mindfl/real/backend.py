@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mindfl.data import Dataset
-from mindfl.sim.backends import OF_RAY, ClientProcesses, Ignored, StartedServer
+from mindfl.sim.backends import OF_RAY, ClientProcesses, IgnoredOption, StartedServer
 
 if TYPE_CHECKING:
     from mindfl.real.federated_server import FederatedServer
@@ -73,23 +73,25 @@ class JavaClientSide(ClientProcesses):
         return "Java clients train"
 
     @property
-    def ignores(self) -> tuple[Ignored, ...]:
+    def ignores(self) -> tuple[IgnoredOption, ...]:
         """See :attr:`ClientSide.ignores`."""
         return (
-            Ignored(
+            IgnoredOption(
                 ("workers", "engine", "operator", "transport", "per_client_models"),
                 _JAVA,
                 "each is a process of its own that trains with MindSpore Lite",
             ),
-            Ignored(("shuffle",), _JAVA, "they keep the order of the data"),
-            Ignored(("save_every", "save_best"), _JAVA, "their model is known at the end only"),
-            Ignored(
+            IgnoredOption(("shuffle",), _JAVA, "they keep the order of the data"),
+            IgnoredOption(("save_every", "save_best"), _JAVA, "their model is known at the end only"),
+            IgnoredOption(
                 ("client_cert", "client_key", "crl_path"),
                 _JAVA,
                 "they show no certificate and read no revocation list",
             ),
-            Ignored(("per_class",), _JAVA, "they tell their accuracy, not their predictions"),
-            Ignored(("evaluate", "evaluate_every"), _JAVA, "each evaluates in every iteration that it takes part in"),
+            IgnoredOption(("per_class",), _JAVA, "they tell their accuracy, not their predictions"),
+            IgnoredOption(
+                ("evaluate", "evaluate_every"), _JAVA, "each evaluates in every iteration that it takes part in"
+            ),
             *self.engine.ignores,
             OF_RAY,
         )

@@ -22,7 +22,7 @@ from mindfl.options.job_options import JobOptions
 from mindfl.options.server_options import ServerJobOptions
 from mindfl.server.http import Address, bound_address, listen
 from mindfl.server.settings import JobSettings, read_settings
-from mindfl.server.settings.document import Ignored, Section
+from mindfl.server.settings.document import IgnoredSetting, Section
 from mindfl.spelling import checked_arguments
 
 CIPHERS = ":".join(
@@ -208,7 +208,7 @@ class FederatedConfig:
         further = {
             key: str(Path(str(entry.value)).absolute()) if key in _PATHS and entry.value else entry.value
             for key, entry in settings.origin.entries.items()
-            if key not in (*_KEYS.values(), *_SET_ELSEWHERE) and not isinstance(entry.value, Section | Ignored)
+            if key not in (*_KEYS.values(), *_SET_ELSEWHERE) and not isinstance(entry.value, Section | IgnoredSetting)
         }
         values: dict[str, Any] = {name: _setting(settings, key) for name, key in _KEYS.items()}
         return cls(**values, settings=further, **others)

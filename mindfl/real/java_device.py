@@ -20,7 +20,7 @@ from mindfl.system import signal_name
 State = Literal["succeeded", "left_out", "failed"]
 
 
-class Verdict(NamedTuple):
+class DeviceOutcome(NamedTuple):
     """What became of a client; ``cause`` says why it did not succeed, and is empty if it did."""
 
     state: State
@@ -95,7 +95,7 @@ class JavaDevice:
         return self.outcome
 
 
-def judge(log: JavaLog, exit_code: int, task: str) -> Verdict:
+def judge(log: JavaLog, exit_code: int, task: str) -> DeviceOutcome:
     """Return what became of a client that ended with ``exit_code`` after it wrote ``log``.
 
     Args:
@@ -106,11 +106,11 @@ def judge(log: JavaLog, exit_code: int, task: str) -> Verdict:
     if task == TRAIN and not exit_code and log.speaks and not log.did_nothing and _is_left_out(log):
         count = len(log.completed)
         done = f"it took part in {counted(count, 'iteration')}" if count else "it took part in none"
-        return Verdict("left_out", f"the server told it to come back later, until the job was over: {done}")
+        return DeviceOutcome("left_out", f"the server told it to come back later, until the job was over: {done}")
     failure = _failure(log, exit_code, task)
     if failure and log.causes:
         failure += f" ({'; '.join(log.causes)})"
-    return Verdict("failed", failure) if failure else Verdict("succeeded", "")
+    return DeviceOutcome("failed", failure) if failure else DeviceOutcome("succeeded", "")
 
 
 def _is_left_out(log: JavaLog) -> bool:

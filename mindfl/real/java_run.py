@@ -25,7 +25,7 @@ from mindfl.sim.evaluation import Evaluated, Measured
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job_data import PairedDataset
 from mindfl.sim.participant import ClientResult
-from mindfl.sim.round_loop import Aggregated, Trained
+from mindfl.sim.round_loop import Aggregated, TrainedRound
 
 
 def java_settings(config: JobConfig, task: str) -> JavaSettings:
@@ -113,7 +113,7 @@ class JavaRun:
     def choose(self, iteration: int) -> None:
         """All clients take part."""
 
-    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained | None:
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> TrainedRound | None:
         """Run the clients to their ends at the first call; return one round after the other.
 
         Raises what :meth:`JavaClients.run` does, after the rounds that ended.
@@ -131,13 +131,15 @@ class JavaRun:
             for index, (name, each) in done.items()
             if each is not None
         }
-        return Trained(iteration=row.iteration, results=results, seconds=row.seconds, learning_rate=row.learning_rate)
+        return TrainedRound(
+            iteration=row.iteration, results=results, seconds=row.seconds, learning_rate=row.learning_rate
+        )
 
-    def aggregate(self, trained: Trained) -> Aggregated:
+    def aggregate(self, trained: TrainedRound) -> Aggregated:
         """Return the result of a round by the logs, and by the server if it is embedded."""
         return Aggregated(valid=self._row.aggregated, loss=self._row.loss, samples=self._row.samples)
 
-    def evaluate(self, trained: Trained) -> Evaluated:
+    def evaluate(self, trained: TrainedRound) -> Evaluated:
         """Return the accuracies in the clients' logs."""
         found = self._row.accuracies
         return Evaluated(

@@ -43,7 +43,7 @@ from mindfl.server.iteration import Clock, IterationRecord
 from mindfl.server.reports import LastingFault
 from mindfl.server.segment import Record
 from mindfl.server.server_config import ServerConfig
-from mindfl.server.snapshot import Given, Origin, Snapshot, begun_differently, decode, other_settings
+from mindfl.server.snapshot import Given, JobOrigin, Snapshot, begun_differently, decode, other_settings
 from mindfl.server.state import EMPTIED, MODELS_KEPT, JobState
 from mindfl.server.storage import EventJournal, FolderStorage, Memory, Storage
 
@@ -157,7 +157,7 @@ class DurableJob:
         return self._storage.away
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> JobOrigin:
         """The settings and the model that the job began with."""
         return self._newest.origin
 

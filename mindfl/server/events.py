@@ -28,7 +28,7 @@ from mindfl.protocol import (
     encode,
 )
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.iteration import Device, Upload
+from mindfl.server.iteration import Device, UploadReport
 from mindfl.server.server_config import ServerConfig
 
 Buffer: TypeAlias = bytes | memoryview
@@ -58,13 +58,13 @@ class Uploaded:
 
     now_ms: int
     fl_id: str
-    upload: Upload
+    upload: UploadReport
     content: Content
 
     @staticmethod
     def of(request: RequestUpdateModel, content: Content, now_ms: int) -> Uploaded:
         """Return the event of accepting ``request``, whose upload means ``content``."""
-        upload = Upload(request.upload_loss, request.upload_accuracy)
+        upload = UploadReport(request.upload_loss, request.upload_accuracy)
         kind = Uploaded if isinstance(content, Mapping) else UploadedWords
         return kind(now_ms, request.fl_id or "", upload, content)
 
@@ -265,11 +265,11 @@ def _uploaded_head(event: Uploaded) -> bytes:
     return _UPLOADED.pack(event.now_ms, event.upload.loss, event.upload.accuracy, len(name)) + name
 
 
-def _read_uploaded_head(payload: bytes) -> tuple[int, int, str, Upload]:
+def _read_uploaded_head(payload: bytes) -> tuple[int, int, str, UploadReport]:
     """Return where the content begins, and time, device and report."""
     now_ms, loss, accuracy, length = _UPLOADED.unpack_from(payload)
     at = _UPLOADED.size + length
-    return at, now_ms, payload[_UPLOADED.size : at].decode(errors=_IDS), Upload(loss, accuracy)
+    return at, now_ms, payload[_UPLOADED.size : at].decode(errors=_IDS), UploadReport(loss, accuracy)
 
 
 #: event of shares -> how it is made, and its request

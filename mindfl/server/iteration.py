@@ -71,7 +71,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadReport:
     """A client's report in its updateModel."""
 
     loss: float
@@ -87,7 +87,7 @@ class Part:
 
     iteration: int
     devices: Mapping[str, Device]
-    uploads: Mapping[str, Upload]
+    uploads: Mapping[str, UploadReport]
     sums: PartialSum
     kept: Mapping[str, FloatVector] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ class Iteration:
     clients: int
     rounds: Rounds[Any] | None = None
     started: dict[str, Device] = field(default_factory=dict)
-    uploaded: dict[str, Upload] = field(default_factory=dict)
+    uploaded: dict[str, UploadReport] = field(default_factory=dict)
     kept: dict[str, FloatVector] = field(default_factory=dict)
     starts_ms: dict[str, int] = field(default_factory=dict)
     durations_ms: list[int] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Iteration:
         if self.first_start_ms is None:
             self.first_start_ms = now_ms
 
-    def upload(self, fl_id: str, upload: Upload, now_ms: int) -> Device:
+    def upload(self, fl_id: str, upload: UploadReport, now_ms: int) -> Device:
         """Note an accepted updateModel and return the device it came from."""
         device = self.started[fl_id]
         self.uploaded[fl_id] = upload

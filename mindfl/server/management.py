@@ -25,14 +25,14 @@ CLUSTER_STATES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ServerNode:
     """One server of the job, as it is listed."""
 
     node_id: str
     tcp_address: str
 
     @classmethod
-    def begun(cls, tcp_address: str, now: datetime) -> Node:
+    def begun(cls, tcp_address: str, now: datetime) -> ServerNode:
         """Return the server at ``tcp_address`` with the id that the reference gives to one that starts at ``now``."""
         return cls(f"{tcp_address}::{_stamp(now)}::{secrets.randbelow(100_000):05d}", tcp_address)
 
@@ -46,7 +46,7 @@ def _stamp(now: datetime) -> str:
     return f"{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
 
 
-def listed(nodes: Sequence[Node]) -> list[dict[str, str]]:
+def listed(nodes: Sequence[ServerNode]) -> list[dict[str, str]]:
     """Return ``nodes`` as the reference's JSON lists them."""
     return [{"node_id": node.node_id, "role": "SERVER", "tcp_address": node.tcp_address} for node in nodes]
 
@@ -63,7 +63,7 @@ class Management:
         self,
         coordinator: Coordinator,
         settings: JobSettings,
-        nodes: Callable[[], Sequence[Node]],
+        nodes: Callable[[], Sequence[ServerNode]],
         *,
         clock: Clock,
         renewed: Callable[[str, int], None],

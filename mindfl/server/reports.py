@@ -56,7 +56,7 @@ class LastingFault:
             self._logger.warning("%s again, after %s", text, counted(count, "failure"))
 
 
-class Reporter:
+class ServerReporter:
     """Hands records to ``sinks``, in order, in a thread of its own, so that no client waits for a disk.
 
     Where a sink fails, a warning says so; the job and the other sinks continue.

@@ -25,15 +25,15 @@ from mindfl.server.durable import DurableJob
 from mindfl.server.http import Address, Job, SingleServer, VolatileJob, allow_many_connections, bound_address, listen
 from mindfl.server.http.service import Counted
 from mindfl.server.iteration import Clock, IterationRecord
-from mindfl.server.management import Management, Node
+from mindfl.server.management import Management, ServerNode
 from mindfl.server.opening import JobOpener
-from mindfl.server.reports import Reporter, Sink
+from mindfl.server.reports import ServerReporter, Sink
 from mindfl.server.running import Registration, RunningServer, StopSignal, stop_signal
 from mindfl.server.server_tls import ServerTls, load_tls
 from mindfl.server.settings import JobSettings, read_settings, require_supported, with_overrides, within_budget
 from mindfl.server.snapshot import features, fingerprint
 from mindfl.server.start_options import ServerOptions, unused_options
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 from mindfl.server.storage import Memory, Storage
 from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile, counted_by, uncounted
 from mindfl.spelling import counted
@@ -128,11 +128,11 @@ class _Server:
         self._opener.begin_after_checkpoint()
         self._metrics, events = self._open_files()
         self._counted = self._count_bytes()
-        self._files = Reporter([self._metrics, events])
+        self._files = ServerReporter([self._metrics, events])
         stack.callback(self._files.close)
         self._checkpoints = self._opener.checkpoint_writer()
         own = [self._checkpoints] if self._checkpoints else []
-        self._reporter = Reporter([self._tell_iteration, self._register_iteration, *own, self._call_hook])
+        self._reporter = ServerReporter([self._tell_iteration, self._register_iteration, *own, self._call_hook])
         stack.callback(self._reporter.close)
         # Hooks hear of the start before they hear of iterations, also of those that end while a journal is replayed.
         self._begun = threading.Event()
@@ -157,7 +157,7 @@ class _Server:
             raise serving.failure.result()
         return stopping.result()
 
-    def _started(self, progress: Progress, ready: Callable[[str], None]) -> None:
+    def _started(self, progress: JobProgress, ready: Callable[[str], None]) -> None:
         self._register(progress)
         if self._manage_sockets:
             self._tell(f"management at {self._url(self._manage_sockets[0], '')}")
@@ -299,7 +299,7 @@ class _Server:
             self._tell(f"warning: {loaded.warning}")
         return loaded.context
 
-    def _register(self, progress: Progress) -> None:
+    def _register(self, progress: JobProgress) -> None:
         """Register this process for ``mindfl server status`` and ``stop``; the server runs without that too."""
         try:
             self._registration = Registration(
@@ -341,9 +341,9 @@ class _Server:
                 f" {seconds:.1f} s: {record.reason}"
             )
 
-    def _nodes(self) -> list[Node]:
+    def _nodes(self) -> list[ServerNode]:
         now = datetime.now(timezone.utc).astimezone()
-        return [Node.begun(str(bound_address(listening)), now) for listening in self._sockets]
+        return [ServerNode.begun(str(bound_address(listening)), now) for listening in self._sockets]
 
     def _url(self, listening: socket.socket, prefix: str) -> str:
         """Return the URL for a client, which appends a slash and the endpoint's name."""

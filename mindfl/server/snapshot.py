@@ -42,7 +42,7 @@ _DEFAULTS = {item.name: item.default for item in fields(ServerConfig) if item.de
 
 
 @dataclass(frozen=True)
-class Origin:
+class JobOrigin:
     """The beginning of a job: its id (16 bytes), settings, the SHA-256 of its initial model, the names of the
     weights that are not aggregated (None: a version of mindfl that did not note them), its algorithm ("": FedAvg), and
     its schedule of learning rates.
@@ -60,7 +60,7 @@ class Origin:
 class Snapshot:
     """``state`` with everything in the journal before ``position``."""
 
-    origin: Origin
+    origin: JobOrigin
     position: int
     state: JobState
 
@@ -135,10 +135,10 @@ class Given:
     as_stored: bool = False
     lr_schedule: str = CONSTANT
 
-    def begin(self) -> Origin:
+    def begin(self) -> JobOrigin:
         """Return the origin of a new job."""
         model = fingerprint(self.model)
-        return Origin(os.urandom(16), self.config, model, self.constant, self.algorithm, self.lr_schedule)
+        return JobOrigin(os.urandom(16), self.config, model, self.constant, self.algorithm, self.lr_schedule)
 
 
 def decode(data: bytes, place: str, given: Given) -> Snapshot:
@@ -190,7 +190,7 @@ def _read(data: bytes, place: str, layout: FeatureLayout, check: Callable[[Mappi
         constant = frozenset(head["constant"]) if "constant" in head else None
         job, config = bytes.fromhex(head["job"]), ServerConfig(**head["begun_with"])
         algorithm, lr_schedule = head.get("algorithm", ""), head.get("lr_schedule", CONSTANT)
-        origin = Origin(job, config, head["initial_model"], constant, algorithm, lr_schedule)
+        origin = JobOrigin(job, config, head["initial_model"], constant, algorithm, lr_schedule)
         current = ServerConfig(**head["config"])
     except (MindflError, TypeError) as error:
         raise StorageError(f"{place} holds settings that this version of mindfl does not take: {error}") from None

@@ -44,7 +44,7 @@ class ServerState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """How far a job is: a :class:`ServerState`'s value, the current iteration, and how many there are to be."""
 
     state: str
@@ -52,7 +52,7 @@ class Progress:
     iterations: int
 
     @classmethod
-    def of(cls, coordinator: Coordinator) -> Progress:
+    def of(cls, coordinator: Coordinator) -> JobProgress:
         """Return how far the job of ``coordinator`` is."""
         return cls(coordinator.state.value, coordinator.iteration, coordinator.config.fl_iteration_num)
 

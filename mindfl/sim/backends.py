@@ -31,7 +31,7 @@ _REGISTERED = {
 }
 
 
-class Ignored(NamedTuple):
+class IgnoredOption(NamedTuple):
     """The options ``names`` have no effect on ``part`` of a job; ``why`` is the reason."""
 
     names: tuple[str, ...]
@@ -41,8 +41,10 @@ class Ignored(NamedTuple):
 
 _THIS_JOB = "this job"
 _RUNNING = "a server that runs already"
-OF_RAY = Ignored(("ray_address",), "--executor local", "it is for --executor ray")
-_OF_REAL_SERVER = Ignored(("python", "redis_address"), _THIS_JOB, "it is for a server that --stack federated starts")
+OF_RAY = IgnoredOption(("ray_address",), "--executor local", "it is for --executor ray")
+_OF_REAL_SERVER = IgnoredOption(
+    ("python", "redis_address"), _THIS_JOB, "it is for a server that --stack federated starts"
+)
 _SIMULATED = "the embedded clients"
 
 
@@ -64,7 +66,7 @@ class ServerSide:
     started: ClassVar[bool] = False
     reference: bool = False
     needs_all: ClassVar[str] = ""
-    ignores: ClassVar[tuple[Ignored, ...]] = ()
+    ignores: ClassVar[tuple[IgnoredOption, ...]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,8 @@ class EmbeddedServer(ServerSide):
     """A coordinator in this process."""
 
     embedded: ClassVar[bool] = True
-    ignores: ClassVar[tuple[Ignored, ...]] = (
-        Ignored(("server_num",), "the embedded server", "it is one, and the result is the same"),
+    ignores: ClassVar[tuple[IgnoredOption, ...]] = (
+        IgnoredOption(("server_num",), "the embedded server", "it is one, and the result is the same"),
         _OF_REAL_SERVER,
     )
 
@@ -84,11 +86,11 @@ class RemoteServer(ServerSide):
 
     planned_here: ClassVar[bool] = False
     needs_all: ClassVar[str] = "the server in domain_name chooses its clients"
-    ignores: ClassVar[tuple[Ignored, ...]] = (
+    ignores: ClassVar[tuple[IgnoredOption, ...]] = (
         _OF_REAL_SERVER,
-        Ignored(("iterations", "epochs", "learning_rate", "lr_schedule"), _RUNNING, "its own plan counts"),
-        Ignored(("init", "init_from"), _RUNNING, "its own model counts"),
-        Ignored((*options_of(ModeOptions), "dp_budget"), _RUNNING, "its own settings count"),
+        IgnoredOption(("iterations", "epochs", "learning_rate", "lr_schedule"), _RUNNING, "its own plan counts"),
+        IgnoredOption(("init", "init_from"), _RUNNING, "its own model counts"),
+        IgnoredOption((*options_of(ModeOptions), "dp_budget"), _RUNNING, "its own settings count"),
     )
 
 
@@ -124,7 +126,7 @@ class EngineKind:
     name: str
     executes_files: bool
     chooses_device: bool
-    ignores: tuple[Ignored, ...] = ()
+    ignores: tuple[IgnoredOption, ...] = ()
 
 
 _ENGINES = {
@@ -134,8 +136,8 @@ _ENGINES = {
         executes_files=False,
         chooses_device=True,
         ignores=(
-            Ignored(("workers",), "--engine mindspore", "it trains in one thread"),
-            Ignored(("operator",), "--engine mindspore", "MindSpore's own operators train"),
+            IgnoredOption(("workers",), "--engine mindspore", "it trains in one thread"),
+            IgnoredOption(("operator",), "--engine mindspore", "MindSpore's own operators train"),
         ),
     ),
 }
@@ -172,13 +174,13 @@ class ClientSide:
         return self.engine.executes_files and not self.spread
 
     @property
-    def ignores(self) -> tuple[Ignored, ...]:
+    def ignores(self) -> tuple[IgnoredOption, ...]:
         """Options without effect on these clients."""
         return (
-            Ignored(("thread_num",), _SIMULATED, "they share the threads of --workers"),
-            Ignored(("cpu_bind_mode",), _SIMULATED, "the system places their threads"),
-            Ignored(("path_regex",), _SIMULATED, "they find their files without a list of paths"),
-            Ignored(
+            IgnoredOption(("thread_num",), _SIMULATED, "they share the threads of --workers"),
+            IgnoredOption(("cpu_bind_mode",), _SIMULATED, "the system places their threads"),
+            IgnoredOption(("path_regex",), _SIMULATED, "they find their files without a list of paths"),
+            IgnoredOption(
                 ("jar_path", "case_jar_path", "lite_jar_path", "heap", "java", "parallel"),
                 _SIMULATED,
                 "it is for Java clients (--jarPath and --case_jarPath, or --clients java)",

@@ -96,7 +96,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
     settings: dict[str, Any] = {"client_num": clients, "epochs": _EPOCHS, "batch_size": 32}
     with locked(make_dir(folder)):
         say("preparing the model and the data")
-        job = FederatedJob(reporter=_Rows(say), work_dir=folder, **settings)
+        job = FederatedJob(reporter=_BenchRows(say), work_dir=folder, **settings)
         model, data = Path(job.convert()), job.prepare_data()
         with scratch_folder("mindfl-bench") as temporary:
             models = make_dir(Path(temporary, "ms"))
@@ -110,7 +110,7 @@ def _artefacts(folder: Path, clients: int, say: Say) -> Iterator[dict[str, Any]]
             }
 
 
-class _Rows(Silent):
+class _BenchRows(Silent):
     """Keeps the seconds of each iteration but the first, and the steps in each."""
 
     def __init__(self, say: Say) -> None:
@@ -127,8 +127,8 @@ class _Rows(Silent):
         self.steps = row.steps
 
 
-def _train(settings: dict[str, Any], workers: int, iterations: int, say: Say) -> _Rows:
-    rows = _Rows(say)
+def _train(settings: dict[str, Any], workers: int, iterations: int, say: Say) -> _BenchRows:
+    rows = _BenchRows(say)
     FederatedJob(reporter=rows, workers=workers, iterations=iterations + 1, **settings).run()
     return rows
 

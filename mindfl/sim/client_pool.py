@@ -146,14 +146,14 @@ class ClientPool:
                 self._trained[index] = participant.client.trained
                 report(participant.loss)
 
-    def schedule(self, way: Callable[[int], AbstractContextManager[MeteredTransport]]) -> Schedule:
+    def schedule(self, way: Callable[[int], AbstractContextManager[MeteredTransport]]) -> ClientSchedule:
         """Return an empty schedule of these devices on the worker threads; ``way(index)`` lends each its transport."""
 
         def advance(index: int) -> Step:
             with way(index) as transport:
                 return self._step(transport, index)
 
-        return Schedule(self._threads, advance)
+        return ClientSchedule(self._threads, advance)
 
     def participant(self, index: int) -> Participant | None:
         """Return a device, if it has begun."""
@@ -214,7 +214,7 @@ def _workers(wanted: int) -> int:
     return possible
 
 
-class Schedule:
+class ClientSchedule:
     """Runs ``advance(index)`` in ``threads`` for every device that was added, as soon as its delay is over."""
 
     def __init__(self, threads: ThreadPoolExecutor, advance: Callable[[int], Step]) -> None:

@@ -25,7 +25,7 @@ from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluated, Evaluation
 from mindfl.sim.executors import Executor
 from mindfl.sim.participant import now_ms
-from mindfl.sim.round_loop import Aggregated, Trained
+from mindfl.sim.round_loop import Aggregated, TrainedRound
 from mindfl.sim.run_state import RunState, plain_values
 from mindfl.sim.upload_mode import server_settings
 
@@ -131,7 +131,7 @@ class EmbeddedRun:
         self._coordinator.job.set_cohort(len(chosen), now_ms())
         return chosen
 
-    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained:
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> TrainedRound:
         """Let the cohort take part, on all workers at once."""
         assert cohort is not None
         done, total = 0, 0.0
@@ -145,9 +145,9 @@ class EmbeddedRun:
         for index, item in zip(cohort, results, strict=True):
             self._memories.note(index, item.remembered)
         by_client = dict(zip(cohort, results, strict=True))
-        return Trained(iteration=iteration, results=by_client, learning_rate=self._rate)
+        return TrainedRound(iteration=iteration, results=by_client, learning_rate=self._rate)
 
-    def aggregate(self, trained: Trained) -> Aggregated:
+    def aggregate(self, trained: TrainedRound) -> Aggregated:
         """Return what the server's record says."""
         record = self._record
         if record is None or record.iteration != trained.iteration:
@@ -157,7 +157,7 @@ class EmbeddedRun:
         loss = record.loss if record.uploads else math.nan
         return Aggregated(valid=record.valid, loss=loss, samples=record.data_size)
 
-    def evaluate(self, trained: Trained) -> Evaluated:
+    def evaluate(self, trained: TrainedRound) -> Evaluated:
         """Return the accuracies of the cohort, and of all others or the central test set where these are evaluated."""
         iteration, results = trained.iteration, trained.results
         whose = self._evaluation.whose

@@ -42,7 +42,7 @@ from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
 from mindfl.sim.run_record import Repetition, RunRecord
 from mindfl.sim.trainers import exchanged_weights, job_engine
-from mindfl.sim.training import Training
+from mindfl.sim.training import JobTraining
 from mindfl.spelling import check_keywords, counted
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class FederatedJob:
                 self._models.write(materials.model, len(materials.users))
                 self._models.remove_old(len(materials.users))
             own = make_callbacks(self.config.callbacks)
-            training = Training(self.config, materials, beginning, folder, self._files, self._report, own)
+            training = JobTraining(self.config, materials, beginning, folder, self._files, self._report, own)
             self.result = training.run(self._servers.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
                 self._report.warning(warning)

@@ -62,7 +62,7 @@ class _Trained:
     memories: Memories
 
 
-class Node:
+class RayNode:
     """The part of the job on one node of the cluster; runs inside a Ray actor."""
 
     def __init__(self, setup: NodeSetup, threads: int) -> None:
@@ -227,7 +227,7 @@ class RayExecutor:
 
         threads = int(node["Resources"]["CPU"])
         placed = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        actor = self._ray.remote(Node).options(num_cpus=threads, scheduling_strategy=placed, max_restarts=0)
+        actor = self._ray.remote(RayNode).options(num_cpus=threads, scheduling_strategy=placed, max_restarts=0)
         return actor.remote(setup, threads)
 
     def _ended(

@@ -18,7 +18,7 @@ from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_folder import RunFolder
 from mindfl.sim.run_state import RunState
-from mindfl.sim.upload_mode import Spending
+from mindfl.sim.upload_mode import PrivacySpending
 
 #: seconds between two drawings of the accuracy figure during a run
 PICTURE_INTERVAL = 10.0
@@ -168,7 +168,7 @@ class FigureDrawer(Callback):
 class ReporterCaller(Callback):
     """Tells the job's reporter, such as the progress bar, and warns of failed iterations and of the privacy budget."""
 
-    def __init__(self, report: Reporter, spending: Spending) -> None:
+    def __init__(self, report: Reporter, spending: PrivacySpending) -> None:
         self._report = report
         self._spending = spending
         self._failure_told = False

@@ -23,13 +23,13 @@ from mindfl.protocol import (
     ResponseGetModel,
 )
 from mindfl.sim.callbacks import Progress
-from mindfl.sim.client_pool import ClientPool, Schedule
+from mindfl.sim.client_pool import ClientPool, ClientSchedule
 from mindfl.sim.config import JobConfig
 from mindfl.sim.embedded_run import Observer
 from mindfl.sim.engines import Weights
 from mindfl.sim.evaluation import Evaluated, Evaluation
 from mindfl.sim.participant import ClientResult, Participant, now_ms
-from mindfl.sim.round_loop import Aggregated, Trained
+from mindfl.sim.round_loop import Aggregated, TrainedRound
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class RemoteRun:
     def choose(self, iteration: int) -> None:
         """The server chooses: it takes the clients that come first."""
 
-    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained | None:
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> TrainedRound | None:
         """Let all clients take part until an iteration has ended that one was in; None: the server's job is over.
 
         Devices that were told to wait for another iteration need not find out that there is none.
@@ -174,7 +174,7 @@ class RemoteRun:
             )
         return trained
 
-    def aggregate(self, trained: Trained) -> Aggregated:
+    def aggregate(self, trained: TrainedRound) -> Aggregated:
         """Return what the clients saw of it."""
         outcomes = list(self._latest.values())
         return Aggregated(
@@ -183,7 +183,7 @@ class RemoteRun:
             samples=sum(item.data_size for item in outcomes),
         )
 
-    def evaluate(self, trained: Trained) -> Evaluated:
+    def evaluate(self, trained: TrainedRound) -> Evaluated:
         """Return the evaluation of the new model; "all" clients, and a central test set of theirs, are of this process.
 
         The server chooses the clients, so the interval follows from how many took part.
@@ -224,7 +224,7 @@ class RemoteRun:
         self._pool.close()
         self._http.close()
 
-    def _take_part(self) -> Iterator[Trained]:
+    def _take_part(self) -> Iterator[TrainedRound]:
         schedule = self._pool.schedule(self._way)
         self._begin(schedule, range(self._clients))
         for index, step in schedule.steps():
@@ -243,7 +243,7 @@ class RemoteRun:
     def _way(self, index: int) -> AbstractContextManager[MeteredTransport]:
         return nullcontext(self._transport) if self._order is None else self._order.at_work(index, self._transport)
 
-    def _begin(self, schedule: Schedule, indices: Iterable[int]) -> None:
+    def _begin(self, schedule: ClientSchedule, indices: Iterable[int]) -> None:
         """Let devices begin an iteration."""
         for index in indices:
             if self._order is not None:
@@ -258,7 +258,7 @@ class RemoteRun:
             Progress(outcome.iteration, len(done), self._clients, _mean_loss(done.values()), self.iterations)
         )
 
-    def _ended(self) -> Iterator[Trained]:
+    def _ended(self) -> Iterator[TrainedRound]:
         """Yield each iteration that no device of this process is busy with any more."""
         while self._outcomes:
             iteration = min(self._outcomes)
@@ -269,7 +269,7 @@ class RemoteRun:
             self._latest = {index: done[index] for index in sorted(done)}
             results = {index: self._result(index) for index in self._latest}
             rate = next(iter(done.values())).learning_rate
-            yield Trained(iteration=iteration, results=results, learning_rate=rate)
+            yield TrainedRound(iteration=iteration, results=results, learning_rate=rate)
 
     def _busy(self, iteration: int) -> bool:
         """Return whether a client is still taking part in ``iteration``.

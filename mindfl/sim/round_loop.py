@@ -20,7 +20,7 @@ from mindfl.sim.participant import ClientResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedRound:
     """A round whose clients have trained and uploaded, and have fetched the model that the server made of it.
 
     ``results`` are the clients' by number, ``seconds`` is None where the loop measures the time. ``learning_rate`` is
@@ -85,13 +85,13 @@ class Run(Protocol):
     def choose(self, iteration: int) -> Sequence[int] | None:
         """Return the cohort of a round: clients by number, ascending; None where a server elsewhere chooses."""
 
-    def train(self, iteration: int, cohort: Sequence[int] | None) -> Trained | None:
+    def train(self, iteration: int, cohort: Sequence[int] | None) -> TrainedRound | None:
         """Let the cohort fetch the model, train and upload; None: the server has ended its job."""
 
-    def aggregate(self, trained: Trained) -> Aggregated:
+    def aggregate(self, trained: TrainedRound) -> Aggregated:
         """Return what the server made of the uploads."""
 
-    def evaluate(self, trained: Trained) -> Evaluated:
+    def evaluate(self, trained: TrainedRound) -> Evaluated:
         """Return the evaluation of the new model, so far as it is known."""
 
     def finish(self) -> None:

@@ -31,14 +31,14 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
-from mindfl.sim.upload_mode import Spending, mode_words
+from mindfl.sim.upload_mode import PrivacySpending, mode_words
 from mindfl.spelling import counted
 
 #: makes the run of these materials, of so many iterations, that tells of uploads
 Start: TypeAlias = Callable[[Materials, int, Callable[[Progress], None]], Run]
 
 
-class Training:
+class JobTraining:
     """Puts the callbacks of a run together, runs its rounds, and ends with the result.
 
     ``callbacks`` are the user's. ``beginning`` says with which iteration the run begins.
@@ -62,7 +62,7 @@ class Training:
         self._title = run_title(config, materials)
         self._own = callbacks
         self._history = History(beginning.rows)
-        self._spending = Spending(config, len(materials.users))
+        self._spending = PrivacySpending(config, len(materials.users))
         self._iterations, self._stopped = self._spending.iterations, ""
         self._confusions = Confusions(materials.dataset.class_names, every=config.per_class)
         self._about = about_run(config, beginning.record, len(materials.users))

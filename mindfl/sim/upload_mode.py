@@ -61,7 +61,7 @@ def server_settings(config: JobConfig, clients: int) -> ServerConfig:
     )
 
 
-class Spending:
+class PrivacySpending:
     """The privacy budget of a training with ``clients``.
 
     Epsilon is that towards an observer of the models, see :mod:`mindfl.privacy.accountant`. Nothing is counted for a

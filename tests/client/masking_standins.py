@@ -14,11 +14,11 @@ from mindfl.client import ClientConfig, ClientLog, DeviceClient, Finished, Wait,
 from mindfl.errors import TransportError
 from mindfl.privacy.secagg import (
     ExactKeys,
+    ExactPlan,
     ExactUnmasking,
     FixedPoint,
     PairKeys,
     PairwiseUnmasking,
-    Round,
     SeededRandom,
     check_params,
     exact_keys,
@@ -221,7 +221,7 @@ class SecureServer:
             params = self.plan.cipher.pw_params  # type: ignore[union-attr]
             assert params is not None
             return PairwiseUnmasking(check_params(params), self.keys, self.deposits, self.survivors)
-        plan = Round(INSTANCE + self.iteration.to_bytes(8, "big"), self.threshold)
+        plan = ExactPlan(INSTANCE + self.iteration.to_bytes(8, "big"), self.threshold)
         keys = {
             name: ExactKeys(name, key.c_pk or b"", key.s_pk or b"", key.pw_salt or b"")
             for name, key in self.keys.items()

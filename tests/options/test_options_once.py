@@ -28,11 +28,11 @@ from mindfl.options.server_options import (
     CacheOptions,
     FederatedStartOptions,
     LinkOptions,
+    ServerFilesOptions,
     ServerJobOptions,
     SslOptions,
     StartCommandOptions,
     StartOptions,
-    SummaryOptions,
     TopOptions,
 )
 from mindfl.server.server_tls import ServerTls
@@ -43,7 +43,7 @@ from mindfl.sim.device_job import DeviceSettings
 
 CLASSES = (
     *(JobOptions, ServerJobOptions, Network, ClientConfig, HttpSettings, TlsSettings),
-    *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, SummaryOptions, SslOptions, LinkOptions),
+    *(DeviceSettings, ServerOptions, ServerTls, CacheOptions, TopOptions, ServerFilesOptions, SslOptions, LinkOptions),
     *(StartOptions, StartCommandOptions, FederatedStartOptions),
 )
 FUNCTIONS = (export_mindir, export_trained, convert_model, convert_leaf, convert_images, make_synthetic)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from mindfl.privacy.secagg import (
     ExactDevice,
     ExactKeys,
+    ExactPlan,
     ExactUnmasking,
     FixedPoint,
     PairwiseDevice,
     PairwiseUnmasking,
-    Round,
     SeededRandom,
     check_deposit,
     check_exact_keys,
@@ -136,7 +136,7 @@ class ExactRound:
 
     def __post_init__(self) -> None:
         self.ids = names(len(self.leaves))
-        self.plan = Round(CONTEXT, self.threshold, self.bits)
+        self.plan = ExactPlan(CONTEXT, self.threshold, self.bits)
         self.fixed = FixedPoint.for_job(len(self.ids), 500, bits=self.bits)
         self.devices = {
             name: ExactDevice(name, self.plan, random=SeededRandom(4, name, 1), pairs=EXACT_KEYS) for name in self.ids

@@ -19,11 +19,11 @@ from mindfl.errors import OptionError
 from mindfl.privacy.secagg import (
     ExactDevice,
     ExactKeys,
+    ExactPlan,
     ExactUnmasking,
     Fault,
     FixedPoint,
     KeyPair,
-    Round,
     SecureAggregationError,
     SeededRandom,
     Share,
@@ -112,7 +112,7 @@ def uniform(values: np.ndarray[Any, Any], cells: int) -> bool:
 @pytest.mark.parametrize("bits", [32, 64])
 def test_masked_uploads_are_uniform_in_every_byte_and_bit(bits: int) -> None:
     length, size = 20_000, bits // 8
-    plan = Round(CONTEXT, 2, bits)
+    plan = ExactPlan(CONTEXT, 2, bits)
     devices = [ExactDevice(name, plan, random=SeededRandom(6, name), pairs=EXACT_KEYS) for name in "abc"]
     for device in devices:
         device.meet(other.keys for other in devices if other is not device)
@@ -255,7 +255,7 @@ def test_an_altered_upload_or_a_garbage_mask_changes_only_the_sum_it_is_in() -> 
 
 
 def met(context: bytes = CONTEXT, threshold: int = 3) -> list[ExactDevice]:
-    plan = Round(context, threshold)
+    plan = ExactPlan(context, threshold)
     return [ExactDevice(name, plan, random=SeededRandom(4, name, 1), pairs=EXACT_KEYS) for name in names(5)]
 
 

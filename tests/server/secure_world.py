@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mindfl.privacy.secagg import (
     ExactDevice,
     ExactKeys,
+    ExactPlan,
     PairwiseDevice,
-    Round,
     SecureAggregationError,
     SeededRandom,
     exact_keys,
@@ -94,7 +94,7 @@ class Member:
         self.stable = self._config.encrypt_type == "STABLE_PW_ENCRYPT"
         self.device: Any
         if self.exact:
-            plan = Round.of(params.p, iteration, params.t)
+            plan = ExactPlan.of(params.p, iteration, params.t)
             self.device = ExactDevice(fl_id, plan, random=random, pairs=EXACT_KEYS)
         else:
             self.device = PairwiseDevice(fl_id, params, random=random, pairs=PAIRWISE_KEYS, stable=self.stable)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mindfl.server import FeatureLayout, IterationRecord
 from mindfl.server.cluster.feed import IterationFeed, News, Position, Unrepeated
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 
 LAYOUT = FeatureLayout({"a": 2, "b": 1})
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ def with_feed(body: Callable[[IterationFeed], Awaitable[Result]]) -> Result:
 
 @given(st.text(st.characters(codec="utf-8")), st.integers(1, 2**31 - 1))
 def test_news_come_back_from_their_bytes(instance: str, iteration: int) -> None:
-    progress, newest = Progress("running", iteration + 1, 5), Position(instance, iteration)
+    progress, newest = JobProgress("running", iteration + 1, 5), Position(instance, iteration)
     for found in (None, record(instance, iteration)):
         back = News.decode(News(progress, newest, found).encode(LAYOUT), LAYOUT)
         assert (back.progress, back.newest) == (progress, newest)

@@ -18,9 +18,9 @@ from mindfl.server.http.front import REPEATED
 from mindfl.server.http.pages import Reply
 from mindfl.server.http.request import Request
 from mindfl.server.http.sockets import Address, bound_address
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 
-NOBODY = LeaderRecord("http://127.0.0.1:1", "secret", "", Progress("running", 1, 1), {})
+NOBODY = LeaderRecord("http://127.0.0.1:1", "secret", "", JobProgress("running", 1, 1), {})
 
 
 class StandIn:

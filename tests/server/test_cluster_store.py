@@ -13,13 +13,13 @@ from mindfl.server import ServerConfig
 from mindfl.server.cluster import LeaderRecord
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import Clock
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 
 CONFIG = ServerConfig(fl_iteration_num=3, start_fl_job_threshold=1)
 
 
 def test_a_record_of_the_leader_is_read_and_its_token_not_shown() -> None:
-    record = LeaderRecord("http://127.0.0.1:1", "a token", Progress("running", 1, 3), {"é": 0.5}, {"w": [8, 1]})
+    record = LeaderRecord("http://127.0.0.1:1", "a token", JobProgress("running", 1, 3), {"é": 0.5}, {"w": [8, 1]})
     assert LeaderRecord.parse(record.text()) == record
     assert "a token" not in repr(record)
 

@@ -19,7 +19,7 @@ from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.durable import DurableJob
 from mindfl.server.events import Event, EventCodec, Started, Uploaded
 from mindfl.server.initial import initial_weights
-from mindfl.server.iteration import Clock, Device, Upload
+from mindfl.server.iteration import Clock, Device, UploadReport
 from mindfl.server.journal import Journal
 from mindfl.server.segment import HEADER_SIZE, Record
 from mindfl.server.storage import StateFolder
@@ -110,8 +110,8 @@ def journal_of(folder: Path, events: list[Event]) -> None:
 
 
 STARTS: list[Event] = [Started(0, fl_id, Device(1, 0)) for fl_id in "ab"]
-UPLOAD = Uploaded(0, "a", Upload(1.0, 0.5), {"w": np.ones(12, np.float32)})
-NAN = Uploaded(0, "a", Upload(1.0, 0.5), {"w": np.full(12, np.nan, np.float32)})
+UPLOAD = Uploaded(0, "a", UploadReport(1.0, 0.5), {"w": np.ones(12, np.float32)})
+NAN = Uploaded(0, "a", UploadReport(1.0, 0.5), {"w": np.full(12, np.nan, np.float32)})
 
 
 def test_the_events_of_these_tests_can_be_replayed(tmp_path: Path) -> None:

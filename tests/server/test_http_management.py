@@ -22,7 +22,7 @@ from mindfl.server import Coordinator
 from mindfl.server.http import HttpService, ManagementFront, VolatileJob, listen
 from mindfl.server.http.sockets import Address, bound_address
 from mindfl.server.iteration import Clock
-from mindfl.server.management import Management, Node
+from mindfl.server.management import Management, ServerNode
 from mindfl.server.settings import JobSettings, read_settings
 
 
@@ -41,7 +41,7 @@ class Managed:
         self.management = Management(
             self.job,
             settings,
-            lambda: [Node("first", "127.0.0.1:6668")],
+            lambda: [ServerNode("first", "127.0.0.1:6668")],
             clock=Clock(),
             renewed=lambda name, number: self.instances.append((name, number)),
             changed=lambda: None,
@@ -177,7 +177,7 @@ def test_a_body_beyond_a_megabyte_is_refused(managed: Managed) -> None:
 
 def test_the_id_of_a_server_holds_its_address_and_its_start_as_the_references_does() -> None:
     """The real one's: 127.0.0.1:39647::2026-11-29-12:34:28.718.626::69383"""
-    node = Node.begun("127.0.0.1:39647", datetime(2026, 11, 29, 12, 34, 28, 718_626))
+    node = ServerNode.begun("127.0.0.1:39647", datetime(2026, 11, 29, 12, 34, 28, 718_626))
     begin, _, number = node.node_id.rpartition("::")
     assert begin == "127.0.0.1:39647::2026-11-29-12:34:28.718.626" and node.tcp_address == "127.0.0.1:39647"
     assert number.isdecimal() and len(number) == 5

@@ -23,7 +23,7 @@ from mindfl.server import Coordinator, IterationRecord, ServerConfig
 from mindfl.server.aggregate import initial_model
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import Clock
-from mindfl.server.snapshot import Origin, Snapshot, read
+from mindfl.server.snapshot import JobOrigin, Snapshot, read
 from mindfl.server.state import JobState
 
 CONFIG = ServerConfig(fl_iteration_num=9, start_fl_job_threshold=3)
@@ -290,7 +290,7 @@ numbers = scalar_dtypes().filter(lambda kind: kind.kind in "biuf" and kind.byteo
 def test_a_snapshot_holds_the_state_to_the_bit(state: dict[str, np.ndarray[Any, Any]]) -> None:
     layout, model = initial_model(INITIAL)
     counted = {1: frozenset({b"0" * 16, b"1" * 16})}
-    whole = Snapshot(Origin(bytes(16), CONFIG, "m"), 7, JobState(CONFIG, "i", 2, True, {1: model}, counted, state))
+    whole = Snapshot(JobOrigin(bytes(16), CONFIG, "m"), 7, JobState(CONFIG, "i", 2, True, {1: model}, counted, state))
     found = read(b"".join(map(bytes, whole.parts())), "here", layout).state
     assert found.counted == counted and found.arrays.keys() == state.keys()
     for name, array in state.items():

@@ -51,7 +51,7 @@ from mindfl.server.events import (
     UploadedWords,
     WindowEnded,
 )
-from mindfl.server.iteration import Clock, Device, Upload
+from mindfl.server.iteration import Clock, Device, UploadReport
 from mindfl.server.storage import FolderStorage
 
 CONFIG = ServerConfig(
@@ -584,7 +584,7 @@ def test_any_text_is_kept_as_an_id(fl_id: str) -> None:
     started = Started(-1, fl_id, Device(1, 0))
     kind, parts = codec.encode(started)
     assert codec.decode(kind, b"".join(parts)) == started
-    kind, parts = codec.encode(Uploaded(7, fl_id, Upload(0.5, 1.0), {"w03": np.arange(4, dtype=np.float32)}))
+    kind, parts = codec.encode(Uploaded(7, fl_id, UploadReport(0.5, 1.0), {"w03": np.arange(4, dtype=np.float32)}))
     back = codec.decode(kind, b"".join(parts))
     assert isinstance(back, Uploaded) and back.fl_id == fl_id and back.content["w03"].tolist() == [0, 1, 2, 3]
 
@@ -594,10 +594,10 @@ def test_uploads_come_back_from_their_bytes(now_ms: int, fl_id: str, loss: float
     codec = EventCodec(FeatureLayout(LENGTHS))
     keys = order.sample(sorted(sent), len(sent))
     weights = {name: np.linspace(-1, len(keys), LENGTHS[name], dtype=np.float32) for name in keys}
-    kind, parts = codec.encode(Uploaded(now_ms, fl_id, Upload(loss, -loss), weights))
+    kind, parts = codec.encode(Uploaded(now_ms, fl_id, UploadReport(loss, -loss), weights))
     back = codec.decode(kind, b"".join(parts))
     assert isinstance(back, Uploaded)
-    assert (back.now_ms, back.fl_id, back.upload) == (now_ms, fl_id, Upload(loss, -loss))
+    assert (back.now_ms, back.fl_id, back.upload) == (now_ms, fl_id, UploadReport(loss, -loss))
     assert {name: values.tobytes() for name, values in back.content.items()} == {
         name: values.tobytes() for name, values in weights.items()
     }
@@ -608,10 +608,10 @@ def test_words_come_back_from_their_bytes(now_ms: int, fl_id: str, first: int) -
     layout = FeatureLayout(LENGTHS)
     codec = EventCodec(layout)
     words = np.arange(layout.size, dtype=np.uint64) * np.uint64(2**57) + np.uint64(first)
-    kind, parts = codec.encode(UploadedWords(now_ms, fl_id, Upload(0.5, 0.25), words))
+    kind, parts = codec.encode(UploadedWords(now_ms, fl_id, UploadReport(0.5, 0.25), words))
     back = codec.decode(kind, b"".join(parts))
     assert isinstance(back, UploadedWords)
-    assert (back.now_ms, back.fl_id, back.upload) == (now_ms, fl_id, Upload(0.5, 0.25))
+    assert (back.now_ms, back.fl_id, back.upload) == (now_ms, fl_id, UploadReport(0.5, 0.25))
     assert np.array_equal(back.content, words)
 
 

@@ -33,7 +33,7 @@ from mindfl.server import Coordinator, Refusal, ServerConfig
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.front import ReplyCache
 from mindfl.server.iteration import Clock
-from mindfl.server.snapshot import Given, Origin, Snapshot, fingerprint
+from mindfl.server.snapshot import Given, JobOrigin, Snapshot, fingerprint
 from mindfl.server.snapshot import decode as decode_snapshot
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "privacy"
@@ -347,7 +347,7 @@ class TestSettings:
     def test_a_snapshot_from_before_these_settings_is_still_read(self) -> None:
         config = ServerConfig(fl_iteration_num=2, start_fl_job_threshold=1)
         server = Coordinator(config, first_model())
-        parts = Snapshot(Origin(bytes(16), config, ""), 0, server.job.snapshot()).parts()
+        parts = Snapshot(JobOrigin(bytes(16), config, ""), 0, server.job.snapshot()).parts()
         text = json.loads(bytes(parts[2]))
         early = [name for name in asdict(config) if name not in ("encrypt_type", "dp_eps", "upload_compress_type")]
         for key in ("begun_with", "config"):

@@ -13,7 +13,7 @@ from mindfl.protocol import PlainText, RequestFLJob, RequestUpdateModel, Respons
 from mindfl.server import Coordinator, IterationRecord, ServerConfig, ServerState
 from mindfl.server.durable import DurableJob
 from mindfl.server.iteration import Clock
-from mindfl.server.snapshot import Given, Origin, Snapshot, decode, fingerprint
+from mindfl.server.snapshot import Given, JobOrigin, Snapshot, decode, fingerprint
 from mindfl.server.state import JobState, digest
 
 MINUTE = 60_000
@@ -125,7 +125,7 @@ def test_an_id_of_a_megabyte_takes_sixteen_bytes() -> None:
 def test_who_was_counted_comes_back_from_a_snapshot(counted: dict[int, frozenset[bytes]], iteration: int) -> None:
     job = Coordinator(CONFIG, INITIAL)
     state = JobState(CONFIG, "i", iteration, True, {iteration - 1: job.model}, counted)
-    origin = Origin(bytes(16), CONFIG, fingerprint(job.model))
+    origin = JobOrigin(bytes(16), CONFIG, fingerprint(job.model))
     data = b"".join(Snapshot(origin, 7, state).parts())
     assert decode(data, "here", Given(CONFIG, job.model, job.job.layout)).state.counted == counted
 

@@ -11,7 +11,7 @@ import pytest
 from mindfl.errors import StorageError
 from mindfl.server import ServerConfig
 from mindfl.server.aggregate import FeatureLayout
-from mindfl.server.snapshot import Origin, Snapshot, job_of, read
+from mindfl.server.snapshot import JobOrigin, Snapshot, job_of, read
 from mindfl.server.state import JobState
 
 CONFIG = ServerConfig(fl_iteration_num=9, start_fl_job_threshold=3)
@@ -23,7 +23,7 @@ def stored(
     position: int = 7, iteration: int = 5, models: Iterable[int] = (3, 4), constant: Set[str] = frozenset()
 ) -> bytes:
     state = JobState(CONFIG, "an instance", iteration, True, dict.fromkeys([*models, iteration - 1], MODEL))
-    parts = Snapshot(Origin(bytes(range(16)), CONFIG, "a model", constant), position, state).parts()
+    parts = Snapshot(JobOrigin(bytes(range(16)), CONFIG, "a model", constant), position, state).parts()
     return b"".join(bytes(part) for part in parts)
 
 
@@ -51,7 +51,7 @@ def test_without_the_model_of_the_iteration_before_it_is_refused() -> None:
             return MODEL
 
     state = JobState(CONFIG, "an instance", 5, True, Unfinished({3: MODEL}))
-    parts = Snapshot(Origin(bytes(16), CONFIG, "a model"), 7, state).parts()
+    parts = Snapshot(JobOrigin(bytes(16), CONFIG, "a model"), 7, state).parts()
     with pytest.raises(StorageError, match=r"iteration 5 at position 7 with models \[3\]"):
         read(b"".join(bytes(part) for part in parts), "here", LAYOUT)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import mindfl
 from mindfl.client import Wait
-from mindfl.sim.client_pool import Schedule
+from mindfl.sim.client_pool import ClientSchedule
 
 
 def test_each_client_is_run_as_often_as_it_was_added() -> None:
     runs = {0: 0, 1: 0, 2: 0}
     with ThreadPoolExecutor(2) as threads:
-        schedule = Schedule(threads, lambda index: Wait(0))
+        schedule = ClientSchedule(threads, lambda index: Wait(0))
         for index in runs:
             schedule.add(index, index)
         for index, _ in schedule.steps():

@@ -18,7 +18,7 @@ except ModuleNotFoundError:
 
 from mindfl.privacy.faults import Fault, SecureAggregationError
 from mindfl.privacy.randomness import RandomBytes, SeededRandom
-from mindfl.privacy.secagg.exact import ExactDevice, ExactKeys, Round, check_exact_keys, exact_keys
+from mindfl.privacy.secagg.exact import ExactDevice, ExactKeys, ExactPlan, check_exact_keys, exact_keys
 from mindfl.privacy.secagg.fixed import FixedPoint
 from mindfl.privacy.secagg.graph import GraphPlan, plan_graph
 from mindfl.privacy.secagg.keys import KeyPair, PairKeys, Peer, Secret
@@ -29,6 +29,7 @@ from mindfl.privacy.secagg.unmask import ExactUnmasking, PairwiseUnmasking, chec
 __all__ = [
     "ExactDevice",
     "ExactKeys",
+    "ExactPlan",
     "ExactUnmasking",
     "Fault",
     "FixedPoint",
@@ -39,7 +40,6 @@ __all__ = [
     "PairwiseUnmasking",
     "Peer",
     "RandomBytes",
-    "Round",
     "Secret",
     "SecureAggregationError",
     "SeededRandom",

@@ -56,7 +56,7 @@ class ExactKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ExactPlan:
     """Parameters that all devices of an iteration share.
 
     Args:
@@ -70,9 +70,9 @@ class Round:
     bits: int = 64
 
     @staticmethod
-    def of(instance: bytes, iteration: int, threshold: int) -> Round:
+    def of(instance: bytes, iteration: int, threshold: int) -> ExactPlan:
         """Return the round of ``iteration`` in the job's ``instance``, as the server's plan names it."""
-        return Round(instance + iteration.to_bytes(_ITERATION_BYTES, "big", signed=True), threshold)
+        return ExactPlan(instance + iteration.to_bytes(_ITERATION_BYTES, "big", signed=True), threshold)
 
     @property
     def shamir(self) -> Shamir:
@@ -101,7 +101,7 @@ def commit(seed: bytes, fl_id: str, context: bytes) -> bytes:
     ).digest()
 
 
-def upload_name(keys: ExactKeys, plan: Round) -> str:
+def upload_name(keys: ExactKeys, plan: ExactPlan) -> str:
     """Return the name of the upload of the owner of ``keys``: unique to this device and iteration."""
     name = b"mindfl PW_EXACT 1 upload\0" + hashlib.sha256(plan.context).digest()
     name += keys.s_pk + keys.commitment + keys.fl_id.encode()
@@ -130,7 +130,7 @@ class ExactDevice(SecretHolder[ExactKeys]):
     """
 
     def __init__(
-        self, fl_id: str, plan: Round, *, random: RandomBytes = os.urandom, pairs: PairKeys | None = None
+        self, fl_id: str, plan: ExactPlan, *, random: RandomBytes = os.urandom, pairs: PairKeys | None = None
     ) -> None:
         steps = Steps(fl_id, "meet", "shares", "receive", "hide")
         super().__init__(
@@ -212,7 +212,7 @@ class ExactDevice(SecretHolder[ExactKeys]):
         return SharePair(Share(x, key_share), Share(x, seed_share))
 
 
-def mask_key(seed: bytes, plan: Round) -> bytes:
+def mask_key(seed: bytes, plan: ExactPlan) -> bytes:
     """Return the key of a device's individual mask."""
     return hkdf(seed, plan.salt("seed"), b"individual")
 

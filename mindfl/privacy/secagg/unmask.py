@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mindfl.privacy.faults import Fault, SecureAggregationError
 from mindfl.privacy.secagg.ciphers import FloatMasks, WordMask, WordMasks, pbkdf2, sign_of
-from mindfl.privacy.secagg.exact import ExactKeys, Round, derive_key, mask_key, seed_fits
+from mindfl.privacy.secagg.exact import ExactKeys, ExactPlan, derive_key, mask_key, seed_fits
 from mindfl.privacy.secagg.keys import KeyPair, Secret
 from mindfl.privacy.secagg.shares import MOST_BYTES, RevealedShares, Shamir, by_id
 from mindfl.protocol import ClientShare, RequestExchangeKeys
@@ -138,7 +138,7 @@ class ExactUnmasking(RevealedShares):
 
     def __init__(
         self,
-        plan: Round,
+        plan: ExactPlan,
         published: Mapping[str, ExactKeys],
         neighbours: Mapping[str, Sequence[str]],
         sharers: Collection[str],

@@ -14,7 +14,7 @@ import numpy as np
 
 from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.iteration import IterationRecord
-from mindfl.server.state import MODELS_KEPT, Progress
+from mindfl.server.state import MODELS_KEPT, JobProgress
 
 PATH = "/iterations"
 STATE_PATH = "/job"
@@ -37,7 +37,7 @@ class Position:
 class News:
     """Progress of the job, the last ended iteration, and the record of the one that was asked for, if it has ended."""
 
-    progress: Progress
+    progress: JobProgress
     newest: Position
     record: IterationRecord | None
 
@@ -62,7 +62,7 @@ class News:
         if head["record"] is not None:
             model = layout.split(np.frombuffer(data, np.float32, layout.size, end))
             record = IterationRecord(**{**head["record"], "model": model})
-        return cls(Progress(**head["progress"]), Position(**head["newest"]), record)
+        return cls(JobProgress(**head["progress"]), Position(**head["newest"]), record)
 
 
 class IterationFeed:

@@ -24,8 +24,8 @@ from mindfl.server.http.request import Request
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.management import PATHS
 from mindfl.server.reports import Sink
-from mindfl.server.snapshot import Origin, Snapshot
-from mindfl.server.state import Progress
+from mindfl.server.snapshot import JobOrigin, Snapshot
+from mindfl.server.state import JobProgress
 from mindfl.server.storage import Memory
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LeaderFront:
         """Return the job between two iterations, with its latest model alone."""
         state = self._coordinator.job.snapshot()
         newest = replace(state, models={state.iteration - 1: state.models[state.iteration - 1]}, counted={})
-        return b"".join(Snapshot(Origin(bytes(16), state.config, ""), 0, newest).parts())
+        return b"".join(Snapshot(JobOrigin(bytes(16), state.config, ""), 0, newest).parts())
 
     async def _news(self, request: Request) -> Reply:
         query = request.query
@@ -81,7 +81,7 @@ class LeaderFront:
         record = await self._feed.after(known)
         coordinator = self._coordinator
         newest = Position(coordinator.job.instance, coordinator.iteration - 1)
-        news = News(Progress.of(coordinator), newest, record)
+        news = News(JobProgress.of(coordinator), newest, record)
         return Reply(200, await asyncio.to_thread(news.encode, coordinator.job.layout))
 
 
@@ -165,9 +165,9 @@ class Leader:
                 await self.service.workers.durable(0)
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> JobProgress:
         """How far the job is."""
-        return Progress.of(self._job.coordinator)
+        return JobProgress.of(self._job.coordinator)
 
     def memory(self) -> Memory:
         """Return the state from which the job resumes if the Redis is emptied."""

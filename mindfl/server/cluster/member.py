@@ -24,7 +24,7 @@ from mindfl.server.http.request import Request
 from mindfl.server.iteration import IterationRecord
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.snapshot import other_features, other_settings, read
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 from mindfl.server.storage import Memory
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Member:
         self._tasks: list[asyncio.Task[None]] = []
         self._stepping_down: asyncio.Task[None] | None = None
         self._leading: Leader | None = None
-        self._progress = Progress("", 0, 0)
+        self._progress = JobProgress("", 0, 0)
         self._memory: Memory | None = None
         self._was_leader = False
         self._stopping = False
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> JobProgress:
         """Progress of the job, as this server knows it."""
         return self._leading.progress if self._leading else self._progress
 

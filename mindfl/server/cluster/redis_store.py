@@ -25,7 +25,7 @@ from redis.retry import Retry
 from mindfl.errors import StorageError
 from mindfl.server.cluster.redis_storage import HOLDERS, LEADER_RECORD, LEASE, LEASE_MS, SNAPSHOT, RedisStorage
 from mindfl.server.cluster.store import LeaderRecord
-from mindfl.server.management import Node
+from mindfl.server.management import ServerNode
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.settings import JobSettings
 from mindfl.spelling import counted
@@ -126,7 +126,7 @@ class RedisStore:
         except (ValueError, KeyError, TypeError):
             raise StorageError(f"{self.place} holds a job of another version of mindfl") from None
 
-    def join(self, nodes: Sequence[Node]) -> None:
+    def join(self, nodes: Sequence[ServerNode]) -> None:
         """Keep a key of this server alive from now on."""
         name, ended = f"{time.time_ns():020}-{uuid.uuid4().hex}", threading.Event()
         content = json.dumps([asdict(node) for node in nodes])
@@ -144,14 +144,14 @@ class RedisStore:
         self._presence = name, ended
         threading.Thread(target=stay, name="presence", daemon=True).start()
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[ServerNode]:
         """Read the servers whose keys are alive, and forget the others."""
         listed = self._asked(self._client.hgetall, self._prefix + "servers")
-        found: list[Node] = []
+        found: list[ServerNode] = []
         for name, content in sorted(listed.items()):
             key = self._prefix.encode() + b"server:" + name
             if self._asked(self._client.exists, key):
-                found += [Node(**node) for node in json.loads(content)]
+                found += [ServerNode(**node) for node in json.loads(content)]
             else:
                 self._asked(self._client.hdel, self._prefix + "servers", name)
         return found

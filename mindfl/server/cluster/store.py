@@ -17,13 +17,13 @@ from mindfl.server.aggregate import FeatureLayout
 from mindfl.server.durable import DurableJob
 from mindfl.server.http.service import Counted
 from mindfl.server.iteration import Clock
-from mindfl.server.management import Management, Node
+from mindfl.server.management import Management, ServerNode
 from mindfl.server.refusal import StoreDownError
 from mindfl.server.reports import Sink
 from mindfl.server.server_config import ServerConfig
 from mindfl.server.settings import JobSettings
 from mindfl.server.snapshot import Features
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 from mindfl.server.storage import Memory, Storage
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class LeaderRecord:
 
     url: str
     token: str = field(repr=False)
-    progress: Progress
+    progress: JobProgress
     settings: dict[str, Any]
     features: Features = field(default_factory=dict)
     initial_model: str = ""
@@ -58,10 +58,10 @@ class LeaderRecord:
         """Return the record in ``text``. Raises :class:`ValueError`, :class:`KeyError` or :class:`TypeError`."""
         content = json.loads(text)
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
-        return cls(**{**known, "progress": Progress(**content["progress"])})
+        return cls(**{**known, "progress": JobProgress(**content["progress"])})
 
 
-ListNodes = Callable[[], Sequence[Node]]
+ListNodes = Callable[[], Sequence[ServerNode]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Membership:
     model: str
     prefix: str
     clock: Clock
-    nodes: Sequence[Node]
+    nodes: Sequence[ServerNode]
     internal_host: str
     internal_tls: InternalTls | None
     counted: Counted

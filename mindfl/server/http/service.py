@@ -25,7 +25,7 @@ from mindfl.server.http.tls_gate import TlsGate
 from mindfl.server.http.workers import Job, VolatileJob, Workers
 from mindfl.server.iteration import Clock
 from mindfl.server.management import Management
-from mindfl.server.state import Progress
+from mindfl.server.state import JobProgress
 
 Front: TypeAlias = Callable[[Request], Awaitable[Reply]]
 """Answers a request; raises ``ConnectionError`` where no answer must be sent."""
@@ -181,9 +181,9 @@ class SingleServer:
         self.failure: asyncio.Future[StorageError] = self._service.workers.failure
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> JobProgress:
         """How far the job is."""
-        return Progress.of(self._coordinator)
+        return JobProgress.of(self._coordinator)
 
     async def start(
         self, sockets: Sequence[socket.socket], manage_sockets: Sequence[socket.socket], tls: ssl.SSLContext | None

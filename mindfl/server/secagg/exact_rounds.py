@@ -12,9 +12,9 @@ import numpy as np
 
 from mindfl.privacy.secagg import (
     ExactKeys,
+    ExactPlan,
     ExactUnmasking,
     FixedPoint,
-    Round,
     SeededRandom,
     check_deposit,
     check_exact_keys,
@@ -39,7 +39,7 @@ class ExactRounds(Rounds[ExactUnmasking]):
 
     def __init__(self, config: ServerConfig, plan: FLPlan, iteration: int) -> None:
         super().__init__(config, plan, iteration)
-        self._plan = Round.of(self.params.p or b"", iteration, self.params.t)
+        self._plan = ExactPlan.of(self.params.p or b"", iteration, self.params.t)
         self._draws = hashlib.sha256()
 
     def check_published(self, request: RequestExchangeKeys) -> None:

@@ -35,7 +35,7 @@ from mindfl.server.secagg.rounds import Rounds
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RequestVerdict:
     """The result of judging a request: a refusal, or the reason of its success. ``fresh``: it changes the state."""
 
     refusal: Refusal | None = None
@@ -45,7 +45,7 @@ class Verdict:
     found: tuple[Any, ...] = ()
 
 
-def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
+def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool]) -> RequestVerdict:
     """Return the verdict on ``request``. ``started`` says whether a client takes part in the iteration."""
     fl_id = request.fl_id or ""
     match request:
@@ -57,7 +57,7 @@ def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], 
                 (not rounds.exchanged, Refusal.KEYS_NOT_READY),
                 (fl_id not in rounds.published, Refusal.KEYS_STRANGER),
             )
-            return _first(checks) or Verdict(found=rounds.keys_for(fl_id))
+            return _first(checks) or RequestVerdict(found=rounds.keys_for(fl_id))
         case RequestShareSecrets():
             return _share(request, rounds)
         case GetShareSecrets():
@@ -66,38 +66,38 @@ def judge(request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], 
                 (not rounds.shared, Refusal.SECRETS_NOT_READY),
                 (fl_id not in rounds.deposits, Refusal.SECRETS_STRANGER),
             )
-            return _first(checks) or Verdict(found=rounds.shares_for(fl_id), fresh=fl_id not in rounds.given)
+            return _first(checks) or RequestVerdict(found=rounds.shares_for(fl_id), fresh=fl_id not in rounds.given)
         case GetClientList():
             checks = (
                 (request.iteration != rounds.iteration, Refusal.LIST_STALE),
                 (rounds.survivors is None, Refusal.LIST_NOT_READY),
                 (fl_id not in (rounds.survivors or ()), Refusal.LIST_STRANGER),
             )
-            return _first(checks) or Verdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(fl_id))
+            return _first(checks) or RequestVerdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(fl_id))
         case SendReconstructSecret():
             return _reveal(request, rounds)
     raise TypeError(f"no request of secure aggregation here: {type(request).__name__}")
 
 
-def _first(checks: tuple[tuple[bool, Refusal], ...]) -> Verdict | None:
-    return next((Verdict(refusal) for applies, refusal in checks if applies), None)
+def _first(checks: tuple[tuple[bool, Refusal], ...]) -> RequestVerdict | None:
+    return next((RequestVerdict(refusal) for applies, refusal in checks if applies), None)
 
 
-def _taken(check: Callable[[], None], refusal: Refusal, success: str) -> Verdict:
+def _taken(check: Callable[[], None], refusal: Refusal, success: str) -> RequestVerdict:
     try:
         check()
     except SecureAggregationError as error:
-        return Verdict(refusal, fault=error.fault.value)
-    return Verdict(reason=success, fresh=True)
+        return RequestVerdict(refusal, fault=error.fault.value)
+    return RequestVerdict(reason=success, fresh=True)
 
 
-def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callable[[str], bool]) -> Verdict:
+def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callable[[str], bool]) -> RequestVerdict:
     fl_id = request.fl_id or ""
     known = rounds.published.get(fl_id)
     if known is not None and request.iteration == rounds.iteration:
         # Other keys: a device that has begun anew, and could read nothing that the others send to it.
         same = rounds.published_again(request)
-        return Verdict(reason=texts.EXCHANGE_AGAIN) if same else Verdict(Refusal.EXCHANGE_OTHER_KEYS)
+        return RequestVerdict(reason=texts.EXCHANGE_AGAIN) if same else RequestVerdict(Refusal.EXCHANGE_OTHER_KEYS)
     checks = (
         (rounds.exchanged, Refusal.EXCHANGE_QUOTA_FULL),
         (request.iteration != rounds.iteration, Refusal.EXCHANGE_STALE),
@@ -108,10 +108,10 @@ def _exchange(request: RequestExchangeKeys, rounds: Rounds[Any], started: Callab
     )
 
 
-def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> Verdict:
+def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> RequestVerdict:
     fl_id = request.fl_id or ""
     if fl_id in rounds.deposits and request.iteration == rounds.iteration:
-        return Verdict(reason=texts.SHARE_AGAIN)
+        return RequestVerdict(reason=texts.SHARE_AGAIN)
     checks = (
         (rounds.shared, Refusal.SHARE_QUOTA_FULL),
         (request.iteration != rounds.iteration, Refusal.SHARE_STALE),
@@ -120,7 +120,7 @@ def _share(request: RequestShareSecrets, rounds: Rounds[Any]) -> Verdict:
     return _first(checks) or _taken(lambda: rounds.check_deposited(request), Refusal.SHARE_CONTENT, texts.SHARE_SUCCESS)
 
 
-def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
+def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> RequestVerdict:
     fl_id = request.fl_id or ""
     checks = (
         (request.iteration != rounds.iteration, Refusal.REVEAL_STALE),
@@ -131,23 +131,23 @@ def _reveal(request: SendReconstructSecret, rounds: Rounds[Any]) -> Verdict:
     if refused:
         return refused
     if fl_id in rounds.heard:
-        return Verdict(reason=texts.REVEAL_SUCCESS)
+        return RequestVerdict(reason=texts.REVEAL_SUCCESS)
     return _taken(lambda: rounds.check_revealed(request), Refusal.REVEAL_CONTENT, texts.REVEAL_SUCCESS)
 
 
-def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> Verdict | None:
+def judge_late(request: SecureRequest, rounds: Rounds[Any] | None) -> RequestVerdict | None:
     """Return the verdict for a survivor of an iteration that is over; ``rounds`` are its rounds, if still known.
 
     None where the request is just too late.
     """
     if isinstance(request, SendReconstructSecret):
-        return Verdict(reason=texts.REVEAL_QUOTA_FULL)
+        return RequestVerdict(reason=texts.REVEAL_QUOTA_FULL)
     if isinstance(request, GetClientList) and rounds is not None:
-        return Verdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(request.fl_id or ""))
+        return RequestVerdict(reason=texts.LIST_SUCCESS, found=rounds.survivors_for(request.fl_id or ""))
     return None
 
 
-def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str) -> SecureResponse:
+def answer(request: SecureRequest, verdict: RequestVerdict, iteration: int, time: str) -> SecureResponse:
     """Return the message of a verdict; ``iteration`` is the running one."""
     refusal = verdict.refusal
     code = refusal.retcode if refusal and refusal.retcode else ResponseCode.SUCCEED

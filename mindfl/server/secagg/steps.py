@@ -26,7 +26,7 @@ from mindfl.server.state import EndedIterations
 
 if TYPE_CHECKING:
     from mindfl.server.aggregate import UploadSum
-    from mindfl.server.secagg.responses import Verdict
+    from mindfl.server.secagg.responses import RequestVerdict
     from mindfl.server.secagg.rounds import Rounds
 
 
@@ -52,13 +52,13 @@ class SecAggServer:
 
     def judge(
         self, request: SecureRequest, rounds: Rounds[Any], started: Callable[[str], bool], ended: EndedIterations
-    ) -> Verdict:
+    ) -> RequestVerdict:
         """Return the verdict on ``request`` while ``rounds`` are running; ``started`` says who takes part."""
         from mindfl.server.secagg.responses import judge
 
         return self.late(request, ended) or judge(request, rounds, started)
 
-    def late(self, request: SecureRequest, ended: EndedIterations) -> Verdict | None:
+    def late(self, request: SecureRequest, ended: EndedIterations) -> RequestVerdict | None:
         """Return the verdict for a client whose upload was counted in an iteration that is over, None for others."""
         if not ended.was_counted(request.fl_id or "", request.iteration):
             return None
@@ -125,7 +125,9 @@ def apply(event: events.SecureEvent, rounds: Rounds[Any] | None) -> str:
     return ENDPOINTS[type(event.request)]
 
 
-def answer(request: SecureRequest, verdict: Verdict, iteration: int, time: str, *, closed: bool) -> SecureResponse:
+def answer(
+    request: SecureRequest, verdict: RequestVerdict, iteration: int, time: str, *, closed: bool
+) -> SecureResponse:
     """Return the answer to ``request``; ``closed``: it has ended its iteration."""
     from mindfl.server.secagg.responses import answer as written
 

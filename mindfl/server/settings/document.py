@@ -44,7 +44,7 @@ class NoMappingError(OptionError):
     """A file is empty, or holds something else than keys with values."""
 
 
-class Ignored:
+class IgnoredSetting:
     """Value of a key that holds a list or nothing: the reference reads such a key as if it were not there."""
 
     def __repr__(self) -> str:
@@ -206,16 +206,16 @@ def _value(node: yaml.Node, key: str, place: str, problems: Problems) -> object:
     if isinstance(node, yaml.MappingNode):
         return Section()
     if not isinstance(node, yaml.ScalarNode):
-        return Ignored()
+        return IgnoredSetting()
     if len(node.value) > _SCALAR_LIMIT:
         problems.add(place, f"{key} is longer than {_SCALAR_LIMIT} characters")
-        return Ignored()
+        return IgnoredSetting()
     try:
         value = yaml.constructor.SafeConstructor().construct_object(node)
     except (yaml.constructor.ConstructorError, ValueError, OverflowError):
         problems.add(place, f"{key} has a value that cannot be read: {shown(node.value)}")
-        return Ignored()
-    return value if isinstance(value, (bool, int, float, str)) else Ignored()
+        return IgnoredSetting()
+    return value if isinstance(value, (bool, int, float, str)) else IgnoredSetting()
 
 
 def _suggestion(section: str, name: str, sections: Mapping[str, tuple[str, ...]]) -> str:

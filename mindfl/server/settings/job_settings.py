@@ -19,9 +19,9 @@ from mindfl.options.server_options import (
     LinkOptions,
     PwOptions,
     RoundOptions,
+    ServerFilesOptions,
     ServerJobOptions,
     SslOptions,
-    SummaryOptions,
     TopOptions,
     TrainingOptions,
     UnsupervisedOptions,
@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class SettingsOrigin:
     """Where settings come from: the file, every value given by dotted key, and warnings."""
 
     path: str
@@ -79,7 +79,7 @@ class JobSettings(TopOptions):
 
     distributed_cache: CacheOptions
     round: RoundOptions
-    summary: SummaryOptions
+    summary: ServerFilesOptions
     unsupervised: UnsupervisedOptions
     encrypt: EncryptSettings
     compression: CompressionOptions
@@ -87,7 +87,7 @@ class JobSettings(TopOptions):
     client_verify: ClientVerifyOptions
     client: ClientSettings
     aggregation: AggregationOptions
-    origin: Origin = field(repr=False, compare=False)
+    origin: SettingsOrigin = field(repr=False, compare=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:

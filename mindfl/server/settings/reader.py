@@ -12,12 +12,12 @@ from mindfl.files import PathLike
 from mindfl.modes import MODES, PRIVATE
 from mindfl.options import Option, options_of
 from mindfl.options.declaration import shown
-from mindfl.options.server_options import NOT_EVAL, SummaryOptions
+from mindfl.options.server_options import NOT_EVAL, ServerFilesOptions
 from mindfl.privacy import PrivacyBudget
 from mindfl.privacy.accountant import affordable_iterations
 from mindfl.protocol import CompressType
-from mindfl.server.settings.document import Ignored, Misfit, Problems, Section, read_entries
-from mindfl.server.settings.job_settings import Entry, JobSettings, Origin
+from mindfl.server.settings.document import IgnoredSetting, Misfit, Problems, Section, read_entries
+from mindfl.server.settings.job_settings import Entry, JobSettings, SettingsOrigin
 
 #: section that counts only in some settings -> the key that decides, and for its values the keys then required
 _CONDITIONAL: dict[str, tuple[str, dict[object, tuple[str, ...]]]] = {
@@ -172,20 +172,20 @@ def _option_entries(overrides: Mapping[str, object], place: str) -> dict[str, En
 
 
 def _build(path: str, entries: Mapping[str, Entry], problems: Problems) -> JobSettings:
-    origin = Origin(path, entries)
+    origin = SettingsOrigin(path, entries)
     values = _values(JobSettings, "", origin, problems)
     problems.raise_any()
     return _reconciled(JobSettings(**values, origin=origin))
 
 
-def _values(cls: type, section: str, origin: Origin, problems: Problems) -> dict[str, Any]:
+def _values(cls: type, section: str, origin: SettingsOrigin, problems: Problems) -> dict[str, Any]:
     """Return the checked fields of ``cls``; one with a problem is left out, and the problem noted."""
     entry = origin.entries.get(section)
-    if entry is not None and not isinstance(entry.value, (Section, Ignored)):
+    if entry is not None and not isinstance(entry.value, (Section, IgnoredSetting)):
         problems.add(entry.place, f"{section} must be a section with keys of its own, not {shown(entry.value)}")
     decider, deciding = _CONDITIONAL.get(section, ("", {}))
     needed = next((keys for value, keys in deciding.items() if _is_given(decider, value, origin)), None)
-    known = origin if not decider or needed is not None else Origin(origin.path, {})
+    known = origin if not decider or needed is not None else SettingsOrigin(origin.path, {})
     values = {}
     for name, declared in options_of(cls).items():
         required = declared.file_value is MISSING or name in (needed or ())
@@ -197,14 +197,14 @@ def _values(cls: type, section: str, origin: Origin, problems: Problems) -> dict
     return values
 
 
-def _is_given(key: str, value: object, origin: Origin) -> bool:
+def _is_given(key: str, value: object, origin: SettingsOrigin) -> bool:
     return key in origin.entries and origin.entries[key].value == value
 
 
-def _value(declared: Option, key: str, origin: Origin, required: bool, problems: Problems) -> Any:
+def _value(declared: Option, key: str, origin: SettingsOrigin, required: bool, problems: Problems) -> Any:
     entry = origin.entries.get(key)
     # As in the reference, an empty text counts as not given.
-    if entry is None or entry.value == "" or isinstance(entry.value, Ignored):
+    if entry is None or entry.value == "" or isinstance(entry.value, IgnoredSetting):
         if required:
             found = "" if entry is None else f" (its value is {shown(entry.value)})"
             problems.add(origin.place(key), f"{key} is missing{found}", Misfit(key, None, declared))
@@ -239,7 +239,7 @@ def _reconciled(settings: JobSettings) -> JobSettings:
         place = settings.origin.place("compression.upload_compress_type")
         warnings.append(f"{place}: uploads are not compressed, since encrypt_type is {encrypt_type}")
         compression = replace(compression, upload_compress_type=CompressType.NO_COMPRESS.name)
-    summary, usual = settings.summary, options_of(SummaryOptions)["participation_time_level"].default
+    summary, usual = settings.summary, options_of(ServerFilesOptions)["participation_time_level"].default
     if not _is_time_level(summary.participation_time_level):
         place = settings.origin.place("summary.participation_time_level")
         warnings.append(f"{place}: participation_time_level is not two ascending numbers of minutes: {usual} is used")
@@ -248,7 +248,7 @@ def _reconciled(settings: JobSettings) -> JobSettings:
     return replace(settings, compression=compression, summary=summary, origin=origin)
 
 
-def _useless_options(origin: Origin) -> list[str]:
+def _useless_options(origin: SettingsOrigin) -> list[str]:
     """Return a line for each option in a section that does not count; files hold such sections all the same."""
     found = []
     for key, entry in origin.entries.items():
@@ -259,7 +259,7 @@ def _useless_options(origin: Origin) -> list[str]:
     return found
 
 
-def _useless_keys(origin: Origin) -> list[str]:
+def _useless_keys(origin: SettingsOrigin) -> list[str]:
     """Return a line for each key of the reference, or of a later version of it, that is given and does nothing."""
     return [
         f"{origin.place(key)}: {key} has no effect: {why}"
