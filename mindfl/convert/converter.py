@@ -48,7 +48,7 @@ def convert_model(
 
     Returns:
         The verified result. The image input of the ``.ms`` is NHWC, convolutions are KHWC. A
-        :class:`~mindfl.errors.MindflWarning` names operators of the model that mindfl's runtime lacks.
+        :class:`~mindfl.errors.MindflWarning` says what of the model mindfl's runtime lacks.
 
     Raises:
         MindirError: the MINDIR is missing, damaged, not a training graph, or holds something unsupported.
@@ -87,8 +87,11 @@ def convert_model(
 
 
 def _warn_of_limits(result: ConvertResult) -> None:
+    from mindfl.lite.executable import Executable
+
     try:
         result.model.check_operators()
+        Executable(result.model).programs(folded=False)
     except ModelFormatError as limit:
         warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
 

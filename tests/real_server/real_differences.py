@@ -111,7 +111,7 @@ DIFFERENCES: dict[str, Difference] = {
         fields={"feature_map": None},
     ),
     "getModel beyond the last iteration": Difference(
-        reason="the real server answers for ever that it is not ready; ours gives the latest model, as for any other "
+        reason="the real server answers forever that it is not ready; ours gives the latest model, as for any other "
         "unknown number",
         steps=("round/finished 3",),
         fields={"retcode": 200, "reason": "Get model for iteration 3", "feature_map": None},
