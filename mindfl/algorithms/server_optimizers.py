@@ -77,8 +77,8 @@ class FedAvg(ServerOptimizer):
 
     @property
     def is_fedavg(self) -> bool:
-        """Whether the next model is the average."""
-        return self.eta == 1
+        """Whether it is plain federated averaging: the next model is the average, and no subclass replaces a method."""
+        return type(self) is FedAvg and self.eta == 1
 
     def move(self, update: Floats, moments: Moments) -> tuple[Floats, Moments]:
         """Return the mean update, scaled."""

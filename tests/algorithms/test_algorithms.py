@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from small_job import StopAfterTwo, StoppedError, people
 
-from mindfl.algorithms import APFL, FedAvg, FedProx, LocalOptimizer
+from mindfl.algorithms import APFL, Client, FedAvg, FedProx, LocalOptimizer, Upload
+from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.client_algorithm import with_algorithm
 from mindfl.algorithms.listing import describe_algorithm
 from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
@@ -85,6 +86,15 @@ def test_apfl_of_the_own_model_alone_is_local_training(run_small: Callable[..., 
     _, mixed = run_small("apfl", algorithm="apfl:alpha=1")
     _, alone = run_small("ditto", algorithm="ditto:lam=0")
     assert [row.accuracies for row in mixed.history] == [row.accuracies for row in alone.history]
+
+
+def test_the_methods_of_a_subclass_of_fedavg_count() -> None:
+    class Silent(FedAvg):
+        def end(self, client: Client) -> Upload:
+            return Upload(weights=client.received)
+
+    assert not Silent().is_fedavg
+    assert "end" in replaced(Silent())
 
 
 def test_fedprox_with_a_strong_pull_stays(run_small: Callable[..., Any]) -> None:
