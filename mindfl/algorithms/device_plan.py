@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Training, replaced
-from mindfl.algorithms.listing import amount, probe
+from mindfl.algorithms.listing import amount, probe, probing
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import PlanOptions
@@ -86,6 +86,7 @@ def device_plan(
 
     Raises:
         OptionError: there is no such algorithm or optimizer, or ``momentum`` is out of range.
+        AlgorithmError: a method of the algorithm fails.
 
     Example:
         >>> device_plan("fedprox", optimizer="sgd").after_step
@@ -97,11 +98,15 @@ def device_plan(
     plan = DevicePlan(algorithm=describe(made), optimizer=optimizer, names={})
     if not replaced(made) - {"state", "step"}:
         return replace(plan, changed=False)
+    with probing(made):
+        return _plan_of(made, plan, momentum if optimizer == "momentum" else 0.0)
+
+
+def _plan_of(made: Algorithm, plan: DevicePlan, factor: float) -> DevicePlan:
     client = _returning(made)
     correction, training = made.begin(client), made.personal_training(client)
-    if reason := _obstacle(made, optimizer, correction, training):
+    if reason := _obstacle(made, plan.optimizer, correction, training):
         return replace(plan, possible=False, reason=reason)
-    factor = momentum if optimizer == "momentum" else 0.0
     lines = _Formulas(made, factor)
     before_step, after_step = lines.step(correction)
     found = replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, replaced
 from mindfl.algorithms.local_optimizer import LocalOptimizer
-from mindfl.algorithms.naming import REGISTERED, make_algorithm
+from mindfl.algorithms.naming import REGISTERED, describe, make_algorithm
+from mindfl.errors import AlgorithmError, MindflError
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def list_algorithms() -> list[Listing]:
 def describe_algorithm(name: str) -> Listing:
     """Describe the algorithm that ``name`` names, as ``--algorithm`` takes it.
 
-    Raises :class:`OptionError` for an unknown name.
+    Raises :class:`OptionError` for an unknown name, :class:`AlgorithmError` where a method of the algorithm fails.
 
     Example:
         >>> describe_algorithm("scaffold").remembers
@@ -76,12 +78,14 @@ def describe_algorithm(name: str) -> Listing:
     algorithm = make_algorithm(name)
     methods = replaced(algorithm)
     served, local = methods & {"extras", "state", "step"}, methods - {"state", "step"}
+    with probing(algorithm):
+        travels, remembers = amount(algorithm.extras(_MODEL)), amount(algorithm.end(probe(algorithm)).memory)
     return Listing(
         name=name,
         summary=" ".join((inspect.getdoc(type(algorithm)) or "").partition("\n\n")[0].split()),
         settings=vars(algorithm),
-        travels=amount(algorithm.extras(_MODEL)),
-        remembers=amount(algorithm.end(probe(algorithm)).memory),
+        travels=travels,
+        remembers=remembers,
         needs="; ".join(_needs(algorithm)),
         optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
         engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
@@ -103,6 +107,18 @@ def _carries(mode: UploadMode, algorithm: Algorithm) -> bool:
     extras = "extras" in replaced(algorithm) and mode.extras_fault
     uploads = algorithm.needs_uploads and mode.uploads_fault
     return not extras and not uploads
+
+
+@contextmanager
+def probing(algorithm: Algorithm) -> Iterator[None]:
+    """Raise :class:`AlgorithmError` where a method of ``algorithm`` fails for the client of :func:`probe`."""
+    try:
+        yield
+    except MindflError:
+        raise
+    except Exception as error:
+        hint = f"to describe it, its methods were called with a model of the weights {', '.join(_MODEL)}"
+        raise AlgorithmError(describe(algorithm), 0, f"{type(error).__name__}: {error}", hint=hint) from error
 
 
 def probe(algorithm: Algorithm) -> Client:

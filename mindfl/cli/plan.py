@@ -39,13 +39,16 @@ def _lines(plan: DevicePlan) -> Iterator[str]:
     if not plan.changed:
         yield "nothing: an unchanged device works, the algorithm lives on the server alone"
         return
-    for title, lines in (
+    groups = (
         ("own weights", plan.personal),
         ("before training", plan.before_training),
         ("before each step", plan.before_step),
         ("after each step", plan.after_step),
         ("after training", plan.after_training),
-    ):
+    )
+    if not any(lines for _, lines in groups):
+        yield "nothing for the client of this plan, which has no name; the algorithm may treat others differently"
+    for title, lines in groups:
         for line in lines:
             yield f"{title:17} {line}"
             title = ""

@@ -19,7 +19,7 @@ from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.device_plan import DevicePlan, device_plan
 from mindfl.algorithms.naming import REGISTERED, make_algorithm
 from mindfl.cli.plan import plan_command
-from mindfl.errors import OptionError
+from mindfl.errors import AlgorithmError, OptionError
 from mindfl.lite import LiteModel, Session
 
 STEPS, RATE = 20, 0.05
@@ -210,3 +210,13 @@ def test_what_is_wrong_is_named() -> None:
         device_plan("scaffold", momentum=1)
     with pytest.raises(OptionError, match="optimizer must be one of"):
         device_plan("scaffold", optimizer="nadam")  # type: ignore[arg-type]
+
+
+def test_an_algorithm_that_needs_the_weights_of_its_network_is_named() -> None:
+    class Shifted(Algorithm):
+        def begin(self, client: Client) -> Correction:
+            return Correction(shift={"fc1.weight": client.received["fc1.weight"]})
+
+    with pytest.raises(AlgorithmError, match="algorithm Shifted failed .*KeyError: 'fc1.weight'") as failed:
+        device_plan(Shifted())
+    assert "a.weight" in failed.value.hint
