@@ -23,13 +23,13 @@ COMMANDS = {
     "bench": ("mindfl.cli.bench", "Measure how fast this machine trains."),
     "client": ("mindfl.cli.client", "Be one device of a federated job: train, infer, or fetch the model."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
-    "data": ("mindfl.cli.data", "Make, convert and inspect writer-partitioned data sets."),
+    "data": ("mindfl.cli.data", "Make, convert, partition and inspect data sets."),
     "doctor": ("mindfl.cli.doctor", "Check this machine for everything that mindfl can use."),
-    "experiment": ("mindfl.cli.experiment", "Run the tutorial's experiment, or one that compares modes of privacy."),
+    "experiment": ("mindfl.cli.experiment", "Run an experiment: the tutorial's, niid_bench, or privacy modes."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
     "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
-    "plan": ("mindfl.cli.plan", "Say what a stock device has to do for an algorithm."),
+    "plan": ("mindfl.cli.plan", "Show what a device with a fixed training graph does for an algorithm."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
 }
@@ -83,8 +83,8 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mindfl")
 def root() -> None:
-    """Cross-device federated learning with MindSpore: federated averaging (FedAvg) over the non-IID data of many
-    simulated or real devices. Export a training graph, convert it, simulate or serve a job."""
+    """Cross-device federated learning with MindSpore: FedAvg, FedProx, SCAFFOLD and other algorithms over the non-IID
+    data of many simulated or real devices. Export a training graph, convert it, simulate or serve a job."""
 
 
 def main(arguments: list[str] | None = None) -> None:

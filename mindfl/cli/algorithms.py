@@ -12,8 +12,10 @@ from mindfl.cli.reporting import echo_json
 @click.argument("name", required=False)
 @json_option
 def algorithms_command(name: str | None, as_json: bool) -> None:
-    """List the federated algorithms that --algorithm takes, with their settings. NAME, perhaps with settings, describes
-    one: what travels, what clients remember, and with which optimizers, servers, clients and upload modes it works."""
+    """List the federated algorithms that --algorithm takes, with their settings.
+
+    With NAME, such as scaffold or fedprox:mu=0.5, show what travels beside the weights, what clients remember, and with
+    which optimizers, servers, clients and upload modes the algorithm works."""
     from dataclasses import asdict
 
     from mindfl.algorithms.listing import Listing, describe_algorithm, list_algorithms
@@ -25,7 +27,7 @@ def algorithms_command(name: str | None, as_json: bool) -> None:
     elif name is None:
         for each in found:
             settings = " ".join(f"{key}={value:g}" for key, value in each.settings.items())
-            click.echo(f"{each.name:12} {settings:41} {each.summary}")
+            click.echo(f"{each.name:13} {settings:41} {each.summary}")
     else:
         for label, value in asdict(found[0]).items():
             text = ", ".join(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""``mindfl data``: make, convert and inspect writer-partitioned data sets."""
+"""``mindfl data``: make, convert, partition and inspect data sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.group("data")
 def data_command() -> None:
-    """Make, convert and inspect writer-partitioned data sets."""
+    """Make, convert, partition and inspect data sets."""
 
 
 @data_command.command()
@@ -52,8 +52,8 @@ def leaf(as_json: bool, **options: Any) -> None:
 def images(as_json: bool, **options: Any) -> None:
     """Convert folders of pictures (PNG, JPEG, BMP, GIF, WebP, TIFF, PNM), named by class.
 
-    <user>/<train|test>/<class>/*.png, <user>/<class>/*.png, or without users, to be divided among clients:
-    <train|test>/<class>/*.png or <class>/*.png.
+    With users: <user>/<train|test>/<class>/*.png or <user>/<class>/*.png. Without users, divided among clients by
+    --partition: <train|test>/<class>/*.png (ImageFolder) or <class>/*.png.
     """
     from mindfl.data import convert_images, open_dataset
     from mindfl.data.picture_folders import find_layout

@@ -24,7 +24,7 @@ Done = TypeVar("Done")
 
 @click.group("experiment")
 def experiment_command() -> None:
-    """Run an experiment whose result can be compared: with a published curve or table, or between modes."""
+    """Run an experiment whose result is compared with published values, or between modes of privacy."""
 
 
 @experiment_command.command("femnist50", short_help="The tutorial's experiment, beside the published curve.")
@@ -66,11 +66,11 @@ def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings:
 @declared_options(NiidBenchOptions)
 @json_option
 def niid_bench_command(quiet: bool, as_json: bool, **settings: Any) -> None:
-    """Train LeNet on Fashion-MNIST or MNIST divided among 10 clients, once per division, algorithm and seed, and
+    """Train LeNet on Fashion-MNIST or MNIST divided among 10 clients, once per partition, algorithm and seed, and
     compare the best accuracy over 50 rounds with the table of Flower's baselines/niid_bench.
 
     Writes niid_bench.png, niid_bench.csv and niid_bench.md, and for each job a folder with all that `mindfl simulate`
-    writes. Interrupted or killed, it goes on with the same command: jobs that ended are not run again."""
+    writes. After an interruption the same command continues; jobs that ended are not run again."""
     from mindfl.experiments.niid_bench import run_niid_bench
     from mindfl.experiments.niid_report import FILES, summary
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from mindfl.algorithms.device_plan import DevicePlan
 
 
-@click.command("plan", short_help="Say what a stock device has to do for an algorithm.")
+@click.command("plan", short_help="Show what a device with a fixed training graph does for an algorithm.")
 @declared_options(PlanOptions)
 @json_option
 def plan_command(algorithm: str, as_json: bool, **options: Any) -> None:
-    """Print what a device has to do for an algorithm whose training graph is fixed, with the optimizer inside, as with
-    MindSpore Lite's Java and C interfaces: before and after each step, or why it cannot."""
+    """Print what a device has to do for an algorithm before and after each training step, or why it cannot. The device's
+    training graph is fixed and contains the optimizer, as with MindSpore Lite's Java and C interfaces."""
     from mindfl.algorithms.device_plan import device_plan
 
     plan = device_plan(algorithm, **options)

@@ -75,14 +75,14 @@ class SimulateCommand(GroupedCommand):
 def simulate_command(
     context: click.Context, /, task: str, config: str | None, quiet: bool, as_json: bool, **settings: Any
 ) -> None:
-    """Simulate federated averaging (FedAvg) over the non-IID data of many devices.
+    """Simulate federated learning (FedAvg, or --algorithm) over the non-IID data of many devices.
 
     The tutorial's whole job: export LeNet's training graph, convert it, give every client its model file, train
-    federated on a writer-partitioned data set, and report AVG, TOP5 and LOW5 accuracy per iteration.
+    federated on the clients' data, and report AVG, TOP5 and LOW5 accuracy per iteration.
 
-    Writes config.json, history.jsonl, history.csv, accuracy.png, summary.txt, client_{i}/client.log and the model
-    files. The same seed gives bitwise the same weights for any number of workers. A folder that holds a result is
-    refused unless --resume or --overwrite is given.
+    Writes config.json, result.json, history.jsonl, history.csv, accuracy.png, confusion.csv, summary.txt,
+    client_{i}/client.log and the model files. The same seed gives bitwise the same weights for any number of workers. A
+    folder that holds a result is refused unless --resume or --overwrite is given.
 
     Dashes may stand for the underscores of an option; the value null counts as not given. An option that has no effect
     on the parts chosen is named in a warning."""

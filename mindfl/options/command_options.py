@@ -337,25 +337,26 @@ class NiidBenchOptions:
     cells: str | Sequence[str] | None = option(
         None,
         shown="iid,dirichlet,classes:3",
-        help="Divisions of the samples: of iid, dirichlet, classes:1, classes:2, classes:3.",
+        help="Partitions: iid, dirichlet, classes:1, classes:2 and classes:3, separated by commas.",
     )
     algorithms: str | Sequence[str] | None = option(
         None,
         shown="fedavg,fedprox,fednova",
-        help="Algorithms, as for --algorithm of a job; fedprox alone has the published mu=0.01.",
+        help="Algorithms as for `mindfl simulate --algorithm`, separated by commas; fedprox without a setting has the "
+        "published mu=0.01.",
     )
-    seeds: str | Sequence[int] = option("0", help="Seeds, such as 0,1,2: each of a division and of initial weights.")
+    seeds: str | Sequence[int] = option("0", help="Seeds of partition and initial weights, such as 0,1,2.")
     dataset: Path = option(
         Path("/usr/share/datasets/fashion-mnist"),
         help="Folder with the four IDX files of Fashion-MNIST or MNIST, .gz or not.",
     )
     data: NiidDataName | None = option(
-        None, shown="seen from the files", help="Data set that the files must be; others are refused."
+        None, shown="found by their labels", help="Expected data set; other files are refused."
     )
     work_dir: Path = _of_job("work_dir", default=Path("mindfl_niid"))
     rounds: int = option(50, least=1, help="Number of federated iterations.")
-    epochs: int = _of_job("epochs", default=10)
+    epochs: int = _of_job("epochs", default=10, help="Local epochs per iteration.")
     workers: int | None = _of_job("workers")
     converter: Path | None = _of_job("converter")
-    overwrite: bool = _of_job("overwrite", help="Run cells anew that are there already.")
+    overwrite: bool = _of_job("overwrite", help="Run cells again that have ended.")
     quiet: bool = option(False, help="No progress.")

@@ -83,26 +83,26 @@ class JobOptions(ModeOptions):
     sampler: NamedSampler | None = _job(
         None,
         shown="uniform, of --clients_per_iteration",
-        help="Chooses the clients of each iteration: uniform, module:attribute or file.py:attribute, with settings "
-        "behind a colon.",
+        help="Chooses the clients of each iteration: uniform, or your own: module:attribute or file.py:attribute. "
+        "Settings follow a colon.",
     )
     callbacks: NamedCallbacks = _job(
         (),
         spellings=("--callback",),
         several=True,
-        help="Told how the training goes; may add metrics, or end it: module:attribute or file.py:attribute, with "
-        "settings behind a colon. May be given several times.",
+        help="Called during the training; may add metrics to the history, or end the run: module:attribute or "
+        "file.py:attribute. Settings follow a colon. May be given several times.",
     )
     evaluate: EvaluateName = _job(
         "all",
-        help="Test data that measure the model: all clients', each by itself; the drawn ones'; or a central test set: "
-        "the data set's own, else all clients' together.",
+        help="Test data on which the model is evaluated: of all clients, each separately; of the drawn clients; or a "
+        "central test set: the data set's own, else the test data of all clients together.",
     )
     evaluate_every: int | None = _job(
         None,
         least=1,
-        shown="every iteration; or all clients, or a central test set, so seldom that it costs no more than training",
-        help="Evaluate after every so many iterations, and after the last.",
+        shown="every iteration; all and central less often where evaluation would cost more than training",
+        help="Evaluate after every so many iterations, and after the last one.",
     )
     per_class: bool = _job(
         False, help="Record the accuracy of each class after every evaluation, and draw confusion.png at the end."
@@ -110,8 +110,8 @@ class JobOptions(ModeOptions):
     algorithm: Algorithm | str = _job(
         "fedavg",
         objects=True,
-        help="Federated algorithm: an object of mindfl.algorithms.Algorithm, or name, module:Class or file.py:Class;"
-        " settings follow a colon, as in fedprox.py:FedProx:mu=0.1.",
+        help="Federated algorithm, such as fedprox:mu=0.1 (`mindfl algorithms` lists all); your own: FILE.py:CLASS or "
+        "MODULE:CLASS of a mindfl.algorithms.Algorithm. Settings follow a colon.",
     )
     iterations: int = _job(20, least=1, help="Number of federated iterations (the tutorial: 100).")
     epochs: int = _job(5, least=1, help="Local epochs per iteration (the tutorial: 20).")

@@ -260,8 +260,8 @@ class EmbeddedStartOptions:
     algorithm: Algorithm | str = option(
         "fedavg",
         objects=True,
-        help="Makes the next model: a name, module:Class or file.py:Class that replaces step and state alone; settings "
-        "follow a colon.",
+        help="Federated algorithm that changes the server alone, such as fedadam or median; your own, with step and "
+        "state: FILE.py:CLASS or MODULE:CLASS. Settings follow a colon.",
     )
     lr_schedule: NamedSchedule = option(
         "constant",

@@ -217,6 +217,6 @@ def test_an_algorithm_that_needs_the_weights_of_its_network_is_named() -> None:
         def begin(self, client: Client) -> Correction:
             return Correction(shift={"fc1.weight": client.received["fc1.weight"]})
 
-    with pytest.raises(AlgorithmError, match="algorithm Shifted failed .*KeyError: 'fc1.weight'") as failed:
+    with pytest.raises(AlgorithmError, match=r"algorithm Shifted failed .*KeyError: 'fc1.weight'") as failed:
         device_plan(Shifted())
     assert "a.weight" in failed.value.hint
