@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @declared_options(PlanOptions)
 @json_option
 def plan_command(algorithm: str, as_json: bool, **options: Any) -> None:
-    """Print what a device has to do for an algorithm before and after each training step, or why it cannot. The device's
+    """Print what a device has to do for an algorithm before and after each training step, or why it cannot. Its
     training graph is fixed and contains the optimizer, as with MindSpore Lite's Java and C interfaces."""
     from mindfl.algorithms.device_plan import device_plan
 
