@@ -149,8 +149,9 @@ def _dirichlet(
             counts = np.array([sum(map(len, share)) for share in shares])
         if counts.min() >= least:
             return [np.concatenate(share) for share in shares]
+    name = "balanced_dirichlet" if balanced else "dirichlet"
     raise OptionError(
-        f"partition dirichlet: in {_TRIES} draws with alpha {alpha:g} some user had too few samples, below {least}",
+        f"partition {name}: in {_TRIES} draws with alpha {alpha:g} some user had too few samples, below {least}",
         hint="choose a larger alpha, fewer users, or least=1",
     )
 
