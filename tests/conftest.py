@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from all_processors import distribute
 from empty_figures import figures_left_empty
+from hypothesis import settings
 from made_once import kept_in
 from rgb_network import RGB
 
@@ -45,6 +46,11 @@ _SMOKE_TESTS = (
     *("test_help_lists_every_command", "test_lenet_is_the_reference_network", "test_by_subclass_and_by_name"),
     "test_export_is_mindspores_own_version_with_the_given_shapes",
 )
+
+
+# An example may take long on a busy machine; by default hypothesis fails one of more than 200 ms.
+settings.register_profile("without a deadline", deadline=None)
+settings.load_profile("without a deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
