@@ -52,7 +52,10 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
             if value < 1:
                 raise OptionError(f"{name} must be at least 1, got {value}")
         if min(image_size) < _LEAST_SIZE:
-            raise OptionError(f"LeNet takes images of at least {_LEAST_SIZE}x{_LEAST_SIZE}, not {image_size}")
+            raise OptionError(
+                f"LeNet takes images of at least {_LEAST_SIZE}x{_LEAST_SIZE}, not {image_size[0]}x{image_size[1]}",
+                hint="enlarge them, as with mindfl data images --resize 28, or give --model with a network of your own",
+            )
         height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
         self.conv1 = _nn.Conv2d(num_channel, 6, 5, pad_mode="valid", has_bias=False)
         self.conv2 = _nn.Conv2d(6, 16, 5, pad_mode="valid", has_bias=False)
