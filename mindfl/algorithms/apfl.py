@@ -9,7 +9,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class APFL(Algorithm):
-    """Each client also trains a model of its own, and uses a mixture of it and the common one (arXiv 2003.13461).
+    """Each client also trains a personal model, and uses a mixture of it and the common one (arXiv 2003.13461).
 
     The common model w is trained as with FedAvg, in turn with the client's own model v_i. Both take a step on the same
     batch (algorithm 1 of the paper, with a fixed mixture for all clients and its gradient by v_i):

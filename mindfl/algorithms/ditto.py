@@ -7,7 +7,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class Ditto(Algorithm):
-    """Each client also trains a model of its own, which is pulled towards the common one (arXiv 2012.04221).
+    """Each client also trains a personal model, which is pulled towards the common one (arXiv 2012.04221).
 
     The common model x is trained as with FedAvg. Before that, in as many epochs, the client trains its own model v_i
     with g + lam (v - x) in place of the gradient g, and keeps it. In a client's first round v_i begins with x. Clients

@@ -9,7 +9,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class FedCM(Algorithm):
-    """Local steps go partly along the direction of the last round (arXiv 2106.10874).
+    """Client momentum: local steps go partly in the direction of the last round (arXiv 2106.10874).
 
     A step uses alpha g + (1 - alpha) D in place of the gradient g. D begins with zeros; after each round it is the mean
     of (x - w_i) / (lr A), weighted by samples: the mean of what steps used in place of gradients. A is the sum of the

@@ -10,7 +10,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class FedDyn(Algorithm):
-    """A linear term in each client's objective makes the clients' optima agree (arXiv 2111.04263).
+    """Dynamic regularization: a linear term per client makes the clients' optima agree (arXiv 2111.04263).
 
     A step uses g - h_i + alpha (w - x) in place of the gradient g. After training, with N clients in the job and |S| in
     the round,

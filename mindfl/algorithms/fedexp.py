@@ -10,7 +10,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class FedExP(Algorithm):
-    """The server steps further where the clients' updates disagree (arXiv 2301.09604).
+    """The server's step grows where the clients' updates disagree (arXiv 2301.09604).
 
     x moves by eta D, where D is the mean update weighted by samples, and with n clients of updates d_i
 

@@ -8,7 +8,7 @@ from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, 
 
 
 class FedNova(Algorithm):
-    """Updates are divided by the number of steps behind them before they are averaged (arXiv 2007.07481).
+    """Normalized averaging: each update is divided by its effective number of steps (arXiv 2007.07481).
 
     With p_i the client's share of the samples and a_i the sum of the factors by which the gradients of its steps enter
     its update (:meth:`mindfl.algorithms.LocalOptimizer.norm`), the next model is

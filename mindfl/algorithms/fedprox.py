@@ -7,7 +7,7 @@ from mindfl.algorithms.setting_checks import checked
 
 
 class FedProx(Algorithm):
-    """Every local step is pulled towards the model that the client received (arXiv 1812.06127).
+    """A proximal term pulls every local step towards the received model (arXiv 1812.06127).
 
     A step uses g + mu (w - x) in place of the gradient g; the next model is FedAvg's. mu is multiplied with each
     difference as it is, not divided by the size of a tensor.

@@ -151,7 +151,7 @@ def _needs(algorithm: Algorithm) -> Iterator[str]:
     if "personal_training" in methods:
         yield "a second training"
     if "personal" in methods or "start" in methods:
-        yield "evaluation with weights of its own"
+        yield "evaluation with personal weights"
     if algorithm.needs_uploads:
         yield "single uploads at the server"
     if algorithm.needs_initial_loss:

@@ -35,7 +35,7 @@ class LocalParts(Algorithm, ABC):
 
 
 class FedPer(LocalParts):
-    """The last layers are each client's own, the others are averaged (arXiv 1912.00818).
+    """Personal last layers; the others are averaged (arXiv 1912.00818).
 
     Args:
         layers: number of the last layers that stay on the device, at least 1 and fewer than the network has.
@@ -62,7 +62,7 @@ class FedPer(LocalParts):
 
 
 class FedBN(LocalParts):
-    """Weights and statistics of BatchNorm layers are each client's own, the others are averaged (arXiv 2102.07623).
+    """Personal BatchNorm layers, with their statistics; the others are averaged (arXiv 2102.07623).
 
     Example:
         >>> vars(FedBN())

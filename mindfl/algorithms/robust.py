@@ -23,7 +23,7 @@ _CACHED = 2**17
 
 
 class Median(Algorithm):
-    """Each weight is the median of the clients' (arXiv 1803.01498).
+    """Coordinate-wise median of the clients' weights (arXiv 1803.01498).
 
     With an even number of clients, it is the mean of the two middle values. It holds while fewer than half of the
     clients are faulty.
@@ -41,7 +41,7 @@ class Median(Algorithm):
 
 
 class TrimmedMean(Algorithm):
-    """Each weight is the mean of the clients' without the smallest and the largest values (arXiv 1803.01498).
+    """Coordinate-wise mean of the clients' weights without the smallest and largest values (arXiv 1803.01498).
 
     With n clients, floor(beta n) values are cut off at each end. It holds while no more clients than that are faulty.
 
@@ -72,7 +72,7 @@ class TrimmedMean(Algorithm):
 
 
 class Krum(Algorithm):
-    """The model is that of the client nearest to the others (arXiv 1703.02757).
+    """The model of the client that is nearest to the others (arXiv 1703.02757).
 
     A client's score is the sum of the squared distances to the n - f - 2 clients nearest to it. The client with the
     smallest score is chosen; of equal ones the first in the order of client ids. It holds while at most f of the n
@@ -111,7 +111,7 @@ class Krum(Algorithm):
 
 
 class MultiKrum(Krum):
-    """The model is the plain mean of the n - f clients with the smallest scores of Krum (arXiv 1703.02757).
+    """Plain mean of the n - f models with the smallest scores of Krum (arXiv 1703.02757).
 
     m = n - f is what the paper's experiments use. It holds as Krum does.
 

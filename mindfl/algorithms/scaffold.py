@@ -11,7 +11,7 @@ _ZERO = np.float32(0)
 
 
 class Scaffold(Algorithm):
-    """Control variates take a client's drift out of its steps (arXiv 1910.06378, option II).
+    """Control variates correct client drift in every local step (arXiv 1910.06378, option II).
 
     A step uses g + c - c_i in place of the gradient g. After training, with local rate lr,
 

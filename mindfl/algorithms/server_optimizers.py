@@ -57,7 +57,7 @@ class ServerOptimizer(Algorithm, ABC):
 
 
 class FedAvg(ServerOptimizer):
-    """Federated averaging (arXiv 1602.05629), with a server's learning rate.
+    """Federated averaging (arXiv 1602.05629), with a server learning rate.
 
     Args:
         eta: server's learning rate, above 0. With 1 the next model is the average itself.
