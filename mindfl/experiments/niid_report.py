@@ -165,7 +165,7 @@ def markdown(bench: Bench) -> str:
         f"momentum {setting.MOMENTUM:g}, weight decay {setting.WEIGHT_DECAY:g}",
         "accuracy: percent of the whole test set, the best over the rounds; mean and spread over seeds",
         compared,
-        "otherwise than there: the last batch of an epoch is filled with the epoch's first samples; "
+        "differences from the published setting: the last batch of an epoch is filled with the epoch's first samples; "
         "convolutions have no bias; initial weights are drawn otherwise; FedProx has "
         f"mu={setting.MU:g} if none is given (there the best of .001, .01, .1 and 1)",
         f"machine: {bench.machine}; all jobs took {sum(one.seconds for one in bench.results) / 60:.0f} minutes",
