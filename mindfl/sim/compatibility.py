@@ -110,7 +110,13 @@ def check_algorithm(config: JobConfig) -> None:
             raise refusal(algorithm, rule.reason, rule.hint)
     if "extras" in methods and (fault := mode_of(config).extras_fault):
         raise refusal(algorithm, fault, "use plain uploads or secure aggregation, or an algorithm without extras")
-    check_uploads(algorithm, mode_of(config), config.cohort if isinstance(config.chooser, Uniform) else None)
+    check_cohort(config, config.client_num)
+
+
+def check_cohort(config: JobConfig, clients: int) -> None:
+    """Raise :class:`OptionError` where a round of a job of so many ``clients`` has too few for its algorithm."""
+    cohort = min(config.cohort, clients) if isinstance(config.chooser, Uniform) else None
+    check_uploads(make_algorithm(config.algorithm), mode_of(config), cohort)
 
 
 class _Need(NamedTuple):

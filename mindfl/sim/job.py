@@ -22,7 +22,7 @@ from mindfl.sim import run_record
 from mindfl.sim.artefacts import Artefacts, model_path
 from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
-from mindfl.sim.compatibility import check_packages
+from mindfl.sim.compatibility import check_cohort, check_packages
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import (
     ClientSamples,
@@ -294,7 +294,9 @@ class FederatedJob:
             check_central(dataset, [client.name for client in samples])
         else:
             self._warn_of_untested([client.test for client in samples], "trained, but left out of the accuracy")
-        engine = job_engine(self.config, model, self._report.stage) if self.config.client_side.simulated else None
+        check_cohort(self.config, len(samples))
+        simulated = self.config.client_side.simulated
+        engine = job_engine(self.config, model, len(samples), self._report.stage) if simulated else None
         weights = exchanged_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
         return Materials(model, weights, engine, dataset, samples)
 

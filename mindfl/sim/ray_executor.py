@@ -75,7 +75,7 @@ class RayNode:
     def _engine(self) -> Engine:
         use_operators(self._config.operator)
         engine = LiteEngine(LiteModel.from_bytes(self._setup.model))
-        return with_algorithm(engine, make_algorithm(self._config.algorithm), self._config.client_num)
+        return with_algorithm(engine, make_algorithm(self._config.algorithm), len(self._setup.clients))
 
     @cached_property
     def _pool(self) -> ClientPool:

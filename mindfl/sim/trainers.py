@@ -101,9 +101,12 @@ class PartialEngine:
         return PartialTrainer(self._engine.trainer(user, stop), self._names, self._model)
 
 
-def job_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], None]) -> Engine:
-    """Return the engine of a job's simulated clients, with the algorithm's part; ``stage`` is told of a long start."""
-    return with_algorithm(_plain_engine(config, model, stage), make_algorithm(config.algorithm), config.client_num)
+def job_engine(config: JobConfig, model: LiteModel, clients: int, stage: Callable[[str], None]) -> Engine:
+    """Return the engine of a job's simulated clients, with the algorithm's part; ``stage`` is told of a long start.
+
+    ``clients`` is their number, which the algorithm counts with: it is below ``client_num`` where data are missing.
+    """
+    return with_algorithm(_plain_engine(config, model, stage), make_algorithm(config.algorithm), clients)
 
 
 def _plain_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], None]) -> Engine:

@@ -17,7 +17,7 @@ from mindfl.algorithms.client_algorithm import with_algorithm
 from mindfl.algorithms.listing import describe_algorithm
 from mindfl.algorithms.naming import REGISTERED, make_algorithm, recorded
 from mindfl.algorithms.server_algorithm import marked
-from mindfl.errors import MindflError, OptionError, StorageError
+from mindfl.errors import MindflError, MindflWarning, OptionError, StorageError
 from mindfl.lite import LiteModel
 from mindfl.sim.engines import LiteEngine
 
@@ -54,6 +54,14 @@ def test_what_clients_remember_is_checked_before_a_resumed_run_trains(
         run_small("run", algorithm="scaffold", iterations=3, resume=True)
     run_small("run", algorithm="fedavg", iterations=1, overwrite=True)
     assert not (tmp_path / "run" / "memory").exists()
+
+
+def test_algorithms_count_the_clients_that_have_data(run_small: Callable[..., Any]) -> None:
+    """Not those that were asked for: SCAFFOLD's c moves by 1/N of the changes."""
+    settings = {"algorithm": "scaffold", "iterations": 2}
+    with pytest.warns(MindflWarning, match="has 5 usable users, 50 were asked for"):
+        _, asked = run_small("asked", **settings, client_num=50)
+    assert asked.hash == run_small("had", **settings)[1].hash
 
 
 def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:

@@ -26,7 +26,7 @@ from mindfl.algorithms import (
 )
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import Dataset
-from mindfl.errors import AlgorithmError, OptionError
+from mindfl.errors import AlgorithmError, MindflWarning, OptionError
 from mindfl.sim import FederatedJob
 
 Floats = np.ndarray[Any, Any]
@@ -231,6 +231,8 @@ def test_too_many_faulty_clients_are_refused_as_early_as_they_are_known(
     few = "f=2 faulty clients take at least 7 clients in an iteration, not"
     with pytest.raises(OptionError, match=rf"^algorithm Krum f=2 does not work here: {few} 6$"):
         FederatedJob(work_dir=tmp_path, algorithm="krum:f=2", client_num=9, clients_per_iteration=6)
+    with pytest.warns(MindflWarning), pytest.raises(OptionError, match=rf"Krum f=2 does not work here: {few} 5$"):
+        run_small("data", algorithm="krum:f=2", sampler=None, client_num=9)
     with pytest.raises(AlgorithmError, match=rf"^algorithm MultiKrum f=2 failed in iteration 1: {few} 3$") as failed:
         run_small(algorithm="multikrum:f=2")
     assert failed.value.hint == "let more clients take part in an iteration, or change the algorithm's settings"
