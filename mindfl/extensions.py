@@ -27,6 +27,7 @@ FILE_MODULE = "mindfl_file_"
 
 #: hint for a user's object that failed during a run
 RESUME_HINT = "correct it, then --resume: the iterations before are kept"
+_SETTINGS_HINT = "settings are name:key=value,key=value"
 #: types of settings that can be written as text
 _TOLD = (int, float, bool, str, type(None))
 #: a class or function that makes the object, and the settings that it is given
@@ -54,6 +55,9 @@ def find_object(text: str, registered: Mapping[str, Any], group: str, option: st
     if name in registered:
         return registered[name], settings
     if ":" in name:
+        first, _, rest = name.partition(":")
+        if first in registered and importlib.util.find_spec(first) is None:
+            raise OptionError(f"{option} {text}: {rest!r} is not key=value", hint=_SETTINGS_HINT)
         return load_object(name, option), settings
     packaged = installed(group)
     if name in packaged:
@@ -270,7 +274,9 @@ def _settings(text: str, option: str) -> dict[str, Any]:
     for item in text.split(","):
         name, equals, value = item.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise OptionError(f"{option}: {item!r} is not key=value")
+            raise OptionError(f"{option}: {item!r} is not key=value", hint=_SETTINGS_HINT)
+        if name.strip() in settings:
+            raise OptionError(f"{option}: {name.strip()} is given twice in {text!r}", hint="leave one of them out")
         settings[name.strip()] = _value(value.strip())
     return settings
 

@@ -11,6 +11,7 @@ from mindfl.extensions import word
 from mindfl.sim.config import JobConfig
 from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import IterationRow, measured_clients, measured_iterations
+from mindfl.sim.model_options import own_model
 
 if TYPE_CHECKING:
     from mindfl.sim.result import TrainingResult
@@ -26,16 +27,18 @@ _COLUMNS = ("iteration", "avg", "top5", "low5", "weighted_avg", "test_samples", 
 
 def about_run(config: JobConfig, record: RunRecord, clients: int) -> dict[str, Any]:
     """Return what the card of a run of so many ``clients`` says of it before its first round."""
-    network, algorithm = config.network, make_algorithm(config.algorithm)
+    network, algorithm, own = config.network, make_algorithm(config.algorithm), own_model(config)
     chosen = {name: record.settings[name] for name in _SETTINGS}
     resolved = {
         "optimizer": network.optimizer,
+        "momentum": network.momentum if network.optimizer == "momentum" else None,
+        "weight_decay": network.weight_decay,
         "learning_rate": config.rate,
         "batch_size": network.batch_size,
     }
     return {
         "mindfl": __version__,
-        "network": config.network_name,
+        "network": own.stem if own is not None and config.model is None else config.network_name,
         "starting_model_sha256": record.model["sha256"],
         "algorithm": {
             "name": describe(algorithm).partition(" ")[0],

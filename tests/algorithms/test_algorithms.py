@@ -62,6 +62,8 @@ def test_algorithms_count_the_clients_that_have_data(run_small: Callable[..., An
     with pytest.warns(MindflWarning, match="has 5 usable users, 50 were asked for"):
         _, asked = run_small("asked", **settings, client_num=50)
     assert asked.hash == run_small("had", **settings)[1].hash
+    assert asked.card["clients"] == 5
+    assert asked.card["network"] == "lenet_train", "the name of the model file, which is no LeNet"
 
 
 def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:
@@ -161,6 +163,9 @@ def test_each_trains_with_each_optimizer_or_refuses_it_by_name(
     [
         ("fedporx", "did you mean fedprox?"),
         ("fedprox:nu=1", "FedProx has no setting nu"),
+        ("fedprox:mu", "fedprox:mu: 'mu' is not key=value settings are name:key=value,key=value"),
+        ("fedprox:", "'' is not key=value"),
+        ("fedprox:mu=1,mu=2", "mu is given twice in 'mu=1,mu=2'"),
         ("fedprox:mu=-0.1", "mu must be a number at least 0, got -0.1"),
         ("fedprox:mu=nan", "mu must be a number at least 0, got nan"),
         ("fedprox:mu=true", "mu must be a number at least 0, got True"),

@@ -135,6 +135,7 @@ class TestCard:
         assert card["data"] == fingerprint(open_dataset(writers)).as_dict()
         assert (card["mindfl"], card["weights_sha256"], card["clients"]) == (__version__, result.hash, 5)
         assert (card["settings"]["clients_per_iteration"], card["settings"]["learning_rate"]) == (2, 0.01)
+        assert (card["settings"]["momentum"], card["settings"]["weight_decay"]) == (0.9, 0.0)
         assert card["accuracy_of"] == "all 5 clients" and card["evaluated_after"] == "every iteration"
         last, best = result.history[-1], result.history.best
         for part, row in ((card["last"], last), (card["best"], best)):
