@@ -39,7 +39,7 @@ class FedDyn(Algorithm):
 
     def extras(self, model: Arrays) -> Arrays:
         """Return places for the clients' updates, for their share of all clients, and for their count."""
-        return {**first_extras(model), "share": np.zeros(1)}
+        return {**first_extras(model), "share of a client": np.zeros(1)}
 
     def state(self, model: Arrays) -> Arrays:
         """Return h."""
@@ -54,13 +54,13 @@ class FedDyn(Algorithm):
         """Return the client's update, and keep h_i."""
         updates = {n: client.trained[n].astype(np.float64) - x for n, x in client.received.items()}
         memory = {n: (client.memory.get(n, 0.0) - self.alpha * d).astype(np.float32) for n, d in updates.items()}
-        share = {"share": np.full(1, 1.0 / client.population)}
+        share = {"share of a client": np.full(1, 1.0 / client.population)}
         return Upload(extras=per_sample(client, {**updates, **share}), memory=memory)
 
     def step(self, round: Round) -> Step:
         """Return the mean model less h / alpha, and the next h."""
         total = sums(round)
-        share = float(total.pop("share")[0]) / round.clients  # 1 / N
+        share = float(total.pop("share of a client")[0]) / round.clients  # 1 / N
         state = {name: round.state[name] - self.alpha * share * total[name] for name in round.model}
         model = {n: x + total[n] / round.clients - state[n] / self.alpha for n, x in round.model.items()}
         return Step(model=model, state=state, extras={COUNT: round.sent[COUNT]})

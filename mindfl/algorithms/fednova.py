@@ -26,15 +26,15 @@ class FedNova(Algorithm):
 
     def extras(self, model: Arrays) -> Arrays:
         """Return places for the normalised updates and for a_i."""
-        return {**zeros_like(model), "norm": np.zeros(1)}
+        return {**zeros_like(model), "norm of a client": np.zeros(1)}
 
     def end(self, client: Client) -> Upload:
         """Return the normalised update and a_i."""
         norm = client.optimizer.norm(client.steps)
         updates = {n: (client.trained[n].astype(np.float64) - x) / norm for n, x in client.received.items()}
-        return Upload(extras={**updates, "norm": np.full(1, norm)})
+        return Upload(extras={**updates, "norm of a client": np.full(1, norm)})
 
     def step(self, round: Round) -> Step:
         """Return the model that moved by the rescaled mean of the normalised updates."""
-        norm = float(round.extras["norm"][0])
+        norm = float(round.extras["norm of a client"][0])
         return Step(model={n: x + norm * round.extras[n].astype(np.float64) for n, x in round.model.items()})

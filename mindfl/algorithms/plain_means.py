@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.algorithm import Arrays, Client, Round, zeros_like
 
-#: name of the further array by which clients count themselves
+#: name of the further array by which clients count themselves; no weight is called so, as with all numbers that travel
 COUNT = "clients per sample"
 
 

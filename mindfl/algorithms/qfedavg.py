@@ -41,7 +41,7 @@ class QFedAvg(Algorithm):
 
     def extras(self, model: Arrays) -> Arrays:
         """Return places for delta_k, h_k and the clients' count."""
-        return {**first_extras(model), "h": np.zeros(1)}
+        return {**first_extras(model), "h of a client": np.zeros(1)}
 
     def end(self, client: Client) -> Upload:
         """Return delta_k and h_k."""
@@ -50,11 +50,11 @@ class QFedAvg(Algorithm):
         square = sum(float(np.sum(move**2)) for move in moves.values())
         h = self.q * loss ** (self.q - 1) * square + steepness * loss**self.q
         deltas = {name: loss**self.q * move for name, move in moves.items()}
-        return Upload(extras=per_sample(client, {**deltas, "h": np.full(1, h)}))
+        return Upload(extras=per_sample(client, {**deltas, "h of a client": np.full(1, h)}))
 
     def step(self, round: Round) -> Step:
         """Return x less the quotient of the sums."""
         total = sums(round)
-        h = float(total["h"][0])
+        h = float(total["h of a client"][0])
         model = {name: values - total[name] / h for name, values in round.model.items()}
         return Step(model=model, extras={COUNT: round.sent[COUNT]})

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mindfl.algorithms.listing import describe_algorithm, list_algorithms
-from mindfl.algorithms.naming import REGISTERED
+from mindfl.algorithms.naming import REGISTERED, make_algorithm
 from mindfl.cli.algorithms import algorithms_command
 from mindfl.errors import OptionError
 from mindfl.modes import NAMES
@@ -56,6 +57,14 @@ def test_what_is_listed_is_what_a_job_takes(name: str, tmp_path: Path) -> None:
     assert tuple(mode for mode in NAMES if works(encrypt_type=mode)) == listed.upload_modes
     assert works(engine="mindspore") == ("mindspore" in listed.engines)
     assert works(domain_name="http://127.0.0.1:9") == ("MindSpore Federated" in listed.servers)
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_numbers_that_travel_take_no_place_of_a_weight(name: str) -> None:
+    """A weight "norm" was moved by FedNova's norm of the gradients."""
+    model = {word: np.zeros(3, np.float32) for word in ("norm", "h", "share", "clients", "weight")}
+    extras = make_algorithm(name).extras(model)
+    assert all(np.size(values) == 3 for word, values in extras.items() if word in model)
 
 
 def test_an_unknown_name_is_refused() -> None:
