@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 from mindfl.errors import OptionError
 
@@ -36,7 +37,7 @@ def checked(
         0.1
     """
     bounds = [("at least", least), ("above", above), ("below", below), ("at most", most)]
-    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if math.isfinite(number) and least <= number <= most and above < number < below:
         return number
     words = " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
@@ -59,6 +60,6 @@ def whole(owner: object, name: str, value: object, *, least: int = 1) -> int:
         >>> whole(object(), "layers", 2)
         2
     """
-    if type(value) is int and value >= least:
-        return value
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
+        return int(value)
     raise OptionError(f"{type(owner).__name__}: {name} must be a whole number of at least {least}, got {value!r}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_job import StopAfterTwo, StoppedError, people
 
-from mindfl.algorithms import APFL, Client, FedAvg, FedProx, LocalOptimizer, Upload
+from mindfl.algorithms import APFL, Client, FedAvg, FedProx, Krum, LocalOptimizer, Upload
 from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.client_algorithm import with_algorithm
 from mindfl.algorithms.listing import describe_algorithm
@@ -196,6 +196,13 @@ def test_wrong_names_and_settings_are_refused(text: str, words: str) -> None:
     with pytest.raises(OptionError) as refused:
         make_algorithm(text)
     assert words in f"{refused.value} {refused.value.hint}"
+
+
+def test_settings_may_be_numbers_of_numpy() -> None:
+    made = vars(FedProx(np.float32(0.5))), vars(Krum(np.int64(2)))
+    assert [(value, type(value)) for each in made for value in each.values()] == [(0.5, float), (2, int)]
+    with pytest.raises(OptionError, match="f must be a whole number"):
+        Krum(np.float64(2))
 
 
 @pytest.mark.parametrize("name", REGISTERED)
