@@ -131,13 +131,14 @@ def _click_option(declared: Option, *, checked: bool = True) -> Callable[[Comman
     kind: dict[str, Any] = {"is_flag": True} if switch else {"type": DeclaredType(declared, checked=checked)}
     if declared.bare is not None:
         kind |= {"is_flag": False, "flag_value": declared.bare, "metavar": "[TEXT]"}
-    default = None if declared.default is MISSING else declared.default
+    required = declared.default is MISSING
+    if not required:  # Click 8.3 and later take a default of None for a value, and would not miss the option
+        kind["default"] = declared.default
     return click.option(
         *_names(declared),
         cls=DeclaredOption,
         declared=declared,
-        default=default,
-        required=declared.default is MISSING,
+        required=required,
         multiple=declared.several,
         nargs=declared.count,
         **kind,

@@ -72,6 +72,8 @@ def test_module_is_the_command(python) -> None:
         (["simulate", "--client_num", "0"], "client_num must be a whole number of at least 1, got 0"),
         (["simulate", "--client_num", "1e3"], "'1e3' is not a valid integer"),
         (["simulate", "--learning_rate", "nan"], "learning_rate must be a finite number above 0, got nan"),
+        (["server", "start"], "Missing option '--config'"),
+        (["data", "idx", "--input", "here"], "Missing option '--output'"),
         (["simulate", "--engine", "steam"], "engine must be one of lite, mindspore"),
     ],
 )
