@@ -38,6 +38,7 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
 
     def draw(figure: Any) -> None:
         from matplotlib import colormaps
+        from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
         colours = colormaps["viridis"](np.linspace(0, 1, dataset.classes))
@@ -47,6 +48,7 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
             edges, steps = np.arange(len(counts) + 1) - 0.5, np.vstack([counts, counts[-1:]]).T
             axes.stackplot(edges, steps, colors=colours, labels=dataset.class_names, step="post", linewidth=0)
         axes.set_ylim(0, 1.05 * counts.sum(axis=1).max())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("client")
         axes.set_ylabel("training samples")
         axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}, {dataset.classes} classes")
