@@ -37,8 +37,12 @@ def read_table(path: Path, label: str, user: str | None) -> CsvTable:
         lines.append(line)
         try:
             values = [int(value) for value in row.values()]
-        except ValueError as error:
-            raise DataError(f"{path}, line {line}: {error}", hint="pixels are whole numbers from 0 to 255") from None
+        except ValueError:
+            column = next(name for name, value in row.items() if not _is_whole(value))
+            raise DataError(
+                f"{path}, line {line}: {row[column]!r} in the column {column} is no pixel",
+                hint="pixels are whole numbers from 0 to 255; --user and --label name the columns that are none",
+            ) from None
         if min(values) < 0 or max(values) > 255:
             raise DataError(f"{path}, line {line}: a pixel is outside 0..255")
         pixels.append(np.array(values, np.uint8))
@@ -46,6 +50,14 @@ def read_table(path: Path, label: str, user: str | None) -> CsvTable:
         raise DataError(f"{path} has a header and no rows")
     numbers, names = label_numbers(labels, lambda position: f"{path}, line {lines[position]}")
     return CsvTable(np.stack(pixels), numbers, names, owners)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -148,7 +148,7 @@ def test_a_table_without_users_is_divided(tmp_path: Path) -> None:
         ("label,a", [], "a header and no rows"),
         ("", [], "no column 'label'"),
         ("label,a", ["1,2", "1"], "line 3: 1 values for 2 columns"),
-        ("label,a", ["1,2", "1,x"], "line 3: invalid literal"),
+        ("label,a", ["1,2", "1,x"], "line 3: 'x' in the column a is no pixel"),
         ("label,a", ["1,256"], "line 2: a pixel is outside 0..255"),
         ("label,a", ["-1,25"], "line 2: the label -1 is outside 0..1048575"),
         ("label,a", ["1,25", "99999999999,25"], "line 3: the label 99999999999 is outside"),
