@@ -197,7 +197,7 @@ class LearningRates:
     @property
     def constant(self) -> bool:
         """Whether every round has the job's rate."""
-        return isinstance(self._schedule, ConstantRate)
+        return type(self._schedule) is ConstantRate  # a subclass may have another rate()
 
     def planned(self, first: float, iteration: int) -> float:
         """Return the learning rate of a round as a plan carries it: a float32.
@@ -215,8 +215,11 @@ class LearningRates:
             raise self._failed(iteration, f"{type(error).__name__}: {error}") from error
         if isinstance(found, bool) or not isinstance(found, (int, float, np.integer, np.floating)):
             raise self._failed(iteration, f"a learning rate must be a number, got {found!r}")
-        with np.errstate(over="ignore", under="ignore"):
-            rate = float(np.float32(found))
+        try:
+            with np.errstate(over="ignore", under="ignore"):
+                rate = float(np.float32(found))
+        except OverflowError as error:  # a whole number beyond float64
+            raise self._failed(iteration, f"a learning rate must be finite: {error}") from None
         if math.isfinite(rate) and rate > 0:
             return rate
         why = ", and devices take a rate of their own for a plan with 0" if rate == 0 else ""

@@ -103,7 +103,7 @@ _ONE_SERVER: dict[str, tuple[Callable[[ServerOptions], bool], str]] = {
         "those of a --cluster average",
     ),
     "lr_schedule": (
-        lambda options: not isinstance(make_schedule(options.lr_schedule), ConstantRate),
+        lambda options: type(make_schedule(options.lr_schedule)) is not ConstantRate,
         "those of a --cluster keep one learning rate",
     ),
 }

@@ -13,7 +13,7 @@ import oracle
 import pytest
 from small_job import SIZES, StopAfterTwo, StoppedError, Turns, distance, server
 
-from mindfl.algorithms import CosineDecay, StepDecay
+from mindfl.algorithms import ConstantRate, CosineDecay, StepDecay
 from mindfl.algorithms.learning_rates import LearningRates, make_schedule, recorded
 from mindfl.errors import OptionError, SimulationError
 
@@ -70,6 +70,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
     "ZeroDivisionError: division by zero": lambda iteration: 1 / 0,
     "a learning rate must be finite and above 0, got nan": lambda iteration: math.nan,
     "a learning rate must be finite and above 0, got 1e+300": lambda iteration: 1e300,
+    "a learning rate must be finite: int too large": lambda iteration: 10**400,
     "a learning rate must be finite and above 0, got -0.05": lambda iteration: -0.05,
     "a learning rate must be finite and above 0, got 0, and devices take a rate of their own": lambda iteration: 0,
     "a learning rate must be a number, got None": lambda iteration: None,
@@ -130,6 +131,16 @@ def test_a_schedule_without_a_rate_for_the_last_round_is_refused_before_the_firs
 ) -> None:
     with pytest.raises(OptionError, match=r"failed in iteration 5: a learning rate must be finite and above 0, got"):
         run_small(lr_schedule=given)
+
+
+class Warmup(ConstantRate):
+    def rate(self, first: float, iteration: int) -> float:
+        return first * min(iteration / 4, 1)
+
+
+def test_a_subclass_of_the_constant_rate_has_rates_of_its_own() -> None:
+    rates = LearningRates(Warmup(), 5)
+    assert (rates.constant, rates.planned(1, 1), rates.planned(1, 5)) == (False, 0.25, 1)
 
 
 def test_rates_are_those_of_the_formulas() -> None:
