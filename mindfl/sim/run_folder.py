@@ -113,10 +113,8 @@ class RunFolder:
         return rows
 
     def _compare(self, now: RunRecord, earlier: RunRecord) -> None:
-        for name in now.differences(earlier):
-            is_now, was = (
-                "its default" if value is None else value for value in (now.settings[name], earlier.settings[name])
-            )
+        for name, values in now.differences(earlier).items():
+            is_now, was = ("its default" if value is None else value for value in values)
             raise OptionError(
                 f"--{name} is {is_now}, but the run in {self._config.work_dir} was made with {was}",
                 hint=f"leave --{name} out, or choose another --work_dir",

@@ -140,7 +140,7 @@ class RunRecord:
 
         Raises :class:`OptionError` for a setting that this version does not have.
         """
-        defaults = {item.name: setting_text(item.name, item.default) for item in fields(JobConfig)}
+        defaults = _defaults()
         if unknown := self.settings.keys() - defaults.keys():
             raise OptionError(
                 f"config.json has a setting {min(unknown)!r}, which this mindfl does not know",
@@ -159,14 +159,25 @@ class RunRecord:
             repeated.pop("origin_train_model_path", None)
         return {**repeated, **given}
 
-    def differences(self, other: RunRecord) -> list[str]:
-        """Return which of the settings :data:`DECIDING` are not as in ``other``, which may lack some of them."""
-        return [name for name in DECIDING if name in other.settings and self.settings.get(name) != other.settings[name]]
+    def differences(self, other: RunRecord) -> dict[str, tuple[Any, Any]]:
+        """Return those of the settings :data:`DECIDING` that are not as in ``other``: the values here and there.
+
+        Settings that an earlier version of mindfl did not know have their defaults. Where the default is None they
+        follow from the starting model, and are not compared.
+        """
+        known = {name: value for name, value in _defaults().items() if value is not None}
+        there = {**known, **other.settings}
+        pairs = {name: (self.settings[name], there[name]) for name in DECIDING if name in there}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def _check_types(self) -> None:
         parts = (self.settings, self.data, self.versions, self.model)
         if not all(isinstance(part, dict) for part in parts) or not {"path", "sha256", "own"} <= self.model.keys():
             raise TypeError("not the fields of a record")
+
+
+def _defaults() -> dict[str, Any]:
+    return {item.name: setting_text(item.name, item.default) for item in fields(JobConfig)}
 
 
 def setting_text(name: str, value: Any) -> Any:

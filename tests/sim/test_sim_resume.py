@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,13 @@ def test_every_setting_is_known_to_decide_or_not() -> None:
     names = {item.name for item in fields(JobConfig)}
     assert set(run_record.DECIDING).isdisjoint(FREE)
     assert names == FREE | set(run_record.DECIDING)
+
+
+def test_settings_that_an_earlier_version_did_not_have_were_their_defaults(tmp_path: Path) -> None:
+    now = RunRecord.begin(JobConfig(work_dir=tmp_path, shuffle=True, weight_decay=0.1), {}, {})
+    later = {"shuffle", "weight_decay", "lr_schedule"}
+    earlier = replace(now, settings={name: value for name, value in now.settings.items() if name not in later})
+    assert now.differences(earlier) == {"shuffle": (True, False)}  # the starting model tells the weight decay
 
 
 class TestUsedFolder:
