@@ -33,7 +33,7 @@ class Companion:
     """
 
     def __init__(self, model: Session, own: Session, training: Training) -> None:
-        if not 0 <= training.share <= 1:
+        if not (isinstance(training.share, int | float | np.floating) and 0 <= training.share <= 1):
             raise OptionError(f"the share of a training must be between 0 and 1, got {training.share!r}")
         self._model, self._own = model, own
         self._share = np.float32(training.share)

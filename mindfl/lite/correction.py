@@ -102,23 +102,34 @@ def _correct(**operands: int) -> NDArray[np.int64]:
 def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correction | None:
     """Return a correction with copies of its arrays as float32; None for one that changes no gradient.
 
-    Raises :class:`OptionError` for a name that is no parameter, a wrong size, and factors that are not finite.
+    Raises :class:`OptionError` for a name that is no parameter, a wrong size, values that are no numbers, and factors
+    that are not finite.
     """
     from mindfl.algorithms.algorithm import Correction
 
     if correction is None:
         return None
-    scale, pull = float(correction.scale), float(correction.pull)
+    try:
+        scale, pull = float(correction.scale), float(correction.pull)
+    except (TypeError, ValueError):
+        raise OptionError(
+            f"correction: scale {correction.scale!r} and pull {correction.pull!r} must be numbers"
+        ) from None
     if not math.isfinite(scale) or not 0 <= pull < math.inf:
         raise OptionError(f"correction: scale {scale} must be finite and pull {pull} finite and at least 0")
     if pull and not correction.towards:
         raise OptionError(f"correction: pull {pull} without towards", hint="give the weights that it pulls towards")
     shift, towards, after = (
-        {name: _array(field, name, values, sizes) for name, values in getattr(correction, field).items()}
-        for field in ("shift", "towards", "after")
+        _arrays(field, getattr(correction, field), sizes) for field in ("shift", "towards", "after")
     )
     plain = scale == 1 and not shift and not pull and not after
     return None if plain else Correction(scale=scale, shift=shift, pull=pull, towards=towards, after=after)
+
+
+def _arrays(field: str, given: Any, sizes: Mapping[str, int]) -> dict[str, Floats]:
+    if not isinstance(given, Mapping):
+        raise OptionError(f"correction: {field} is {type(given).__name__}, not arrays by name")
+    return {name: _array(field, name, values, sizes) for name, values in given.items()}
 
 
 def _array(field: str, name: str, values: NDArray[Any], sizes: Mapping[str, int]) -> Floats:
@@ -126,7 +137,10 @@ def _array(field: str, name: str, values: NDArray[Any], sizes: Mapping[str, int]
         raise OptionError(
             f"correction: {field} has {name!r}, which is no trained weight", hint=did_you_mean(name, sizes)
         )
-    array = np.array(values, np.float32).reshape(-1)
+    try:
+        array = np.array(values, np.float32).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"correction: {field} of weight {name} is no array of numbers: {error}") from None
     if array.size != sizes[name]:
         raise OptionError(f"correction: {field} has {array.size} values for weight {name}, which has {sizes[name]}")
     return array

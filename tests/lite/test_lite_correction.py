@@ -184,6 +184,9 @@ def test_threads_have_corrections_of_their_own() -> None:
         (Correction(pull=1), "pull 1.0 without towards"),
         (Correction(pull=-0.5), "pull -0.5"),
         (Correction(scale=float("nan")), "scale nan must be finite"),
+        (Correction(scale=None), "scale None and pull 0.0 must be numbers"),  # type: ignore[arg-type]
+        (Correction(shift=[1]), "shift is list, not arrays by name"),  # type: ignore[arg-type]
+        (Correction(after={"fc.bias": [[1], [1, 2]]}), "after of weight fc.bias is no array of numbers"),  # type: ignore[dict-item]
     ],
 )
 def test_a_wrong_correction_is_refused_and_changes_nothing(correction: Correction, message: str) -> None:
@@ -232,8 +235,8 @@ def test_two_models_in_turn_are_those_of_float64(optimizer: str) -> None:
         np.testing.assert_allclose(companion.weights[name], value.ravel(), atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), None])
+def test_a_share_out_of_range_is_refused(share: float | None) -> None:
     model = _model()
     with pytest.raises(OptionError, match="must be between 0 and 1"):
-        Companion(Session(model), Session(model), Training(share=share))
+        Companion(Session(model), Session(model), Training(share=share))  # type: ignore[arg-type]
