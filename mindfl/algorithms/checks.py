@@ -49,13 +49,24 @@ class Checked:
         return made
 
 
-def kept(arrays: Any, what: str, fault: Fault) -> dict[str, NDArray[Any]]:
-    """Return read-only copies of ``arrays``: finite numbers by name."""
+def named(arrays: Any, what: str, fault: Fault) -> Mapping[str, Any]:
+    """Return ``arrays``, which must be by name."""
     if not isinstance(arrays, Mapping):
         raise fault(f"{what} is {type(arrays).__name__}, not arrays by name", "")
+    return arrays
+
+
+def kept(arrays: Any, what: str, fault: Fault) -> dict[str, NDArray[Any]]:
+    """Return read-only copies of ``arrays``: finite numbers by name.
+
+    They lie in memory as a stored state is read back, since sums in another order may have other last bits.
+    """
     copies = {}
-    for name, values in arrays.items():
-        array = np.array(values)
+    for name, values in named(arrays, what, fault).items():
+        try:
+            array = np.array(values, order="C")
+        except Exception as error:  # rows of different lengths, or what another package's arrays raise
+            raise fault(f"{what}: {name!r} is no array: {error}", "") from error
         if not isinstance(name, str) or array.dtype.kind not in "biuf" or not array.size:
             raise fault(f"{what}: {name!r} is not a non-empty array of numbers", "")
         if not np.isfinite(array).all():

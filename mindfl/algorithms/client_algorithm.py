@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Correction, Training, Upload, replaced
-from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
+from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent, named
 from mindfl.algorithms.naming import describe
 from mindfl.algorithms.server_algorithm import marked, split
 from mindfl.client import EpochReport
@@ -154,7 +154,8 @@ class AlgorithmTrainer:
         trained = lent(self._trainer.weights())
         ended = replace(client, trained=trained, personal=personal, steps=steps, loss=loss)
         upload = checked.call("end", ended, Upload, self._fault)
-        uploads = flat32({**loaded.extras, **upload.extras}, "extras", self._fault, like=loaded.extras)
+        extras = {**loaded.extras, **named(upload.extras, "extras", self._fault)}
+        uploads = flat32(extras, "extras", self._fault, like=loaded.extras)
         self._remember(kept(upload.memory, "memory", self._fault))
         instead = self._weights_of(upload.weights, "weights")
         self._engine.loaded = replace(loaded, uploads=uploads, kept_back=instead)
@@ -228,7 +229,7 @@ class AlgorithmTrainer:
 
     def _weights_of(self, given: Any, what: str) -> Arrays:
         """Return some of the received weights' replacements, checked."""
-        received = self._engine.loaded.received
+        received, given = self._engine.loaded.received, named(given, what, self._fault)
         known = {name: values for name, values in received.items() if name in given}
         return flat32(given, what, self._fault, like=known)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, ClientUpload, Round, Step, replaced
-from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent
+from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent, named
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.errors import AlgorithmError, OptionError
 
@@ -100,7 +100,7 @@ class ServerAlgorithm:
         made = self._checked.call("step", given, Step, fault)
         weights = flat32(made.model, "model", fault, like=model)
         weights.update({name: model[name] for name in self._constant if name in model})
-        further = flat32({**extras, **made.extras}, "extras", fault, like=extras)
+        further = flat32({**extras, **named(made.extras, "extras", fault)}, "extras", fault, like=extras)
         return {**weights, **marked(further)}, kept(made.state, "state", fault)
 
     def _fault(self, iteration: int) -> Fault:

@@ -213,7 +213,9 @@ def _rest(
             raise ValueError(f"{len(counted[number])} clients of iteration {number}, not {length}")
         begin = end
     for name, kind, shape in arrays:
-        state[name] = np.frombuffer(data, np.dtype(kind), math.prod(shape), begin).reshape(shape)
+        # A copy is aligned: sums over others may have other last bits.
+        state[name] = np.frombuffer(data, np.dtype(kind), math.prod(shape), begin).reshape(shape).copy()
+        state[name].flags.writeable = False
         begin += state[name].nbytes
     if begin != len(data):
         raise ValueError(f"{len(data) - begin} bytes of no iteration")

@@ -414,7 +414,9 @@ class Broken(Algorithm):
 
     def end(self, client: Client) -> Upload:
         self.fail("end", client.iteration)
-        extras = {"unknown": np.ones(1)} if self.where == "extras" else {}
+        extras: Any = {"unknown": np.ones(1)} if self.where == "extras" else {}
+        if self.where == "none":
+            return Upload(extras=None, weights=None)  # type: ignore[arg-type]
         return Upload(extras=extras, memory={"m": np.array([np.nan])} if self.where == "memory" else {})
 
     def step(self, round: Round) -> Step:
@@ -430,6 +432,7 @@ class Broken(Algorithm):
         ("shift", "correction: shift has 'nothing'"),
         ("extras", "extras has an unknown array unknown"),
         ("memory", "memory: m is not finite"),
+        ("none", "extras is NoneType, not arrays by name"),
     ],
 )
 def test_a_fault_in_a_client_names_algorithm_client_and_iteration(where: str, cause: str, make_job: JobFactory) -> None:

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays, scalar_dtypes
 
 from mindfl.algorithms import Algorithm, Round, Step, zeros_like
 from mindfl.algorithms.algorithm import Arrays
+from mindfl.algorithms.checks import kept
 from mindfl.algorithms.server_algorithm import EXTRA
 from mindfl.errors import AlgorithmError, OptionError, StorageError
 from mindfl.protocol import RequestFLJob, RequestGetModel, RequestUpdateModel
@@ -237,6 +238,8 @@ CAUSES: dict[str, Callable[[Round], Any]] = {
     "step returned dict, not Step": lambda round: dict(round.average),
     "step changed its attribute count": _changes_itself,
     "model is list, not arrays by name": lambda round: Step(model=[]),  # type: ignore[arg-type]
+    "extras is NoneType, not arrays by name": lambda round: Step(model=round.average, extras=None),  # type: ignore[arg-type]
+    "model: 'b' is no array: setting an array element with a sequence": lambda round: _model(round, b=[[1], [1, 2]]),
     "model lacks b": lambda round: Step(model={"w": round.average["w"]}),
     "model has an unknown array c": lambda round: _model(round, c=np.ones(3)),
     "model: b has 1 elements, not 7": lambda round: _model(round, b=np.ones(1)),
@@ -263,7 +266,8 @@ def test_a_step_that_fails_ends_its_iteration_with_one_error_and_changes_nothing
     assert (records[1].valid, bits(job)) == (False, before)
     error = records[1].error
     assert isinstance(error, AlgorithmError) and (error.iteration, error.code) == (2, "E-ALGORITHM")
-    assert str(error) == records[1].reason == f"algorithm Faulty act=function failed in iteration 2: {cause}"
+    assert str(error) == records[1].reason
+    assert records[1].reason.startswith(f"algorithm Faulty act=function failed in iteration 2: {cause}")
     if "attribute" not in cause:
         take_part(handle, "abc", 3, ())
         assert records[2].valid and records[2].error is None
@@ -296,3 +300,11 @@ def test_a_snapshot_holds_the_state_to_the_bit(state: dict[str, np.ndarray[Any, 
     for name, array in state.items():
         assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
         assert found.arrays[name].tobytes() == array.tobytes()
+        assert found.arrays[name].flags.aligned and not found.arrays[name].flags.writeable
+
+
+def test_a_state_lies_in_memory_as_it_is_read_back() -> None:
+    """The last bits of sums over an array depend on the order in which it lies."""
+    columns = np.asfortranarray(np.random.default_rng(0).normal(size=(30, 50)))
+    (found,) = kept({"s": columns}, "state", lambda cause, hint: AssertionError(cause)).values()
+    assert found.flags.c_contiguous and not columns.flags.c_contiguous
