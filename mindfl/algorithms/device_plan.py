@@ -9,11 +9,11 @@ gradients. With a factor s of the gradient it is w'' = w_k + s (w' - w_k) - lr u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Training, replaced
-from mindfl.algorithms.listing import amount, probe, probing
+from mindfl.algorithms.algorithm import Algorithm, Client, Correction, Training, Upload, replaced
+from mindfl.algorithms.listing import amount, asked, probe
 from mindfl.algorithms.naming import describe, make_algorithm
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import PlanOptions
@@ -85,8 +85,8 @@ def device_plan(
         momentum: its momentum, at least 0 and below 1; for ``momentum`` alone.
 
     Raises:
-        OptionError: there is no such algorithm or optimizer, or ``momentum`` is out of range.
-        AlgorithmError: a method of the algorithm fails.
+        OptionError: there is no such algorithm or optimizer, ``momentum`` is out of range, or an algorithm of the
+            user's own fails.
 
     Example:
         >>> device_plan("fedprox", optimizer="sgd").after_step
@@ -98,16 +98,12 @@ def device_plan(
     plan = DevicePlan(algorithm=describe(made), optimizer=optimizer, names={})
     if not replaced(made) - {"state", "step"}:
         return replace(plan, changed=False)
-    with probing(made):
-        return _plan_of(made, plan, momentum if optimizer == "momentum" else 0.0)
-
-
-def _plan_of(made: Algorithm, plan: DevicePlan, factor: float) -> DevicePlan:
     client = _returning(made)
-    correction, training = made.begin(client), made.personal_training(client)
-    if reason := _obstacle(made, plan.optimizer, correction, training):
+    correction = asked(made, "begin", client, Correction, optional=True)
+    training = asked(made, "personal_training", client, Training, optional=True)
+    if reason := _obstacle(made, optimizer, correction, training):
         return replace(plan, possible=False, reason=reason)
-    lines = _Formulas(made, factor)
+    lines = _Formulas(made, momentum if optimizer == "momentum" else 0.0)
     before_step, after_step = lines.step(correction)
     found = replace(
         plan,
@@ -124,7 +120,7 @@ def _plan_of(made: Algorithm, plan: DevicePlan, factor: float) -> DevicePlan:
 def _returning(algorithm: Algorithm) -> Client:
     """Return a client that has taken part before, so that its memory is filled."""
     client = probe(algorithm)
-    return replace(client, memory=algorithm.end(client).memory)
+    return replace(client, memory=asked(algorithm, "end", client, Upload).memory)
 
 
 def _obstacle(algorithm: Algorithm, optimizer: str, correction: Correction | None, training: Training | None) -> str:
@@ -165,25 +161,33 @@ class _Formulas:
 
     def step(self, correction: Correction | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what comes before and after a step."""
-        if correction is None:
-            return (), ()
-        before, after = self._corrected(correction) if _corrects(correction) else ([], [])
-        if correction.after:
+        before: list[str] = []
+        after: list[str] = []
+        if correction is not None and _corrects(correction):
+            self._name("w", "w_k")
+            moved = "w = w" if correction.scale == 1 else "w = w_k + s * (w - w_k)"
+            before, after = self._corrected(correction, "w_k = w", moved)
+        if correction is not None and correction.after:
             after.append("w = w + b")
             self._name("w", "b")
         return tuple(before), tuple(after)
 
-    def _corrected(self, correction: Correction) -> tuple[list[str], list[str]]:
+    def _corrected(self, correction: Correction, *step: str) -> tuple[list[str], list[str]]:
+        """Return what comes before and after a ``step``: what is done before it, and what it moves, both plainly."""
+        *before, moved = step
         self._values |= {"scale": correction.scale, "pull": correction.pull}
         terms = [*(["a"] if correction.shift else []), *(["mu * (w_k - x)"] if correction.pull else [])]
-        before = ["w_k = w", *([f"c = {' + '.join(terms)}"] if terms else [])]
-        after = ["u = m * u + c"] if terms and self._momentum else []
-        moved = "w" if correction.scale == 1 else "w_k + s * (w - w_k)"
-        after.append(f"w = {moved}" + (f" - lr * {'u' if self._momentum else 'c'}" if terms else ""))
-        used = ["w", "w_k", *(["c", "lr"] if terms else []), *(["u", "m"] if terms and self._momentum else [])]
-        used += ["s"] if correction.scale != 1 else []
-        used += ["a"] if correction.shift else []
-        self._name(*used, *(["x", "mu"] if correction.pull else []))
+        after: list[str] = []
+        if terms:
+            before.append(f"c = {' + '.join(terms)}")
+            self._name("c", "lr")
+            if self._momentum:
+                after.append("u = m * u + c")
+                self._name("u", "m")
+            moved += f" - lr * {'u' if self._momentum else 'c'}"
+        after.append(moved)
+        used = {"s": "s * (" in moved, "a": correction.shift, "x": correction.pull, "mu": correction.pull}
+        self._name(*(name for name, needed in used.items() if needed))
         return before, after
 
     def personal(self, training: Training | None) -> tuple[str, ...]:
@@ -203,14 +207,19 @@ class _Formulas:
         )
 
     def _mixed(self, training: Training) -> tuple[str, ...]:
-        scale = training.correction.scale if training.correction is not None else 1.0
-        self._values |= {"share": training.share, "scale": scale}
-        self._name("w", "w_k", "w_c", "v", "p", "s")
+        correction = training.correction or Correction()
+        self._values |= {"share": training.share}
+        self._name("w", "w_k", "w_c", "v", "p")
+        mixture = "w_k = p * v + (1 - p) * w_c"
+        before, after = self._corrected(correction, mixture, "w = w_k", "v = v + s * (w - w_k)")
+        if correction.after:
+            after.append("v = v + b")
+            self._name("b")
         return (
             "in a session of its own, in turn with each step of the model and on the same batch:",
-            "before each step: w_k = p * v + (1 - p) * w_c",
-            "before each step: w = w_k",
-            "after each step: v = v + s * (w - w_k)",
+            *(["u = 0 * w"] if "u" in self.names else []),
+            *(f"before each step: {line}" for line in before),
+            *(f"after each step: {line}" for line in after),
         )
 
     def _name(self, *names: str) -> None:
@@ -220,17 +229,17 @@ class _Formulas:
 def _before(algorithm: Algorithm, client: Client) -> Iterator[str]:
     if algorithm.needs_initial_loss:
         yield "evaluate the mean loss of the received weights on the training samples"
-    if own := algorithm.start(client):
+    if own := asked(algorithm, "start", client, Mapping, optional=True):
         yield f"set the client's own values of {amount(own)}; in its first round the received ones"
 
 
 def _after(algorithm: Algorithm, client: Client) -> Iterator[str]:
-    upload = algorithm.end(client)
+    upload = asked(algorithm, "end", client, Upload)
     if upload.extras:
         yield f"upload {amount(upload.extras)} beside the weights, by the algorithm's formula"
     if upload.memory:
         yield f"keep {amount(upload.memory)} for the client's next round"
     if upload.weights:
         yield f"upload the received values of {amount(upload.weights)} in place of the trained ones"
-    if algorithm.personal(client):
+    if asked(algorithm, "personal", client, Mapping, optional=True):
         yield "evaluate with the client's own weights"

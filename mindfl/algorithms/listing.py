@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, replaced
+from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Upload, replaced
+from mindfl.algorithms.checks import Checked
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, describe, make_algorithm
-from mindfl.errors import AlgorithmError, MindflError
+from mindfl.errors import OptionError
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def list_algorithms() -> list[Listing]:
 def describe_algorithm(name: str) -> Listing:
     """Describe the algorithm that ``name`` names, as ``--algorithm`` takes it.
 
-    Raises :class:`OptionError` for an unknown name, :class:`AlgorithmError` where a method of the algorithm fails.
+    Raises :class:`OptionError` for an unknown name, and for one of the user's own that fails.
 
     Example:
         >>> describe_algorithm("scaffold").remembers
@@ -78,14 +79,12 @@ def describe_algorithm(name: str) -> Listing:
     algorithm = make_algorithm(name)
     methods = replaced(algorithm)
     served, local = methods & {"extras", "state", "step"}, methods - {"state", "step"}
-    with probing(algorithm):
-        travels, remembers = amount(algorithm.extras(_MODEL)), amount(algorithm.end(probe(algorithm)).memory)
     return Listing(
         name=name,
         summary=" ".join((inspect.getdoc(type(algorithm)) or "").partition("\n\n")[0].split()),
         settings=vars(algorithm),
-        travels=travels,
-        remembers=remembers,
+        travels=amount(asked(algorithm, "extras", _MODEL, Mapping)),
+        remembers=amount(asked(algorithm, "end", probe(algorithm), Upload).memory),
         needs="; ".join(_needs(algorithm)),
         optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
         engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
@@ -103,22 +102,14 @@ def describe_algorithm(name: str) -> Listing:
 _MODEL: Arrays = {"a.weight": np.zeros(9, np.float32), "b.gamma": np.zeros(90, np.float32), "b.weight": np.zeros(1)}
 
 
+#: layers of the small model; most have no weights, so that an algorithm of some of the last layers finds others
+_LAYERS = ("a", *map(str, range(1000)), "b")
+
+
 def _carries(mode: UploadMode, algorithm: Algorithm) -> bool:
     extras = "extras" in replaced(algorithm) and mode.extras_fault
     uploads = algorithm.needs_uploads and mode.uploads_fault
     return not extras and not uploads
-
-
-@contextmanager
-def probing(algorithm: Algorithm) -> Iterator[None]:
-    """Raise :class:`AlgorithmError` where a method of ``algorithm`` fails for the client of :func:`probe`."""
-    try:
-        yield
-    except MindflError:
-        raise
-    except Exception as error:
-        hint = f"to describe it, its methods were called with a model of the weights {', '.join(_MODEL)}"
-        raise AlgorithmError(describe(algorithm), 0, f"{type(error).__name__}: {error}", hint=hint) from error
 
 
 def probe(algorithm: Algorithm) -> Client:
@@ -127,7 +118,7 @@ def probe(algorithm: Algorithm) -> Client:
         name="",
         iteration=1,
         received=_MODEL,
-        extras=algorithm.extras(_MODEL),
+        extras=asked(algorithm, "extras", _MODEL, Mapping),
         memory={},
         learning_rate=1.0,
         batch_size=1,
@@ -136,12 +127,25 @@ def probe(algorithm: Algorithm) -> Client:
         population=1,
         optimizer=LocalOptimizer(name="sgd"),
         initial_loss=1.0,
-        layers=("a", "b"),
+        layers=_LAYERS,
         trained=_MODEL,
         personal=_MODEL,
         steps=1,
         loss=1.0,
     )
+
+
+def asked(algorithm: Algorithm, method: str, given: Any, result: type[Any], *, optional: bool = False) -> Any:
+    """Return ``algorithm.method(given)``, which is about the small model of :func:`probe`.
+
+    Raises :class:`OptionError` if it fails, or returns no ``result``; None is one if it is ``optional``.
+    """
+    return Checked(algorithm).call(method, given, result, partial(_failure, describe(algorithm)), optional=optional)
+
+
+def _failure(name: str, cause: str, hint: str) -> OptionError:
+    small = f"it is asked about a small network with the weights {', '.join(_MODEL)}; it must take those of any"
+    return OptionError(f"algorithm {name}: {cause}", hint=hint or small)
 
 
 def _needs(algorithm: Algorithm) -> Iterator[str]:

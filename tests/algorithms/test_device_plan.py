@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from small_job import BATCH, samples
 
-from mindfl.algorithms import Algorithm, Client, Correction, LocalOptimizer
+from mindfl.algorithms import Algorithm, Client, Correction, LocalOptimizer, Training
 from mindfl.algorithms.algorithm import replaced
 from mindfl.algorithms.device_plan import DevicePlan, device_plan
 from mindfl.algorithms.naming import REGISTERED, make_algorithm
 from mindfl.cli.plan import plan_command
-from mindfl.errors import AlgorithmError, OptionError
+from mindfl.errors import OptionError
 from mindfl.lite import LiteModel, Session
 
 STEPS, RATE = 20, 0.05
@@ -173,6 +173,49 @@ def test_apfls_own_weights_take_scaled_steps_at_the_mixture(optimizer: Any, smal
     np.testing.assert_allclose(mixture, by_runtime(model, Correction(scale=share**2)), rtol=0, atol=1e-6)
 
 
+class Mixed(Algorithm):
+    """Trains own weights at a mixture, with all that a correction has."""
+
+    def personal_training(self, client: Client) -> Training:
+        arrays = client.received
+        return Training(
+            share=0.25, correction=Correction(scale=0.5, shift=arrays, pull=2, towards=arrays, after=arrays)
+        )
+
+
+def test_a_mixtures_correction_is_whole() -> None:
+    plan = device_plan(Mixed())
+    assert plan.personal[1:] == (
+        "u = 0 * w",
+        "before each step: w_k = p * v + (1 - p) * w_c",
+        "before each step: w = w_k",
+        "before each step: c = a + mu * (w_k - x)",
+        "after each step: u = m * u + c",
+        "after each step: v = v + s * (w - w_k) - lr * u",
+        "after each step: v = v + b",
+    )
+    assert all(f"{value}" in plan.names[name] for name, value in {"p": 0.25, "s": 0.5, "mu": 2, "m": 0.9}.items())
+    assert "u" not in device_plan(Mixed(), optimizer="sgd").names
+
+
+class Named(Algorithm):
+    """Knows a network's names."""
+
+    def begin(self, client: Client) -> Correction:
+        return Correction(shift={"fc.weight": client.received["fc.weight"]})
+
+
+def test_an_algorithm_that_fails_is_named() -> None:
+    with pytest.raises(OptionError, match=r"algorithm Named: begin: KeyError: 'fc\.weight'") as failed:
+        device_plan(Named())
+    assert "weights a.weight, b.gamma, b.weight; it must take those of any" in (failed.value.hint or "")
+
+
+def test_the_last_layers_of_any_network_may_be_the_clients_own() -> None:
+    plan = device_plan("fedper:layers=3")
+    assert "keep some of the weights for the client's next round" in plan.after_training
+
+
 @pytest.mark.parametrize("name", REGISTERED)
 @pytest.mark.parametrize("optimizer", ["momentum", "sgd", "adam"])
 def test_every_algorithm_has_a_plan_or_a_reason(name: str, optimizer: Any) -> None:
@@ -210,13 +253,3 @@ def test_what_is_wrong_is_named() -> None:
         device_plan("scaffold", momentum=1)
     with pytest.raises(OptionError, match="optimizer must be one of"):
         device_plan("scaffold", optimizer="nadam")  # type: ignore[arg-type]
-
-
-def test_an_algorithm_that_needs_the_weights_of_its_network_is_named() -> None:
-    class Shifted(Algorithm):
-        def begin(self, client: Client) -> Correction:
-            return Correction(shift={"fc1.weight": client.received["fc1.weight"]})
-
-    with pytest.raises(AlgorithmError, match=r"algorithm Shifted failed .*KeyError: 'fc1.weight'") as failed:
-        device_plan(Shifted())
-    assert "a.weight" in failed.value.hint
