@@ -46,7 +46,7 @@ class HistoryWriter(Callback):
 class StateSaver(Callback):
     """Saves the state after each round, so that ``--resume`` continues from it with the same bits.
 
-    ``callbacks`` are the user's, called before.
+    ``callbacks`` are the user's, called before. ``model`` is that of the latest row, at first the one given.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class StateSaver(Callback):
         run: Run,
         callbacks: Sequence[NamedCallback],
         confusions: Confusions,
+        model: Model,
     ) -> None:
         self._confusions = confusions
+        self.model = model
         self._folder = folder
         self._history = history
         self._run = run
@@ -65,6 +67,7 @@ class StateSaver(Callback):
 
     def row(self, row: IterationRow, model: Model) -> None:
         """Save the state, once there is a model."""
+        self.model = model
         if not self._history.aggregated:
             return
         values = {**self._run.values, **self._confusions.values}

@@ -92,9 +92,9 @@ class JobTraining:
         restore(self._own, {} if state is None else state.values.get(CALLBACKS, {}))
         for callback in self._own:
             callback.begin(self._config, model)
-        return self._train(start)
+        return self._train(start, model)
 
-    def _train(self, start: Start) -> TrainingResult:
+    def _train(self, start: Start, model: Model) -> TrainingResult:
         callbacks: list[Callback] = [*self._own, *self._writers]
 
         def upload(progress: Progress) -> None:
@@ -102,17 +102,18 @@ class JobTraining:
                 callback.upload(progress)
 
         run = start(self._materials, self._iterations, upload)
+        saver = StateSaver(self._folder, self._history, run, self._own, self._confusions, model)
         if run.resumable:
-            saver = StateSaver(self._folder, self._history, run, self._own, self._confusions)
             callbacks.insert(len(self._own) + 1, saver)
         self._report.stage(self._announcement())
         try:
             self._stopped = run_rounds(run, callbacks, self._spending.spent, self._confusions)
         except BaseException:
-            # The finished iterations are written up, but the user must see the cause of the failure.
+            # The finished iterations are written up, but the user must see the cause of the failure. The server may
+            # have aggregated another one, which has no row.
             self._iterations = run.iterations
             with suppress(Exception):
-                self._end(run.model, [*self._writers, *self._own])
+                self._end(saver.model if run.resumable else run.model, [*self._writers, *self._own])
             raise
         self._iterations = run.iterations
         result = self._end(run.model, [*self._writers, *self._own])

@@ -19,6 +19,9 @@ from mindfl.data import make_synthetic
 from mindfl.errors import DataError, ModelFormatError, OptionError
 from mindfl.lite import LiteModel
 from mindfl.sim import FederatedLeNetJob, History, JobConfig, run_record, weight_hash
+from mindfl.sim.embedded_run import EmbeddedRun
+from mindfl.sim.evaluation import Evaluated
+from mindfl.sim.round_loop import Trained
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.run_state import RunState
 
@@ -360,6 +363,20 @@ class TestRecord:
         record = RunRecord.load(tmp_path / "run" / "config.json")
         trained = LiteModel.load(tmp_path / "models" / "lenet_train_trained.ms")
         assert record.iterations == 1 and record.weights_sha256 == weight_hash(trained.weights)
+
+    def test_a_run_interrupted_after_aggregating_has_the_model_of_its_latest_row(
+        self, fresh: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def evaluate(run: EmbeddedRun, trained: Trained) -> Evaluated:
+            if trained.iteration == 2:
+                raise StoppedError
+            return Evaluated()
+
+        monkeypatch.setattr(EmbeddedRun, "evaluate", evaluate)
+        with pytest.raises(StoppedError):
+            fresh(iterations=2).run()
+        record, state = RunRecord.load(tmp_path / "run" / "config.json"), RunState.load(tmp_path / "run")
+        assert state is not None and (record.iterations, record.weights_sha256) == (1, weight_hash(state.weights))
 
     def test_the_path_may_be_no_text(self, fresh: Any, tmp_path: Path) -> None:
         odd = tmp_path / "bytes \udcff"
