@@ -62,7 +62,7 @@ def result_card(result: TrainingResult) -> dict[str, Any]:
         "iterations_asked": result.iterations,
         "aggregated": history.aggregated,
         "stopped": result.stopped or None,
-        "seconds": round(math.fsum(history.column("seconds")), 3),
+        "seconds": _finite(round(math.fsum(history.column("seconds")), 3)),
         "steps": sum(row.steps for row in history),
         "accuracy_of": measured_clients(history, untested=result.untested),
         "evaluated_after": measured_iterations(history) if len(history) else None,

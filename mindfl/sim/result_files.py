@@ -20,7 +20,7 @@ from mindfl.lite import LiteModel
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
-from mindfl.sim.tables import csv_text
+from mindfl.sim.tables import csv_text, json_text
 
 
 class ResultFiles:
@@ -108,7 +108,7 @@ class ResultFiles:
 
     def write_card(self, result: TrainingResult, *, picture: bool) -> None:
         """Write the result card and what is known of the confusion matrices; ``picture``: a figure of the last too."""
-        write_atomic(self.card, json.dumps(result.card, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.card, json_text(result.card))
         if result.confusion is None:
             return
         result.confusion.save(self.confusion)

@@ -25,6 +25,7 @@ from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
 from mindfl.sim.result import TrainingResult
+from mindfl.sim.tables import json_text
 
 NAME = "config.json"
 #: version of the file's form; a reader refuses a newer one
@@ -121,13 +122,7 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Write ``config.json`` into ``folder``."""
-        entries = {"form": FORM, **asdict(self)}
-        text = json.dumps(entries, indent=2, ensure_ascii=False)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # a path that is not UTF-8
-            text = json.dumps(entries, indent=2)
-        write_atomic(folder / NAME, text + "\n")
+        write_atomic(folder / NAME, json_text({"form": FORM, **asdict(self)}))
 
     def finished(self, iterations: int, weights_sha256: str) -> RunRecord:
         """Return the record of the run that ended now after ``iterations``."""

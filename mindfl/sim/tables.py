@@ -1,11 +1,13 @@
-"""Tables in CSV and Markdown. In CSV, lines end with LF, and numbers that are not finite are empty cells."""
+"""Tables in CSV and Markdown, and JSON. In CSV, lines end with LF, and numbers that are not finite are empty cells."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
@@ -29,6 +31,21 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers
     """
     rule = "".join("|--:" if place in numbers else "|---" for place in range(len(header)))
     return [f"| {' | '.join(header)} |", f"{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def json_text(value: Any) -> str:
+    """Return ``value`` as JSON of several lines, in ASCII if it holds a path that is not UTF-8.
+
+    Example:
+        >>> json_text({"größe": 1})
+        '{\\n  "größe": 1\\n}\\n'
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    return text + "\n"
 
 
 def decimals(value: float) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from mindfl.experiments.mode_results import RESULT_FILE, ModeResult
 from mindfl.sim import History, IterationRow
 from mindfl.sim.history import HistoryFiles
 from mindfl.sim.plot import plot_history
-from mindfl.sim.tables import csv_text, decimals
+from mindfl.sim.result import TrainingResult
+from mindfl.sim.tables import csv_text, decimals, json_text
 
 ROW = IterationRow(
     iteration=1,
@@ -121,3 +123,15 @@ def test_the_note_of_a_study_is_json(tmp_path: Path) -> None:
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     kept = ModeResult.kept(tmp_path, {"seed": 0})
     assert kept is not None and repr(kept) == repr(result)
+
+
+def test_json_is_readable_and_takes_paths_that_are_not_utf_8() -> None:
+    assert json_text(["ä"]) == '[\n  "ä"\n]\n'
+    assert json.loads(json_text(["\udcff"]).encode()) == ["\udcff"]
+
+
+def test_a_card_without_known_times_is_json() -> None:
+    rows = [replace(ROW, iteration=number, seconds=math.nan) for number in (1, 2)]
+    card = TrainingResult("title", 2, History(rows), {}).card
+    assert (card["seconds"], card["last"]["iteration"]) == (None, 2)
+    json.loads(json_text(card), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
