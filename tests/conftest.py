@@ -29,6 +29,10 @@ from mindfl.real import install
 from mindfl.real.federated_redis import redis_server
 from mindfl.sim.engines import LiteEngine
 
+# How long an example takes says nothing while other processes have the processors.
+settings.register_profile("untimed", settings(), deadline=None)
+settings.load_profile("untimed")
+
 #: files that tell soon whether an installation works: each package, and one whole job
 _SMOKE = (
     *(
