@@ -52,11 +52,6 @@ _SMOKE_TESTS = (
 )
 
 
-# An example may take long on a busy machine; by default hypothesis fails one of more than 200 ms.
-settings.register_profile("without a deadline", deadline=None)
-settings.load_profile("without a deadline")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what ``pytest -m smoke`` runs, and refuse names that differ from process to process."""
     if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
