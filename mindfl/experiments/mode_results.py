@@ -61,7 +61,9 @@ def chosen_modes(keys: Sequence[str] | None = None) -> tuple[Mode, ...]:
 
 #: accuracies are means of so many last iterations
 WINDOW = 5
-RESULT_FILE = "result.json"
+RESULT_FILE = "mode.json"
+#: its name before a job wrote its card under it
+_FORMER_FILE = "result.json"
 _NUMBERS = ("avg", "top5", "low5", "loss", "epsilon", "seconds")
 
 
@@ -109,13 +111,22 @@ class ModeResult:
         text = json.dumps(note, indent=2, ensure_ascii=False)
         write_atomic(folder / RESULT_FILE, text + "\n")
 
+    @staticmethod
+    def file(folder: Path) -> Path | None:
+        """Return the file that holds a mode's result; None if there is none."""
+        if (folder / RESULT_FILE).exists():
+            return folder / RESULT_FILE
+        former = folder / _FORMER_FILE
+        # A job's card has this name too.
+        return former if former.exists() and b'"made_with"' in read_file(former) else None
+
     @classmethod
     def kept(cls, folder: Path, made_with: Mapping[str, Any]) -> ModeResult | None:
         """Return the result that :meth:`keep` wrote; None if it was made with other settings.
 
         Raises :class:`StorageError` if it cannot be read or is broken.
         """
-        path = folder / RESULT_FILE
+        path = cls.file(folder) or folder / RESULT_FILE
         try:
             note = json.loads(read_file(path))
             fields = _with_nan(note["result"])

@@ -15,7 +15,7 @@ from mindfl.data import fingerprint
 from mindfl.errors import OptionError, StorageError
 from mindfl.experiments.mode_costs import measured_costs
 from mindfl.experiments.mode_report import FILES, write_study
-from mindfl.experiments.mode_results import RESULT_FILE, Mode, ModeResult, Study, chosen_modes
+from mindfl.experiments.mode_results import Mode, ModeResult, Study, chosen_modes
 from mindfl.experiments.runner import (
     PartReporter,
     PythonStudyReporter,
@@ -126,7 +126,7 @@ class _Runner:
 
     def _kept(self, mode: Mode) -> ModeResult | None:
         """Return the mode's result if there is one that was made with the same; a broken one is none with overwrite."""
-        if not (self._folder(mode) / RESULT_FILE).exists():
+        if ModeResult.file(self._folder(mode)) is None:
             return None
         try:
             return ModeResult.kept(self._folder(mode), self._made_with(mode))
@@ -139,7 +139,7 @@ class _Runner:
         """Raise :class:`OptionError` where a mode's result would be replaced by one that is made otherwise."""
         for mode in self._modes:
             folder = self._folder(mode)
-            if (folder / RESULT_FILE).exists() and self._kept(mode) is None:
+            if ModeResult.file(folder) is not None and self._kept(mode) is None:
                 raise OptionError(
                     f"{folder} holds a result that was made with other settings, data or model",
                     hint="--overwrite replaces it, another --work_dir leaves it alone",

@@ -364,3 +364,13 @@ class TestCommand:
             main(["experiment", "mnist"])
         assert caught.value.code == 2
         assert "No such command 'mnist'" in capsys.readouterr().err
+
+
+def test_a_jobs_card_is_no_result_of_a_mode(tmp_path: Path) -> None:
+    assert ModeResult.file(tmp_path) is None
+    (tmp_path / "result.json").write_text('{"algorithm": "fedavg"}')
+    assert ModeResult.file(tmp_path) is None
+    (tmp_path / "result.json").write_text('{"made_with": {}, "result": {}}')
+    assert ModeResult.file(tmp_path) == tmp_path / "result.json"
+    (tmp_path / RESULT_FILE).write_text("{}")
+    assert ModeResult.file(tmp_path) == tmp_path / RESULT_FILE
