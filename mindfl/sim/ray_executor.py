@@ -8,6 +8,7 @@ its sum was absorbed has its share trained elsewhere; afterwards only the evalua
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -220,7 +221,16 @@ class RayExecutor:
         """End the worker processes; the cluster continues."""
         for node in self._nodes.values():
             self._ray.kill(node)
-        self._ray.shutdown()
+        self._nodes.clear()
+        # A reference of Ray's that the garbage collector drops in another thread, while Ray shuts down, ends this process.
+        gc.collect()
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            self._ray.shutdown()
+        finally:
+            if collects:
+                gc.enable()
 
     def _start(self, node: Mapping[str, Any], setup: Any) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -129,6 +129,7 @@ class Interrupted(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_objects_must_be_given_again(result: TrainingResult, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         FederatedLeNetJob(work_dir=tmp_path, reporter=Interrupted(), **PLAN, **as_objects()).run()
@@ -151,6 +152,7 @@ def test_objects_must_be_given_again(result: TrainingResult, tmp_path: Path) -> 
     assert repeated.run().hash == result.hash
 
 
+@pytest.mark.slow
 def test_changed_code_is_exported_anew(tmp_path: Path, converter_library: Path) -> None:
     """Also that of a module which the network's file imports."""
     (tmp_path / "filters.py").write_text("COUNT = 4\n")
@@ -195,6 +197,7 @@ run(Own), run(small), run(lambda **sizes: small(sizes["num_class"], sizes["num_c
 """
 
 
+@pytest.mark.slow
 def test_classes_and_functions_of_the_main_program(converter_library: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, str(HERE)], cwd=tmp_path, capture_output=True, text=True, check=False

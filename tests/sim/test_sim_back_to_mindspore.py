@@ -139,6 +139,7 @@ def test_the_same_weights_from_any_file_begin_the_same_job(
     assert job.run().hash == expected
 
 
+@pytest.mark.slow
 def test_a_changed_file_of_weights_is_noticed(make_job: JobFactory, tmp_path: Path, converted: Any) -> None:
     path = tmp_path / "w.npz"
     weights = LiteModel.load(converted()).to_mindspore()

@@ -214,7 +214,7 @@ class TestGoingOn:
     def test_a_broken_note_is_not_trusted(self, run: Runner, tmp_path: Path, content: bytes) -> None:
         run(["plain"])
         (tmp_path / "study" / "plain" / RESULT_FILE).write_bytes(content)
-        with pytest.raises(StorageError, match=r"plain/result\.json is broken: ") as caught:
+        with pytest.raises(StorageError, match=r"plain/mode\.json is broken: ") as caught:
             run(["plain"])
         assert "--overwrite" in caught.value.hint
         recorder = StudyRecorder()

@@ -104,6 +104,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.usefixtures("converter_library")
+@pytest.mark.slow
 def test_jobs_in_forked_and_spawned_processes(writers: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
