@@ -222,7 +222,7 @@ class RayExecutor:
         for node in self._nodes.values():
             self._ray.kill(node)
         self._nodes.clear()
-        # A reference of Ray's that the garbage collector drops in another thread, while Ray shuts down, ends this process.
+        # Ray ends this process if another thread's garbage collection drops one of its references as it shuts down.
         gc.collect()
         collects = gc.isenabled()
         gc.disable()
