@@ -163,8 +163,9 @@ def test_each_trains_with_each_optimizer_or_refuses_it_by_name(
     [
         ("fedporx", "did you mean fedprox?"),
         ("fedprox:nu=1", "FedProx has no setting nu"),
-        ("fedprox:mu", "fedprox:mu: 'mu' is not key=value settings are name:key=value,key=value"),
-        ("fedprox:", "'' is not key=value"),
+        # A module of the algorithm's name comes first, and the examples have a fedprox.py.
+        ("feddyn:alpha", "feddyn:alpha: 'alpha' is not key=value settings are name:key=value,key=value"),
+        ("feddyn:", "'' is not key=value"),
         ("fedprox:mu=1,mu=2", "mu is given twice in 'mu=1,mu=2'"),
         ("fedprox:mu=-0.1", "mu must be a number at least 0, got -0.1"),
         ("fedprox:mu=nan", "mu must be a number at least 0, got nan"),

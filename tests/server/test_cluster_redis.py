@@ -134,7 +134,8 @@ def test_a_job_that_is_said_to_go_on_does(client: Any) -> None:
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.put((record.getMessage(), place.away))
+            if " at 127.0.0.1:" not in record.getMessage():  # a server of another test, whose Redis is gone
+                said.put((record.getMessage(), place.away))
 
     listener = Listener()
     logging.getLogger("mindfl.server").addHandler(listener)

@@ -21,7 +21,7 @@ from mindfl.lite import LiteModel
 from mindfl.sim import FederatedLeNetJob, History, JobConfig, run_record, weight_hash
 from mindfl.sim.embedded_run import EmbeddedRun
 from mindfl.sim.evaluation import Evaluated
-from mindfl.sim.round_loop import Trained
+from mindfl.sim.round_loop import TrainedRound
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.run_state import RunState
 
@@ -367,7 +367,7 @@ class TestRecord:
     def test_a_run_interrupted_after_aggregating_has_the_model_of_its_latest_row(
         self, fresh: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def evaluate(run: EmbeddedRun, trained: Trained) -> Evaluated:
+        def evaluate(run: EmbeddedRun, trained: TrainedRound) -> Evaluated:
             if trained.iteration == 2:
                 raise StoppedError
             return Evaluated()
