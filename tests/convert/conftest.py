@@ -11,6 +11,7 @@ from made_once import all_made
 
 from mindfl.convert import child
 from mindfl.convert.mindir import Proto, read_mindir
+from mindfl.export.graph_mode import graph_mode
 
 #: a program that drives the real converter library as the MindSpore Lite 2.0.0 tarball's program does
 STAND_IN = f"""#!{sys.executable}
@@ -30,6 +31,13 @@ WriteProgram = Callable[..., Path]
 def _all_made() -> Iterator[None]:
     """These tests are about how a model is made, so each is made."""
     with all_made():
+        yield
+
+
+@pytest.fixture
+def in_graph_mode() -> Iterator[None]:
+    """MindSpore compiles graphs in this test, as it must for an export."""
+    with graph_mode("CPU"):
         yield
 
 

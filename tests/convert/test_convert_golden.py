@@ -16,13 +16,10 @@ from mindfl.models import LeNet5, import_mindspore
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("nodes.json").read_text())
 
 
+@pytest.mark.usefixtures("in_graph_mode")
 @pytest.mark.parametrize("case", CASES)
 def test_nodes_equal_those_of_mindspore_2_0_0(case: str, tmp_path: Path, converter_library: Path) -> None:
-    mindspore = import_mindspore()
-    mode = mindspore.get_context("mode")
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    mindir = export_case(mindspore, LeNet5(), case, tmp_path)
-    mindspore.set_context(mode=mode)
+    mindir = export_case(import_mindspore(), LeNet5(), case, tmp_path)
     result = convert_model(mindir, tmp_path / case, train=case != "inference")
     assert result.rewritten
     found, expected = Counter(node_hashes(result.model)), Counter(GOLDEN[case])

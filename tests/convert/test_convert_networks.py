@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from mindfl.convert import convert_model
 from mindfl.convert.mindir import check_graph, operators, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.models import import_mindspore
+
+pytestmark = pytest.mark.usefixtures("in_graph_mode")
 
 #: nodes of the converted file, by kind of network
 EXPECTED = {
@@ -31,15 +32,6 @@ EXPECTED = {
     },
     "recurrent": {"LSTM": 2, "LSTMGrad": 2, "SliceFusion": 6, "UnsortedSegmentSum": 1, "SGD": 11},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _graph_mode() -> Iterator[None]:
-    mindspore = import_mindspore()
-    mode = mindspore.get_context("mode")
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    yield
-    mindspore.set_context(mode=mode)
 
 
 def exported(kind: str, folder: Path) -> tuple[Any, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +17,8 @@ from mindfl.convert.mindir import check_graph, read_mindir
 from mindfl.convert.rewrite import rewrite
 from mindfl.models import import_mindspore
 
+pytestmark = pytest.mark.usefixtures("in_graph_mode")
+
 #: operations that are also tested where there is little time
 FEW = ("group_norm", "silu", "binary_cross_entropy_of_logits")
 ALL = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in (*OPERATIONS, *LOSSES)]
@@ -26,15 +27,6 @@ ALL = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for n
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return operator_networks(tmp_path_factory.mktemp("networks"))
-
-
-@pytest.fixture(autouse=True)
-def _graph_mode() -> Iterator[None]:
-    mindspore = import_mindspore()
-    mode = mindspore.get_context("mode")
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    yield
-    mindspore.set_context(mode=mode)
 
 
 def training_step(name: str, networks: ModuleType) -> tuple[Any, tuple[np.ndarray, ...]]:
