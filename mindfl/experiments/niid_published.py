@@ -44,7 +44,7 @@ class PublishedAccuracy(NamedTuple):
     spread: float
 
 
-#: the SCAFFOLD of the published table is a variant that has a name of its own here
+#: the SCAFFOLD of the published table is a variant, which has another name here
 _COLUMNS = ("fedavg", "scaffold_niid", "fedprox", "fednova")
 #: data -> cell -> mean and spread of each of :data:`_COLUMNS`
 _TABLE: Mapping[NiidDataName, Mapping[str, Sequence[float]]] = {
@@ -135,7 +135,7 @@ def chosen_algorithms(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def chosen_seeds(given: str | Sequence[int]) -> tuple[int, ...]:
-    """Return these seeds. Raises :class:`OptionError` for what is no whole number of at least 0."""
+    """Return these seeds. Raises :class:`OptionError` if one is not a whole number of at least 0."""
     seeds = _chosen(given, (0,), "seed")
     if wrong := [seed for seed in seeds if not (type(seed) is int or str(seed).isdecimal())]:
         raise OptionError(f"a seed must be a whole number of at least 0, got {wrong[0]!r}", hint="--seeds 0,1,2")

@@ -26,7 +26,7 @@ from mindfl.spelling import checked_arguments
 if TYPE_CHECKING:
     from mindfl.client import HttpSettings
 
-#: paths that are passed to Java clients: made absolute, because each client runs in a folder of its own
+#: paths that are passed to Java clients: made absolute, because each client runs in its own folder
 _JAVA_PATHS = (
     *("train_dataset", "test_dataset", "infer_dataset", "train_model_path", "infer_model_path"),
     *("origin_train_model_path", "origin_infer_model_path", "cert_path", "jar_path", "case_jar_path", "lite_jar_path"),
@@ -39,7 +39,7 @@ _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
 LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
 #: longest name of a model file in bytes, without suffixes such as ``_trained.json``: file systems allow 255 in all
 _LONGEST_NAME = 200
-#: up to this number of clients, each has a model file of its own, as in the tutorial
+#: up to this number of clients, each has its own model file, as in the tutorial
 MODEL_FILES_LIMIT = 100
 
 
@@ -272,7 +272,7 @@ class JobConfig(JobOptions):
 
     @property
     def writes_client_models(self) -> bool:
-        """Whether each client gets a model file of its own."""
+        """Whether each client gets its own model file."""
         return self.client_num <= MODEL_FILES_LIMIT if self.per_client_models is None else self.per_client_models
 
     @property

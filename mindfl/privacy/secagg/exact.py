@@ -120,7 +120,7 @@ class ExactDevice(SecretHolder[ExactKeys]):
 
     Args:
         fl_id: its id on the wire.
-        plan: see :class:`Round`.
+        plan: see :class:`ExactPlan`.
         random: where secrets come from; a :class:`SeededRandom` of this client and iteration in a simulation.
         pairs: see :func:`exact_keys`; None: its own.
 
