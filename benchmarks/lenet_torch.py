@@ -15,13 +15,13 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 class LeNet(nn.Module):
-    """mindfl's LeNet5: convolutions without bias, 62 classes."""
+    """LeNet; by default mindfl's LeNet5: 32x32 images of three channels, convolutions without bias, 62 classes."""
 
-    def __init__(self, classes: int = 62) -> None:
+    def __init__(self, classes: int = 62, *, channels: int = 3, size: int = 32, bias: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 6, 5, bias=False)
-        self.conv2 = nn.Conv2d(6, 16, 5, bias=False)
-        self.fc1 = nn.Linear(400, 120)
+        self.conv1 = nn.Conv2d(channels, 6, 5, bias=bias)
+        self.conv2 = nn.Conv2d(6, 16, 5, bias=bias)
+        self.fc1 = nn.Linear(16 * (size // 4 - 3) ** 2, 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, classes)
 

@@ -17,9 +17,10 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
+from lenet_torch import LeNet
 from niid_work import Clock, NiidWork
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -28,24 +29,9 @@ WORK_VARIABLE = "MINDFL_NIID_WORK"
 client_app = ClientApp()
 
 
-class Net(nn.Module):
-    """The baseline's network for 28x28 grey images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 6, 5)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(256, 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        x = F.relu(self.fc1(x.flatten(1)))
-        logits: Tensor = self.fc3(F.relu(self.fc2(x)))
-        return logits
+def network() -> LeNet:
+    """Return the baseline's network for 28x28 grey images."""
+    return LeNet(classes=10, channels=1, size=28, bias=True)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -78,7 +64,7 @@ def train_client(message: Message, context: Context) -> Message:
     begin = time.process_time()
     work, pictures = _process()
     settings = work.settings
-    net = Net()
+    net = network()
     net.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
     own = Subset(pictures, work.clients()[int(context.node_config["partition-id"])].tolist())
     loader = DataLoader(own, settings.batch_size, shuffle=True)
@@ -102,7 +88,7 @@ def server_app(work: NiidWork, clock: Clock) -> ServerApp:
     loader = DataLoader(Pictures(work, "test"), 10_000)
 
     def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        net = Net()
+        net = network()
         net.load_state_dict(arrays.to_torch_state_dict())
         with torch.inference_mode():
             right = sum(int((net(images).argmax(1) == labels).sum()) for images, labels in loader)
@@ -123,7 +109,7 @@ def server_app(work: NiidWork, clock: Clock) -> ServerApp:
         strategy = FedAvg(
             fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=clients, train_metrics_aggr_fn=all_trained
         )
-        initial = ArrayRecord(Net().state_dict())
+        initial = ArrayRecord(network().state_dict())
         strategy.start(grid=grid, initial_arrays=initial, num_rounds=work.settings.rounds, evaluate_fn=evaluate)
 
     return app
