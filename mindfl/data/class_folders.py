@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mindfl.data.arrays import ArrayDataset
 from mindfl.data.folder import refuse_filled
@@ -16,7 +15,7 @@ from mindfl.data.picture_folders import Found, Layout, class_names, find_picture
 from mindfl.data.pictures import Picture, read_picture, stacked, to_grey
 from mindfl.data.samples import PARTS
 from mindfl.data.stored_arrays import save_arrays
-from mindfl.data.without_users import Division, Part, divided, grouped
+from mindfl.data.without_users import Division, Part, by_owner, divided, grouped
 from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
@@ -24,16 +23,15 @@ from mindfl.notices import warn
 
 
 class _Pictures(NamedTuple):
-    """Pictures of one shape (n, height, width, channels), their labels (n,), and where they were found."""
+    """Pictures of one shape (n, height, width, channels) with their labels (n,) by user and part; where they were."""
 
-    pictures: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    samples: dict[tuple[str, str], Part]
     found: list[Found]
 
     def of(self, part: str, user: str = "") -> Part:
         """Return the samples of a part, of ``user`` where the folders are those of users."""
-        own = [position for position, (owner, of, *_) in enumerate(self.found) if (owner, of) == (user, part)]
-        return self.pictures[own], self.labels[own]
+        pictures, labels = next(iter(self.samples.values()))
+        return self.samples.get((user, part), (pictures[:0], labels[:0]))
 
 
 def convert_class_folders(
@@ -79,7 +77,8 @@ def _read(
     if not kept:
         raise DataError(f"no picture in {layout.root} can be read: {problems[0] if problems else 'there is none'}")
     places = {name: place for place, name in enumerate(names)}
-    return _Pictures(stacked(pictures), np.array([places[each.label] for each in kept]), kept)
+    labels = np.array([places[each.label] for each in kept])
+    return _Pictures(by_owner((stacked(pictures), labels), [(each.user, each.part) for each in kept]), kept)
 
 
 def _check_size(found: Found, picture: Picture, first: Found, expected: Picture) -> None:

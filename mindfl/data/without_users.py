@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from mindfl.options import declared_arguments
 from mindfl.options.command_options import CsvOptions, IdxOptions
 
 Part = tuple[NDArray[Any], NDArray[Any]]
+Owner = TypeVar("Owner", bound=Hashable)
 
 
 @declared_arguments(IdxOptions)
@@ -162,9 +163,9 @@ def grouped(
     return ArrayDataset(both, class_names=class_names, name=name)
 
 
-def by_owner(part: Part, owners: Sequence[str]) -> dict[str, Part]:
-    """Return the samples of each user, whom ``owners`` names for each sample."""
-    positions: dict[str, list[int]] = {}
+def by_owner(part: Part, owners: Iterable[Owner]) -> dict[Owner, Part]:
+    """Return the samples of each owner, such as a user, whom ``owners`` names for each sample."""
+    positions: dict[Owner, list[int]] = {}
     for position, owner in enumerate(owners):
         positions.setdefault(owner, []).append(position)
     images, labels = part
