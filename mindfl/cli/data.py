@@ -115,11 +115,13 @@ def convert(as_json: bool, **options: Any) -> None:
 @declared_options(SummaryOptions)
 @json_option
 def inspect(folder: str, sheet: str | None, as_json: bool) -> None:
-    """Print users, counts and classes of the data set in DIR, check every user, and write a contact sheet."""
-    from mindfl.data import inspect_dataset
+    """Print users, counts and classes of the data set in DIR, check every user, and draw a sheet of pictures."""
+    from mindfl.data import inspect_dataset, open_dataset
     from mindfl.files import local_path
 
-    picture = sheet if sheet is not None else f"{local_path(folder).resolve().name or 'data'}-sheet.png"
+    picture = sheet
+    if sheet is None and open_dataset(folder).form.kind == "pictures":
+        picture = f"{local_path(folder).resolve().name or 'data'}-sheet.png"
     summary = inspect_dataset(folder, sheet=picture, progress=True)
     if as_json:
         echo_json({**asdict(summary), "sheet": picture})
@@ -163,18 +165,18 @@ def _tell_arrays(dataset: Dataset, output: str, as_json: bool, **more: Any) -> N
     picture = f"{str(output).rstrip('/')}-partition.png"
     save_partition(dataset, picture)
     train, test = (sum(getattr(user, part).size for user in dataset) for part in ("train", "test"))
-    height, width = dataset.image_size
     mark = fingerprint(dataset)
     if as_json:
         counts = {"users": len(dataset), "train_samples": train, "test_samples": test, "classes": dataset.classes}
         shape = {"image_size": dataset.image_size, "channels": dataset.channels, "class_names": dataset.class_names}
+        more["samples"] = dataset.form.words()
         echo_json({"output": str(output), **counts, **shape, "sha256": mark.sha256, "picture": picture, **more})
     else:
         click.echo(
             f"{output}: {counted(len(dataset), 'user')}, {train} train and {counted(test, 'test sample')} of "
             f"{counted(dataset.classes, 'class', 'classes')}; who has what: {picture}"
         )
-        click.echo(f"images of {height}x{width} with {counted(dataset.channels, 'channel')}, sha256 {mark.sha256}")
+        click.echo(f"{_noun(dataset)} of {dataset.form.words()}, sha256 {mark.sha256}")
 
 
 def _tell(report: Report, as_json: bool) -> None:
@@ -197,11 +199,15 @@ def _refuse_problems(report: Report) -> None:
         )
 
 
+def _noun(dataset: Dataset) -> str:
+    return "images" if dataset.form.kind == "pictures" else "samples"
+
+
 def _untested(users: int) -> str:
     return f" ({users} without test samples)" if users else ""
 
 
-def _print_summary(summary: Summary, picture: str) -> None:
+def _print_summary(summary: Summary, picture: str | None) -> None:
     sizes = summary.samples_per_user
     click.echo(f"data set          {summary.root}")
     click.echo(f"form, source      {summary.kind}, {summary.source}")
@@ -209,11 +215,12 @@ def _print_summary(summary: Summary, picture: str) -> None:
     central = f", {summary.central_samples} in a central test set" if summary.central_samples else ""
     click.echo(f"samples           {summary.train_samples} train, {summary.test_samples} test{central}")
     click.echo(f"samples per user  min {sizes['min']}, median {sizes['median']:g}, max {sizes['max']}")
-    click.echo("samples per class")
-    most, longest = max(summary.classes.values()), max(map(len, summary.classes))
+    if summary.classes:
+        click.echo("samples per class")
+    most, longest = max(summary.classes.values(), default=0), max(map(len, summary.classes), default=0)
     for name, count in summary.classes.items():
         click.echo(f"  {name:{longest}} {count:7} {'#' * round(40 * count / most)}".rstrip())
-    height, width = summary.image_size
-    click.echo(f"images            {height}x{width} with {counted(summary.channels, 'channel')}")
+    click.echo(f"{'each sample' if summary.image_size is None else 'images':17} {summary.samples}")
     click.echo(f"sha256            {summary.sha256}")
-    click.echo(f"contact sheet     {picture}")
+    if picture is not None:
+        click.echo(f"contact sheet     {picture}")

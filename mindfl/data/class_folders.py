@@ -15,7 +15,7 @@ from mindfl.data.picture_folders import Found, Layout, class_names, find_picture
 from mindfl.data.pictures import Picture, read_picture, stacked, to_grey
 from mindfl.data.samples import PARTS
 from mindfl.data.stored_arrays import save_arrays
-from mindfl.data.without_users import Division, Part, by_owner, divided, grouped
+from mindfl.data.without_users import Division, Part, by_owner, divided
 from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
@@ -108,7 +108,7 @@ def _dataset(
     if not usable:
         raise DataError(f"no user in {layout.root} has train pictures")
     if not layout.parts:
-        return grouped(usable, seed=division.seed, name=name, class_names=names)
+        return ArrayDataset(usable, seed=division.seed, name=name, class_names=names)
     return ArrayDataset(
         {user: (*part, *read.of("test", user)) for user, part in usable.items()}, class_names=names, name=name
     )

@@ -146,8 +146,14 @@ def convert_dataset(
 
 def _check_fits(dataset: Dataset) -> None:
     """Raise :class:`DataError` where the forms of FEMNIST cannot hold the images or classes of a data set."""
-    (height, width), names = dataset.image_size, dataset.class_names
+    names = dataset.class_names
     hint = f"use it as it is: mindfl simulate --train_dataset {dataset.name}"
+    if dataset.image_size is None or dataset.form.label_shape:
+        raise DataError(
+            f"{dataset.name} has samples of {dataset.form.words()}; the forms bin and compact hold pictures of classes",
+            hint=hint,
+        )
+    height, width = dataset.image_size
     if (height, width) != (IMAGE_SIZE, IMAGE_SIZE):
         raise DataError(
             f"{dataset.name} has images of {height}x{width}; the forms bin and compact hold {IMAGE_SIZE}x{IMAGE_SIZE}",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.data.pixels import IMAGE_SIZE
 from mindfl.data.samples import CENTRAL, Dataset, Split, UserData
@@ -34,7 +35,9 @@ class Fingerprinting:
         self._dataset = dataset
         self._digest = hashlib.sha256()
         self._users = self._samples = 0
-        if dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
+        if dataset.image_size is None or dataset.form.label_shape:
+            self._digest.update(dataset.form.words().encode())
+        elif dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
             self._digest.update("x".join(map(str, dataset.image_size)).encode())
 
     def add(self, user: UserData) -> None:
@@ -55,16 +58,16 @@ class Fingerprinting:
             self._samples += split.size
             self._digest.update(f"{split.size};".encode())
             if split.size:
-                self._digest.update(split.labels[: split.size].astype("<i4").tobytes())
-                self._digest.update(_pixels(split))
+                self._digest.update(_little_endian(split.labels[: split.size]))
+                self._digest.update(_values(split))
 
 
 def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerprint:
     """Return the fingerprint of ``users`` of a data set, in this order; None: all of them.
 
-    The hash covers each user's name, the pixels and labels of both parts, and a central test set, so it is the same for
-    all forms of the same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming a
-    broken user.
+    The hash covers each user's name, the samples and labels of both parts, and a central test set, so it is the same
+    for all forms of the same samples. Reads all of these samples, one part at a time. Raises :class:`DataError` naming
+    a broken user.
 
     Example:
         >>> from mindfl.data import fingerprint, open_dataset
@@ -77,9 +80,13 @@ def fingerprint(dataset: Dataset, users: Sequence[str] | None = None) -> Fingerp
     return making.result()
 
 
-def _pixels(split: Split) -> bytes:
-    """Return the grey values as bytes, or all channels as float32 if the images are not 8-bit grey."""
+def _values(split: Split) -> bytes:
+    """Return the grey values as bytes, or all samples as they are read if they are not 8-bit grey pictures."""
     try:
         return split.grey().tobytes()
     except DataError:
-        return np.ascontiguousarray(split.images(), "<f4").tobytes()
+        return _little_endian(split.images())
+
+
+def _little_endian(values: NDArray[Any]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()

@@ -22,7 +22,7 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
     """Divide samples among users by their labels.
 
     Args:
-        labels: class numbers, of shape (samples,).
+        labels: class numbers, of shape (samples,); ``iid`` takes other labels too, such as those of a regression.
         how: ``iid``; ``dirichlet:alpha=0.5,least=10`` (each class is divided by shares drawn from a Dirichlet
             distribution, until each user has at least ``least`` samples: arXiv 2102.02079);
             ``balanced_dirichlet:alpha=0.5,least=10`` (the same, but a user that has its equal share of all samples
@@ -36,7 +36,8 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
         For each user the positions of its samples, ascending. Each sample has one user; each user has a sample.
 
     Raises:
-        OptionError: ``how`` is unknown or has an unusable setting, or there are too few samples for so many users.
+        OptionError: ``how`` is unknown or has an unusable setting, or needs classes where there are none; or there are
+            too few samples for so many users.
 
     Example:
         >>> labels = np.array([0, 1, 0, 1, 0, 1])
@@ -46,8 +47,14 @@ def partition(labels: NDArray[np.integer[Any]], how: str, users: int, *, seed: i
     name, values = check_partition(how, users)
     if len(labels) < users:
         raise OptionError(f"{counted(len(labels), 'sample')} cannot be divided among {counted(users, 'user')}")
+    array = np.asarray(labels)
+    if name != "iid" and (array.ndim != 1 or array.dtype.kind not in "iu"):
+        raise OptionError(
+            f"partition {name} divides by class, but the labels are {array.dtype} of shape {array.shape}",
+            hint="choose iid",
+        )
     divide, _ = _KINDS[name]
-    divided = divide(np.asarray(labels), users, np.random.default_rng(seed), **values)
+    divided = divide(array, users, np.random.default_rng(seed), **values)
     if empty := [index for index, chosen in enumerate(divided) if not len(chosen)]:
         raise OptionError(f"partition {how} leaves user {empty[0]} without samples", hint="choose fewer users")
     return [np.sort(chosen) for chosen in divided]

@@ -13,7 +13,7 @@ from mindfl.data.label_numbers import label_numbers
 from mindfl.data.partitions import check_partition
 from mindfl.data.pictures import picture_of, stacked
 from mindfl.data.samples import PARTS
-from mindfl.data.without_users import Division, Part, by_owner, divided, grouped
+from mindfl.data.without_users import Division, Part, by_owner, divided
 from mindfl.errors import DataError
 from mindfl.notices import warn
 from mindfl.spelling import did_you_mean
@@ -47,7 +47,7 @@ def from_rows(rows: Any, division: Division, *, user: str | None, image: str, la
         return divided(train, test, division, **named)
     users = by_owner(train, read.owners[:first])
     if test is None:
-        return grouped(users, seed=division.seed, **named)
+        return ArrayDataset(users, seed=division.seed, **named)
     return _joined(users, by_owner(test, read.owners[first:]), named)
 
 
@@ -116,4 +116,5 @@ def _joined(train: dict[str, Part], test: dict[str, Part], named: dict[str, Any]
             f"user {untrained[0]} has rows in test and none in train",
             hint="give one split, which is divided into train and test for each user",
         )
-    return ArrayDataset({user: (*part, *test.get(user, ())) for user, part in train.items()}, **named)
+    users = {user: (*part, *test.get(user, ())) for user, part in train.items()}
+    return ArrayDataset(users, test_share=0, **named)

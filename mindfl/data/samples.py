@@ -1,4 +1,4 @@
-"""The interface of data sets: users, their train and test parts, and images read on demand."""
+"""The interface of data sets: users, their train and test parts, and samples read on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,49 @@ PARTS = ("train", "test")
 #: name of test samples that belong to no user, in messages
 CENTRAL = "the central test set"
 SYNTHETIC = "synthetic"
-#: training share of a writer's samples if mindfl splits them (LEAF's ``--tf 0.9``)
-TRAIN_SHARE = 0.9
+#: share of a user's samples for testing if mindfl splits them (LEAF's ``--tf 0.9``)
+TEST_SHARE = 0.1
+
+#: ``pictures``: uint8 (0..255) or float32 (0..1); ``tokens``: int32 ids of words or letters; ``numbers``: float32
+SampleKind = Literal["pictures", "tokens", "numbers"]
+
+
+@dataclass(frozen=True)
+class SampleForm:
+    """Shape and type of a data set's samples and labels.
+
+    Attributes:
+        kind: what the samples are.
+        shape: shape of one sample; (height, width, channels) for pictures.
+        vocabulary: number of tokens, whose ids are 0 to ``vocabulary - 1``; None: samples are no tokens.
+        label_shape: shape of one sample's label: () for a class; (length,) for a class of each token, or for the
+            numbers of a regression.
+        regression: whether labels are float32 numbers to predict, not classes.
+    """
+
+    kind: SampleKind
+    shape: tuple[int, ...]
+    vocabulary: int | None = None
+    label_shape: tuple[int, ...] = ()
+    regression: bool = False
+
+    @property
+    def label_type(self) -> np.dtype[Any]:
+        """Type of the labels: int32, or float32 for a regression."""
+        return np.dtype(np.float32 if self.regression else np.int32)
+
+    def words(self) -> str:
+        """Return the form in words, for messages."""
+        sizes = "x".join(map(str, self.shape))
+        if self.kind == "pictures":
+            text = f"{'x'.join(map(str, self.shape[:2]))} with {counted(self.shape[2], 'channel')}"
+        elif self.kind == "tokens":
+            text = f"{sizes} tokens" + (f" of a vocabulary of {self.vocabulary}" if self.vocabulary else "")
+        else:
+            text = f"{sizes} numbers"
+        if self.label_shape:
+            text += f", labels of {'x'.join(map(str, self.label_shape))} {'numbers' if self.regression else 'classes'}"
+        return text
 
 
 class Samples(NamedTuple):
@@ -44,13 +85,15 @@ class Samples(NamedTuple):
         return self.take(train), self.take(test)
 
 
-def split_positions(count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide ``count`` samples at random into train and test, 9:1; each gets one of two or more.
+def split_positions(
+    count: int, rng: np.random.Generator, share: float = TEST_SHARE
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide ``count`` samples at random into train and test, which gets ``share``; each gets one of two or more.
 
     Returns the positions of each part, ascending.
     """
     order = rng.permutation(count)
-    train = max(min(int(TRAIN_SHARE * count), count - 1), 1)
+    train = max(min(int((1 - share) * count), count - 1), 1)
     return np.sort(order[:train]), np.sort(order[train:])
 
 
@@ -62,40 +105,41 @@ NO_SAMPLES = Samples(np.zeros((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8), np.zeros(0
 class Split:
     """One user's train or test part. No file stays open, so thousands can exist at once.
 
-    ``labels`` is int32 (m,). ``size`` is the number of true samples; m > size if the stored last batch was filled by
-    repeating samples. ``first`` is the position of the part's
-    first image in ``source``.
+    ``labels`` is int32 (m,), int32 (m, length) for a class of each token, or float32 (m, k) for a regression; see
+    :class:`SampleForm`. ``size`` is the number of true samples; m > size if the stored last batch was filled by
+    repeating samples. ``first`` is the position of the part's first sample in ``source``.
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[Any]
     size: int
     source: Images
     first: int = 0
 
     @property
     def pixels(self) -> NDArray[Any]:
-        """The stored images, read-only: uint8 (m, 32, 32) grey, float32 (m, 32, 32, 3) for bins, or a user's arrays.
+        """The stored samples, read-only: uint8 (m, 32, 32) grey, float32 (m, 32, 32, 3) for bins, or a user's arrays.
 
         Files are memory-mapped, and open as long as the returned array lives.
         """
         return self.source.map(self.first, len(self.labels))
 
-    def images(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Return true samples [start, stop) as float32 (k, height, width, channels) in 0..1, slicing like a list.
+    def images(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return true samples [start, stop), slicing like a list.
 
-        Raises :class:`DataError` if the file was truncated meanwhile or contains NaN or values outside 0..1.
+        Pictures are float32 (k, height, width, channels) in 0..1, tokens int32 (k, ...), numbers float32 (k, ...).
+        Raises :class:`DataError` if the file was truncated meanwhile or contains values that the form does not have.
         """
         chosen = range(self.size)[start:stop]
         return self.source.read(self.first + chosen.start, len(chosen))
 
-    def planes(self) -> NDArray[np.float32]:
-        """Return all true samples as :meth:`images` does, but (k, height, width) if all channels are equal."""
+    def planes(self) -> NDArray[Any]:
+        """Return all true samples as :meth:`images` does, but pictures with equal channels as (k, height, width)."""
         return self.source.read_planes(self.first, self.size)
 
     def grey(self, start: int = 0, stop: int | None = None) -> NDArray[np.uint8]:
         """Return true samples [start, stop) as uint8 (k, height, width).
 
-        Raises :class:`DataError` if the images are not 8-bit grey.
+        Raises :class:`DataError` if the samples are not 8-bit grey pictures.
         """
         chosen = range(self.size)[start:stop]
         return self.source.read_grey(self.first + chosen.start, len(chosen))
@@ -121,18 +165,20 @@ class Dataset(ABC):
 
     Attributes:
         users: names in natural order (f2 before f10).
-        image_size: height and width of all images.
-        channels: channels of all images, and so of the network that is exported for them.
-        grey: whether the images fit networks of any number of channels, as their own are equal.
-        classes: number of classes; labels are 0 to ``classes - 1``.
+        form: shape and type of samples and labels.
+        image_size: height and width of all pictures; None: samples are no pictures.
+        channels: channels of all pictures, and so of the network that is exported for them; None likewise.
+        grey: whether the pictures fit networks of any number of channels, as their own are equal.
+        classes: number of classes; labels are 0 to ``classes - 1``. 0 for a regression.
         class_names: the name of each class.
         central_test: test samples that belong to no user; None: the data set has none.
     """
 
     kind: ClassVar[str]
     users: tuple[str, ...]
-    image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
-    channels: int = CHANNELS
+    form: SampleForm = SampleForm("pictures", (IMAGE_SIZE, IMAGE_SIZE, CHANNELS))
+    image_size: tuple[int, int] | None = (IMAGE_SIZE, IMAGE_SIZE)
+    channels: int | None = CHANNELS
     grey: bool = True
     classes: int = CLASSES
     class_names: tuple[str, ...] = tuple(ALPHABET)
@@ -144,19 +190,33 @@ class Dataset(ABC):
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
+        vocabulary: int | None = None,
         central_test: Sequence[NDArray[Any]] | None = None,
+        test_share: float | None = None,
+        seed: int = 0,
         name: str = "arrays",
     ) -> Dataset:
         """Return a data set of arrays in memory, which can be used like one on disk. The arrays are not copied.
 
+        The type of the samples says what they are:
+
+        - uint8 (0..255) or float32 (0..1) [n, height, width] (grey) or [n, height, width, channels]: pictures
+        - int32 [n, ...]: ids of tokens, such as words or letters
+        - float32 [n, k]: rows of numbers
+
+        Labels are whole numbers [n], the classes; whole numbers [n, length], a class of each token; or float32 [n, k],
+        the numbers that a regression predicts.
+
         Args:
-            users: for each user ``(images, labels)``, or ``(images, labels, test images, test labels)``. Images are
-                uint8 (0..255) or float32 (0..1), of shape [n, height, width] (grey) or [n, height, width, channels];
-                labels are whole numbers [n]. All users' images have the same height, width and channels. Names of
-                users are texts or whole numbers.
+            users: for each user ``(samples, labels)``, or ``(samples, labels, test samples, test labels)``. All users'
+                samples have one type and shape. Names of users are texts or whole numbers.
             class_names: name of each class. None: the labels themselves.
             classes: number of classes. None: as many as there are names, else the largest label and one.
-            central_test: ``(images, labels)`` that belong to no user, for ``--evaluate central``.
+            vocabulary: number of tokens. None: the largest id and one.
+            central_test: ``(samples, labels)`` that belong to no user, for ``--evaluate central``.
+            test_share: share of the samples that are drawn for testing from users without test samples; 0: none.
+                None: 0.1, or 0 with a central test set.
+            seed: seed of that draw.
             name: what messages and titles call the data set.
 
         Raises:
@@ -166,12 +226,24 @@ class Dataset(ABC):
             >>> import numpy as np
             >>> images, labels = np.zeros((6, 24, 24, 3), np.uint8), np.array([0, 1, 2, 0, 1, 2])
             >>> data = Dataset.from_arrays({"ann": (images, labels)}, class_names=["cat", "dog", "bird"])
-            >>> data.image_size, data.channels, data.classes, data.user("ann").train.size
-            ((24, 24), 3, 3, 6)
+            >>> data.image_size, data.channels, data.classes, data.user("ann").train.size, data.user("ann").test.size
+            ((24, 24), 3, 3, 5, 1)
+            >>> ids = np.zeros((20, 80), np.int32)
+            >>> Dataset.from_arrays({"ann": (ids, ids[:, 0])}, vocabulary=90, classes=90).form.words()
+            '80 tokens of a vocabulary of 90'
         """
         from mindfl.data.arrays import ArrayDataset
 
-        return ArrayDataset(users, class_names=class_names, classes=classes, central_test=central_test, name=name)
+        return ArrayDataset(
+            users,
+            class_names=class_names,
+            classes=classes,
+            vocabulary=vocabulary,
+            central_test=central_test,
+            test_share=test_share,
+            seed=seed,
+            name=name,
+        )
 
     @staticmethod
     def from_huggingface(
@@ -268,6 +340,14 @@ class Dataset(ABC):
     def __iter__(self) -> Iterator[UserData]:
         return (self._open(name) for name in self.users)
 
+    def _set_form(self, form: SampleForm) -> None:
+        self.form = form
+        self.image_size = self.channels = None
+        if form.kind == "pictures":
+            height, width, self.channels = form.shape
+            self.image_size = (height, width)
+        self.grey = self.channels == 1
+
     def _set_users(self, names: list[str]) -> None:
         self.users = tuple(sorted(names, key=natural_key))
         self._positions = {name: position for position, name in enumerate(self.users)}
@@ -300,6 +380,13 @@ class StoredDataset(Dataset):
         return {**self.__dict__, "root": self.root.resolve()}
 
 
+def class_counts(split: Split, classes: int) -> NDArray[np.int64]:
+    """Return how many labels of a part each class has; nothing for a regression, which has no classes."""
+    if not classes:
+        return np.zeros(0, np.int64)
+    return np.bincount(split.labels[: split.size].ravel(), minlength=classes)
+
+
 def check_labels(
     labels: NDArray[np.integer[Any]], user: str, where: object, classes: int = CLASSES
 ) -> NDArray[np.int32]:
@@ -309,11 +396,22 @@ def check_labels(
 
 def class_numbers(labels: NDArray[np.integer[Any]], owner: str, where: object, classes: int) -> NDArray[np.int32]:
     """Return ``labels`` as :func:`check_labels` does; errors begin with ``owner``."""
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    wrong = np.argwhere((labels < 0) | (labels >= classes))
     if len(wrong):
-        at = int(wrong[0])
-        raise DataError(f"{owner}: label {labels[at]} of sample {at} in {where} is outside 0..{classes - 1}")
+        at = tuple(map(int, wrong[0]))
+        raise DataError(f"{owner}: label {labels[at]} of sample {at[0]} in {where} is outside 0..{classes - 1}")
     return labels.astype(np.int32)
+
+
+def checked_labels(labels: NDArray[Any], owner: str, where: object, classes: int, form: SampleForm) -> NDArray[Any]:
+    """Return ``labels`` in the type of ``form``, or raise :class:`DataError` naming the first that cannot be used."""
+    if not form.regression:
+        return class_numbers(labels, owner, where, classes)
+    wrong = np.argwhere(~np.isfinite(labels))
+    if len(wrong):
+        at = tuple(map(int, wrong[0]))
+        raise DataError(f"{owner}: the label of sample {at[0]} in {where} is {labels[at]}, not a finite number")
+    return labels.astype(np.float32)
 
 
 def check_name(name: object) -> str:

@@ -1,9 +1,14 @@
-"""The form "arrays": images of any size, channels and classes in three files.
+"""The form "arrays": samples of any shape and classes in three files.
 
-    arrays.json    format, version, source, image shape, type of the numbers, class names, each user's name and
+    arrays.json    format, version, source, shape and type of the samples, class names, each user's name and
                    numbers of train and test samples, in file order; the number of central test samples, if any
-    images.raw     the images one after another, a user's train samples before its test samples, the central ones last
-    labels.raw     their labels, little-endian int32
+    images.raw     the pictures one after another, a user's train samples before its test samples, the central ones
+                   last; samples that are no pictures are in samples.raw
+    labels.raw     their labels, little-endian int32, or float32 for a regression
+
+Pictures have "image" (height, width, channels) and "type" in the index. Other samples have "samples" (tokens or
+numbers), "shape", "type", and perhaps "vocabulary", "label_shape" and "regression"; tokens are stored in the smallest
+type that holds the vocabulary.
 
 The index is written last, and the sizes of the other two must match it.
 """
@@ -20,54 +25,98 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.data.arrays import ArrayImages
+from mindfl.data.array_samples import ArraySamples
 from mindfl.data.compact import check_size
 from mindfl.data.folder import filled_folder, read_json
-from mindfl.data.samples import CENTRAL, PARTS, Dataset, Split, StoredDataset, UserData, check_name, class_numbers
+from mindfl.data.samples import (
+    CENTRAL,
+    PARTS,
+    Dataset,
+    SampleForm,
+    SampleKind,
+    Split,
+    StoredDataset,
+    UserData,
+    check_name,
+    checked_labels,
+)
+from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 
 INDEX = "arrays.json"
-_IMAGES, _LABELS = "images.raw", "labels.raw"
+_LABELS = "labels.raw"
 _FORMAT: dict[str, Any] = {"format": "mindfl-arrays", "version": 1}
-_TYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "float32": np.dtype("<f4")}
+#: kind of samples -> their file, and the types that they may have there
+_FILES: dict[SampleKind, str] = {"pictures": "images.raw", "tokens": "samples.raw", "numbers": "samples.raw"}
+_TYPES: dict[SampleKind, dict[str, np.dtype[Any]]] = {
+    "pictures": {"uint8": np.dtype("u1"), "float32": np.dtype("<f4")},
+    "tokens": {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2"), "int32": np.dtype("<i4")},
+    "numbers": {"float32": np.dtype("<f4")},
+}
 
 
-def save_arrays(dataset: Dataset, output: PathLike, *, source: str) -> None:
+def save_arrays(dataset: Dataset, output: PathLike, *, source: str, progress: bool = False) -> None:
     """Write a data set of arrays to the folder ``output``, which must be missing or empty.
 
     Raises :class:`OptionError` where ``output`` holds something, and :class:`StorageError` where writing fails.
     """
     users: list[dict[str, Any]] = []
-    central = dataset.central_test
-    others = () if central is None else (central,)
-    splits = chain(chain.from_iterable((user.train, user.test) for user in dataset), others)
-    bytes_only = all(split.pixels.dtype == np.uint8 for split in splits)
-    kind = "uint8" if bytes_only else "float32"
-    with filled_folder(local_path(output).absolute()) as folder:
-        with (folder / _IMAGES).open("wb") as images, (folder / _LABELS).open("wb") as labels:
+    central, form = dataset.central_test, dataset.form
+    kind = _stored_type(dataset)
+    stored, labelled = _TYPES[form.kind][kind], form.label_type.newbyteorder("<")
+    with (
+        filled_folder(local_path(output).absolute()) as folder,
+        progress_bar("writing", len(dataset), "user", shown=progress) as bar,
+    ):
+        with (folder / _FILES[form.kind]).open("wb") as samples, (folder / _LABELS).open("wb") as labels:
 
             def write(split: Split) -> None:
-                pixels = split.pixels if bytes_only else split.images()
-                images.write(pixels.astype(_TYPES[kind]).tobytes())
-                labels.write(split.labels.astype("<i4").tobytes())
+                values = split.pixels[: split.size] if kind == "uint8" else split.images()
+                samples.write(values.astype(stored).tobytes())
+                labels.write(split.labels[: split.size].astype(labelled).tobytes())
 
             for user in dataset:
                 write(user.train)
                 write(user.test)
                 users.append({"name": user.name, "train": user.train.size, "test": user.test.size})
+                bar.update()
             if central is not None:
                 write(central)
         index = {
             **_FORMAT,
             "source": source,
-            "image": [*dataset.image_size, dataset.channels],
-            "type": kind,
+            **_entries(form, kind),
             "class_names": list(dataset.class_names),
             "users": users,
             **({} if central is None else {"central_test": central.size}),
         }
         (folder / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _stored_type(dataset: Dataset) -> str:
+    """Return the name of the type in which samples are stored."""
+    form = dataset.form
+    if form.kind == "tokens":
+        most = form.vocabulary or 0
+        return "uint8" if most <= 1 << 8 else "uint16" if most <= 1 << 16 else "int32"
+    others = () if dataset.central_test is None else (dataset.central_test,)
+    splits = chain(chain.from_iterable((user.train, user.test) for user in dataset), others)
+    bytes_only = form.kind == "pictures" and all(split.pixels.dtype == np.uint8 for split in splits)
+    return "uint8" if bytes_only else "float32"
+
+
+def _entries(form: SampleForm, kind: str) -> dict[str, Any]:
+    """Return what the index says of the samples."""
+    if form.kind == "pictures":
+        entries: dict[str, Any] = {"image": list(form.shape), "type": kind}
+    else:
+        entries = {"samples": form.kind, "shape": list(form.shape), "type": kind}
+    if form.vocabulary is not None:
+        entries["vocabulary"] = form.vocabulary
+    if form.label_shape:
+        entries |= {"label_shape": list(form.label_shape), "regression": form.regression}
+    return entries
 
 
 @dataclass(frozen=True)
@@ -90,17 +139,19 @@ class StoredArrays(StoredDataset):
         if not isinstance(index, dict) or any(index.get(key) != value for key, value in _FORMAT.items()):
             raise DataError(f"{root / INDEX} is not the index of a data set that this mindfl reads")
         self._source = str(index.get("source", "unknown"))
-        self._shape, self._type = self._image(index)
-        height, width, self.channels = self._shape
-        self.image_size, self.grey = (height, width), self.channels == 1
-        self.class_names = self._names(index)
+        form, self._type = self._read_form(index)
+        self._set_form(form)
+        self.class_names = () if form.regression else self._names(index)
         self.classes = len(self.class_names)
         self._places = self._users(index)
         owned = sum(place.train + place.test for place in self._places.values())
         central = self._central(index)
         samples = owned + central
-        for file, each in ((_IMAGES, math.prod(self._shape) * self._type.itemsize), (_LABELS, 4)):
-            check_size(root / file, samples * each)
+        for file, shape, size in (
+            (_FILES[form.kind], form.shape, self._type.itemsize),
+            (_LABELS, form.label_shape, form.label_type.itemsize),
+        ):
+            check_size(root / file, samples * math.prod(shape) * size)
         self._set_users(list(self._places))
         self.central_test = self._split(CENTRAL, owned, central) if central else None
 
@@ -123,11 +174,11 @@ class StoredArrays(StoredDataset):
         return self._split(name, place.first + place.train, place.test)
 
     def _split(self, name: str, first: int, count: int) -> Split:
-        owner = name if name == CENTRAL else f"user {name}"
-        labels = self._map(owner, _LABELS, np.dtype("<i4"), first, count, ())
-        images = self._map(owner, _IMAGES, self._type, first, count, self._shape)
-        numbers = class_numbers(labels, owner, self.root / _LABELS, self.classes)
-        return Split(numbers, count, ArrayImages(images, name))
+        owner, form = name if name == CENTRAL else f"user {name}", self.form
+        labels = self._map(owner, _LABELS, form.label_type.newbyteorder("<"), first, count, form.label_shape)
+        samples = self._map(owner, _FILES[form.kind], self._type, first, count, form.shape)
+        checked = checked_labels(labels, owner, self.root / _LABELS, self.classes, form)
+        return Split(checked, count, ArraySamples(samples, name, form))
 
     def _map(
         self, owner: str, file: str, kind: np.dtype[Any], first: int, count: int, shape: tuple[int, ...]
@@ -139,13 +190,23 @@ class StoredArrays(StoredDataset):
         except (OSError, ValueError) as error:
             raise DataError(f"{owner}: cannot read {self.root / file}: {error}") from None
 
-    def _image(self, index: dict[str, Any]) -> tuple[tuple[int, int, int], np.dtype[Any]]:
-        shape, kind = index.get("image"), index.get("type")
-        sizes = shape if isinstance(shape, list) and all(type(n) is int and 0 < n < 2**20 for n in shape) else []
-        if len(sizes) != 3 or not isinstance(kind, str) or kind not in _TYPES:
-            raise DataError(f"{self.root / INDEX} has no usable image shape or type: {shape!r}, {kind!r}")
-        height, width, channels = sizes
-        return (height, width, channels), _TYPES[kind]
+    def _read_form(self, index: dict[str, Any]) -> tuple[SampleForm, np.dtype[Any]]:
+        """Return the form of the samples, and the type in which they are stored."""
+        kind, name = index.get("samples", "pictures"), index.get("type")
+        known = isinstance(kind, str) and kind in _TYPES
+        shape: Any = index.get("image" if kind == "pictures" else "shape")
+        label_shape: Any = index.get("label_shape", [])
+        vocabulary, regression = index.get("vocabulary"), index.get("regression", False)
+        shaped = _is_shape(shape, least=1) and (kind != "pictures" or len(shape) == 3)
+        if not (known and shaped and isinstance(name, str) and name in _TYPES[kind]):
+            found = f"{shape!r:.80}, {name!r:.80}"
+            raise DataError(f"{self.root / INDEX} has no usable image shape or type: {found}")
+        whole = type(vocabulary) is int and 0 < vocabulary <= 1 << 31
+        usable = _is_shape(label_shape, least=0) and type(regression) is bool and len(label_shape) >= regression
+        if (kind == "tokens") != whole or not usable:
+            raise DataError(f"{self.root / INDEX} has no usable vocabulary or shape of labels")
+        tokens = vocabulary if whole else None
+        return SampleForm(kind, tuple(shape), tokens, tuple(label_shape), regression), _TYPES[kind][name]
 
     def _central(self, index: dict[str, Any]) -> int:
         count = index.get("central_test", 0)
@@ -177,3 +238,7 @@ class StoredArrays(StoredDataset):
             name: _Place(end - train - test, train, test)
             for (name, (train, test)), end in zip(counts.items(), ends, strict=True)
         }
+
+
+def _is_shape(shape: Any, *, least: int) -> bool:
+    return isinstance(shape, list) and least <= len(shape) <= 8 and all(type(n) is int and 0 < n < 2**20 for n in shape)

@@ -11,9 +11,9 @@ from mindfl.data.contact_sheet import ContactSheet
 from mindfl.data.dataset import checked_users, open_dataset
 from mindfl.data.fingerprints import Fingerprint, Fingerprinting
 from mindfl.data.pixels import CHANNELS, IMAGE_SIZE
-from mindfl.data.samples import StoredDataset
+from mindfl.data.samples import StoredDataset, class_counts
 from mindfl.data.writer import progress_bar
-from mindfl.errors import DataError
+from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import SummaryOptions
@@ -23,10 +23,11 @@ from mindfl.options.command_options import SummaryOptions
 class Summary:
     """A data set in numbers; ``dataclasses.asdict`` of it is JSON-able.
 
-    ``classes`` maps the name of each class to its samples in both parts. ``samples_per_user`` has keys min, median
-    and max, over both parts. ``problems`` has one line per broken user; counts leave broken users out. ``untested``
-    is the number of users without test samples, ``central_samples`` that of a test set of no user. ``sha256`` is the
-    fingerprint's, of the users that are not broken.
+    ``classes`` maps the name of each class to its labels in both parts; it is empty for a regression.
+    ``samples_per_user`` has keys min, median and max, over both parts. ``problems`` has one line per broken user;
+    counts leave them out. ``untested`` is the number of users without test samples, ``central_samples`` that of a test
+    set of no user. ``samples`` says what samples and labels are; ``image_size`` and ``channels`` are None where they
+    are no pictures. ``sha256`` is the fingerprint's, of the users that are not broken.
     """
 
     root: str
@@ -41,8 +42,9 @@ class Summary:
     problems: list[str]
     untested: int = 0
     central_samples: int = 0
-    image_size: tuple[int, int] = (IMAGE_SIZE, IMAGE_SIZE)
-    channels: int = CHANNELS
+    image_size: tuple[int, int] | None = (IMAGE_SIZE, IMAGE_SIZE)
+    channels: int | None = CHANNELS
+    samples: str = ""
     sha256: str = ""
 
 
@@ -60,7 +62,7 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         Numbers of users, samples and classes, and the errors of broken users.
 
     Raises:
-        OptionError: ``sheet`` has another suffix.
+        OptionError: ``sheet`` has another suffix, or the samples are no pictures.
         DataError: ``path`` holds no data set or no usable user.
         StorageError: ``sheet`` cannot be written.
 
@@ -69,6 +71,8 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
         3
     """
     dataset = open_dataset(path)
+    if sheet is not None and dataset.form.kind != "pictures":
+        raise OptionError(f"{path} has no pictures but {dataset.form.words()}", hint="leave --sheet out")
     picture = None if sheet is None else ContactSheet(sheet, dataset)
     problems: list[str] = []
     totals: list[tuple[int, int]] = []
@@ -81,7 +85,7 @@ def inspect_dataset(path: PathLike, *, sheet: PathLike | None = None, progress: 
                 continue
             totals.append((user.train.size, user.test.size))
             for split in (user.train, user.test):
-                histogram += np.bincount(split.labels[: split.size], minlength=dataset.classes)
+                histogram += class_counts(split, dataset.classes)
             mark.add(user)
             if picture is not None:
                 picture.add(user)
@@ -115,5 +119,6 @@ def _summary(
         central_samples=0 if dataset.central_test is None else dataset.central_test.size,
         image_size=dataset.image_size,
         channels=dataset.channels,
+        samples=dataset.form.words(),
         sha256=mark.sha256,
     )

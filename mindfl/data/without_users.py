@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.data.arrays import ArrayDataset
@@ -13,7 +12,6 @@ from mindfl.data.csv_table import read_table
 from mindfl.data.folder import refuse_filled
 from mindfl.data.idx import read_idx_folder
 from mindfl.data.partitions import check_partition, divide_alike, partition
-from mindfl.data.samples import split_positions
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
@@ -116,7 +114,7 @@ def convert_csv(
     if user is None:
         dataset = divided(samples, None, Division(partition, users, seed), **named)
     else:
-        dataset = grouped(by_owner(samples, table.owners), seed=seed, **named)
+        dataset = ArrayDataset(by_owner(samples, table.owners), seed=seed, **named)
     dataset.save(output)
     return dataset
 
@@ -143,24 +141,13 @@ def divided(
     names = [f"client{index:0{digits}}" for index in range(users)]
     if test is None:
         chosen = {name: (images[own], labels[own]) for name, own in zip(names, parts, strict=True)}
-        return grouped(chosen, seed=seed, name=name, class_names=class_names)
+        return ArrayDataset(chosen, seed=seed, name=name, class_names=class_names)
     tested = divide_alike(test[1], labels, parts, seed=seed)
     clients = {
         name: (images[own], labels[own], test[0][other], test[1][other])
         for name, own, other in zip(names, parts, tested, strict=True)
     }
     return ArrayDataset(clients, class_names=class_names, name=name)
-
-
-def grouped(
-    users: Mapping[str, Part], *, seed: int, name: str, class_names: Sequence[str] | None = None
-) -> ArrayDataset:
-    """Return the samples of ``users``; a tenth of each user's is for testing."""
-    both = {}
-    for index, (user, (images, labels)) in enumerate(users.items()):
-        train, test = split_positions(len(labels), np.random.default_rng((seed, 2, index)))
-        both[user] = (images[train], labels[train], images[test], labels[test])
-    return ArrayDataset(both, class_names=class_names, name=name)
 
 
 def by_owner(part: Part, owners: Iterable[Owner]) -> dict[Owner, Part]:

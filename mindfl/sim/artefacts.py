@@ -21,7 +21,7 @@ from mindfl.lite import LiteModel
 from mindfl.models.networks import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
 from mindfl.sim.config import JobConfig
-from mindfl.sim.job_data import training_data
+from mindfl.sim.job_data import outputs, training_data
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
 from mindfl.sim.result_files import TrainingNote
 from mindfl.sim.run_record import setting_text
@@ -127,7 +127,7 @@ class Artefacts:
     def _sizes(self) -> NetworkSizes:
         """Return what the network is made for: the data, as far as they say it without being drawn."""
         data = Dataset if self._config.train_dataset is None else training_data(self._config, self._warn)
-        return NetworkSizes(num_class=data.classes, num_channel=data.channels, image_size=data.image_size)
+        return NetworkSizes(num_class=outputs(data), num_channel=data.channels, image_size=data.image_size)
 
     def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], dict[str, str]]) -> None:
         """Let ``build`` write ``path``, unless it is there with these ``settings`` or is the user's own.

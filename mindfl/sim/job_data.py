@@ -98,7 +98,7 @@ def central_parts(dataset: Dataset, users: Sequence[str]) -> tuple[UserData, ...
     """
     own, tests = dataset.central_test, dataset
     if own is not None:
-        size = min(_PART, max(1, _PART_VALUES // (math.prod(dataset.image_size) * dataset.channels)))
+        size = min(_PART, max(1, _PART_VALUES // math.prod(dataset.form.shape)))
         return tuple(_central_part(own, first, size) for first in range(0, own.size, size))
     names: Iterable[str] = users
     if isinstance(dataset, PairedDataset):
@@ -127,13 +127,20 @@ def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
     """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
     takes = network_sizes(model)
     size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
-    has = NetworkSizes(num_class=dataset.classes, num_channel=channels, image_size=size)
+    has = NetworkSizes(num_class=outputs(dataset), num_channel=channels, image_size=size)
     if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
+        found = has.words() if size is not None else dataset.form.words()
+        sizes = f" --num_channel {channels} --image_size {size[0]} {size[1]}" if size is not None else ""
         raise OptionError(
-            f"{path} is for {takes.words()}, but the data set {dataset.name} has {has.words()}",
+            f"{path} is for {takes.words()}, but the data set {dataset.name} has {found}",
             hint="leave the model file out, and the network --model is exported for the data; or make a file that fits:"
-            f" mindfl export --num_class {dataset.classes} --num_channel {channels} --image_size {size[0]} {size[1]}",
+            f" mindfl export --num_class {outputs(dataset)}{sizes}",
         )
+
+
+def outputs(dataset: Dataset | type[Dataset]) -> int:
+    """Return the number of outputs that a network for a data set has: of classes, or numbers that it predicts."""
+    return dataset.form.label_shape[-1] if dataset.form.regression else dataset.classes
 
 
 def _opened(data: DataSource, option: str) -> Dataset:
@@ -163,11 +170,17 @@ class PairedDataset(Dataset):
             own, other = getattr(train, name), getattr(test, name)
             if own != other:
                 raise DataError(f"{train.name} has {name} {own}, but its test data set {test.name} has {other}")
+        forms = [replace(each.form, vocabulary=None) for each in (train, test)]
+        if forms[0] != forms[1] or (test.form.vocabulary or 0) > (train.form.vocabulary or 0):
+            raise DataError(
+                f"{train.name} has {train.form.words()}, but its test data set {test.name} has {test.form.words()}"
+            )
         if test.classes > train.classes:
             raise DataError(
                 f"{train.name} has {train.classes} classes, but its test data set {test.name} {test.classes}"
             )
-        self.image_size, self.channels, self.grey = train.image_size, train.channels, train.grey and test.grey
+        self._set_form(train.form)
+        self.grey = train.grey and test.grey
         self.classes, self.class_names = train.classes, train.class_names
         self.central_test = test.central_test or train.central_test
         self._by_name = not set(train.users).isdisjoint(test.users)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.data import Dataset
+from mindfl.data.samples import class_counts
 from mindfl.files import PathLike
 from mindfl.sim.plot import draw_figure
 from mindfl.spelling import counted
@@ -21,7 +22,9 @@ _BARS = 100
 
 
 def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
-    """Draw a bar per client of a data set, with the numbers of its training samples of each class.
+    """Draw a bar per client of a data set, with the numbers of its training labels of each class.
+
+    For a regression, which has no classes, it is the number of its training samples.
 
     Args:
         dataset: the data set.
@@ -32,8 +35,10 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
         OptionError: the suffix is no picture format.
         StorageError: the picture cannot be written.
     """
+    regression = dataset.form.regression
+    names = ("samples",) if regression else dataset.class_names
     counts = np.array(
-        [np.bincount(user.train.labels[: user.train.size], minlength=dataset.classes) for user in dataset]
+        [[user.train.size] if regression else class_counts(user.train, dataset.classes) for user in dataset]
     )
 
     def draw(figure: Any) -> None:
@@ -41,18 +46,19 @@ def save_partition(dataset: Dataset, path: PathLike, *, dpi: int = 120) -> None:
         from matplotlib.ticker import MaxNLocator
 
         axes = figure.add_subplot()
-        colours = colormaps["viridis"](np.linspace(0, 1, dataset.classes))
+        colours = colormaps["viridis"](np.linspace(0, 1, len(names)))
         if len(counts) <= _BARS:
-            _draw_bars(axes, counts, colours, dataset.class_names)
+            _draw_bars(axes, counts, colours, names)
         else:
             edges, steps = np.arange(len(counts) + 1) - 0.5, np.vstack([counts, counts[-1:]]).T
-            axes.stackplot(edges, steps, colors=colours, labels=dataset.class_names, step="post", linewidth=0)
+            axes.stackplot(edges, steps, colors=colours, labels=names, step="post", linewidth=0)
         axes.set_ylim(0, 1.05 * counts.sum(axis=1).max())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("client")
-        axes.set_ylabel("training samples")
-        axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}, {dataset.classes} classes")
-        if dataset.classes <= _LEGEND:
+        axes.set_ylabel("training labels" if dataset.form.label_shape and not regression else "training samples")
+        classes = "" if regression else f", {dataset.classes} classes"
+        axes.set_title(f"{dataset.title}: {counted(len(counts), 'client')}{classes}")
+        if not regression and len(names) <= _LEGEND:
             axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
 
     draw_figure(path, draw, size=(max(6.4, min(24.0, 0.25 * len(counts))), 4.8), dpi=dpi)

@@ -27,7 +27,8 @@ LABELS = np.array([0, 2, 1, 2])
 
 def test_what_is_given_is_read() -> None:
     train, test = images(4), images(2)
-    data = Dataset.from_arrays({"b2": (train, LABELS), "b10": (train, LABELS, test, LABELS[:2])}, name="mine")
+    users = {"b2": (train, LABELS), "b10": (train, LABELS, test, LABELS[:2])}
+    data = Dataset.from_arrays(users, test_share=0, name="mine")
     assert (data.users, data.kind, data.source, data.name, data.synthetic) == (
         ("b2", "b10"),
         "arrays",
@@ -70,7 +71,7 @@ def test_grey_images_are_those_of_the_same_set_on_disk(dtype: Any, shape: tuple[
 )
 def test_any_shape(height: int, width: int, channels: int, sizes: list[int]) -> None:
     users = {f"u{i}": (images(size, height, width, channels), np.arange(size)) for i, size in enumerate(sizes)}
-    data = Dataset.from_arrays(users)
+    data = Dataset.from_arrays(users, test_share=0)
     assert (data.image_size, data.channels, data.classes) == ((height, width), channels, max(sizes))
     for name, (given_images, labels) in users.items():
         train = data.user(name).train
@@ -79,7 +80,7 @@ def test_any_shape(height: int, width: int, channels: int, sizes: list[int]) -> 
 
 def test_the_arrays_are_neither_copied_nor_changed() -> None:
     train = images(4, dtype=np.float32)
-    data = Dataset.from_arrays({"ann": (train, LABELS)})
+    data = Dataset.from_arrays({"ann": (train, LABELS)}, test_share=0)
     stored = data.user("ann").train.pixels
     assert np.shares_memory(stored, train) and not stored.flags.writeable and train.flags.writeable
     data.user("ann").train.images()[...] = 0

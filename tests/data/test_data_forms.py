@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindfl.data import Dataset, check_dataset, convert_dataset, inspect_dataset, make_synthetic, open_dataset
-from mindfl.data.arrays import ArrayImages
+from mindfl.data.array_samples import ArraySamples
 from mindfl.data.pixels import grey_to_float
 from mindfl.data.samples import ALPHABET, NO_SAMPLES, Samples, check_name, natural_key
 from mindfl.data.writer import write_dataset
@@ -32,7 +32,7 @@ def test_every_byte_becomes_its_255th() -> None:
     expected = bytes_.astype(np.float32) / np.float32(255)
     assert floats.dtype == np.float32 and floats.flags.c_contiguous and floats.shape == (1, 16, 16, 3)
     assert all(np.array_equal(floats[..., channel], expected) for channel in range(3))
-    assert np.array_equal(ArrayImages(floats, "u").read_grey(0, 1), bytes_)
+    assert np.array_equal(ArraySamples(floats, "u", Dataset.form).read_grey(0, 1), bytes_)
 
 
 @pytest.mark.parametrize("format", ["bin", "compact"])

@@ -214,7 +214,7 @@ def test_rows_that_cannot_be_used_are_named(rows: list[dict[str, Any]], words: s
 
 def coloured() -> Any:
     floats = RNG.random((10, 4, 5, 3), np.float32)
-    return Dataset.from_arrays({"b": (floats, LABELS[:10])}, class_names=["ä", "b", "c", "d"])
+    return Dataset.from_arrays({"b": (floats, LABELS[:10])}, class_names=["ä", "b", "c", "d"], test_share=0)
 
 
 def test_arrays_in_colour_and_floats_are_saved(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ class TestRefused:
 
     def test_without_test_data(self, make_job, with_own_set: Dataset) -> None:
         untested = {user.name: (user.train.images(), user.train.labels) for user in with_own_set}
-        job = make_job(train_dataset=Dataset.from_arrays(untested, classes=62), client_num=2, evaluate="central")
+        data = Dataset.from_arrays(untested, classes=62, test_share=0)
+        job = make_job(train_dataset=data, client_num=2, evaluate="central")
         with pytest.raises(DataError, match="has no central test set, and no client has test data") as caught:
             job.run()
         assert "--test_dataset" in caught.value.hint

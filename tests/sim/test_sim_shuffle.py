@@ -20,7 +20,7 @@ ORDERS = [RNG.permutation(75) for _ in range(2)]
 
 
 def trained(engine: LiteEngine, orders: list[Any] | None, data: Any = (IMAGES, LABELS), epochs: int = 2) -> bytes:
-    user = Dataset.from_arrays({"ann": data}, classes=62).user("ann")
+    user = Dataset.from_arrays({"ann": data}, classes=62, test_share=0).user("ann")
     trainer = engine.trainer(user, threading.Event())
     trainer.load(engine.model.weights)
     if orders is not None:
