@@ -148,7 +148,7 @@ def network_sizes(model: LiteModel) -> NetworkSizes:
     """Return the sizes of the network in a ``.ms``, as far as the runtime understands it."""
     try:
         graph = Graph(model)
-        dims, classes = graph.image.dims, graph.classes
+        dims, classes = graph.samples[0].dims, graph.classes
     except ModelFormatError:
         return NetworkSizes()
     if len(dims) != 4:

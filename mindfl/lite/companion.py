@@ -92,4 +92,5 @@ def _steps(images: Batches, labels: NDArray[np.int32], size: int) -> Iterator[tu
     """Yield the batches of one pass, each with its labels; the last is filled from the first sample on."""
     for step in range(-(-images.count // size)):
         rows = np.arange(step * size, (step + 1) * size) % images.count
-        yield Batches(images.packed[step % len(images.packed)][None], size, images.folded), labels[rows]
+        numbers = images.numbers[rows % len(images.numbers)]
+        yield Batches(images.packed[step % len(images.packed)][None], numbers, size, images.folded), labels[rows]

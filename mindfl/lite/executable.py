@@ -41,10 +41,11 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
     if source is None:
         raise ModelFormatError("the model computes no logits")
     plan = _lowered(graph, [source], folded=folded, start=start)
-    logits = plan.value(graph.logits.index)
-    if not logits.batched or len(core(logits.dims[1:])) > 1:
+    logits = plan.batch_last(graph.logits.index)
+    if logits is None or len(core(logits.dims[1:])) > 1:
         raise ModelFormatError(
-            f"the logits (tensor {graph.logits.name}) have shape {logits.dims}, expected (batch, classes)"
+            f"the logits (tensor {graph.logits.name}) have shape {plan.value(graph.logits.index).dims},"
+            " expected (batch, classes)"
         )
     return plan.program(logits.offset, logits.size)
 

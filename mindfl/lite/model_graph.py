@@ -90,17 +90,47 @@ class Graph:
         return self.loss_node.outputs[0]
 
     @cached_property
-    def image(self) -> Tensor:
-        """The float input with the samples."""
-        found = [self.model.tensors[i] for i in self.model.inputs if i != self.one_hot_labels]
-        found = [tensor for tensor in found if tensor.dtype == np.float32]
-        if len(found) != 1 or not found[0].dims or found[0].dims[0] < 1:
-            raise ModelFormatError(
-                "the model must have one float32 input (beside one-hot labels) whose first dimension is the batch"
-            )
+    def labels(self) -> Tensor | None:
+        """The input with the labels; None for an inference model."""
+        if self.loss_node is None:
+            return None
+        waiting, seen = [self.loss_node.inputs[1]], set[int]()
+        while waiting:
+            index = waiting.pop()
+            if index in self.model.inputs:
+                return self.model.tensors[index]
+            seen.add(index)
+            node = self.producer.get(index)
+            waiting += [each for each in node.inputs if each not in seen] if node is not None else []
+        return None
+
+    @cached_property
+    def samples(self) -> tuple[Tensor, ...]:
+        """The inputs with the samples, float32 or int32, whose first dimension is the batch: all but the labels."""
+        labels = self.labels
+        found = tuple(self.model.tensors[i] for i in self.model.inputs if labels is None or i != labels.index)
+        if not found:
+            raise ModelFormatError("the model has no input with samples")
+        for tensor in found:
+            usable = tensor.dtype in (np.dtype(np.float32), np.dtype(np.int32))
+            if not usable or tensor.dims[:1] != found[0].dims[:1] or min(tensor.dims, default=0) < 1:
+                raise ModelFormatError(
+                    f"input {tensor.name} of shape {tensor.dims} cannot hold samples: those are float32 or int32,"
+                    " and their first dimension is the batch"
+                )
         if found[0].dims[0] > _LARGEST_BATCH:
             raise ModelFormatError(f"the batch of {found[0].dims[0]} is larger than {_LARGEST_BATCH}")
-        return found[0]
+        return found
+
+    @property
+    def batch(self) -> int:
+        """The batch size fixed in the file."""
+        return self.samples[0].dims[0]
+
+    @property
+    def image(self) -> Tensor | None:
+        """The float input if it alone holds the samples; None otherwise."""
+        return self.samples[0] if len(self.samples) == 1 and self.samples[0].dtype == np.float32 else None
 
     @cached_property
     def logits(self) -> Tensor:
@@ -114,16 +144,18 @@ class Graph:
     @cached_property
     def classes(self) -> int:
         """Number of class scores."""
-        return math.prod(self.logits.dims) // self.image.dims[0]
+        return math.prod(self.logits.dims) // self.batch
 
     @cached_property
     def equal_channels(self) -> bool:
         """Whether the samples feed convolutions alone, so that equal channels may be folded into one."""
-        users = self.consumers.get(self.image.index, [])
+        image = self.image
+        if image is None or len(image.dims) != 4 or image.dims[3] == 1:
+            return False
+        users = self.consumers.get(image.index, [])
         places = {"Conv2DFusion": 0, "Conv2DBackpropFilterFusion": 1}
         alone = len({node.index for node in users}) == len(users) > 0
-        right = all(node.op in places and node.inputs[places[node.op]] == self.image.index for node in users)
-        return len(self.image.dims) == 4 and self.image.dims[3] > 1 and alone and right
+        return alone and all(node.op in places and node.inputs[places[node.op]] == image.index for node in users)
 
     def sole_consumer(self, tensor: int) -> Node | None:
         """Return the only reader of a tensor, or None."""

@@ -153,8 +153,8 @@ def _output(plan: Plan, node: Node, index: int, batched: bool) -> Value:
 
 
 def execute(
-    machine: Machine, arena: Array, table: Array, program: Program, code: Array, batches: Array, labels: Array,
-    steps: int, results: Array,
+    machine: Machine, arena: Array, table: Array, program: Program, code: Array, batches: Array, numbers: Array,
+    labels: Array, steps: int, results: Array,
 ) -> None:  # fmt: skip
     """Run a program with users' operators in parts, with the result of the machine's ``execute``.
 
@@ -162,6 +162,7 @@ def execute(
     """
     place = program.place
     begin, later = replace(place, classes=0).row(), replace(place, features=0, batch=0, classes=0).row()
+    addresses = machine.addresses
     starts = np.flatnonzero(code[:, 0] < 0)
     first, *parts = np.split(code, starts)
     calls = [_bound(program.calls[-1 - number], arena, table, place) for number in code[starts, 0]]
@@ -169,11 +170,13 @@ def execute(
     result = _view(Value(place.result, (place.batch, max(place.classes, 1)), place.classes > 0), arena, place)
     for step in range(steps):
         start = step * place.batch
-        wanted = labels[np.arange(start, start + place.batch) % labels.size]
-        machine.execute(arena, table, first, batches[step % len(batches)][None], wanted, begin, 1, unused)
+        wanted = labels[np.arange(start * place.labels, (start + place.batch) * place.labels) % labels.size]
+        chosen = numbers[np.arange(start, start + place.batch) % len(numbers)]
+        batch = batches[step % len(batches)][None]
+        machine.execute(arena, table, first, addresses, batch, chosen, wanted, begin, 1, unused)
         for call, part in zip(calls, parts, strict=True):
             call()
-            machine.execute(arena, table, part[1:], nothing, wanted, later, 1, unused)
+            machine.execute(arena, table, part[1:], addresses, nothing, chosen, wanted, later, 1, unused)
         if place.classes:
             results[start : start + place.batch] = result[: len(results) - start]
         else:

@@ -2,7 +2,8 @@
 
 Every constant float tensor (weights, optimizer state, learning rate) has a place at the head of the arena, the same in
 each program of a model, so a session can change programs without moving data. Tensors that carry the batch are stored
-batch-last (see :mod:`mindfl.lite.kernels.products`); parameters and their gradients are stored as in the file.
+batch-last (see :mod:`mindfl.lite.kernels.products`) or plain: in the order of the file, as parameters and their
+gradients are. An operator asks for the layout in which it computes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.primitives import ZERO
@@ -36,16 +38,39 @@ class Plan:
     def __init__(self, graph: Graph, *, folded: bool, start: int) -> None:
         self.graph = graph
         self.folded = folded
-        self.builder = Builder(graph.image.dims[0], start)
-        self.literals: dict[int, float] = {}
+        self.literals: dict[int, NDArray[np.float32]] = {}
         self.updates: list[Update] = []
         self.values: dict[int, Value] = dict(graph.constants)
         self.done: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
         self.pool_gradients: dict[int, Blocks] = {}
-        dims = graph.image.dims
-        shape = (*dims[:3], 1) if folded else dims
-        self.keep(graph.image.index, self.new_batch(shape))
+        self._labels = 1
+        if graph.labels is not None and graph.one_hot_labels is None:
+            self._labels = max(graph.labels.size // graph.batch, 1)
+        whole = [tensor for tensor in graph.samples if tensor.dtype == np.int32]
+        self._numbers = sum(tensor.size for tensor in whole) // graph.batch
+        self.builder = Builder(graph.batch, start, self._labels + self._numbers)
+        #: input of whole numbers -> its first table entry, and the entries between samples
+        self._entries: dict[int, tuple[int, int]] = {}
+        at = self._labels * graph.batch
+        for tensor in whole:
+            self._entries[tensor.index] = (at, self._numbers)
+            at += tensor.size // graph.batch
+        if graph.labels is not None and graph.one_hot_labels is None:
+            self._entries[graph.labels.index] = (0, self._labels)
+        self._features = self._keep_samples()
+
+    def _keep_samples(self) -> Value:
+        """Store the places of the float inputs, one after the other, and return the place of them all."""
+        real = [tensor for tensor in self.graph.samples if tensor.dtype == np.float32]
+        shapes = [(*tensor.dims[:3], 1) if self.folded else tensor.dims for tensor in real]
+        size = sum(math.prod(dims[1:]) for dims in shapes)
+        block = Value(self.builder.allocate_batch(size), (self.batch, size), True)
+        at = block.offset
+        for tensor, dims in zip(real, shapes, strict=True):
+            self.values[tensor.index] = Value(at, dims, True)
+            at += math.prod(dims[1:]) * self.lanes
+        return block
 
     @property
     def lanes(self) -> int:
@@ -75,7 +100,7 @@ class Plan:
         Raises :class:`ModelFormatError` if the computed shape differs from that in the file.
         """
         described = self.tensor(tensor)
-        if tensor != self.graph.image.index and value.dims != described.dims:
+        if value.dims != described.dims:
             dims = batch_first(described.dims, self.batch) if value.batched else described.dims
             if dims is None or not alike(value.dims, dims):
                 raise ModelFormatError(
@@ -86,26 +111,74 @@ class Plan:
         return value
 
     def value(self, tensor: int) -> Value:
-        """Return the place of a tensor, which must be computed already or be a float constant."""
-        if tensor == self.graph.one_hot_labels and tensor not in self.values:
-            self._write_labels(tensor)
-        if tensor not in self.values:
+        """Return the place of a tensor, which must be an input, a constant, or computed already.
+
+        Whole numbers and flags are held as float32.
+        """
+        if tensor not in self.values and not self._is_read(tensor):
             raise ModelFormatError(f"tensor {self.graph.model.tensors[tensor].name} is used but never computed")
         return self.values[tensor]
 
-    def _write_labels(self, tensor: int) -> None:
-        """Emit the instruction that fills a one-hot input from the class numbers of the batch."""
-        self.emit_one_hot(self.keep(tensor, self.new_batch((self.batch, self.graph.classes))))
+    def _is_read(self, index: int) -> bool:
+        """Store an input or a constant that is no float32 where operators can compute with it; False for others."""
+        tensor = self.tensor(index)
+        if index == self.graph.one_hot_labels:
+            self.emit_one_hot(self.keep(index, self.new_batch((self.batch, self.graph.classes))))
+        elif index in self._entries:
+            start, apart = self._entries[index]
+            y = self.keep(index, self.new_parameter(tensor.dims))
+            sizes = {"apart": apart, "count": y.size // self.batch, "batch": self.batch}
+            self.builder.emit("NUMBERS", y=y.offset, start=start, real=tensor.dtype == np.float32, **sizes)
+        elif tensor.data is not None and tensor.dtype in (np.dtype(np.int32), np.dtype(np.int64), np.dtype(bool)):
+            y = self.keep(index, self.new_parameter(tensor.dims))
+            self.literals[y.offset] = tensor.data.astype(np.float32).ravel()
+        return index in self.values
 
     def emit_one_hot(self, y: Value) -> None:
         """Emit the instruction that writes the class numbers of the batch one-hot to ``y`` (batch, classes)."""
         self.builder.emit("ONE_HOT", y=y.offset, classes=y.size, batch=self.batch, lanes=self.lanes)
 
     def batched(self, node: Node, place: int) -> Value:
-        """Return an input of a node that must carry the batch."""
-        value = self.value(node.inputs[place])
-        need(value.batched, node, f"an input {place} ({self.tensor(node.inputs[place]).name}) without the batch")
+        """Return an input of a node that must carry the batch, batch-last."""
+        value = self.batch_last(node.inputs[place])
+        if value is None:
+            name = self.tensor(node.inputs[place]).name
+            raise ModelFormatError(f"node {node.label} uses an input {place} ({name}) without the batch")
         return value
+
+    def batch_last(self, tensor: int) -> Value | None:
+        """Return a tensor batch-last, copied into that layout once if needed; None if it does not carry the batch."""
+        value = self.value(tensor)
+        dims = batch_first(value.dims, self.batch)
+        if value.batched:
+            return value
+        if tensor in self.graph.constants or dims is None:
+            return None
+
+        def copied() -> int:
+            place = self.builder.allocate_batch(value.size // self.batch)
+            sizes = {"rows": self.batch, "columns": value.size // self.batch}
+            self.builder.emit(
+                "TRANSPOSE", x=value.offset, y=place, x_lanes=sizes["columns"], y_lanes=self.lanes, **sizes
+            )
+            return place
+
+        return Value(self.once(("batch-last", tensor), copied), dims, True)
+
+    def plain(self, node: Node, place: int) -> Value:
+        """Return an input of a node in the order of the file, the batch an ordinary axis; copied once if needed."""
+        tensor = node.inputs[place]
+        value = self.value(tensor)
+        if not value.batched:
+            return value
+
+        def copied() -> int:
+            y = self.builder.allocate(value.size * self.batch)
+            sizes = {"rows": value.size, "columns": self.batch, "x_lanes": self.lanes, "y_lanes": value.size}
+            self.builder.emit("TRANSPOSE", x=value.offset, y=y, **sizes)
+            return y
+
+        return Value(self.once(("plain", tensor), copied), value.dims, False)
 
     def fixed(self, node: Node, place: int) -> Value:
         """Return an input of a node that must not carry the batch."""
@@ -138,7 +211,7 @@ class Plan:
     def literal(self, number: float) -> int:
         """Return the offset of a number that is an attribute of an operator."""
         offset = self.builder.allocate(1)
-        self.literals[offset] = number
+        self.literals[offset] = np.array([number], np.float32)
         return offset
 
     def first_sum(self, node: Node, fusion: Fusion, channels: int) -> int:
@@ -159,8 +232,8 @@ class Plan:
 
     def program(self, result: int, classes: int = 0) -> Program:
         """Return the finished program. ``result``: place of its ``classes`` scores per sample, or of one number (0)."""
-        image = self.values[self.graph.image.index]
-        place = Place(image.offset, image.size, self.batch, self.lanes, result, classes)
+        block = self._features
+        place = Place(block.offset, block.size, self.batch, self.lanes, result, classes, self._labels, self._numbers)
         return Program(
             self.builder.code(),
             self.builder.table(),

@@ -88,7 +88,8 @@ ARENA_LIMIT = 2**28
 class Place:
     """Places of a batch and of its result: arena offsets and sizes.
 
-    ``classes`` is the number of scores per sample, or 0 if the result is one number for the batch.
+    ``classes`` is the number of scores per sample, or 0 if the result is one number for the batch. The table begins
+    with ``labels`` entries per sample, then come ``numbers`` entries per sample: the inputs that are whole numbers.
     """
 
     x: int
@@ -97,10 +98,13 @@ class Place:
     lanes: int
     result: int
     classes: int
+    labels: int
+    numbers: int
 
     def row(self) -> NDArray[np.int64]:
         """Return the operands as the machine takes them."""
-        return np.array([self.x, self.features, self.batch, self.lanes, self.result, self.classes], np.int64)
+        sizes = [self.x, self.features, self.batch, self.lanes, self.result, self.classes, self.labels, self.numbers]
+        return np.array(sizes, np.int64)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class Program:
     code: NDArray[np.int64]
     table: NDArray[np.int32]
     place: Place
-    literals: Mapping[int, float]
+    literals: Mapping[int, NDArray[np.float32]]
     end: int
     updates: tuple[Update, ...] = ()
     calls: tuple[Call, ...] = ()
@@ -158,14 +162,14 @@ class Value:
 class Builder:
     """Collects instructions, table entries and arena space.
 
-    The table begins with ``batch`` entries for the labels of the running batch.
+    The table begins with ``entries`` for each sample of the running batch: its labels and whole numbers.
     """
 
-    def __init__(self, batch: int, reserved: int) -> None:
+    def __init__(self, batch: int, reserved: int, entries: int = 1) -> None:
         self.batch = batch
         self.lanes = -(-batch // ALIGNMENT) * ALIGNMENT
         self.size = reserved
-        self._table: list[int] = [0] * batch
+        self._table: list[int] = [0] * (batch * entries)
         self._known: dict[tuple[int, ...], int] = {}
         self._rows: list[list[int]] = []
         self.calls: list[Call] = []

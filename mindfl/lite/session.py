@@ -32,10 +32,12 @@ _NOT_TRAINING = "this is not a training model: it has no loss or no optimizer no
 class Batches:
     """Samples as the kernels read them: float32 (batches, features, lanes), samples last and padded with zeros.
 
-    ``count`` is the number of true samples. Made by :meth:`Session.batches`, for sessions of the same model.
+    ``numbers`` are the inputs of whole numbers, int32 (samples, numbers of each), of one row at least. ``count`` is the
+    number of true samples. Made by :meth:`Session.batches`, for sessions of the same model.
     """
 
     packed: Floats
+    numbers: NDArray[np.int32]
     count: int
     folded: bool
 
@@ -78,12 +80,12 @@ class Session:
     @property
     def batch_size(self) -> int:
         """Samples per step, fixed in the file."""
-        return self.executable.graph.image.dims[0]
+        return self.executable.graph.batch
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one sample, such as (32, 32, 3)."""
-        return self.executable.graph.image.dims[1:]
+        return self.executable.graph.samples[0].dims[1:]
 
     @property
     def classes(self) -> int:
@@ -180,7 +182,7 @@ class Session:
         lanes = self.executable.programs(folded=folded).predict.place.lanes
         packed = np.zeros((passes, samples.shape[1], lanes), np.float32)
         self._machine.pack(samples, packed, batch)
-        return Batches(packed, count, folded)
+        return Batches(packed, np.zeros((1, 0), np.int32), count, folded)
 
     def train_step(self, images: ArrayLike, labels: ArrayLike) -> float:
         """Run one step on one batch (fewer samples are repeated cyclically) and return its mean loss."""
@@ -221,11 +223,12 @@ class Session:
     def _execute(
         self, program: Program, code: Code, batches: Batches, labels: Labels, steps: int, results: Floats
     ) -> None:
-        table, place = self._table(program), program.place.row()
+        table, place, machine = self._table(program), program.place.row(), self._machine
+        packed, numbers = batches.packed, batches.numbers
         if program.calls:
-            execute(self._machine, self._arena, table, program, code, batches.packed, labels, steps, results)
+            execute(machine, self._arena, table, program, code, packed, numbers, labels, steps, results)
         else:
-            self._machine.execute(self._arena, table, code, batches.packed, labels, place, steps, results)
+            machine.execute(self._arena, table, code, machine.addresses, packed, numbers, labels, place, steps, results)
 
     @property
     def _programs(self) -> Programs:
@@ -235,9 +238,10 @@ class Session:
         if folded not in self._arenas:
             programs = self.executable.programs(folded=folded)
             arena = _aligned_zeros(programs.arena_size)
-            for program in (programs.train, programs.predict):
-                for offset, number in program.literals.items() if program is not None else ():
-                    arena[offset] = number
+            for program in filter(None, (programs.train, programs.predict)):
+                self._machine.prepare(program.code)
+                for offset, numbers in program.literals.items():
+                    arena[offset : offset + numbers.size] = numbers
             self._arenas[folded] = arena
         return self._arenas[folded]
 

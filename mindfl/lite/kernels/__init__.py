@@ -7,13 +7,14 @@ import hashlib
 import os
 import resource
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.files import cache_dir, scratch_folder
@@ -22,10 +23,25 @@ from mindfl.system import ProcessLock
 
 @dataclass(frozen=True)
 class Machine:
-    """Compiled functions of :mod:`mindfl.lite.kernels.machine`, by their names there."""
+    """Compiled functions of :mod:`mindfl.lite.kernels.machine`, by their names there.
+
+    ``addresses`` holds those of instructions whose family is compiled on first use (:meth:`prepare`), else 0.
+    """
 
     execute: Callable[..., None]
     pack: Callable[..., None]
+    addresses: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+
+    def prepare(self, code: NDArray[np.int64]) -> None:
+        """Load the families of kernels that ``code`` uses; compile those that the cache does not hold."""
+        from mindfl.lite.ops.registry import INSTRUCTIONS
+
+        known = list(INSTRUCTIONS.values())
+        with _loading:
+            for family in {known[number].family for number in code[:, 0] if number >= 0} - {None}:
+                members = [each.number for each in known if each.family == family]
+                if not self.addresses[members[0]]:
+                    self.addresses[members] = _load_family(family or "")
 
 
 _loading = ProcessLock()
@@ -51,15 +67,41 @@ def _machine() -> Machine:
     import numba
 
     _check_settings(numba.config.DISABLE_JIT)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _writable_folder()
-    try:
+    with _cached_in(_writable_folder()):
         from mindfl.lite.kernels import machine as compiled
-    finally:
-        numba.config.CACHE_DIR = before
-    machine = Machine(compiled.execute, compiled.pack)
+    from mindfl.lite.ops.registry import INSTRUCTIONS
+
+    machine = Machine(compiled.execute, compiled.pack, np.zeros(len(INSTRUCTIONS), np.int64))
     _compile(machine)
     return machine
+
+
+def _load_family(family: str) -> int:
+    """Return the address of a family of kernels, which is compiled if the cache does not hold it, or not whole."""
+    from mindfl.lite.kernels.machine import family_address
+
+    with _cached_in(_writable_folder()):
+        with suppress(Exception):
+            return family_address(family)
+        for damaged in _folder().rglob(f"*run_{family}-*"):
+            damaged.unlink(missing_ok=True)
+        with suppress(OSError):
+            return family_address(family)
+    with scratch_folder("mindfl-kernels") as temporary, _cached_in(str(temporary)):
+        return family_address(family)
+
+
+@contextmanager
+def _cached_in(folder: str) -> Iterator[None]:
+    """Let numba keep what is compiled within in ``folder``."""
+    import numba
+
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 def needed_bytes() -> int:
@@ -113,10 +155,11 @@ def _run_empty(machine: Machine) -> None:
     from mindfl.lite.ops.registry import ROW
 
     floats, table, labels = np.zeros(64, np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32)
-    code, place = np.zeros((0, ROW), np.int64), np.array([0, 1, 1, 16, 0, 0], np.int64)
+    code, place = np.zeros((0, ROW), np.int64), np.array([0, 1, 1, 16, 0, 0, 1, 0], np.int64)
+    numbers = np.zeros((1, 0), np.int32)
     images, batches, results = (np.zeros(shape, np.float32) for shape in ((1, 1), (1, 1, 16), (1, 1)))
     machine.pack(images, batches, 1)
-    machine.execute(floats, table, code, batches, labels, place, 1, results)
+    machine.execute(floats, table, code, machine.addresses, batches, numbers, labels, place, 1, results)
 
 
 def _folder() -> Path:

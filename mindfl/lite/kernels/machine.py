@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-from numba.extending import register_jitable
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
 
 from mindfl.lite.kernels import pooling, products
 from mindfl.lite.ops import INSTRUCTIONS
@@ -19,23 +21,73 @@ _BLOCK = 16
 _CODE = (pooling, products)
 
 
-def _runner() -> Any:
-    """Return the function that runs code: a chain of comparisons of the instruction's number, one per kernel.
+for _function in HELPERS:
+    register_jitable(_function)
 
-    It is written as text because the compiler takes no table of functions.
+
+def _written(name: str, head: str, family: str | None, rest: list[str]) -> Any:
+    """Return a function that chooses the kernel of instruction ``i`` by comparisons of its number.
+
+    It is written as text because the compiler takes no table of functions. It counts as a function of this file, which
+    the cache asks for.
     """
-    for function in HELPERS:
-        register_jitable(function)
-    kernels = {name: njit(nogil=True, **known.options)(known.kernel) for name, known in INSTRUCTIONS.items()}
-    lines = ["def run(arena, table, code):", " for row in range(code.shape[0]):", "  i = code[row]", "  number = i[0]"]
-    for name, known in INSTRUCTIONS.items():
-        lines += [f"  {'elif' if known.number else 'if'} number == {known.number}:", f"   {name}(arena, table, i)"]
-    exec("\n".join(lines), kernels)
-    # Inlined: a separate function would be optimised twice, 4 s each.
-    return njit(nogil=True, inline="always")(kernels["run"])
+    names: dict[str, Any] = {"__name__": __name__, "call": _call, "carray": carray}
+    lines, word = [head], "if"
+    for kernel, known in INSTRUCTIONS.items():
+        if known.family == family:
+            names[kernel] = njit(nogil=True, **known.options)(known.kernel)
+            lines += [f"  {word} i[0] == {known.number}:", f"   {kernel}(arena, table, i)"]
+            word = "elif"
+    exec(compile("\n".join(lines + rest), __file__, "exec"), names)
+    return names[name]
 
 
-_run = _runner()
+@intrinsic
+def _call(typing: Any, address: Any, arena: Any, table: Any, row: Any) -> Any:
+    """Call the family of kernels at an address (see :func:`family_address`)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, long = arguments[0], ir.IntType(64)
+        passed = []
+        for kind, value in zip(signature.args[1:], arguments[1:], strict=True):
+            array = cgutils.create_struct_proxy(kind)(context, builder, value)
+            passed += [array.data, cgutils.unpack_tuple(builder, array.shape)[0]]
+        kinds = [long if index % 2 else value.type for index, value in enumerate(passed)]
+        kernel = builder.inttoptr(number, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+        builder.call(kernel, passed)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arena, table, row), generate
+
+
+# Inlined: a separate function would be optimised twice, 4 s each.
+_run = njit(nogil=True, inline="always")(
+    _written(
+        "run",
+        "def run(arena, table, code, addresses):\n for row in range(code.shape[0]):\n  i = code[row]",
+        None,
+        ["  else:", "   call(addresses[i[0]], arena, table, i)"],
+    )
+)
+
+
+def family_address(family: str) -> int:
+    """Return the address of a compiled function that executes one instruction of a family.
+
+    It takes the arena, the table and the instruction's row, each as a pointer and a length.
+    """
+    arrays = [(name, kind) for name, kind in (("arena", types.float32), ("table", types.int32), ("i", types.int64))]
+    signature = types.void(*(part for _, kind in arrays for part in (types.CPointer(kind), types.int64)))
+    taken = ", ".join(f"{name}_at, {name}_size" for name, _ in arrays)
+    views = "".join(f"\n  {name} = carray({name}_at, ({name}_size,))" for name, _ in arrays)
+    run = _written(f"run_{family}", f"def run_{family}({taken}):{views}", family, [])
+    # Kept: the code lives as long as the object.
+    _families[family] = cfunc(signature, nopython=True, cache=True)(run)
+    address: int = _families[family].address
+    return address
+
+
+_families: dict[str, Any] = {}
 
 
 @njit(nogil=True, cache=True)
@@ -55,20 +107,28 @@ def pack(images: Any, batches: Any, batch: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def execute(arena: Any, table: Any, code: Any, batches: Any, labels: Any, place: Any, steps: int, results: Any) -> None:
+def execute(
+    arena: Any, table: Any, code: Any, addresses: Any, batches: Any, numbers: Any, labels: Any, place: Any, steps: int,
+    results: Any,
+) -> None:  # fmt: skip
     """Run ``code`` on ``steps`` batches, taken in order and cyclically; ``batches`` as :func:`pack` fills them.
 
-    ``place`` is (input offset, features, batch, lanes, offset of the result, classes). Where classes is 0 the result is
-    one number per step, for ``results`` (steps, 1); else it is that many scores per image, for ``results``
-    (count, classes). ``labels`` are int32 (count,), or at least one for code that reads none.
+    ``place`` is a row of :class:`~mindfl.lite.program.Place`. Where its ``classes`` are 0 the result is one number per
+    step, for ``results`` (steps, 1); else it is that many scores per sample, for ``results`` (count, classes).
+    ``labels`` are int32, one sample's after the other's, or at least one for code that reads none; ``numbers`` int32
+    (count, whole numbers of a sample), of one row at least. ``addresses`` are those of instructions compiled apart.
     """
     x, size, batch, lanes, out, classes = place[0], place[1] * place[3], place[2], place[3], place[4], place[5]
+    wanted, width = batch * place[6], place[7]
     for step in range(steps):
         start = step * batch
         arena[x : x + size] = batches[step % batches.shape[0]].ravel()
+        for n in range(wanted):
+            table[n] = labels[(step * wanted + n) % labels.size]
         for n in range(batch):
-            table[n] = labels[(start + n) % labels.size]
-        _run(arena, table, code)
+            for k in range(width):
+                table[wanted + n * width + k] = numbers[(start + n) % numbers.shape[0], k]
+        _run(arena, table, code, addresses)
         if classes == 0:
             results[step, 0] = arena[out]
         else:

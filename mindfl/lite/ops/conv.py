@@ -50,7 +50,7 @@ def _scaled(plan: Plan, rows: list[int]) -> int:
 
 
 def _is_folded(plan: Plan, tensor: int) -> bool:
-    return plan.folded and tensor == plan.graph.image.index
+    return plan.folded and tensor == plan.graph.samples[0].index
 
 
 @operator(f"35 Conv2DFusion {CONV_ROW}", inputs=2)
@@ -99,7 +99,7 @@ def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[t
 
 def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
     """Refuse a weight or gradient without exactly one value for each output channel and tap."""
-    channels = plan.graph.image.dims[3] if folded else geometry.channels
+    channels = plan.graph.samples[0].dims[3] if folded else geometry.channels
     need(alike(dims, (geometry.out[2], *geometry.kernel, channels)), node, f"a weight of shape {dims}")
 
 

@@ -30,6 +30,8 @@ ROW = 16
 NOWHERE = -1
 #: activations that several families fuse
 NO_ACTIVATION, RELU = 0, 1
+#: families whose kernels are compiled into the machine's loop: what LeNet needs
+CHAINED = ("conv", "dense", "elements", "loss", "optimizer", "pool", "shape")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Instruction:
     operands: tuple[str, ...]
     kernel: Kernel
     options: Mapping[str, str]
+
+    @property
+    def family(self) -> str | None:
+        """The family that is compiled, and called by its address; None for one compiled into the machine's loop."""
+        module = self.kernel.__module__.rpartition(".")[2]
+        return None if module in CHAINED else module
 
 
 @dataclass(frozen=True)
