@@ -70,6 +70,7 @@ class AlgorithmEngine:
         self.batch_size = engine.batch_size
         self.optimizer = engine.optimizer
         self.layers = engine.layers
+        self.names = engine.names
         self.population = population
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:

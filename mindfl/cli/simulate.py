@@ -99,7 +99,7 @@ def simulate_command(
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
             _TASKS.get(task, _inference_of_one)(job, as_json)
-            if task == "train":
+            if task == "train" and job.config.converts:
                 path = click.format_filename(job.trained_model_path)
                 bar.stage(
                     f"for MindSpore: mindfl export --from {shlex.quote(path)} --output {job.config.network_name}.ckpt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from mindfl.convert import child
 from mindfl.convert.library import fetch_library, find_library, offline
 from mindfl.errors import ConverterCrashedError, ConverterMissingError, ConvertError
 from mindfl.files import PathLike
+from mindfl.lite.model import GRADIENT_NAME, UNCONVERTED
 from mindfl.spelling import checked_arguments
 from mindfl.system import process_group, signal_name
 
@@ -135,6 +137,8 @@ def _is_own(program: Path) -> bool:
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     log = folder / "log"
+    # Its warnings name the node that it fails at; a MindSpore in this process has switched them off.
+    environment = {"GLOG_v": min(os.environ.get("GLOG_v", "2"), "2"), **environment}  # noqa: SIM112 - it is spelt so
     with log.open("wb") as output:
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         try:
@@ -148,12 +152,31 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     if status is None:
         raise ConverterCrashedError(f"the converter did not end within {TIME_LIMIT:.0f} seconds", log=text)
     if status < 0:
-        raise ConverterCrashedError(f"the converter was killed by {signal_name(-status)}: {_reason(text)}", log=text)
+        what = f"the converter was killed by {signal_name(-status)}{_refused(text)}"
+        raise ConverterCrashedError(f"{what}: {_reason(text)}", hint=UNCONVERTED, log=text)
     if status == child.EXIT_NO_LIBRARY and command[0] == sys.executable:
         raise ConverterMissingError(_reason(text), hint="the library needs Linux x86-64 with glibc", log=text)
     if status or not (folder / "model.ms").is_file():
-        raise ConvertError(f"the converter refused the model (exit status {status}): {_reason(text)}", log=text)
+        what = f"the converter refused the model (exit status {status}{_refused(text)})"
+        raise ConvertError(f"{what}: {_reason(text)}", hint=UNCONVERTED, log=text)
     return text
+
+
+#: lines of the converter's log that name a node
+_NAMED_NODE = re.compile(r"(?:node infer shape failed, node is|primitive_c is nullptr:) *(\S+)")
+
+
+def _refused(log: str) -> str:
+    """Return the operator that the converter failed at, with its node; empty if the log does not name it.
+
+    What follows on a node of unknown shape fails as well: of several the first of the forward part is the cause.
+    """
+    nodes = _NAMED_NODE.findall(log)
+    forward = [node for node in nodes if not node.startswith(GRADIENT_NAME)]
+    if not nodes:
+        return ""
+    node = (forward or nodes)[0]
+    return f", operator {re.sub(r'-op[0-9]+$', '', node.rpartition('/')[2])} in node {node}"
 
 
 def _reason(log: str) -> str:

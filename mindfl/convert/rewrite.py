@@ -26,6 +26,7 @@ from mindfl.convert.monads import remove_monads
 from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
 from mindfl.convert.written_out import WRITTEN_OUT, NodeWriter
 from mindfl.errors import MindirError
+from mindfl.lite.model import UNCONVERTED
 from mindfl.lite.ops.registry import OWN
 
 TARGET_VERSION = 1
@@ -75,7 +76,7 @@ def _check_supported(model: Proto) -> None:
     if model.functions:
         raise MindirError(
             f"the graph has {len(model.functions)} sub-graphs, which are not supported",
-            hint="write the network without control flow",
+            hint=f"write the network without control flow; or {UNCONVERTED}",
         )
     unknown = unknown_operators(model)
     if unknown:
@@ -83,7 +84,7 @@ def _check_supported(model: Proto) -> None:
         raise MindirError(
             f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
             hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
-            "with --operator file.py:name (docs/extending.md); known operators: "
+            f"with --operator file.py:name (docs/extending.md); or {UNCONVERTED}; known operators: "
             + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT})),
         )
 

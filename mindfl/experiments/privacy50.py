@@ -27,6 +27,7 @@ from mindfl.experiments.runner import (
     written_up,
 )
 from mindfl.files import write_atomic
+from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.compatibility import check_packages
@@ -91,8 +92,10 @@ class _Runner:
         self._modes = modes
         self._report = reporter
         reporter.stage("preparing the model")
-        self._model = Artefacts(config).starting_model()
-        check_model(self._model, config)
+        model = Artefacts(config).starting_model()
+        check_model(model, config)
+        assert isinstance(model, LiteModel), "the modes are measured with the device runtime"
+        self._model = model
         reporter.stage("opening the data set")
         self._dataset = open_data(config, reporter.warning)
         self._users = [user.name for user in usable_users(self._dataset, config.client_num, reporter.warning)]

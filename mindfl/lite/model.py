@@ -26,8 +26,10 @@ from mindfl.lite.weight_order import from_mindspore, to_mindspore
 from mindfl.protocol.flatbuf import BrokenBufferError, Table
 
 IDENTIFIER = b"MSL2"
+#: the way out for a network that the converter or the runtime refuses
+UNCONVERTED = "--engine mindspore --model FILE.py:CLASS trains the network as it is, without converting it"
 #: hint about a node that the runtime does not execute
-OWN_OPERATORS = "an operator of your own can: --operator file.py:name, see docs/extending.md"
+OWN_OPERATORS = f"an operator of your own can: --operator file.py:name, see docs/extending.md; or {UNCONVERTED}"
 #: name parts by which the Lite trainer recognises the loss and the gradient part
 LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
 GRADIENT_NAME = "Gradients"

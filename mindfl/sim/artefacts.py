@@ -8,6 +8,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mindfl.notices import warn
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import outputs, training_data
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
+from mindfl.sim.network_model import JobModel, NetworkModel, load_model
 from mindfl.sim.result_files import TrainingNote
 from mindfl.sim.run_record import setting_text
 from mindfl.sim.trainers import exchanged_weights
@@ -56,16 +58,15 @@ class Artefacts:
     @property
     def model(self) -> Path:
         """The converted model that every client starts from."""
-        return self._config.models / f"{self._config.train_ms_name}.ms"
+        return self._config.models / f"{self._config.train_ms_name}{self._config.model_suffix}"
 
     def export(self) -> Path:
         """Export the training graph unless the file is there already."""
         config, network = self._config, self._config.network
-        spec = model_spec(network.model)
-        sizes = spec.sizes(self._sizes())
+        sizes = self.sizes
         settings = {item.name: getattr(network, item.name) for item in fields(network)}
-        settings |= {"learning_rate": config.rate, "seed": config.seed, "init": config.init or spec.default_init}
-        noted = {**settings, "model": setting_text("model", network.model), **_network(spec, sizes)}
+        settings |= {"learning_rate": config.rate, "seed": config.seed, "init": self._init}
+        noted = {**settings, **self._described}
         if settings["loss"] == "sparse":
             del noted["loss"]  # as in the notes of the first release, which had no other
         if not noted["weight_decay"]:
@@ -102,10 +103,32 @@ class Artefacts:
             self._make(self.model, settings, build)
         return self.model
 
-    def starting_model(self) -> LiteModel:
-        """Return the model to start from: ``origin_train_model_path``, the user's own in ``train_model_path``, else one
-        that is exported and converted."""
+    def start_network(self) -> Path:
+        """Write the initial weights of a network that is not converted, unless the file is there already."""
         config = self._config
+        settings = {"init": self._init, "seed": config.seed}
+        noted = {**settings, **self._described}
+        if config.init_from is not None:
+            settings["init"] = None
+            noted["init_from"] = file_digest(config.init_from)
+
+        def build(path: Path) -> dict[str, str]:
+            from mindfl.export.untrained import untrained_weights
+
+            options: dict[str, Any] = {"init_from": config.init_from, "device_target": config.device_target, **settings}
+            weights, sources = untrained_weights(config.network.model, self.sizes, **options)
+            NetworkModel(weights, self.sizes).save(path)
+            return sources
+
+        self._make(self.model, noted, build)
+        return self.model
+
+    def starting_model(self) -> JobModel:
+        """Return the model to start from: ``origin_train_model_path``, the user's own in ``train_model_path``, else one
+        that is exported and converted, or made by its network alone."""
+        config = self._config
+        if not config.converts:
+            return NetworkModel.load(self.start_network(), self.sizes)
         if config.origin_train_model_path is not None:
             return LiteModel.load(config.origin_train_model_path)
         first = config.client_model(0)
@@ -119,15 +142,30 @@ class Artefacts:
             write_atomic(self.model, LiteModel.load(first).content)
         return LiteModel.load(self.convert())
 
-    def description(self, model: LiteModel) -> dict[str, Any]:
+    def description(self, model: JobModel) -> dict[str, Any]:
         """Return which file the starting ``model`` is, its SHA-256, and whether it is the user's own."""
         path = model_path(self._config).absolute()
         return {"path": str(path), "sha256": hashlib.sha256(model.content).hexdigest(), "own": self._uses_own}
 
-    def _sizes(self) -> NetworkSizes:
-        """Return what the network is made for: the data, as far as they say it without being drawn."""
+    @cached_property
+    def sizes(self) -> NetworkSizes:
+        """What the network is made for: the data, as far as they say it without being drawn."""
         data = Dataset if self._config.train_dataset is None else training_data(self._config, self._warn)
-        return NetworkSizes(num_class=outputs(data), num_channel=data.channels, image_size=data.image_size)
+        found = NetworkSizes(num_class=outputs(data), num_channel=data.channels, image_size=data.image_size)
+        return self._spec.sizes(found)
+
+    @property
+    def _spec(self) -> ModelSpec:
+        return model_spec(self._config.network.model)
+
+    @property
+    def _init(self) -> str | None:
+        return self._config.init or self._spec.default_init
+
+    @property
+    def _described(self) -> dict[str, Any]:
+        """What the notes say of the network, beside settings."""
+        return {"model": setting_text("model", self._config.network.model), **_network(self._spec, self.sizes)}
 
     def _make(self, path: Path, settings: Mapping[str, Any], build: Callable[[Path], dict[str, str]]) -> None:
         """Let ``build`` write ``path``, unless it is there with these ``settings`` or is the user's own.
@@ -171,11 +209,13 @@ class Artefacts:
 
 def model_path(config: JobConfig) -> Path:
     """Return the file of the model to start from."""
-    return config.origin_train_model_path or config.models / f"{config.train_ms_name}.ms"
+    return config.origin_train_model_path or config.models / f"{config.train_ms_name}{config.model_suffix}"
 
 
-def check_model(model: LiteModel, config: JobConfig) -> None:
+def check_model(model: JobModel, config: JobConfig) -> None:
     """Raise :class:`OptionError` or :class:`ModelFormatError` where the model file does not fit the job's options."""
+    if isinstance(model, NetworkModel):
+        return  # the engine compares it with the network
     path = model_path(config)
     check_settings(model, config, path)
     if not model.parameters:
@@ -201,14 +241,14 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def _fault(path: Path) -> str | None:
-    """Return the error in a damaged MINDIR or ``.ms`` file; None if it can be read."""
+    """Return the error in a damaged file of those that mindfl makes; None if it can be read."""
     try:
-        if path.suffix == ".ms":
-            LiteModel.load(path)
-        else:
+        if path.suffix == ".mindir":
             from mindfl.convert.mindir import read_mindir
 
             read_mindir(path)
+        else:
+            load_model(path, NetworkSizes())
     except (ModelFormatError, MindirError) as error:
         return str(error)
     return None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mindfl.algorithms.learning_rates import LearningRates, settled
 from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
@@ -72,6 +72,9 @@ class JobConfig(JobOptions):
     Raises:
         OptionError: a value is out of range, or options contradict each other.
     """
+
+    #: ending of the model files: ``.ckpt`` where MindSpore trains a network that is not converted
+    model_suffix: ClassVar[str] = ".ms"
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -271,6 +274,11 @@ class JobConfig(JobOptions):
         return self.train_model_path or self.work_dir / "ms"
 
     @property
+    def converts(self) -> bool:
+        """Whether the network is converted, so that devices could train it."""
+        return self.model_suffix == JobConfig.model_suffix
+
+    @property
     def writes_client_models(self) -> bool:
         """Whether each client gets its own model file."""
         return self.client_num <= MODEL_FILES_LIMIT if self.per_client_models is None else self.per_client_models
@@ -287,12 +295,12 @@ class JobConfig(JobOptions):
 
     def client_model(self, index: int) -> Path:
         """Return the model file of client ``index``."""
-        return self.models / f"{self.train_ms_name}{index}.ms"
+        return self.models / f"{self.train_ms_name}{index}{self.model_suffix}"
 
     def client_infer_model(self, index: int) -> Path | None:
         """Return the second model file of client ``index``; None if it has one file only."""
         folder = self.infer_model_path or self.models
-        path = folder / f"{self.infer_ms_name or self.train_ms_name}{index}.ms"
+        path = folder / f"{self.infer_ms_name or self.train_ms_name}{index}{self.model_suffix}"
         return None if path.absolute() == self.client_model(index).absolute() else path
 
     def client_log(self, index: int) -> Path:

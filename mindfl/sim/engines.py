@@ -28,12 +28,14 @@ Order: TypeAlias = Callable[[int], NDArray[np.int64]]
 
 
 class Engine(Protocol):
-    """Makes trainers. ``max_workers`` limits the threads that may use them at a time (None: no limit)."""
+    """Makes trainers. ``max_workers`` limits the threads that may use them at a time (None: no limit), ``names`` are
+    the weights that clients exchange."""
 
     max_workers: int | None
     batch_size: int
     optimizer: LocalOptimizer
     layers: tuple[str, ...]
+    names: tuple[str, ...]
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
@@ -94,6 +96,7 @@ class LiteEngine:
         self.batch_size = self.session().batch_size
         self.optimizer = local_optimizer(model)
         self.layers = layers_of(model)
+        self.names = tuple(model.parameters)
 
     def session(self) -> Session:
         """Return the calling thread's session."""

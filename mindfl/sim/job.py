@@ -41,7 +41,7 @@ from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
 from mindfl.sim.run_record import Repetition, RunRecord
-from mindfl.sim.trainers import exchanged_weights, job_engine
+from mindfl.sim.trainers import exchanged_weights, job_engine, mindspore_engine
 from mindfl.sim.training import JobTraining
 from mindfl.spelling import check_keywords, counted
 
@@ -235,8 +235,11 @@ class FederatedJob:
             if not self.config.client_side.simulated:
                 predicted = self._labels_of_java(dataset, "inference" if samples is None else SINGLE)
             else:
+                engine = None if self.config.converts else mindspore_engine(self.config, self._models.latest())
                 predicted = {
-                    user.name: single_device(self.config, index, user, self._models.of_client(index))[0].inference()
+                    user.name: single_device(self.config, index, user, self._models.of_client(index), engine=engine)[
+                        0
+                    ].inference()
                     for index, user in enumerate(users)
                 }
             self._files.write_predictions(predicted, users, dataset.class_names)
@@ -297,7 +300,8 @@ class FederatedJob:
         check_cohort(self.config, len(samples))
         simulated = self.config.client_side.simulated
         engine = job_engine(self.config, model, len(samples), self._report.stage) if simulated else None
-        weights = exchanged_weights(model.weights, self.config.train_weights or list(model.weights), "the model")
+        names = engine.names if engine is not None else self.config.train_weights or tuple(model.weights)
+        weights = exchanged_weights(model.weights, names, "the model")
         return Materials(model, weights, engine, dataset, samples)
 
     def _record(self, materials: Materials) -> RunRecord:

@@ -23,6 +23,7 @@ from mindfl.lite import LiteModel
 from mindfl.models.networks import NetworkSizes
 from mindfl.options.job_options import DataForm, DataSource
 from mindfl.sim.config import JobConfig
+from mindfl.sim.network_model import JobModel
 from mindfl.spelling import counted
 
 
@@ -123,9 +124,9 @@ def check_central(dataset: Dataset, users: Sequence[str]) -> None:
         )
 
 
-def check_data(model: LiteModel, dataset: Dataset, path: Path) -> None:
+def check_data(model: JobModel, dataset: Dataset, path: Path) -> None:
     """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
-    takes = network_sizes(model)
+    takes = network_sizes(model) if isinstance(model, LiteModel) else model.sizes
     size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
     has = NetworkSizes(num_class=outputs(dataset), num_channel=channels, image_size=size)
     if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):

@@ -6,10 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from mindfl.errors import StorageError
-from mindfl.lite import LiteModel
+from mindfl.models import NetworkSizes
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.callbacks import Reporter
 from mindfl.sim.config import JobConfig
+from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result_files import ResultFiles
 from mindfl.spelling import counted
 
@@ -23,28 +24,31 @@ class JobModels:
         self._files = files
         self._report = report
 
-    def starting(self) -> LiteModel:
+    def starting(self) -> JobModel:
         """Return the model that training begins with; it is exported and converted first if need be."""
         self._report.stage("preparing the model")
         model = self._artefacts.starting_model()
         check_model(model, self._config)
         return model
 
-    def latest(self) -> LiteModel:
+    def latest(self) -> JobModel:
         """Return the trained model, else that of the first client, else the starting model."""
         with suppress(StorageError):
-            return LiteModel.load(self._files.trained)
-        return self.starting() if (path := self._files.client_file(0)) is None else LiteModel.load(path)
+            return self._load(self._files.trained)
+        return self.starting() if (path := self._files.client_file(0)) is None else self._load(path)
 
-    def of_client(self, index: int) -> LiteModel:
+    def of_client(self, index: int) -> JobModel:
         """Return the model of one client; the latest one if it has no file."""
         path = self._files.client_file(index)
-        return self.latest() if path is None else LiteModel.load(path)
+        return self.latest() if path is None else self._load(path)
 
-    def write(self, model: LiteModel, clients: int) -> list[Path]:
+    def _load(self, path: Path) -> JobModel:
+        return load_model(path, NetworkSizes() if self._config.converts else self._artefacts.sizes)
+
+    def write(self, model: JobModel, clients: int) -> list[Path]:
         """Write ``model`` to the files of so many clients; return their paths."""
         second = self._config.origin_infer_model_path
-        content = model.content if second is None else LiteModel.load(second).content
+        content = model.content if second is None else self._load(second).content
         self._files.write_second_models(content, clients)
         return self._files.write_client_models(model.content, clients)
 

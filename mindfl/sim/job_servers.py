@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import Dataset
-from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
 from mindfl.server import Coordinator
 from mindfl.sim.backends import ClientProcesses, StartedServer
@@ -22,6 +21,7 @@ from mindfl.sim.engines import Engine, Weights
 from mindfl.sim.evaluation import affordable_every
 from mindfl.sim.executors import Executor, LocalExecutor
 from mindfl.sim.job_data import ClientSamples, central_parts
+from mindfl.sim.network_model import JobModel
 from mindfl.sim.remote_run import RemoteRun
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_state import RunState
@@ -49,7 +49,7 @@ class Materials:
         start: state to resume from; None: training begins at the first iteration.
     """
 
-    model: LiteModel
+    model: JobModel
     weights: Weights
     engine: Engine | None
     dataset: Dataset

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.data import Split, UserData
 from mindfl.errors import OptionError
 from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
 from mindfl.export.optimizers import OptimizerSettings, with_loss
 from mindfl.export.trained import network_sizes
-from mindfl.lite import LiteModel
-from mindfl.models import Model, import_mindspore, mindspore_lock, model_spec
-from mindfl.sim.engines import ClientTrainer, Weights, layers_of, local_optimizer
+from mindfl.export.weight_files import load_weights
+from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
+from mindfl.sim.engines import ClientTrainer, Weights, layers_of
+from mindfl.sim.network_model import JobModel, NetworkModel
 from mindfl.system import interrupt_held_back
 
 P = ParamSpec("P")
@@ -33,42 +36,86 @@ def _one_at_a_time(method: Callable[P, Result]) -> Callable[P, Result]:
     return locked
 
 
+@dataclass(frozen=True)
+class WeightLayout:
+    """The weights of a job's model, and how clients exchange them: what the MindSpore engine knows of the model.
+
+    Args:
+        sizes: what the network is made for.
+        names: the weights that clients exchange; None: those that the network trains, and running statistics.
+        layers: layers in the order in which the network uses them; empty: that in which it defines them.
+        initial: all weights of the network in MindSpore's order; None: whatever the network begins with.
+        to_mindspore: returns weights that clients exchange in MindSpore's order and shapes.
+        from_mindspore: returns weights in MindSpore's order as clients exchange them.
+    """
+
+    sizes: NetworkSizes
+    names: frozenset[str] | None
+    layers: tuple[str, ...]
+    initial: Weights | None
+    to_mindspore: Callable[[Weights], Weights]
+    from_mindspore: Callable[[Weights], Weights]
+
+
+def weight_layout(model: JobModel) -> WeightLayout:
+    """Return the layout of a ``.ms`` file, where convolutions are KHWC, or of a network of MindSpore's."""
+    if isinstance(model, NetworkModel):
+        return WeightLayout(model.sizes, None, (), model.weights, model.to_mindspore, lambda weights: weights)
+    names = frozenset(model.parameters)
+    return WeightLayout(network_sizes(model), names, layers_of(model), None, model.to_mindspore, model.from_mindspore)
+
+
+#: names of a BatchNorm's running statistics in MindSpore: they change with the training, and are not trained
+_STATISTICS = ("moving_mean", "moving_variance")
+
+
 class MindSporeEngine:
-    """Trains a network with MindSpore; weights come and go in the layout of the ``.ms`` file (convolutions KHWC).
+    """Trains a network with MindSpore; weights come and go as ``layout`` says.
 
     One thread at a time, whatever job it works for: MindSpore spreads each step over the processors itself. Raises
-    :class:`OptionError` where the network's parameters are not those of the ``.ms`` file.
+    :class:`OptionError` where the network's parameters are not those of the model.
     """
 
     max_workers: int | None = 1
 
     def __init__(
-        self, model: LiteModel, *, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self, layout: WeightLayout, *, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
     ) -> None:
         with mindspore_here(), interrupt_held_back(), mindspore_errors():
-            self._build(model, network, optimizer, batch_size, device_target)
+            self._build(layout, network, optimizer, batch_size, device_target)
 
     def _build(
-        self, model: LiteModel, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self, layout: WeightLayout, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
     ) -> None:
         mindspore = import_mindspore()
         use_graph_mode(device_target)
-        self.model = model
+        self.layout = layout
         self.batch_size = batch_size
-        self.optimizer = local_optimizer(model)
-        self.layers = layers_of(model)
+        momentum = optimizer.momentum if optimizer.name == "momentum" else 0.0
+        self.optimizer = LocalOptimizer(name=optimizer.name, momentum=momentum)
         self._tensor = mindspore.Tensor
-        spec, sizes = model_spec(network), network_sizes(model)
+        spec, sizes = model_spec(network), layout.sizes
         self.channels = sizes.num_channel or 1
         self._network = spec.make(spec.sizes(sizes), init=None, seed=0)
+        if layout.initial is not None:
+            load_weights(self._network, layout.initial, "the model")
+        self._parameters: Mapping[str, Any] = {p.name: p for p in self._exchanged()}
+        if layout.names is not None and self._parameters.keys() != layout.names:
+            raise OptionError(f"model {spec.name} has other parameters than the .ms file", hint="use --engine lite")
+        self.names = tuple(self._parameters)
+        self.layers = layout.layers or tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.names))
         loss = with_loss(self._network, "sparse")  # a one-hot loss is the same: labels are class numbers here
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(loss, self._optimizer)
-        self._step.set_train()
-        self._parameters: Mapping[str, Any] = {p.name: p for p in self._network.trainable_params()}
-        if self._parameters.keys() != model.parameters.keys():
-            raise OptionError(f"model {spec.name} has other parameters than the .ms file", hint="use --engine lite")
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
+
+    def _exchanged(self) -> list[Any]:
+        """Return the parameters that clients exchange, in the order of the network."""
+        trained: list[Any] = self._network.trainable_params()
+        if self.layout.names is not None:
+            return trained
+        names = {parameter.name for parameter in trained}
+        return [p for p in self._network.get_parameters() if p.name in names or p.name.endswith(_STATISTICS)]
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data."""
@@ -77,7 +124,7 @@ class MindSporeEngine:
     @_one_at_a_time
     def load(self, weights: Weights) -> None:
         """Set the parameters."""
-        values = self.model.to_mindspore(weights)
+        values = self.layout.to_mindspore(weights)
         for name in weights:
             self._parameters[name].set_data(self._tensor(values[name]))
 
@@ -91,18 +138,20 @@ class MindSporeEngine:
 
     @_one_at_a_time
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """Return the parameters flat, in the ``.ms`` layout."""
-        values = {name: self._parameters[name].asnumpy() for name in self.model.parameters}
-        return {name: value.reshape(-1) for name, value in self.model.from_mindspore(values).items()}
+        """Return the parameters flat, as clients exchange them."""
+        values = {name: parameter.asnumpy() for name, parameter in self._parameters.items()}
+        return {name: value.reshape(-1) for name, value in self.layout.from_mindspore(values).items()}
 
     @_one_at_a_time
     def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
         """Run one training step on NHWC images and return the mean loss."""
+        self._step.set_train()
         return float(self._step(self._input(images), self._tensor(labels)).asnumpy())
 
     @_one_at_a_time
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the class scores of one batch of NHWC images."""
+        self._network.set_train(False)
         scores: NDArray[np.float32] = self._network(self._input(images)).asnumpy()
         return scores
 

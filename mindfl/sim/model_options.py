@@ -16,6 +16,7 @@ from mindfl.lite.ops.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
 from mindfl.modes import mode_of
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
+from mindfl.sim.network_model import CHECKPOINT
 
 #: optimizer node of MindSpore's graphs -> the option's value
 _GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}
@@ -38,6 +39,8 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     a file that cannot be read is left to what needs it.
     """
     path = own_model(config)
+    if path is None and _trains_unconverted(config):
+        return _with_defaults(config, own_graph=False).derived(model_suffix=CHECKPOINT), list(_unconverted(config))
     if path is None:
         decided = _graph_decisions(config)
         return _with_defaults(replace(config, **decided), own_graph=bool(decided)), []
@@ -49,6 +52,24 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
         return config, []
     check_settings(model, config, path)
     return replace(config, **_decided(model, optimizer, config)), list(_without_effect(config, path, optimizer))
+
+
+def _trains_unconverted(config: JobConfig) -> bool:
+    """Return whether MindSpore trains the network as it is. Earlier versions of mindfl converted it here too, and a
+    run of theirs goes on as it began."""
+    if config.client_side.engine.executes_files or not config.client_side.simulated:
+        return False
+    from mindfl.sim.run_record import NAME, RunRecord
+
+    record = config.work_dir / NAME
+    began = config.resume and record.exists() and str(RunRecord.load(record).model["path"])
+    return not began or Path(began).suffix == CHECKPOINT
+
+
+def _unconverted(config: JobConfig) -> Iterator[str]:
+    for name in ("converter", "input_shape"):
+        if getattr(config, name) is not None:
+            yield f"--{name} has no effect with --engine mindspore: the network is trained as it is, unconverted"
 
 
 def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:

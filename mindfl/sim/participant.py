@@ -36,6 +36,7 @@ from mindfl.modes import UploadMode, own_mode
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine
 from mindfl.sim.evaluation import Measured
+from mindfl.sim.network_model import JobModel
 from mindfl.sim.trainers import PartialTrainer, WeightsTrainer
 from mindfl.sim.upload_mode import NO_WINDOW
 
@@ -217,15 +218,21 @@ class PairKeyRing:
 
 
 def single_device(
-    config: JobConfig, index: int, user: UserData, model: LiteModel, *, fetches: bool = False
+    config: JobConfig,
+    index: int,
+    user: UserData,
+    model: JobModel,
+    *,
+    fetches: bool = False,
+    engine: Engine | None = None,
 ) -> tuple[DeviceClient, Any]:
     """Return a client, with the model loaded, and its trainer. The next device may take the model's place.
 
-    A client that only ``fetches`` a model needs weights, not operators.
+    A client that only ``fetches`` a model needs weights, not operators. Without ``engine`` the ``.ms`` is executed.
     """
     trainer: Any = WeightsTrainer(model, user)
     if not fetches:
-        trainer = _engine_of(model.content).trainer(user, threading.Event())
+        trainer = (engine or _engine_of(model.content)).trainer(user, threading.Event())
         trainer.load(model.weights)
     if config.train_weights is not None:
         trainer = PartialTrainer(trainer, config.train_weights, model)

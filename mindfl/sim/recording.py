@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from mindfl.client.uploading import LIKELY_REASON
-from mindfl.lite import LiteModel
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, states
 from mindfl.sim.config import JobConfig
 from mindfl.sim.confusion import Confusions
 from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.network_model import JobModel
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.result_files import ResultFiles
@@ -89,7 +89,7 @@ class ModelWriter(Callback):
     def __init__(
         self,
         files: ResultFiles,
-        model: LiteModel,
+        model: JobModel,
         clients: int,
         rows: Sequence[IterationRow],
         result: Callable[[Model], TrainingResult],

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from mindfl.errors import NotAggregatedError, OptionError
 from mindfl.files import PathLike
-from mindfl.lite import LiteModel
 from mindfl.models import Model
 from mindfl.sim.card import result_card
 from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import History, accuracy_words, average_words, measured_clients, measured_iterations
+from mindfl.sim.network_model import JobModel, NetworkModel
 from mindfl.sim.plot import plot_history
 from mindfl.spelling import checked_arguments, counted
 
@@ -62,10 +62,12 @@ class TrainingResult:
         iterations: rounds that were asked for; ``history`` is shorter where the run was interrupted or stopped.
         history: one row per round.
         weights: the final weights that clients exchange: flat float32 by name, filters of convolutions in the order
-            [out, height, width, in]. :meth:`mindspore_weights` and :meth:`save_checkpoint` give MindSpore's order.
+            [out, height, width, in], or in MindSpore's where the network is not converted.
+            :meth:`mindspore_weights` and :meth:`save_checkpoint` give MindSpore's order.
         privacy: privacy cost of the rounds, in words; empty if it is not counted.
         untested: number of clients without test data.
-        model: the ``.ms`` that the job started from.
+        model: the ``.ms`` that the job started from; a :class:`~mindfl.sim.network_model.NetworkModel` where MindSpore
+            trained a network that is not converted.
         network: its network, as ``model`` of the job names it.
         stopped: name of the callback that ended the run; empty if none did.
         confusion: confusion matrix of the last evaluation; None where the predictions are not known (Java clients), no
@@ -86,7 +88,7 @@ class TrainingResult:
     weights: Mapping[str, NDArray[np.float32]]
     privacy: str = ""
     untested: int = 0
-    model: LiteModel | None = field(default=None, repr=False)
+    model: JobModel | None = field(default=None, repr=False)
     network: Model = "lenet"
     stopped: str = ""
     confusion: Confusion | None = field(default=None, repr=False)
@@ -158,7 +160,10 @@ class TrainingResult:
 
         target, form = target_format(path, format if format is not None or Path(path).suffix else "ckpt")
         weights = self.mindspore_weights()
-        return save_weights(target, form, weights, source="the result", model=self.network, graph=self.model).path
+        known: dict[str, Any] = {"graph": self.model}
+        if isinstance(self.model, NetworkModel):
+            known = {"sizes": self.model.sizes}
+        return save_weights(target, form, weights, source="the result", model=self.network, **known).path
 
     def plot(self, path: PathLike) -> None:
         """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.

@@ -16,9 +16,10 @@ from mindfl.data import UserData
 from mindfl.data.samples import ALPHABET
 from mindfl.errors import StorageError
 from mindfl.files import file_digest, make_dir, remove_file, write_atomic
-from mindfl.lite import LiteModel
+from mindfl.models import NetworkSizes
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
+from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result import TrainingResult
 from mindfl.sim.tables import csv_text, json_text
 
@@ -39,12 +40,15 @@ class ResultFiles:
         self.confusion = config.work_dir / "confusion.csv"
         self.best_confusion = config.work_dir / "confusion_best.csv"
         self.confusion_picture = config.work_dir / "confusion.png"
-        self.trained = config.models / f"{config.train_ms_name}_trained.ms"
-        self.best = config.models / f"{config.train_ms_name}_best.ms"
+        self.trained = self._model("trained")
+        self.best = self._model("best")
 
     def checkpoint(self, iteration: int) -> Path:
         """Return the file that ``--save_every`` writes after ``iteration``."""
-        return self._config.models / f"{self._config.train_ms_name}_iteration{iteration}.ms"
+        return self._model(f"iteration{iteration}")
+
+    def _model(self, kind: str) -> Path:
+        return self._config.models / f"{self._config.train_ms_name}_{kind}{self._config.model_suffix}"
 
     def remove_old(self, clients: int) -> list[Path]:
         """Remove what an earlier run left and this one may not come to overwrite.
@@ -80,7 +84,7 @@ class ResultFiles:
             raise StorageError.from_os_error(error, "move", error.filename or folder) from None
         return folder
 
-    def keep(self, model: LiteModel, result: TrainingResult, clients: int) -> bytes:
+    def keep(self, model: JobModel, result: TrainingResult, clients: int) -> bytes:
         """Write the model as it is after the latest iteration, and the note of it; return the file's content.
 
         Done after every iteration, so that a killed run leaves its model too.
@@ -90,7 +94,7 @@ class ResultFiles:
         self._remember(result, clients, (), durable=False)
         return trained
 
-    def write(self, model: LiteModel, result: TrainingResult, clients: int) -> None:
+    def write(self, model: JobModel, result: TrainingResult, clients: int) -> None:
         """Write up ``result``, whose weights go into copies of ``model``'s file if they are trained."""
         write_atomic(self.summary, result.summary() + "\n")
         if not result.history.aggregated:
@@ -139,7 +143,7 @@ class ResultFiles:
             write_atomic(path, content)
 
     def update_second_models(
-        self, weights: Mapping[str, NDArray[np.float32]], model: LiteModel, clients: int
+        self, weights: Mapping[str, NDArray[np.float32]], model: JobModel, clients: int
     ) -> list[Path]:
         """Put those of ``weights`` that are chosen for them into the second model files; return the paths.
 
@@ -148,7 +152,7 @@ class ResultFiles:
         names = self._config.infer_weights
         paths = self._second_models(clients)
         for path in paths:
-            second = LiteModel.load(path) if path.exists() else model
+            second = load_model(path, NetworkSizes()) if path.exists() else model
             chosen = {name: weights[name] for name in names or second.weights if name in weights}
             write_atomic(path, second.patched(chosen))
         return paths
@@ -209,8 +213,8 @@ class ResultFiles:
 
     def _models(self) -> list[Path]:
         """Return the files of models that trainings leave beside the clients', whether they are there or not."""
-        saved = [path for path in self._config.models.glob("*_iteration*.ms") if self._is_checkpoint(path)]
-        return [self.trained, self.best, self.best.with_suffix(".json"), *saved]
+        saved = self._config.models.glob(f"*_iteration*{self._config.model_suffix}")
+        return [self.trained, self.best, self.best.with_suffix(".json"), *filter(self._is_checkpoint, saved)]
 
     def _note(self) -> TrainingNote:
         return TrainingNote(self._config.models, self._config.train_ms_name)

@@ -19,6 +19,7 @@ from mindfl.lite import LiteModel
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
+from mindfl.sim.network_model import JobModel
 
 _HINT = "correct --train_weight_name"
 
@@ -34,7 +35,7 @@ def exchanged_weights(weights: Weights, names: Sequence[str], where: str) -> Map
 class PartialTrainer:
     """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
 
-    def __init__(self, trainer: Trainer, names: Sequence[str], model: LiteModel) -> None:
+    def __init__(self, trainer: Trainer, names: Sequence[str], model: JobModel) -> None:
         self._trainer = trainer
         self._names = names
         self._others = {name: values for name, values in model.weights.items() if name not in names}
@@ -89,7 +90,7 @@ class PartialEngine:
 
     def __init__(self, engine: Engine, names: Sequence[str], model: LiteModel) -> None:
         self._engine = engine
-        self._names = names
+        self.names = tuple(names)
         self._model = model
         self.max_workers = engine.max_workers
         self.batch_size = engine.batch_size
@@ -98,10 +99,10 @@ class PartialEngine:
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""
-        return PartialTrainer(self._engine.trainer(user, stop), self._names, self._model)
+        return PartialTrainer(self._engine.trainer(user, stop), self.names, self._model)
 
 
-def job_engine(config: JobConfig, model: LiteModel, clients: int, stage: Callable[[str], None]) -> Engine:
+def job_engine(config: JobConfig, model: JobModel, clients: int, stage: Callable[[str], None]) -> Engine:
     """Return the engine of a job's simulated clients, with the algorithm's part; ``stage`` is told of a long start.
 
     ``clients`` is their number, which the algorithm counts with: it is below ``client_num`` where data are missing.
@@ -109,23 +110,31 @@ def job_engine(config: JobConfig, model: LiteModel, clients: int, stage: Callabl
     return with_algorithm(_plain_engine(config, model, stage), make_algorithm(config.algorithm), clients)
 
 
-def _plain_engine(config: JobConfig, model: LiteModel, stage: Callable[[str], None]) -> Engine:
-    if config.client_side.engine.executes_files:
+def _plain_engine(config: JobConfig, model: JobModel, stage: Callable[[str], None]) -> Engine:
+    if isinstance(model, LiteModel) and config.client_side.engine.executes_files:
         from mindfl.lite.kernels import is_cached
 
         if not is_cached():
             stage("compiling the device runtime (once per machine, about a quarter of a minute)")
         engine = LiteEngine(model)
         return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
-    from mindfl.export.optimizers import OptimizerSettings
-    from mindfl.sim.mindspore_engine import MindSporeEngine
+    return mindspore_engine(config, model)
 
-    network, known = config.network, optimizer_of(model)
-    assert known is not None, "the job has checked that the model trains"
+
+def mindspore_engine(config: JobConfig, model: JobModel) -> Engine:
+    """Return the engine that trains ``model`` with MindSpore, and evaluates and predicts with it."""
+    from mindfl.export.optimizers import OptimizerSettings
+    from mindfl.sim.mindspore_engine import MindSporeEngine, weight_layout
+
+    network, decay = config.network, config.network.weight_decay
+    if isinstance(model, LiteModel):
+        known = optimizer_of(model)
+        assert known is not None, "the job has checked that the model trains"
+        decay = known.weight_decay
     return MindSporeEngine(
-        model,
+        weight_layout(model),
         network=network.model,
-        optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum, known.weight_decay),
+        optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum, decay),
         batch_size=network.batch_size,
         device_target=config.device_target,
     )
@@ -137,10 +146,10 @@ _WEIGHTS_ONLY = "this model was opened for its weights only"
 class WeightsTrainer:
     """A :class:`~mindfl.client.Trainer` that holds the weights of a model file and cannot execute it."""
 
-    def __init__(self, model: LiteModel, user: UserData) -> None:
+    def __init__(self, model: JobModel, user: UserData) -> None:
         self.train_size = user.train.size
         self.eval_size = user.test.size
-        self.batch_size = batch_of(model)
+        self.batch_size = batch_of(model) if isinstance(model, LiteModel) else 1
         self.last_loss = math.nan
         self.class_scores: NDArray[np.float32] | None = None
         self._weights = {name: values.reshape(-1) for name, values in model.weights.items()}
