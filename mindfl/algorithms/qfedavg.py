@@ -7,9 +7,12 @@ import numpy as np
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, first_extras, per_sample, sums
 from mindfl.algorithms.setting_checks import checked
+from mindfl.errors import OptionError
 
 #: the least loss: 0 has no negative power
 _LEAST_LOSS = 1e-10
+#: the largest power of a loss that float32 values can still be multiplied with
+_MOST = 1e30
 
 
 class QFedAvg(Algorithm):
@@ -48,13 +51,22 @@ class QFedAvg(Algorithm):
         loss, steepness = max(client.initial_loss, _LEAST_LOSS), 1.0 / client.learning_rate
         moves = {n: steepness * (x.astype(np.float64) - client.trained[n]) for n, x in client.received.items()}
         square = sum(float(np.sum(move**2)) for move in moves.values())
-        h = self.q * loss ** (self.q - 1) * square + steepness * loss**self.q
-        deltas = {name: loss**self.q * move for name, move in moves.items()}
+        with np.errstate(over="ignore", under="ignore"):
+            weight, slope = np.float64(loss) ** self.q, np.float64(loss) ** (self.q - 1)
+        h = self.q * slope * square + steepness * weight
+        if not weight < _MOST:
+            raise OptionError(
+                f"the loss of {loss:.4g} to the power of q={self.q:g} is more than an upload can hold",
+                hint="choose a smaller q",
+            )
+        deltas = {name: weight * move for name, move in moves.items()}
         return Upload(extras=per_sample(client, {**deltas, "h of a client": np.full(1, h)}))
 
     def step(self, round: Round) -> Step:
         """Return x less the quotient of the sums."""
         total = sums(round)
         h = float(total["h of a client"][0])
+        if not h > 0:
+            raise OptionError(f"no client's loss to the power of q={self.q:g} is above 0", hint="choose a smaller q")
         model = {name: values - total[name] / h for name, values in round.model.items()}
         return Step(model=model, extras={COUNT: round.sent[COUNT]})

@@ -75,21 +75,22 @@ class LocalModel:
             self._files.save(self.weights())
 
     def train(self, plan: FLPlan) -> float:
-        """Train as ``plan`` says; return the loss. Where it is not finite, the model files are restored first."""
+        """Train as ``plan`` says; return the loss. If it or a weight is not finite, files are restored first."""
         self._talk.stage = "train"
         rate = planned_rate(plan)
         self._lines.add("training_started", iteration=self._talk.iteration, learning_rate=java_float(rate))
         begin = self._steady_ms()
         loss = self.guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
         self._lines.add("run_time", milliseconds=self._steady_ms() - begin)
-        if not math.isfinite(loss):
+        endless = None if math.isfinite(loss) else f"the training loss is {loss}"
+        if endless is None and not all(np.isfinite(values).all() for values in self.weights().values()):
+            endless = f"the weights are not finite after training, with a loss of {loss:.6g} before the last steps"
+        if endless is not None:
             if self._files:
                 self._files.restore()
                 self._lines.add("restored")
             self._lines.add("training_failed", loss=java_float(loss))
-            raise self.error(
-                f"the training loss is {loss}", hint="lower the learning rate, or check this client's data"
-            )
+            raise self.error(endless, hint="lower the learning rate, or check this client's data")
         self._lines.add("training_succeeded")
         self.trained += 1
         return loss

@@ -13,7 +13,7 @@ from typing import Any
 from mindfl.data.arrays import ArrayDataset
 from mindfl.data.idx import read_idx_folder
 from mindfl.data.without_users import Division, Part, divided
-from mindfl.errors import DataError
+from mindfl.errors import AlgorithmError, DataError, SimulationError
 from mindfl.experiments import niid_published as setting
 from mindfl.experiments.niid_report import FILES, Bench, CellResult, write_bench
 from mindfl.experiments.runner import PartReporter, PythonStudyReporter, StudyReporter, remove_reports, written_up
@@ -46,6 +46,10 @@ class _Job:
     @property
     def name(self) -> str:
         return f"{self.cell} {self.algorithm} seed {self.seed}"
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.cell, self.algorithm, self.seed
 
     @property
     def folder(self) -> str:
@@ -92,7 +96,8 @@ def run_niid_bench(
         The results of all jobs.
 
     A job that is there is not run again, one that was interrupted goes on: the same command continues, also after
-    Ctrl-C or a kill. Raises :class:`OptionError`, :class:`DataError`, and what a job raises.
+    Ctrl-C or a kill. Raises :class:`OptionError`, :class:`DataError`, and
+    :class:`SimulationError` that names each job that failed, after the others have ended.
     """
     divisions, names = setting.chosen_cells(cells), setting.chosen_algorithms(algorithms)
     jobs = [_Job(cell, name, seed) for seed in setting.chosen_seeds(seeds) for name in names for cell in divisions]
@@ -150,15 +155,27 @@ class _CellRunner:
         self._overwrite = overwrite
         self._folder: Path = given["work_dir"]
         self._ended: list[CellResult] = []
+        #: job -> why it failed
+        self._failed: dict[str, str] = {}
 
     def run(self) -> Bench:
-        """Train what is not there yet, and write up all after each job."""
+        """Train what is not there yet, and write up all after each job; one that fails does not end the others."""
         remove_reports(self._folder, FILES)
         with written_up(self._write):
             for number, job in enumerate(self._jobs, 1):
                 self._report.mode(job, number, len(self._jobs), kept=self._is_done(job))
-                self._ended.append(self._trained(job))
+                try:
+                    self._ended.append(self._trained(job))
+                except (SimulationError, AlgorithmError) as error:
+                    self._failed[job.name] = str(error)
+                    self._report.warning(f"{job.name} failed: {error}")
                 self._write()
+        if self._failed:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
+            raise SimulationError(
+                f"{len(self._failed)} of {counted(len(self._jobs), 'job')} failed: {listed}",
+                hint="the others ended and are written up; the same command tries these again",
+            )
         return self._bench()
 
     def _write(self) -> None:
@@ -212,6 +229,7 @@ class _CellRunner:
 
     def _bench(self) -> Bench:
         threads = JobConfig(**self._given).threads
+        ended = {(one.cell, one.algorithm, one.seed) for one in self._ended}
         return Bench(
             data=setting.known_data(self._train[1], self._test[1]),
             train=len(self._train[1]),
@@ -220,7 +238,8 @@ class _CellRunner:
             epochs=self._given["epochs"],
             machine=f"{platform.machine()}, {os.cpu_count()} processors, {counted(threads, 'thread')}",
             results=tuple(self._ended),
-            missing=tuple(job.name for job in self._jobs[len(self._ended) :]),
+            missing=tuple(job.name for job in self._jobs if job.key not in ended and job.name not in self._failed),
+            failed=self._failed,
         )
 
 

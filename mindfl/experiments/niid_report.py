@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class CellRow(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """The results of the jobs that ended, and ``missing``, the names of those that did not.
+    """The results of the jobs that ended, and ``missing``, the names of those that did not; why others ``failed``.
 
     ``data`` names the data set, None: one without a published table; ``train`` and ``test`` are its samples.
     """
@@ -78,6 +78,7 @@ class Bench:
     machine: str
     results: Sequence[CellResult]
     missing: Sequence[str] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -172,6 +173,7 @@ def markdown(bench: Bench) -> str:
     ]
     if bench.missing:
         facts.append(f"not there yet: {', '.join(bench.missing)}; the same command goes on with them")
+    facts += [f"failed: {name}: {reason}" for name, reason in bench.failed.items()]
     return runner.markdown("Benchmark of label skew", facts, *table(bench))
 
 
@@ -180,6 +182,7 @@ def summary(bench: Bench) -> str:
     lines = [bench.title, *table(bench)]
     if bench.missing:
         lines.append(f"not there yet: {', '.join(bench.missing)}")
+    lines += [f"failed: {name}: {reason}" for name, reason in bench.failed.items()]
     return "\n".join(lines)
 
 

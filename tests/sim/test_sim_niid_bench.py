@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mindfl.cli import main
 from mindfl.data.idx import read_idx_folder
-from mindfl.errors import DataError, OptionError
+from mindfl.errors import DataError, OptionError, SimulationError
 from mindfl.experiments import niid_published as setting
 from mindfl.experiments.niid_bench import run_niid_bench
 from mindfl.experiments.niid_published import (
@@ -247,6 +247,15 @@ class TestRun:
         assert [one.curve for one in parts.results] == [one.curve for one in whole.results]
         with pytest.raises(OptionError, match="made with"):
             run_niid_bench(**{**settings, "epochs": 2}, work_dir=tmp_path / "parts", reporter=Recorder())
+
+    def test_a_job_that_fails_is_named_and_the_others_end(self, files: Path, tmp_path: Path) -> None:
+        settings = {**SMALL, "dataset": files, "cells": "iid", "algorithms": ["qfedavg:q=1e5", "fedavg"]}
+        recorder = Recorder()
+        with pytest.raises(SimulationError, match=r"1 of 2 jobs failed: iid qfedavg:q=1e5 seed 0: client \S+ failed"):
+            run_niid_bench(**settings, work_dir=tmp_path / "new", reporter=recorder)
+        text = (tmp_path / "new" / "niid_bench.md").read_text()
+        assert "failed: iid qfedavg:q=1e5 seed 0: client" in text and "not there yet" not in text
+        assert "| iid | fedavg |" in text
 
     def test_killed_it_goes_on(self, files: Path, tmp_path: Path) -> None:
         arguments = [f"--{name}={value}" for name, value in {**SMALL, "rounds": 4, "dataset": files}.items()]
