@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import re
 import signal
 import tarfile
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
 from mindfl.lite.kernels import load_machine
 from mindfl.models import MODELS, ModelSpec
+from mindfl.options.job_options import OptimizerName
 from mindfl.real import install
 from mindfl.real.federated_redis import redis_server
 from mindfl.sim.engines import LiteEngine
@@ -170,6 +173,26 @@ def converted(
         return convert_model(mindir, folder / mindir.stem).path
 
     return _made_once(convert)
+
+
+@pytest.fixture(scope="session")
+def shipped(converter_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that exports and converts a shipped network, perhaps with settings, of batch 4 and seed 1.
+
+    Albert is trained with Adam, the others with momentum. Each is made once; do not modify.
+    """
+    folder = tmp_path_factory.mktemp("shipped")
+
+    @cache
+    def convert(model: str) -> Path:
+        name = re.sub(r"\W", "_", model)
+        optimizer: OptimizerName = "adam" if model.startswith("albert") else "momentum"
+        mindir = export_mindir(folder / name, model=model, batch_size=4, optimizer=optimizer, seed=1).path
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of operators that the runtime lacks
+            return convert_model(mindir, folder / name).path
+
+    return convert
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from mindfl.models import (
     import_mindspore,
     model_spec,
 )
+from mindfl.models.network_inputs import Input, network_inputs
+from mindfl.models.networks import missing_size
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import ExportOptions
 from mindfl.options.job_options import DeviceTarget, InitName, LossName, OptimizerName
@@ -72,18 +74,20 @@ def export_mindir(
     image_size: tuple[int, int] | None = None,
     device_target: DeviceTarget = "CPU",
     init_from: PathLike | None = None,
+    length: int | None = None,
+    vocabulary: int | None = None,
 ) -> ExportResult:
     """Train ``model`` for ``epochs`` steps on random batches and export its training graph to ``mindir_path``.
 
-    The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are images,
-    float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with ``loss="onehot"`` float32
-    [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR version;
-    :func:`mindfl.convert.convert_model` rewrites it if needed.
+    The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are those of the
+    network, such as images, float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with
+    ``loss="onehot"`` float32 [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR
+    version; :func:`mindfl.convert.convert_model` rewrites it if needed.
 
     Args:
         mindir_path: target; ``.mindir`` is appended if missing, folders are created, an existing file is replaced.
-        model: the network: a name in :data:`mindfl.models.MODELS`, ``file.py:Class``, or a class or function that makes
-            a MindSpore cell (:func:`mindfl.models.model_spec`).
+        model: the network: a name in :data:`mindfl.models.MODELS`, perhaps with settings (``mobilenet_v2:width=0.5``),
+            ``file.py:Class``, or a class or function that makes a MindSpore cell (:func:`mindfl.models.model_spec`).
         epochs: number of training steps, one random batch each, at least 1.
         batch_size: samples per batch; fixed in the exported graph.
         optimizer: ``"momentum"``, ``"sgd"`` or ``"adam"``.
@@ -102,6 +106,8 @@ def export_mindir(
         init_from: file with the initial weights in MindSpore's order, instead of those that ``init`` names: ``.ckpt``,
             ``.npz``, ``.safetensors`` or ``.mindir``; or a ``.ms``, whose order is known. State of an optimizer in it
             is left out.
+        length: tokens of a text, for networks that take texts; default: the model's own.
+        vocabulary: number of different tokens; likewise.
 
     Returns:
         The file, the losses of the training steps, and the shapes of the trainable parameters by name.
@@ -122,9 +128,12 @@ def export_mindir(
     weights = None if init_from is None else mindspore_weights(init_from)
     if weights is not None and init is not None:
         raise OptionError(f"init {init} and init_from both give the initial weights", hint="leave one of them out")
+    given = NetworkSizes(
+        num_class=num_class, num_channel=num_channel, image_size=image_size, length=length, vocabulary=vocabulary
+    )
     network = _Network(
         spec,
-        spec.sizes(NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)),
+        spec.sizes(given),
         settings,
         loss=loss,
         batch_size=batch_size,
@@ -170,14 +179,16 @@ class _Network:
             load_weights(network, self.weights, self.source)
         return network
 
-    def random_batches(self) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-        """Yield images and labels, in the form that the loss takes, endlessly."""
+    def random_batches(self, inputs: Iterable[Input]) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield values of the inputs, and labels in the form that the loss takes, endlessly."""
         generator = np.random.default_rng((self.seed, 1))
-        classes, shape = self.sizes.num_class or 1, self.sizes.input_shape(self.batch_size)
+        if self.sizes.num_class is None and self.loss == "onehot":
+            raise missing_size(self.spec.name, "num_class")
+        classes = self.sizes.num_class or 1
         while True:
-            images = generator.random(shape, np.float32)
+            samples = [each.random(self.batch_size, generator) for each in inputs]
             labels = generator.integers(0, classes, self.batch_size, np.int32)
-            yield images, as_labels(labels, classes, self.loss)
+            yield *samples, as_labels(labels, classes, self.loss)
 
 
 def _train_and_export(
@@ -189,8 +200,10 @@ def _train_and_export(
         with interrupt_held_back():
             cell = network.build()
             sources = module_files(set(sys.modules) - before) if network.spec.by_name else {}
-            trainer = _Trainer(with_loss(cell, network.loss), network.optimizer.build(cell.trainable_params()))
-        batches = itertools.islice(network.random_batches(), epochs)
+            inputs = network_inputs(cell, network.sizes, network.spec.name)
+            loss = with_loss(cell, network.loss, len(inputs))
+            trainer = _Trainer(loss, network.optimizer.build(cell.trainable_params()))
+        batches = itertools.islice(network.random_batches(inputs), epochs)
         steps = [trainer.train_and_export(batch) for batch in batches]
     shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
     return steps[-1][1], tuple(loss for loss, _ in steps), shapes, sources

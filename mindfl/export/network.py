@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,14 +18,15 @@ from mindfl.export.process import temporary_folder
 from mindfl.export.weight_files import load_weights
 from mindfl.files import write_atomic
 from mindfl.models import Model, ModelSpec, NetworkSizes, import_mindspore, model_spec
+from mindfl.models.network_inputs import Input, network_inputs
 from mindfl.server.ckpt import message_class
 
 #: names of the inputs, the outputs and the first dimension in an ONNX file
 _IMAGES, _LOGITS, _BATCH = "images", "logits", "batch"
+_IMAGE_RANK = 3
 
-#: shape of a batch of images; first dimension None: any number
-Shape = tuple[int | None, ...]
-Writer = Callable[[Any, Shape, str], None]
+#: a network, its inputs, the batch (None: any number), a path
+Writer = Callable[[Any, tuple[Input, ...], int | None, str], None]
 
 
 def export_network(
@@ -39,7 +41,7 @@ def export_network(
 ) -> None:
     """Write the network ``model`` with ``weights``, which are in MindSpore's order, to ``target``.
 
-    ``sizes`` that are None are the network's own; with ``batch_size`` None it takes any number of images.
+    ``sizes`` that are None are the network's own; with ``batch_size`` None it takes any number of samples.
     Raises :class:`OptionError` if the weights, read from ``source``, are not those of the network, and
     :class:`ExportError` if MindSpore fails.
     """
@@ -63,23 +65,25 @@ def _exported(
     """Return the file of the network for inference."""
     with graph_mode("CPU"), mindspore_errors():
         network = spec.make(sizes, init=None, seed=0)
-        shape = (batch_size, *sizes.input_shape(1)[1:])
+        inputs = network_inputs(network, sizes, spec.name)
         load_weights(network, weights, source)
         network.set_train(False)
         with temporary_folder("mindfl-export-") as folder:
             # MindSpore appends a suffix, and refuses paths with spaces or letters beyond ASCII.
-            _WRITERS[form](network, shape, os.path.relpath(folder / "network"))
+            _WRITERS[form](network, inputs, batch_size, os.path.relpath(folder / "network"))
             (file,) = folder.iterdir()
             return file.read_bytes()
 
 
-def _write_mindir(network: Any, shape: Shape, path: str) -> None:
+def _write_mindir(network: Any, inputs: tuple[Input, ...], batch_size: int | None, path: str) -> None:
     mindspore = import_mindspore()
-    images = mindspore.Tensor(shape=list(shape), dtype=mindspore.float32)
-    mindspore.export(network, images, file_name=path, file_format="MINDIR")
+    tensors = [
+        mindspore.Tensor(shape=[batch_size, *each.shape], dtype=getattr(mindspore, each.dtype)) for each in inputs
+    ]
+    mindspore.export(network, *tensors, file_name=path, file_format="MINDIR")
 
 
-def _write_onnx(network: Any, shape: Shape, path: str) -> None:
+def _write_onnx(network: Any, inputs: tuple[Input, ...], batch_size: int | None, path: str) -> None:
     mindspore = import_mindspore()
     try:
         from mindspore.onnx import export
@@ -87,9 +91,14 @@ def _write_onnx(network: Any, shape: Shape, path: str) -> None:
         raise ExportError(
             f"MindSpore {mindspore.__version__} has no mindspore.onnx", hint="pip install --upgrade mindspore"
         ) from None
-    axes = {_IMAGES: {0: _BATCH}} if shape[0] is None else None
-    images = mindspore.Tensor(np.zeros([size or 1 for size in shape], np.float32))
-    export(network, images, file_name=path, input_names=[_IMAGES], output_names=[_LOGITS], dynamic_axes=axes)
+    names = [_IMAGES] if len(inputs) == 1 and len(inputs[0].shape) == _IMAGE_RANK else _input_names(network)
+    axes = {name: {0: _BATCH} for name in names} if batch_size is None else None
+    tensors = [mindspore.Tensor(np.zeros((batch_size or 1, *each.shape), each.dtype)) for each in inputs]
+    export(network, *tensors, file_name=path, input_names=names, output_names=[_LOGITS], dynamic_axes=axes)
+
+
+def _input_names(network: Any) -> list[str]:
+    return list(inspect.signature(network.construct).parameters)
 
 
 _WRITERS = {"mindir": _write_mindir, "onnx": _write_onnx}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,27 @@ from mindfl.models import import_mindspore
 from mindfl.options.job_options import LossName
 
 
-def with_loss(network: Any, name: LossName) -> Any:
-    """Return the MindSpore cell of ``network`` followed by the mean softmax cross entropy of its scores."""
+def with_loss(network: Any, name: LossName, inputs: int = 1) -> Any:
+    """Return the MindSpore cell of ``network`` followed by the mean softmax cross entropy of its scores.
+
+    It takes the network's ``inputs`` and the labels.
+    """
     nn = import_mindspore().nn
-    return nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=name == "sparse", reduction="mean"))
+    kind = nn.WithLossCell if inputs == 1 else _several_inputs()
+    return kind(network, nn.SoftmaxCrossEntropyWithLogits(sparse=name == "sparse", reduction="mean"))
+
+
+@cache
+def _several_inputs() -> type[Any]:
+    """Return MindSpore's class of a network with a loss, for any number of inputs."""
+    nn = import_mindspore().nn
+
+    # The names of the class and of its attributes are in the graph: the Lite trainer knows the loss by them.
+    class WithLossCell(nn.WithLossCell):  # type: ignore[misc, name-defined]
+        def construct(self, *batch: Any) -> Any:
+            return self._loss_fn(self._backbone(*batch[:-1]), batch[-1])
+
+    return WithLossCell
 
 
 def as_labels(labels: NDArray[np.int32], classes: int, name: LossName) -> NDArray[Any]:

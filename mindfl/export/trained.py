@@ -44,11 +44,13 @@ def export_trained(
     num_channel: int | None = None,
     image_size: tuple[int, int] | None = None,
     batch_size: int | None = None,
+    length: int | None = None,
+    vocabulary: int | None = None,
 ) -> WrittenWeights:
     """Write the weights in ``source`` to ``output`` in MindSpore's order, convolutions [out, in, height, width].
 
     ``ckpt``, ``npz`` and ``safetensors`` hold the weights alone; ``mindir`` and ``onnx`` hold a network for inference
-    too: float32 images [batch, channels, height, width] to logits [batch, classes].
+    too: from its inputs, such as float32 images [batch, channels, height, width], to logits [batch, classes].
 
     Args:
         source: a ``.ms`` file, trained or not, of which all parameters of the network are taken; or a file of weights,
@@ -62,6 +64,8 @@ def export_trained(
         num_channel: image channels of the network; likewise.
         image_size: height and width of the images; likewise.
         batch_size: samples that the network takes at once, for one that cannot take any number.
+        length: tokens of a text, for a network that takes texts; likewise.
+        vocabulary: number of different tokens; likewise.
 
     Returns:
         The file that was written and its format.
@@ -79,7 +83,9 @@ def export_trained(
     target, form = target_format(output, format)
     graph = _graph(source if device_model is None else device_model)
     weights = mindspore_weights(source) if device_model is None else _of_devices(source, graph, device_model)
-    sizes = NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)
+    sizes = NetworkSizes(
+        num_class=num_class, num_channel=num_channel, image_size=image_size, length=length, vocabulary=vocabulary
+    )
     return save_weights(
         target, form, weights, source=str(source), model=model, graph=graph, sizes=sizes, batch_size=batch_size
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
+from mindfl.models._mindspore import import_mindspore
 from mindfl.options.job_options import InitName
 from mindfl.spelling import did_you_mean
 
@@ -20,6 +21,8 @@ _SCALED = {
 }
 _REFERENCE = "truncated_normal"
 _REFERENCE_SIGMA = 0.02  # MindSpore Federated 0.1.0, the demo's LeNet
+#: parameters of normalisation layers, whose initial value is no draw
+_NORMAL = {"gamma": 1.0, "beta": 0.0}
 
 INITIALIZERS: tuple[InitName, ...] = get_args(InitName)
 
@@ -57,3 +60,15 @@ def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...]) ->
     while (outside := np.abs(values) > 2.0).any():
         values[outside] = generator.standard_normal(int(outside.sum()))
     return values
+
+
+def set_weights(cell: Any, name: str, seed: int) -> None:
+    """Draw the trainable parameters of a MindSpore cell, in its order, as :func:`initializer` does.
+
+    Scales and shifts of normalisation layers (``gamma``, ``beta``) are 1 and 0 with every initialisation.
+    """
+    draw, tensor = initializer(name, seed), import_mindspore().Tensor
+    for parameter in cell.trainable_params():
+        constant = _NORMAL.get(parameter.name.rpartition(".")[2])
+        shape = tuple(parameter.shape)
+        parameter.set_data(tensor(draw(shape) if constant is None else np.full(shape, constant, np.float32)))

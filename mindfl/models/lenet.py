@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mindfl.errors import OptionError
 from mindfl.models._mindspore import import_mindspore
-from mindfl.models.initializers import initializer
+from mindfl.models.initializers import set_weights
+from mindfl.models.network_checks import check_image_size, check_least
 
-_mindspore = import_mindspore()
-_nn = _mindspore.nn
+_nn = import_mindspore().nn
 
 
 _LEAST_SIZE = 16
@@ -48,14 +47,8 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, value in (("num_class", num_class), ("num_channel", num_channel)):
-            if value < 1:
-                raise OptionError(f"{name} must be at least 1, got {value}")
-        if min(image_size) < _LEAST_SIZE:
-            raise OptionError(
-                f"LeNet takes images of at least {_LEAST_SIZE}x{_LEAST_SIZE}, not {image_size[0]}x{image_size[1]}",
-                hint="enlarge them, as with mindfl data images --resize 28, or give --model with a network of your own",
-            )
+        check_least(num_class=num_class, num_channel=num_channel)
+        check_image_size("LeNet", image_size, _LEAST_SIZE)
         height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
         self.conv1 = _nn.Conv2d(num_channel, 6, 5, pad_mode="valid", has_bias=False)
         self.conv2 = _nn.Conv2d(6, 16, 5, pad_mode="valid", has_bias=False)
@@ -65,9 +58,7 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
         self.relu = _nn.ReLU()
         self.max_pool2d = _nn.MaxPool2d(kernel_size=2, stride=2)
         self.flatten = _nn.Flatten()
-        draw = initializer(init, seed)
-        for parameter in self.trainable_params():
-            parameter.set_data(_mindspore.Tensor(draw(parameter.shape)))
+        set_weights(self, init, seed)
 
     def construct(self, x: Any) -> Any:
         """Return the logits of the images ``x``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,15 +29,18 @@ class NetworkSizes:
         num_class: outputs, at least 1.
         num_channel: channels of an image, at least 1.
         image_size: height and width of an image, at least 1.
+        length: tokens of a text, at least 1.
+        vocabulary: number of different tokens, at least 1.
     """
 
     num_class: int | None = None
     num_channel: int | None = None
     image_size: tuple[int, int] | None = None
+    length: int | None = None
+    vocabulary: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_class", "num_channel", "image_size"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise OptionError(f"{name} must be at least 1, got {value}")
 
@@ -48,8 +51,16 @@ class NetworkSizes:
 
     def words(self) -> str:
         """Return the sizes in words, for messages."""
+        if self.length is not None or self.vocabulary is not None:
+            return f"{self.num_class} classes and texts of {self.length} of {self.vocabulary} tokens"
         height, width = self.image_size or ("?", "?")
         return f"{self.num_class} classes and {height}x{width} images with {self.num_channel} channels"
+
+
+#: the sizes that a network for images, or for texts, is made for
+_IMAGE_SIZES = ("num_class", "num_channel", "image_size")
+_TEXT_SIZES = ("num_class", "length", "vocabulary")
+_SIZES = tuple(each.name for each in fields(NetworkSizes))
 
 
 @dataclass(frozen=True)
@@ -58,12 +69,16 @@ class ModelSpec:
 
     Args:
         name: name in messages and titles.
-        build: ``build(num_class, num_channel, init=..., seed=...)`` returns the MindSpore cell (and imports MindSpore).
-            It is given ``image_size`` too if it has an argument of that name.
+        build: returns the MindSpore cell (and imports MindSpore). For images ``build(num_class, num_channel, init=...,
+            seed=...)``; it is given ``image_size`` too if it has an argument of that name. For texts, where
+            ``vocabulary`` is given here, ``build(num_class, length=..., vocabulary=..., init=..., seed=...)``.
         image_size: height and width of its images; None: those of the data.
-        num_class: default number of outputs.
+        num_class: default number of outputs; None for texts: the next token, out of the vocabulary.
         num_channel: default number of image channels.
         parameters: names of its trainable parameters, which are compared with those of a model file; empty: no check.
+        length: default number of tokens of a text.
+        vocabulary: default number of different tokens.
+        settings: further keyword arguments of ``build``.
     """
 
     name: str
@@ -72,19 +87,29 @@ class ModelSpec:
     num_class: int | None = None
     num_channel: int | None = None
     parameters: frozenset[str] = frozenset()
+    length: int | None = None
+    vocabulary: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def sizes(self, given: NetworkSizes) -> NetworkSizes:
         """Return ``given``, completed by the network's own sizes.
 
-        Raises :class:`OptionError` if a size is in neither, or the network does not take the given image size.
+        Raises :class:`OptionError` if a size is in neither, or the network does not take the given image size. What a
+        user's network takes is known when it is made.
         """
+        if self.own is not None:
+            return given
+        needed = _IMAGE_SIZES if self.vocabulary is None else _TEXT_SIZES
         values: dict[str, Any] = {}
-        for name in ("num_class", "num_channel", "image_size"):
+        for name in needed:
             own, wanted = getattr(self, name), getattr(given, name)
             values[name] = own if wanted is None else wanted
+        if values["num_class"] is None:
+            values["num_class"] = values.get("vocabulary")
+        for name in needed:
             if values[name] is None:
-                raise OptionError(f"{self.name} has no {name} of its own", hint=f"give --{name}")
-        if not self._takes("image_size") and self.image_size not in (None, values["image_size"]):
+                raise missing_size(self.name, name)
+        if self.image_size not in (None, values.get("image_size")) and not self._takes("image_size"):
             height, width = self.image_size or (0, 0)
             raise OptionError(
                 f"{self.name} takes images of {height}x{width}, not {'x'.join(map(str, values['image_size']))}",
@@ -93,13 +118,42 @@ class ModelSpec:
         return NetworkSizes(**values)
 
     def make(self, sizes: NetworkSizes, *, init: str | None, seed: int) -> Any:
-        """Return the MindSpore cell for ``sizes``, none of which is None.
+        """Return the MindSpore cell for ``sizes``.
 
-        ``init`` None: what a user's network sets itself; for a registered one :data:`DEFAULT_INIT`.
+        ``init`` None: what a user's network sets itself; for a registered one :data:`DEFAULT_INIT`. Raises
+        :class:`OptionError` if a size is missing, or no cell is made of these.
         """
-        more = {"image_size": sizes.image_size} if self._takes("image_size") else {}
-        init = init or self.default_init
-        return self.build(sizes.num_class, sizes.num_channel, init=init, seed=seed, **more)
+        if self.own is not None:
+            return self.own(sizes, init=init, seed=seed)
+        positional = (sizes.num_class, sizes.num_channel) if self.vocabulary is None else (sizes.num_class,)
+        named = {name: getattr(sizes, name) for name in ("image_size", "length", "vocabulary") if self._takes(name)}
+        try:
+            return self.build(*positional, init=init or DEFAULT_INIT, seed=seed, **named, **self.settings)
+        except OptionError:
+            raise
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            if not self.settings:
+                raise
+            words = ",".join(f"{name}={value}" for name, value in self.settings.items())
+            raise OptionError(f"model {self.name}:{words} cannot be made: {error}") from error
+
+    def with_settings(self, settings: Mapping[str, Any]) -> ModelSpec:
+        """Return the network with ``settings``, keyword arguments of ``build`` that are no sizes.
+
+        Raises :class:`OptionError` for a setting that it does not have.
+        """
+        arguments = inspect.signature(self.build).parameters.values()
+        known = [each.name for each in arguments if each.kind is each.KEYWORD_ONLY and each.name not in _SIZES]
+        for name in settings:
+            if name in _SIZES:
+                raise OptionError(
+                    f"model {self.name}: {name} is no setting",
+                    hint=f"mindfl export --{name}; a job takes it from the data",
+                )
+            if name not in known:
+                hint = did_you_mean(name, known) if known else "leave the settings out"
+                raise OptionError(f"model {self.name} has no setting {name}", hint=hint)
+        return replace(self, settings={**self.settings, **settings})
 
     @property
     def own(self) -> OwnNetwork | None:
@@ -125,7 +179,8 @@ class OwnNetwork:
     """A user's class, or a function, that makes a MindSpore cell.
 
     It is called with ``settings`` and with those of ``num_class``, ``num_channel``, ``image_size`` (height, width),
-    ``init`` and ``seed`` that it has parameters for. MindSpore's generators are seeded before.
+    ``length`` and ``vocabulary`` that are known, ``init`` and ``seed`` that it has parameters for. MindSpore's
+    generators are seeded before.
 
     Args:
         name: name in messages.
@@ -137,23 +192,19 @@ class OwnNetwork:
     target: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(
-        self, num_class: int, num_channel: int, *, image_size: tuple[int, int], init: str | None = None, seed: int = 0
-    ) -> Any:
+    def __call__(self, sizes: NetworkSizes, *, init: str | None = None, seed: int = 0) -> Any:
         """Return the cell. Raises :class:`OptionError` if it cannot be made or is not a MindSpore cell."""
         from mindfl.models._mindspore import import_mindspore
 
         mindspore = import_mindspore()
         make = load_object(self.target, "model") if isinstance(self.target, str) else self.target
-        offered = {"num_class": num_class, "num_channel": num_channel, "image_size": image_size, "seed": seed}
         state = np.random.get_state()  # which MindSpore's set_seed replaces, also for the rest of the user's program
         try:
             mindspore.set_seed(seed)
-            cell = make(**self._taken(make, offered, init), **self.settings)
+            cell = make(**self._taken(make, {**vars(sizes), "seed": seed}, init), **self.settings)
         except OptionError:
             raise
         except Exception as error:
-            sizes = NetworkSizes(num_class=num_class, num_channel=num_channel, image_size=image_size)
             raise OptionError(
                 f"model {self.name} cannot be made for {sizes.words()}: {type(error).__name__}: {error}"
             ) from error
@@ -175,7 +226,12 @@ class OwnNetwork:
                     hint="leave --init out, or give --init_from FILE",
                 )
             offered = {**offered, "init": init}
-        return {name: value for name, value in offered.items() if takes_all or name in arguments}
+        offered = {name: value for name, value in offered.items() if name not in self.settings}
+        for name in offered.keys() & arguments.keys():
+            if offered[name] is None and arguments[name].default is inspect.Parameter.empty:
+                raise missing_size(self.name, name)
+        known = {name: value for name, value in offered.items() if value is not None}
+        return {name: value for name, value in known.items() if takes_all or name in arguments}
 
 
 def _lenet(num_class: int, num_channel: int, *, image_size: tuple[int, int] = (32, 32), **options: Any) -> Any:
@@ -184,24 +240,132 @@ def _lenet(num_class: int, num_channel: int, *, image_size: tuple[int, int] = (3
     return LeNet5(num_class, num_channel, image_size=image_size, **options)
 
 
+def _mlp(
+    num_class: int, num_channel: int, *, image_size: tuple[int, int], hidden: int = 200, layers: int = 2, **options: Any
+) -> Any:
+    from mindfl.models.multilayer import MLP
+
+    return MLP(num_class, num_channel, image_size=image_size, hidden=hidden, layers=layers, **options)
+
+
+def _leaf_cnn(
+    num_class: int, num_channel: int, *, image_size: tuple[int, int], dense: int = 2048, **options: Any
+) -> Any:
+    from mindfl.models.two_convolutions import LeafCNN
+
+    return LeafCNN(num_class, num_channel, image_size=image_size, dense=dense, **options)
+
+
+def _emnist_cnn(
+    num_class: int,
+    num_channel: int,
+    *,
+    image_size: tuple[int, int],
+    dense: int = 128,
+    dropout: bool = True,
+    **options: Any,
+) -> Any:
+    from mindfl.models.two_convolutions import EmnistCNN
+
+    return EmnistCNN(num_class, num_channel, image_size=image_size, dense=dense, dropout=dropout, **options)
+
+
+def _resnet8(num_class: int, num_channel: int, *, image_size: tuple[int, int], width: int = 16, **options: Any) -> Any:
+    from mindfl.models.resnet import ResNet8
+
+    return ResNet8(num_class, num_channel, image_size=image_size, width=width, **options)
+
+
+def _resnet18_gn(
+    num_class: int,
+    num_channel: int,
+    *,
+    image_size: tuple[int, int],
+    width: int = 64,
+    groups: int = 2,
+    **options: Any,
+) -> Any:
+    from mindfl.models.resnet import ResNet18GN
+
+    return ResNet18GN(num_class, num_channel, image_size=image_size, width=width, groups=groups, **options)
+
+
+def _mobilenet_v2(
+    num_class: int, num_channel: int, *, image_size: tuple[int, int], width: float = 1.0, **options: Any
+) -> Any:
+    from mindfl.models.mobilenet import MobileNetV2
+
+    return MobileNetV2(num_class, num_channel, image_size=image_size, width=width, **options)
+
+
+def _char_lstm(
+    num_class: int,
+    *,
+    length: int,
+    vocabulary: int,
+    embedding: int = 8,
+    hidden: int = 256,
+    layers: int = 2,
+    **options: Any,
+) -> Any:
+    from mindfl.models.char_lstm import CharLSTM
+
+    given: dict[str, Any] = {"embedding": embedding, "hidden": hidden, "layers": layers}
+    return CharLSTM(num_class, length=length, vocabulary=vocabulary, **given, **options)
+
+
+def _albert(
+    num_class: int,
+    *,
+    length: int,
+    vocabulary: int,
+    embedding: int = 128,
+    hidden: int = 312,
+    layers: int = 4,
+    heads: int | None = None,
+    intermediate: int | None = None,
+    **options: Any,
+) -> Any:
+    from mindfl.models.albert import Albert
+
+    given: dict[str, Any] = {"embedding": embedding, "hidden": hidden, "layers": layers, "heads": heads}
+    return Albert(num_class, length=length, vocabulary=vocabulary, intermediate=intermediate, **given, **options)
+
+
 _LENET_PARAMETERS = frozenset(
     {"conv1.weight", "conv2.weight", *(f"fc{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))}
 )
-MODELS = {
-    "lenet": ModelSpec("lenet", _lenet, image_size=(32, 32), num_class=62, num_channel=3, parameters=_LENET_PARAMETERS)
-}
+_SHIPPED = (
+    ModelSpec("lenet", _lenet, image_size=(32, 32), num_class=62, num_channel=3, parameters=_LENET_PARAMETERS),
+    ModelSpec("mlp", _mlp, image_size=(28, 28), num_class=10, num_channel=1),
+    ModelSpec("leaf_cnn", _leaf_cnn, image_size=(28, 28), num_class=62, num_channel=1),
+    ModelSpec("emnist_cnn", _emnist_cnn, image_size=(28, 28), num_class=62, num_channel=1),
+    ModelSpec("resnet8", _resnet8, image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("resnet18_gn", _resnet18_gn, image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("mobilenet_v2", _mobilenet_v2, image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("char_lstm", _char_lstm, length=80, vocabulary=90),
+    ModelSpec("albert", _albert, num_class=4, length=8, vocabulary=11682),
+)
+MODELS = {spec.name: spec for spec in _SHIPPED}
+
+
+def missing_size(network: str, name: str) -> OptionError:
+    """Return the error that nothing gives the size ``name`` of a network."""
+    return OptionError(f"{network} has no {name} of its own", hint=f"give --{name}")
 
 
 def model_spec(model: Model) -> ModelSpec:
     """Return how the network ``model`` is made.
 
     Args:
-        model: a name in :data:`MODELS`; ``file.py:Class`` or ``module:Class``, perhaps with settings, as in
-            ``nets.py:TinyNet:width=8``; the name of an entry point ``mindfl.models``; a class or function that makes a
-            MindSpore cell (:class:`OwnNetwork`); or a :class:`ModelSpec`.
+        model: a name in :data:`MODELS`, perhaps with settings, as in ``mobilenet_v2:width=0.5``; likewise
+            ``file.py:Class`` or ``module:Class``, as in ``nets.py:TinyNet:width=8``, or the name of an entry point
+            ``mindfl.models``; a class or function that makes a MindSpore cell (:class:`OwnNetwork`); or a
+            :class:`ModelSpec`.
 
     Raises:
-        OptionError: there is no such network. A file or module is loaded later, when the network is made.
+        OptionError: there is no such network, or a shipped one has no such setting. A file or module is loaded later,
+            when the network is made.
 
     Example:
         >>> model_spec("lenet").image_size, model_spec("nets.py:TinyNet").name
@@ -214,9 +378,9 @@ def model_spec(model: Model) -> ModelSpec:
             raise OptionError(f"model is {type(model).__name__}, not a name, a class or a function")
         name = getattr(model, "__name__", type(model).__name__)
         return ModelSpec(name, OwnNetwork(name, model))
-    if model in MODELS:
-        return MODELS[model]
     found, settings = reference_settings(model, "model")
+    if found in MODELS:
+        return MODELS[found].with_settings(settings)
     if not is_reference(found):
         packaged = installed(GROUP)
         if found not in packaged:

@@ -56,6 +56,8 @@ class NetworkOptions:
     image_size: tuple[int, int] | None = option(
         None, least=1, shown="the network's own", help="Height and width of the images."
     )
+    length: int | None = option(None, least=1, shown="the network's own", help="Tokens of a text.")
+    vocabulary: int | None = option(None, least=1, shown="the network's own", help="Number of different tokens.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -264,10 +264,11 @@ def _is_current(note: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 def _network(spec: ModelSpec, sizes: NetworkSizes) -> dict[str, Any]:
     """Return what an export depends on beside its settings: the network's code, and the packages that export it."""
     height, width = sizes.image_size or (0, 0)
+    text = [] if sizes.vocabulary is None and sizes.length is None else [sizes.length, sizes.vocabulary]
     return {
         "mindfl": __version__,
         "mindspore": package_version("mindspore"),
-        "shape": [height, width, sizes.num_channel, sizes.num_class],
+        "shape": [height, width, sizes.num_channel, sizes.num_class, *text],
         "code": _code(spec),
     }
 
