@@ -17,6 +17,7 @@ from mindfl.options.command_options import (
     ImagesOptions,
     LeafOptions,
     ReformOptions,
+    ShakespeareOptions,
     SummaryOptions,
     SyntheticOptions,
 )
@@ -55,7 +56,7 @@ def images(as_json: bool, **options: Any) -> None:
     With users: <user>/<train|test>/<class>/*.png or <user>/<class>/*.png. Without users, divided among clients by
     --partition: <train|test>/<class>/*.png (ImageFolder) or <class>/*.png.
     """
-    from mindfl.data import convert_images, open_dataset
+    from mindfl.data import convert_images
     from mindfl.data.picture_folders import find_layout
     from mindfl.files import local_path
 
@@ -63,8 +64,7 @@ def images(as_json: bool, **options: Any) -> None:
     layout = find_layout(local_path(options["input"]))
     name_unused(_IMAGES_RULES, {**options, "format": report.format, "layout": layout})
     if report.format == "arrays":
-        _tell_arrays(open_dataset(report.output), options["output"], as_json, problems=report.problems)
-        _refuse_problems(report)
+        _tell_report(report, options["output"], as_json)
     else:
         _tell(report, as_json)
 
@@ -88,6 +88,16 @@ def csv_table(as_json: bool, **options: Any) -> None:
 
     name_unused(_CSV_RULES, options)
     _tell_arrays(convert_csv(**options), options["output"], as_json)
+
+
+@data_command.command()
+@declared_options(ShakespeareOptions)
+@json_option
+def shakespeare(as_json: bool, **options: Any) -> None:
+    """Make LEAF's Shakespeare task of plays: the next letter after 80 others, each role a user."""
+    from mindfl.data import convert_shakespeare
+
+    _tell_report(convert_shakespeare(**options), options["output"], as_json)
 
 
 @data_command.command()
@@ -155,6 +165,14 @@ _IMAGES_RULES: tuple[Rule[dict[str, Any]], ...] = (
 _CSV_RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(("partition", "users"), lambda options: options["user"] is not None, "--user", "its users are taken"),
 )
+
+
+def _tell_report(report: Report, output: str, as_json: bool) -> None:
+    """Tell what was written in the form arrays, and fail where something was left out."""
+    from mindfl.data import open_dataset
+
+    _tell_arrays(open_dataset(report.output), output, as_json, problems=report.problems)
+    _refuse_problems(report)
 
 
 def _tell_arrays(dataset: Dataset, output: str, as_json: bool, **more: Any) -> None:

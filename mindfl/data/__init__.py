@@ -8,6 +8,7 @@ from mindfl.data.images import convert_images
 from mindfl.data.leaf import convert_leaf
 from mindfl.data.partitions import partition
 from mindfl.data.samples import Dataset, Split, StoredDataset, UserData
+from mindfl.data.shakespeare import convert_shakespeare
 from mindfl.data.summary import Summary, inspect_dataset
 from mindfl.data.synthetic import make_synthetic
 from mindfl.data.without_users import convert_csv, convert_idx
@@ -27,6 +28,7 @@ __all__ = [
     "convert_idx",
     "convert_images",
     "convert_leaf",
+    "convert_shakespeare",
     "fingerprint",
     "inspect_dataset",
     "make_synthetic",

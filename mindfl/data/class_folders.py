@@ -13,12 +13,11 @@ from mindfl.data.folder import refuse_filled
 from mindfl.data.partitions import check_partition
 from mindfl.data.picture_folders import Found, Layout, class_names, find_pictures, users_of
 from mindfl.data.pictures import Picture, read_picture, stacked, to_grey
-from mindfl.data.samples import PARTS
-from mindfl.data.stored_arrays import save_arrays
+from mindfl.data.stored_arrays import arrays_report, save_arrays
 from mindfl.data.without_users import Division, Part, by_owner, divided
 from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError
-from mindfl.files import PathLike, local_path
+from mindfl.files import PathLike
 from mindfl.notices import warn
 
 
@@ -47,7 +46,7 @@ def convert_class_folders(
     save_arrays(dataset, output, source="images")
     for text in _doubts(names, read.found):
         warn(text)
-    return _report(dataset, output, problems)
+    return arrays_report(dataset, output, "images", problems)
 
 
 def _read(
@@ -128,21 +127,3 @@ def _doubts(names: Sequence[str], found: Iterable[Found]) -> list[str]:
         ),
         *(f"the class {name} has no pictures" for name in names if name not in used),
     ]
-
-
-def _report(dataset: ArrayDataset, output: PathLike, problems: Iterable[DataError]) -> Report:
-    lines = tuple(f"{each} ({each.hint})" if each.hint else str(each) for each in problems)
-    for line in lines:
-        warn(f"left out: {line}")
-    sizes = [[getattr(user, part).size for part in PARTS] for user in dataset]
-    return Report(
-        output=local_path(output).absolute(),
-        format="arrays",
-        source="images",
-        users=len(dataset),
-        train_samples=sum(train for train, _ in sizes),
-        test_samples=sum(test for _, test in sizes),
-        problems=lines,
-        untested=sum(not test for _, test in sizes),
-        classes=dataset.classes,
-    )

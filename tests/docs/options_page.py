@@ -77,6 +77,9 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data images` (`convert_images`)", mindfl.convert_images): command_options.ImagesOptions,
     ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): command_options.IdxOptions,
     ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): command_options.CsvOptions,
+    ("`mindfl data shakespeare` (`mindfl.data.convert_shakespeare`)", mindfl.data.convert_shakespeare): (
+        command_options.ShakespeareOptions
+    ),
     ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): command_options.SyntheticOptions,
     ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
