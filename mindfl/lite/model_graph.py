@@ -12,7 +12,7 @@ import numpy as np
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.model import LiteModel, Node, Tensor
-from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, learning_rate_input, need
+from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, RELU6, learning_rate_input, need
 from mindfl.lite.program import ALIGNMENT, Value
 
 _SPARSE_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
@@ -24,11 +24,15 @@ _UNREAD = {"MaxPoolGrad": {1}}
 
 @dataclass(frozen=True)
 class Fusion:
-    """Operations fused into a layer node: add a bias, apply ReLU; the result is the tensor ``output``."""
+    """Operations fused into a layer node: add a bias, apply ReLU; the result is the tensor ``output``.
+
+    ``ceiling``: the ReLU is a ReLU6.
+    """
 
     bias: int | None
     relu: bool
     output: int
+    ceiling: bool = False
 
 
 class Graph:
@@ -155,7 +159,10 @@ class Graph:
         users = self.consumers.get(image.index, [])
         places = {"Conv2DFusion": 0, "Conv2DBackpropFilterFusion": 1}
         alone = len({node.index for node in users}) == len(users) > 0
-        return alone and all(node.op in places and node.inputs[places[node.op]] == image.index for node in users)
+        return alone and all(
+            node.op in places and node.inputs[places[node.op]] == image.index and node.integer("group") in (0, 1)
+            for node in users
+        )
 
     def sole_consumer(self, tensor: int) -> Node | None:
         """Return the only reader of a tensor, or None."""
@@ -164,11 +171,12 @@ class Graph:
 
     def fusion(self, node: Node) -> Fusion:
         """Return the bias and ReLU that are fused into a convolution or dense node: its own, or those after it."""
-        need(len(node.inputs) <= 3 and node.integer("activation") in (NO_ACTIVATION, RELU), node, "a fused operator")
+        own = node.integer("activation")
+        need(len(node.inputs) <= 3 and own in (NO_ACTIVATION, RELU, RELU6), node, "a fused operator")
         bias = node.inputs[2] if len(node.inputs) == 3 else None
-        relu, output = node.integer("activation") == RELU, node.outputs[0]
+        relu, output = own != NO_ACTIVATION, node.outputs[0]
         if relu:
-            return Fusion(bias, relu, output)
+            return Fusion(bias, relu, output, ceiling=own == RELU6)
         follower = self.sole_consumer(output)
         if bias is None and follower and follower.op == "BiasAdd" and follower.inputs[1] in self.constants:
             bias, output = follower.inputs[1], follower.outputs[0]

@@ -20,7 +20,6 @@ from typing import Final
 
 from mindfl.lite.ops import EXECUTED
 from mindfl.lite.ops.conv import CONV_ROW, TRANSPOSED_ROW
-from mindfl.lite.ops.pool import POOL_GRAD_ROW, POOL_ROW
 from mindfl.protocol.flatbuf import Table
 
 _MASKS: Final = "begin_mask:q end_mask:q ellipsis_mask:q new_axis_mask:q shrink_axis_mask:q"
@@ -39,8 +38,6 @@ OPERATOR_TABLE: Final = f"""
 13 Assert summarize:q
 15 AssignAdd
 16 AudioSpectrogram window_size:q stride:q mag_square:?
-17 AvgPoolFusion {POOL_ROW}
-18 AvgPoolGrad {POOL_GRAD_ROW}
 19 BatchNorm epsilon:f format:i is_training:?
 20 BatchNormGrad epsilon:f is_training:?
 21 BatchToSpace block_size:q[] crops:*

@@ -39,7 +39,7 @@ def _conv(o: Operands, t: _Table) -> Iterator[Range]:
     last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
     yield "x", int(taps.min()), last + int(taps.max()) + o["lanes"]
     yield "weight", 0, o["channels"] * o["taps"]
-    yield "y", 0, o["height"] * o["width"] * o["channels"] * o["lanes"]
+    yield "y", 0, (o["height"] * o["width"] - 1) * o["step"] + o["channels"] * o["lanes"]
     if o["start"] >= 0:
         yield "start", 0, o["channels"]
 
@@ -48,7 +48,7 @@ def _conv_input_grad(o: Operands, t: _Table) -> Iterator[Range]:
     rows, channels = t.run(o["rows_table"], o["runs"]), t.run(o["channels_table"], o["channels"])
     last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
     positions = o["height"] * o["width"] - 1
-    yield "dy", int(channels.min()), positions * o["channels"] * o["lanes"] + int(channels.max()) + o["lanes"]
+    yield "dy", int(channels.min()), positions * o["step"] + int(channels.max()) + o["lanes"]
     yield "weight", 0, o["channels"] * o["runs"] * o["run"]
     yield "dx", 0, max(o["cleared"], last + int(rows.max()) + o["run"] * o["lanes"])
 
@@ -61,6 +61,36 @@ def _conv_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
     yield "dw", 0, o["channels"] * o["taps"]
     if not (o["first"] and o["last"]):
         yield "sums", 0, o["channels"] * o["taps"] * VECTOR
+
+
+def _depthwise(o: Operands, t: _Table) -> Iterator[Range]:
+    taps = t.run(o["taps_table"], o["taps"])
+    last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
+    yield "x", int(taps.min()), last + int(taps.max()) + o["channels"] * o["lanes"]
+    ends = (0, (o["taps"] - 1) * o["tap_step"])
+    yield "weight", min(ends), (o["channels"] * o["filters"] - 1) * o["taps"] + max(ends) + 1
+    yield "y", 0, o["height"] * o["width"] * o["channels"] * o["filters"] * o["lanes"]
+    if o["start"] >= 0:
+        yield "start", 0, o["channels"] * o["filters"]
+
+
+def _depthwise_input_grad(o: Operands, t: _Table) -> Iterator[Range]:
+    taps, filters = t.run(o["taps_table"], o["taps"]), t.run(o["filters_table"], o["filters"])
+    assert filters.tolist() == [j * o["lanes"] for j in range(o["filters"])] and taps.min() >= 0
+    last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
+    yield "dy", 0, o["height"] * o["width"] * o["channels"] * o["filters"] * o["lanes"]
+    yield "weight", 0, o["channels"] * o["filters"] * o["taps"]
+    yield "dx", 0, max(o["cleared"], last + int(taps.max()) + o["channels"] * o["lanes"])
+
+
+def _depthwise_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
+    dy, x = t.run(o["dy_table"], o["positions"]), t.run(o["x_table"], o["positions"])
+    taps, channels = t.run(o["taps_table"], o["taps"]), o["channels"] * o["filters"]
+    yield "dy", int(dy.min()), int(dy.max()) + (channels - 1) * o["lanes"] + VECTOR
+    yield "x", int(x.min() + taps.min()), int(x.max() + taps.max()) + (o["channels"] - 1) * o["lanes"] + VECTOR
+    yield "dw", 0, channels * o["taps"]
+    if not (o["first"] and o["last"]):
+        yield "sums", 0, channels * o["taps"] * VECTOR
 
 
 def _dense(o: Operands, t: _Table) -> Iterator[Range]:
@@ -102,6 +132,12 @@ def _pool(o: Operands, t: _Table) -> Iterator[Range]:
     yield ("dy" if "dx" in o else "y"), 0, out
     if "dx" in o or o["index"] != NOWHERE:
         yield "index", 0, -(-out // 4)
+
+
+def _average_pool(o: Operands, t: _Table) -> Iterator[Range]:
+    _windows(o)
+    yield ("dx" if "dx" in o else "x"), 0, o["height"] * o["width"] * o["run"]
+    yield ("dy" if "dx" in o else "y"), 0, o["out_height"] * o["out_width"] * o["run"]
 
 
 def _loss(o: Operands, t: _Table) -> Iterator[Range]:
@@ -162,6 +198,11 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "CONV": _conv,
     "CONV_INPUT_GRAD": _conv_input_grad,
     "CONV_FILTER_GRAD": _conv_filter_grad,
+    "DEPTHWISE": _depthwise,
+    "DEPTHWISE_INPUT_GRAD": _depthwise_input_grad,
+    "DEPTHWISE_FILTER_GRAD": _depthwise_filter_grad,
+    "BORDER": _of(x="inner_height inner_width run", y="height width run"),
+    "CUT_OFF": _sized("y"),
     "FOLD": _of(weight="rows channels", folded="rows"),
     "UNFOLD": _of(weight="rows channels", folded="rows"),
     "DENSE": _dense,
@@ -173,6 +214,8 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "RELU_GRAD": _sized("dy y dx"),
     "POOL": _pool,
     "POOL_GRAD": _pool,
+    "AVERAGE_POOL": _average_pool,
+    "AVERAGE_POOL_GRAD": _average_pool,
     "GATHER": _gather,
     "LOSS": _loss,
     "LOSS_GRAD": _loss,

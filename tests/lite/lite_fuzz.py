@@ -31,6 +31,13 @@ def small_models() -> list[ModelText]:
         handmade(Window((3, 2), (2, 1), (1, 2), 0, (0, 1, 2, 3)), Window((2, 2), (1, 1), (2, 2), 1)),
         handmade(Window((4, 2), (2, 2), mode=1), pool=Window((2, 2), (2, 2))),
         handmade(Window((2, 2)), Window((3, 3), mode=1), Window((3, 3), (2, 2), mode=1), batch=17),
+        handmade(Window((2, 2)), Window((3, 2), (2, 1), groups=2), filters=4, second_filters=6),
+        handmade(
+            Window((1, 1)),
+            Window((3, 3), mode=1, groups=3),
+            Window((2, 3), (2, 2), mode=1, mean=True),
+            second_filters=3,
+        ),
         *(_changed_by(change) for change in (one_hot_input, one_hot_made, tiled_scale, bias_gradient_as_a_sum)),
     ]
 

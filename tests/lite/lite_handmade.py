@@ -15,13 +15,18 @@ LOSS = "SparseSoftmaxCrossEntropyWithLogits"
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution or pooling window; ``pads`` are top, bottom, left, right and count in explicit mode only."""
+    """A convolution or pooling window; ``pads`` are top, bottom, left, right and count in explicit mode only.
+
+    ``groups`` are those of a convolution; a pooling with ``mean`` is an average pooling.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     mode: int = PAD_VALID
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    mean: bool = False
 
     def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return how many windows fit down and across an image."""
@@ -42,6 +47,7 @@ class Window:
             "dilation": (1, 1, *self.dilation) if gradient else self.dilation,
             "pad_mode": self.mode,
             "pad_list": self.pads,
+            **({"group": self.groups} if self.groups > 1 else {}),
         }
 
     def pooling(self) -> dict[str, object]:
@@ -84,34 +90,39 @@ def handmade(
     *,
     image: tuple[int, int, int] = (9, 8, 2),
     filters: int = 3,
+    second_filters: int | None = None,
     classes: int = 4,
     batch: int = 3,
     seed: int = 1,
 ) -> ModelText:
     """Describe: convolution, ReLU, [a second convolution,] [pooling,] dense with bias, loss, gradients, momentum.
 
+    The second convolution has ``second_filters``, or two more than the first.
+
     Optimizer nodes stand first in the file, then the backward nodes, then the forward ones; attributes with default
     values are absent, among them ``gradient_scale``.
     """
     m = Maker(np.random.default_rng(seed))
     height, width, channels = image
+    more = filters + 2 if second_filters is None else second_filters
     x = m.computed(batch, *image, name="image")
     labels = m.computed(batch, dtype="int32", name="label")
     m.model.inputs = [labels, x]
-    w1 = m.weight("conv.weight", filters, *conv.kernel, channels)
+    w1 = m.weight("conv.weight", filters, *conv.kernel, channels // conv.groups)
     size = conv.outputs((height, width))
     c1 = m.node("Conv2DFusion", [x, w1], m.computed(batch, *size, filters), **conv.convolution(gradient=False))
     a1 = m.node("Activation", [c1], m.computed(batch, *size, filters), type=1)
     last, last_size, last_channels = a1, size, filters
     if second is not None:
-        w2 = m.weight("conv2.weight", filters + 2, *second.kernel, filters)
-        last_size, last_channels = second.outputs(size), filters + 2
+        w2 = m.weight("conv2.weight", more, *second.kernel, filters // second.groups)
+        last_size, last_channels = second.outputs(size), more
         out = m.computed(batch, *last_size, last_channels)
         last = m.node("Conv2DFusion", [a1, w2], out, **second.convolution(gradient=False))
     pool_input, pool_size = last, last_size
     if pool is not None:
         last_size = pool.outputs(last_size)
-        last = m.node("MaxPoolFusion", [last], m.computed(batch, *last_size, last_channels), **pool.pooling())
+        kind = "AvgPool" if pool.mean else "MaxPool"
+        last = m.node(f"{kind}Fusion", [last], m.computed(batch, *last_size, last_channels), **pool.pooling())
     features = last_size[0] * last_size[1] * last_channels
     flat = m.node("Flatten", [last], m.computed(batch, features), axis=1)
     w3, bias = m.weight("fc.weight", classes, features), m.weight("fc.bias", classes)
@@ -129,14 +140,14 @@ def handmade(
     dlast = m.node("Reshape", [dflat, shape], m.computed(batch, *last_size, last_channels))
     if pool is not None:
         dpool = m.computed(batch, *pool_size, last_channels)
-        dlast = m.node("MaxPoolGrad", [pool_input, last, dlast], dpool, **pool.pooling())
+        dlast = m.node(f"{kind}Grad", [pool_input, last, dlast], dpool, **pool.pooling())
     if second is not None:
         attributes = second.convolution(gradient=True)
-        out = m.computed(filters + 2, *second.kernel, filters)
+        out = m.computed(more, *second.kernel, filters // second.groups)
         gradients[w2] = m.node("Conv2DBackpropFilterFusion", [dlast, a1], out, **attributes)
         dlast = m.node("Conv2DBackpropInputFusion", [dlast, w2], m.computed(batch, *size, filters), **attributes)
     dc1 = m.node("ActivationGrad", [dlast, a1], m.computed(batch, *size, filters), type=1)
-    out = m.computed(filters, *conv.kernel, channels)
+    out = m.computed(filters, *conv.kernel, channels // conv.groups)
     gradients[w1] = m.node("Conv2DBackpropFilterFusion", [dc1, x], out, **conv.convolution(gradient=True))
     backward, m.model.nodes = m.model.nodes, []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms import Correction
 from mindfl.lite import LiteModel, Node
+from mindfl.lite.ops.registry import RELU6
 
 Array = NDArray[Any]
 SAME, VALID = 1, 2
@@ -124,25 +126,57 @@ def _taps(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool =
                 yield i, j, r, c, y, x
 
 
+def _groups(node: Node, channels: int, filters: int) -> Any:
+    """Yield the input channels and the output channels of each group of a convolution."""
+    count = max(node.integer("group"), 1)
+    for group in range(count):
+        yield (
+            slice(group * channels // count, (group + 1) * channels // count),
+            slice(group * filters // count, (group + 1) * filters // count),
+        )
+
+
 def _conv(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for i, j, r, c, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
-        result[:, i, j] += a[0][:, y, x] @ a[1][:, r, c].T
+    for read, made in _groups(node, a[0].shape[3], dims[3]):
+        for i, j, r, c, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
+            result[:, i, j, made] += a[0][:, y, x, read] @ a[1][made, r, c].T
     result += a[2] if len(a) == 3 else 0
-    return np.maximum(result, 0) if node.integer("activation") else result
+    return (
+        np.clip(result, 0, 6 if node.integer("activation") == RELU6 else None) if node.integer("activation") else result
+    )
 
 
 def _conv_input_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for i, j, r, c, y, x in _taps(node, dims[1:3], a[0].shape[1:3]):
-        result[:, y, x] += a[0][:, i, j] @ a[1][:, r, c]
+    for read, made in _groups(node, dims[3], a[0].shape[3]):
+        for i, j, r, c, y, x in _taps(node, dims[1:3], a[0].shape[1:3]):
+            result[:, y, x, read] += a[0][:, i, j, made] @ a[1][made, r, c]
     return result
 
 
 def _conv_filter_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for i, j, r, c, y, x in _taps(node, a[1].shape[1:3], a[0].shape[1:3]):
-        result[:, r, c] += a[0][:, i, j].T @ a[1][:, y, x]
+    for read, made in _groups(node, a[1].shape[3], a[0].shape[3]):
+        for i, j, r, c, y, x in _taps(node, a[1].shape[1:3], a[0].shape[1:3]):
+            result[made, r, c] += a[0][:, i, j, made].T @ a[1][:, y, x, read]
+    return result
+
+
+def _average_pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    result, count = np.zeros(dims), np.zeros(dims)
+    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3], pool=True):
+        result[:, i, j] += a[0][:, y, x]
+        count[:, i, j] += 1
+    return result / count
+
+
+def _average_pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    taps = list(_taps(node, dims[1:3], a[2].shape[1:3], pool=True))
+    count = Counter((i, j) for i, j, *_ in taps)
+    result = np.zeros(dims)
+    for i, j, _, _, y, x in taps:
+        result[:, y, x] += a[2][:, i, j] / count[i, j]
     return result
 
 
@@ -254,6 +288,8 @@ OPERATORS: dict[str, Callable[[Node, list[Array], tuple[int, ...]], Array]] = {
     "ActivationGrad": lambda node, a, dims: np.where(a[1] > 0, a[0], 0) if node.integer("type") else a[0],
     "AddFusion": lambda node, a, dims: a[0] + a[1],
     "AddN": lambda node, a, dims: np.sum(a, axis=0),
+    "AvgPoolFusion": _average_pool,
+    "AvgPoolGrad": _average_pool_grad,
     "BiasAdd": lambda node, a, dims: (a[0].reshape(-1, a[1].size) + a[1].ravel()).reshape(a[0].shape),
     "BiasAddGrad": lambda node, a, dims: a[0].reshape(-1, np.prod(dims)).sum(axis=0),
     "Conv2DBackpropFilterFusion": _conv_filter_grad,

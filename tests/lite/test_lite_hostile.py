@@ -77,6 +77,11 @@ def _alias_then_relu(model: ModelText) -> None:
 
 
 #: name -> (change of the base model, what the refusal says)
+def _averaged(model: ModelText, **attributes: object) -> None:
+    model.node("MaxPoolFusion").op, model.node("MaxPoolGrad").op = "AvgPoolFusion", "AvgPoolGrad"
+    _set(model.node("AvgPoolFusion"), **attributes)
+
+
 CHANGES: dict[str, tuple[Change, str]] = {
     "batch 0": (lambda m: _batch(m, 0), "first dimension is the batch"),
     "a batch of two thousand million": (lambda m: _resized(_named(m, "image"), 2**31 - 1, 9, 8, 2), "larger than"),
@@ -186,8 +191,17 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda m: _resized(_output_of(m, "Conv2DFusion", 1), 3, 8, 6, 3),
         "shapes",
     ),
-    "groups": (lambda m: _set(m.node("Conv2DFusion"), group=2), "2 groups"),
-    "a fused activation that is no ReLU": (lambda m: _set(m.node("Conv2DFusion"), activation=3), "fused operator"),
+    "groups that do not divide the channels": (lambda m: _set(m.node("Conv2DFusion"), group=3), "3 groups of 3 and 5"),
+    "fewer groups than none": (lambda m: _set(m.node("Conv2DFusion"), group=-1), "-1 groups"),
+    "gigantic groups": (lambda m: _set(m.node("Conv2DFusion"), group=2**62), f"{2**62} groups"),
+    "groups with the weight of one": (
+        lambda m: (
+            _set(m.node("Conv2DFusion"), group=3),
+            _resized(_output_of(m, "Conv2DFusion"), 3, 8, 6, 6),
+        ),
+        "weight of shape|shapes",
+    ),
+    "a fused activation that is no ReLU": (lambda m: _set(m.node("Conv2DFusion"), activation=2), "fused operator"),
     "another geometry in the filter gradient": (
         lambda m: _set(m.node("Conv2DBackpropFilterFusion"), stride=(1, 1, 2, 2)),
         "shapes",
@@ -203,7 +217,13 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "pooling stride 0": (lambda m: _set(m.node("MaxPoolFusion"), strides=(0, 0)), "stride"),
     "pooling window 0": (lambda m: _set(m.node("MaxPoolFusion"), kernel_size=(0, 0)), "window"),
     "pooling with padding": (lambda m: _set(m.node("MaxPoolFusion"), pad=(1, 1, 1, 1)), "padding"),
-    "global pooling": (lambda m: _set(m.node("MaxPoolFusion"), **{"global": True}), "global"),
+    "global pooling": (lambda m: _set(m.node("MaxPoolFusion"), **{"global": True}), "shapes"),
+    "an average over no window": (lambda m: _averaged(m, kernel_size=(0, 2)), "window"),
+    "an average over windows past the image": (lambda m: _averaged(m, strides=(9, 9)), "shapes"),
+    "an average of other windows than its gradient": (
+        lambda m: (_averaged(m), _set(m.node("AvgPoolGrad"), strides=(1, 1))),
+        "shapes",
+    ),
     "a pooling output of other channels": (lambda m: _resized(_output_of(m, "MaxPoolFusion"), 3, 3, 4, 4), "shapes"),
     "a pooling output that is too large": (lambda m: _resized(_output_of(m, "MaxPoolFusion"), 3, 30, 40, 5), "shapes"),
     "a pooling gradient with another window": (lambda m: _set(m.node("MaxPoolGrad"), strides=(1, 1)), "shapes"),
@@ -230,6 +250,14 @@ def test_a_model_that_cannot_be_executed_is_refused_with_its_reason(name: str) -
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("op", ["Conv2DBackpropFilterFusion", "Conv2DBackpropInputFusion"])
+def test_a_gradient_of_other_groups_than_its_convolution_is_refused(op: str) -> None:
+    model = handmade(Window((1, 1)), Window((3, 3), groups=3), second_filters=6)
+    _set(next(node for node in model.nodes if node.op == op and node.attributes.get("group")), group=1)
+    with pytest.raises(ModelFormatError, match="weight of shape"):
+        Session(LiteModel.from_bytes(model.write()))
 
 
 @pytest.mark.parametrize(

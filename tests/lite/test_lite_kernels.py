@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ _pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 _modes = st.sampled_from((PAD_EXPLICIT, PAD_SAME, PAD_VALID))
 _pads = st.tuples(*[st.integers(0, 2)] * 4)
 _convolutions = st.builds(Window, _pair, _pair, st.tuples(st.integers(1, 2), st.integers(1, 2)), _modes, _pads)
-_poolings = st.builds(Window, _pair, _pair, mode=st.sampled_from((PAD_SAME, PAD_VALID)))
+_poolings = st.builds(Window, _pair, _pair, mode=st.sampled_from((PAD_SAME, PAD_VALID)), mean=st.booleans())
 
 
 @settings(max_examples=40, deadline=None)
@@ -53,12 +54,41 @@ def test_any_geometry_trains_as_in_numpy(
         return
     image = (13, 11, channels)
     text = handmade(conv, second, pool, image=image, batch=batch, filters=filters, classes=classes)
-    model = LiteModel.from_bytes(text.write())
-    session, expected = Session(check_model(model)), NumpyModel(model)
+    _assert_trains_as_in_numpy(LiteModel.from_bytes(text.write()), equal=equal)
 
+
+@settings(max_examples=40, deadline=None)
+@given(
+    window=_convolutions,
+    groups=st.integers(2, 5),
+    depth=st.integers(1, 3),
+    filters=st.integers(1, 3),
+    pool=_poolings | st.none(),
+    batch=st.sampled_from((1, 3, 16, 17, 32, 50)),
+)
+def test_any_groups_train_as_in_numpy(
+    window: Window, groups: int, depth: int, filters: int, pool: Window | None, batch: int
+) -> None:
+    second = replace(window, groups=groups)
+    if min(second.outputs((8, 7))) < 3:
+        return
+    text = handmade(
+        Window((2, 2)),
+        second,
+        pool,
+        image=(9, 8, 2),
+        batch=batch,
+        filters=groups * depth,
+        second_filters=groups * filters,
+    )
+    _assert_trains_as_in_numpy(LiteModel.from_bytes(text.write()))
+
+
+def _assert_trains_as_in_numpy(model: LiteModel, *, equal: bool = False) -> None:
+    session, expected = Session(check_model(model)), NumpyModel(model)
     for step in range(3):
         images, labels = random_batch(session, step)
-        images = np.repeat(images[..., :1], channels, axis=-1) if equal else images
+        images = np.repeat(images[..., :1], images.shape[-1], axis=-1) if equal else images
         loss, expected_loss = session.train_step(images, labels), expected.step(images, labels)
         assume(expected.margin > 5e-7)
         assert loss == pytest.approx(expected_loss, rel=5e-6, abs=2e-5)

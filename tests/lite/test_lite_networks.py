@@ -10,8 +10,6 @@ import pytest
 from lite_bounds import check_model
 from lite_reference import MakePair, random_batch, small_network
 
-from mindfl.errors import ModelFormatError
-
 IMAGE = (9, 8, 2)
 Layers = Callable[[Any], list[Any]]
 
@@ -52,6 +50,28 @@ NETWORKS: dict[str, Layers] = {
         *(nn.Conv2d(2, 5, 3, pad_mode="same"), nn.ReLU(), nn.MaxPool2d((2, 3), (1, 2), pad_mode="same")),
         *(nn.Flatten(), nn.Dense(180, 4)),
     ],
+    "groups": lambda nn: [
+        *(nn.Conv2d(2, 4, 3, pad_mode="valid", group=2), nn.ReLU()),
+        *(nn.Conv2d(4, 6, 3, stride=2, pad_mode="same", group=2), nn.Flatten(), nn.Dense(72, 4)),
+    ],
+    "depthwise, dilation 2, with bias": lambda nn: [
+        *(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, dilation=2, group=4, has_bias=True), nn.ReLU()),
+        *(nn.Flatten(), nn.Dense(288, 4)),
+    ],
+    "depthwise, stride 2, two filters a channel": lambda nn: [
+        *(nn.Conv2d(2, 4, 1), nn.ReLU()),
+        *(nn.Conv2d(4, 8, (3, 2), stride=2, pad_mode="pad", padding=(1, 0, 1, 2), group=4), nn.ReLU()),
+        *(nn.Flatten(), nn.Dense(160, 4)),
+    ],
+    "depthwise before a pooling": lambda nn: [
+        *(nn.Conv2d(2, 4, 1), nn.ReLU()),
+        *(nn.Conv2d(4, 4, 3, pad_mode="pad", padding=(3, 0, 1, 3), group=4), nn.ReLU(), nn.MaxPool2d(2, 2)),
+        *(nn.Flatten(), nn.Dense(100, 4)),
+    ],
+    "average pooling": lambda nn: [
+        *(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.AvgPool2d(3, 2, pad_mode="same")),
+        *(nn.AvgPool2d((2, 3), (1, 2), pad_mode="valid"), nn.Flatten(), nn.Dense(16, 4)),
+    ],
     "dense without bias": lambda nn: [
         *(nn.Flatten(), nn.Dense(144, 6, has_bias=False), nn.ReLU(), nn.Dense(6, 4, has_bias=False)),
     ],
@@ -72,24 +92,3 @@ def test_a_small_network_trains_as_in_mindspore(name: str, make_pair: MakePair) 
     for parameter, value in session.get_weights().items():
         np.testing.assert_allclose(value, expected[parameter], atol=1e-5, rtol=0, err_msg=parameter)
     check_model(session.model)
-
-
-REFUSED: dict[str, tuple[type[Exception], str, Layers]] = {
-    "groups": (
-        ModelFormatError,
-        r"Conv2D-op0 \(Conv2DFusion\) uses 2 groups",
-        lambda nn: [nn.Conv2d(2, 4, 3, pad_mode="valid", group=2), nn.ReLU(), nn.Flatten(), nn.Dense(168, 4)],
-    ),
-    "average pooling": (
-        ModelFormatError,
-        "the model uses AvgPoolFusion .*, which the runtime does not have",
-        lambda nn: [nn.Conv2d(2, 4, 3, pad_mode="valid"), nn.AvgPool2d(2, 2), nn.Flatten(), nn.Dense(36, 4)],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_supported_is_refused_by_name(name: str, make_pair: MakePair) -> None:
-    error, text, layers = REFUSED[name]
-    with pytest.raises(error, match=text):
-        make_pair(small_network(layers), IMAGE, 3)

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, product, reduction
+from mindfl.lite.ops.borders import Block, bordered, move_image
+from mindfl.lite.ops.depthwise import emit_depthwise, emit_depthwise_filter_grad, emit_depthwise_input_grad
+from mindfl.lite.ops.fused import cut_off, floor
 from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
-from mindfl.lite.ops.registry import NO_ACTIVATION, helper, instruction, need, operator
+from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.ops.windows import Geometry, conv_geometry
 from mindfl.lite.program import alike
 
@@ -28,21 +31,6 @@ CONV_ROW = f"format:i {_WINDOW} pad_list:q[] {_SIZES}"
 TRANSPOSED_ROW = f"format:i {_WINDOW} pad:q[] pad_list:q[] {_SIZES}"
 # Typed, not literal: numba would compile a function anew for each combination of literal arguments.
 _UNIT, _ONTO, _NO_FLOOR = np.int64(1), np.int64(ACCUMULATE), np.float32(-np.inf)
-
-
-def _bordered(plan: Plan, tensor: int, geometry: Geometry) -> int:
-    """Return the offset of the input with its border, which is copied once for all nodes that share it."""
-    x = plan.value(tensor)
-    if not geometry.padded:
-        return x.offset
-
-    def copied() -> int:
-        place = plan.builder.allocate_batch(geometry.height * geometry.width * geometry.channels)
-        plan.gather(x.offset, place, geometry.border())
-        return place
-
-    key = ("border", tensor, geometry.top, geometry.left, geometry.height, geometry.width)
-    return plan.once(key, copied)
 
 
 def _scaled(plan: Plan, rows: list[int]) -> int:
@@ -69,23 +57,36 @@ def lower_conv(plan: Plan, node: Node) -> None:
         kernels = plan.builder.allocate(y_dims[3] * len(taps))
         sizes = {"rows": y_dims[3] * len(taps), "channels": weight.dims[3]}
         plan.builder.emit("FOLD", weight=weight.offset, folded=kernels, **sizes)
-    source = _bordered(plan, node.inputs[0], geometry)
+    source = bordered(plan, node.inputs[0], x.offset, geometry)
     start = plan.first_sum(node, fusion, y_dims[3])
-    for place, row, rows in _output_blocks(plan, fusion.output, y_dims):
+    for block in _output_blocks(plan, fusion.output, y_dims):
+        if geometry.depthwise:
+            emit_depthwise(plan, geometry, block, x=source, weight=kernels, start=start, relu=fusion.relu)
+        else:
+            _emit_conv(plan, geometry, block, x=source, weight=kernels, start=start, relu=fusion.relu)
+        cut_off(plan, fusion, block[0], block[2] * y_dims[2] * y_dims[3] * plan.lanes)
+
+
+def _emit_conv(plan: Plan, geometry: Geometry, block: Block, *, x: int, weight: int, start: int, relu: bool) -> None:
+    """Emit the output rows of a block, group by group."""
+    place, row, rows = block
+    taps = geometry.taps()
+    for group in range(geometry.groups):
+        first = group * geometry.filters
         plan.builder.emit(
             "CONV",
-            x=source + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
-            weight=kernels,
-            y=place,
-            start=start,
-            relu=fusion.relu,
+            x=x + (geometry.pixel(row * geometry.stride[0], 0) + group * geometry.depth) * plan.lanes,
+            weight=weight + first * len(taps),
+            y=place + first * plan.lanes,
+            start=start + first if start >= 0 else start,
+            relu=relu,
             taps_table=_scaled(plan, taps),
             taps=len(taps),
             **_steps(plan, geometry, rows),
         )
 
 
-def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[Block]:
     """Yield (place, first row, rows) of each block of the output: the whole, or the rows of a pooling that follows."""
     pool = fused_pool(plan.graph, output)
     windows = pool_windows(plan, pool, dims) if pool is not None else None
@@ -99,22 +100,23 @@ def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[t
 
 def _check_weight(plan: Plan, node: Node, dims: tuple[int, ...], geometry: Geometry, folded: bool) -> None:
     """Refuse a weight or gradient without exactly one value for each output channel and tap."""
-    channels = plan.graph.samples[0].dims[3] if folded else geometry.channels
+    channels = plan.graph.samples[0].dims[3] if folded else geometry.depth
     need(alike(dims, (geometry.out[2], *geometry.kernel, channels)), node, f"a weight of shape {dims}")
 
 
 def _steps(plan: Plan, geometry: Geometry, rows: int) -> dict[str, int]:
     return {
-        "channels": geometry.out[2],
+        "channels": geometry.filters,
         "height": rows,
         "width": geometry.out[1],
         "row_step": geometry.pixel(geometry.stride[0], 0) * plan.lanes,
         "column_step": geometry.pixel(0, geometry.stride[1]) * plan.lanes,
+        "step": geometry.out[2] * plan.lanes,
         "lanes": plan.lanes,
     }
 
 
-def _gradient_blocks(plan: Plan, node: Node, least: int) -> Iterator[tuple[int, int, int]]:
+def _gradient_blocks(plan: Plan, node: Node, least: int) -> Iterator[Block]:
     """Yield (place, first row, rows) of each block of a convolution's dy: the whole, or the blocks of a pooling."""
     pooled = plan.pool_gradients.get(node.inputs[0])
     if pooled is not None:
@@ -132,24 +134,34 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
     dx = plan.keep(node.outputs[0], plan.new_batch(plan.tensor(node.outputs[0]).dims))
     geometry = conv_geometry(node, dx.dims, _gradient_dims(plan, node), weight.dims)
     _check_weight(plan, node, weight.dims, geometry, folded=False)
+    blocks = _gradient_blocks(plan, node, least=1)
+    if geometry.depthwise:
+        emit_depthwise_input_grad(plan, geometry, blocks, weight=weight.offset, dx=dx.offset)
+        return
     features = geometry.height * geometry.width * geometry.channels
     starts, length = geometry.runs()
     target = plan.builder.allocate_batch(features) if geometry.padded else dx.offset
-    for place, row, rows in _gradient_blocks(plan, node, least=1):
-        plan.builder.emit(
-            "CONV_INPUT_GRAD",
-            dy=place,
-            weight=weight.offset,
-            dx=target + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
-            cleared=features * plan.lanes if row == 0 else 0,
-            rows_table=_scaled(plan, starts),
-            channels_table=_scaled(plan, list(range(geometry.out[2]))),
-            runs=len(starts),
-            run=length,
-            **_steps(plan, geometry, rows),
-        )
+    for place, row, rows in blocks:
+        for group in range(geometry.groups):
+            first = group * geometry.filters
+            shift = geometry.pixel(row * geometry.stride[0], 0) + group * geometry.depth
+            plan.builder.emit(
+                "CONV_INPUT_GRAD",
+                dy=place + first * plan.lanes,
+                weight=weight.offset + first * len(starts) * length,
+                dx=target + shift * plan.lanes,
+                cleared=features * plan.lanes if row == group == 0 else 0,
+                rows_table=_scaled(plan, starts),
+                channels_table=_scaled(plan, list(range(geometry.filters))),
+                runs=len(starts),
+                run=length,
+                **_steps(plan, geometry, rows),
+            )
     if geometry.padded:
-        plan.gather(target, dx.offset, geometry.centre())
+        corner = (-geometry.top, -geometry.left)
+        move_image(
+            plan, target, (geometry.height, geometry.width), dx.offset, geometry.inner, corner, geometry.channels
+        )
 
 
 def _gradient_dims(plan: Plan, node: Node) -> tuple[int, ...]:
@@ -168,54 +180,56 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     geometry = conv_geometry(node, x.dims, _gradient_dims(plan, node), dims)
     folded = _is_folded(plan, node.inputs[1])
     _check_weight(plan, node, dims, geometry, folded)
-    taps = geometry.taps()
-    channels = geometry.out[2]
     dw = plan.keep(node.outputs[0], plan.new_parameter(dims))
-    target = plan.builder.allocate(channels * len(taps)) if folded else dw.offset
-    source = _bordered(plan, node.inputs[1], geometry)
-    sums_size = channels * len(taps) * VECTOR
-    sums = plan.builder.allocate(sums_size)
-    entries = plan.builder.entries
-    chunks = range(0, plan.lanes, VECTOR)
+    source = bordered(plan, node.inputs[1], x.offset, geometry)
+    if geometry.depthwise:
+        emit_depthwise_filter_grad(plan, geometry, _gradient_blocks(plan, node, least=1), x=source, dw=dw.offset)
+        return
+    size = geometry.out[2] * len(geometry.taps())
+    target = plan.builder.allocate(size) if folded else dw.offset
+    sums = plan.builder.allocate(size * VECTOR)
     # Carrying sums over costs a write and a read of them, which pays only for larger parts.
-    for place, row, rows in _gradient_blocks(plan, node, least=2 * sums_size):
-        windows = geometry.windows(rows)
+    for block in _gradient_blocks(plan, node, least=2 * size * VECTOR):
+        _emit_filter_grad(plan, geometry, block, x=source, dw=target, sums=sums)
+    if folded:
+        plan.builder.emit("UNFOLD", folded=target, weight=dw.offset, rows=size, channels=dims[3])
+
+
+def _emit_filter_grad(plan: Plan, geometry: Geometry, block: Block, *, x: int, dw: int, sums: int) -> None:
+    """Emit the part of dw that a block of dy gives, group by group."""
+    place, row, rows = block
+    taps, windows = geometry.taps(), geometry.windows(rows)
+    entries, step, chunks = plan.builder.entries, geometry.out[2] * plan.lanes, range(0, plan.lanes, VECTOR)
+    for group in range(geometry.groups):
+        first = group * geometry.filters
         plan.builder.emit(
             "CONV_FILTER_GRAD",
-            dy=place,
-            x=source + geometry.pixel(row * geometry.stride[0], 0) * plan.lanes,
-            dw=target,
-            sums=sums,
+            dy=place + first * plan.lanes,
+            x=x + (geometry.pixel(row * geometry.stride[0], 0) + group * geometry.depth) * plan.lanes,
+            dw=dw + first * len(taps),
+            sums=sums + first * len(taps) * VECTOR,
             first=row == 0,
             last=row + rows == geometry.out[0],
-            dy_table=entries(p * channels * plan.lanes + chunk for p in range(len(windows)) for chunk in chunks),
+            dy_table=entries(p * step + chunk for p in range(len(windows)) for chunk in chunks),
             x_table=entries(window * plan.lanes + chunk for window in windows for chunk in chunks),
             taps_table=_scaled(plan, taps),
             positions=len(windows) * len(chunks),
-            channels=channels,
+            channels=geometry.filters,
             taps=len(taps),
             lanes=plan.lanes,
         )
-    if folded:
-        plan.builder.emit("UNFOLD", folded=target, weight=dw.offset, rows=channels * len(taps), channels=dims[3])
 
 
-@helper
-def floor(relu: int) -> Any:
-    """Return the lower bound of a product."""
-    return np.float32(0.0) if relu else _NO_FLOOR
-
-
-@instruction("CONV", "x weight y start relu taps_table taps channels height width row_step column_step lanes")
+@instruction("CONV", "x weight y start relu taps_table taps channels height width row_step column_step step lanes")
 def conv_kernel(arena: Any, table: Any, i: Any) -> None:
     """y = relu?(x * weight + bias): every output position is one product over the taps of its window."""
     x, weight, y, start, relu, taps_table, taps, channels = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
-    height, width, row_step, column_step, lanes = i[9], i[10], i[11], i[12], i[13]
+    height, width, row_step, column_step, step, lanes = i[9], i[10], i[11], i[12], i[13], i[14]
     lowest = floor(relu)
     for row in range(height):
         for column in range(width):
             window = x + row * row_step + column * column_step
-            out = y + (row * width + column) * channels * lanes
+            out = y + (row * width + column) * step
             product(
                 arena, table, weight, taps, _UNIT, window, taps_table, taps, out, lanes, channels, lanes, start, lowest
             )  # fmt: skip
@@ -223,19 +237,19 @@ def conv_kernel(arena: Any, table: Any, i: Any) -> None:
 
 @instruction(
     "CONV_INPUT_GRAD",
-    "dy weight dx cleared rows_table channels_table runs run channels height width row_step column_step lanes",
+    "dy weight dx cleared rows_table channels_table runs run channels height width row_step column_step step lanes",
 )
 def conv_input_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     """dx = scatter of weight^T dy: every output position adds to the window it was computed from, run by run."""
     dy, weight, dx, cleared, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
     runs, run, channels, height, width = i[7], i[8], i[9], i[10], i[11]
-    row_step, column_step, lanes = i[12], i[13], i[14]
+    row_step, column_step, step, lanes = i[12], i[13], i[14], i[15]
     arena[dx : dx + cleared] = 0.0
     taps = runs * run
     for row in range(height):
         for column in range(width):
             window = dx + row * row_step + column * column_step
-            gradient = dy + (row * width + column) * channels * lanes
+            gradient = dy + (row * width + column) * step
             for r in range(runs):
                 product(
                     arena, table, weight + r * run, _UNIT, taps, gradient, channels_table, channels,

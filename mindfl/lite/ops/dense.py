@@ -9,7 +9,7 @@ import numpy as np
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
-from mindfl.lite.ops.conv import floor
+from mindfl.lite.ops.fused import cut_off, floor
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.program import Value, core, last_axis, matrix
 
@@ -63,6 +63,7 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
         columns=columns,
         lanes=plan.lanes,
     )
+    cut_off(plan, fusion, y.offset, rows * plan.lanes)
 
 
 def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:

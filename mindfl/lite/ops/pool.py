@@ -39,13 +39,16 @@ class Windows:
     @classmethod
     def of(cls, plan: Plan, node: Node, dims: tuple[int, ...], out: tuple[int, ...]) -> Windows:
         """Read the windows of a pooling node from an image of shape ``dims`` to one of shape ``out``, both NHWC."""
-        kernel, strides = node.integers("kernel_size"), node.integers("strides") or (1, 1)
+        whole = node.attributes.get("global", False)
+        kernel = dims[1:3] if whole else node.integers("kernel_size")
+        strides = (1, 1) if whole else node.integers("strides") or (1, 1)
         need(len(dims) == 4 and len(kernel) == 2 and len(strides) == 2, node, f"shape {dims} and window {kernel[:8]}")
         pads = node.attributes.get("pad", ())
         need(not isinstance(pads, tuple) or not any(pads), node, "explicit padding of a pooling window")
-        (top, left), expected = window_positions(node, dims[1:3], kernel, strides, (0, 0, 0, 0))
+        (top, left), expected = (
+            ((0, 0), (1, 1)) if whole else window_positions(node, dims[1:3], kernel, strides, (0, 0, 0, 0))
+        )
         need(out == (plan.batch, *expected, dims[3]), node, f"shapes {dims} and {out}")
-        need(kernel[0] * kernel[1] <= _POSITIONS, node, f"a window of {kernel}")
         return cls(
             {
                 "height": dims[1],
@@ -152,7 +155,7 @@ def _lower_pool(plan: Plan, node: Node) -> None:
 
 def pool_windows(plan: Plan, node: Node, dims: tuple[int, ...]) -> Windows:
     """Return the windows of a forward pooling node on an image of shape ``dims``."""
-    need(node.integer("activation") == NO_ACTIVATION and not node.flag("global"), node, "a global or fused pooling")
+    need(node.integer("activation") == NO_ACTIVATION, node, "a fused activation")
     return Windows.of(plan, node, dims, plan.tensor(node.outputs[0]).dims)
 
 
@@ -207,6 +210,8 @@ def _lower_pool_grad(plan: Plan, node: Node) -> None:
     """dx = dy at the maximum of each window; together with the gradient of a ReLU before the pooling."""
     dims, dy = plan.tensor(node.inputs[0]).dims, plan.batched(node, 2)
     windows = Windows.of(plan, node, dims, dy.dims)
+    kernel = node.integers("kernel_size")
+    need(kernel[0] * kernel[1] <= _POSITIONS, node, f"a window of {kernel}")
     mask = _mask_node(plan.graph, node)
     output = node.outputs[0]
     if mask is not None:
@@ -259,9 +264,9 @@ def pool_kernel(arena: Any, table: Any, i: Any) -> None:
     kernel_height, kernel_width, row_stride, column_stride = i[9], i[10], i[11], i[12]
     top, left, run = i[13], i[14], i[15]
     for row in range(out_height):
-        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
+        first_row, rows = inside(row * row_stride - top, kernel_height, height)
         for column in range(out_width):
-            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
+            first_column, columns = inside(column * column_stride - left, kernel_width, width)
             corner = x + (first_row * width + first_column) * run
             window = (row * out_width + column) * run
             window_maximum(arena, corner, width * run, run, rows, columns, y + window, index, window, masked, run)
@@ -284,16 +289,16 @@ def pool_grad_kernel(arena: Any, table: Any, i: Any) -> None:
         arena[dx : dx + height * width * run] = _ZERO
     added = 1 - tiled
     for row in range(out_height):
-        first_row, rows = _inside(row * row_stride - top, kernel_height, height)
+        first_row, rows = inside(row * row_stride - top, kernel_height, height)
         for column in range(out_width):
-            first_column, columns = _inside(column * column_stride - left, kernel_width, width)
+            first_column, columns = inside(column * column_stride - left, kernel_width, width)
             corner = dx + (first_row * width + first_column) * run
             window = (row * out_width + column) * run
             window_gradient(arena, dy + window, index, window, corner, width * run, run, rows, columns, added, run)
 
 
 @helper
-def _inside(start: int, length: int, size: int) -> Any:
+def inside(start: int, length: int, size: int) -> Any:
     """Return start and length of the part of a window that lies on an image of ``size``."""
     first = max(start, 0)
     return first, min(start + length, size) - first

@@ -29,7 +29,7 @@ ROW = 16
 #: an operand without a place
 NOWHERE = -1
 #: activations that several families fuse
-NO_ACTIVATION, RELU = 0, 1
+NO_ACTIVATION, RELU, RELU6 = 0, 1, 3
 #: families whose kernels are compiled into the machine's loop: what LeNet needs
 CHAINED = ("conv", "dense", "elements", "loss", "optimizer", "pool", "shape")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,10 @@ PAD_EXPLICIT, PAD_SAME, PAD_VALID = 0, 1, 2
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes of one convolution. ``height`` and ``width`` are those of the input with its border."""
+    """Sizes of one convolution. ``height`` and ``width`` are those of the input with its border.
+
+    Each of the ``groups`` reads a part of the channels and computes a part of the output's.
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -28,27 +31,62 @@ class Geometry:
     inner: tuple[int, int]
     channels: int
     out: tuple[int, int, int]
+    groups: int
+
+    @property
+    def depth(self) -> int:
+        """Channels that one group reads."""
+        return self.channels // self.groups
+
+    @property
+    def filters(self) -> int:
+        """Channels that one group computes."""
+        return self.out[2] // self.groups
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each group reads one channel."""
+        return self.groups > 1 and self.depth == 1
 
     @property
     def padded(self) -> bool:
         """Whether a border is needed at all."""
         return (self.height, self.width) != self.inner
 
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Where the input lies in its border."""
+        return self.top, self.left
+
+    def turned(self) -> Geometry:
+        """Return the sizes of the convolution of the output's gradient that gives the input's, for a stride of 1."""
+        reach = [self.dilation[axis] * (self.kernel[axis] - 1) for axis in (0, 1)]
+        return replace(
+            self,
+            top=reach[0] - self.top,
+            left=reach[1] - self.left,
+            height=self.inner[0] + reach[0],
+            width=self.inner[1] + reach[1],
+            inner=self.out[:2],
+            channels=self.out[2],
+            out=(*self.inner, self.channels),
+        )
+
     def pixel(self, row: int, column: int) -> int:
         """Return the first feature row of a pixel of the bordered input."""
         return (row * self.width + column) * self.channels
 
     def taps(self) -> list[int]:
-        """Return the feature row of each tap of the window at the origin, in the weight's order."""
+        """Return the feature row of each tap of the first group's window at the origin, in the weight's order."""
         return [
             self.pixel(row * self.dilation[0], column * self.dilation[1]) + channel
-            for row, column, channel in product(range(self.kernel[0]), range(self.kernel[1]), range(self.channels))
+            for row, column, channel in product(range(self.kernel[0]), range(self.kernel[1]), range(self.depth))
         ]
 
     def runs(self) -> tuple[list[int], int]:
         """Return the starts of the runs of neighbouring taps, and their common length."""
         taps = self.taps()
-        length = self.channels * (self.kernel[1] if self.dilation[1] == 1 else 1)
+        length = self.depth * (self.kernel[1] if self.dilation[1] == 1 and self.groups == 1 else 1)
         return taps[::length], length
 
     def windows(self, rows: int) -> list[int]:
@@ -56,22 +94,6 @@ class Geometry:
         return [
             self.pixel(row * self.stride[0], column * self.stride[1])
             for row, column in product(range(rows), range(self.out[1]))
-        ]
-
-    def border(self) -> list[int]:
-        """Return, for each feature row with the border, the row of the inner image, or -1 in the border."""
-        rows = []
-        for row, column, channel in product(range(self.height), range(self.width), range(self.channels)):
-            r, c = row - self.top, column - self.left
-            inside = 0 <= r < self.inner[0] and 0 <= c < self.inner[1]
-            rows.append((r * self.inner[1] + c) * self.channels + channel if inside else -1)
-        return rows
-
-    def centre(self) -> list[int]:
-        """Return, for each feature row of the inner image, its row with the border."""
-        return [
-            self.pixel(row + self.top, column + self.left) + channel
-            for row, column, channel in product(range(self.inner[0]), range(self.inner[1]), range(self.channels))
         ]
 
 
@@ -83,7 +105,9 @@ def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...], 
     Raises :class:`ModelFormatError` for attributes that are out of range or do not fit the shapes.
     """
     need(len(x_dims) == 4 and len(y_dims) == 4, node, f"shapes {x_dims} and {y_dims}")
-    need(node.integer("group") in (0, 1), node, f"{node.integer('group')} groups")
+    groups = node.integer("group") or 1
+    uneven = groups < 1 or x_dims[3] % groups or y_dims[3] % groups
+    need(not uneven, node, f"{groups} groups of {x_dims[3]} and {y_dims[3]} channels")
     kernel = node.integers("kernel_size")[-2:] or weight[1:3]
     stride, dilation = (node.integers(name)[-2:] or (1, 1) for name in ("stride", "dilation"))
     need(len(kernel) == len(stride) == len(dilation) == 2, node, "a window that is not two-dimensional")
@@ -108,6 +132,7 @@ def conv_geometry(node: Node, x_dims: tuple[int, ...], y_dims: tuple[int, ...], 
         inner=(inner[0], inner[1]),
         channels=x_dims[3],
         out=(out[0], out[1], y_dims[3]),
+        groups=groups,
     )
 
 
