@@ -15,7 +15,7 @@ from mindfl.lite.correction import CorrectionPlan
 from mindfl.lite.model import OWN_OPERATORS, LiteModel, Node, made, refuse_unknown
 from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import learning_rate_input
-from mindfl.lite.ops.elements import mean_of_all
+from mindfl.lite.ops.reductions import mean_of_all
 from mindfl.lite.ops.registry import lowering
 from mindfl.lite.plan import Plan
 from mindfl.lite.program import Program, core

@@ -29,7 +29,6 @@ _LSTM: Final = (
 )
 
 OPERATOR_TABLE: Final = f"""
-1 Abs
 6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
 7 AddGrad
 9 All keep_dims:q
@@ -45,13 +44,9 @@ OPERATOR_TABLE: Final = f"""
 24 BinaryCrossEntropy reduction:b
 25 BinaryCrossEntropyGrad reduction:b=1
 27 BroadcastTo shape:q[]
-28 Cast
-29 Ceil
-30 Clip max:f min:f
 31 Concat axis:q
 32 Attention head_num:q head_size:q cross:?
 36 Conv2dTransposeFusion {TRANSPOSED_ROW} output_paddings:q[]
-37 Cos
 38 ConstantOfShape data_type:q value:*
 39 Crop axis:q offsets:q[]
 40 CustomExtractFeatures
@@ -65,14 +60,11 @@ OPERATOR_TABLE: Final = f"""
 50 DropoutGrad keep_prob:f
 51 Elu alpha:f
 52 Eltwise mode:b
-53 Equal
 54 EmbeddingLookupFusion max_norm:f
-55 ExpFusion base:f=-1 scale:f=1 shift:f
 57 FakeQuantWithMinMaxVars num_bits:q narrow_range:?
 58 FakeQuantWithMinMaxVarsPerChannel num_bits:q narrow_range:?
 59 FftReal
 60 FftImag
-63 Floor
 64 FloorDiv
 65 FloorMod
 66 Fill
@@ -80,60 +72,39 @@ OPERATOR_TABLE: Final = f"""
 68 FusedBatchNorm epsilon:f=0.0001 momentum:f=0.9 mode:q
 69 Gather
 70 GatherNd
-71 Greater
-72 GreaterEqual
 73 HashtableLookup
 74 InstanceNorm epsilon:f
 75 LayerNormFusion begin_norm_axis:q epsilon:f=0.00001 elementwise_affine:? begin_params_axis:q
 76 LeakyRelu negative_slope:f
-77 Less
-78 LessEqual
-79 Log
-80 LogGrad
-81 LogicalAnd
-82 LogicalNot
-83 LogicalOr
 84 LpNormalization axis:q p:q
 85 LRN depth_radius:q bias:f alpha:f beta:f norm_region:*
 86 LshProjection type:b
 87 LSTM {_LSTM} proj_size:q
 88 L2NormalizeFusion axis:q[] epsilon:f activation:b
-90 Maximum
 91 MaximumGrad grad_x:? grad_y:?
 94 SwitchLayer
 95 Mfcc freq_upper_limit:f freq_lower_limit:f filter_bank_channel_num:q dct_coeff_num:q
-96 Minimum
 97 MinimumGrad grad_x:? grad_y:?
 98 Mod
 100 MulGrad
-101 Neg
-102 NegGrad
-103 NotEqual
 104 NonMaxSuppression center_point_box:q
-106 OnesLike
 107 PadFusion paddings:* padding_mode:b constant_value:f
 108 PartialFusion sub_graph_index:q
-109 PowerGrad power:f scale:f shift:f
-110 PowFusion scale:f=1 shift:f
 111 PriorBox
 112 PReLUFusion channel_shared:?
 113 QuantDTypeCast src_t:q dst_t:q axis:q
 114 Rank
 115 Range d_type:q start:q limit:q delta:q=1
-116 Reciprocal
 120 Resize
 121 ReverseSequence seq_dim:q batch_dim:q
 122 ReverseV2 axis:q[]
 123 Rfft fft_length:q
 124 ROIPooling pooled_h:q pooled_w:q scale:f
-125 Round
-126 Rsqrt
 127 ScaleFusion axis:q activation:b
 128 ScatterNd
 130 Shape
 131 SigmoidCrossEntropyWithLogits
 132 SigmoidCrossEntropyWithLogitsGrad
-133 Sin
 134 SkipGram include_all_grams:? max_skip_size:q ngram_size:q
 135 SliceFusion axes:q[]
 136 SmoothL1Loss beta:f
@@ -144,9 +115,6 @@ OPERATOR_TABLE: Final = f"""
 142 SpaceToDepth block_size:q format:i
 144 SparseToDense
 145 Split output_num:q size_splits:q[] axis:q
-146 Sqrt
-148 Square
-149 SquaredDifference
 150 Stack axis:q
 151 StridedSlice {_MASKS}
 153 SubGrad
@@ -162,8 +130,6 @@ OPERATOR_TABLE: Final = f"""
 166 Unstack axis:q
 167 LSTMGrad {_LSTM}
 168 Where
-169 ZerosLike
-170 Select
 171 ScatterNdUpdate
 172 GRU bidirectional:?
 173 NonZero
@@ -171,14 +137,9 @@ OPERATOR_TABLE: Final = f"""
 175 Size
 176 RandomStandardNormal seed:q seed2:q
 177 CropAndResize method:b extrapolation_value:f
-178 Erf
 179 StridedSliceGrad {_MASKS}
-180 IsFinite
 181 LinSpace
 182 UniformReal seed:q seed2:q
-183 AbsGrad
-184 RsqrtGrad
-185 SqrtGrad
 186 LayerNormGrad begin_norm_axis:q begin_params_axis:q
 187 ResizeGrad method:b align_corners:?
 188 Splice context:q[] forward_indexes:q[] output_dim:q
@@ -205,7 +166,6 @@ OPERATOR_TABLE: Final = f"""
 209 FormatTranspose src_format:i=1 dst_format:i=1
 210 GatherD
 211 GroupNormFusion num_groups:q epsilon:f=1e-5 affine:?=1
-212 Log1p
 213 TensorScatterAdd
 214 SparseFillEmptyRows
 215 SparseReshape

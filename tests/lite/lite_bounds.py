@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mindfl.algorithms import Correction
 from mindfl.lite import Executable, LiteModel
+from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import INSTRUCTIONS, NOWHERE
+from mindfl.lite.ops.arithmetic import PAIRS
+from mindfl.lite.ops.maps import MAPS
 from mindfl.lite.program import Builder, Program
 
 VECTOR = 16
@@ -152,19 +156,44 @@ def _multiply(o: Operands, t: _Table) -> Iterator[Range]:
     yield "y", 0, o["size"]
 
 
-def _binary(o: Operands, t: _Table) -> Iterator[Range]:
-    for name in "ab":
-        rows = t.run(o[f"{name}_table"], o["rows"])
-        assert rows.min() >= 0
-        yield name, 0, int(rows.max()) + (o["count"] - 1) * o[f"{name}_lane"] + 1
-    yield "y", 0, (o["rows"] - 1) * o["lanes"] + o["count"]
+def _reach(t: _Table, start: int, count: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the elements along ``count`` axes of the table, and how far they reach in each array."""
+    axes = t.run(start, width * count).reshape(-1, width) if count else np.zeros((0, width), np.int64)
+    assert axes.min(initial=0) >= 0 and axes[:, 0].min(initial=1) >= 1
+    return axes[:, 0], ((axes[:, :1] - 1) * axes[:, 1:]).sum(0)
+
+
+def _pairwise(o: Operands, t: _Table) -> Iterator[Range]:
+    dims, outer = _reach(t, o["axes_table"], o["rank"], 3)
+    assert o["planes"] == np.prod(dims)
+    for name, reached in zip("ab", outer, strict=True):
+        last = int(reached) + (o["n1"] - 1) * o[f"{name}1"] + (o["n0"] - 1) * o[f"{name}0"]
+        yield name, 0, last + 1
+    yield "y", 0, (o["planes"] - 1) * o["n1"] * o["y1"] + (o["n1"] - 1) * o["y1"] + o["n0"]
 
 
 def _reduce(o: Operands, t: _Table) -> Iterator[Range]:
-    outs, terms = t.run(o["outs_table"], o["outs"]), t.run(o["terms_table"], o["terms"])
-    assert min(outs.min(), terms.min()) >= 0
-    yield "x", 0, int(outs.max() + terms.max()) + o["count"]
-    yield "y", 0, (o["outs"] - 1) * o["lanes"] + o["count"]
+    stays, first = _reach(t, o["axes_table"], o["rank"], 2)
+    reduced, inner = _reach(t, o["axes_table"] + 2 * o["rank"], o["depth"], 2)
+    assert (o["count"], o["terms"]) == (np.prod(stays), np.prod(reduced))
+    yield "x", 0, int(first[0] + inner[0]) + o["size"]
+
+
+def _reduce_rows(o: Operands, t: _Table) -> Iterator[Range]:
+    yield from _reduce(o, t)
+    yield "y", 0, o["count"] * o["size"]
+    yield "sums", 0, o["size"]
+
+
+def _reduce_runs(o: Operands, t: _Table) -> Iterator[Range]:
+    yield from _reduce(o, t)
+    yield "y", 0, o["count"]
+    yield "sums", 0, VECTOR
+
+
+def _numbers(o: Operands, t: _Table) -> Iterator[Range]:
+    t.run(o["start"], (o["batch"] - 1) * o["apart"] + o["count"])
+    yield "y", 0, o["batch"] * o["count"]
 
 
 def _one_hot(o: Operands, t: _Table) -> Iterator[Range]:
@@ -192,6 +221,10 @@ def _of(**sizes: str) -> Callable[[Operands, _Table], Iterator[Range]]:
         yield from ((name, 0, int(np.prod([o[factor] for factor in text.split()]))) for name, text in sizes.items())
 
     return ranges
+
+
+def _map(operands: tuple[str, ...]) -> Callable[[Operands, _Table], Iterator[Range]]:
+    return _sized(" ".join(set(operands) & set("abxy")), "number" if "number" in operands else "")
 
 
 RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
@@ -226,8 +259,13 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
     "CORRECT": _correct,
     "COPY": _sized("x y"),
-    "BINARY": _binary,
-    "REDUCE": _reduce,
+    "CLEAR": _of(y="rows lanes"),
+    "SELECT": _sized("condition a b y"),
+    "REDUCE_ROWS": _reduce_rows,
+    "REDUCE_RUNS": _reduce_runs,
+    **dict.fromkeys(PAIRS, _pairwise),
+    **{name: _map(known.operands) for name, known in INSTRUCTIONS.items() if known.operands in MAPS},
+    "NUMBERS": _numbers,
     "ONE_HOT": _one_hot,
     "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
@@ -263,25 +301,32 @@ def check_program(program: Program, buffers: Buffers, arena_size: int) -> None:
     buffers.check(place.x, 0, place.features * place.lanes)
 
 
+@contextmanager
+def watched(graph: Graph) -> Iterator[Buffers]:
+    """Yield the buffers of a graph's constants and of all that is planned within."""
+    buffers = Buffers()
+    for value in graph.constants.values():
+        buffers.add(value.offset, value.size)
+    original = Builder.allocate
+
+    def allocate(self: Builder, count: int) -> int:
+        offset = original(self, count)
+        buffers.add(offset, count)
+        return offset
+
+    Builder.allocate = allocate  # type: ignore[method-assign]
+    try:
+        yield buffers
+    finally:
+        Builder.allocate = original  # type: ignore[method-assign]
+
+
 def check_model(model: LiteModel) -> Executable:
     """Plan every program of a model under watch, check each, and return the executable."""
     executable = Executable(model)
     for folded in {False, executable.graph.equal_channels}:
-        buffers = Buffers()
-        for value in executable.graph.constants.values():
-            buffers.add(value.offset, value.size)
-        original = Builder.allocate
-
-        def watched(self: Builder, count: int, buffers: Buffers = buffers, allocate: object = original) -> int:
-            offset = allocate(self, count)  # type: ignore[operator]
-            buffers.add(offset, count)
-            return int(offset)
-
-        Builder.allocate = watched  # type: ignore[method-assign]
-        try:
+        with watched(executable.graph) as buffers:
             programs = executable.programs(folded=folded)
-        finally:
-            Builder.allocate = original  # type: ignore[method-assign]
         for program in (programs.train, programs.predict):
             if program is not None:
                 check_program(program, buffers, programs.arena_size)
