@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.ops.registry import INSTRUCTIONS, ROW
+from mindfl.lite.ops.registry import INSTRUCTIONS, KEY, ROW
 
 Dims = tuple[int, ...]
 
@@ -200,7 +200,7 @@ class Builder:
         if set(operands) != set(known.operands):
             raise TypeError(f"{name} takes {known.operands}, got {tuple(operands)}")
         row = [known.number, *(operands[key] for key in known.operands)]
-        self._rows.append(row + [0] * (ROW - len(row)))
+        self._rows.append(row + [0] * (KEY - len(row)) + [known.key])
 
     def call(self, call: Call) -> None:
         """Append the call of a user's operator."""

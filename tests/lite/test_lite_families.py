@@ -58,7 +58,7 @@ builder = Builder(1, 0)
 builder.emit("NUMBERS", y=0, start=0, apart=1, count=1, batch=1, real=0)
 machine = kernels.load_machine()
 machine.prepare(builder.code())
-print(len(list(kernels._folder().rglob("*run_inputs-*.nbc"))), bool(machine.addresses.any()))
+print(len(list(kernels._folder("inputs").rglob("*run_inputs-*.nbc"))), bool(machine.addresses.any()))
 """
 
 

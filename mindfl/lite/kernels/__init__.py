@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mindfl.errors import MindflError, OptionError, StorageError
 from mindfl.files import cache_dir, scratch_folder
+from mindfl.notices import warn
 from mindfl.system import ProcessLock
 
 
@@ -80,11 +81,10 @@ def _load_family(family: str) -> int:
     """Return the address of a family of kernels, which is compiled if the cache does not hold it, or not whole."""
     from mindfl.lite.kernels.machine import family_address
 
-    with _cached_in(_writable_folder()):
+    with _cached_in(_writable_folder(family)):
         with suppress(Exception):
             return family_address(family)
-        for damaged in _folder().rglob(f"*run_{family}-*"):
-            damaged.unlink(missing_ok=True)
+        shutil.rmtree(_folder(family), ignore_errors=True)
         with suppress(OSError):
             return family_address(family)
     with scratch_folder("mindfl-kernels") as temporary, _cached_in(str(temporary)):
@@ -162,30 +162,47 @@ def _run_empty(machine: Machine) -> None:
     machine.execute(floats, table, code, machine.addresses, batches, numbers, labels, place, 1, results)
 
 
-def _folder() -> Path:
-    """Return the cache folder of exactly these sources: numba itself notices changes of one file only."""
-    digest = hashlib.sha256()
+def _folder(family: str | None = None) -> Path:
+    """Return the cache folder of the machine, or of a family of kernels, for exactly the sources that it is made of.
+
+    numba itself notices changes of one file only.
+    """
+    from mindfl.lite.ops.registry import CHAINED, HELPERS, INSTRUCTIONS
+
     here = Path(__file__).parent
-    for source in sorted([*here.glob("*.py"), *(here.parent / "ops").glob("*.py")]):
+    helpers = {helper.__module__.rpartition(".")[2] for helper in HELPERS}
+    modules = {*CHAINED, "registry"} if family is None else {family, *helpers, "registry"}
+    keys = [(name, known.key) for name, known in INSTRUCTIONS.items() if known.family == family]
+    digest = hashlib.sha256(repr(keys).encode())
+    for source in (*sorted(here.glob("*.py")), *(here.parent / "ops" / f"{name}.py" for name in sorted(modules))):
         digest.update(source.read_bytes())
     return cache_dir() / "kernels" / digest.hexdigest()[:16]
 
 
-def _writable_folder() -> str:
-    """Return the cache folder, or a temporary one for this process if that is not writable."""
-    folder = _folder()
+def _writable_folder(family: str | None = None) -> str:
+    """Return the cache folder, or a temporary one for this process, with a warning, if that is not writable."""
+    folder = _folder(family)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return str(folder)
     except OSError:
         pass
+    return _folder_of_this_process(folder.parent)
+
+
+@cache
+def _folder_of_this_process(folder: Path) -> str:
     process = ExitStack()
     try:
         temporary = process.enter_context(scratch_folder("mindfl-kernels"))
     except OSError as error:
         raise StorageError.from_os_error(error, "keep compiled kernels in", folder) from None
     atexit.register(process.close)
+    warn(
+        f"compiled kernels cannot be kept in {folder}: each process compiles them anew; "
+        "set MINDFL_CACHE to a folder that can be written"
+    )
     return str(temporary)
 
 

@@ -13,7 +13,7 @@ from numba.extending import intrinsic, register_jitable
 
 from mindfl.lite.kernels import pooling, products
 from mindfl.lite.ops import INSTRUCTIONS
-from mindfl.lite.ops.registry import HELPERS
+from mindfl.lite.ops.registry import HELPERS, KEY
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
@@ -26,7 +26,7 @@ for _function in HELPERS:
 
 
 def _written(name: str, head: str, family: str | None, rest: list[str]) -> Any:
-    """Return a function that chooses the kernel of instruction ``i`` by comparisons of its number.
+    """Return a function that chooses the kernel of instruction ``i`` by comparisons of its key.
 
     It is written as text because the compiler takes no table of functions. It counts as a function of this file, which
     the cache asks for.
@@ -36,7 +36,7 @@ def _written(name: str, head: str, family: str | None, rest: list[str]) -> Any:
     for kernel, known in INSTRUCTIONS.items():
         if known.family == family:
             names[kernel] = njit(nogil=True, **known.options)(known.kernel)
-            lines += [f"  {word} i[0] == {known.number}:", f"   {kernel}(arena, table, i)"]
+            lines += [f"  {word} i[{KEY}] == {known.key}:", f"   {kernel}(arena, table, i)"]
             word = "elif"
     exec(compile("\n".join(lines + rest), __file__, "exec"), names)
     return names[name]

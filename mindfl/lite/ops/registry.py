@@ -25,7 +25,9 @@ LoweringT = TypeVar("LoweringT", bound=Lowering)
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 #: int64 values per instruction row
-ROW = 16
+ROW = 17
+#: the one that tells an instruction within its family
+KEY = ROW - 1
 #: an operand without a place
 NOWHERE = -1
 #: activations that several families fuse
@@ -38,11 +40,15 @@ CHAINED = ("conv", "dense", "elements", "loss", "optimizer", "pool", "shape")
 class Instruction:
     """One instruction of the machine: a row of int64 that begins with its number, then come the operands.
 
+    The row ends with ``key``, which tells the instructions of a family apart: below 0 outside the machine's loop. It
+    does not depend on other families, so the compiled code of one does not either.
+
     Operands that name a place are element offsets into the session's float arena; those called ``*_table`` are offsets
     into its int32 table. An ``index`` place holds one byte per element, or is :data:`NOWHERE`.
     """
 
     number: int
+    key: int
     operands: tuple[str, ...]
     kernel: Kernel
     options: Mapping[str, str]
@@ -50,8 +56,7 @@ class Instruction:
     @property
     def family(self) -> str | None:
         """The family that is compiled, and called by its address; None for one compiled into the machine's loop."""
-        module = self.kernel.__module__.rpartition(".")[2]
-        return None if module in CHAINED else module
+        return _family(self.kernel)
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,20 @@ def instruction(name: str, operands: str, **options: str) -> Callable[[FunctionT
 
     def register(kernel: FunctionT) -> FunctionT:
         names = tuple(operands.split())
-        if len(names) >= ROW:
-            raise TypeError(f"{name} has more than {ROW - 1} operands")
-        INSTRUCTIONS[name] = Instruction(len(INSTRUCTIONS), names, kernel, options)
+        if len(names) >= KEY:
+            raise TypeError(f"{name} has more than {KEY - 1} operands")
+        family = _family(kernel)
+        place = sum(known.family == family for known in INSTRUCTIONS.values())
+        key = place if family is None else -1 - place
+        INSTRUCTIONS[name] = Instruction(len(INSTRUCTIONS), key, names, kernel, options)
         return kernel
 
     return register
+
+
+def _family(kernel: Kernel) -> str | None:
+    module = kernel.__module__.rpartition(".")[2]
+    return None if module in CHAINED else module
 
 
 def helper(function: FunctionT) -> FunctionT:
