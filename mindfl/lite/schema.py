@@ -22,7 +22,6 @@ from mindfl.lite.ops import EXECUTED
 from mindfl.lite.ops.conv import CONV_ROW, TRANSPOSED_ROW
 from mindfl.protocol.flatbuf import Table
 
-_MASKS: Final = "begin_mask:q end_mask:q ellipsis_mask:q new_axis_mask:q shrink_axis_mask:q"
 _LSTM: Final = (
     "bidirectional:? has_bias:? input_size:q hidden_size:q num_layers:q num_directions:q dropout:f zoneout_cell:f "
     "zoneout_hidden:f"
@@ -43,8 +42,6 @@ OPERATOR_TABLE: Final = f"""
 22 BatchToSpaceND block_shape:q[] crops:*
 24 BinaryCrossEntropy reduction:b
 25 BinaryCrossEntropyGrad reduction:b=1
-27 BroadcastTo shape:q[]
-31 Concat axis:q
 32 Attention head_num:q head_size:q cross:?
 36 Conv2dTransposeFusion {TRANSPOSED_ROW} output_paddings:q[]
 38 ConstantOfShape data_type:q value:*
@@ -67,10 +64,8 @@ OPERATOR_TABLE: Final = f"""
 60 FftImag
 64 FloorDiv
 65 FloorMod
-66 Fill
 67 FullConnection has_bias:? use_axis:? axis:q activation:b
 68 FusedBatchNorm epsilon:f=0.0001 momentum:f=0.9 mode:q
-69 Gather
 70 GatherNd
 73 HashtableLookup
 74 InstanceNorm epsilon:f
@@ -88,7 +83,6 @@ OPERATOR_TABLE: Final = f"""
 98 Mod
 100 MulGrad
 104 NonMaxSuppression center_point_box:q
-107 PadFusion paddings:* padding_mode:b constant_value:f
 108 PartialFusion sub_graph_index:q
 111 PriorBox
 112 PReLUFusion channel_shared:?
@@ -102,11 +96,9 @@ OPERATOR_TABLE: Final = f"""
 124 ROIPooling pooled_h:q pooled_w:q scale:f
 127 ScaleFusion axis:q activation:b
 128 ScatterNd
-130 Shape
 131 SigmoidCrossEntropyWithLogits
 132 SigmoidCrossEntropyWithLogitsGrad
 134 SkipGram include_all_grams:? max_skip_size:q ngram_size:q
-135 SliceFusion axes:q[]
 136 SmoothL1Loss beta:f
 137 SmoothL1LossGrad beta:f
 138 Softmax axis:q[]
@@ -114,9 +106,6 @@ OPERATOR_TABLE: Final = f"""
 141 SpaceToBatchND block_shape:q[] paddings:*
 142 SpaceToDepth block_size:q format:i
 144 SparseToDense
-145 Split output_num:q size_splits:q[] axis:q
-150 Stack axis:q
-151 StridedSlice {_MASKS}
 153 SubGrad
 154 Switch
 155 TensorListFromTensor element_dtype:q shape_type:q
@@ -126,8 +115,6 @@ OPERATOR_TABLE: Final = f"""
 159 TensorListStack num_elements:q element_dtype:q
 161 TopKFusion sorted:?=1 axis:q largest:q
 163 Unique
-164 UnsortedSegmentSum
-166 Unstack axis:q
 167 LSTMGrad {_LSTM}
 168 Where
 171 ScatterNdUpdate
@@ -137,7 +124,6 @@ OPERATOR_TABLE: Final = f"""
 175 Size
 176 RandomStandardNormal seed:q seed2:q
 177 CropAndResize method:b extrapolation_value:f
-179 StridedSliceGrad {_MASKS}
 181 LinSpace
 182 UniformReal seed:q seed2:q
 186 LayerNormGrad begin_norm_axis:q begin_params_axis:q

@@ -15,6 +15,7 @@ import numpy as np
 
 from mindfl.algorithms import Correction
 from mindfl.lite import Executable, LiteModel
+from mindfl.lite.kernels.primitives import PANEL_DEPTH, PANEL_VECTORS
 from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import INSTRUCTIONS, NOWHERE
 from mindfl.lite.ops.arithmetic import PAIRS
@@ -119,6 +120,32 @@ def _gather(o: Operands, t: _Table) -> Iterator[Range]:
     assert rows.min() >= -1
     yield "x", 0, (int(rows.max()) + 1) * o["lanes"]
     yield "y", 0, o["rows"] * o["lanes"]
+
+
+def _move(o: Operands, t: _Table) -> Iterator[Range]:
+    axes = t.run(o["outer_table"], 3 * o["outer"]).reshape(-1, 3) if o["outer"] else np.zeros((0, 3), np.int64)
+    assert axes.min(initial=1, where=np.array([True, False, False])) >= 1
+    inner = [(o["rows"], o["x_row"], o["y_row"]), (o["columns"], o["x_column"], o["y_column"])]
+    for number, name in ((1, "x"), (2, "y")):
+        reach = [(int(axis[0]) - 1) * int(axis[number]) for axis in (*axes, *inner)]
+        yield name, sum(min(each, 0) for each in reach), sum(max(each, 0) for each in reach) + 1
+
+
+def _outer_reach(o: Operands, t: _Table) -> tuple[int, int, int]:
+    """Return how many matrices a product makes, and how far the last ones of its operands lie behind the first."""
+    axes = t.run(o["outer_table"], 3 * o["outer"]).reshape(-1, 3)
+    assert axes[:, 0].min() >= 1 and axes.min() >= 0
+    return int(axes[:, 0].prod()), *(int(((axes[:, 0] - 1) * axes[:, side]).sum()) for side in (1, 2))
+
+
+def _matrix_product(o: Operands, t: _Table) -> Iterator[Range]:
+    matrices, a, b = _outer_reach(o, t)
+    yield "a", 0, a + o["rows"] * o["depth"]
+    yield "b", 0, b + o["depth"] * o["columns"]
+    yield "y", 0, matrices * o["rows"] * o["columns"]
+    yield "packed", 0, PANEL_DEPTH * PANEL_VECTORS * VECTOR
+    if o["start"] >= 0:
+        yield "start", 0, o["columns"]
 
 
 def _windows(o: Operands) -> None:
@@ -249,7 +276,10 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "POOL_GRAD": _pool,
     "AVERAGE_POOL": _average_pool,
     "AVERAGE_POOL_GRAD": _average_pool,
+    "CHOOSE": _of(x="outer limit size", numbers="count", y="outer count size"),
     "GATHER": _gather,
+    "MATRIX_PRODUCT": _matrix_product,
+    "MOVE": _move,
     "LOSS": _loss,
     "LOSS_GRAD": _loss,
     "MULTIPLY": _multiply,
@@ -267,6 +297,9 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     **{name: _map(known.operands) for name, known in INSTRUCTIONS.items() if known.operands in MAPS},
     "NUMBERS": _numbers,
     "ONE_HOT": _one_hot,
+    "ROW_BIAS": _of(x="rows columns", bias="columns", y="rows columns"),
+    "ROW_SUM": _of(dy="rows columns", y="columns"),
+    "SEGMENT_SUM": _of(x="count size", numbers="count", before="count", y="limit size"),
     "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
 

@@ -260,9 +260,7 @@ def test_a_gradient_of_other_groups_than_its_convolution_is_refused(op: str) -> 
         Session(LiteModel.from_bytes(model.write()))
 
 
-@pytest.mark.parametrize(
-    "order", [(0, 1, 2, 4), (0, 1, 1, 2), (0, -1, 2, 3), (1, 0, 2, 3), (0, 1, 2), tuple(range(40))]
-)
+@pytest.mark.parametrize("order", [(0, 1, 2, 4), (0, 1, 1, 2), (0, -1, 2, 3), (0, 1, 2), tuple(range(40))])
 def test_an_order_of_axes_that_is_none_is_refused(order: tuple[int, ...]) -> None:
     model = _base()
     pooled = model.node("MaxPoolFusion").outputs[0]
@@ -271,7 +269,7 @@ def test_an_order_of_axes_that_is_none_is_refused(order: tuple[int, ...]) -> Non
     count = len(model.tensors)
     model.nodes.append(NodeText("Transpose", [pooled, count - 2], [count - 1]))
     model.node("Flatten").inputs[0] = count - 1
-    with pytest.raises(ModelFormatError, match=r"order|batch dimension"):
+    with pytest.raises(ModelFormatError, match="order"):
         Session(LiteModel.from_bytes(model.write()))
 
 

@@ -54,6 +54,48 @@ class Emitter:
     def store(self, value: Any, offset: Any) -> None:
         self.builder.store(value, self.pointer(offset), align=4)
 
+    def first_lanes(self, count: Any) -> Any:
+        """Return the mask of the first ``count`` lanes."""
+        lanes = ir.Constant(ir.VectorType(I64, VECTOR), list(range(VECTOR)))
+        return self.builder.icmp_signed("<", lanes, self.splat(count))
+
+    def load_masked(self, offset: Any, mask: Any) -> Any:
+        """Load the lanes of a mask, and zeros; memory of the others is not touched."""
+        function = self._masked("load", LANES, [LANES.as_pointer(), I32, mask.type, LANES])
+        zero = ir.Constant(LANES, [0.0] * VECTOR)
+        return self.builder.call(function, [self.pointer(offset), I32(4), mask, zero])
+
+    def store_masked(self, value: Any, offset: Any, mask: Any) -> None:
+        function = self._masked("store", ir.VoidType(), [LANES, LANES.as_pointer(), I32, mask.type])
+        self.builder.call(function, [value, self.pointer(offset), I32(4), mask])
+
+    def _masked(self, what: str, result: Any, parameters: list[Any]) -> Any:
+        module, name = self.builder.module, f"llvm.masked.{what}.v{VECTOR}f32.p0"
+        return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, parameters), name)
+
+    def choose(self, cases: list[tuple[Any, Callable[[], list[Any]]]], otherwise: list[Any]) -> list[Any]:
+        """Return the values of the first case whose condition holds."""
+        builder = self.builder
+        after = builder.append_basic_block("chosen")
+        found = []
+        for condition, values in cases:
+            here, elsewhere = builder.append_basic_block("case"), builder.append_basic_block("else")
+            builder.cbranch(condition, here, elsewhere)
+            builder.position_at_end(here)
+            found.append((values(), builder.block))
+            builder.branch(after)
+            builder.position_at_end(elsewhere)
+        found.append((otherwise, builder.block))
+        builder.branch(after)
+        builder.position_at_end(after)
+        chosen = []
+        for each in zip(*(values for values, _ in found), strict=True):
+            phi = builder.phi(each[0].type)
+            for value, (_, block) in zip(each, found, strict=True):
+                phi.add_incoming(value, block)
+            chosen.append(phi)
+        return chosen
+
     def splat(self, value: Any) -> Any:
         undefined = ir.Constant(ir.VectorType(value.type, VECTOR), ir.Undefined)
         first = self.builder.insert_element(undefined, value, I32(0))

@@ -12,6 +12,8 @@ from typing import Any
 VECTOR = 16
 #: initial values of sums: zero, or the present value
 ZERO, ACCUMULATE = -1, -2
+#: rows and vectors of the panels that :func:`matrix_product` packs
+PANEL_DEPTH, PANEL_VECTORS = 512, 3
 
 
 def product(
@@ -22,6 +24,19 @@ def product(
 
     ``A[m, k]`` lies at ``a + m*am + k*ak`` and C's rows at ``c + m*cm``. ``start`` is :data:`ZERO`,
     :data:`ACCUMULATE`, or the place of one bias per row.
+    """
+    raise NotImplementedError
+
+
+def matrix_product(
+    arena: Any, a: Any, am: Any, ak: Any, b: Any, bk: Any, bn: Any, c: Any, rows: Any, columns: Any, depth: Any,
+    start: Any, floor: Any, packed: Any,
+) -> None:  # fmt: skip
+    """``C[m, n] = max(floor, first[n] + sum_k A[m, k] * B[k, n])``, C in rows of ``columns``.
+
+    ``A[m, k]`` lies at ``a + m*am + k*ak`` and ``B[k, n]`` at ``b + k*bk + n*bn``, where one of ``bk`` and ``bn`` is 1.
+    ``start`` is :data:`ZERO`, :data:`ACCUMULATE`, or the place of one bias per column. ``packed`` is a place for
+    :data:`PANEL_DEPTH` rows of :data:`PANEL_VECTORS` vectors.
     """
     raise NotImplementedError
 

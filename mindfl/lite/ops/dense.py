@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
 from mindfl.lite.ops.fused import cut_off, floor
+from mindfl.lite.ops.matrix import add_row_bias, matrix_products, sum_of_rows
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.program import Value, core, last_axis, matrix
 
@@ -24,22 +24,22 @@ _UNIT, _FRESH, _TAIL, _NO_FLOOR = np.int64(1), np.int64(ZERO), np.int64(VECTOR),
 @operator("89 MatMulFusion transpose_a:? transpose_b:? activation:b", inputs=2)
 def _matmul(plan: Plan, node: Node) -> None:
     a, b = (_as_matrix(plan, node, place) for place in (0, 1))
-    if a.batched and not b.batched and not node.flag("transpose_a"):
+    if a is None or b is None or not a.batched:
+        matrix_products(plan, node)
+    elif not b.batched and not node.flag("transpose_a"):
         _dense(plan, node, a, b)
-    elif a.batched and b.batched and node.flag("transpose_a") and not node.flag("transpose_b"):
+    elif b.batched and node.flag("transpose_a") and not node.flag("transpose_b"):
         _outer(plan, node, a, b)
     else:
-        need(False, node, "operands in an order other than x*W, dy*W or dy^T*x")
+        matrix_products(plan, node)
 
 
-def _as_matrix(plan: Plan, node: Node, place: int) -> Value:
-    """Return an operand as a matrix; of a tensor that carries the batch its samples are the rows."""
+def _as_matrix(plan: Plan, node: Node, place: int) -> Value | None:
+    """Return an operand as a matrix, its samples as rows if it carries the batch; None if it has more axes."""
     value = plan.value(node.inputs[place])
     one_axis = len(core(value.dims[1:])) <= 1
     dims = matrix(value.dims) if not value.batched else (plan.batch, value.size) if one_axis else None
-    if dims is None:
-        raise ModelFormatError(f"node {node.label} uses operands of shapes that are no matrices: {value.dims}")
-    return replace(value, dims=dims)
+    return None if dims is None else replace(value, dims=dims)
 
 
 def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
@@ -96,20 +96,31 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
 
 @operator("23 BiasAdd format:i", inputs=2)
 def _bias_add(plan: Plan, node: Node) -> None:
-    x, bias = plan.batched(node, 0), plan.fixed(node, 1)
-    channels = last_axis(x.dims[1:])
-    need(len(x.dims) > 1 and bias.size == channels, node, f"a bias of {bias.size} for shape {x.dims}")
+    x, bias = plan.value(node.inputs[0]), plan.fixed(node, 1)
+    channels = bias.size
+    need(_ends_with(x, channels), node, f"a bias of {channels} for shape {x.dims}")
+    if not x.batched:
+        add_row_bias(plan, node, x, bias)
+        return
     y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit(
         "BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=x.size, channels=channels, lanes=plan.lanes
     )
 
 
+def _ends_with(x: Value, channels: int) -> bool:
+    """Return whether the last axis of samples has this size, also where axes of 1 follow it."""
+    return len(x.dims) > 1 and channels in (x.dims[-1], last_axis(x.dims[1:]))
+
+
 @operator("26 BiasAddGrad")
 def _bias_add_grad(plan: Plan, node: Node) -> None:
-    dy = plan.batched(node, 0)
-    need(len(dy.dims) > 1, node, f"shape {dy.dims}")
-    channels = last_axis(dy.dims[1:])
+    dy = plan.value(node.inputs[0])
+    channels = plan.tensor(node.outputs[0]).size
+    need(_ends_with(dy, channels), node, f"a sum of {channels} for shape {dy.dims}")
+    if not dy.batched:
+        sum_of_rows(plan, node, dy, channels)
+        return
     y = plan.keep(node.outputs[0], plan.new_parameter((channels,)))
     plan.builder.emit(
         "BIAS_GRAD",

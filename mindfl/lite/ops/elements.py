@@ -6,15 +6,12 @@ feeds a ReLU, the layer computes it too (``Graph.fusion``).
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.ops.arithmetic import expanded
 from mindfl.lite.ops.maps import floats, like, side_by_side
 from mindfl.lite.ops.registry import instruction, need, operator
-from mindfl.lite.program import Value, padded
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -39,21 +36,6 @@ def relu_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     gradient, output, target = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[3] : i[3] + size]
     for n in range(size):
         target[n] = gradient[n] if output[n] > _ZERO else _ZERO
-
-
-@operator("160 TileFusion dims:q[]")
-def _tile(plan: Plan, node: Node) -> None:
-    """Repeat a tensor that does not carry the batch along its axes."""
-    x = plan.plain(node, 0)
-    times = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else node.integers("dims")
-    rank = max(len(times), len(x.dims))
-    own, times = padded(x.dims, rank), padded(times, rank)
-    need(min(times, default=1) >= 1, node, f"{times[:8]} times")
-    y = plan.keep(
-        node.outputs[0], plan.new_parameter(tuple(dim * count for dim, count in zip(own, times, strict=True)))
-    )
-    whole = tuple(chain.from_iterable(zip(times, own, strict=True)))
-    expanded(plan, Value(x.offset, tuple(chain.from_iterable((1, dim) for dim in own)), False), y, whole)
 
 
 @operator("8 AddN")

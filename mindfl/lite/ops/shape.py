@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.ops.registry import instruction, need, operator
+from mindfl.lite.ops.slices import transpose
 from mindfl.lite.program import Value, batch_first, positions
 
 if TYPE_CHECKING:
@@ -20,23 +21,23 @@ _ZERO = np.float32(0.0)
 @operator("44 Depend", "56 ExpandDims", "61 Flatten axis:q=1", "62 FlattenGrad", "119 Reshape")
 @operator("147 Squeeze axis:q[]", "165 Unsqueeze axis:q[]")
 def same_order(plan: Plan, node: Node) -> None:
-    """A new shape without reordering elements: no instruction."""
+    """A new shape without reordering elements: no instruction, but for a batch that is no longer an axis."""
     x = plan.value(node.inputs[0])
     dims = plan.tensor(node.outputs[0]).dims
     need(math.prod(dims) == math.prod(x.dims), node, f"shapes {x.dims} and {dims}")
     carried = batch_first(dims, plan.batch) if x.batched else dims
     if carried is None:
-        need(False, node, "a reshape across the batch")
-        return
+        x, carried = plan.plain(node, 0), dims
     plan.keep(node.outputs[0], Value(x.offset, carried, x.batched))
 
 
 @operator("162 Transpose", inputs=2)
 def _transpose(plan: Plan, node: Node) -> None:
-    x = plan.batched(node, 0)
+    x = plan.value(node.inputs[0])
     order = plan.integers(node.inputs[1])
-    need(sorted(order) == list(range(len(x.dims))), node, f"order {order[:8]} of shape {x.dims}")
-    need(order[0] == 0, node, "a transpose of the batch dimension")
+    if not x.batched or order[:1] != (0,) or sorted(order) != list(range(len(x.dims))):
+        transpose(plan, node)
+        return
     dims = tuple(x.dims[axis] for axis in order)
     y = plan.keep(node.outputs[0], plan.new_batch(dims))
     apart = [math.prod(x.dims[axis + 1 :]) for axis in order[1:]]
