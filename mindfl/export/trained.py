@@ -154,9 +154,25 @@ def network_sizes(model: LiteModel) -> NetworkSizes:
     """Return the sizes of the network in a ``.ms``, as far as the runtime understands it."""
     try:
         graph = Graph(model)
-        dims, classes = graph.samples[0].dims, graph.classes
+        first, classes = graph.samples[0], graph.classes
     except ModelFormatError:
         return NetworkSizes()
-    if len(dims) != 4:
+    if first.dtype == np.int32:
+        length = first.dims[-1] if len(first.dims) > 1 else None
+        return NetworkSizes(num_class=classes, length=length, vocabulary=_vocabulary(graph, first.index))
+    if len(first.dims) != 4:
         return NetworkSizes(num_class=classes)
-    return NetworkSizes(num_class=classes, num_channel=dims[3], image_size=(dims[1], dims[2]))
+    return NetworkSizes(num_class=classes, num_channel=first.dims[3], image_size=(first.dims[1], first.dims[2]))
+
+
+def _vocabulary(graph: Graph, tokens: int) -> int | None:
+    """Return the rows of the table that the tensor ``tokens`` is looked up in; None if there is none."""
+    waiting = [tokens]
+    while waiting:
+        tensor = waiting.pop()
+        for node in graph.consumers.get(tensor, []):
+            if node.op == "Gather" and node.inputs[1] == tensor:
+                return next(iter(graph.model.tensors[node.inputs[0]].dims), None)
+            if node.op == "Reshape" and node.inputs[0] == tensor:  # no other node writes its output: no cycles
+                waiting.append(node.outputs[0])
+    return None

@@ -203,7 +203,7 @@ class JobOptions(ModeOptions):
         None,
         objects=True,
         shown="lenet",
-        help="Network to export, such as lenet; your own: FILE.py:CLASS or MODULE:CLASS.",
+        help="Network to export, such as lenet or mobilenet_v2:width=0.5; your own: FILE.py:CLASS or MODULE:CLASS.",
     )
     init: InitName | None = _model(
         None,

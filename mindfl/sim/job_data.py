@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mindfl.data import Dataset, UserData, make_synthetic, open_dataset
 from mindfl.data.folder import recovered
 from mindfl.data.samples import Split, check_name, no_samples
@@ -20,7 +22,7 @@ from mindfl.export.trained import network_sizes
 from mindfl.extensions import make_object
 from mindfl.files import write_atomic
 from mindfl.lite import LiteModel
-from mindfl.models.networks import NetworkSizes
+from mindfl.models import MODELS, ModelSpec, NetworkSizes
 from mindfl.options.job_options import DataForm, DataSource
 from mindfl.sim.config import JobConfig
 from mindfl.sim.network_model import JobModel
@@ -125,17 +127,42 @@ def check_central(dataset: Dataset, users: Sequence[str]) -> None:
 
 
 def check_data(model: JobModel, dataset: Dataset, path: Path) -> None:
-    """Raise :class:`OptionError` where the model file ``path`` is for other images or classes than the data set's."""
+    """Raise :class:`OptionError` where the model file ``path`` is for other samples or classes than the data set's."""
     takes = network_sizes(model) if isinstance(model, LiteModel) else model.sizes
-    size, channels = dataset.image_size, takes.num_channel if dataset.grey else dataset.channels
-    has = NetworkSizes(num_class=outputs(dataset), num_channel=channels, image_size=size)
+    has = data_sizes(dataset)
+    if dataset.grey:
+        has = replace(has, num_channel=takes.num_channel)
+    if takes.vocabulary is not None and takes.vocabulary > (has.vocabulary or takes.vocabulary):
+        has = replace(has, vocabulary=takes.vocabulary)  # of more tokens than these samples have
     if any(getattr(takes, name) not in (None, value) for name, value in vars(has).items()):
-        found = has.words() if size is not None else dataset.form.words()
-        sizes = f" --num_channel {channels} --image_size {size[0]} {size[1]}" if size is not None else ""
+        found = has.words() if dataset.form.kind != "numbers" else dataset.form.words()
+        given = {name: value for name, value in vars(has).items() if value is not None}
+        sizes = " ".join(f"--{name} {' '.join(map(str, np.atleast_1d(value)))}" for name, value in given.items())
         raise OptionError(
             f"{path} is for {takes.words()}, but the data set {dataset.name} has {found}",
             hint="leave the model file out, and the network --model is exported for the data; or make a file that fits:"
-            f" mindfl export --num_class {outputs(dataset)}{sizes}",
+            f" mindfl export {sizes}",
+        )
+
+
+def data_sizes(dataset: Dataset | type[Dataset]) -> NetworkSizes:
+    """Return what a network for a data set is made for."""
+    form = dataset.form
+    text = {"length": form.shape[-1], "vocabulary": form.vocabulary} if form.kind == "tokens" else {}
+    return NetworkSizes(num_class=outputs(dataset), num_channel=dataset.channels, image_size=dataset.image_size, **text)
+
+
+def check_kind(spec: ModelSpec, dataset: Dataset | type[Dataset]) -> None:
+    """Raise :class:`OptionError` where the registered network ``spec`` takes other samples than the data set has."""
+    takes = "pictures" if spec.vocabulary is None else "tokens"
+    if spec.own is None and dataset.form.kind != takes:
+        fitting = [
+            each.name for each in MODELS.values() if (each.vocabulary is None) == (dataset.form.kind == "pictures")
+        ]
+        others = f"such as --model {fitting[-1]}, or " if dataset.form.kind != "numbers" else ""
+        raise OptionError(
+            f"--model {spec.name} takes {takes}, but the samples of the data set are {dataset.form.words()}",
+            hint=f"{others}a network of your own: --model FILE.py:CLASS",
         )
 
 

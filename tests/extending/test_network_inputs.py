@@ -1,0 +1,88 @@
+"""Networks that state inputs of their own."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mindfl.convert import convert_model
+from mindfl.errors import OptionError
+from mindfl.export import export_mindir, export_trained
+from mindfl.export.trained import network_sizes
+from mindfl.lite import LiteModel
+from mindfl.models import import_mindspore
+from mindfl.sim import FederatedJob
+
+HERE = Path(__file__).parent
+COUNTS, WEIGHTED = f"{HERE}/text_net.py:WordCounts", f"{HERE}/text_net.py:Weighted"
+
+
+@pytest.fixture(autouse=True)
+def _without_warnings() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of operators that the runtime may lack
+        yield
+
+
+def dims(model: LiteModel) -> list[tuple[int, ...]]:
+    return [model.tensors[index].dims for index in model.inputs]
+
+
+def test_sizes_that_are_not_given_are_those_of_the_class(tmp_path: Path, converter_library: Path) -> None:
+    path = export_mindir(tmp_path / "own", model=f"{COUNTS}:width=4", num_class=2, batch_size=4).path
+    model = convert_model(path, tmp_path / "own").model
+    assert dims(model) == [(4, 12), (4,)]
+    assert model.parameters["words.embedding_table"].dims == (50, 4)
+    assert vars(network_sizes(model)) == {
+        **dict.fromkeys(("num_channel", "image_size")), "num_class": 2, "length": 12, "vocabulary": 50
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_several_inputs_of_different_types(tmp_path: Path, converter_library: Path) -> None:
+    mindspore = import_mindspore()
+    path = export_mindir(tmp_path / "own", model=WEIGHTED, batch_size=4).path
+    model = convert_model(path, tmp_path / "own").model
+    assert dims(model) == [(4, 6), (4, 6), (4,)]
+    assert [str(model.tensors[index].dtype) for index in model.inputs] == ["int32", "float32", "int32"]
+    again = export_trained(tmp_path / "own.ms", tmp_path / "own.mindir", model=WEIGHTED).path
+    network = mindspore.nn.GraphCell(mindspore.load(str(again)))
+    words, weights = np.ones((3, 6), np.int32), np.zeros((3, 6), np.float32)
+    logits = network(mindspore.Tensor(words), mindspore.Tensor(weights)).asnumpy()
+    np.testing.assert_array_equal(logits, np.tile(model.weights["dense.bias"], (3, 1)))
+
+
+def test_a_size_that_nothing_gives_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="WordCounts has no num_class of its own"):
+        export_mindir(tmp_path / "own", model=COUNTS)
+    with pytest.raises(OptionError, match="Weighted has no num_class of its own"):
+        export_mindir(tmp_path / "own", model=WEIGHTED, loss="onehot")
+
+
+def test_a_job_makes_the_network_for_its_texts(tmp_path: Path, converter_library: Path) -> None:
+    job = FederatedJob(work_dir=tmp_path, model=COUNTS, train_dataset=f"{HERE}/text_net.py:counted", client_num=2)
+    assert LiteModel.load(job.convert()).parameters["words.embedding_table"].dims == (30, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ("resnet8", "text_net.py:counted", "--model resnet8 takes pictures, but the samples .* are 12 tokens"),
+        ("char_lstm", "colours.py:stripes", "--model char_lstm takes tokens, but the samples .* are 24x24 with 3"),
+    ],
+)
+def test_a_network_for_other_samples_is_refused(model: str, data: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
+        FederatedJob(work_dir=tmp_path, model=model, train_dataset=f"{HERE}/{data}", client_num=2).convert()
+
+
+@pytest.mark.slow
+def test_a_shipped_network_is_made_for_the_texts(tmp_path: Path, converter_library: Path) -> None:
+    data = f"{HERE}/text_net.py:counted"
+    job = FederatedJob(work_dir=tmp_path, model="char_lstm:hidden=4,layers=1", train_dataset=data, client_num=2)
+    parameters = LiteModel.load(job.convert()).parameters
+    assert (parameters["embedding.embedding_table"].dims, parameters["head.weight"].dims) == ((30, 8), (2, 4))

@@ -1,0 +1,41 @@
+"""A network of a user's own that takes texts, and a data set of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from mindfl.data import Dataset
+
+
+class WordCounts(nn.Cell):
+    """The sum of an embedding of all words of a text, and a dense layer."""
+
+    def __init__(self, num_class: int, length: int = 12, vocabulary: int = 50, width: int = 8) -> None:
+        super().__init__()
+        self.inputs = [((length,), "int32", vocabulary)]
+        self.words, self.dense = nn.Embedding(vocabulary, width), nn.Dense(length * width, num_class)
+        self.flatten = nn.Flatten()
+
+    def construct(self, words: Tensor) -> Tensor:
+        return self.dense(self.flatten(self.words(words)))
+
+
+class Weighted(nn.Cell):
+    """Two inputs of its own: words, and a float32 weight of each."""
+
+    inputs = (((6,), "int32", 20), ((6,), "float32"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.dense, self.flatten = nn.Embedding(20, 4), nn.Dense(24, 3), nn.Flatten()
+
+    def construct(self, words: Tensor, weights: Tensor) -> Tensor:
+        return self.dense(self.flatten(self.words(words) * weights.expand_dims(-1)))
+
+
+def counted() -> Dataset:
+    """Return texts of 12 words out of 30, of two classes."""
+    ids = np.random.default_rng(0).integers(0, 30, (40, 12)).astype(np.int32)
+    labels = (ids[:, 0] < 15).astype(np.int64)
+    return Dataset.from_arrays({"ann": (ids[:20], labels[:20]), "ben": (ids[20:], labels[20:])}, vocabulary=30)
