@@ -51,6 +51,29 @@ def test_classes_gives_each_user_so_many(count: int, users: int, seed: int) -> N
         assert len(np.unique(LABELS[part])) == count
 
 
+@pytest.mark.parametrize("seed", [0, 42])
+def test_classes_are_drawn_as_in_the_published_programs(seed: int) -> None:
+    """Flower's baselines/niid_bench: user i has class i, draws others singly, and owners divide a shuffled class."""
+    rng = np.random.default_rng(seed)
+    owned = []
+    for user in range(10):
+        mine = [user]
+        while len(mine) < 3:
+            another = rng.choice(10, 1)[0]
+            if another not in mine:
+                mine.append(another)
+        owned.append(mine)
+    expected: list[list[int]] = [[] for _ in range(10)]
+    for label in range(10):
+        members = np.where(label == LABELS)[0]
+        rng.shuffle(members)
+        owners = [user for user in range(10) if label in owned[user]]
+        for user, part in zip(owners, np.array_split(members, len(owners)), strict=True):
+            expected[user] += part.tolist()
+    for part, positions in zip(partition(LABELS, "classes:3", 10, seed=seed), expected, strict=True):
+        assert part.tolist() == sorted(positions)
+
+
 def test_iid_users_differ_by_one_sample_and_have_all_classes() -> None:
     parts = partition(LABELS, "iid", 7)
     assert {len(part) for part in parts} == {285, 286}
