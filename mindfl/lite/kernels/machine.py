@@ -13,7 +13,7 @@ from numba.extending import intrinsic, register_jitable
 
 from mindfl.lite.kernels import matrices, pooling, products
 from mindfl.lite.ops import INSTRUCTIONS
-from mindfl.lite.ops.registry import HELPERS, KEY
+from mindfl.lite.ops.registry import HELPERS, KEY, family_of
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
@@ -22,7 +22,8 @@ _CODE = (matrices, pooling, products)
 
 
 for _function in HELPERS:
-    register_jitable(_function)
+    # Inlined in families: a loop that calls a function does not become vectors. The machine's own loop stays as it is.
+    register_jitable(forceinline=family_of(_function) is not None)(_function)
 
 
 def _written(name: str, head: str, family: str | None, rest: list[str]) -> Any:

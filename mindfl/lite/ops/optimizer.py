@@ -176,7 +176,11 @@ def sgd_kernel(arena: Any, table: Any, i: Any) -> None:
         weight[n] -= slope * rate
 
 
-@instruction("ADAM", "weight mean variance beta1_power beta2_power rate beta1 beta2 epsilon gradient size nesterov")
+@instruction(
+    "ADAM",
+    "weight mean variance beta1_power beta2_power rate beta1 beta2 epsilon gradient size nesterov",
+    error_model="numpy",
+)
 def adam_kernel(arena: Any, table: Any, i: Any) -> None:
     """Adam (Kingma and Ba 2015, the form of section 2's last paragraph) as MindSpore computes it."""
     size, nesterov = i[11], i[12]

@@ -56,7 +56,7 @@ class Instruction:
     @property
     def family(self) -> str | None:
         """The family that is compiled, and called by its address; None for one compiled into the machine's loop."""
-        return _family(self.kernel)
+        return family_of(self.kernel)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def instruction(name: str, operands: str, **options: str) -> Callable[[FunctionT
         names = tuple(operands.split())
         if len(names) >= KEY:
             raise TypeError(f"{name} has more than {KEY - 1} operands")
-        family = _family(kernel)
+        family = family_of(kernel)
         place = sum(known.family == family for known in INSTRUCTIONS.values())
         key = place if family is None else -1 - place
         INSTRUCTIONS[name] = Instruction(len(INSTRUCTIONS), key, names, kernel, options)
@@ -119,8 +119,9 @@ def instruction(name: str, operands: str, **options: str) -> Callable[[FunctionT
     return register
 
 
-def _family(kernel: Kernel) -> str | None:
-    module = kernel.__module__.rpartition(".")[2]
+def family_of(function: Callable[..., Any]) -> str | None:
+    """Return the family of a kernel or helper: its module; None for what is compiled into the machine's loop."""
+    module = function.__module__.rpartition(".")[2]
     return None if module in CHAINED else module
 
 
