@@ -18,7 +18,7 @@ from mindfl.lite.ops import learning_rate_input
 from mindfl.lite.ops.reductions import mean_of_all
 from mindfl.lite.ops.registry import lowering
 from mindfl.lite.plan import Plan
-from mindfl.lite.program import Program, core
+from mindfl.lite.program import Program
 
 
 def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
@@ -41,13 +41,20 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
     if source is None:
         raise ModelFormatError("the model computes no logits")
     plan = _lowered(graph, [source], folded=folded, start=start)
-    logits = plan.batch_last(graph.logits.index)
-    if logits is None or len(core(logits.dims[1:])) > 1:
+    predictions = plan.samples_last(graph.logits.index)
+    if predictions is None:
         raise ModelFormatError(
-            f"the logits (tensor {graph.logits.name}) have shape {plan.value(graph.logits.index).dims},"
-            " expected (batch, classes)"
+            f"the predictions (tensor {graph.logits.name}) have shape {plan.value(graph.logits.index).dims},"
+            f" whose first dimension is not the batch of {graph.batch} or a multiple of it"
         )
-    return plan.program(logits.offset, logits.size)
+    return plan.program(predictions.offset, predictions.size)
+
+
+def plan_loss(graph: Graph, *, folded: bool, start: int) -> Program:
+    """Return the program that computes the loss of one batch, and trains nothing."""
+    assert graph.loss is not None, "the model trains"
+    plan = _lowered(graph, [graph.producer[graph.loss]], folded=folded, start=start)
+    return plan.program(mean_of_all(plan, plan.value(graph.loss)))
 
 
 def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
@@ -74,10 +81,14 @@ def _located(model: LiteModel, node: Node, error: ModelFormatError) -> ModelForm
 
 @dataclass(frozen=True)
 class Programs:
-    """The programs of one model for one form of input, with one arena for both."""
+    """The programs of one model for one form of input, with one arena for all.
+
+    ``loss`` is there where nothing but the model itself tells the loss of its predictions: for a regression.
+    """
 
     train: Program | None
     predict: Program
+    loss: Program | None
     correction: CorrectionPlan | None
     arena_size: int
 
@@ -90,9 +101,16 @@ class Programs:
             train = plan_training(graph, folded=folded, start=start)
             start = train.end
         predict = plan_prediction(graph, folded=folded, start=start)
+        loss = plan_loss(graph, folded=folded, start=predict.end) if train and graph.label_kind == "targets" else None
+        end = predict.end if loss is None else loss.end
         sizes = {name: tensor.size for name, tensor in graph.model.parameters.items()}
-        correction = CorrectionPlan(train, sizes, predict.end) if train is not None else None
-        return cls(train, predict, correction, correction.end if correction is not None else predict.end)
+        correction = CorrectionPlan(train, sizes, end) if train is not None else None
+        return cls(train, predict, loss, correction, correction.end if correction is not None else end)
+
+    @property
+    def all(self) -> tuple[Program, ...]:
+        """The programs that there are."""
+        return tuple(program for program in (self.train, self.predict, self.loss) if program is not None)
 
 
 class Executable:

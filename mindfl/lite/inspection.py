@@ -11,6 +11,7 @@ import numpy as np
 from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike
 from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
+from mindfl.lite.model_graph import label_kind
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.lite.ops.registry import is_executed, learning_rate_input
 
@@ -18,6 +19,12 @@ from mindfl.lite.ops.registry import is_executed, learning_rate_input
 LOSSES: Mapping[str, str] = {
     "SparseSoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are class numbers",
     "SoftmaxCrossEntropyWithLogits": "softmax cross entropy, labels are one-hot",
+}
+#: kind of labels -> description of another loss
+_OTHER_LOSSES: Mapping[str | None, str] = {
+    "classes": "labels are class numbers",
+    "tokens": "labels are class numbers, several of each sample",
+    "targets": "labels are numbers to predict",
 }
 
 
@@ -117,7 +124,9 @@ def inspect_ms(path: PathLike) -> Inspection:
         32
     """
     model = LiteModel.load(path)
-    losses = [LOSSES[node.op] for node in model.nodes if node.op in LOSSES]
+    losses: list[str | None] = [LOSSES[node.op] for node in model.nodes if node.op in LOSSES] or [
+        _OTHER_LOSSES.get(label_kind(model))
+    ]
     return Inspection(
         kind="ms",
         name=model.name,
@@ -127,7 +136,7 @@ def inspect_ms(path: PathLike) -> Inspection:
         parameters=tuple(_tensor(tensor) for tensor in _parameters(model)),
         optimizer=_optimizer(model),
         batch_size=_batch_size(model),
-        loss=losses[0] if losses else None,
+        loss=losses[0],
         nodes=tuple(_node(model, node) for node in model.nodes),
         lacking=tuple(_lacking(model)),
     )

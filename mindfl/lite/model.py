@@ -180,12 +180,6 @@ class LiteModel:
             {name: tensor.data.view("<f4") for name, tensor in self.parameters.items() if tensor.data is not None}
         )
 
-    @property
-    def takes_one_hot_labels(self) -> bool:
-        """Whether the labels are an input of float32 [batch, classes], and not of class numbers."""
-        inputs = [self.tensors[index] for index in self.inputs]
-        return sum(tensor.dtype == np.float32 for tensor in inputs) > 1 and len(inputs) == 2
-
     def to_mindspore(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> dict[str, NDArray[np.float32]]:
         """Return all parameters of the network in MindSpore's order.
 

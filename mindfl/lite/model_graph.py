@@ -11,12 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from mindfl.errors import ModelFormatError
+from mindfl.lite.loss_part import LabelKind, LossPart, changes_state, loss_part
 from mindfl.lite.model import LiteModel, Node, Tensor
-from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, RELU6, learning_rate_input, need
+from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, RELU6, need
 from mindfl.lite.program import ALIGNMENT, Value
 
-_SPARSE_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
-_ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
 _LARGEST_BATCH = 2**16
 #: operator -> inputs that are not read: the gradient of a pooling uses the stored positions of the maxima
 _UNREAD = {"MaxPoolGrad": {1}}
@@ -64,49 +63,29 @@ class Graph:
         return places
 
     @cached_property
-    def loss_node(self) -> Node | None:
-        """The forward loss, or None for an inference model."""
-        found = [
-            node
-            for node in self.model.nodes
-            if (node.op == _SPARSE_LOSS and not node.flag("is_grad")) or node.op == _ONE_HOT_LOSS
-        ]
-        return found[0] if len(found) == 1 else None
+    def loss_part(self) -> LossPart | None:
+        """The loss of a training graph, with its labels and predictions; None for an inference model."""
+        return loss_part(self.model, self.producer, self.consumers)
 
-    @cached_property
-    def one_hot_labels(self) -> int | None:
-        """The float input with one-hot labels [batch, classes]; None if the labels are class numbers."""
-        node = self.loss_node
-        if node is None or node.op != _ONE_HOT_LOSS or node.inputs[1] not in self.model.inputs:
-            return None
-        return node.inputs[1] if self.model.tensors[node.inputs[1]].dtype == np.float32 else None
-
-    @cached_property
-    def loss(self) -> int | None:
-        """The tensor with the loss of the batch or of each sample; None for an inference model."""
-        if self.loss_node is None:
-            return None
-        if self.loss_node.op == _ONE_HOT_LOSS:
-            for tensor in self.model.outputs:
-                node = self.producer.get(tensor)
-                if node is not None and not _changes_state(node) and self.loss_node in self.ordered([node]):
-                    return tensor
-        return self.loss_node.outputs[0]
-
-    @cached_property
+    @property
     def labels(self) -> Tensor | None:
         """The input with the labels; None for an inference model."""
-        if self.loss_node is None:
-            return None
-        waiting, seen = [self.loss_node.inputs[1]], set[int]()
-        while waiting:
-            index = waiting.pop()
-            if index in self.model.inputs:
-                return self.model.tensors[index]
-            seen.add(index)
-            node = self.producer.get(index)
-            waiting += [each for each in node.inputs if each not in seen] if node is not None else []
-        return None
+        return None if self.loss_part is None else self.loss_part.labels
+
+    @property
+    def label_kind(self) -> LabelKind | None:
+        """What the labels are; None without."""
+        return None if self.loss_part is None else self.loss_part.kind
+
+    @property
+    def one_hot_labels(self) -> int | None:
+        """The float input with one-hot labels [batch, classes]; None for other labels."""
+        return self.labels.index if self.labels is not None and self.label_kind == "onehot" else None
+
+    @property
+    def loss(self) -> int | None:
+        """The tensor with the loss of the batch or of each sample; None for an inference model."""
+        return None if self.loss_part is None else self.loss_part.loss
 
     @cached_property
     def samples(self) -> tuple[Tensor, ...]:
@@ -138,17 +117,48 @@ class Graph:
 
     @cached_property
     def logits(self) -> Tensor:
-        """The class scores: the input of the loss, or the only output of an inference model."""
-        if self.loss_node is not None:
-            return self.model.tensors[self.loss_node.inputs[0]]
+        """The predictions: what the loss compares with the labels, or the only output of an inference model."""
+        if self.loss_part is not None:
+            return self.loss_part.predictions
         if len(self.model.outputs) != 1:
             raise ModelFormatError("the model has neither one loss nor one output")
         return self.model.tensors[self.model.outputs[0]]
 
+    @property
+    def outputs(self) -> int:
+        """Number of predicted values per sample."""
+        return math.prod(self.logits.dims) // self.batch
+
+    @cached_property
+    def labels_of_sample(self) -> int:
+        """Number of labels per sample that are class numbers, such as one per token."""
+        return self.labels.size // self.batch if self.labels is not None and self.label_kind == "tokens" else 1
+
     @cached_property
     def classes(self) -> int:
-        """Number of class scores."""
-        return math.prod(self.logits.dims) // self.batch
+        """Number of class scores for a label; of a regression the number of predicted values per sample."""
+        return self.outputs // self.labels_of_sample
+
+    @cached_property
+    def vocabularies(self) -> Mapping[int, int]:
+        """Inputs of whole numbers that choose rows of a table alone -> the number of its rows."""
+        found = {}
+        for tensor in self.samples:
+            tables = [self._rows_chosen(node, tensor.index) for node in self.consumers.get(tensor.index, [])]
+            if tensor.dtype == np.int32 and (known := [rows for rows in tables if rows is not None]):
+                found[tensor.index] = min(known)
+        return found
+
+    def _rows_chosen(self, node: Node, tensor: int) -> int | None:
+        """Return the number of a constant table's rows of which ``tensor`` chooses in a node; None for other nodes."""
+        if node.op == "Reshape" and node.inputs[0] == tensor:
+            rows = [self._rows_chosen(each, node.outputs[0]) for each in self.consumers.get(node.outputs[0], [])]
+            return min((each for each in rows if each is not None), default=None)
+        if node.op != "Gather" or node.inputs[1] != tensor:
+            return None
+        table, axes = self.model.tensors[node.inputs[0]], self.model.tensors[node.inputs[2]].data
+        axis = int(axes.ravel()[0]) if axes is not None and axes.size == 1 else 0
+        return table.dims[axis] if table.data is not None and -len(table.dims) <= axis < len(table.dims) else None
 
     @cached_property
     def equal_channels(self) -> bool:
@@ -204,7 +214,7 @@ class Graph:
                 needed[node.index] = node
                 waiting += self._sources(node)
         missing = {index: {source.index for source in self._sources(node)} for index, node in needed.items()}
-        ready = [(_changes_state(needed[index]), index) for index, sources in missing.items() if not sources]
+        ready = [(changes_state(needed[index]), index) for index, sources in missing.items() if not sources]
         heapq.heapify(ready)
         order = []
         while ready:
@@ -212,12 +222,16 @@ class Graph:
             order.append(node)
             for index in {user.index for out in node.outputs for user in self.consumers.get(out, [])} & needed.keys():
                 if missing[index] == {node.index}:
-                    heapq.heappush(ready, (_changes_state(needed[index]), index))
+                    heapq.heappush(ready, (changes_state(needed[index]), index))
                 missing[index].discard(node.index)
         if len(order) != len(needed):
             raise ModelFormatError("the graph has a cycle")
         return order
 
 
-def _changes_state(node: Node) -> bool:
-    return learning_rate_input(node.op) is not None or node.op == "Assign"
+def label_kind(model: LiteModel) -> LabelKind | None:
+    """Return what the labels of ``model`` are; None where it trains nothing, or with a loss that is not understood."""
+    try:
+        return Graph(model).label_kind
+    except ModelFormatError:
+        return None

@@ -21,7 +21,7 @@ from mindfl.lite.kernels.primitives import ZERO
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.model_graph import Fusion, Graph
 from mindfl.lite.ops.registry import need
-from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, batch_first
+from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, batch_first, core
 
 
 class Blocks(Protocol):
@@ -164,6 +164,24 @@ class Plan:
             return place
 
         return Value(self.once(("batch-last", tensor), copied), dims, True)
+
+    def samples_last(self, tensor: int) -> Value | None:
+        """Return a tensor batch-last, with all values of a sample in one dimension; None if it has no batch.
+
+        Its rows may be those of the samples one after the other, such as the tokens of all sentences.
+        """
+        value = self.batch_last(tensor)
+        if value is not None:
+            return Value(value.offset, (self.batch, value.size), True)
+        value = self.value(tensor)
+        dims = core(value.dims)
+        if tensor in self.graph.constants or not dims or dims[0] % self.batch:
+            return None
+        columns = value.size // self.batch
+        y = self.builder.allocate_batch(columns)
+        sizes = {"rows": self.batch, "columns": columns, "x_lanes": columns, "y_lanes": self.lanes}
+        self.builder.emit("TRANSPOSE", x=value.offset, y=y, **sizes)
+        return Value(y, (self.batch, columns), True)
 
     def plain(self, node: Node, place: int) -> Value:
         """Return an input of a node in the order of the file, the batch an ordinary axis; copied once if needed."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindfl.errors import DataError, ModelFormatError
+from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike
 from mindfl.lite.correction import checked
 from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
 from mindfl.lite.own import execute
-from mindfl.lite.program import ALIGNMENT, Program, alike
+from mindfl.lite.program import ALIGNMENT, Program
+from mindfl.lite.sample_values import SamplesLike, packable, packed_labels
 
 if TYPE_CHECKING:
     from mindfl.algorithms.algorithm import Correction
@@ -45,9 +46,13 @@ class Batches:
 class Session:
     """A running model: weights, optimizer state and buffers in one block of memory. One thread may use it at a time.
 
-    Images are float32 ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are equal.
-    Labels are int32 ``(count,)`` or one-hot ``(count, classes)``, for any form of labels in the model. Equal channels
-    are computed once, which is exact: equal inputs have equal gradients.
+    Samples are one array (count, ...) of the shape of the model's input: float32, or int32 for token ids. Images are
+    ``(count, height, width, channels)``, or ``(count, height, width)`` where all channels are equal. Equal channels
+    are computed once, which is exact: equal inputs have equal gradients. For several inputs it is a tuple of arrays in
+    the order of the model's inputs, or one array that holds them one after the other, such as (count, 3, length).
+
+    Labels are class numbers, int32 ``(count,)``, or one-hot ``(count, classes)``, for any form of labels in the model;
+    class numbers of each token, int32 ``(count, tokens)``; or the numbers of a regression, float32 ``(count, k)``.
 
     Args:
         model: a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
@@ -84,12 +89,12 @@ class Session:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, such as (32, 32, 3)."""
+        """Shape of one sample in the first input, such as (32, 32, 3)."""
         return self.executable.graph.samples[0].dims[1:]
 
     @property
     def classes(self) -> int:
-        """Number of class scores."""
+        """Number of class scores for a label; of a regression the number of predicted values."""
         return self.executable.graph.classes
 
     def reset(self) -> None:
@@ -170,32 +175,33 @@ class Session:
                 raise ModelFormatError(_NOT_TRAINING)
             self._corrected = self._programs.correction.load(self._arena, self._correction)
 
-    def batches(self, images: ArrayLike, *, steps: int | None = None) -> Batches:
+    def batches(self, samples: SamplesLike, *, steps: int | None = None) -> Batches:
         """Return samples as this model's batches, to be used several times: for ``steps`` steps, or for one pass.
 
         The last batch of a pass is filled with samples from the first on; further steps continue from there. Raises
-        :class:`DataError` for a wrong shape.
+        :class:`DataError` for a wrong shape or type, and for a token that the model's table does not have.
         """
-        samples, folded = self._samples(images)
-        count, batch = len(samples), self.batch_size
+        found = packable(samples, self.executable.graph)
+        count, batch = found.count, self.batch_size
         passes = -(-count // batch) if steps is None else min(steps, count // math.gcd(count, batch))
-        lanes = self.executable.programs(folded=folded).predict.place.lanes
-        packed = np.zeros((passes, samples.shape[1], lanes), np.float32)
-        self._machine.pack(samples, packed, batch)
-        return Batches(packed, np.zeros((1, 0), np.int32), count, folded)
+        lanes = self.executable.programs(folded=found.folded).predict.place.lanes
+        packed = np.zeros((passes, found.floats.shape[1], lanes), np.float32)
+        if found.floats.size:
+            self._machine.pack(found.floats, packed, batch)
+        return Batches(packed, found.numbers, count, found.folded)
 
-    def train_step(self, images: ArrayLike, labels: ArrayLike) -> float:
+    def train_step(self, samples: SamplesLike, labels: ArrayLike) -> float:
         """Run one step on one batch (fewer samples are repeated cyclically) and return its mean loss."""
-        return float(self.train(images, labels, steps=1)[0])
+        return float(self.train(samples, labels, steps=1)[0])
 
-    def train(self, images: ArrayLike | Batches, labels: ArrayLike, *, steps: int | None = None) -> Floats:
+    def train(self, samples: SamplesLike | Batches, labels: ArrayLike, *, steps: int | None = None) -> Floats:
         """Run one pass over the samples in order, or ``steps`` steps, and return the mean loss of each step.
 
         The last batch is filled by repeating samples from the first on. Raises :class:`DataError` for a wrong shape or
         a label out of range, :class:`ModelFormatError` for a model without training part.
         """
-        batches = images if isinstance(images, Batches) else self.batches(images, steps=steps)
-        classes = self._checked_labels(labels, batches.count)
+        batches = samples if isinstance(samples, Batches) else self.batches(samples, steps=steps)
+        wanted = packed_labels(labels, batches.count, self.executable.graph)
         self._use(batches.folded)
         program = self._programs.train
         if program is None:
@@ -203,18 +209,62 @@ class Session:
         count = -(-batches.count // self.batch_size) if steps is None else steps
         losses = np.empty((count, 1), np.float32)
         code = program.code if self._corrected is None else self._corrected
-        self._execute(program, code, batches, classes, count, losses)
+        self._execute(program, code, batches, wanted, count, losses)
         return losses[:, 0]
 
-    def predict(self, images: ArrayLike | Batches) -> Floats:
-        """Return the class scores (logits) of all images: float32 (count, classes)."""
-        batches = images if isinstance(images, Batches) else self.batches(images)
+    def predict(self, samples: SamplesLike | Batches) -> Floats:
+        """Return the predictions for all samples, float32: class scores (count, classes), or of each token (count,
+        tokens, classes); of a regression its numbers (count, numbers)."""
+        batches = samples if isinstance(samples, Batches) else self.batches(samples)
         self._use(batches.folded)
-        logits = np.empty((batches.count, self.classes), np.float32)
+        graph, program = self.executable.graph, self._programs.predict
+        predictions = np.empty((batches.count, graph.outputs), np.float32)
         steps = -(-batches.count // self.batch_size)
-        program = self._programs.predict
-        self._execute(program, program.code, batches, np.zeros(1, np.int32), steps, logits)
-        return logits
+        self._execute(program, program.code, batches, np.zeros(1, np.int32), steps, predictions)
+        tokens = graph.labels_of_sample
+        return predictions if graph.label_kind != "tokens" else predictions.reshape(batches.count, tokens, -1)
+
+    def loss(self, samples: SamplesLike | Batches, labels: ArrayLike) -> float:
+        """Return the mean loss of the samples with the present weights, for a regression; nothing is trained.
+
+        Raises :class:`DataError` as :meth:`train` does, :class:`ModelFormatError` for a model that is no regression:
+        the loss of a classifier follows from its scores.
+        """
+        batches = samples if isinstance(samples, Batches) else self.batches(samples)
+        wanted = packed_labels(labels, batches.count, self.executable.graph)
+        self._use(batches.folded)
+        program = self._programs.loss
+        if program is None:
+            raise ModelFormatError("the model is no regression that trains: its loss is not calculated on its own")
+        count, batch = batches.count, self.batch_size
+        whole, rest = divmod(count, batch)
+        losses = np.empty((whole + bool(rest), 1), np.float32)
+        self._execute(program, program.code, batches, wanted, len(losses), losses)
+        total = float(losses[:whole].sum(dtype=np.float64))
+        if rest:
+            total += self._loss_of_rest(program, batches, wanted, float(losses[whole, 0]))
+        return total * batch / count
+
+    def _loss_of_rest(self, program: Program, batches: Batches, labels: Labels, mean: float) -> float:
+        """Return the share of the true samples in the ``mean`` loss of the last batch, which others fill.
+
+        The loss is a mean over samples, so what the others add is known from a batch of each of them alone.
+        """
+        count, batch = batches.count, self.batch_size
+        added: dict[int, int] = {}
+        for position in range(count, -(-count // batch) * batch):
+            added[position % count] = added.get(position % count, 0) + 1
+        width, losses = program.place.labels, np.empty((1, 1), np.float32)
+        for sample, times in added.items():
+            lane = batches.packed[sample // batch % len(batches.packed), :, sample % batch]
+            packed = np.zeros((1, *batches.packed.shape[1:]), np.float32)
+            packed[0, :, :batch] = lane[:, None]
+            numbers = batches.numbers[[sample % len(batches.numbers)]]
+            alone = Batches(packed, numbers, batch, batches.folded)
+            wanted = np.ascontiguousarray(labels[sample * width : (sample + 1) * width])
+            self._execute(program, program.code, alone, wanted, 1, losses)
+            mean -= float(losses[0, 0]) * times / batch
+        return mean
 
     def save(self, path: PathLike) -> None:
         """Write the ``.ms`` file with the current weights. Optimizer state and all else stay as in the file read."""
@@ -238,7 +288,7 @@ class Session:
         if folded not in self._arenas:
             programs = self.executable.programs(folded=folded)
             arena = _aligned_zeros(programs.arena_size)
-            for program in filter(None, (programs.train, programs.predict)):
+            for program in programs.all:
                 self._machine.prepare(program.code)
                 for offset, numbers in program.literals.items():
                     arena[offset : offset + numbers.size] = numbers
@@ -262,51 +312,6 @@ class Session:
             arena[: self._head] = self._arena[: self._head]
             self._arena, self._folded = arena, folded
             self._load_correction()
-
-    def _samples(self, images: ArrayLike) -> tuple[Floats, bool]:
-        """Return samples as float32 (count, features), and whether one channel represents all equal ones."""
-        try:
-            array = _own(images, np.float32)
-        except (TypeError, ValueError):
-            raise DataError("the images are not an array of numbers") from None
-        shape = self.image_shape
-        if array.size == 0:
-            raise DataError("there are no images")
-        if array.shape[1:] == shape:
-            folded = self.executable.graph.equal_channels and bool((array[..., :1] == array).all())
-            array = np.ascontiguousarray(array[..., 0]) if folded else array
-        elif array.shape[1:] == shape[:-1] and len(shape) == 3:
-            folded = self.executable.graph.equal_channels
-            array = array if folded else np.repeat(array[..., None], shape[-1], axis=-1)
-        elif array.ndim and alike(array.shape[1:], shape):
-            folded = False
-        else:
-            raise DataError(f"images have shape {array.shape[1:]}, the model takes {shape}")
-        return array.reshape(len(array), -1), folded
-
-    def _checked_labels(self, labels: ArrayLike, count: int) -> Labels:
-        array = np.asarray(labels)
-        if array.shape == (count, self.classes) and array.ndim == 2:
-            array = _class_numbers(array)
-        if array.shape != (count,) or array.dtype.kind not in "iu":
-            raise DataError(f"there are {count} images, and labels of shape {array.shape} and type {array.dtype}")
-        wrong = array[(array < 0) | (array >= self.classes)]
-        if wrong.size:
-            raise DataError(f"label {wrong[0]} is out of range: the model has classes 0 to {self.classes - 1}")
-        return _own(array, np.int32)
-
-
-def _class_numbers(one_hot: NDArray[Any]) -> NDArray[Any]:
-    """Return one-hot labels as class numbers. Raises :class:`DataError` for a row without exactly one 1."""
-    if not ((one_hot == 0) | (one_hot == 1)).all() or not (one_hot.sum(axis=1) == 1).all():
-        raise DataError("labels of shape (count, classes) must be one-hot: one 1 in each row, else 0")
-    classes: NDArray[Any] = one_hot.argmax(axis=1)
-    return classes
-
-
-def _own(values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
-    """Return a contiguous, aligned, writable array: for any other numba would compile the machine again."""
-    return np.require(values, dtype, ["C", "A", "W"])
 
 
 def _aligned_zeros(count: int) -> Floats:

@@ -12,11 +12,13 @@ from typing import Any
 from mindfl.errors import MindflError, OptionError
 from mindfl.files import file_digest
 from mindfl.lite import LiteModel
+from mindfl.lite.model_graph import label_kind
 from mindfl.lite.ops.optimizer import ModelOptimizer, optimizer_of
 from mindfl.models import model_spec
 from mindfl.modes import mode_of
 from mindfl.sim.config import LEARNING_RATES, JobConfig, Network
 from mindfl.sim.network_model import CHECKPOINT
+from mindfl.sim.trainers import batch_of
 
 #: optimizer node of MindSpore's graphs -> the option's value
 _GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}
@@ -109,14 +111,9 @@ def check_input_shape(model: LiteModel, asked: str | None) -> None:
         )
 
 
-def batch_size(model: LiteModel) -> int | None:
-    """Return the batch that ``model`` was exported for; None where its input is no image."""
-    inputs = [model.tensors[index].dims for index in model.inputs]
-    return next((dims[0] for dims in inputs if len(dims) == 4), None)
-
-
-def _loss(model: LiteModel) -> str:
-    return "onehot" if model.takes_one_hot_labels else "sparse"
+def _loss(model: LiteModel) -> str | None:
+    """Return the loss of ``model`` as the option names it; None for one that the option does not have."""
+    return {"onehot": "onehot", "classes": "sparse", "tokens": "sparse"}.get(label_kind(model) or "")
 
 
 def recorded_hash(path: Path) -> object:
@@ -175,7 +172,7 @@ def _decisions(
     model: LiteModel, config: JobConfig, optimizer: ModelOptimizer | None
 ) -> Iterator[tuple[str, object, object]]:
     """Yield option, value given, and value in the file; None if there is none."""
-    yield "batch_size", config.batch_size, batch_size(model)
+    yield "batch_size", config.batch_size, batch_of(model)
     yield "loss", config.loss, _loss(model)
     if optimizer is not None:
         yield "optimizer", config.optimizer, optimizer.name
@@ -184,7 +181,7 @@ def _decisions(
 
 
 def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"batch_size": batch_size(model), "loss": _loss(model)}
+    values: dict[str, Any] = {"batch_size": batch_of(model), "loss": _loss(model)}
     if optimizer is not None:
         known = optimizer.name in LEARNING_RATES
         decay = None if math.isnan(optimizer.weight_decay) else optimizer.weight_decay
