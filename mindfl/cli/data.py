@@ -20,6 +20,7 @@ from mindfl.options.command_options import (
     ShakespeareOptions,
     SummaryOptions,
     SyntheticOptions,
+    TextOptions,
 )
 from mindfl.spelling import counted
 
@@ -98,6 +99,16 @@ def shakespeare(as_json: bool, **options: Any) -> None:
     from mindfl.data import convert_shakespeare
 
     _tell_report(convert_shakespeare(**options), options["output"], as_json)
+
+
+@data_command.command()
+@declared_options(TextOptions)
+@json_option
+def text(as_json: bool, **options: Any) -> None:
+    """Convert labelled texts, lines <<<label>>>text in a file for each user, to samples of word pieces."""
+    from mindfl.data import convert_text
+
+    _tell_report(convert_text(**options), options["output"], as_json)
 
 
 @data_command.command()

@@ -11,6 +11,7 @@ from mindfl.data.samples import Dataset, Split, StoredDataset, UserData
 from mindfl.data.shakespeare import convert_shakespeare
 from mindfl.data.summary import Summary, inspect_dataset
 from mindfl.data.synthetic import make_synthetic
+from mindfl.data.text_dataset import convert_text
 from mindfl.data.without_users import convert_csv, convert_idx
 from mindfl.data.writer import Report
 
@@ -29,6 +30,7 @@ __all__ = [
     "convert_images",
     "convert_leaf",
     "convert_shakespeare",
+    "convert_text",
     "fingerprint",
     "inspect_dataset",
     "make_synthetic",

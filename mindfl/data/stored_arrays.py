@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from pathlib import Path
@@ -58,8 +58,17 @@ _TYPES: dict[SampleKind, dict[str, np.dtype[Any]]] = {
 }
 
 
-def save_arrays(dataset: Dataset, output: PathLike, *, source: str, progress: bool = False) -> None:
+def save_arrays(
+    dataset: Dataset,
+    output: PathLike,
+    *,
+    source: str,
+    files: Mapping[str, str] | None = None,
+    progress: bool = False,
+) -> None:
     """Write a data set of arrays to the folder ``output``, which must be missing or empty.
+
+    ``files`` are the texts of further files in the folder, by name.
 
     Raises :class:`OptionError` where ``output`` holds something, and :class:`StorageError` where writing fails.
     """
@@ -85,6 +94,8 @@ def save_arrays(dataset: Dataset, output: PathLike, *, source: str, progress: bo
                 bar.update()
             if central is not None:
                 write(central)
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text, encoding="utf-8")
         index = {
             **_FORMAT,
             "source": source,

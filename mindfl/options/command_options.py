@@ -290,6 +290,34 @@ class ShakespeareOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """The conversion of labelled texts."""
+
+    input: Path = option(help="Folder of .txt files of lines <<<label>>>text, one for each user; eval.txt: test set.")
+    output: Path = _output()
+    vocal_file: Path | None = option(
+        None,
+        spellings=("--vocal_file", "--vocab_path"),
+        shown="vocab.txt in --input, else made from the texts",
+        help="Vocabulary: a word piece a line.",
+    )
+    ids_file: Path | None = option(
+        None,
+        spellings=("--ids_file", "--ids_path"),
+        shown="vocab_map_ids.txt in --input, else the lines' numbers",
+        help="Number of each word piece, in the lines of the vocabulary.",
+    )
+    labels: str | Sequence[str] | None = option(
+        None, shown="those of the texts", help="Labels in the order of their classes, such as good,bad."
+    )
+    length: int = option(8, least=3, most=4096, help="Word pieces of a sample, with [CLS] and [SEP].")
+    most_tokens: int = option(11682, least=16, most=1 << 24, help="Largest size of a vocabulary that is made.")
+    lower_case: bool = option(False, help="Turn texts into lower case without accents first.")
+    test_share: float = _test_share(0.1, help="Share of each user's samples for testing, drawn by --seed. 0: none.")
+    seed: int = _of_job("seed", help="Seed of the split, and of where training samples begin in longer texts.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SyntheticOptions:
     """The drawing of synthetic writers."""
 

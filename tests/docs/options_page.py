@@ -80,6 +80,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data shakespeare` (`mindfl.data.convert_shakespeare`)", mindfl.data.convert_shakespeare): (
         command_options.ShakespeareOptions
     ),
+    ("`mindfl data text` (`mindfl.data.convert_text`)", mindfl.data.convert_text): command_options.TextOptions,
     ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): command_options.SyntheticOptions,
     ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
