@@ -42,6 +42,8 @@ class Plan:
         self.updates: list[Update] = []
         self.values: dict[int, Value] = dict(graph.constants)
         self.done: set[int] = set()
+        #: terms of an AddN that another of its terms holds already
+        self.added_up: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
         self.pool_gradients: dict[int, Blocks] = {}
         self._labels = 1

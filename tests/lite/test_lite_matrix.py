@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lite_nodes import run_node
+from lite_handmade import Maker
+from lite_nodes import run_model, run_node
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
+from mindfl.lite import LiteModel
 
 Dims = tuple[int, ...]
 examples = settings(max_examples=25)
@@ -148,3 +150,40 @@ def test_what_does_not_fit_is_refused(name: str) -> None:
     arrays = [drawn(*item) if isinstance(item, tuple) else whole(item) for item in inputs]
     with pytest.raises(ModelFormatError):
         run_node(op, arrays, [shape], **attributes)
+
+
+def sum_of_products(m: Maker, count: int, dims: Dims) -> tuple[int, list[NDArray[np.float64]]]:
+    """Add products of constants to a model, and their sum; return both."""
+    terms, expected = [], []
+    for number in range(count):
+        a, b = drawn(9, dims[0], seed=2 * number), drawn(9, dims[1], seed=2 * number + 1)
+        places = [m.constant(f"a{number}", a), m.constant(f"b{number}", b)]
+        terms.append(m.node("MatMulFusion", places, m.computed(*dims), transpose_a=True))
+        expected.append(a.astype(np.float64).T @ b)
+    return m.node("AddN", terms, m.computed(*dims)), expected
+
+
+@pytest.mark.parametrize("read_twice", [False, True])
+def test_products_that_are_added_up(read_twice: bool) -> None:
+    """In one place; but not one that something else reads too."""
+    m = Maker(np.random.default_rng(0))
+    m.model.inputs.append(m.computed(1, 1))
+    total, expected = sum_of_products(m, 3, (5, 20))
+    second = m.model.nodes[1].outputs[0]
+    other = m.node("Reshape", [second], m.computed(20, 5)) if read_twice else total
+    m.model.outputs = [total]
+    found, read = run_model(LiteModel.from_bytes(m.model.write()), [total, other], {0: drawn(1, 1)}, steps=2)
+    np.testing.assert_allclose(found, sum(expected), rtol=0, atol=1e-5)
+    if read_twice:
+        np.testing.assert_allclose(read, expected[1].reshape(20, 5), rtol=0, atol=1e-5)
+
+
+def test_a_product_that_a_sum_reads_twice() -> None:
+    m = Maker(np.random.default_rng(0))
+    m.model.inputs.append(m.computed(1, 1))
+    total, expected = sum_of_products(m, 2, (3, 4))
+    first = m.model.nodes[0].outputs[0]
+    m.model.nodes[-1].inputs = [first, first, m.model.nodes[1].outputs[0]]
+    m.model.outputs = [total]
+    (found,) = run_model(LiteModel.from_bytes(m.model.write()), [total], {0: drawn(1, 1)})
+    np.testing.assert_allclose(found, 2 * expected[0] + expected[1], rtol=0, atol=1e-5)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.kernels.primitives import PANEL_DEPTH, PANEL_VECTORS, VECTOR, matrix_product
+from mindfl.lite.kernels.primitives import ACCUMULATE, PANEL_DEPTH, PANEL_VECTORS, VECTOR, ZERO, matrix_product
 from mindfl.lite.ops.fused import cut_off, floor
-from mindfl.lite.ops.registry import instruction, need
+from mindfl.lite.ops.registry import OWN, instruction, need
 from mindfl.lite.ops.slices import merged
 from mindfl.lite.program import Value, broadcast, steps
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
+    from mindfl.lite.model_graph import Fusion
     from mindfl.lite.plan import Plan
 
 _ZERO = np.float32(0.0)
@@ -32,8 +33,7 @@ def matrix_products(plan: Plan, node: Node) -> None:
         return
     depth, columns = b.dims[-2:][::-1] if turned_b else b.dims[-2:]
     rows = a.dims[-1 if turned_a else -2]
-    y = plan.keep(fusion.output, plan.new_parameter((*outer, rows, columns)))
-    plan.mark_fused(node, fusion.output)
+    y, start = _result(plan, node, fusion, (*outer, rows, columns))
     axes = merged(outer, *(_matrix_steps(each, len(outer)) for each in (a, b)))
     if not turned_a and len(axes) == 1 and axes[0][1:] == (rows * depth, 0):
         axes, rows = [(1, 0, 0)], rows * axes[0][0]
@@ -42,7 +42,7 @@ def matrix_products(plan: Plan, node: Node) -> None:
         a=a.offset,
         b=b.offset,
         y=y.offset,
-        start=plan.first_sum(node, fusion, columns),
+        start=start,
         relu=fusion.relu,
         packed=plan.once(("panel",), lambda: plan.builder.allocate(PANEL_DEPTH * PANEL_VECTORS * VECTOR)),
         outer_table=plan.builder.entries(number for axis in axes for number in axis),
@@ -54,6 +54,24 @@ def matrix_products(plan: Plan, node: Node) -> None:
         transpose_b=turned_b,
     )
     cut_off(plan, fusion, y.offset, y.size)
+
+
+def _result(plan: Plan, node: Node, fusion: Fusion, dims: tuple[int, ...]) -> tuple[Value, int]:
+    """Return the place of a product, and what its sums begin with.
+
+    Products that only one AddN reads, such as gradients of a weight used several times, are added up in one place.
+    """
+    plan.mark_fused(node, fusion.output)
+    reader = plan.graph.sole_consumer(fusion.output)
+    alone = fusion.bias is None and not fusion.relu and not any(own.op == "AddN" for own in OWN)
+    if not alone or reader is None or reader.op != "AddN":
+        return plan.keep(fusion.output, plan.new_parameter(dims)), plan.first_sum(node, fusion, dims[-1])
+    key = ("products", reader.index, dims)
+    start = ACCUMULATE if key in plan.derived else ZERO
+    offset = plan.once(key, lambda: plan.new_parameter(dims).offset)
+    if start == ACCUMULATE:
+        plan.added_up.add(fusion.output)
+    return plan.keep(fusion.output, Value(offset, dims, False)), start
 
 
 def _matrix_steps(value: Value, rank: int) -> tuple[int, ...]:
