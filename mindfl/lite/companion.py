@@ -52,10 +52,11 @@ class Companion:
         """The weights of v, flat."""
         return self._named(self._v)
 
-    def begin(self, rate: float) -> None:
-        """Begin with fresh optimizer state and this learning rate."""
+    def begin(self, rate: float, seed: int = 0) -> None:
+        """Begin with fresh optimizer state, this learning rate, and ``seed`` for dropout."""
         self._own.reset_optimizer()
         self._own.set_learning_rate(rate)
+        self._own.set_seed(seed)
 
     def train(self, images: Batches, labels: Labels) -> Floats:
         """Train both for one pass over the samples in order, and return the loss of w in each step."""

@@ -31,7 +31,9 @@ def plan_training(graph: Graph, *, folded: bool, start: int) -> Program:
     if graph.loss is None or not graph.model.parameters:
         raise ModelFormatError("this is not a training model: it has no loss or no optimizer node")
     changes = [node for node in graph.model.nodes if node.op == "Assign"]
-    plan = _lowered(graph, [graph.producer[graph.loss], *optimizers, *changes], folded=folded, start=start)
+    plan = _lowered(
+        graph, [graph.producer[graph.loss], *optimizers, *changes], folded=folded, start=start, training=True
+    )
     return plan.program(mean_of_all(plan, plan.value(graph.loss)))
 
 
@@ -40,7 +42,7 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
     source = graph.producer.get(graph.logits.index)
     if source is None:
         raise ModelFormatError("the model computes no logits")
-    plan = _lowered(graph, [source], folded=folded, start=start)
+    plan = _lowered(graph, [source], folded=folded, start=start, training=False)
     predictions = plan.samples_last(graph.logits.index)
     if predictions is None:
         raise ModelFormatError(
@@ -53,14 +55,14 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
 def plan_loss(graph: Graph, *, folded: bool, start: int) -> Program:
     """Return the program that computes the loss of one batch, and trains nothing."""
     assert graph.loss is not None, "the model trains"
-    plan = _lowered(graph, [graph.producer[graph.loss]], folded=folded, start=start)
+    plan = _lowered(graph, [graph.producer[graph.loss]], folded=folded, start=start, training=False)
     return plan.program(mean_of_all(plan, plan.value(graph.loss)))
 
 
-def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int) -> Plan:
+def _lowered(graph: Graph, goals: Iterable[Node], *, folded: bool, start: int, training: bool) -> Plan:
     order = graph.ordered(goals)
     refuse_unknown(graph.model, order)
-    plan = Plan(graph, folded=folded, start=start)
+    plan = Plan(graph, folded=folded, start=start, training=training)
     for node in order:
         if node.index not in plan.done:
             lower = lowering(node)

@@ -20,6 +20,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.lite.kernels.primitives import ZERO
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.model_graph import Fusion, Graph
+from mindfl.lite.ops.dropout import DRAWS
 from mindfl.lite.ops.registry import need
 from mindfl.lite.program import Builder, Place, Program, Update, Value, alike, batch_first, core
 
@@ -35,9 +36,10 @@ class Blocks(Protocol):
 class Plan:
     """The state of one translation: places of tensors, and instructions so far. Lowering functions fill it."""
 
-    def __init__(self, graph: Graph, *, folded: bool, start: int) -> None:
+    def __init__(self, graph: Graph, *, folded: bool, start: int, training: bool = True) -> None:
         self.graph = graph
         self.folded = folded
+        self.training = training
         self.literals: dict[int, NDArray[np.float32]] = {}
         self.updates: list[Update] = []
         self.values: dict[int, Value] = dict(graph.constants)
@@ -46,6 +48,7 @@ class Plan:
         self.added_up: set[int] = set()
         self.derived: dict[tuple[object, ...], int] = {}
         self.pool_gradients: dict[int, Blocks] = {}
+        self._draws: int | None = None
         self._labels = 1
         if graph.labels is not None and graph.one_hot_labels is None:
             self._labels = max(graph.labels.size // graph.batch, 1)
@@ -223,6 +226,13 @@ class Plan:
             self.derived[key] = make()
         return self.derived[key]
 
+    def draws(self) -> int:
+        """Return the table's offset of the key and the step from which random numbers follow."""
+        if self._draws is None:
+            self._draws = self.builder.own_entries(DRAWS)
+            self.builder.emit("NEXT_STEP", draws_table=self._draws)
+        return self._draws
+
     def gather(self, x: int, y: int, rows: list[int]) -> None:
         """Emit ``y[i] = x[rows[i]]`` for batch-last values at these offsets, zero if the row is negative."""
         table = self.builder.entries(rows)
@@ -262,4 +272,5 @@ class Plan:
             self.builder.size,
             tuple(self.updates),
             tuple(self.builder.calls),
+            self._draws,
         )

@@ -134,7 +134,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Program:
-    """Compiled form of one task (training or prediction) of a model."""
+    """Compiled form of one task (training or prediction) of a model.
+
+    ``draws`` is the table's offset of the key and the step from which dropout's masks follow; None without dropout.
+    """
 
     code: NDArray[np.int64]
     table: NDArray[np.int32]
@@ -143,6 +146,7 @@ class Program:
     end: int
     updates: tuple[Update, ...] = ()
     calls: tuple[Call, ...] = ()
+    draws: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,11 @@ class Builder:
             self._known[key] = len(self._table)
             self._table += key
         return self._known[key]
+
+    def own_entries(self, count: int) -> int:
+        """Return the table offset of new entries that change while the program runs."""
+        self._table += [0] * count
+        return len(self._table) - count
 
     def emit(self, name: str, **operands: int) -> None:
         """Append one instruction; the operands must be those of its table row."""

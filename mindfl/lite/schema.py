@@ -20,12 +20,8 @@ from typing import Final
 
 from mindfl.lite.ops import EXECUTED
 from mindfl.lite.ops.conv import CONV_ROW, TRANSPOSED_ROW
+from mindfl.lite.ops.lstm import LSTM_ROW
 from mindfl.protocol.flatbuf import Table
-
-_LSTM: Final = (
-    "bidirectional:? has_bias:? input_size:q hidden_size:q num_layers:q num_directions:q dropout:f zoneout_cell:f "
-    "zoneout_hidden:f"
-)
 
 OPERATOR_TABLE: Final = f"""
 6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
@@ -53,8 +49,6 @@ OPERATOR_TABLE: Final = f"""
 45 DepthToSpace block_size:q format:i mode:*
 46 DetectionPostProcess format:i input_size:q scale:* nms_iou_threshold:f nms_score_threshold:f max_detections:q
 48 DivGrad
-49 Dropout keep_prob:f=0.5
-50 DropoutGrad keep_prob:f
 51 Elu alpha:f
 52 Eltwise mode:b
 54 EmbeddingLookupFusion max_norm:f
@@ -74,7 +68,6 @@ OPERATOR_TABLE: Final = f"""
 84 LpNormalization axis:q p:q
 85 LRN depth_radius:q bias:f alpha:f beta:f norm_region:*
 86 LshProjection type:b
-87 LSTM {_LSTM} proj_size:q
 88 L2NormalizeFusion axis:q[] epsilon:f activation:b
 91 MaximumGrad grad_x:? grad_y:?
 94 SwitchLayer
@@ -115,7 +108,6 @@ OPERATOR_TABLE: Final = f"""
 159 TensorListStack num_elements:q element_dtype:q
 161 TopKFusion sorted:?=1 axis:q largest:q
 163 Unique
-167 LSTMGrad {_LSTM}
 168 Where
 171 ScatterNdUpdate
 172 GRU bidirectional:?
@@ -144,8 +136,8 @@ OPERATOR_TABLE: Final = f"""
 201 AllGather
 202 ReduceScatter
 203 DynamicQuant symmetric:? dst_type:q=32
-204 LSTMGradData {_LSTM}
-205 LSTMGradWeight {_LSTM}
+204 LSTMGradData {LSTM_ROW}
+205 LSTMGradWeight {LSTM_ROW}
 206 RandomNormal seed:f mean:f scale:f
 207 NLLLoss reduction:b
 208 NLLLossGrad reduction:b

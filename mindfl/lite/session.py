@@ -78,6 +78,8 @@ class Session:
         self._tables: dict[int, NDArray[np.int32]] = {}
         self._correction: Correction | None = None
         self._corrected: Code | None = None
+        self._seed = 0
+        self._steps = 0
         self._folded = self.executable.graph.equal_channels
         self._arena = self._arena_for(self._folded)
         self.reset()
@@ -100,6 +102,7 @@ class Session:
     def reset(self) -> None:
         """Reset weights and optimizer state to the values in the file."""
         self._arena[: self._head] = self.executable.constants
+        self._steps = 0
 
     def reset_optimizer(self) -> None:
         """Reset optimizer state and learning rate, but not the weights, to the values in the file."""
@@ -138,6 +141,14 @@ class Session:
             raise ModelFormatError("the model has no learning rate constant")
         for offset in self.executable.learning_rates:
             self._arena[offset] = rate
+
+    def set_seed(self, seed: int) -> None:
+        """Draw the masks of dropout from ``seed`` (its lowest 64 bits), beginning anew; it is 0 at first.
+
+        The mask of a step follows from the seed, the number of steps since, and the node of the file: in every session
+        and thread the same.
+        """
+        self._seed, self._steps = seed & (2**64 - 1), 0
 
     def set_correction(self, correction: Correction | None) -> None:
         """Replace the gradient g by ``scale * g + shift + pull * (w - towards)`` in every step; None ends that.
@@ -209,6 +220,10 @@ class Session:
         count = -(-batches.count // self.batch_size) if steps is None else steps
         losses = np.empty((count, 1), np.float32)
         code = program.code if self._corrected is None else self._corrected
+        if program.draws is not None:
+            draws = np.array([self._seed & 0xFFFFFFFF, self._seed >> 32, self._steps & 0xFFFFFFFF], np.uint32)
+            self._table(program)[program.draws : program.draws + draws.size] = draws.view(np.int32)
+        self._steps += count
         self._execute(program, code, batches, wanted, count, losses)
         return losses[:, 0]
 

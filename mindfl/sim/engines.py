@@ -134,6 +134,11 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self.class_scores: NDArray[np.float32] | None = None
         self.cells: Cells | None = None
         self._order: Order | None = None
+        self.seed: Callable[[], int] = lambda: 0
+
+    def set_seed(self, seed: Callable[[], int]) -> None:
+        """Let each training from now on drop by the seed that ``seed`` returns, where the model has dropout."""
+        self.seed = seed
 
     def set_order(self, order: Order) -> None:
         """Train each epoch from now on in the order that ``order`` returns, not in that of the data."""
@@ -244,8 +249,10 @@ class _LiteTrainer(ClientTrainer[Batches]):
         session = self._engine.session()
         session.reset_optimizer()
         session.set_learning_rate(rate)
+        seed = self.seed()
+        session.set_seed(seed)
         if self.companion is not None:
-            self.companion.begin(rate)
+            self.companion.begin(rate, seed)
 
     def set_correction(self, correction: Correction | None) -> None:
         self._engine.session().set_correction(correction)

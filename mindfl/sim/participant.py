@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
 #: why a device paused
 Step: TypeAlias = Wait | IterationDone | Finished[JobResult]
-#: keeps the orders of samples apart from what else is drawn from the job's seed
+#: keep the orders of samples, and what dropout drops, apart from what else is drawn from the job's seed
 _SHUFFLE = int.from_bytes(b"shuffle", "big")
+_DROPOUT = int.from_bytes(b"dropout", "big")
 #: pause before a simulated client asks again
 POLL_MS = 1
 #: refusals in a row that a client of a server elsewhere accepts, which may want fewer clients than there are
@@ -144,6 +145,7 @@ class Participant:
         if isinstance(trainer, AlgorithmTrainer):
             trainer.iteration = lambda: self.client.taking_part or 0
             trainer.keeper = keeper
+        self._trainer.set_seed(partial(self._dropout_seed, config.seed, index))
         if config.shuffle:
             self._trainer.set_order(partial(self._shuffled, config.seed, index))
         self._flow: Flow[JobResult] = self.client.train()
@@ -153,6 +155,11 @@ class Participant:
         """Return the order of the training samples in a local epoch of the running iteration."""
         iteration = self.client.taking_part or 0
         return np.random.default_rng((_SHUFFLE, seed, index, iteration, epoch)).permutation(self._trainer.train_size)
+
+    def _dropout_seed(self, seed: int, index: int) -> int:
+        """Return the seed of dropout in the running iteration."""
+        iteration = self.client.taking_part or 0
+        return int(np.random.SeedSequence((_DROPOUT, seed, index, iteration)).generate_state(1, np.uint64)[0])
 
     def advance(self, transport: MeteredTransport) -> Step:
         """Run until the device must wait for the others, or has the new model and its accuracy, or ends its job."""

@@ -233,6 +233,40 @@ def _correct(o: Operands, t: _Table) -> Iterator[Range]:
     yield from ((name, 0, o["size"]) for name in ("shift", "towards") if o[name] != NOWHERE)
 
 
+def _lstm(o: Operands, t: _Table) -> Iterator[Range]:
+    t.run(o["rows_table"], 128)
+    count, inputs, hidden = o["time"] * o["batch"], o["inputs"], o["hidden"]
+    width = 4 * -(-hidden // VECTOR) * VECTOR
+    whole = {name: -(-size // 32) * 32 for name, size in (("inputs", inputs), ("hidden", hidden))}
+    weights = 4 * hidden * (inputs + hidden + o.get("biased", 0))
+    yield from ((name, 0, weights) for name in ("weights", "dw") if name in o)
+    yield from ((name, 0, count * inputs) for name in ("x", "dx") if name in o)
+    yield from ((name, 0, count * hidden) for name in ("y", "dy") if name in o)
+    yield from ((name, 0, o["batch"] * hidden) for name in ("h0", "c0", "dhn", "dcn", "dh0", "dc0") if name in o)
+    yield "reserve", 0, count * (width + VECTOR + 2 * hidden)
+    if "dw" in o:
+        sizes = {"gates": count * width, "panels": count * max(whole.values()), "sums": 32 * 32}
+    elif "dx" in o:
+        sizes = {"panels": width * whole["inputs"], "sums": count * whole["inputs"]}
+    elif "dy" in o:
+        sizes = {"panels": width * whole["hidden"], "sums": o["batch"] * whole["hidden"]}
+    else:
+        sizes = {"panels": width * (inputs + hidden)}
+    yield from ((name, 0, size) for name, size in sizes.items())
+
+
+def _dropout(o: Operands, t: _Table) -> Iterator[Range]:
+    t.run(o["draws_table"], 3)
+    yield from ((name, 0, o["rows"] * o["lanes"]) for name in ("x", "y", "mask"))
+    yield "scale", 0, 1
+
+
+def _next_step(o: Operands, t: _Table) -> Iterator[Range]:
+    """It writes to the table: to entries of its own."""
+    assert not t.run(o["draws_table"], 3).any()
+    yield from ()
+
+
 def _sized(arrays: str, numbers: str = "") -> Callable[[Operands, _Table], Iterator[Range]]:
     def ranges(o: Operands, t: _Table) -> Iterator[Range]:
         yield from ((name, 0, o["size"]) for name in arrays.split())
@@ -300,6 +334,10 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "ROW_BIAS": _of(x="rows columns", bias="columns", y="rows columns"),
     "ROW_SUM": _of(dy="rows columns", y="columns"),
     "SEGMENT_SUM": _of(x="count size", numbers="count", before="count", y="limit size"),
+    **dict.fromkeys(("LSTM", "LSTM_GRAD", "LSTM_INPUT_GRAD", "LSTM_WEIGHT_GRAD"), _lstm),
+    "NEXT_STEP": _next_step,
+    "DROPOUT": _dropout,
+    "DROPOUT_GRAD": _sized("dy mask dx", "scale"),
     "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
 

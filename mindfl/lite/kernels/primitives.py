@@ -1,7 +1,7 @@
 """Vector operations that kernels call, compiled with them.
 
-These are declarations: :mod:`mindfl.lite.kernels.products` and :mod:`mindfl.lite.kernels.pooling` hold the code, which
-needs a compiler to be imported.
+These are declarations: :mod:`mindfl.lite.kernels.products`, :mod:`mindfl.lite.kernels.panels` and
+:mod:`mindfl.lite.kernels.pooling` hold the code, which needs a compiler to be imported.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 #: float32 lanes of a vector register
 VECTOR = 16
+#: columns of a panel of a packed matrix
+PANEL = 32
 #: initial values of sums: zero, or the present value
 ZERO, ACCUMULATE = -1, -2
 #: rows and vectors of the panels that :func:`matrix_product` packs
@@ -37,6 +39,17 @@ def matrix_product(
     ``A[m, k]`` lies at ``a + m*am + k*ak`` and ``B[k, n]`` at ``b + k*bk + n*bn``, where one of ``bk`` and ``bn`` is 1.
     ``start`` is :data:`ZERO`, :data:`ACCUMULATE`, or the place of one bias per column. ``packed`` is a place for
     :data:`PANEL_DEPTH` rows of :data:`PANEL_VECTORS` vectors.
+    """
+    raise NotImplementedError
+
+
+def panel_product(
+    arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any, rows: Any, start: Any,
+    floor: Any,
+) -> None:  # fmt: skip
+    """``C[m, column] = max(floor, start + sum_k A[m, k] * B[table[bo + k] + column])`` for one panel of columns.
+
+    Everything else is as for :func:`product`. The table holds the multiples of :data:`PANEL`.
     """
     raise NotImplementedError
 
