@@ -20,6 +20,7 @@ from mindfl.errors import ModelFormatError
 from mindfl.filekind import file_kind
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.lite.ops import learning_rate_input
+from mindfl.lite.ops.batch_norm import moved
 from mindfl.lite.ops.registry import is_executed
 from mindfl.lite.schema import OPERATORS, AttributeValue
 from mindfl.lite.weight_order import from_mindspore, to_mindspore
@@ -179,6 +180,18 @@ class LiteModel:
         return MappingProxyType(
             {name: tensor.data.view("<f4") for name, tensor in self.parameters.items() if tensor.data is not None}
         )
+
+    @cached_property
+    def statistics(self) -> Mapping[str, Tensor]:
+        """Running means and variances of BatchNorm layers by name, in ascending order of name.
+
+        Training changes them, but no optimizer does. Those of layers with frozen statistics do not count.
+        """
+        found = {self.tensors[index].name: self.tensors[index] for node in self.nodes for index in moved(node)}
+        kept = {
+            name: tensor for name, tensor in found.items() if tensor.dtype == np.float32 and tensor.data is not None
+        }
+        return MappingProxyType({name: kept[name] for name in sorted(kept, key=str.encode)})
 
     def to_mindspore(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> dict[str, NDArray[np.float32]]:
         """Return all parameters of the network in MindSpore's order.

@@ -32,8 +32,6 @@ OPERATOR_TABLE: Final = f"""
 13 Assert summarize:q
 15 AssignAdd
 16 AudioSpectrogram window_size:q stride:q mag_square:?
-19 BatchNorm epsilon:f format:i is_training:?
-20 BatchNormGrad epsilon:f is_training:?
 21 BatchToSpace block_size:q[] crops:*
 22 BatchToSpaceND block_shape:q[] crops:*
 24 BinaryCrossEntropy reduction:b
@@ -59,7 +57,6 @@ OPERATOR_TABLE: Final = f"""
 64 FloorDiv
 65 FloorMod
 67 FullConnection has_bias:? use_axis:? axis:q activation:b
-68 FusedBatchNorm epsilon:f=0.0001 momentum:f=0.9 mode:q
 70 GatherNd
 73 HashtableLookup
 74 InstanceNorm epsilon:f

@@ -113,6 +113,10 @@ class Session:
         """Return copies of the trainable parameters by name, in ascending order, shaped as in the file (KHWC)."""
         return {name: self._view(tensor.index).copy() for name, tensor in self.model.parameters.items()}
 
+    def get_statistics(self) -> dict[str, Floats]:
+        """Return copies of the running means and variances of BatchNorm layers, as :attr:`LiteModel.statistics`."""
+        return {name: self._view(tensor.index).copy() for name, tensor in self.model.statistics.items()}
+
     def weight_views(self) -> dict[str, Floats]:
         """Return flat read-only views of the parameters: valid until the next call that changes them."""
         views = {}

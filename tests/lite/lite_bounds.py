@@ -288,6 +288,18 @@ def _map(operands: tuple[str, ...]) -> Callable[[Operands, _Table], Iterator[Ran
     return _sized(" ".join(set(operands) & set("abxy")), "number" if "number" in operands else "")
 
 
+def _batch_norm(o: Operands, t: _Table) -> Iterator[Range]:
+    lanes = -(-o["batch"] // VECTOR) * VECTOR
+    for name in ("x", "y", "dy", "dx"):
+        if name in o:
+            yield name, 0, o["positions"] * o["channels"] * lanes
+    for name in ("gamma", "beta", "mean", "variance", "running_mean", "running_variance", "dgamma", "dbeta"):
+        if o.get(name, NOWHERE) != NOWHERE:
+            yield name, 0, o["channels"]
+    yield from ((name, 0, 1) for name in ("momentum", "epsilon") if name in o)
+    yield "rows", 0, 5 * max(256 // lanes, 1) * lanes
+
+
 RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "CONV": _conv,
     "CONV_INPUT_GRAD": _conv_input_grad,
@@ -338,6 +350,9 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "NEXT_STEP": _next_step,
     "DROPOUT": _dropout,
     "DROPOUT_GRAD": _sized("dy mask dx", "scale"),
+    "BATCH_NORM": _batch_norm,
+    "BATCH_NORM_GRAD": _batch_norm,
+    "NORMALISE": _batch_norm,
     "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
 

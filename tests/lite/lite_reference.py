@@ -55,12 +55,18 @@ class Reference:
 
     def predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits."""
+        self.network.set_train(False)
         logits: NDArray[np.float32] = self.network(self._images(images)).asnumpy()
+        self._cell.set_train()
         return logits
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """Return the trainable parameters."""
         return {p.name: _khwc(p.asnumpy().copy()) for p in self.network.trainable_params()}
+
+    def statistics(self) -> dict[str, NDArray[np.float32]]:
+        """Return the running means and variances of BatchNorm layers."""
+        return {p.name: p.asnumpy().copy() for p in self.network.get_parameters() if ".moving_" in p.name}
 
     def set_weights(self, weights: dict[str, NDArray[np.float32]]) -> None:
         """Set the trainable parameters."""
