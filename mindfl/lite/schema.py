@@ -60,7 +60,6 @@ OPERATOR_TABLE: Final = f"""
 70 GatherNd
 73 HashtableLookup
 74 InstanceNorm epsilon:f
-75 LayerNormFusion begin_norm_axis:q epsilon:f=0.00001 elementwise_affine:? begin_params_axis:q
 76 LeakyRelu negative_slope:f
 84 LpNormalization axis:q p:q
 85 LRN depth_radius:q bias:f alpha:f beta:f norm_region:*
@@ -115,7 +114,6 @@ OPERATOR_TABLE: Final = f"""
 177 CropAndResize method:b extrapolation_value:f
 181 LinSpace
 182 UniformReal seed:q seed2:q
-186 LayerNormGrad begin_norm_axis:q begin_params_axis:q
 187 ResizeGrad method:b align_corners:?
 188 Splice context:q[] forward_indexes:q[] output_dim:q
 189 LogSoftmax axis:q

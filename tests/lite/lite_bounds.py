@@ -300,6 +300,16 @@ def _batch_norm(o: Operands, t: _Table) -> Iterator[Range]:
     yield "rows", 0, 5 * max(256 // lanes, 1) * lanes
 
 
+def _layer_norm(o: Operands, t: _Table) -> Iterator[Range]:
+    size, one = o["rows"] * o["columns"], o["parameters"]
+    assert max(o["columns"], one) % min(o["columns"], one) == 0, "a block of a row across the end of gamma"
+    yield from ((name, 0, size) for name in ("x", "y", "dy", "dx") if name in o)
+    yield from ((name, 0, one) for name in ("gamma", "beta", "dgamma", "dbeta") if name in o)
+    yield from ((name, 0, o["rows"]) for name in ("mean", "variance"))
+    yield "epsilon", 0, 1
+    yield "parts", 0, 2 * VECTOR + ("dx" in o) * 2 * one
+
+
 RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "CONV": _conv,
     "CONV_INPUT_GRAD": _conv_input_grad,
@@ -353,6 +363,8 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "BATCH_NORM": _batch_norm,
     "BATCH_NORM_GRAD": _batch_norm,
     "NORMALISE": _batch_norm,
+    "LAYER_NORM": _layer_norm,
+    "LAYER_NORM_GRAD": _layer_norm,
     "CROSS_ENTROPY": _of(logits="classes lanes", labels="classes lanes", dx="classes lanes", loss="batch"),
 }
 
