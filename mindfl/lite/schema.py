@@ -27,15 +27,11 @@ OPERATOR_TABLE: Final = f"""
 6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
 7 AddGrad
 9 All keep_dims:q
-11 ArgMaxFusion axis:q top_k:q=1 keep_dims:? out_max_value:?
-12 ArgMinFusion axis:q top_k:q keep_dims:? out_max_value:?
 13 Assert summarize:q
 15 AssignAdd
 16 AudioSpectrogram window_size:q stride:q mag_square:?
 21 BatchToSpace block_size:q[] crops:*
 22 BatchToSpaceND block_shape:q[] crops:*
-24 BinaryCrossEntropy reduction:b
-25 BinaryCrossEntropyGrad reduction:b=1
 32 Attention head_num:q head_size:q cross:?
 36 Conv2dTransposeFusion {TRANSPOSED_ROW} output_paddings:q[]
 38 ConstantOfShape data_type:q value:*
@@ -85,12 +81,7 @@ OPERATOR_TABLE: Final = f"""
 124 ROIPooling pooled_h:q pooled_w:q scale:f
 127 ScaleFusion axis:q activation:b
 128 ScatterNd
-131 SigmoidCrossEntropyWithLogits
-132 SigmoidCrossEntropyWithLogitsGrad
 134 SkipGram include_all_grams:? max_skip_size:q ngram_size:q
-136 SmoothL1Loss beta:f
-137 SmoothL1LossGrad beta:f
-138 Softmax axis:q[]
 140 SpaceToBatch block_size:q[] paddings:*
 141 SpaceToBatchND block_shape:q[] paddings:*
 142 SpaceToDepth block_size:q format:i
@@ -116,7 +107,6 @@ OPERATOR_TABLE: Final = f"""
 182 UniformReal seed:q seed2:q
 187 ResizeGrad method:b align_corners:?
 188 Splice context:q[] forward_indexes:q[] output_dim:q
-189 LogSoftmax axis:q
 190 Call is_tail_call:?=1
 191 Custom
 192 CumSum exclusive:? reverse:?
@@ -134,8 +124,6 @@ OPERATOR_TABLE: Final = f"""
 204 LSTMGradData {LSTM_ROW}
 205 LSTMGradWeight {LSTM_ROW}
 206 RandomNormal seed:f mean:f scale:f
-207 NLLLoss reduction:b
-208 NLLLossGrad reduction:b
 209 FormatTranspose src_format:i=1 dst_format:i=1
 210 GatherD
 211 GroupNormFusion num_groups:q epsilon:f=1e-5 affine:?=1

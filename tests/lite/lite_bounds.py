@@ -218,6 +218,20 @@ def _reduce_runs(o: Operands, t: _Table) -> Iterator[Range]:
     yield "sums", 0, VECTOR
 
 
+def _softmax(o: Operands, t: _Table) -> Iterator[Range]:
+    yield from _of(x="outer count inner", y="outer count inner")(o, t)
+    yield "sums", 0, 2 * o["inner"]
+
+
+def _likelihood(o: Operands, t: _Table) -> Iterator[Range]:
+    each = o["rows"] if o["reduction"] == 2 else 1
+    yield from _of(labels="rows", weights="classes", total="")(o, t)
+    if "dx" in o:
+        yield from (("dx", 0, o["rows"] * o["classes"]), ("share", 0, each))
+    else:
+        yield from (("scores", 0, o["rows"] * o["classes"]), ("loss", 0, each))
+
+
 def _numbers(o: Operands, t: _Table) -> Iterator[Range]:
     t.run(o["start"], (o["batch"] - 1) * o["apart"] + o["count"])
     yield "y", 0, o["batch"] * o["count"]
@@ -345,6 +359,15 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
     "CORRECT": _correct,
     "COPY": _sized("x y"),
+    "INDEX": _of(x="outer count inner", y="outer inner"),
+    "SOFTMAX": _softmax,
+    "SOFTMAX_OF_RUNS": _softmax,
+    "ROWS_LOSS": _of(scores="rows classes", labels="rows", y=""),
+    "ROWS_LOSS_GRAD": _of(scores="rows classes", labels="rows", y="rows classes"),
+    "ROWS_CROSS_ENTROPY": _of(scores="rows classes", labels="rows classes", dx="rows classes", loss="rows"),
+    "ONE_HOT_ROWS": _of(indices="outer inner", y="outer depth inner", on="", off=""),
+    "LIKELIHOOD": _likelihood,
+    "LIKELIHOOD_GRAD": _likelihood,
     "CLEAR": _of(y="rows lanes"),
     "SELECT": _sized("condition a b y"),
     "REDUCE_ROWS": _reduce_rows,

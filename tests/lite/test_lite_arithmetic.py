@@ -282,6 +282,15 @@ def test_small_ones(fed: tuple[int, ...]) -> None:
     assert np.array_equal(run_node("AddN", [x, x, x], [(5, 3)], fed)[0], x + x + x)
 
 
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("fed", [(), (0,)])
+def test_places_of_extremes(axis: int, fed: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).integers(0, 4, (5, 7, 3)).astype(np.float32)
+    largest, smallest = x.argmax(axis), x.argmin(axis)
+    assert np.array_equal(run_node("ArgMaxFusion", [x], [largest.shape], fed, axis=axis)[0], largest)
+    assert np.array_equal(run_node("ArgMinFusion", [x], [smallest.shape], fed, axis=axis)[0], smallest)
+
+
 @pytest.mark.parametrize("activation", [1, 3])
 def test_activations_fused_into_arithmetic(activation: int) -> None:
     x = np.linspace(-9, 9, 20, dtype=np.float32).reshape(5, 4)

@@ -146,8 +146,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "one twice",
     ),
     "two parameters of one name": (lambda m: setattr(_named(m, "fc.bias"), "name", "fc.weight"), "'fc.weight'"),
-    "no loss": (lambda m: _set(m.node(LOSS, 1), is_grad=True), "no loss"),
-    "two losses": (lambda m: m.node(LOSS, 0).attributes.clear(), "no loss"),
+    "no loss": (lambda m: _set(m.node(LOSS, 1), is_grad=True), "no loss|comes out as"),
+    "two losses": (lambda m: m.node(LOSS, 0).attributes.clear(), "no loss|comes out as"),
     "labels that are the image": (lambda m: m.node(LOSS).inputs.__setitem__(1, m.inputs[1]), "labels"),
     "labels that are a constant": (
         lambda m: m.node(LOSS, 1).inputs.__setitem__(1, m.node("Reshape").inputs[1]),
@@ -157,7 +157,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "more classes than are computed": (lambda m: _resized(_output_of(m, "BiasAdd"), 3, 400), "comes out as|shape"),
     "a gradient of other scores than the loss": (
         lambda m: m.node(LOSS, 0).inputs.__setitem__(0, m.node("Flatten").outputs[0]),
-        "logits of shape",
+        "comes out as",
     ),
     "a bias of another size": (lambda m: _resized(_named(m, "fc.bias"), 3), "bias of 3"),
     "a dense weight of another size": (lambda m: _resized(_named(m, "fc.weight"), 4, 17), "shapes"),

@@ -10,6 +10,7 @@ from mindfl.lite.ops import (
     dense,
     depthwise,
     dropout,
+    element_losses,
     elements,
     embedding,
     functions,
@@ -22,8 +23,10 @@ from mindfl.lite.ops import (
     optimizer,
     pool,
     reductions,
+    row_losses,
     shape,
     slices,
+    softmax,
 )
 from mindfl.lite.ops.registry import EXECUTED, INSTRUCTIONS, NOWHERE, learning_rate_input
 
@@ -40,6 +43,7 @@ __all__ = [
     "dense",
     "depthwise",
     "dropout",
+    "element_losses",
     "elements",
     "embedding",
     "functions",
@@ -53,6 +57,8 @@ __all__ = [
     "optimizer",
     "pool",
     "reductions",
+    "row_losses",
     "shape",
     "slices",
+    "softmax",
 ]

@@ -1,4 +1,4 @@
-"""Cross entropy: labels as class numbers, or one-hot."""
+"""Cross entropy of one row of scores per sample: labels as class numbers, or one-hot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.ops.registry import helper, instruction, need, operator
+from mindfl.lite.ops import row_losses
+from mindfl.lite.ops.registry import helper, instruction, operator
 from mindfl.lite.program import Value, alike, core
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ _ZERO = np.float32(0.0)
 @operator("143 SparseSoftmaxCrossEntropyWithLogits is_grad:?", inputs=2)
 def _sparse_cross_entropy(plan: Plan, node: Node) -> None:
     """The mean loss of labels that are class numbers, or its gradient."""
-    logits = _logits(plan, node)
-    _check_class_numbers(plan, node, 1)
+    logits = plan.value(node.inputs[0])
+    if not _per_sample(plan, logits) or not _are_inputs(plan, node, 1):
+        row_losses.sparse_cross_entropy(plan, node)
+        return
     sizes = {"classes": logits.size, "batch": plan.batch, "lanes": plan.lanes}
     if node.flag("is_grad"):
         dx = plan.keep(node.outputs[0], plan.new_batch(logits.dims))
@@ -35,8 +38,10 @@ def _sparse_cross_entropy(plan: Plan, node: Node) -> None:
 @operator("139 SoftmaxCrossEntropyWithLogits", inputs=2)
 def _cross_entropy(plan: Plan, node: Node) -> None:
     """The loss of each sample with one-hot labels, and the gradient of the sum of these losses."""
-    logits, labels = _logits(plan, node), plan.batched(node, 1)
-    need(alike(logits.dims, labels.dims), node, f"labels of shape {labels.dims} for logits of shape {logits.dims}")
+    logits, labels = plan.value(node.inputs[0]), plan.value(node.inputs[1])
+    if not (_per_sample(plan, logits) and labels.batched and alike(logits.dims, labels.dims)):
+        row_losses.cross_entropy(plan, node)
+        return
     loss, gradient = plan.new_batch((plan.batch, 1)), plan.new_batch(logits.dims)
     for tensor, value in zip(node.outputs, (loss, gradient), strict=False):
         plan.keep(tensor, value)
@@ -55,26 +60,25 @@ def _cross_entropy(plan: Plan, node: Node) -> None:
 @operator("105 OneHot axis:q", inputs=4)
 def _one_hot(plan: Plan, node: Node) -> None:
     """One-hot labels out of those that are class numbers."""
-    _check_class_numbers(plan, node, 0)
-    need(plan.tensor(node.inputs[1]).number == plan.graph.classes, node, "another depth than the number of classes")
-    need([plan.tensor(tensor).number for tensor in node.inputs[2:4]] == [1, 0], node, "values other than 1 and 0")
-    need(node.integer("axis") in (-1, 1), node, f"axis {node.integer('axis')}")
+    depth, numbers = plan.tensor(node.inputs[1]).number, [plan.tensor(tensor).number for tensor in node.inputs[2:4]]
+    usual = depth == plan.graph.classes and numbers == [1, 0] and node.integer("axis") in (-1, 1)
+    if not usual or not _are_inputs(plan, node, 0):
+        row_losses.one_hot(plan, node)
+        return
     y = plan.keep(node.outputs[0], plan.new_batch((plan.batch, plan.graph.classes)))
     plan.emit_one_hot(y)
 
 
-def _logits(plan: Plan, node: Node) -> Value:
-    logits = plan.batched(node, 0)
-    right = len(core(logits.dims[1:])) <= 1 and logits.size == plan.graph.classes
-    need(right, node, f"logits of shape {logits.dims}")
-    return logits
+def _per_sample(plan: Plan, logits: Value) -> bool:
+    """Whether scores are one row per sample, as many as the model's classes."""
+    return logits.batched and len(core(logits.dims[1:])) <= 1 and logits.size == plan.graph.classes
 
 
-def _check_class_numbers(plan: Plan, node: Node, place: int) -> None:
+def _are_inputs(plan: Plan, node: Node, place: int) -> bool:
+    """Whether labels stand at the head of the table, one class number per sample."""
     labels = plan.tensor(node.inputs[place])
-    right = labels.index in plan.graph.model.inputs and labels.dtype == np.int32
-    need(right, node, f"labels ({labels.name}) that are no int32 input")
-    need(alike(labels.dims, (plan.batch,)), node, f"labels of shape {labels.dims}")
+    is_label = plan.graph.labels is not None and labels.index == plan.graph.labels.index
+    return is_label and labels.dtype == np.int32 and alike(labels.dims, (plan.batch,))
 
 
 @instruction("LOSS", "logits loss classes batch lanes")

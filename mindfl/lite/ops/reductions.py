@@ -8,6 +8,7 @@ stay as (elements, distance), behind them those that are reduced.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,16 +35,39 @@ _TERMS, _SUMS = 64, 16
 def _reduction(plan: Plan, node: Node) -> None:
     mode = node.integer("mode")
     need(mode in range(9), node, f"reduction mode {mode}")
-    x = plan.value(node.inputs[0])
-    rank = len(x.dims)
+    x, dims = plan.value(node.inputs[0]), plan.tensor(node.inputs[0]).dims
+    rank = len(dims)
     given = plan.integers(node.inputs[1]) if len(node.inputs) > 1 else ()
-    need(all(-rank <= axis < rank for axis in given), node, f"axes {given[:8]} of shape {x.dims}")
-    axes = {axis % rank for axis in given} if given else set(range(rank))
+    need(all(-rank <= axis < rank for axis in given), node, f"axes {given[:8]} of shape {dims}")
+    chosen = {axis % rank for axis in given} if given else set(range(rank))
     if node.flag("reduce_to_end"):
-        axes = set(range(min(axes, default=0), rank))
+        chosen = set(range(min(chosen, default=0), rank))
+    missing = rank - len(x.dims)  # dimensions of 1 before a batch that lies batch-last
+    axes = {axis - missing for axis in chosen if axis >= missing}
     y = reduce(plan, x, axes, mode, node.outputs[0])
     if node.flag("reduce_to_end") and abs(node.real("coeff")) > 1e-5:
         pairwise(plan, "PRODUCT", y, number_of(plan, node.real("coeff")), y)
+
+
+@operator("11 ArgMaxFusion axis:q top_k:q=1 keep_dims:? out_max_value:?")
+@operator("12 ArgMinFusion axis:q top_k:q keep_dims:? out_max_value:?")
+def _index(plan: Plan, node: Node) -> None:
+    """The first place of the largest or smallest element along an axis."""
+    dims = plan.tensor(node.inputs[0]).dims
+    axis = node.integer("axis")
+    need(-len(dims) <= axis < len(dims), node, f"axis {axis} of shape {dims}")
+    need(node.integer("top_k") in (0, 1) and not node.flag("out_max_value"), node, "several places, or the values")
+    x, axis = plan.plain(node, 0), axis % len(dims)
+    y = plan.keep(node.outputs[0], plan.new_parameter((*dims[:axis], 1, *dims[axis + 1 :])))
+    plan.builder.emit(
+        "INDEX",
+        x=x.offset,
+        y=y.offset,
+        outer=math.prod(dims[:axis]),
+        count=dims[axis],
+        inner=math.prod(dims[axis + 1 :]),
+        smallest=node.op == "ArgMinFusion",
+    )
 
 
 def reduce(plan: Plan, x: Value, axes: set[int], mode: int, output: int | None = None) -> Value:
@@ -216,3 +240,18 @@ def reduce_runs_kernel(arena: Any, table: Any, i: Any) -> None:
                     half //= 2
                 total = _together(mode, total, sums[0])
         arena[i[3] + out] = total / np.float32(terms * size) if mode == MEAN else total
+
+
+@instruction("INDEX", "x y outer count inner smallest")
+def index_kernel(arena: Any, table: Any, i: Any) -> None:
+    """y = the place of the first of the largest, or ``smallest``, elements along an axis."""
+    count, inner, smallest = i[4], i[5], i[6]
+    for block in range(i[3]):
+        for n in range(inner):
+            start, found = i[1] + block * count * inner + n, 0
+            best = arena[start]
+            for place in range(1, count):
+                value = arena[start + place * inner]
+                if value < best if smallest else value > best:
+                    found, best = place, value
+            arena[i[2] + block * inner + n] = found
