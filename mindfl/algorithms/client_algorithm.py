@@ -71,6 +71,7 @@ class AlgorithmEngine:
         self.optimizer = engine.optimizer
         self.layers = engine.layers
         self.names = engine.names
+        self.metric = engine.metric
         self.population = population
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:

@@ -81,7 +81,7 @@ def export_mindir(
 
     The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are those of the
     network, such as images, float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with
-    ``loss="onehot"`` float32 [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR
+    other losses float32 [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR
     version; :func:`mindfl.convert.convert_model` rewrites it if needed.
 
     Args:
@@ -95,7 +95,8 @@ def export_mindir(
         momentum: of the momentum optimizer, 0 <= momentum < 1; the others have none.
         weight_decay: L2 penalty, >= 0.
         loss: softmax cross entropy of labels that are class numbers (``"sparse"``) or one-hot (``"onehot"``, the form
-            that the demo client of MindSpore Federated 0.1.0 writes).
+            that the demo client of MindSpore Federated 0.1.0 writes); of a regression the mean squared error
+            (``"mse"``), or the binary cross entropy of logits (``"bce"``).
         seed: starts the generators of the initial weights and of the batches.
         init: initial weights (:func:`mindfl.models.initializers.initializer`); default: ``"lecun"``, or what a network
             of the user's own sets.
@@ -182,7 +183,7 @@ class _Network:
     def random_batches(self, inputs: Iterable[Input]) -> Iterator[tuple[NDArray[Any], ...]]:
         """Yield values of the inputs, and labels in the form that the loss takes, endlessly."""
         generator = np.random.default_rng((self.seed, 1))
-        if self.sizes.num_class is None and self.loss == "onehot":
+        if self.sizes.num_class is None and self.loss != "sparse":
             raise missing_size(self.spec.name, "num_class")
         classes = self.sizes.num_class or 1
         while True:

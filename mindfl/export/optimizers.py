@@ -15,13 +15,13 @@ from mindfl.options.job_options import LossName
 
 
 def with_loss(network: Any, name: LossName, inputs: int = 1) -> Any:
-    """Return the MindSpore cell of ``network`` followed by the mean softmax cross entropy of its scores.
+    """Return the MindSpore cell of ``network`` followed by a loss of its scores, the mean over the samples.
 
     It takes the network's ``inputs`` and the labels.
     """
     nn = import_mindspore().nn
     kind = nn.WithLossCell if inputs == 1 else _several_inputs()
-    return kind(network, nn.SoftmaxCrossEntropyWithLogits(sparse=name == "sparse", reduction="mean"))
+    return kind(network, _LOSSES[name](nn))
 
 
 @cache
@@ -35,6 +35,17 @@ def _several_inputs() -> type[Any]:
             return self._loss_fn(self._backbone(*batch[:-1]), batch[-1])
 
     return WithLossCell
+
+
+#: name -> MindSpore's loss
+_LOSSES: dict[LossName, Callable[[Any], Any]] = {
+    "sparse": lambda nn: nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
+    "onehot": lambda nn: nn.SoftmaxCrossEntropyWithLogits(sparse=False, reduction="mean"),
+    "mse": lambda nn: nn.MSELoss(),
+    "bce": lambda nn: nn.BCEWithLogitsLoss(),
+}
+#: losses whose labels are numbers to predict
+REGRESSIONS: tuple[LossName, ...] = ("mse", "bce")
 
 
 def as_labels(labels: NDArray[np.int32], classes: int, name: LossName) -> NDArray[Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EngineName = Literal["lite", "mindspore"]
 DeviceTarget = Literal["CPU", "GPU", "Ascend"]
-LossName = Literal["sparse", "onehot"]
+LossName = Literal["sparse", "onehot", "mse", "bce"]
 InitName = Literal["lecun", "he", "truncated_normal"]
 OptimizerName = Literal["momentum", "sgd", "adam"]
 ExecutorName = Literal["local", "ray"]
@@ -30,6 +30,7 @@ DataForm = Literal["compact", "bin"]
 StackName = Literal["embedded", "federated"]
 ClientsName = Literal["embedded", "java"]
 EvaluateName = Literal["all", "drawn", "central"]
+MetricName = Literal["accuracy", "perplexity", "loss"]
 SslProtocol = Literal["TLSv1.2", "TLSv1.3"]
 CpuBindMode = Literal["NOT_BINDING_CORE", "BIND_LARGE_CORE", "BIND_MIDDLE_CORE"]
 ServerMode = Literal["FEDERATED_LEARNING", "HYBRID_TRAINING"]
@@ -103,6 +104,12 @@ class JobOptions(ModeOptions):
         least=1,
         shown="every iteration; all and central less often where evaluation would cost more than training",
         help="Evaluate after every so many iterations, and after the last one.",
+    )
+    metric: MetricName | None = _job(
+        None,
+        shown="accuracy; of a regression the loss",
+        help="What models are measured by on test data: accuracy, of labels for each token the share of tokens; "
+        "perplexity; or the mean loss.",
     )
     per_class: bool = _job(
         False, help="Record the accuracy of each class after every evaluation, and draw confusion.png at the end."
@@ -216,7 +223,8 @@ class JobOptions(ModeOptions):
     loss: LossName | None = _model(
         None,
         shown="that of the model file, else sparse",
-        help="Labels that the loss takes: sparse are class numbers, onehot one float per class.",
+        help="Softmax cross entropy of labels that are class numbers (sparse), or one float per class (onehot); of a "
+        "regression the mean squared error (mse), or the binary cross entropy of logits (bce).",
     )
     momentum: float | None = _model(
         None, least=0, below=1, shown="that of the model file, else 0.9", help="Momentum coefficient."

@@ -19,6 +19,7 @@ from mindfl.options.job_options import (
     ExecutorName,
     InitName,
     LossName,
+    MetricName,
     NamedCallbacks,
     NamedSampler,
     NamedSchedule,
@@ -60,6 +61,7 @@ class JobKeywords(TypedDict, total=False):
     callbacks: NamedCallbacks
     evaluate: EvaluateName
     evaluate_every: int | None
+    metric: MetricName | None
     per_class: bool
     algorithm: Algorithm | str
     iterations: int

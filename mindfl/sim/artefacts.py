@@ -22,7 +22,7 @@ from mindfl.lite import LiteModel
 from mindfl.models.networks import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
 from mindfl.sim.config import JobConfig
-from mindfl.sim.job_data import check_kind, data_sizes, training_data
+from mindfl.sim.job_data import check_kind, check_loss, data_sizes, training_data
 from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
 from mindfl.sim.network_model import JobModel, NetworkModel, load_model
 from mindfl.sim.result_files import TrainingNote
@@ -152,6 +152,7 @@ class Artefacts:
         """What the network is made for: the data, as far as they say it without being drawn."""
         data = Dataset if self._config.train_dataset is None else training_data(self._config, self._warn)
         check_kind(self._spec, data)
+        check_loss(self._config.network.loss, data)
         return self._spec.sizes(data_sizes(data))
 
     @property

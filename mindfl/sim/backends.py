@@ -280,6 +280,10 @@ def check_backends(config: JobConfig) -> None:
             "evaluate central does not work with Java clients: each evaluates the model on its own test data",
             hint="leave it out: AVG, TOP5 and LOW5 are those of all clients",
         )
+    if config.metric not in (None, "accuracy") and not clients.simulated:
+        raise OptionError(
+            f"metric {config.metric} does not work with Java clients: they tell their accuracy", hint="leave it out"
+        )
     if config.executor == "ray":
         _check_ray(config)
     if config.server_mode != "FEDERATED_LEARNING" and clients.simulated:

@@ -11,6 +11,7 @@ from mindfl.extensions import word
 from mindfl.sim.config import JobConfig
 from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import IterationRow, measured_clients, measured_iterations
+from mindfl.sim.metrics import ACCURACY
 from mindfl.sim.model_options import own_model
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def result_card(result: TrainingResult) -> dict[str, Any]:
         "stopped": result.stopped or None,
         "seconds": _finite(round(math.fsum(history.column("seconds")), 3)),
         "steps": sum(row.steps for row in history),
-        "accuracy_of": measured_clients(history, untested=result.untested),
+        **({} if history.metric == ACCURACY else {"metric": history.metric.name}),
+        f"{history.metric.name}_of": measured_clients(history, untested=result.untested),
         "evaluated_after": measured_iterations(history) if len(history) else None,
         "last": _evaluation(evaluated[-1], result.confusion) if evaluated else None,
         "best": _evaluation(history.best, result.best_confusion) if history.best is not None else None,

@@ -201,7 +201,7 @@ def _measured(name: str, loader: Any, trainer: Any, model: Weights) -> Measured:
     if not trainer.eval_size:
         return Measured(name, None)
     loader.load(model)
-    return Measured(name, float(trainer.evaluate()), trainer.cells)
+    return Measured.by(trainer, name, float(trainer.evaluate()))
 
 
 def _workers(wanted: int) -> int:

@@ -18,7 +18,7 @@ from mindfl.errors import OptionError
 from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.declaration import shown
-from mindfl.options.job_options import JobOptions
+from mindfl.options.job_options import JobOptions, LossName
 from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
 from mindfl.sim.compatibility import check_algorithm, check_modes
 from mindfl.spelling import checked_arguments
@@ -57,7 +57,7 @@ class Network:
     optimizer: str = "momentum"
     momentum: float = 0.9
     weight_decay: float = 0.0
-    loss: str = "sparse"
+    loss: LossName = "sparse"
     batch_size: int = 32
 
 

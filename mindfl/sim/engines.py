@@ -18,8 +18,11 @@ from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
 from mindfl.lite.companion import Companion
+from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.ops.optimizer import optimizer_of
+from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Cells, cells_of
+from mindfl.sim.metrics import ACCURACY, Metric, chosen_metric, perplexity
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
@@ -29,13 +32,14 @@ Order: TypeAlias = Callable[[int], NDArray[np.int64]]
 
 class Engine(Protocol):
     """Makes trainers. ``max_workers`` limits the threads that may use them at a time (None: no limit), ``names`` are
-    the weights that clients exchange."""
+    the weights that clients exchange, ``metric`` is what its trainers evaluate."""
 
     max_workers: int | None
     batch_size: int
     optimizer: LocalOptimizer
     layers: tuple[str, ...]
     names: tuple[str, ...]
+    metric: Metric
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
@@ -46,9 +50,10 @@ def mean_loss(losses: NDArray[np.float32]) -> float:
     return float(np.mean(losses, dtype=np.float64))
 
 
-def cross_entropy(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-    """Return the mean cross entropy of ``labels`` (samples) under the softmax of ``logits`` (samples x classes)."""
-    wide = logits.astype(np.float64)
+def cross_entropy(logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
+    """Return the mean cross entropy of ``labels`` (samples) under the softmax of ``logits`` (samples x classes); both
+    may have a further dimension, of tokens."""
+    wide, labels = logits.astype(np.float64).reshape(-1, logits.shape[-1]), labels.reshape(-1)
     wide -= wide.max(axis=1, keepdims=True)
     chosen = wide[np.arange(len(labels)), labels]
     return float(np.mean(np.log(np.exp(wide).sum(axis=1)) - chosen))
@@ -88,10 +93,12 @@ class LiteEngine:
 
     max_workers: int | None = None
 
-    def __init__(self, model: LiteModel, *, training: bool = True) -> None:
-        """Without ``training`` the engine evaluates and predicts only."""
+    def __init__(self, model: LiteModel, *, training: bool = True, metric: MetricName | None = None) -> None:
+        """Without ``training`` the engine evaluates and predicts only. ``metric`` None: that of the model's labels."""
         self.model = model
         self._executable = Executable(model, training=training)
+        self.label_kind = self._executable.graph.label_kind
+        self.metric = chosen_metric(self.label_kind, metric)
         self._local = threading.local()
         self.batch_size = self.session().batch_size
         self.optimizer = local_optimizer(model)
@@ -120,11 +127,22 @@ class LiteEngine:
 class ClientTrainer(ABC, Generic[SamplesT]):
     """A trainer of one client's data: what all engines have in common. ``last_loss`` is that of the last epoch,
     ``class_scores`` are the means of the last evaluation, ``cells`` its :data:`~mindfl.sim.evaluation.Cells`.
+    ``metric`` is what is evaluated, ``kind`` what the labels are.
 
     ``SamplesT`` is the form in which the engine takes images.
     """
 
-    def __init__(self, batch_size: int, user: UserData, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        user: UserData,
+        stop: threading.Event,
+        *,
+        metric: Metric = ACCURACY,
+        kind: LabelKind | None = "classes",
+    ) -> None:
+        self.metric = metric
+        self._kind = kind
         self._user = user
         self._stop = stop
         self.train_size = user.train.size
@@ -156,37 +174,47 @@ class ClientTrainer(ABC, Generic[SamplesT]):
             self.last_loss = mean_loss(losses)
         return self.last_loss
 
-    def _samples_by_epoch(self) -> Callable[[int], tuple[SamplesT, NDArray[np.int32]]]:
+    def _samples_by_epoch(self) -> Callable[[int], tuple[SamplesT, NDArray[Any]]]:
         """Return what gives the training images and labels in the order of an epoch."""
         split, labels, order = self._user.train, _labels(self._user.train), self._order
         if order is None:
             samples = self.images(split), labels
             return lambda epoch: samples
 
-        def ordered(epoch: int) -> tuple[SamplesT, NDArray[np.int32]]:
+        def ordered(epoch: int) -> tuple[SamplesT, NDArray[Any]]:
             chosen = order(epoch)
             return self.images(split, chosen), labels[chosen]
 
         return ordered
 
     def evaluate(self) -> float:
-        """Return the accuracy on the test data: the share whose highest score (the first, if equal) is the label's."""
+        """Return the metric on the test data: the accuracy is the share of labels whose score is the highest (the
+        first, if equal)."""
+        if self._kind == "targets":
+            return self.loss(self.images(self._user.test), _labels(self._user.test))
         scores, labels = self._test_scores(), _labels(self._user.test)
-        predicted = scores.argmax(axis=1)
-        self.class_scores = scores.mean(axis=0)
+        self.class_scores = scores.reshape(-1, scores.shape[-1]).mean(axis=0)
+        if self.metric != ACCURACY:
+            mean = cross_entropy(scores, labels)
+            return perplexity(mean) if self.metric.name == "perplexity" else mean
+        predicted = scores.argmax(axis=-1)
         self.cells = cells_of(labels, predicted)
         return float(np.mean(predicted == labels))
 
     def training_loss(self) -> float:
         """Return the mean loss of the present weights on the training samples; nothing is trained."""
-        return cross_entropy(self.scores(self.images(self._user.train)), _labels(self._user.train))
+        return self.loss(self.images(self._user.train), _labels(self._user.train))
 
-    def predict(self) -> NDArray[np.int_]:
-        """Return the predicted labels of the test data; none without any."""
+    def loss(self, images: SamplesT, labels: NDArray[Any]) -> float:
+        """Return the mean loss of samples; nothing is trained. An engine that trains regressions replaces it."""
+        return cross_entropy(self.scores(images), labels)
+
+    def predict(self) -> NDArray[Any]:
+        """Return the predicted labels of the test data, or the numbers that a regression predicts; none without any."""
         if not self.eval_size:
             return np.zeros(0, np.int_)
-        labels: NDArray[np.int_] = self._test_scores().argmax(axis=1)
-        return labels
+        scores = self._test_scores()
+        return scores if self._kind == "targets" else scores.argmax(axis=-1)
 
     def set_correction(self, correction: Correction | None) -> None:
         """Correct every step of the next trainings. Raises :class:`OptionError` where the engine cannot."""
@@ -221,7 +249,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         """Begin with fresh optimizer state and this learning rate."""
 
     @abstractmethod
-    def run_epoch(self, images: SamplesT, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run_epoch(self, images: SamplesT, labels: NDArray[Any]) -> NDArray[np.float32]:
         """Train once on all samples and return the loss of each batch."""
 
     @abstractmethod
@@ -231,7 +259,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
 
 class _LiteTrainer(ClientTrainer[Batches]):
     def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
-        super().__init__(engine.batch_size, user, stop)
+        super().__init__(engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind)
         self._engine = engine
         self.companion: Companion | None = None
 
@@ -261,7 +289,7 @@ class _LiteTrainer(ClientTrainer[Batches]):
         engine = self._engine
         self.companion = None if training is None else Companion(engine.session(), engine.second_session(), training)
 
-    def run_epoch(self, images: Batches, labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run_epoch(self, images: Batches, labels: NDArray[Any]) -> NDArray[np.float32]:
         if self.companion is not None:
             return self.companion.train(images, labels)
         return self._engine.session().train(images, labels)
@@ -269,6 +297,11 @@ class _LiteTrainer(ClientTrainer[Batches]):
     def scores(self, images: Batches) -> NDArray[np.float32]:
         return self._engine.session().predict(images)
 
+    def loss(self, images: Batches, labels: NDArray[Any]) -> float:
+        if self._kind == "targets":
+            return self._engine.session().loss(images, labels)
+        return super().loss(images, labels)
 
-def _labels(split: Split) -> NDArray[np.int32]:
+
+def _labels(split: Split) -> NDArray[Any]:
     return split.labels[: split.size]

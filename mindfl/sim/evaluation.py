@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mindfl.client.flow import evaluation_due
 from mindfl.options.job_options import EvaluateName
+from mindfl.sim.metrics import ACCURACY, Metric
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3
@@ -63,12 +64,12 @@ class Accuracy(NamedTuple):
     low5: float
 
     @classmethod
-    def of(cls, accuracies: Iterable[float]) -> Accuracy:
+    def of(cls, accuracies: Iterable[float], metric: Metric = ACCURACY) -> Accuracy:
         """Summarise one accuracy per client, each on the client's own test data; fewer than five count as they are.
 
-        Without any client all three are NaN.
+        Without any client all three are NaN. Of another ``metric`` the best five may be the lowest.
         """
-        ranked = sorted(accuracies)
+        ranked = sorted(accuracies, reverse=metric.lower_is_better)
         return cls(_mean(ranked), _mean(ranked[-EXTREMES:]), _mean(ranked[:EXTREMES]))
 
 
@@ -85,23 +86,37 @@ CLASS_BITS = 20
 
 def cells_of(labels: NDArray[np.int32], predicted: NDArray[np.int_]) -> Cells:
     """Return the cells of the confusion matrix in which these samples are, as (class << 20) + predicted class."""
-    return (labels.astype(np.int64) << CLASS_BITS) + predicted
+    return ((labels.astype(np.int64) << CLASS_BITS) + predicted).reshape(-1)
 
 
 class Measured(NamedTuple):
     """The test samples of ``name``, a client or a part of the central test set.
 
-    ``accuracy`` is None without test samples, or if they were not evaluated; ``cells`` are known where it is.
+    ``accuracy`` is None without test samples, or if they were not evaluated; ``cells`` are known where it is. It is the
+    value of ``metric``; where that is another than accuracy there are no cells, and ``samples`` counts what it is of.
     """
 
     name: str
     accuracy: float | None
     cells: Cells | None = None
+    metric: Metric = ACCURACY
+    samples: int = 0
 
     @property
-    def correct(self) -> int:
-        """The number of correct predictions."""
-        return 0 if self.cells is None or self.accuracy is None else round(self.accuracy * len(self.cells))
+    def correct(self) -> float:
+        """The number of correct predictions, or what the metric sums up in its place."""
+        if self.accuracy is None:
+            return 0
+        if self.metric != ACCURACY:
+            return self.metric.summand(self.accuracy) * self.samples
+        return 0 if self.cells is None else round(self.accuracy * len(self.cells))
+
+    @classmethod
+    def by(cls, trainer: Any, name: str, value: float | None) -> Measured:
+        """Return the latest evaluation of a trainer, of ``value``."""
+        if value is None or trainer.metric == ACCURACY:
+            return cls(name, value, None if value is None else trainer.cells)
+        return cls(name, value, None, trainer.metric, trainer.eval_size)
 
 
 class ClientAccuracies(Mapping[str, float]):
@@ -161,6 +176,7 @@ class Evaluated:
         samples, correct: test samples, and how many of them were predicted correctly; 0 where that is not known. Java
             clients' own accuracy may count some samples twice.
         cells: of each test sample, as in :class:`Measured`; None if it is not known.
+        metric: what the accuracies are, if they are values of another metric.
     """
 
     measured: EvaluatedName = ""
@@ -168,6 +184,7 @@ class Evaluated:
     samples: int = 0
     correct: float = 0
     cells: Cells | None = None
+    metric: Metric = ACCURACY
 
     @classmethod
     def of_clients(
@@ -188,15 +205,19 @@ class Evaluated:
         """AVG, TOP5 and LOW5 over the clients. A central test set has the accuracy on it as AVG, and no others."""
         if self.measured == "central":
             return Accuracy(self.weighted_avg, math.nan, math.nan)
-        return Accuracy.of(self.accuracies.values())
+        return Accuracy.of(self.accuracies.values(), self.metric)
 
     @property
     def weighted_avg(self) -> float:
         """The share of correct test samples: the mean accuracy weighted by test samples; NaN if it is not known."""
-        return self.correct / self.samples if self.samples else math.nan
+        return self.metric.of_mean(self.correct / self.samples) if self.samples else math.nan
 
 
 def _totals(items: Sequence[Measured]) -> dict[str, Any]:
     cells = [item.cells for item in items if item.cells is not None]
     joined = np.concatenate(cells) if cells else np.zeros(0, np.int64)
+    metric = next((item.metric for item in items if item.accuracy is not None), ACCURACY)
+    if metric != ACCURACY:
+        samples = sum(item.samples for item in items)
+        return {"samples": samples, "correct": math.fsum(item.correct for item in items), "metric": metric}
     return {"samples": len(joined), "correct": sum(item.correct for item in items), "cells": joined}

@@ -13,9 +13,11 @@ from typing import Any, overload
 import numpy as np
 
 from mindfl.client import Traffic
-from mindfl.errors import DataError, StorageError
+from mindfl.errors import DataError, OptionError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Evaluated, EvaluatedName
+from mindfl.sim.metrics import ACCURACY, METRICS, Metric
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import counted
 
@@ -46,6 +48,8 @@ class IterationRow:
         accuracies: accuracy of each evaluated client by name.
         per_class: accuracy on the test samples of each class by name, with ``per_class=True``; NaN for a class without.
         metrics: numbers that callbacks added, by name.
+        metric: what ``avg`` and all other accuracies are: "accuracy", or of other jobs "perplexity" or "loss". Of these
+            the best clients are those with the lowest values, and ``weighted_avg`` is the value over all samples.
 
     Example:
         >>> row = result.history[-1]
@@ -75,6 +79,7 @@ class IterationRow:
     accuracies: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    metric: MetricName = "accuracy"
 
     @classmethod
     def ended(
@@ -118,11 +123,14 @@ class IterationRow:
             learning_rate=math.nan if math.isnan(learning_rate) else float(str(np.float32(learning_rate))),
             accuracies=evaluated.accuracies,
             per_class=per_class or {},
+            metric=evaluated.metric.name,
         )
 
 
+#: key and column of the name of the metric, if it is another than accuracy
+_METRIC = "metric"
 #: what stands in ``history.jsonl`` only
-_NAMED = ("accuracies", "per_class", "metrics")
+_NAMED = ("accuracies", "per_class", "metrics", "metric")
 COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name not in _NAMED)
 
 
@@ -184,8 +192,14 @@ class History(Sequence[IterationRow]):
 
     @property
     def best(self) -> IterationRow | None:
-        """The row with the highest AVG, the first of equal ones; None where nothing was evaluated."""
-        return max(self.evaluated, key=lambda row: row.avg, default=None)
+        """The row with the best AVG, the first of equal ones; None where nothing was evaluated."""
+        sign = -1 if self.metric.lower_is_better else 1
+        return max(self.evaluated, key=lambda row: sign * row.avg, default=None)
+
+    @property
+    def metric(self) -> Metric:
+        """What the rows were measured by."""
+        return next((METRICS[row.metric] for row in self.evaluated), ACCURACY)
 
     @property
     def aggregated(self) -> int:
@@ -204,6 +218,8 @@ def _row(entry: dict[str, Any]) -> IterationRow:
     values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
     for named in ("per_class", "metrics"):
         values[named] = {name: math.nan if value is None else value for name, value in values.get(named, {}).items()}
+    if values.setdefault("metric", ACCURACY.name) not in METRICS:
+        raise ValueError
     if "measured" not in values:
         values |= {"evaluated": len(values["accuracies"]), "measured": "drawn"}
     return IterationRow(**values)
@@ -212,13 +228,15 @@ def _row(entry: dict[str, Any]) -> IterationRow:
 class HistoryFiles:
     """Writes each row to ``history.jsonl`` and ``history.csv`` as it comes: a row is there whole or not at all.
 
-    Metrics are further columns of the table, in the order in which they first came.
+    Metrics are further columns of the table, in the order in which they first came; before them the name of what was
+    measured, if that is not the accuracy.
     """
 
     def __init__(self, folder: Path) -> None:
         self.jsonl = folder / "history.jsonl"
         self.csv = folder / "history.csv"
         self._metrics: list[str] = []
+        self._named: list[str] = []
 
     def begin(self, rows: Iterable[IterationRow] = ()) -> None:
         """Start both files anew with ``rows``; a killed process leaves the old files or the new ones."""
@@ -229,7 +247,8 @@ class HistoryFiles:
     def append(self, row: IterationRow) -> None:
         """Add a row to both files."""
         _append(self.jsonl, _json_line(row))
-        if row.metrics.keys() <= set(self._metrics):
+        named = self._named or row.metric == ACCURACY.name
+        if named and row.metrics.keys() <= set(self._metrics):
             _append(self.csv, csv_text([self._cells(row)]))
         else:
             self._write_csv(History.load(self.jsonl))
@@ -237,11 +256,12 @@ class HistoryFiles:
     def _write_csv(self, rows: Iterable[IterationRow]) -> None:
         kept = list(rows)
         self._metrics = list(dict.fromkeys(name for row in kept for name in row.metrics))
-        write_atomic(self.csv, csv_text([(*COLUMNS, *self._metrics), *map(self._cells, kept)]))
+        self._named = [_METRIC] if any(row.metric != ACCURACY.name for row in kept) else []
+        write_atomic(self.csv, csv_text([(*COLUMNS, *self._named, *self._metrics), *map(self._cells, kept)]))
 
     def _cells(self, row: IterationRow) -> list[object]:
         return [
-            *(getattr(row, name) for name in COLUMNS),
+            *(getattr(row, name) for name in (*COLUMNS, *self._named)),
             *(row.metrics.get(name, "") for name in self._metrics),
         ]
 
@@ -252,6 +272,8 @@ def _json_line(row: IterationRow) -> str:
     for named in ("per_class", "metrics"):
         if found := getattr(row, named):
             entry[named] = _finite(found)
+    if row.metric != ACCURACY.name:
+        entry[_METRIC] = row.metric
     return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
@@ -260,6 +282,17 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
+
+
+def check_metric(metric: Metric, folder: Path) -> None:
+    """Raise :class:`OptionError` where the run in ``folder``, which is to go on, was measured by another metric."""
+    path = folder / "history.jsonl"
+    history = History.load(path) if path.exists() else History()
+    if history.evaluated and history.metric != metric:
+        raise OptionError(
+            f"--metric is {metric.name}, but the run was measured by its {history.metric.name} so far",
+            hint=f"use --metric {history.metric.name}, or choose another --work_dir",
+        )
 
 
 def _append(path: Path, text: str) -> None:
@@ -280,8 +313,10 @@ def _append(path: Path, text: str) -> None:
 
 
 def average_words(row: IterationRow, digits: int) -> str:
-    """Return AVG with its name; that of a central test set is called accuracy."""
-    return f"{'accuracy' if row.measured == 'central' else 'AVG'} {row.avg:.{digits}f}"
+    """Return AVG with its name; that of a central test set is called accuracy, or what else it is."""
+    title = METRICS[row.metric].title
+    name = title if row.measured == "central" else "AVG" if row.metric == ACCURACY.name else f"AVG {title}"
+    return f"{name} {row.avg:.{digits}f}"
 
 
 def accuracy_words(row: IterationRow, digits: int) -> str:

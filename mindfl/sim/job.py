@@ -24,6 +24,7 @@ from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
 from mindfl.sim.compatibility import check_cohort, check_packages
 from mindfl.sim.config import JobConfig
+from mindfl.sim.history import check_metric
 from mindfl.sim.job_data import (
     ClientSamples,
     check_central,
@@ -204,6 +205,8 @@ class FederatedJob:
             record = self._record(materials)
             if self._repeats is not None:
                 self._repeats.check(record, self._report.warning)
+            if self.config.resume and materials.engine is not None:
+                check_metric(materials.engine.metric, self.config.work_dir)
             beginning = folder.begin(record)
             if beginning.state is None:
                 self._models.write(materials.model, len(materials.users))

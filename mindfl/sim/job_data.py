@@ -22,8 +22,10 @@ from mindfl.export.trained import network_sizes
 from mindfl.extensions import make_object
 from mindfl.files import write_atomic
 from mindfl.lite import LiteModel
+from mindfl.lite.loss_part import LabelKind
+from mindfl.lite.model_graph import label_kind
 from mindfl.models import MODELS, ModelSpec, NetworkSizes
-from mindfl.options.job_options import DataForm, DataSource
+from mindfl.options.job_options import DataForm, DataSource, LossName
 from mindfl.sim.config import JobConfig
 from mindfl.sim.network_model import JobModel
 from mindfl.spelling import counted
@@ -128,6 +130,8 @@ def check_central(dataset: Dataset, users: Sequence[str]) -> None:
 
 def check_data(model: JobModel, dataset: Dataset, path: Path) -> None:
     """Raise :class:`OptionError` where the model file ``path`` is for other samples or classes than the data set's."""
+    if isinstance(model, LiteModel):
+        _check_labels(label_kind(model), dataset, path)
     takes = network_sizes(model) if isinstance(model, LiteModel) else model.sizes
     has = data_sizes(dataset)
     if dataset.grey:
@@ -163,6 +167,45 @@ def check_kind(spec: ModelSpec, dataset: Dataset | type[Dataset]) -> None:
         raise OptionError(
             f"--model {spec.name} takes {takes}, but the samples of the data set are {dataset.form.words()}",
             hint=f"{others}a network of your own: --model FILE.py:CLASS",
+        )
+
+
+#: kind of labels -> the labels in words
+_LABELS: dict[LabelKind, str] = {
+    "classes": "one class for each sample",
+    "onehot": "one class for each sample",
+    "tokens": "a class for each token",
+    "targets": "numbers to predict",
+}
+
+
+def _kind(dataset: Dataset | type[Dataset]) -> LabelKind:
+    if dataset.form.regression:
+        return "targets"
+    return "tokens" if dataset.form.label_shape else "classes"
+
+
+def _check_labels(kind: LabelKind | None, dataset: Dataset, path: Path) -> None:
+    if kind is not None and _LABELS[kind] != _LABELS[_kind(dataset)]:
+        raise OptionError(
+            f"the labels of {path} are {_LABELS[kind]}, those of the data set {dataset.name} are"
+            f" {_LABELS[_kind(dataset)]}",
+            hint="give a model file with a loss that fits the data",
+        )
+
+
+def check_loss(loss: LossName, dataset: Dataset | type[Dataset]) -> None:
+    """Raise :class:`OptionError` where a network with this loss cannot learn the labels of the data set."""
+    kind = _kind(dataset)
+    if kind == "tokens":
+        raise OptionError(
+            f"--loss {loss} takes one class for each sample, but the labels of the data set are {_LABELS[kind]}",
+            hint="give a model file with a loss of each token: --origin_train_model_path",
+        )
+    if (kind == "targets") != (loss in ("mse", "bce")):
+        raise OptionError(
+            f"--loss {loss} does not fit: the labels of the data set are {_LABELS[kind]}",
+            hint="--loss mse is for numbers to predict" if kind == "targets" else "--loss sparse is for classes",
         )
 
 

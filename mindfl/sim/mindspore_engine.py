@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +14,17 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.data import Split, UserData
-from mindfl.errors import OptionError
+from mindfl.errors import DataError, OptionError
 from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
-from mindfl.export.optimizers import OptimizerSettings, with_loss
+from mindfl.export.optimizers import REGRESSIONS, OptimizerSettings, with_loss
 from mindfl.export.trained import network_sizes
 from mindfl.export.weight_files import load_weights
+from mindfl.lite.loss_part import LabelKind
 from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
+from mindfl.models.network_inputs import network_inputs
+from mindfl.options.job_options import LossName, MetricName
 from mindfl.sim.engines import ClientTrainer, Weights, layers_of
+from mindfl.sim.metrics import chosen_metric
 from mindfl.sim.network_model import JobModel, NetworkModel
 from mindfl.system import interrupt_held_back
 
@@ -79,18 +84,29 @@ class MindSporeEngine:
     max_workers: int | None = 1
 
     def __init__(
-        self, layout: WeightLayout, *, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self,
+        layout: WeightLayout,
+        *,
+        network: Model,
+        optimizer: OptimizerSettings,
+        batch_size: int,
+        device_target: str,
+        loss: LossName = "sparse",
+        metric: MetricName | None = None,
     ) -> None:
+        """``loss`` "onehot" is the same as "sparse": labels are class numbers here. ``metric`` None: by the loss."""
+        self.label_kind: LabelKind = "targets" if loss in REGRESSIONS else "classes"
+        self.metric = chosen_metric(self.label_kind, metric)
+        self.batch_size = batch_size
         with mindspore_here(), interrupt_held_back(), mindspore_errors():
-            self._build(layout, network, optimizer, batch_size, device_target)
+            self._build(layout, network, optimizer, loss if loss in REGRESSIONS else "sparse", device_target)
 
     def _build(
-        self, layout: WeightLayout, network: Model, optimizer: OptimizerSettings, batch_size: int, device_target: str
+        self, layout: WeightLayout, network: Model, optimizer: OptimizerSettings, loss: LossName, device_target: str
     ) -> None:
         mindspore = import_mindspore()
         use_graph_mode(device_target)
         self.layout = layout
-        self.batch_size = batch_size
         momentum = optimizer.momentum if optimizer.name == "momentum" else 0.0
         self.optimizer = LocalOptimizer(name=optimizer.name, momentum=momentum)
         self._tensor = mindspore.Tensor
@@ -104,9 +120,11 @@ class MindSporeEngine:
             raise OptionError(f"model {spec.name} has other parameters than the .ms file", hint="use --engine lite")
         self.names = tuple(self._parameters)
         self.layers = layout.layers or tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.names))
-        loss = with_loss(self._network, "sparse")  # a one-hot loss is the same: labels are class numbers here
+        self._takes = network_inputs(self._network, spec.sizes(sizes), spec.name)
+        self._pictures = not isinstance(getattr(self._network, "inputs", None), list | tuple)
+        self._loss = with_loss(self._network, loss, len(self._takes))
         self._optimizer = optimizer.build(self._network.trainable_params())
-        self._step = mindspore.nn.TrainOneStepCell(loss, self._optimizer)
+        self._step = mindspore.nn.TrainOneStepCell(self._loss, self._optimizer)
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
 
     def _exchanged(self) -> list[Any]:
@@ -143,25 +161,43 @@ class MindSporeEngine:
         return {name: value.reshape(-1) for name, value in self.layout.from_mindspore(values).items()}
 
     @_one_at_a_time
-    def step(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> float:
-        """Run one training step on NHWC images and return the mean loss."""
+    def step(self, samples: NDArray[Any], labels: NDArray[Any]) -> float:
+        """Run one training step and return the mean loss; pictures are NHWC."""
         self._step.set_train()
-        return float(self._step(self._input(images), self._tensor(labels)).asnumpy())
+        return float(self._step(*self._inputs(samples), self._tensor(labels)).asnumpy())
 
     @_one_at_a_time
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the class scores of one batch of NHWC images."""
+    def loss(self, samples: NDArray[Any], labels: NDArray[Any]) -> float:
+        """Return the mean loss of a batch; nothing is trained."""
+        self._loss.set_train(False)
+        return float(self._loss(*self._inputs(samples), self._tensor(labels)).asnumpy())
+
+    @_one_at_a_time
+    def logits(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the predictions for one batch, such as class scores."""
         self._network.set_train(False)
-        scores: NDArray[np.float32] = self._network(self._input(images)).asnumpy()
+        scores: NDArray[np.float32] = self._network(*self._inputs(samples)).asnumpy()
         return scores
 
-    def _input(self, images: NDArray[np.float32]) -> Any:
-        return self._tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    def _inputs(self, samples: NDArray[Any]) -> list[Any]:
+        """Return the samples of a batch as the network takes them: pictures NCHW, several inputs one by one."""
+        if self._pictures and samples.ndim == 4:
+            return [self._tensor(np.ascontiguousarray(samples.transpose(0, 3, 1, 2)))]
+        sizes = [math.prod(each.shape) for each in self._takes]
+        flat = samples.reshape(len(samples), -1)
+        if sum(sizes) != flat.shape[1]:
+            wanted = " and ".join(str(each.shape) for each in self._takes)
+            raise DataError(f"samples have shape {samples.shape[1:]}, the network takes {wanted}")
+        parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
+        return [
+            self._tensor(np.ascontiguousarray(part.reshape(-1, *each.shape), each.dtype))
+            for part, each in zip(parts, self._takes, strict=True)
+        ]
 
 
-class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
+class _MindSporeTrainer(ClientTrainer[NDArray[Any]]):
     def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
-        super().__init__(engine.batch_size, user, stop)
+        super().__init__(engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind)
         self._engine = engine
 
     def load(self, weights: Weights) -> None:
@@ -170,22 +206,31 @@ class _MindSporeTrainer(ClientTrainer[NDArray[np.float32]]):
     def weights(self) -> Weights:
         return self._engine.weights()
 
-    def images(self, split: Split, order: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def images(self, split: Split, order: NDArray[np.int64] | None = None) -> NDArray[Any]:
         images, channels = split.images(), self._engine.channels
         images = images if order is None else images[order]
-        return np.repeat(images, channels, axis=-1) if images.shape[-1] == 1 < channels else images
+        return np.repeat(images, channels, axis=-1) if images.ndim == 4 and images.shape[-1] == 1 < channels else images
 
     def begin_training(self, rate: float) -> None:
         self._engine.begin_training(rate)
 
-    def run_epoch(self, images: NDArray[np.float32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def run_epoch(self, images: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
         losses = []
         for batch in self._batches(len(labels)):
             self.check_stop()
             losses.append(self._engine.step(images[batch], labels[batch]))
         return np.array(losses, np.float32)
 
-    def scores(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def loss(self, images: NDArray[Any], labels: NDArray[Any]) -> float:
+        if self._kind != "targets":
+            return super().loss(images, labels)
+        # Of no fixed batch: MindSpore compiles the rest for its own size.
+        starts = range(0, len(images), self.batch_size)
+        batches = [slice(start, start + self.batch_size) for start in starts]
+        losses = [self._engine.loss(images[batch], labels[batch]) * len(images[batch]) for batch in batches]
+        return math.fsum(losses) / len(images)
+
+    def scores(self, images: NDArray[Any]) -> NDArray[np.float32]:
         scores = np.concatenate([self._engine.logits(images[batch]) for batch in self._batches(len(images))])
         return scores[: len(images)]
 

@@ -83,6 +83,11 @@ def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
                 f"--{name} is {value}, but {path} was exported for {found}",
                 hint=f"use --{name} {found}",
             )
+    if config.loss in ("sparse", "onehot") and label_kind(model) == "targets":
+        raise OptionError(
+            f"--loss is {config.loss}, but {path} is a regression, whose labels are no classes",
+            hint="leave --loss out: the loss is in the file",
+        )
     if config.model is not None:
         spec = model_spec(config.model)
         if spec.parameters and spec.parameters != model.parameters.keys():
@@ -112,7 +117,7 @@ def check_input_shape(model: LiteModel, asked: str | None) -> None:
 
 
 def _loss(model: LiteModel) -> str | None:
-    """Return the loss of ``model`` as the option names it; None for one that the option does not have."""
+    """Return the loss of ``model`` as the option names it; None for one that the file does not tell."""
     return {"onehot": "onehot", "classes": "sparse", "tokens": "sparse"}.get(label_kind(model) or "")
 
 

@@ -102,4 +102,10 @@ _RULES: tuple[Rule[JobConfig], ...] = (
         "it is for a synthetic data set",
     ),
     Rule(("momentum",), _has_no_momentum, "other optimizers", "they have none"),
+    Rule(
+        ("per_class",),
+        lambda config: config.metric not in (None, "accuracy"),
+        "this job",
+        "only the accuracy is told by class",
+    ),
 )

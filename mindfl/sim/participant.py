@@ -190,8 +190,7 @@ class Participant:
 
     def measured(self, outcome: IterationOutcome) -> Measured:
         """Return the device's latest evaluation, that of the iteration that it ended last."""
-        cells = None if outcome.accuracy is None else self._trainer.cells
-        return Measured(self.name, outcome.accuracy, cells)
+        return Measured.by(self._trainer, self.name, outcome.accuracy)
 
     def steps(self, outcome: IterationOutcome) -> int:
         """Return the training steps of an iteration."""

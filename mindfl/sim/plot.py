@@ -13,6 +13,7 @@ from typing import Any
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
 from mindfl.sim.history import History, measured_clients, measured_iterations
+from mindfl.sim.metrics import ACCURACY
 from mindfl.spelling import counted, did_you_mean
 from mindfl.system import ProcessLock, interrupt_held_back
 
@@ -83,8 +84,6 @@ def wrapped(title: str, width: int) -> str:
 
 #: column of a history -> its name and colour in figures
 CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
-#: likewise with a central test set
-CENTRAL_CURVES = (("avg", "accuracy", "tab:blue"),)
 #: characters of a title that fit above the figure
 _TITLE_WIDTH = 90
 
@@ -132,15 +131,18 @@ def _draw_history(axes: Any, history: History, title: str, untested: int) -> Non
     iterations = [row.iteration for row in rows]
     marker = "o" if len(rows) <= 30 else ""
     central = bool(rows) and rows[-1].measured == "central"
-    for name, label, colour in CENTRAL_CURVES if central else CURVES:
+    metric = history.metric
+    for name, label, colour in [("avg", metric.title, "tab:blue")] if central else CURVES:
         values = [getattr(row, name) for row in rows]
         last = f"  {values[-1]:.3f}" if values else ""
         axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
     whom, when = measured_clients(history, untested=untested), measured_iterations(history)
     data = "central test set" if central else "clients' test data"
-    axes.set(xlabel="iteration", ylabel=f"accuracy on the {data}", ylim=(0, 1.01))
+    axes.set(xlabel="iteration", ylabel=f"{metric.title} on the {data}")
+    if metric == ACCURACY:
+        axes.set(ylim=(0, 1.01))
     if len(history):
-        title = f"{title}\naccuracy of {whom}" + f", after {when}" * bool(rows)
+        title = f"{title}\n{metric.title} of {whom}" + f", after {when}" * bool(rows)
         if history.aggregated < len(history):
             title += f"\n{history.aggregated} of {counted(len(history), 'iteration')} were aggregated"
         axes.set_xlim(*_limits(history))

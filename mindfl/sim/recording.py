@@ -11,6 +11,7 @@ from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Repor
 from mindfl.sim.config import JobConfig
 from mindfl.sim.confusion import Confusions
 from mindfl.sim.history import History, HistoryFiles, IterationRow
+from mindfl.sim.metrics import METRICS
 from mindfl.sim.network_model import JobModel
 from mindfl.sim.plot import load_matplotlib
 from mindfl.sim.result import TrainingResult
@@ -100,7 +101,8 @@ class ModelWriter(Callback):
         self._result = result
         self._latest = rows[-1] if rows else None
         # The latest row is written again, see begin().
-        self._best = max((row.avg for row in rows[:-1] if not math.isnan(row.avg)), default=-math.inf)
+        earlier = History(rows[:-1])
+        self._best = earlier.metric.best(row.avg for row in earlier) if earlier.evaluated else math.nan
 
     def begin(self, config: JobConfig, model: Model) -> None:
         """Write the models of the latest state: the process may have been killed before it did."""
@@ -116,7 +118,8 @@ class ModelWriter(Callback):
         content = self._files.keep(self._model, result, self._clients)
         if self._config.save_every is not None and row.iteration % self._config.save_every == 0:
             self._files.write_checkpoint(content, row.iteration)
-        if self._config.save_best and row.avg > self._best:
+        better = math.isnan(self._best) or METRICS[row.metric].better(row.avg, self._best)
+        if self._config.save_best and better and not math.isnan(row.avg):
             self._best = row.avg
             self._files.write_best(content, row.iteration, row.avg)
 

@@ -211,10 +211,11 @@ class TrainingResult:
         rows = self.history.evaluated
         if not rows:
             return [f"{loss}; accuracy of {whom}"]
+        title = self.history.metric.title
         first, last = rows[0], rows[-1]
         begun = "the first iteration" if first is self.history[0] else f"iteration {first.iteration}"
         ended = "" if last is self.history[-1] else f"after iteration {last.iteration}: "
         return [
             f"{ended}{accuracy_words(last, 4)}  {loss}  (after {begun}: {average_words(first, 4)})",
-            f"accuracy of {whom}, after {when}",
+            f"{title} of {whom}, after {when}",
         ]

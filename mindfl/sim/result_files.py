@@ -194,13 +194,14 @@ class ResultFiles:
 
         Classes of the data set's own are named too; those of FEMNIST follow from the label.
         """
-        named = tuple(class_names) != tuple(ALPHABET)
+        of_classes = all(np.ndim(labels) == 1 for labels in predicted.values())
+        named = of_classes and tuple(class_names) != tuple(ALPHABET)
         rows: list[list[object]] = [["client", "user", "sample", "label", "predicted"]]
         rows[0] += ["label_name", "predicted_name"] if named else []
         for index, user in enumerate(users):
             pairs = zip(user.test.labels[: user.test.size], predicted.get(user.name, ()), strict=False)
             for i, pair in enumerate(pairs):
-                rows.append([index, user.name, i, *pair, *(class_names[label] for label in pair if named)])
+                rows.append([index, user.name, i, *map(_cell, pair), *(class_names[label] for label in pair if named)])
         write_atomic(self.predictions, csv_text(rows))
 
     @property
@@ -226,6 +227,11 @@ class ResultFiles:
     def _is_checkpoint(self, path: Path) -> bool:
         number = path.stem.removeprefix(f"{self._config.train_ms_name}_iteration")
         return number.isdecimal() and path == self.checkpoint(int(number))
+
+
+def _cell(label: Any) -> Any:
+    """Return a label for a table; several of one sample, such as those of its tokens, with spaces between."""
+    return " ".join(map(str, np.asarray(label).tolist())) if np.ndim(label) else label
 
 
 def _named(paths: Sequence[Path]) -> str:

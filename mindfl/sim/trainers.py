@@ -96,6 +96,7 @@ class PartialEngine:
         self.batch_size = engine.batch_size
         self.optimizer = engine.optimizer
         self.layers = engine.layers
+        self.metric = engine.metric
 
     def trainer(self, user: UserData, stop: threading.Event) -> Any:
         """Return a trainer of one client's data."""
@@ -116,7 +117,7 @@ def _plain_engine(config: JobConfig, model: JobModel, stage: Callable[[str], Non
 
         if not is_cached():
             stage("compiling the device runtime (once per machine, about a quarter of a minute)")
-        engine = LiteEngine(model)
+        engine = LiteEngine(model, metric=config.metric)
         return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
     return mindspore_engine(config, model)
 
@@ -137,6 +138,8 @@ def mindspore_engine(config: JobConfig, model: JobModel) -> Engine:
         optimizer=OptimizerSettings(network.optimizer, config.rate, network.momentum, decay),
         batch_size=network.batch_size,
         device_target=config.device_target,
+        loss=network.loss,
+        metric=config.metric,
     )
 
 
