@@ -22,7 +22,7 @@ from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Cells, cells_of
-from mindfl.sim.metrics import ACCURACY, Metric, chosen_metric, perplexity
+from mindfl.sim.metrics import ACCURACY, Measure, chosen_metric, perplexity
 
 Weights = Mapping[str, NDArray[np.float32]]
 SamplesT = TypeVar("SamplesT")
@@ -39,7 +39,7 @@ class Engine(Protocol):
     optimizer: LocalOptimizer
     layers: tuple[str, ...]
     names: tuple[str, ...]
-    metric: Metric
+    metric: Measure
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data; once ``stop`` is set, training ends with InterruptedRunError."""
@@ -138,7 +138,7 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         user: UserData,
         stop: threading.Event,
         *,
-        metric: Metric = ACCURACY,
+        metric: Measure = ACCURACY,
         kind: LabelKind | None = "classes",
     ) -> None:
         self.metric = metric

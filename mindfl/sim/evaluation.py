@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mindfl.client.flow import evaluation_due
 from mindfl.options.job_options import EvaluateName
-from mindfl.sim.metrics import ACCURACY, Metric
+from mindfl.sim.metrics import ACCURACY, Measure
 
 #: a training step of a batch, forward and backward, costs about so many evaluations of one
 _FORWARDS_PER_STEP = 3
@@ -64,7 +64,7 @@ class Accuracy(NamedTuple):
     low5: float
 
     @classmethod
-    def of(cls, accuracies: Iterable[float], metric: Metric = ACCURACY) -> Accuracy:
+    def of(cls, accuracies: Iterable[float], metric: Measure = ACCURACY) -> Accuracy:
         """Summarise one accuracy per client, each on the client's own test data; fewer than five count as they are.
 
         Without any client all three are NaN. Of another ``metric`` the best five may be the lowest.
@@ -99,7 +99,7 @@ class Measured(NamedTuple):
     name: str
     accuracy: float | None
     cells: Cells | None = None
-    metric: Metric = ACCURACY
+    metric: Measure = ACCURACY
     samples: int = 0
 
     @property
@@ -184,7 +184,7 @@ class Evaluated:
     samples: int = 0
     correct: float = 0
     cells: Cells | None = None
-    metric: Metric = ACCURACY
+    metric: Measure = ACCURACY
 
     @classmethod
     def of_clients(

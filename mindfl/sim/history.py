@@ -17,7 +17,7 @@ from mindfl.errors import DataError, OptionError, StorageError
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Evaluated, EvaluatedName
-from mindfl.sim.metrics import ACCURACY, METRICS, Metric
+from mindfl.sim.metrics import ACCURACY, METRICS, Measure
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import counted
 
@@ -197,7 +197,7 @@ class History(Sequence[IterationRow]):
         return max(self.evaluated, key=lambda row: sign * row.avg, default=None)
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> Measure:
         """What the rows were measured by."""
         return next((METRICS[row.metric] for row in self.evaluated), ACCURACY)
 
@@ -284,7 +284,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_metric(metric: Metric, folder: Path) -> None:
+def check_metric(metric: Measure, folder: Path) -> None:
     """Raise :class:`OptionError` where the run in ``folder``, which is to go on, was measured by another metric."""
     path = folder / "history.jsonl"
     history = History.load(path) if path.exists() else History()

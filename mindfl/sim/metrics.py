@@ -12,7 +12,7 @@ from mindfl.options.job_options import MetricName
 
 
 @dataclass(frozen=True)
-class Metric:
+class Measure:
     """A measure of a model on test samples.
 
     Args:
@@ -50,13 +50,13 @@ class Metric:
         return perplexity(mean) if self.name == "perplexity" else mean
 
 
-ACCURACY = Metric("accuracy", "accuracy", lower_is_better=False, of_classes=True)
-METRICS: dict[str, Metric] = {
+ACCURACY = Measure("accuracy", "accuracy", lower_is_better=False, of_classes=True)
+METRICS: dict[str, Measure] = {
     metric.name: metric
     for metric in (
         ACCURACY,
-        Metric("perplexity", "perplexity", lower_is_better=True, of_classes=True),
-        Metric("loss", "test loss", lower_is_better=True, of_classes=False),
+        Measure("perplexity", "perplexity", lower_is_better=True, of_classes=True),
+        Measure("loss", "test loss", lower_is_better=True, of_classes=False),
     )
 }
 
@@ -69,7 +69,7 @@ def perplexity(cross_entropy: float) -> float:
         return math.inf
 
 
-def chosen_metric(kind: LabelKind | None, name: str | None = None) -> Metric:
+def chosen_metric(kind: LabelKind | None, name: str | None = None) -> Measure:
     """Return the metric ``name``, by default that which belongs to the kind of labels.
 
     Raises :class:`OptionError` for a metric of classes where the labels are numbers to predict.
