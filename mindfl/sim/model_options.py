@@ -53,7 +53,7 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     except MindflError:
         return config, []
     check_settings(model, config, path)
-    return replace(config, **_decided(model, optimizer, config)), list(_without_effect(config, path, optimizer))
+    return replace(config, **_decided(model, optimizer, config)), list(_without_effect(config, path, model, optimizer))
 
 
 def _trains_unconverted(config: JobConfig) -> bool:
@@ -208,7 +208,7 @@ def _beyond_mindspore(optimizer: ModelOptimizer) -> str:
     return next((text for text, applies in extras.items() if applies), "")
 
 
-def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | None) -> Iterator[str]:
+def _without_effect(config: JobConfig, path: Path, model: LiteModel, optimizer: ModelOptimizer | None) -> Iterator[str]:
     if config.init is not None:
         yield f"--init {config.init} has no effect on {path}: the file holds the initial weights"
     if config.converter is not None:
@@ -221,11 +221,12 @@ def _without_effect(config: JobConfig, path: Path, optimizer: ModelOptimizer | N
         and not model_spec(config.model).parameters
     ):
         yield f"--model {config.network_name} has no effect on {path}: the network is in the file"
-    if config.seed and _draws_nothing(config):
+    if config.seed and _draws_nothing(config, model):
         yield f"--seed {config.seed} has no effect: model and data are given, and all clients take part"
 
 
-def _draws_nothing(config: JobConfig) -> bool:
+def _draws_nothing(config: JobConfig, model: LiteModel) -> bool:
     mode = mode_of(config)
-    draws = mode.draws or mode.compresses or config.shuffle
+    dropout = any(node.op == "Dropout" for node in model.nodes)
+    draws = mode.draws or mode.compresses or config.shuffle or dropout
     return config.train_dataset is not None and config.all_take_part and not draws

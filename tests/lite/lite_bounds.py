@@ -401,6 +401,12 @@ class Buffers:
     def add(self, start: int, count: int) -> None:
         self._ends[start] = start + count
 
+    def gaps(self) -> list[slice]:
+        """Return the space between buffers that no kernel may write: whole vectors belong to the buffer before."""
+        starts = sorted(self._ends)
+        ends = [-(-self._ends[start] // VECTOR) * VECTOR for start in starts[:-1]]
+        return [slice(end, start) for end, start in zip(ends, starts[1:], strict=True) if end < start]
+
     def check(self, start: int, first: int, last: int) -> None:
         """Fail unless elements ``first`` to ``last`` (exclusive) behind ``start`` lie in the buffer that holds it."""
         starts = sorted(self._ends)
@@ -444,13 +450,19 @@ def watched(graph: Graph) -> Iterator[Buffers]:
 
 def check_model(model: LiteModel) -> Executable:
     """Plan every program of a model under watch, check each, and return the executable."""
-    executable = Executable(model)
+    return checked_buffers(model)[0]
+
+
+def checked_buffers(model: LiteModel) -> tuple[Executable, dict[bool, Buffers]]:
+    """Do as :func:`check_model`, and return also the buffers of the programs, by whether they fold channels."""
+    executable, found = Executable(model), {}
     for folded in {False, executable.graph.equal_channels}:
         with watched(executable.graph) as buffers:
             programs = executable.programs(folded=folded)
-        for program in (programs.train, programs.predict):
+        for program in (programs.train, programs.predict, programs.loss):
             if program is not None:
                 check_program(program, buffers, programs.arena_size)
+                buffers.check(program.place.result, 0, max(program.place.classes * program.place.lanes, 1))
         if programs.train is not None and programs.correction is not None:
             sizes = {name: tensor.size for name, tensor in model.parameters.items()}
             arrays = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
@@ -458,8 +470,5 @@ def check_model(model: LiteModel) -> Executable:
                 np.zeros(programs.arena_size, np.float32), Correction(scale=2, shift=arrays, pull=1, towards=arrays)
             )
             check_program(replace(programs.train, code=code), buffers, programs.arena_size)
-        classes = executable.graph.classes
-        buffers.check(programs.predict.place.result, 0, classes * programs.predict.place.lanes)
-        if programs.train is not None:
-            buffers.check(programs.train.place.result, 0, 1)
-    return executable
+        found[folded] = buffers
+    return executable, found

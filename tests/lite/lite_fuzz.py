@@ -9,18 +9,22 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lite_bounds import check_model
+from lite_bounds import checked_buffers
 from lite_handmade import Window, handmade
+from lite_sequences import recurrent
 from lite_variants import bias_gradient_as_a_sum, one_hot_input, one_hot_made, tiled_scale
 from lite_writer import ModelText, NodeText, TensorText
 
 from mindfl.errors import MindflError
 from mindfl.lite import LiteModel, Session
 
+#: stands between buffers
+_UNTOUCHED = np.float32(-12345.678)
 _NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 14, 16, 17, 28, 32, 33, 62, 63, -1, 2**15, 2**31 - 1)
 
 
@@ -38,6 +42,8 @@ def small_models() -> list[ModelText]:
             Window((2, 3), (2, 2), mode=1, mean=True),
             second_filters=3,
         ),
+        recurrent(),
+        recurrent(batch=17, time=1, embedding=1, hidden=1),
         *(_changed_by(change) for change in (one_hot_input, one_hot_made, tiled_scale, bias_gradient_as_a_sum)),
     ]
 
@@ -144,23 +150,52 @@ def changed(model: ModelText, draw: random.Random) -> bytes:
 
 
 def outcome(content: bytes) -> str:
-    """Decode, check and run a file in every way; return "executed" or the error's line."""
+    """Decode, check and run a file in every way; return "executed" or the error's line.
+
+    No kernel may write between the buffers, also where whole numbers of the samples are no places in any table.
+    """
     try:
         model = LiteModel.from_bytes(content)
         model.summary()
-        session = Session(check_model(model))
-        images: Any = np.random.default_rng(1).random((session.batch_size, *session.image_shape), np.float32)
-        labels = np.full(session.batch_size, session.classes - 1, np.int32)
-        session.predict(images)
-        if model.optimizer_nodes:
-            session.train_step(images, labels)
-            session.train_step(images[..., :1].repeat(images.shape[-1], -1), labels)
-            session.reset_optimizer()
+        executable, buffers = checked_buffers(model)
+        session = Session(executable)
+        arenas = [(session._arena_for(folded), found.gaps()) for folded, found in buffers.items()]
+        for arena, gaps in arenas:
+            for gap in gaps:
+                arena[gap] = _UNTOUCHED
+        _run(session)
         model.patched(session.get_weights())
+        for arena, gaps in arenas:
+            assert all((arena[gap] == _UNTOUCHED).all() for gap in gaps), "a kernel wrote between two buffers"
     except MindflError as error:
         assert "\n" not in error.line()
         return error.line()
     return "executed"
+
+
+def _run(session: Session) -> None:
+    """Predict and train with samples, also such that no table has, and that have equal channels."""
+    graph, draw = session.executable.graph, np.random.default_rng(1)
+    samples: Any = tuple(
+        draw.random(tensor.dims, np.float32) if tensor.dtype == np.float32 else draw.integers(0, 2, tensor.dims)
+        for tensor in graph.samples
+    )
+    labels: Any = np.full(graph.batch, session.classes - 1, np.int32)
+    if graph.label_kind == "targets" and graph.labels is not None:
+        labels = np.ones(graph.labels.dims, graph.labels.dtype)
+    elif graph.label_kind == "tokens":
+        labels = np.full((graph.batch, graph.labels_of_sample), session.classes - 1, np.int32)
+    batches = session.batches(samples)
+    wild = draw.integers(-(2**31), 2**31, batches.numbers.shape).astype(np.int32)
+    for each in (batches, replace(batches, numbers=wild)):
+        session.predict(each)
+        if session.model.optimizer_nodes:
+            session.train(each, labels)
+            if graph.label_kind == "targets":
+                session.loss(each, labels)
+    if session.model.optimizer_nodes and graph.equal_channels:
+        session.train_step(samples[0][..., :1].repeat(samples[0].shape[-1], -1), labels)
+    session.reset_optimizer()
 
 
 def main(seed: int, count: int, files: list[str]) -> None:

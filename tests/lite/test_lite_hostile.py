@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lite_bounds import RANGES
 from lite_fuzz import changed, outcome, small_models
 from lite_handmade import LOSS, Window, handmade
 from lite_writer import (
@@ -29,6 +30,7 @@ from lite_writer import (
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite import LiteModel, Session
+from mindfl.lite.ops import INSTRUCTIONS
 
 
 def _base() -> ModelText:
@@ -39,6 +41,10 @@ def _base() -> ModelText:
 
 def test_the_base_of_these_tests_is_executed() -> None:
     assert outcome(_base().write()) == "executed"
+
+
+def test_the_proof_of_bounds_knows_every_instruction() -> None:
+    assert RANGES.keys() == INSTRUCTIONS.keys()
 
 
 Change = Callable[[ModelText], object]

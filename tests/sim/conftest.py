@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from mindfl.data import make_synthetic
 from mindfl.sim import FederatedLeNetJob
+
+sys.path.append(str(Path(__file__).parents[1] / "lite"))
 
 JobFactory = Callable[..., FederatedLeNetJob]
 
