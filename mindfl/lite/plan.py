@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.kernels.primitives import ZERO
+from mindfl.lite.kernels.primitives import HALF, ZERO
 from mindfl.lite.model import Node, Tensor
 from mindfl.lite.model_graph import Fusion, Graph
 from mindfl.lite.ops.dropout import DRAWS
@@ -81,6 +81,11 @@ class Plan:
     def lanes(self) -> int:
         """The batch rounded up to whole vectors."""
         return self.builder.lanes
+
+    @property
+    def filled(self) -> int:
+        """The batch rounded up to half vectors: the lanes that products are computed for. Those behind stay zero."""
+        return -(-self.batch // HALF) * HALF
 
     @property
     def batch(self) -> int:
@@ -232,6 +237,11 @@ class Plan:
             self._draws = self.builder.own_entries(DRAWS)
             self.builder.emit("NEXT_STEP", draws_table=self._draws)
         return self._draws
+
+    def scratch(self, name: str, size: int) -> int:
+        """Return memory for ``size`` floats that the next instructions use; later ones of this name share it."""
+        rounded = 1 << (size - 1).bit_length()
+        return self.once(("scratch", name, rounded), lambda: self.builder.allocate(rounded))
 
     def gather(self, x: int, y: int, rows: list[int]) -> None:
         """Emit ``y[i] = x[rows[i]]`` for batch-last values at these offsets, zero if the row is negative."""

@@ -80,8 +80,8 @@ ALIGNMENT = 16
 #: floats between buffers, so that equal positions of two large buffers differ in their address bits below the page
 #: size: otherwise a load after a store to the same offset of another page stalls (4 KiB aliasing)
 STAGGER = 17 * ALIGNMENT
-#: most floats of a session (1 GiB): a limit for files that claim more than any phone could run
-ARENA_LIMIT = 2**28
+#: most floats of a session (4 GiB): a limit for files that claim more than any phone could run
+ARENA_LIMIT = 2**30
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mindfl.lite.ops.arithmetic import PAIRS
 from mindfl.lite.ops.maps import MAPS
 from mindfl.lite.program import Builder, Program
 
-VECTOR = 16
+VECTOR, HALF = 16, 8
 Operands = dict[str, int]
 #: operand, first element relative to it, one past the last
 Range = tuple[str, int, int]
@@ -42,6 +42,7 @@ class _Table:
 def _conv(o: Operands, t: _Table) -> Iterator[Range]:
     taps = t.run(o["taps_table"], o["taps"])
     last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
+    assert o["block"] >= 1 and o["filled"] <= o["lanes"] and o["filled"] % HALF == 0
     yield "x", int(taps.min()), last + int(taps.max()) + o["lanes"]
     yield "weight", 0, o["channels"] * o["taps"]
     yield "y", 0, (o["height"] * o["width"] - 1) * o["step"] + o["channels"] * o["lanes"]
@@ -51,6 +52,7 @@ def _conv(o: Operands, t: _Table) -> Iterator[Range]:
 
 def _conv_input_grad(o: Operands, t: _Table) -> Iterator[Range]:
     rows, channels = t.run(o["rows_table"], o["runs"]), t.run(o["channels_table"], o["channels"])
+    assert o["filled"] <= o["lanes"] and o["filled"] % HALF == 0
     last = (o["height"] - 1) * o["row_step"] + (o["width"] - 1) * o["column_step"]
     positions = o["height"] * o["width"] - 1
     yield "dy", int(channels.min()), positions * o["step"] + int(channels.max()) + o["lanes"]
@@ -100,6 +102,7 @@ def _depthwise_filter_grad(o: Operands, t: _Table) -> Iterator[Range]:
 
 def _dense(o: Operands, t: _Table) -> Iterator[Range]:
     columns = t.run(o["x_table"], o["columns"])
+    assert o["filled"] <= o["lanes"] and o["filled"] % HALF == 0
     yield "x", int(columns.min()), int(columns.max()) + o["lanes"]
     yield "weight", 0, (o["rows"] - 1) * o["row_step"] + (o["columns"] - 1) * o["column_step"] + 1
     yield "y", 0, o["rows"] * o["lanes"]
@@ -113,6 +116,22 @@ def _outer(o: Operands, t: _Table) -> Iterator[Range]:
     yield "b", int(lines.min()), int(lines.max()) + -(-o["columns"] // VECTOR) * VECTOR
     yield "y", 0, o["rows"] * o["columns"]
     yield "tail", 0, o["rows"] * VECTOR
+
+
+def _turn(o: Operands, t: _Table) -> Iterator[Range]:
+    read = -(-o["columns"] // VECTOR) * VECTOR if o["whole"] else o["columns"]
+    yield "x", 0, (o["rows"] - 1) * o["x_step"] + read
+    yield "y", 0, (o["columns"] - 1) * o["y_step"] + o["rows"]
+
+
+def _row_product(o: Operands, t: _Table) -> Iterator[Range]:
+    lines = t.run(o["b_table"], o["inner"])
+    assert min(o["block"], o["row_block"]) >= 1
+    yield "a", 0, (o["rows"] - 1) * o["a_row"] + (o["inner"] - 1) * o["a_column"] + 1
+    yield "b", int(lines.min()), int(lines.max()) + -(-o["columns"] // VECTOR) * VECTOR
+    yield "y", 0, (o["rows"] - 1) * o["y_step"] + o["columns"]
+    if o["columns"] % VECTOR:
+        yield "tail", 0, o["rows"] * VECTOR
 
 
 def _gather(o: Operands, t: _Table) -> Iterator[Range]:
@@ -347,6 +366,8 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "AVERAGE_POOL": _average_pool,
     "AVERAGE_POOL_GRAD": _average_pool,
     "CHOOSE": _of(x="outer limit size", numbers="count", y="outer count size"),
+    "TURN": _turn,
+    "ROW_PRODUCT": _row_product,
     "GATHER": _gather,
     "MATRIX_PRODUCT": _matrix_product,
     "MOVE": _move,

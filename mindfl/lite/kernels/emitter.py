@@ -26,9 +26,6 @@ class Emitter:
         self.builder = builder
         self.context = context
         self.base = self.data(arena_type, arena)
-        module = builder.module
-        name = f"llvm.fma.v{VECTOR}f32"
-        self._fma = module.globals.get(name) or ir.Function(module, ir.FunctionType(LANES, [LANES, LANES, LANES]), name)
 
     def data(self, array_type: Any, array: Any) -> Any:
         return cgutils.create_struct_proxy(array_type)(self.context, self.builder, array).data
@@ -45,14 +42,14 @@ class Emitter:
     def scalar(self, offset: Any) -> Any:
         return self.builder.load(self.builder.gep(self.base, [offset]))
 
-    def pointer(self, offset: Any) -> Any:
-        return self.builder.bitcast(self.builder.gep(self.base, [offset]), LANES.as_pointer())
+    def pointer(self, offset: Any, kind: Any = LANES) -> Any:
+        return self.builder.bitcast(self.builder.gep(self.base, [offset]), kind.as_pointer())
 
-    def load(self, offset: Any) -> Any:
-        return self.builder.load(self.pointer(offset), align=4)
+    def load(self, offset: Any, width: int = VECTOR) -> Any:
+        return self.builder.load(self.pointer(offset, ir.VectorType(FLOAT, width)), align=4)
 
     def store(self, value: Any, offset: Any) -> None:
-        self.builder.store(value, self.pointer(offset), align=4)
+        self.builder.store(value, self.pointer(offset, value.type), align=4)
 
     def first_lanes(self, count: Any) -> Any:
         """Return the mask of the first ``count`` lanes."""
@@ -96,10 +93,10 @@ class Emitter:
             chosen.append(phi)
         return chosen
 
-    def splat(self, value: Any) -> Any:
-        undefined = ir.Constant(ir.VectorType(value.type, VECTOR), ir.Undefined)
+    def splat(self, value: Any, width: int = VECTOR) -> Any:
+        undefined = ir.Constant(ir.VectorType(value.type, width), ir.Undefined)
         first = self.builder.insert_element(undefined, value, I32(0))
-        return self.builder.shuffle_vector(first, undefined, ir.Constant(NUMBERS, [0] * VECTOR))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, width), [0] * width))
 
     def bytes_at(self, index: Any, shift: Any) -> Any:
         """Return the address of one byte per lane, ``shift`` bytes behind the element offset ``index``."""
@@ -107,7 +104,10 @@ class Emitter:
         return self.builder.bitcast(self.builder.gep(start, [shift]), BYTES.as_pointer())
 
     def fma(self, first: Any, second: Any, addend: Any) -> Any:
-        return self.builder.call(self._fma, [first, second, addend])
+        kind, module = addend.type, self.builder.module
+        name = f"llvm.fma.v{kind.count}f32"
+        fma = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
+        return self.builder.call(fma, [first, second, addend])
 
     def horizontal_sum(self, value: Any) -> Any:
         width = VECTOR

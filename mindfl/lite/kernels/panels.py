@@ -20,7 +20,7 @@ _WIDE = PRODUCT_VECTORS * VECTOR
 #: most rows of a tile: ten is a usual batch, and as many accumulators as 32 registers hold beside the operands
 _MOST = 10 if PRODUCT_VECTORS == 2 else 6
 _tile10, _tile8, _tile6, _tile4, _tile2, _tile1 = (
-    product_tile(min(rows, _MOST), PRODUCT_VECTORS) for rows in (10, 8, 6, 4, 2, 1)
+    product_tile(min(rows, _MOST), (VECTOR,) * PRODUCT_VECTORS) for rows in (10, 8, 6, 4, 2, 1)
 )
 
 

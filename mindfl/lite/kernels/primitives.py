@@ -1,7 +1,8 @@
 """Vector operations that kernels call, compiled with them.
 
-These are declarations: :mod:`mindfl.lite.kernels.products`, :mod:`mindfl.lite.kernels.panels` and
-:mod:`mindfl.lite.kernels.pooling` hold the code, which needs a compiler to be imported.
+These are declarations: :mod:`mindfl.lite.kernels.products`, :mod:`~mindfl.lite.kernels.panels`,
+:mod:`~mindfl.lite.kernels.pooling` and :mod:`~mindfl.lite.kernels.moving` hold the code, which needs a compiler to be
+imported.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from typing import Any
 
 #: float32 lanes of a vector register
 VECTOR = 16
+#: lanes of half a vector: products are computed for so many samples, or a multiple
+HALF = 8
 #: columns of a panel of a packed matrix
 PANEL = 32
 #: initial values of sums: zero, or the present value
@@ -22,10 +25,10 @@ def product(
     arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any, rows: Any, lanes: Any,
     start: Any, floor: Any,
 ) -> None:  # fmt: skip
-    """``C[m, lanes] = max(floor, start + sum_k A[m, k] * B[table[bo + k], lanes])``, any number of rows and lanes.
+    """``C[m, lanes] = max(floor, start + sum_k A[m, k] * B[table[bo + k], lanes])``, any number of rows.
 
-    ``A[m, k]`` lies at ``a + m*am + k*ak`` and C's rows at ``c + m*cm``. ``start`` is :data:`ZERO`,
-    :data:`ACCUMULATE`, or the place of one bias per row.
+    The lanes are a multiple of :data:`HALF`. ``A[m, k]`` lies at ``a + m*am + k*ak`` and C's rows at ``c + m*cm``.
+    ``start`` is :data:`ZERO`, :data:`ACCUMULATE`, or the place of one bias per row.
     """
     raise NotImplementedError
 
@@ -86,4 +89,17 @@ def window_gradient(
 
     The other positions get zero; with ``added`` the values are added to the present ones.
     """
+    raise NotImplementedError
+
+
+def turned_block(arena: Any, x: Any, x_step: Any, y: Any, y_step: Any, count: Any) -> None:
+    """``arena[y + c*y_step + r] = arena[x + r*x_step + c]`` for 16 rows r and ``count`` <= 16 columns c.
+
+    All 16 columns are read.
+    """
+    raise NotImplementedError
+
+
+def fetch(arena: Any, start: Any, count: Any) -> None:
+    """Ask for the memory of ``count`` floats, at least a vector of them, to be brought to the second cache."""
     raise NotImplementedError

@@ -17,6 +17,7 @@ multiply-add.
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from llvmlite import binding, ir
@@ -25,7 +26,7 @@ from numba.extending import intrinsic, overload
 
 from mindfl.lite.kernels import primitives
 from mindfl.lite.kernels.emitter import I64, LANES, Emitter
-from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR
+from mindfl.lite.kernels.primitives import ACCUMULATE, HALF, VECTOR
 
 _WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
 #: rows of a product tile, largest first: chosen so that accumulators and operands fit the registers
@@ -36,11 +37,11 @@ REDUCTION_ROWS = (4, 2, 1) if _WIDE_REGISTERS else (2, 1, 1)
 REDUCTION_TAPS = 5 if _WIDE_REGISTERS else 3
 
 
-def product_tile(rows: int, vectors: int) -> Any:
+def product_tile(rows: int, widths: tuple[int, ...]) -> Any:
     """Make the intrinsic ``tile(arena, table, a, am, ak, b, bo, k, c, cm, start, floor)``.
 
     ``C[m] = max(floor, init + sum_k arena[a + m*am + k*ak] * arena[b + table[bo + k] ...])`` for ``rows`` rows of
-    ``vectors`` vectors each at ``c + m*cm``; ``start`` is ``ZERO``, ``ACCUMULATE`` (begin with what C holds),
+    vectors of these ``widths`` at ``c + m*cm``; ``start`` is ``ZERO``, ``ACCUMULATE`` (begin with what C holds),
     or the offset of one bias per row. NaN passes through the floor.
     """
 
@@ -49,59 +50,63 @@ def product_tile(rows: int, vectors: int) -> Any:
         typing: Any, arena: Any, table: Any, a: Any, am: Any, ak: Any, b: Any, bo: Any, k: Any, c: Any, cm: Any,
         start: Any, floor: Any,
     ) -> Any:  # fmt: skip
-        return types.void(arena, table, *[types.int64] * 9, types.float32), partial(_emit_product, rows, vectors)
+        return types.void(arena, table, *[types.int64] * 9, types.float32), partial(_emit_product, rows, widths)
 
     return tile
 
 
-def _emit_product(rows: int, vectors: int, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    arena, table, a, am, ak, b, bo, k, c, cm, start, floor = arguments
+def _emit_product(rows: int, widths: tuple[int, ...], context: Any, builder: Any, signature: Any, given: Any) -> Any:
+    arena, table, a, am, ak, b, bo, k, c, cm, start, floor = given
     emit = Emitter(context, builder, signature.args[0], arena)
     offsets = emit.data(signature.args[1], table)
-    outputs = [emit.add(emit.add(c, emit.times(cm, m)), v * VECTOR) for m in range(rows) for v in range(vectors)]
+    vectors = list(zip(accumulate(widths, initial=0), widths))  # noqa: B905 - the end of the last vector is left over
+    outputs = [
+        (emit.add(emit.add(c, emit.times(cm, m)), first), width) for m in range(rows) for first, width in vectors
+    ]
     a_rows = [emit.add(a, emit.times(am, m)) for m in range(rows)]
-    initial = _initial_sums(emit, start, outputs, rows, vectors)
+    initial = _initial_sums(emit, start, outputs, len(widths))
 
     def step(index: Any, sums: list[Any]) -> list[Any]:
         row = emit.add(b, emit.entry(offsets, emit.add(bo, index)))
-        operands = [emit.load(emit.add(row, v * VECTOR)) for v in range(vectors)]
+        operands = [emit.load(emit.add(row, first), width) for first, width in vectors]
         shift = builder.mul(index, ak)
         results = []
         for m in range(rows):
-            factor = emit.splat(emit.scalar(emit.add(a_rows[m], shift)))
-            results += [emit.fma(factor, operands[v], sums[m * vectors + v]) for v in range(vectors)]
+            number = emit.scalar(emit.add(a_rows[m], shift))
+            for operand, total in zip(operands, sums[m * len(widths) : (m + 1) * len(widths)], strict=True):
+                results.append(emit.fma(emit.splat(number, operand.type.count), operand, total))
         return results
 
-    lowest = emit.splat(floor)
-    for value, output in zip(emit.loop(k, initial, step), outputs, strict=True):
+    for value, (output, width) in zip(emit.loop(k, initial, step), outputs, strict=True):
+        lowest = emit.splat(floor, width)
         below = builder.fcmp_ordered("<", value, lowest)
         emit.store(builder.select(below, lowest, value), output)
     return context.get_dummy_value()
 
 
-def _initial_sums(emit: Emitter, start: Any, outputs: list[Any], rows: int, vectors: int) -> list[Any]:
-    """Return the accumulators' first values for the three meanings of ``start``."""
+def _initial_sums(emit: Emitter, start: Any, outputs: list[tuple[Any, int]], vectors: int) -> list[Any]:
+    """Return the accumulators' first values for the three meanings of ``start``; ``vectors`` accumulators per row."""
     builder = emit.builder
     blocks = {name: builder.append_basic_block(name) for name in ("biased", "unbiased", "continued", "zeroed", "ready")}
     builder.cbranch(builder.icmp_signed(">=", start, I64(0)), blocks["biased"], blocks["unbiased"])
     builder.position_at_end(blocks["biased"])
-    biases = [emit.splat(emit.scalar(emit.add(start, m))) for m in range(rows)]
+    numbers = [emit.scalar(emit.add(start, m)) for m in range(len(outputs) // vectors)]
+    biases = [emit.splat(numbers[index // vectors], width) for index, (_, width) in enumerate(outputs)]
     builder.branch(blocks["ready"])
     builder.position_at_end(blocks["unbiased"])
     builder.cbranch(builder.icmp_signed("==", start, I64(ACCUMULATE)), blocks["continued"], blocks["zeroed"])
     builder.position_at_end(blocks["continued"])
-    present = [emit.load(output) for output in outputs]
+    present = [emit.load(output, width) for output, width in outputs]
     builder.branch(blocks["ready"])
     builder.position_at_end(blocks["zeroed"])
     builder.branch(blocks["ready"])
     builder.position_at_end(blocks["ready"])
-    zero = ir.Constant(LANES, [0.0] * VECTOR)
     sums = []
-    for index in range(len(outputs)):
-        phi = builder.phi(LANES)
-        phi.add_incoming(biases[index // vectors], blocks["biased"])
-        phi.add_incoming(present[index], blocks["continued"])
-        phi.add_incoming(zero, blocks["zeroed"])
+    for bias, value in zip(biases, present, strict=True):
+        phi = builder.phi(value.type)
+        phi.add_incoming(bias, blocks["biased"])
+        phi.add_incoming(value, blocks["continued"])
+        phi.add_incoming(ir.Constant(value.type, [0.0] * value.type.count), blocks["zeroed"])
         sums.append(phi)
     return sums
 
@@ -174,10 +179,10 @@ def _carried_sums(emit: Emitter, first: Any, waiting: list[Any]) -> list[Any]:
 _WIDE = PRODUCT_VECTORS * VECTOR
 
 
-def _product_rows(vectors: int) -> Any:
-    """Make the loop over rows for tiles of ``vectors`` vectors: as many of the largest tile as fit, then the next."""
+def _product_rows(*widths: int) -> Any:
+    """Make the loop over rows for tiles of these widths: as many of the largest tile as fit, then the next."""
     r0, r1, r2, r3, r4 = PRODUCT_ROWS
-    tile0, tile1, tile2, tile3, tile4 = (product_tile(rows, vectors) for rows in PRODUCT_ROWS)
+    tile0, tile1, tile2, tile3, tile4 = (product_tile(rows, widths) for rows in PRODUCT_ROWS)
 
     @njit(nogil=True)
     def product_rows(
@@ -232,7 +237,9 @@ def _reduction_rows(taps: int) -> Any:
     return reduction_rows
 
 
-_wide_rows, _slim_rows = _product_rows(PRODUCT_VECTORS), _product_rows(1)
+_wide_rows, _slim_rows = _product_rows(*[VECTOR] * PRODUCT_VECTORS), _product_rows(VECTOR)
+# A vector of half the width takes half the time, or the same: for what is left of a batch.
+_mixed_rows, _half_rows = _product_rows(VECTOR, HALF), _product_rows(HALF)
 _several_taps, _one_tap = _reduction_rows(REDUCTION_TAPS), _reduction_rows(1)
 
 
@@ -249,9 +256,15 @@ def _product(
         while lanes - lane >= _WIDE:
             _wide_rows(arena, table, a, am, ak, b + lane, bo, k, c + lane, cm, rows, start, floor)
             lane += _WIDE
-        while lane < lanes:
-            _slim_rows(arena, table, a, am, ak, b + lane, bo, k, c + lane, cm, rows, start, floor)
-            lane += VECTOR
+        while lanes - lane > HALF:
+            if lanes - lane > VECTOR:
+                _mixed_rows(arena, table, a, am, ak, b + lane, bo, k, c + lane, cm, rows, start, floor)
+                lane += VECTOR + HALF
+            else:
+                _slim_rows(arena, table, a, am, ak, b + lane, bo, k, c + lane, cm, rows, start, floor)
+                lane += VECTOR
+        if lane < lanes:
+            _half_rows(arena, table, a, am, ak, b + lane, bo, k, c + lane, cm, rows, start, floor)
 
     return product
 

@@ -41,8 +41,12 @@ def bordered(plan: Plan, tensor: int, x: int, geometry: Geometry) -> int:
 def bordered_blocks(plan: Plan, blocks: Iterable[Block], geometry: Geometry) -> int:
     """Return the place of a convolution's input with its border, put together from blocks of its rows."""
     (inner_height, inner_width), height, width = geometry.inner, geometry.height, geometry.width
-    place = plan.builder.allocate_batch(height * width * geometry.channels)
+    place = -1
     for x, row, rows in blocks:
+        if rows == inner_height and not geometry.padded:
+            return x
+        if row == 0:
+            place = plan.scratch("border", height * width * geometry.channels * plan.lanes)
         first = max(geometry.top + row, 0) if row > 0 else 0
         end = min(geometry.top + row + rows, height) if row + rows < inner_height else height
         if first < end:

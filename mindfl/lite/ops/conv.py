@@ -7,13 +7,14 @@ border of zeros. Samples with equal channels are planned with one channel and su
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, product, reduction
-from mindfl.lite.ops.borders import Block, bordered, move_image
+from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, ZERO, product, reduction
+from mindfl.lite.ops.borders import Block, bordered, bordered_blocks, move_image
+from mindfl.lite.ops.conv_rows import emit_filter_grad_rows, fills_vectors, turned_weight
 from mindfl.lite.ops.depthwise import emit_depthwise, emit_depthwise_filter_grad, emit_depthwise_input_grad
 from mindfl.lite.ops.fused import cut_off, floor
 from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
@@ -31,6 +32,8 @@ CONV_ROW = f"format:i {_WINDOW} pad_list:q[] {_SIZES}"
 TRANSPOSED_ROW = f"format:i {_WINDOW} pad:q[] pad_list:q[] {_SIZES}"
 # Typed, not literal: numba would compile a function anew for each combination of literal arguments.
 _UNIT, _ONTO, _NO_FLOOR = np.int64(1), np.int64(ACCUMULATE), np.float32(-np.inf)
+#: floats of the input that the second cache of a processor holds beside the rest
+_CACHED = 2**17
 
 
 def _scaled(plan: Plan, rows: list[int]) -> int:
@@ -82,8 +85,15 @@ def _emit_conv(plan: Plan, geometry: Geometry, block: Block, *, x: int, weight: 
             relu=relu,
             taps_table=_scaled(plan, taps),
             taps=len(taps),
+            block=_block(geometry, plan.lanes),
             **_steps(plan, geometry, rows),
         )
+
+
+def _block(geometry: Geometry, lanes: int) -> int:
+    """Return how many taps a row of positions takes at once: all, or those of as many window rows as stay in cache."""
+    row = geometry.width * geometry.channels * lanes
+    return geometry.kernel[1] * geometry.depth * max(1, min(geometry.kernel[0], _CACHED // row))
 
 
 def _output_blocks(plan: Plan, output: int, dims: tuple[int, ...]) -> Iterator[Block]:
@@ -113,6 +123,7 @@ def _steps(plan: Plan, geometry: Geometry, rows: int) -> dict[str, int]:
         "column_step": geometry.pixel(0, geometry.stride[1]) * plan.lanes,
         "step": geometry.out[2] * plan.lanes,
         "lanes": plan.lanes,
+        "filled": plan.filled,
     }
 
 
@@ -137,10 +148,20 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
     blocks = _gradient_blocks(plan, node, least=1)
     if geometry.depthwise:
         emit_depthwise_input_grad(plan, geometry, blocks, weight=weight.offset, dx=dx.offset)
-        return
+    elif geometry.stride == (1, 1) and geometry.groups == 1 and (geometry.padded or geometry.kernel == (1, 1)):
+        turned = geometry.turned()
+        source = bordered_blocks(plan, blocks, turned)
+        kernels = turned_weight(plan, geometry, weight.offset)
+        _emit_conv(plan, turned, (dx.offset, 0, turned.out[0]), x=source, weight=kernels, start=ZERO, relu=False)
+    else:
+        _emit_scattered(plan, geometry, blocks, weight=weight.offset, dx=dx.offset)
+
+
+def _emit_scattered(plan: Plan, geometry: Geometry, blocks: Iterable[Block], *, weight: int, dx: int) -> None:
+    """Emit dx as what every output position adds to the window that it was computed from."""
     features = geometry.height * geometry.width * geometry.channels
     starts, length = geometry.runs()
-    target = plan.builder.allocate_batch(features) if geometry.padded else dx.offset
+    target = plan.builder.allocate_batch(features) if geometry.padded else dx
     for place, row, rows in blocks:
         for group in range(geometry.groups):
             first = group * geometry.filters
@@ -148,7 +169,7 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
             plan.builder.emit(
                 "CONV_INPUT_GRAD",
                 dy=place + first * plan.lanes,
-                weight=weight.offset + first * len(starts) * length,
+                weight=weight + first * len(starts) * length,
                 dx=target + shift * plan.lanes,
                 cleared=features * plan.lanes if row == group == 0 else 0,
                 rows_table=_scaled(plan, starts),
@@ -159,9 +180,7 @@ def lower_input_grad(plan: Plan, node: Node) -> None:
             )
     if geometry.padded:
         corner = (-geometry.top, -geometry.left)
-        move_image(
-            plan, target, (geometry.height, geometry.width), dx.offset, geometry.inner, corner, geometry.channels
-        )
+        move_image(plan, target, (geometry.height, geometry.width), dx, geometry.inner, corner, geometry.channels)
 
 
 def _gradient_dims(plan: Plan, node: Node) -> tuple[int, ...]:
@@ -184,6 +203,10 @@ def lower_filter_grad(plan: Plan, node: Node) -> None:
     source = bordered(plan, node.inputs[1], x.offset, geometry)
     if geometry.depthwise:
         emit_depthwise_filter_grad(plan, geometry, _gradient_blocks(plan, node, least=1), x=source, dw=dw.offset)
+        return
+    if fills_vectors(geometry, plan.batch) and not folded:
+        blocks = _gradient_blocks(plan, node, least=1)
+        emit_filter_grad_rows(plan, geometry, blocks, x=source, dw=dw.offset)
         return
     size = geometry.out[2] * len(geometry.taps())
     target = plan.builder.allocate(size) if folded else dw.offset
@@ -220,30 +243,41 @@ def _emit_filter_grad(plan: Plan, geometry: Geometry, block: Block, *, x: int, d
         )
 
 
-@instruction("CONV", "x weight y start relu taps_table taps channels height width row_step column_step step lanes")
+@instruction(
+    "CONV", "x weight y start relu taps_table taps block channels height width row_step column_step step lanes filled"
+)
 def conv_kernel(arena: Any, table: Any, i: Any) -> None:
-    """y = relu?(x * weight + bias): every output position is one product over the taps of its window."""
-    x, weight, y, start, relu, taps_table, taps, channels = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
-    height, width, row_step, column_step, step, lanes = i[9], i[10], i[11], i[12], i[13], i[14]
-    lowest = floor(relu)
+    """y = relu?(x * weight + bias): every output position is one product over the taps of its window.
+
+    A row of positions takes ``block`` taps after the other, so that what they read stays in cache; this changes no bit.
+    """
+    x, weight, y, start, relu, taps_table, taps, block = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
+    channels, height, width, row_step, column_step, step = i[9], i[10], i[11], i[12], i[13], i[14]
+    lanes, filled = i[15], i[16]
     for row in range(height):
-        for column in range(width):
-            window = x + row * row_step + column * column_step
-            out = y + (row * width + column) * step
-            product(
-                arena, table, weight, taps, _UNIT, window, taps_table, taps, out, lanes, channels, lanes, start, lowest
-            )  # fmt: skip
+        for tap in range(0, taps, block):
+            count = min(block, taps - tap)
+            begin = start if tap == 0 else _ONTO
+            lowest = floor(relu) if tap + count == taps else _NO_FLOOR
+            for column in range(width):
+                window = x + row * row_step + column * column_step
+                out = y + (row * width + column) * step
+                product(
+                    arena, table, weight + tap, taps, _UNIT, window, taps_table + tap, count, out, lanes, channels,
+                    filled, begin, lowest,
+                )  # fmt: skip
 
 
 @instruction(
     "CONV_INPUT_GRAD",
-    "dy weight dx cleared rows_table channels_table runs run channels height width row_step column_step step lanes",
+    "dy weight dx cleared rows_table channels_table runs run channels height width row_step column_step step lanes "
+    "filled",
 )
 def conv_input_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     """dx = scatter of weight^T dy: every output position adds to the window it was computed from, run by run."""
     dy, weight, dx, cleared, rows_table, channels_table = i[1], i[2], i[3], i[4], i[5], i[6]
     runs, run, channels, height, width = i[7], i[8], i[9], i[10], i[11]
-    row_step, column_step, step, lanes = i[12], i[13], i[14], i[15]
+    row_step, column_step, step, lanes, filled = i[12], i[13], i[14], i[15], i[16]
     arena[dx : dx + cleared] = 0.0
     taps = runs * run
     for row in range(height):
@@ -253,7 +287,7 @@ def conv_input_grad_kernel(arena: Any, table: Any, i: Any) -> None:
             for r in range(runs):
                 product(
                     arena, table, weight + r * run, _UNIT, taps, gradient, channels_table, channels,
-                    window + table[rows_table + r], lanes, run, lanes, _ONTO, _NO_FLOOR,
+                    window + table[rows_table + r], lanes, run, filled, _ONTO, _NO_FLOOR,
                 )  # fmt: skip
 
 

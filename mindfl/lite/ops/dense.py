@@ -11,6 +11,7 @@ from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
 from mindfl.lite.ops.fused import cut_off, floor
 from mindfl.lite.ops.matrix import add_row_bias, matrix_products, sum_of_rows
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
+from mindfl.lite.ops.row_major import row_product, turn
 from mindfl.lite.program import Value, core, last_axis, matrix
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 # Typed, not literal: numba would compile a function anew for each combination of literal arguments.
 _UNIT, _FRESH, _TAIL, _NO_FLOOR = np.int64(1), np.int64(ZERO), np.int64(VECTOR), np.float32(-np.inf)
+
+#: elements of a weight that no cache of a processor holds: it is read and written in the order of memory
+_LARGE = 2**18
+#: terms and rows of a product with it that are handled at once
+_TERMS, _ROWS = 32, 8
 
 
 @operator("89 MatMulFusion transpose_a:? transpose_b:? activation:b", inputs=2)
@@ -49,6 +55,10 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
     need(x.dims[1] == columns, node, f"shapes {x.dims} and {weight.dims}")
     y = plan.keep(fusion.output, plan.new_batch((plan.batch, rows)))
     plan.mark_fused(node, fusion.output)
+    plain = fusion.bias is None and not fusion.relu
+    if plain and not rows_first and rows % VECTOR == 0 and weight.size >= _LARGE:
+        _dense_by_rows(plan, x, weight, y)
+        return
     plan.builder.emit(
         "DENSE",
         x=x.offset,
@@ -62,8 +72,21 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
         rows=rows,
         columns=columns,
         lanes=plan.lanes,
+        filled=plan.filled,
     )
     cut_off(plan, fusion, y.offset, rows * plan.lanes)
+
+
+def _dense_by_rows(plan: Plan, x: Value, weight: Value, y: Value) -> None:
+    """Read the weight row by row, in the order in which it lies in memory."""
+    columns, rows = weight.dims
+    scratch = plan.scratch("gradients", plan.batch * rows)
+    lines = [column * rows for column in range(columns)]
+    size = (plan.batch, rows)
+    row_product(
+        plan, (x.offset, 1, plan.lanes), weight.offset, lines, (scratch, rows), size, block=_TERMS, row_block=plan.batch
+    )
+    turn(plan, scratch, y.offset, size, rows, plan.lanes)
 
 
 def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
@@ -80,6 +103,12 @@ def _outer(plan: Plan, node: Node, a: Value, b: Value) -> None:
         return place
 
     y = plan.keep(node.outputs[0], plan.new_parameter((rows, columns)))
+    if rows * columns >= _LARGE:
+        lines, place = [n * b_lanes for n in range(plan.batch)], plan.once(("transposed", node.inputs[1]), transposed)
+        # So many rows at a time are written from end to end.
+        left, right = (a.offset, plan.lanes, 1), (y.offset, columns)
+        row_product(plan, left, place, lines, right, (rows, columns), block=plan.batch, row_block=_ROWS)
+        return
     builder.emit(
         "OUTER",
         a=a.offset,
@@ -133,13 +162,13 @@ def _bias_add_grad(plan: Plan, node: Node) -> None:
     )
 
 
-@instruction("DENSE", "x weight y start relu row_step column_step x_table rows columns lanes")
+@instruction("DENSE", "x weight y start relu row_step column_step x_table rows columns lanes filled")
 def dense_kernel(arena: Any, table: Any, i: Any) -> None:
     """y[row] = relu?(sum over columns of weight[row, column] * x[column] + bias[row])."""
     x, weight, y, start, relu, row_step, column_step = i[1], i[2], i[3], i[4], i[5], i[6], i[7]
-    x_table, rows, columns, lanes = i[8], i[9], i[10], i[11]
+    x_table, rows, columns, lanes, filled = i[8], i[9], i[10], i[11], i[12]
     product(
-        arena, table, weight, row_step, column_step, x, x_table, columns, y, lanes, rows, lanes, start, floor(relu)
+        arena, table, weight, row_step, column_step, x, x_table, columns, y, lanes, rows, filled, start, floor(relu)
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ LoweringT = TypeVar("LoweringT", bound=Lowering)
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 #: int64 values per instruction row
-ROW = 17
+ROW = 20
 #: the one that tells an instruction within its family
 KEY = ROW - 1
 #: an operand without a place

@@ -1,0 +1,155 @@
+"""Training steps a second of the shipped networks on one thread: one mindfl session beside PyTorch.
+
+``python networks.py [NETWORK...]``. Both train the same layers on batches of the same size, in turns in one process,
+with momentum; processor time counts, so that other work of the computer does not. Prints steps a second and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+
+from mindfl.convert import convert_model
+from mindfl.export import export_mindir
+from mindfl.lite import Session
+
+#: runs its steps and returns nothing
+Steps = Callable[[int], object]
+
+
+def _leaf_cnn() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(3136, 2048), nn.ReLU(), nn.Linear(2048, 62)),
+    )
+
+
+class _Block(nn.Module):
+    """Two convolutions with BatchNorm beside a shortcut."""
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(channels, filters, 3, stride, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()),
+            *(nn.Conv2d(filters, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters)),
+        )
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels != filters:
+            self.shortcut.extend([nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.layers(x) + self.shortcut(x))
+
+
+def _resnet8() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+        *(_Block(16, 16, 1), _Block(16, 32, 2), _Block(32, 64, 2)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+    )
+
+
+def _layer(channels: int, filters: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels, filters, size, stride, size // 2, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(filters), nn.ReLU6()]
+
+
+class _Inverted(nn.Module):
+    """Expansion, depthwise convolution and projection, with a shortcut where the shape stays."""
+
+    def __init__(self, channels: int, filters: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels * expansion
+        expand = _layer(channels, inner, 1) if expansion > 1 else []
+        self.layers = nn.Sequential(*expand, *_layer(inner, inner, 3, stride, inner), *_layer(inner, filters, 1)[:-1])
+        self.shortcut = stride == 1 and channels == filters
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.shortcut else y
+
+
+def _mobilenet_v2() -> nn.Module:
+    stages = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    layers, channels = _layer(3, 32, 3), 32
+    for expansion, filters, count, stride in stages:
+        for block in range(count):
+            layers.append(_Inverted(channels, filters, 1 if block else stride, expansion))
+            channels = filters
+    return nn.Sequential(*layers, *_layer(320, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10))
+
+
+#: network -> the same in PyTorch, batch size, shape of an image (NHWC), classes, steps of one turn
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, int, int], int, int]] = {
+    "leaf_cnn": (_leaf_cnn, 20, (28, 28, 1), 62, 20),
+    "resnet8": (_resnet8, 32, (32, 32, 3), 10, 20),
+    "mobilenet_v2": (_mobilenet_v2, 32, (32, 32, 3), 10, 3),
+}
+
+
+def _torch_steps(module: nn.Module, images: np.ndarray, labels: np.ndarray) -> Steps:
+    x, y = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels).long()
+    optimizer = torch.optim.SGD(module.parameters(), 0.01, 0.9)
+    module.train()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return run
+
+
+def _mindfl_steps(name: str, batch: int, images: np.ndarray, labels: np.ndarray) -> Steps:
+    with tempfile.TemporaryDirectory() as folder:
+        mindir = export_mindir(Path(folder) / name, model=name, batch_size=batch).path
+        session = Session(convert_model(mindir, Path(folder) / name).model)
+    batches = session.batches(images)
+    return lambda steps: session.train(batches, labels, steps=steps)
+
+
+def compare(name: str, rounds: int) -> tuple[list[float], list[float]]:
+    """Return steps a second of mindfl's and PyTorch's turns."""
+    module, batch, shape, classes, steps = NETWORKS[name]
+    draw = np.random.default_rng(0)
+    images = draw.standard_normal((batch, *shape)).astype(np.float32)
+    labels = draw.integers(0, classes, batch).astype(np.int32)
+    contenders = (_mindfl_steps(name, batch, images, labels), _torch_steps(module(), images, labels))
+    rates: tuple[list[float], list[float]] = ([], [])
+    for run in contenders:
+        run(2)
+    for _ in range(rounds):
+        for run, found in zip(contenders, rates, strict=True):
+            begin = time.thread_time()
+            run(steps)
+            found.append(steps / (time.thread_time() - begin))
+    return rates
+
+
+def main() -> None:
+    """Compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.networks:
+        mindfl, other = compare(name, arguments.rounds)
+        spread = [f"{statistics.median(rates):.2f} ({min(rates):.2f} to {max(rates):.2f})" for rates in (mindfl, other)]
+        ratio = statistics.median(mindfl) / statistics.median(other)
+        print(f"{name}: mindfl {spread[0]}, PyTorch {spread[1]} steps/s, ratio {ratio:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
