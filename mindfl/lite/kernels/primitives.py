@@ -1,8 +1,8 @@
 """Vector operations that kernels call, compiled with them.
 
 These are declarations: :mod:`mindfl.lite.kernels.products`, :mod:`~mindfl.lite.kernels.panels`,
-:mod:`~mindfl.lite.kernels.pooling` and :mod:`~mindfl.lite.kernels.moving` hold the code, which needs a compiler to be
-imported.
+:mod:`~mindfl.lite.kernels.pooling`, :mod:`~mindfl.lite.kernels.moving` and :mod:`~mindfl.lite.kernels.taps` hold the
+code, which needs a compiler to be imported.
 """
 
 from __future__ import annotations
@@ -102,4 +102,23 @@ def turned_block(arena: Any, x: Any, x_step: Any, y: Any, y_step: Any, count: An
 
 def fetch(arena: Any, start: Any, count: Any) -> None:
     """Ask for the memory of ``count`` floats, at least a vector of them, to be brought to the second cache."""
+    raise NotImplementedError
+
+
+def window_product(
+    arena: Any, table: Any, x: Any, weight: Any, tap_step: Any, taps_table: Any, taps: Any, y: Any, channels: Any,
+    lanes: Any, start: Any, floor: Any,
+) -> None:  # fmt: skip
+    """``y[c, lanes] = max(floor, start[c] + sum_t weight[c*taps + t*tap_step] * x[table[taps_table + t] + c*lanes])``.
+
+    For ``channels`` >= 1 of c and ``taps`` >= 1 of t; ``start`` is the place of one bias per channel, or :data:`ZERO`.
+    """
+    raise NotImplementedError
+
+
+def window_reduction(
+    arena: Any, table: Any, d: Any, dp: Any, x: Any, xp: Any, xt: Any, count: Any, out: Any, taps: Any, sums: Any,
+    first: Any, last: Any,
+) -> None:  # fmt: skip
+    """As :func:`reduction` for one row, with all taps of the usual window at once."""
     raise NotImplementedError

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, ZERO, product, reduction
+from mindfl.lite.kernels.primitives import (
+    ACCUMULATE,
+    VECTOR,
+    ZERO,
+    product,
+    reduction,
+    window_product,
+    window_reduction,
+)
 from mindfl.lite.ops.borders import Block, bordered_blocks, move_image
 from mindfl.lite.ops.fused import floor
 from mindfl.lite.ops.registry import instruction
@@ -139,6 +147,11 @@ def depthwise_kernel(arena: Any, table: Any, i: Any) -> None:
         for column in range(width):
             window = x + row * row_step + column * column_step
             out = y + (row * width + column) * channels * filters * lanes
+            if filters == 1:
+                window_product(
+                    arena, table, window, weight, tap_step, taps_table, taps, out, channels, lanes, start, lowest
+                )  # fmt: skip
+                continue
             for channel in range(channels):
                 first = channel * filters
                 product(
@@ -180,6 +193,12 @@ def depthwise_filter_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     positions, channels, filters, taps, lanes = i[10], i[11], i[12], i[13], i[14]
     for channel in range(channels):
         place = channel * filters
+        if filters == 1:
+            window_reduction(
+                arena, table, dy + channel * lanes, dy_table, x + channel * lanes, x_table, taps_table, positions,
+                dw + channel * taps, taps, sums + channel * taps * VECTOR, first, last,
+            )  # fmt: skip
+            continue
         reduction(
             arena, table, dy + place * lanes, lanes, dy_table, x + channel * lanes, x_table, taps_table, positions,
             dw + place * taps, taps, sums + place * taps * VECTOR, first, last, filters,
