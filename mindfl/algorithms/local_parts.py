@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Upload
+from mindfl.algorithms.running_statistics import STATISTICS
 from mindfl.algorithms.setting_checks import whole
 from mindfl.errors import OptionError
 
@@ -71,7 +72,7 @@ class FedBN(LocalParts):
 
     def local(self, client: Client) -> list[str]:
         """Return the parameters of BatchNorm layers, by MindSpore's names."""
-        ends = ("gamma", "beta", "moving_mean", "moving_variance")
+        ends = ("gamma", "beta", *STATISTICS)
         names = [name for name in client.received if name.rpartition(".")[2] in ends]
         if not names:
             raise OptionError("the network has no BatchNorm layer", hint="use fedper, or fedavg")

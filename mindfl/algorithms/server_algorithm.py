@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mindfl.algorithms.algorithm import Algorithm, Arrays, ClientUpload, Round, Step, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent, named
 from mindfl.algorithms.naming import describe, make_algorithm
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.errors import AlgorithmError, OptionError
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class ServerAlgorithm:
     ) -> tuple[Arrays, Mapping[str, NDArray[Any]]]:
         """Return what the clients are sent next, and the next state.
 
+        The running statistics of BatchNorm become the weighted mean, whatever the algorithm does with weights; one that
+        needs single uploads treats them as weights.
+
         Args:
             iteration: number of the iteration that ends.
             sent: weights and further arrays that the clients began with, flat float32 by name.
@@ -99,6 +103,8 @@ class ServerAlgorithm:
             raise fault(cause, FEWER_HINT)
         made = self._checked.call("step", given, Step, fault)
         weights = flat32(made.model, "model", fault, like=model)
+        if not self.needs_uploads:
+            weights.update({name: mean[name] for name in mean if is_statistic(name)})
         weights.update({name: model[name] for name in self._constant if name in model})
         further = flat32({**extras, **named(made.extras, "extras", fault)}, "extras", fault, like=extras)
         return {**weights, **marked(further)}, kept(made.state, "state", fault)

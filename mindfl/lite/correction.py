@@ -7,7 +7,8 @@ The optimizer reads the corrected gradient instead of the plain one; its own ari
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,17 @@ def _correct(**operands: int) -> NDArray[np.int64]:
     builder.emit("CORRECT", **operands)
     row: NDArray[np.int64] = builder.code()[0]
     return row
+
+
+def without(names: Collection[str], correction: Correction | None) -> Correction | None:
+    """Return a correction without the arrays of these names."""
+    if correction is None or not names:
+        return correction
+    left = [
+        {name: arrays[name] for name in arrays if name not in names}
+        for arrays in (correction.shift, correction.towards, correction.after)
+    ]
+    return replace(correction, shift=left[0], towards=left[1], after=left[2])
 
 
 def checked(correction: Correction | None, sizes: Mapping[str, int]) -> Correction | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -146,9 +146,15 @@ class Executable:
         return head
 
     @cached_property
+    def weights(self) -> Mapping[str, int]:
+        """Tensors of the trained parameters and running statistics by name, in ascending order of name."""
+        tensors = {**self.model.parameters, **self.model.statistics}
+        return {name: tensors[name].index for name in self.model.weights}
+
+    @cached_property
     def state(self) -> tuple[slice, ...]:
         """The slices of ``constants`` that hold no weights."""
-        weights = {tensor.index for tensor in self.model.parameters.values()}
+        weights = set(self.weights.values())
         places = [place for index, place in self.graph.constants.items() if index not in weights]
         return tuple(slice(place.offset, place.offset + place.size) for place in places)
 

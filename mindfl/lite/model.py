@@ -176,10 +176,12 @@ class LiteModel:
 
     @cached_property
     def weights(self) -> Mapping[str, NDArray[np.float32]]:
-        """The parameters' values in the file: read-only float32 views in the tensors' own shapes (KHWC)."""
-        return MappingProxyType(
-            {name: tensor.data.view("<f4") for name, tensor in self.parameters.items() if tensor.data is not None}
-        )
+        """The values in the file of :attr:`parameters` and :attr:`statistics`: what clients exchange.
+
+        Read-only float32 views in the tensors' own shapes (KHWC), in ascending order of name.
+        """
+        found = sorted({**self.parameters, **self.statistics}.items(), key=lambda item: item[0].encode())
+        return MappingProxyType({name: tensor.data.view("<f4") for name, tensor in found if tensor.data is not None})
 
     @cached_property
     def statistics(self) -> Mapping[str, Tensor]:
@@ -187,11 +189,13 @@ class LiteModel:
 
         Training changes them, but no optimizer does. Those of layers with frozen statistics do not count.
         """
-        found = {self.tensors[index].name: self.tensors[index] for node in self.nodes for index in moved(node)}
-        kept = {
-            name: tensor for name, tensor in found.items() if tensor.dtype == np.float32 and tensor.data is not None
-        }
-        return MappingProxyType({name: kept[name] for name in sorted(kept, key=str.encode)})
+        constants = Counter(tensor.name for tensor in self.tensors if tensor.data is not None)
+        found = {}
+        for tensor in (self.tensors[index] for node in self.nodes for index in moved(node)):
+            if tensor.data is None or tensor.dtype != np.float32 or constants[tensor.name] > 1:
+                raise ModelFormatError(f"the running statistics {tensor.name!r} are no float32 constant of that name")
+            found[tensor.name] = tensor
+        return MappingProxyType({name: found[name] for name in sorted(found.keys() - self.parameters, key=str.encode)})
 
     def to_mindspore(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> dict[str, NDArray[np.float32]]:
         """Return all parameters of the network in MindSpore's order.

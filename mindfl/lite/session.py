@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindfl.errors import ModelFormatError
 from mindfl.files import PathLike
-from mindfl.lite.correction import checked
+from mindfl.lite.correction import checked, without
 from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.model import LiteModel
@@ -105,38 +105,37 @@ class Session:
         self._steps = 0
 
     def reset_optimizer(self) -> None:
-        """Reset optimizer state and learning rate, but not the weights, to the values in the file."""
+        """Reset optimizer state and learning rate, but no weights and running statistics, to the file's values."""
         for part in self.executable.state:
             self._arena[part] = self.executable.constants[part]
 
     def get_weights(self) -> dict[str, Floats]:
-        """Return copies of the trainable parameters by name, in ascending order, shaped as in the file (KHWC)."""
-        return {name: self._view(tensor.index).copy() for name, tensor in self.model.parameters.items()}
+        """Return copies of trained parameters and running statistics by name, in ascending order.
 
-    def get_statistics(self) -> dict[str, Floats]:
-        """Return copies of the running means and variances of BatchNorm layers, as :attr:`LiteModel.statistics`."""
-        return {name: self._view(tensor.index).copy() for name, tensor in self.model.statistics.items()}
+        They are shaped as in the file (KHWC); their names are those of :attr:`LiteModel.weights`.
+        """
+        return {name: self._view(index).copy() for name, index in self.executable.weights.items()}
 
     def weight_views(self) -> dict[str, Floats]:
-        """Return flat read-only views of the parameters: valid until the next call that changes them."""
+        """Return flat read-only views of the weights: valid until the next call that changes them."""
         views = {}
-        for name, tensor in self.model.parameters.items():
-            view = self._view(tensor.index).reshape(-1)
+        for name, index in self.executable.weights.items():
+            view = self._view(index).reshape(-1)
             view.flags.writeable = False
             views[name] = view
         return views
 
     def set_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Set parameters by name; arrays of any shape with the right number of elements.
+        """Set parameters and running statistics by name; arrays of any shape with the right number of elements.
 
         Raises :class:`ModelFormatError` for an unknown name or a wrong size; nothing is changed then.
         """
         for name, value in weights.items():
-            tensor = self.model.parameters.get(name)
-            if tensor is None or tensor.size != value.size:
+            index = self.executable.weights.get(name)
+            if index is None or self._constants[index].size != value.size:
                 raise ModelFormatError(f"the model has no parameter {name} of {value.size} elements")
         for name, value in weights.items():
-            place = self._constants[self.model.parameters[name].index]
+            place = self._constants[self.executable.weights[name]]
             self._arena[place.offset : place.offset + place.size] = value.reshape(-1)
 
     def set_learning_rate(self, rate: float) -> None:
@@ -167,7 +166,7 @@ class Session:
         Args:
             correction: its arrays are copied; flat or shaped as in the file, by names of the model's parameters.
                 Weights that are missing in ``shift`` are not shifted, those missing in ``towards`` not pulled, those
-                missing in ``after`` not moved.
+                missing in ``after`` not moved. Arrays of running statistics, which have no gradient, are ignored.
 
         Raises:
             OptionError: a name that is no parameter, a wrong size, a scale that is not finite, a pull that is not
@@ -179,8 +178,9 @@ class Session:
             >>> fedprox = Correction(pull=0.1, towards=session.get_weights())
             >>> session.set_correction(fedprox)
         """
-        parameters = self.model.parameters
-        self._correction = checked(correction, {name: tensor.size for name, tensor in parameters.items()})
+        parameters, statistics = self.model.parameters, self.model.statistics
+        sizes = {name: tensor.size for name, tensor in parameters.items()}
+        self._correction = checked(without(statistics, correction), sizes)
         self._load_correction()
 
     def _load_correction(self) -> None:

@@ -103,7 +103,7 @@ class LiteEngine:
         self.batch_size = self.session().batch_size
         self.optimizer = local_optimizer(model)
         self.layers = layers_of(model)
-        self.names = tuple(model.parameters)
+        self.names = tuple(model.weights)
 
     def session(self) -> Session:
         """Return the calling thread's session."""
@@ -140,7 +140,9 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         *,
         metric: Measure = ACCURACY,
         kind: LabelKind | None = "classes",
+        statistics: Weights,
     ) -> None:
+        """``statistics`` are the running ones with which a client begins that does not get them from the server."""
         self.metric = metric
         self._kind = kind
         self._user = user
@@ -152,11 +154,23 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self.class_scores: NDArray[np.float32] | None = None
         self.cells: Cells | None = None
         self._order: Order | None = None
+        self._statistics = statistics
+        self._own: dict[str, NDArray[np.float32]] = {}
         self.seed: Callable[[], int] = lambda: 0
 
     def set_seed(self, seed: Callable[[], int]) -> None:
         """Let each training from now on drop by the seed that ``seed`` returns, where the model has dropout."""
         self.seed = seed
+
+    def load(self, weights: Weights) -> None:
+        """Take over ``weights``. Running statistics that are not among them are this client's own."""
+        missing = self._statistics.keys() - weights.keys()
+        self._own = {name: self._own.get(name, self._statistics[name]) for name in missing}
+        self.put({**weights, **self._own})
+
+    def weights(self) -> Weights:
+        """Return the current weights, flat, and the running statistics that were loaded with them."""
+        return {name: values for name, values in self.current().items() if name not in self._own}
 
     def set_order(self, order: Order) -> None:
         """Train each epoch from now on in the order that ``order`` returns, not in that of the data."""
@@ -172,6 +186,9 @@ class ClientTrainer(ABC, Generic[SamplesT]):
             losses = self.run_epoch(*samples(epoch))
             report(epoch, losses.tolist())
             self.last_loss = mean_loss(losses)
+        if self._own:
+            current = self.current()
+            self._own = {name: current[name].copy() for name in self._own}
         return self.last_loss
 
     def _samples_by_epoch(self) -> Callable[[int], tuple[SamplesT, NDArray[Any]]]:
@@ -233,12 +250,12 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         return self.scores(self.images(self._user.test))
 
     @abstractmethod
-    def load(self, weights: Weights) -> None:
-        """Take over ``weights``."""
+    def put(self, weights: Weights) -> None:
+        """Set weights and running statistics of the calling thread's model."""
 
     @abstractmethod
-    def weights(self) -> Weights:
-        """Return the current weights, flat."""
+    def current(self) -> Weights:
+        """Return those of the calling thread's model, flat."""
 
     @abstractmethod
     def images(self, split: Split, order: NDArray[np.int64] | None = None) -> SamplesT:
@@ -259,14 +276,17 @@ class ClientTrainer(ABC, Generic[SamplesT]):
 
 class _LiteTrainer(ClientTrainer[Batches]):
     def __init__(self, engine: LiteEngine, user: UserData, stop: threading.Event) -> None:
-        super().__init__(engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind)
+        statistics = {name: engine.model.weights[name] for name in engine.model.statistics}
+        super().__init__(
+            engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind, statistics=statistics
+        )
         self._engine = engine
         self.companion: Companion | None = None
 
-    def load(self, weights: Weights) -> None:
+    def put(self, weights: Weights) -> None:
         self._engine.session().set_weights(weights)
 
-    def weights(self) -> Weights:
+    def current(self) -> Weights:
         return self._engine.session().weight_views()
 
     def images(self, split: Split, order: NDArray[np.int64] | None = None) -> Batches:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
 from mindfl.files import PathLike, local_path, write_atomic
@@ -304,6 +305,9 @@ class FederatedJob:
         simulated = self.config.client_side.simulated
         engine = job_engine(self.config, model, len(samples), self._report.stage) if simulated else None
         names = engine.names if engine is not None else self.config.train_weights or tuple(model.weights)
+        if self.config.server_side.reference:  # its clients upload what they train
+            statistics = set(model.statistics if isinstance(model, LiteModel) else filter(is_statistic, names))
+            names = tuple(name for name in names if name not in statistics)
         weights = exchanged_weights(model.weights, names, "the model")
         return Materials(model, weights, engine, dataset, samples)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.data import Split, UserData
 from mindfl.errors import DataError, OptionError
 from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
@@ -66,12 +67,8 @@ def weight_layout(model: JobModel) -> WeightLayout:
     """Return the layout of a ``.ms`` file, where convolutions are KHWC, or of a network of MindSpore's."""
     if isinstance(model, NetworkModel):
         return WeightLayout(model.sizes, None, (), model.weights, model.to_mindspore, lambda weights: weights)
-    names = frozenset(model.parameters)
+    names = frozenset(model.weights)
     return WeightLayout(network_sizes(model), names, layers_of(model), None, model.to_mindspore, model.from_mindspore)
-
-
-#: names of a BatchNorm's running statistics in MindSpore: they change with the training, and are not trained
-_STATISTICS = ("moving_mean", "moving_variance")
 
 
 class MindSporeEngine:
@@ -126,14 +123,15 @@ class MindSporeEngine:
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(self._loss, self._optimizer)
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
+        trained = {p.name for p in self._network.trainable_params()}
+        self.statistics = {name: self._state[name].reshape(-1) for name in self.names if name not in trained}
 
     def _exchanged(self) -> list[Any]:
         """Return the parameters that clients exchange, in the order of the network."""
         trained: list[Any] = self._network.trainable_params()
-        if self.layout.names is not None:
-            return trained
-        names = {parameter.name for parameter in trained}
-        return [p for p in self._network.get_parameters() if p.name in names or p.name.endswith(_STATISTICS)]
+        names = {parameter.name for parameter in trained} | (self.layout.names or set())
+        everything = self._network.get_parameters()
+        return [p for p in everything if p.name in names or (self.layout.names is None and is_statistic(p.name))]
 
     def trainer(self, user: UserData, stop: threading.Event) -> ClientTrainer[Any]:
         """Return a trainer of one client's data."""
@@ -197,13 +195,15 @@ class MindSporeEngine:
 
 class _MindSporeTrainer(ClientTrainer[NDArray[Any]]):
     def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
-        super().__init__(engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind)
+        super().__init__(
+            engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind, statistics=engine.statistics
+        )
         self._engine = engine
 
-    def load(self, weights: Weights) -> None:
+    def put(self, weights: Weights) -> None:
         self._engine.load(weights)
 
-    def weights(self) -> Weights:
+    def current(self) -> Weights:
         return self._engine.weights()
 
     def images(self, split: Split, order: NDArray[np.int64] | None = None) -> NDArray[Any]:

@@ -33,12 +33,16 @@ def exchanged_weights(weights: Weights, names: Sequence[str], where: str) -> Map
 
 
 class PartialTrainer:
-    """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them."""
+    """A trainer that exchanges only some of its weights; the others begin every iteration as the file holds them.
+
+    Running statistics that are not exchanged are the client's own.
+    """
 
     def __init__(self, trainer: Trainer, names: Sequence[str], model: JobModel) -> None:
         self._trainer = trainer
         self._names = names
-        self._others = {name: values for name, values in model.weights.items() if name not in names}
+        kept = {*names, *(model.statistics if isinstance(model, LiteModel) else ())}
+        self._others = {name: values for name, values in model.weights.items() if name not in kept}
 
     @property
     def train_size(self) -> int:

@@ -234,13 +234,16 @@ def _scale_rows(
     arena: Any, x: Any, y: Any, gamma: Any, beta: Any, mean: Any, variance: Any, first: Any, width: Any, epsilon: Any,
     activation: Any, count: Any, apart: Any, batch: Any, lanes: Any, rows: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Normalise ``count`` rows of a block of channels; lanes behind the batch become 0."""
+    """Normalise ``count`` rows of a block of channels; lanes behind the batch become 0.
+
+    A negative variance, as noise of differential privacy can make a running one, counts as 0.
+    """
     run = width * lanes
     center, factor = arena[rows : rows + run], arena[rows + room : rows + room + run]
     shift = arena[rows + 2 * room : rows + 2 * room + run]
     factor[:], shift[:] = _ZERO, _ZERO
     for c in range(width):
-        scale = 1.0 / math.sqrt(arena[variance + first + c] + epsilon)
+        scale = 1.0 / math.sqrt(max(arena[variance + first + c], _ZERO) + epsilon)
         start, stop = c * lanes, c * lanes + batch
         center[c * lanes : (c + 1) * lanes] = arena[mean + first + c]
         factor[start:stop] = scale * arena[gamma + first + c] if gamma >= 0 else scale

@@ -1,0 +1,157 @@
+"""BatchNorm under federated learning: its running statistics are averaged, stay on the device, or never leave it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from oracle import B1, B2, W1, W2, Correct, Data, Floats, Model, Plan, Server
+from small_job import BATCH, SIZES, cohorts, distance, server
+
+from mindfl.data import Dataset
+from mindfl.lite import LiteModel
+from mindfl.sim import FederatedJob
+from mindfl.sim.engines import LiteEngine
+
+NETWORK = f"{Path(__file__).parent}/norm_net.py:NormNet"
+GAMMA, BETA, MEAN, VARIANCE = (f"norm.{part}" for part in ("gamma", "beta", "moving_mean", "moving_variance"))
+NORM = (GAMMA, BETA, MEAN, VARIANCE)
+EPSILON, MOMENTUM = 1e-5, 0.1
+
+
+def gradient_and_statistics(w: Model, x: Floats, y: Any) -> tuple[Model, Model]:
+    """Gradients of what is trained, and the running statistics after the step."""
+    count, rows = len(y), np.arange(len(y))
+    z = x @ w[W1].T + w[B1]
+    mean, variance = z.mean(0), z.var(0)
+    root = np.sqrt(variance + EPSILON)
+    normal = (z - mean) / root
+    pre = normal * w[GAMMA] + w[BETA]
+    hidden = np.maximum(pre, 0)
+    logits = hidden @ w[W2].T + w[B2]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    p[rows, y] -= 1
+    p /= count
+    back = (p @ w[W2]) * (pre > 0)
+    dnormal = back * w[GAMMA]
+    dz = (dnormal - dnormal.mean(0) - normal * (dnormal * normal).mean(0)) / root
+    gradients = {W1: dz.T @ x, B1: dz.sum(0), W2: p.T @ hidden, B2: p.sum(0)}
+    gradients |= {GAMMA: (back * normal).sum(0), BETA: back.sum(0)}
+    now = {MEAN: mean, VARIANCE: variance * count / (count - 1)}
+    return gradients, {n: (1 - MOMENTUM) * w[n] + MOMENTUM * now[n] for n in now}
+
+
+def train(start: Model, data: Data, plan: Plan, correct: Correct = lambda g, w: g) -> Model:
+    w = {n: v.copy() for n, v in start.items()}
+    velocity = {n: np.zeros_like(v) for n, v in w.items()}
+    for batch in plan.batches(data):
+        g, statistics = gradient_and_statistics(w, data.x[batch], data.y[batch])
+        g = correct({**g, MEAN: w[MEAN] * 0, VARIANCE: w[MEAN] * 0}, w)
+        for n in set(w) - {MEAN, VARIANCE}:
+            velocity[n] = plan.momentum * velocity[n] + g[n]
+            w[n] = w[n] - plan.rate * velocity[n]
+        w |= statistics
+    return w
+
+
+def fedbn(s: Server, cohort: Sequence[int]) -> None:
+    """A client's BatchNorm, with its statistics, is its own; empty: it has none yet."""
+    trained = {}
+    for i in cohort:
+        trained[i] = train({**s.x, **s.own[i]}, s.clients[i], s.plan)
+        s.own[i] = {n: trained[i][n] for n in NORM}
+    d = s.mean_update(trained)
+    s.x = {n: s.x[n] if n in NORM else s.x[n] + d[n] for n in s.x}
+
+
+def averaged(round: Callable[..., Any]) -> Callable[..., Any]:
+    """A round of an algorithm of weights; statistics become their weighted mean."""
+
+    def whole(s: Server, cohort: Sequence[int], **settings: float) -> None:
+        d, x = s.mean_update(s.trained(cohort)), s.x
+        round(s, cohort, **settings)
+        s.x |= {n: x[n] + d[n] for n in (MEAN, VARIANCE)}
+
+    return whole
+
+
+def accuracy(w: Model, data: Data) -> float:
+    normal = (data.x @ w[W1].T + w[B1] - w[MEAN]) / np.sqrt(w[VARIANCE] + EPSILON)
+    logits = np.maximum(normal * w[GAMMA] + w[BETA], 0) @ w[W2].T + w[B2]
+    return float((logits.argmax(1) == data.y).mean())
+
+
+@pytest.fixture(scope="module")
+def norm_model(tmp_path_factory: pytest.TempPathFactory, converter_library: Path, people: Dataset) -> Path:
+    folder = tmp_path_factory.mktemp("norm")
+    plan = {"train_dataset": people, "client_num": len(SIZES), "iterations": 1, "epochs": 1}
+    FederatedJob(work_dir=folder, model=NETWORK, batch_size=BATCH, **plan).run()
+    return next((folder / "ms").glob("*_train.ms"))
+
+
+#: algorithm -> its round
+ROUNDS: dict[str, Callable[..., Any]] = {
+    "fedavg": oracle.fedavg,
+    "fedbn": fedbn,
+    "fedadam:eta=0.02": averaged(lambda s, cohort: oracle.fedadam(s, cohort, eta=0.02)),
+    "fedprox:mu=0.5": lambda s, cohort: oracle.fedprox(s, cohort, mu=0.5),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if ":" in name else name for name in ROUNDS]
+)
+def test_a_network_with_batchnorm_is_that_of_numpy(
+    name: str, norm_model: Path, run_small: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "train", train)
+    first = LiteModel.load(norm_model)
+    _, result = run_small(origin_train_model_path=norm_model, algorithm=name, learning_rate=0.05)
+    expected = server(first, 0.9, 0.05)
+    began = expected.x
+    expected.own = {i: {} for i in expected.clients}
+    for cohort in cohorts(5):
+        ROUNDS[name](expected, cohort)
+    assert distance(result.weights, expected.x) < 1e-5
+    assert distance(began, expected.x) > 1e-2
+    own = {i: expected.own[i] if name == "fedbn" else {} for i in expected.clients}
+    found = np.mean([accuracy({**expected.x, **own[i]}, data) for i, data in expected.clients.items()])
+    assert result.history[-1].avg == pytest.approx(found, abs=1e-6)
+    stays = all(np.array_equal(result.weights[n], first.weights[n].reshape(-1)) for n in NORM)
+    assert stays == (name == "fedbn")
+    assert set(NORM) <= result.mindspore_weights().keys()
+
+
+def test_any_number_of_workers_gives_the_same_bits(norm_model: Path, run_small: Callable[..., Any]) -> None:
+    one, two = (
+        run_small(str(n), origin_train_model_path=norm_model, algorithm="fedbn", iterations=3, workers=n)[1]
+        for n in (1, 2)
+    )
+    assert one.history[-1].avg == two.history[-1].avg
+    assert all(np.array_equal(one.weights[n], two.weights[n]) for n in one.weights)
+
+
+def test_statistics_that_the_servers_model_lacks_stay_with_each_client(norm_model: Path, people: Dataset) -> None:
+    """As with MindSpore Federated's own server, whose clients upload what they train."""
+    model = LiteModel.load(norm_model)
+    engine = LiteEngine(model)
+    first, second = (engine.trainer(people.user(i), threading.Event()) for i in range(2))
+    sent = {name: model.weights[name] for name in model.parameters}
+
+    def round(trainer: Any) -> dict[str, Any]:
+        trainer.load(sent)
+        before = {name: engine.session().get_weights()[name] for name in model.statistics}
+        trainer.train(1, 0.1, lambda epoch, losses: None)
+        assert trainer.weights().keys() == sent.keys()
+        return before
+
+    assert [set(round(first)), set(round(second))] == [{MEAN, VARIANCE}] * 2
+    again, other = round(first), round(second)
+    assert all((again[name] != model.weights[name]).all() for name in again)
+    assert all((again[name] != other[name]).all() for name in again)
