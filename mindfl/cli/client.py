@@ -13,6 +13,7 @@ from mindfl.errors import OptionError
 from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https
 from mindfl.options import options_of
 from mindfl.options.client_options import ClientOptions
+from mindfl.options.job_options import reads_texts
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ RULES: tuple[Rule[Options], ...] = (
     Rule(("thread_num",), _always, "this client", "it chooses its threads itself"),
     Rule(("cpu_bind_mode",), _always, "this client", "the system places its threads"),
     Rule(("server_mode",), _always, "this client", "FEDERATED_LEARNING is the only mode that it knows"),
-    Rule(("vocab_path", "ids_path"), _always, *FOR_TEXTS),
+    Rule(("vocab_path", "ids_path"), lambda options: not reads_texts(options["fl_name"] or ""), *FOR_TEXTS),
     tls_without_https(_TLS, lambda options: options["domain_name"]),
     Rule(("server_num",), lambda options: not options["use_elb"], *ONE_PORT),
     Rule(
@@ -53,7 +54,7 @@ RULES: tuple[Rule[Options], ...] = (
 
 
 #: options of MindSpore Federated's own client that are taken, so that its command lines work, and change nothing here
-_FOREIGN = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode", "vocab_path", "ids_path")
+_FOREIGN = ("deploy_env", "thread_num", "cpu_bind_mode", "server_mode")
 
 
 def _foreign(command: Any) -> Any:
@@ -94,7 +95,7 @@ def _settings(options: dict[str, Any]) -> DeviceSettings:
     from mindfl.sim.device_job import DeviceSettings
 
     named = ("eval_data", "infer_data", "train_data")
-    straight = ("user", "fl_id", "path_regex", "batch_size", "input_shape", "max_restarts")
+    straight = ("user", "fl_id", "path_regex", "vocab_path", "ids_path", "batch_size", "input_shape", "max_restarts")
     infer = options["infer_model_path"]
     train = local_path(options["train_model_path"])
     values = {name: options[f"{name}_dir"] for name in named} | {name: options[name] for name in straight}

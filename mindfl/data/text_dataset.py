@@ -159,7 +159,7 @@ def read_texts(
     if not users:
         raise DataError(f"no user has usable texts: {problems[0] if problems else 'there are none'}")
     test = list(known_lines(test, classes, problems))
-    cut = _Cutting(reading, _vocabulary(files, reading, users), classes)
+    cut = Cutting(reading, _vocabulary(files, reading, users), classes)
     parts = {user: cut.user(lines, index) for index, (user, lines) in enumerate(users.items())}
     dataset = ArrayDataset(
         parts,
@@ -199,7 +199,7 @@ def _vocabulary(files: TextFolder, reading: TextReading, users: dict[str, list[L
     return make_vocabulary(map(without_case, texts) if reading.lower_case else texts, reading.most_tokens)
 
 
-class _Cutting:
+class Cutting:
     """Turns lines into samples and class numbers."""
 
     def __init__(self, reading: TextReading, vocabulary: dict[str, int], classes: dict[str, int]) -> None:

@@ -25,13 +25,21 @@ class ClientOptions:
         None, spellings=("--infer_model", "--infer_model_path"), help="A second .ms file, for the final model."
     )
     train_data_dir: Path | None = option(
-        None, help="Training data: IMAGES,LABELS, a user's folder of bins, or a data set with --user."
+        None,
+        help="Training data: IMAGES,LABELS, a user's folder of bins, or a data set with --user. With --fl_name "
+        "...AlbertClient also a file of texts <<<label>>>text.",
     )
     eval_data_dir: Path | None = option(None, help="Test data, in a form of --train_data_dir.")
     infer_data_dir: Path | None = option(
         None, shown="--eval_data_dir", help="Data for inference, in a form of --train_data_dir."
     )
     path_regex: str = option(",", help="Regular expression that separates IMAGES and LABELS.")
+    vocab_path: Path | None = option(
+        None, help="With --fl_name ...AlbertClient, whose data are text files: vocabulary, a word piece a line."
+    )
+    ids_path: Path | None = option(
+        None, shown="the lines' numbers", help="Number of each word piece, in the lines of --vocab_path."
+    )
     user: str | None = option(None, help="User of the data set: name, or position from 0.")
     cert_path: Path | None = option(
         None, shown="the system's", help="With https: certificate of the authority to trust."

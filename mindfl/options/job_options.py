@@ -53,6 +53,7 @@ NetworkSource: TypeAlias = str | Callable[..., Any]
 """The name of a network, ``file.py:CLASS``, or a class or function that makes a MindSpore cell."""
 
 LENET_CLIENT = "com.mindspore.flclient.demo.lenet.LenetClient"
+ALBERT_CLIENT = "com.mindspore.flclient.demo.albert.AlbertClient"
 
 #: the groups in the order of the help
 GROUPS = ("Job", "Data", "Model", "Server", "Privacy and compression", "Embedded clients", "Java clients", "Output")
@@ -155,10 +156,14 @@ class JobOptions(ModeOptions):
         None, implied=",", help="Java clients: regular expression that separates the paths of a client's files."
     )
     vocal_file: str | None = _data(
-        None, spellings=("--vocal_file", "--vocab_path"), help="Vocabulary for text models; no effect on images."
+        None,
+        spellings=("--vocal_file", "--vocab_path"),
+        help="With --flName ...AlbertClient: vocabulary, a word piece a line.",
     )
     ids_file: str | None = _data(
-        None, spellings=("--ids_file", "--ids_path"), help="Word numbers for text models; no effect on images."
+        None,
+        spellings=("--ids_file", "--ids_path"),
+        help="With --flName ...AlbertClient: number of each word piece, in the lines of --vocal_file.",
     )
 
     train_model_path: Path | None = _model(
@@ -323,7 +328,8 @@ class JobOptions(ModeOptions):
     fl_name: str = _java(
         LENET_CLIENT,
         spellings=("--flName", "--fl_name"),
-        help="Class of the model script; embedded clients: the name in messages and logs.",
+        help="Class of the model script. Embedded clients: the name in messages and logs; with ...AlbertClient data "
+        "sets may be texts <<<label>>>text, and the network is albert unless --model is given.",
     )
     heap: str | None = _java(
         None,
@@ -339,3 +345,8 @@ class JobOptions(ModeOptions):
         None, implied="NOT_BINDING_CORE", help="Processors that a client's threads are bound to."
     )
     deploy_env: DeployEnv = _java("x86", help="Where clients run; android is refused: clients are simulated here.")
+
+
+def reads_texts(fl_name: str) -> bool:
+    """Return whether a model script, named by its class, is that of texts: MindSpore Federated's ALBERT demo."""
+    return fl_name.rpartition(".")[2] == ALBERT_CLIENT.rpartition(".")[2]

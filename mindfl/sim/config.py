@@ -18,7 +18,7 @@ from mindfl.errors import OptionError
 from mindfl.models import Model, model_spec
 from mindfl.options import check_options
 from mindfl.options.declaration import shown
-from mindfl.options.job_options import JobOptions, LossName
+from mindfl.options.job_options import JobOptions, LossName, reads_texts
 from mindfl.sim.backends import ClientSide, ServerSide, check_backends, client_side, server_side
 from mindfl.sim.compatibility import check_algorithm, check_modes
 from mindfl.spelling import checked_arguments
@@ -228,9 +228,10 @@ class JobConfig(JobOptions):
     @property
     def network(self) -> Network:
         """The network to export; missing settings have their defaults."""
-        return Network(
-            **{item.name: value for item in fields(Network) if (value := getattr(self, item.name)) is not None}
-        )
+        given = {item.name: value for item in fields(Network) if (value := getattr(self, item.name)) is not None}
+        if reads_texts(self.fl_name):
+            given.setdefault("model", "albert")
+        return Network(**given)
 
     @property
     def resumable(self) -> bool:

@@ -28,11 +28,13 @@ from mindfl.client.uploading import LIKELY_REASON
 from mindfl.data import Dataset, Split, UserData, open_dataset
 from mindfl.data.bins import BinDataset
 from mindfl.data.pixels import FloatFile
-from mindfl.data.samples import check_labels
+from mindfl.data.samples import check_labels, check_name
+from mindfl.data.text_parts import device_texts
+from mindfl.data.tokenizer import read_vocabulary
 from mindfl.errors import DataError, NotAggregatedError, OptionError, ProtocolError, StorageError
 from mindfl.files import local_path, read_file, write_atomic
 from mindfl.lite import LiteModel
-from mindfl.options.job_options import LENET_CLIENT
+from mindfl.options.job_options import LENET_CLIENT, reads_texts
 from mindfl.protocol import ResponseCode
 from mindfl.sim.engines import LiteEngine
 from mindfl.sim.model_options import check_input_shape
@@ -50,6 +52,8 @@ class DeviceSettings:
     ``infer_model_path`` is a second file that gets the final model, and the one that inference uses; None: the first.
     With ``train_weight_name`` only these weights are loaded, uploaded and saved; the second file gets
     ``infer_weight_name``.
+    For the ``fl_name`` of ALBERT's client they may be files of texts, with the vocabulary in ``vocab_path`` and the
+    numbers of its lines in ``ids_path``.
     ``batch_size`` and ``input_shape``, as ``32,32,32,3;32``, must be those of the model file.
     ``server`` is needed by training and getModel. ``fl_id`` of None draws one, as the reference does. Patience is that
     of :class:`mindfl.client.ClientConfig`.
@@ -62,6 +66,8 @@ class DeviceSettings:
     eval_data: str | None = None
     infer_data: str | None = None
     path_regex: str = ","
+    vocab_path: Path | None = None
+    ids_path: Path | None = None
     user: str | None = None
     fl_name: str = LENET_CLIENT
     fl_id: str | None = None
@@ -135,12 +141,19 @@ class DeviceJob:
             raise OptionError("this task needs a server", hint="--domain_name http://HOST:PORT")
         return HttpTransport(self.settings.server)
 
+    def _vocabulary(self) -> dict[str, int] | None:
+        """Return the vocabulary of a device of texts, None for others."""
+        settings = self.settings
+        if not reads_texts(settings.fl_name) or settings.vocab_path is None:
+            return None
+        return read_vocabulary(settings.vocab_path, settings.ids_path)
+
     def _client(self, train: str | None, test: str | None, *, infers: bool = False) -> DeviceClient:
         settings = self.settings
         path = settings.infer_model_path if infers and settings.infer_model_path else settings.train_model_path
         model = LiteModel.load(path)
         check_input_shape(model, settings.input_shape)
-        user = open_user(train, test, settings.path_regex, settings.user)
+        user = open_user(train, test, settings.path_regex, settings.user, self._vocabulary())
         trainer: Trainer = WeightsTrainer(model, user)
         if train is not None or infers:
             trainer = LiteEngine(model, training=train is not None).trainer(user, threading.Event())
@@ -215,25 +228,37 @@ class DeviceFiles:
             write_atomic(path, content)
 
 
-def open_user(train: str | None, test: str | None, separator: str, user: str | None) -> UserData:
+def open_user(
+    train: str | None,
+    test: str | None,
+    separator: str,
+    user: str | None,
+    vocabulary: Mapping[str, int] | None = None,
+) -> UserData:
     """Return a device's data. Each of ``train`` and ``test`` is one of
 
     - ``IMAGES,LABELS``: two bins, with what the regular expression ``separator`` matches between them, all of whose
       samples are true ones, as in the reference;
     - the folder of one user, with its bins;
-    - a data set of ``mindfl data``, of which ``user`` is taken: a name, or a position from 0.
+    - a data set of ``mindfl data``, of which ``user`` is taken: a name, or a position from 0;
+    - with a ``vocabulary``, a file of lines ``<<<label>>>text`` with the labels of the ALBERT demo.
 
     None gives an empty part, as do empty bins of a test part. Raises :class:`DataError`.
     """
-    parts = [_open_part(path, part, separator, user) for path, part in ((train, "train"), (test, "test"))]
+    sources = ((train, "train"), (test, "test"))
+    parts = [_open_part(path, part, separator, user, vocabulary) for path, part in sources]
     name = next((name for name, _ in parts if name), "device")
     return UserData(name, *(split for _, split in parts))
 
 
-def _open_part(source: str | None, part: str, separator: str, user: str | None) -> tuple[str, Split]:
+def _open_part(
+    source: str | None, part: str, separator: str, user: str | None, vocabulary: Mapping[str, int] | None
+) -> tuple[str, Split]:
     if not source:
         return "", _EMPTY
     path = local_path(source)
+    if vocabulary is not None and path.is_file():
+        return check_name(path.stem), device_texts(path, vocabulary, part)
     if not path.is_dir():
         return _open_pair(source, separator, may_be_empty=part == "test")
     if any(path.glob(f"*_bn_*_{part}_*.bin")):

@@ -10,23 +10,25 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
 from mindfl.data import Dataset, UserData, make_synthetic, open_dataset
 from mindfl.data.folder import recovered
 from mindfl.data.samples import Split, check_name, no_samples
+from mindfl.data.text_parts import evaluation_texts, is_texts
 from mindfl.errors import DataError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import make_object
-from mindfl.files import write_atomic
+from mindfl.files import PathLike, local_path, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.model_graph import label_kind
 from mindfl.models import MODELS, ModelSpec, NetworkSizes
-from mindfl.options.job_options import DataForm, DataSource, LossName
+from mindfl.options.job_options import DataForm, DataSource, LossName, reads_texts
 from mindfl.sim.config import JobConfig
+from mindfl.sim.job_texts import texts_of_job
 from mindfl.sim.network_model import JobModel
 from mindfl.spelling import counted
 
@@ -40,17 +42,29 @@ def open_data(config: JobConfig, warn: Callable[[str], None], *, inference: bool
     train = training_data(config, warn, progress=True)
     option = "infer_dataset" if inference and config.infer_dataset is not None else "test_dataset"
     tests = getattr(config, option)
-    return train if tests is None else PairedDataset(train, _opened(tests, option))
+    if tests is None:
+        return train
+    if _holds_texts(tests, config):
+        return PairedDataset(train, evaluation_texts(local_path(tests), train))
+    return PairedDataset(train, _opened(tests, option))
 
 
 def training_data(config: JobConfig, warn: Callable[[str], None], *, progress: bool = False) -> Dataset:
     """Open the data set that a job trains on; see :func:`open_data`."""
+    if _holds_texts(config.train_dataset, config):
+        return texts_of_job(config, local_path(config.train_dataset), progress=progress)
     if config.train_dataset is not None:
         return _opened(config.train_dataset, "train_dataset")
+    if reads_texts(config.fl_name):
+        raise OptionError(f"{config.fl_name} trains on texts", hint="name their folder: --train_dataset DIR")
     form = config.data_format if config.client_side.simulated else "bin"
     folder = config.work_dir / "data" / f"synthetic_{config.client_num}_seed{config.seed}_{form}"
     synthetic_data(folder, config.client_num, config.seed, form, warn=warn, progress=progress)
     return open_dataset(folder)
+
+
+def _holds_texts(data: DataSource | None, config: JobConfig) -> TypeGuard[PathLike]:
+    return reads_texts(config.fl_name) and isinstance(data, os.PathLike) and is_texts(local_path(data))
 
 
 def first_samples(user: UserData, samples: int | None) -> UserData:

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from mindfl.modes import MODES, PRIVATE, UploadMode, mode_of
 from mindfl.notices import FOR_TEXTS, ONE_PORT, Rule, tls_without_https, without_effect
+from mindfl.options.job_options import reads_texts
 from mindfl.sim.config import JobConfig
 from mindfl.sim.model_options import own_model
 
@@ -58,7 +59,7 @@ _RULES: tuple[Rule[JobConfig], ...] = (
         "this job",
         "every client takes part in every iteration",
     ),
-    Rule(("vocal_file", "ids_file"), lambda config: True, *FOR_TEXTS),
+    Rule(("vocal_file", "ids_file"), lambda config: not reads_texts(config.fl_name), *FOR_TEXTS),
     Rule(("server_num",), lambda config: not config.server_side.planned_here and not config.use_elb, *ONE_PORT),
     tls_without_https(
         ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path"), lambda config: config.domain_name
