@@ -25,7 +25,6 @@ from mindfl.protocol.flatbuf import Table
 
 OPERATOR_TABLE: Final = f"""
 6 AdderFusion {CONV_ROW.replace("mode:q ", "")}
-7 AddGrad
 9 All keep_dims:q
 13 Assert summarize:q
 15 AssignAdd
@@ -42,7 +41,6 @@ OPERATOR_TABLE: Final = f"""
 43 DeConv2DGradFilter in_channel:q out_channel:q kernel_size:q[] pad_mode:b pad_list:q[] stride:q[] dilation:q[] group:q
 45 DepthToSpace block_size:q format:i mode:*
 46 DetectionPostProcess format:i input_size:q scale:* nms_iou_threshold:f nms_score_threshold:f max_detections:q
-48 DivGrad
 51 Elu alpha:f
 52 Eltwise mode:b
 54 EmbeddingLookupFusion max_norm:f
@@ -61,12 +59,9 @@ OPERATOR_TABLE: Final = f"""
 85 LRN depth_radius:q bias:f alpha:f beta:f norm_region:*
 86 LshProjection type:b
 88 L2NormalizeFusion axis:q[] epsilon:f activation:b
-91 MaximumGrad grad_x:? grad_y:?
 94 SwitchLayer
 95 Mfcc freq_upper_limit:f freq_lower_limit:f filter_bank_channel_num:q dct_coeff_num:q
-97 MinimumGrad grad_x:? grad_y:?
 98 Mod
-100 MulGrad
 104 NonMaxSuppression center_point_box:q
 108 PartialFusion sub_graph_index:q
 111 PriorBox
@@ -86,7 +81,6 @@ OPERATOR_TABLE: Final = f"""
 141 SpaceToBatchND block_shape:q[] paddings:*
 142 SpaceToDepth block_size:q format:i
 144 SparseToDense
-153 SubGrad
 154 Switch
 155 TensorListFromTensor element_dtype:q shape_type:q
 156 TensorListGetItem element_dtype:q

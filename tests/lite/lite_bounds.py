@@ -378,6 +378,7 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "MOMENTUM": _sized("weight state gradient", "rate momentum scale"),
     "SGD": _sized("weight gradient state first", "rate momentum dampening decay"),
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
+    "ADAM_WEIGHT_DECAY": _sized("weight mean variance gradient", "rate beta1 beta2 epsilon decay"),
     "CORRECT": _correct,
     "COPY": _sized("x y"),
     "INDEX": _of(x="outer count inner", y="outer inner"),

@@ -130,6 +130,42 @@ def test_gradients_of_functions(op: str, fed: tuple[int, ...]) -> None:
     np.testing.assert_allclose(run_node(op, [a, b], [(5, 3)], fed)[0], expected, rtol=1e-6)
 
 
+#: gradient -> the operator's function, and the places of dy, a and b
+BROADCAST: dict[str, tuple[Callable[[Array, Array], Array], tuple[int, int, int]]] = {
+    "AddGrad": (np.add, (0, 1, 2)),
+    "SubGrad": (np.subtract, (0, 1, 2)),
+    "MulGrad": (np.multiply, (0, 1, 2)),
+    "DivGrad": (np.divide, (0, 1, 2)),
+    "MaximumGrad": (np.maximum, (2, 0, 1)),
+    "MinimumGrad": (np.minimum, (2, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("op", BROADCAST)
+@pytest.mark.parametrize("dims", [((4, 3), (4, 3)), ((4, 3), (3,)), ((1, 3), (4, 1)), ((2, 1, 3), (4, 1))])
+def test_gradients_of_broadcast_arithmetic(op: str, dims: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    """Each is the slope in float64 by central differences, element by element."""
+    function, places = BROADCAST[op]
+    rng = np.random.default_rng(1)
+    a, b = (rng.uniform(0.5, 2, each).astype(np.float32) for each in dims)
+    dy = rng.normal(size=np.broadcast_shapes(*dims)).astype(np.float32)
+    inputs = [np.zeros(1, np.float32)] * 3
+    for place, array in zip(places, (dy, a, b), strict=True):
+        inputs[place] = array
+    found = run_node(op, inputs, [*dims])
+    exact = [a.astype(float), b.astype(float)]
+    for number in (0, 1):
+        slopes = np.zeros(dims[number])
+        for place in np.ndindex(dims[number]):
+            totals = []
+            for step in (1e-6, -1e-6):
+                moved = [each.copy() for each in exact]
+                moved[number][place] += step
+                totals.append(float((dy * function(*moved)).sum()))
+            slopes[place] = (totals[0] - totals[1]) / 2e-6
+        np.testing.assert_allclose(found[number], slopes, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(("scale", "shift", "exponent"), [(1, 0, 3), (1, 0, 2), (2, 0.5, -1), (0.5, 1, 1.5)])
 def test_power_and_its_gradient(scale: float, shift: float, exponent: float) -> None:
     x, dy = np.random.default_rng(1).uniform(0.5, 2, (2, 5, 3)).astype(np.float32)
@@ -191,6 +227,8 @@ def test_activations_and_their_gradients(name: str, fed: tuple[int, ...]) -> Non
     attributes = {key: value for key, value in attributes.items() if key == "alpha"}
     read = np.asarray(y, np.float32) if reads_output else x
     inputs = [dy, read, y] if name == "gelu by tanh" else [dy, read]
+    if name in ("sigmoid", "tanh"):  # in MindSpore's order
+        inputs.reverse()
     dx = run_node("ActivationGrad", inputs, [(17, 5)], fed, type=kind, **attributes)[0]
     np.testing.assert_allclose(dx, dy * slope, rtol=1e-5, atol=1e-5)
 

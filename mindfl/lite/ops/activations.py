@@ -39,6 +39,7 @@ _FORWARD = {
     _GELU_TYPE: "GELU",
 }
 _WITH_NUMBER = (4, 5)
+_OUTPUT_FIRST = (2, 10)
 #: activation -> the instruction of its gradient, of the output's gradient and of the output or input
 _BACKWARD = {
     2: "SIGMOID_GRAD",
@@ -88,7 +89,7 @@ def _activation_grad(plan: Plan, node: Node) -> None:
     if kind == NO_ACTIVATION:
         same_order(plan, node)
         return
-    dy, v = side_by_side(plan, node, (0, 1))
+    dy, v = side_by_side(plan, node, (1, 0) if _output_first(plan, node, kind) else (0, 1))
     dx = like(plan, node, dy)
     size = floats(plan, dy)
     if kind == RELU:
@@ -99,6 +100,18 @@ def _activation_grad(plan: Plan, node: Node) -> None:
     number = {"number": plan.literal(node.real("alpha"))} if kind in _WITH_NUMBER else {}
     plan.builder.emit(name, a=dy.offset, b=v.offset, y=dx.offset, size=size, **number)
     clear_lanes(plan, dx)
+
+
+def _output_first(plan: Plan, node: Node, kind: int) -> bool:
+    """Whether the inputs are (y, dy) and not (dy, y): MindSpore's order for sigmoid and tanh.
+
+    The forward node tells it, where the file has one.
+    """
+    if kind not in _OUTPUT_FIRST:
+        return False
+    makers = [plan.graph.producer.get(tensor) for tensor in node.inputs[:2]]
+    forward = [maker is not None and maker.op == "Activation" and maker.integer("type") == kind for maker in makers]
+    return forward[0] or not forward[1]
 
 
 def _by_tanh(plan: Plan, node: Node) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.ops.registry import EXECUTED, INSTRUCTIONS, Executed, instruction, need, operator
+from mindfl.lite.ops.registry import INSTRUCTIONS, instruction, need, operator
 from mindfl.lite.program import Update, alike
 
 if TYPE_CHECKING:
@@ -37,12 +37,25 @@ _LOWERED: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = Mapping
             ),
             {},
         ),
+        "AdamWeightDecay": (
+            "ADAM_WEIGHT_DECAY",
+            (
+                *("weight", "mean", "variance", "rate", "beta1", "beta2", "epsilon"),
+                *("decay", "gradient"),
+            ),
+            {},
+        ),
     }
 )
 
 #: operator -> name of the optimizer, and which inputs are the gradient and the momentum (None: it has none)
 _FORMS: Mapping[str, tuple[str, int, int | None]] = MappingProxyType(
-    {"Adam": ("adam", 9, None), "ApplyMomentum": ("momentum", 3, 4), "SGD": ("sgd", 1, 4)}
+    {
+        "Adam": ("adam", 9, None),
+        "AdamWeightDecay": ("adam_weight_decay", 8, None),
+        "ApplyMomentum": ("momentum", 3, 4),
+        "SGD": ("sgd", 1, 4),
+    }
 )
 
 
@@ -50,9 +63,10 @@ _FORMS: Mapping[str, tuple[str, int, int | None]] = MappingProxyType(
 class ModelOptimizer:
     """The optimizer in a model file.
 
-    ``name`` is ``momentum``, ``sgd`` or ``adam``, or several of them joined by " and ". ``momentum`` is None if the
-    optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without one, and NaN if it is unknown;
-    parameters without one, as those of BatchNorm are by MindSpore's default, do not count.
+    ``name`` is ``momentum``, ``sgd``, ``adam`` or ``adam_weight_decay``, or several of them joined by " and ".
+    ``momentum`` is None if the optimizer has none, or parameters have different ones. ``weight_decay`` is 0 without
+    one, and NaN if it is unknown; parameters without one, as those of BatchNorm are by MindSpore's default, do not
+    count.
     ``dampening`` is that of SGD's momentum.
     """
 
@@ -89,6 +103,9 @@ def _weight_decay(model: LiteModel, node: Node) -> float:
     """Return the factor with which a weight is added to its gradient."""
     if node.attributes.get("weight_decay"):
         return node.real("weight_decay")
+    if node.op == "AdamWeightDecay":  # one of a user's own may have other inputs
+        decay = model.tensors[node.inputs[7]].number if len(node.inputs) == 9 else None
+        return float("nan") if decay is None else decay
     weight, gradient = node.inputs[0], node.inputs[_FORMS[node.op][1]]
     parts = {index for maker in model.nodes if gradient in maker.outputs for index in maker.inputs}
     for scaled in model.nodes:
@@ -114,6 +131,7 @@ def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict
 
 @operator("4 Adam locking:? nesterov:?", inputs=10, outputs=0, rate=5)
 @operator("10 ApplyMomentum nesterov:? locking:? gradient_scale:f=1", inputs=5, outputs=0, rate=2)
+@operator("220 AdamWeightDecay use_locking:?", inputs=1, outputs=0, rate=3)
 @operator("129 SGD nesterov:? dampening:f weight_decay:f", inputs=6, outputs=0, rate=2)
 def _optimizer(plan: Plan, node: Node) -> None:
     name, names, reals = _LOWERED[node.op]
@@ -124,10 +142,8 @@ def _optimizer(plan: Plan, node: Node) -> None:
     column = 1 + INSTRUCTIONS[name].operands.index("gradient")
     weight = plan.tensor(node.inputs[0]).name
     plan.updates.append(Update(weight, plan.builder.rows, column, offsets["gradient"], offsets["weight"], size))
-    plan.builder.emit(name, size=size, nesterov=node.flag("nesterov"), **offsets)
-
-
-EXECUTED["AdamWeightDecay"] = Executed("220 AdamWeightDecay use_locking:?", None, 1, 0, rate=3)
+    flags = {"nesterov": node.flag("nesterov")} if "nesterov" in node.attributes else {}
+    plan.builder.emit(name, size=size, **flags, **offsets)
 
 
 @instruction("CORRECT", "gradient weight y scale shift pull towards size")
