@@ -35,8 +35,10 @@ class Fingerprinting:
         self._dataset = dataset
         self._digest = hashlib.sha256()
         self._users = self._samples = 0
-        if dataset.image_size is None or dataset.form.label_shape:
-            self._digest.update(dataset.form.words().encode())
+        form = dataset.form
+        if dataset.image_size is None or form.label_shape:
+            parts = (form.kind, form.shape, form.vocabulary, form.label_shape, form.regression)
+            self._digest.update(repr(parts).encode())
         elif dataset.image_size != (IMAGE_SIZE, IMAGE_SIZE):
             self._digest.update("x".join(map(str, dataset.image_size)).encode())
 

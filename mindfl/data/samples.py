@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -65,7 +66,8 @@ class SampleForm:
         else:
             text = f"{sizes} numbers"
         if self.label_shape:
-            text += f", labels of {'x'.join(map(str, self.label_shape))} {'numbers' if self.regression else 'classes'}"
+            count = math.prod(self.label_shape)
+            text += f", labels of {counted(count, 'number') if self.regression else counted(count, 'class', 'classes')}"
         return text
 
 

@@ -12,6 +12,7 @@ from mindfl.data.array_samples import ArraySamples
 from mindfl.data.arrays import ArrayDataset
 from mindfl.data.labelled_lines import IDS_FILE, VOCABULARY_FILE, find_texts, known_lines, read_lines
 from mindfl.data.samples import Dataset, SampleForm, Split, StoredDataset
+from mindfl.data.stored_arrays import INDEX
 from mindfl.data.text_dataset import LENGTH, Cutting, TextReading
 from mindfl.data.tokenizer import read_vocabulary
 from mindfl.data.without_users import Part
@@ -26,7 +27,7 @@ def is_texts(path: Path) -> bool:
     """Return whether ``path`` is a text file, or a folder of labelled texts and no data set."""
     if path.is_file():
         return path.suffix == ".txt"
-    return not (path / "arrays.json").exists() and any(any(folder.glob("*.txt")) for folder in (path, path / "client"))
+    return not (path / INDEX).exists() and any(any(folder.glob("*.txt")) for folder in (path, path / "client"))
 
 
 def device_texts(path: Path, vocabulary: Mapping[str, int], part: str) -> Split:

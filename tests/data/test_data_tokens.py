@@ -68,7 +68,7 @@ def test_what_is_given_is_read_and_stored(
 def test_rows_of_numbers_for_a_regression() -> None:
     rows = np.linspace(-5, 300, 40, dtype=np.float32).reshape(10, 4)
     data = Dataset.from_arrays({"ann": (rows, rows[:, :1])}, test_share=0)
-    assert data.form.words() == "4 numbers, labels of 1 numbers"
+    assert data.form.words() == "4 numbers, labels of 1 number"
     assert np.array_equal(data.user(0).train.planes(), rows) and np.array_equal(data.user(0).train.labels, rows[:, :1])
     with pytest.raises(DataError, match="user ann: the samples are numbers, not pictures"):
         data.user(0).train.grey()
