@@ -78,7 +78,7 @@ def _emit(plan: Plan, node: Node, kind: int, x: Value, y: Value) -> None:
         plan.builder.emit("RELU", x=x.offset, y=y.offset, size=size)
         return
     need(kind in _FORWARD, node, f"activation {kind}")
-    name = "GELU_BY_TANH" if kind == _GELU_TYPE and node.flag("approximate") else _FORWARD[kind]
+    name = "GELU_BY_TANH" if kind == _GELU_TYPE and _by_tanh(plan, node.inputs[0]) else _FORWARD[kind]
     number = {"number": plan.literal(node.real("alpha"))} if kind in _WITH_NUMBER else {}
     plan.builder.emit(name, x=x.offset, y=y.offset, size=size, **number)
 
@@ -96,7 +96,7 @@ def _activation_grad(plan: Plan, node: Node) -> None:
         plan.builder.emit("RELU_GRAD", dy=dy.offset, y=v.offset, dx=dx.offset, size=size)
         return
     need(kind in _BACKWARD, node, f"the gradient of activation {kind}")
-    name = "GELU_BY_TANH_GRAD" if kind == _GELU_TYPE and _by_tanh(plan, node) else _BACKWARD[kind]
+    name = "GELU_BY_TANH_GRAD" if kind == _GELU_TYPE and _by_tanh(plan, node.inputs[1]) else _BACKWARD[kind]
     number = {"number": plan.literal(node.real("alpha"))} if kind in _WITH_NUMBER else {}
     plan.builder.emit(name, a=dy.offset, b=v.offset, y=dx.offset, size=size, **number)
     clear_lanes(plan, dx)
@@ -114,11 +114,14 @@ def _output_first(plan: Plan, node: Node, kind: int) -> bool:
     return forward[0] or not forward[1]
 
 
-def _by_tanh(plan: Plan, node: Node) -> bool:
-    """Whether the forward node of a GELU, which reads the same tensor, is the approximation by tanh."""
-    readers = plan.graph.consumers[node.inputs[1]]
-    forward = [each for each in readers if each.op == "Activation" and each.integer("type") == _GELU_TYPE]
-    return any(each.flag("approximate") for each in forward) if forward else len(node.inputs) > 2
+def _by_tanh(plan: Plan, x: int) -> bool:
+    """Whether the GELU of a tensor is the approximation by tanh.
+
+    MindSpore's GeLU is, but the converter does not say so in the forward node: its gradient, of three inputs, tells.
+    """
+    readers = [node for node in plan.graph.consumers[x] if node.attributes.get("type") == _GELU_TYPE]
+    gradient = any(node.op == "ActivationGrad" and len(node.inputs) > 2 for node in readers)
+    return gradient or any(node.attributes.get("approximate", False) for node in readers)
 
 
 @mapping("SIGMOID", "x y size")
