@@ -6,6 +6,11 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mindfl.models import import_mindspore
 
 #: name -> (result of two dense layers a and b of shape [4, 12], a layer that it calls)
 OPERATIONS = {
@@ -107,3 +112,29 @@ def operator_networks(folder: Path) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def training_step(name: str, networks: ModuleType, rate: float = 1.0) -> tuple[Any, tuple[np.ndarray, ...]]:
+    """Return a cell that takes one step of SGD, and a batch for it."""
+    mindspore = import_mindspore()
+    nn = mindspore.nn
+    mindspore.set_seed(1)
+    rng = np.random.default_rng(2)
+    labels: np.ndarray = rng.integers(0, 5, 4).astype(np.int32)
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    if name in OPERATIONS:
+        network = getattr(networks, name)()
+    else:
+        network, loss = nn.Dense(8, 5), getattr(networks, f"loss_{name}")()
+        if not LOSSES[name][1]:
+            labels = rng.random((4, 5)).astype(np.float32)
+    cell = nn.TrainOneStepCell(nn.WithLossCell(network, loss), nn.SGD(network.trainable_params(), rate))
+    return cell.set_train(), (rng.normal(size=(4, 8)).astype(np.float32), labels)
+
+
+def exported(cell: Any, batch: tuple[np.ndarray, ...], folder: Path) -> Path:
+    """Return the training graph of a cell, as MindSpore exports it."""
+    mindspore = import_mindspore()
+    file = folder / "step.mindir"
+    mindspore.export(cell, *map(mindspore.Tensor, batch), file_name=str(file), file_format="MINDIR")
+    return file

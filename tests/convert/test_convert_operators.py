@@ -5,16 +5,16 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 from mindir_in_numpy import Graph
-from operator_networks import LOSSES, OPERATIONS, operator_networks
+from operator_networks import LOSSES, OPERATIONS, exported, operator_networks, training_step
 
 from mindfl.convert import convert_model
 from mindfl.convert.mindir import check_graph, read_mindir
 from mindfl.convert.rewrite import rewrite
+from mindfl.lite import Session
 from mindfl.models import import_mindspore
 
 pytestmark = pytest.mark.usefixtures("in_graph_mode")
@@ -27,31 +27,6 @@ ALL = [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for n
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     return operator_networks(tmp_path_factory.mktemp("networks"))
-
-
-def training_step(name: str, networks: ModuleType) -> tuple[Any, tuple[np.ndarray, ...]]:
-    """Return a cell that takes one step of SGD with a rate of 1, and a batch for it."""
-    mindspore = import_mindspore()
-    nn = mindspore.nn
-    mindspore.set_seed(1)
-    rng = np.random.default_rng(2)
-    labels: np.ndarray = rng.integers(0, 5, 4).astype(np.int32)
-    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    if name in OPERATIONS:
-        network = getattr(networks, name)()
-    else:
-        network, loss = nn.Dense(8, 5), getattr(networks, f"loss_{name}")()
-        if not LOSSES[name][1]:
-            labels = rng.random((4, 5)).astype(np.float32)
-    cell = nn.TrainOneStepCell(nn.WithLossCell(network, loss), nn.SGD(network.trainable_params(), 1.0))
-    return cell.set_train(), (rng.normal(size=(4, 8)).astype(np.float32), labels)
-
-
-def exported(cell: Any, batch: tuple[np.ndarray, ...], folder: Path) -> Path:
-    mindspore = import_mindspore()
-    file = folder / "step.mindir"
-    mindspore.export(cell, *map(mindspore.Tensor, batch), file_name=str(file), file_format="MINDIR")
-    return file
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -80,3 +55,22 @@ def test_the_converter_takes_it(name: str, networks: ModuleType, tmp_path: Path,
         result = convert_model(exported(cell, batch, tmp_path), tmp_path / "step.ms")
     assert result.rewritten
     assert sorted(result.model.parameters) == sorted(parameter.name for parameter in cell.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OPERATIONS, *LOSSES])
+def test_the_runtime_trains_it_as_mindspore_does(
+    name: str, networks: ModuleType, tmp_path: Path, converter_library: Path
+) -> None:
+    """20 steps from the same weights on one batch."""
+    mindspore = import_mindspore()
+    cell, batch = training_step(name, networks, rate=0.05)
+    session = Session(convert_model(exported(cell, batch, tmp_path), tmp_path / "step.ms").model)
+    for _ in range(20):
+        expected = float(cell(*map(mindspore.Tensor, batch)).asnumpy())
+        assert session.train_step(*batch) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    weights = session.get_weights()
+    for parameter in cell.weights:
+        value = parameter.asnumpy()
+        scale = float(np.abs(value).max())
+        np.testing.assert_allclose(weights[parameter.name], value, atol=1e-4 * scale, err_msg=parameter.name)
