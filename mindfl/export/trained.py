@@ -159,20 +159,7 @@ def network_sizes(model: LiteModel) -> NetworkSizes:
         return NetworkSizes()
     if first.dtype == np.int32:
         length = first.dims[-1] if len(first.dims) > 1 else None
-        return NetworkSizes(num_class=classes, length=length, vocabulary=_vocabulary(graph, first.index))
+        return NetworkSizes(num_class=classes, length=length, vocabulary=graph.vocabularies.get(first.index))
     if len(first.dims) != 4:
         return NetworkSizes(num_class=classes)
     return NetworkSizes(num_class=classes, num_channel=first.dims[3], image_size=(first.dims[1], first.dims[2]))
-
-
-def _vocabulary(graph: Graph, tokens: int) -> int | None:
-    """Return the rows of the table that the tensor ``tokens`` is looked up in; None if there is none."""
-    waiting = [tokens]
-    while waiting:
-        tensor = waiting.pop()
-        for node in graph.consumers.get(tensor, []):
-            if node.op == "Gather" and node.inputs[1] == tensor:
-                return next(iter(graph.model.tensors[node.inputs[0]].dims), None)
-            if node.op == "Reshape" and node.inputs[0] == tensor:  # no other node writes its output: no cycles
-                waiting.append(node.outputs[0])
-    return None

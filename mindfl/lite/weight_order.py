@@ -32,6 +32,8 @@ _PARAMETER_INPUTS = {
     "LayerNormFusion": (1, 2),
     "MatMulFusion": (1, 2),
 }
+#: beginning of the names that MindSpore gives to constants in a network's code, which are no parameters
+_WRITTEN = "Default/"
 _TO_KCHW, _TO_KHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -47,6 +49,8 @@ def network_tensors(model: LiteModel) -> dict[str, Tensor]:
         for place in _PARAMETER_INPUTS.get(node.op, ()):
             tensor = model.tensors[node.inputs[place]] if place < len(node.inputs) else None
             if tensor is None or tensor.data is None or tensor.dtype != np.float32:
+                continue
+            if tensor.name.startswith(_WRITTEN) and tensor.name not in found:
                 continue
             if found.setdefault(tensor.name, tensor) is not tensor:
                 raise ModelFormatError(f"the model holds several parameters named {tensor.name!r}")

@@ -10,7 +10,8 @@ from mindfl.models._mindspore import import_mindspore
 from mindfl.models.initializers import set_weights
 from mindfl.models.network_checks import check_image_size, check_least
 
-_nn = import_mindspore().nn
+_mindspore = import_mindspore()
+_nn = _mindspore.nn
 
 #: channels -> a normalisation layer
 Norm = Callable[[int], Any]
@@ -19,6 +20,34 @@ Norm = Callable[[int], Any]
 def _convolution(channels: int, filters: int, size: int, stride: int = 1) -> Any:
     """Return a convolution without bias, padded by half its size on every side, as the papers' networks have it."""
     return _nn.Conv2d(channels, filters, size, stride=stride, pad_mode="pad", padding=size // 2, has_bias=False)
+
+
+class GroupNorm(_nn.Cell):  # type: ignore[misc, name-defined]
+    """Group normalisation: float32 [N, channels, height, width] -> the same shape.
+
+    It is made of LayerNorm, for which MindSpore Lite and ONNX have an operator: MindSpore's own becomes a dozen
+    operators when it is converted, and cannot be written as ONNX.
+
+    Args:
+        groups: groups of channels that are normalised together.
+        channels: channels of the input, a multiple of ``groups``.
+    """
+
+    def __init__(self, groups: int, channels: int) -> None:
+        super().__init__()
+        self.gamma = _mindspore.Parameter(_mindspore.ops.ones(channels, _mindspore.float32), name="gamma")
+        self.beta = _mindspore.Parameter(_mindspore.ops.zeros(channels, _mindspore.float32), name="beta")
+        self.groups, self.per_channel = groups, (1, channels, 1, 1)
+        self.norm = _mindspore.ops.LayerNorm(-1, -1, 1e-5)
+
+    def construct(self, x: Any) -> Any:
+        """Return ``x`` normalised over the channels and positions of each group, scaled and shifted by channel."""
+        _, channels, height, width = x.shape
+        values = channels // self.groups * height * width
+        one = _mindspore.ops.ones((values,), _mindspore.float32)
+        y, _, _ = self.norm(x.reshape((-1, self.groups, values)), one, one - one)
+        y = y.reshape((-1, channels, height, width))
+        return y * self.gamma.reshape(self.per_channel) + self.beta.reshape(self.per_channel)
 
 
 class _BasicBlock(_nn.Cell):  # type: ignore[misc, name-defined]
@@ -149,5 +178,5 @@ class ResNet18GN(_ResNet):
         if width % groups:
             raise OptionError(f"resnet18_gn: {width} filters cannot be divided into {groups} groups")
         stages = [(width, 2), (2 * width, 2), (4 * width, 2), (8 * width, 2)]
-        super().__init__((num_class, num_channel), stages, lambda channels: _nn.GroupNorm(groups, channels))
+        super().__init__((num_class, num_channel), stages, lambda channels: GroupNorm(groups, channels))
         set_weights(self, init, seed)
