@@ -22,7 +22,10 @@ from lite_writer import ModelText, NodeText, TensorText
 
 from mindfl.errors import MindflError
 from mindfl.lite import LiteModel, Session
+from mindfl.lite.ops import EXECUTED
+from mindfl.lite.schema import OPERATORS
 
+_EXECUTED = [operator for operator in OPERATORS.values() if operator.name in EXECUTED]
 #: stands between buffers
 _UNTOUCHED = np.float32(-12345.678)
 _NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 14, 16, 17, 28, 32, 33, 62, 63, -1, 2**15, 2**31 - 1)
@@ -147,6 +150,25 @@ def changed(model: ModelText, draw: random.Random) -> bytes:
     for _ in range(draw.choice((1, 1, 1, 2, 3, 6))):
         draw.choice(_CHANGES)(model, draw)
     return model.write()
+
+
+def another_operator(model: ModelText, draw: random.Random) -> bytes:
+    """Return the file of ``model`` with any operator of the runtime in the place of one node, and often a change."""
+    model = model.copy()
+    node, operator = draw.choice(model.nodes), draw.choice(_EXECUTED)
+    node.op = operator.name
+    node.attributes = {item.name: _drawn(item.kind, draw) for item in operator.attributes if draw.random() < 0.6}
+    if draw.random() < 0.5:
+        draw.choice(_CHANGES)(model, draw)
+    return model.write()
+
+
+def _drawn(kind: str, draw: random.Random) -> object:
+    """Return a value of an attribute."""
+    if kind == "q[]":
+        return tuple(draw.choice((*range(5), -1)) for _ in range(draw.randrange(5)))
+    small = draw.choice((0, 1, 1, 2, 3, 4, -1))
+    return draw.random() < 0.5 if kind == "?" else float(small) if kind == "f" else small
 
 
 def outcome(content: bytes) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import flatbuffers
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lite_bounds import RANGES
-from lite_fuzz import changed, outcome, small_models
+from lite_bounds import RANGES, check_model
+from lite_fuzz import another_operator, changed, outcome, small_models
 from lite_handmade import LOSS, Window, handmade
 from lite_writer import (
     ModelText,
@@ -28,7 +29,7 @@ from lite_writer import (
     write_tensor,
 )
 
-from mindfl.errors import ModelFormatError
+from mindfl.errors import MindflError, ModelFormatError
 from mindfl.lite import LiteModel, Session
 from mindfl.lite.ops import INSTRUCTIONS
 
@@ -331,6 +332,15 @@ def test_changed_bytes_of_a_real_file_are_refused_or_executed(lenet: LiteModel) 
 def test_changed_graphs_are_refused_or_stay_inside_their_buffers(seed: int) -> None:
     draw = random.Random(seed)
     outcome(changed(draw.choice(small_models()), draw))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_any_operator_anywhere_is_refused_or_planned_inside_its_buffers(seed: int) -> None:
+    """Not executed: that would compile every family of kernels."""
+    draw = random.Random(seed)
+    with suppress(MindflError):
+        check_model(LiteModel.from_bytes(another_operator(draw.choice(small_models()), draw)))
 
 
 def test_a_process_survives_changed_graphs(lenet: LiteModel, tmp_path: Path) -> None:
