@@ -89,33 +89,83 @@ def _mobilenet_v2() -> nn.Module:
     return nn.Sequential(*layers, *_layer(320, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 10))
 
 
-#: network -> the same in PyTorch, batch size, shape of an image (NHWC), classes, steps of one turn
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, int, int], int, int]] = {
+class _Attention(nn.Module):
+    """A layer of ALBERT: attention of 12 heads, and two dense layers."""
+
+    def __init__(self, size: int, wide: int, heads: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
+        self.norm1, self.norm2 = nn.LayerNorm(size, 1e-12), nn.LayerNorm(size, 1e-12)
+        self.dense = nn.Sequential(nn.Linear(size, wide), nn.GELU("tanh"), nn.Linear(wide, size))
+        self.heads = heads
+
+    def forward(self, x: Tensor, excluded: Tensor) -> Tensor:
+        query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + excluded
+        x = self.norm1(x + self.out((scores.softmax(-1) @ value).transpose(1, 2).reshape(x.shape)))
+        y: Tensor = self.norm2(x + self.dense(x))
+        return y
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class _Albert(nn.Module):
+    """ALBERT of MindSpore Federated's demo: four layers that share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.segments, self.positions = (nn.Embedding(count, 128) for count in (11682, 2, 512))
+        self.norm, self.widen, self.layer = nn.LayerNorm(128, 1e-12), nn.Linear(128, 312), _Attention(312, 1248, 12)
+        self.head = nn.Sequential(nn.Linear(312, 312), nn.Tanh(), nn.Linear(312, 4))
+
+    def forward(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:
+        excluded = (1 - mask.float())[:, None, None] * -10000.0
+        x = self.words(ids) + self.segments(segments) + self.positions(torch.arange(ids.shape[1]))
+        x = self.widen(self.norm(x))
+        for _ in range(4):
+            x = self.layer(x, excluded)
+        y: Tensor = self.head(x[:, 0])
+        return y
+
+
+#: network -> the same in PyTorch, batch size, shape of an image (NHWC) or text, classes, steps of one turn
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], int, int]] = {
     "leaf_cnn": (_leaf_cnn, 20, (28, 28, 1), 62, 20),
     "resnet8": (_resnet8, 32, (32, 32, 3), 10, 20),
     "mobilenet_v2": (_mobilenet_v2, 32, (32, 32, 3), 10, 3),
+    "albert": (_Albert, 16, (8,), 4, 5),
 }
 
 
-def _torch_steps(module: nn.Module, images: np.ndarray, labels: np.ndarray) -> Steps:
-    x, y = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()), torch.from_numpy(labels).long()
+def _samples(draw: np.random.Generator, batch: int, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Return images, or token ids, segments and mask of texts."""
+    if len(shape) == 3:
+        return (draw.standard_normal((batch, *shape)).astype(np.float32),)
+    ids = draw.integers(0, 11682, (batch, *shape)).astype(np.int32)
+    return ids, np.zeros_like(ids), np.ones_like(ids)
+
+
+def _torch_steps(module: nn.Module, samples: tuple[np.ndarray, ...], labels: np.ndarray) -> Steps:
+    x = [torch.from_numpy(each.transpose(0, 3, 1, 2).copy() if each.ndim == 4 else each) for each in samples]
+    y = torch.from_numpy(labels).long()
     optimizer = torch.optim.SGD(module.parameters(), 0.01, 0.9)
     module.train()
 
     def run(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
-            F.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(module(*x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
     return run
 
 
-def _mindfl_steps(name: str, batch: int, images: np.ndarray, labels: np.ndarray) -> Steps:
+def _mindfl_steps(name: str, batch: int, samples: tuple[np.ndarray, ...], labels: np.ndarray) -> Steps:
     with tempfile.TemporaryDirectory() as folder:
         mindir = export_mindir(Path(folder) / name, model=name, batch_size=batch).path
         session = Session(convert_model(mindir, Path(folder) / name).model)
-    batches = session.batches(images)
+    batches = session.batches(samples if len(samples) > 1 else samples[0])
     return lambda steps: session.train(batches, labels, steps=steps)
 
 
@@ -123,9 +173,9 @@ def compare(name: str, rounds: int) -> tuple[list[float], list[float]]:
     """Return steps a second of mindfl's and PyTorch's turns."""
     module, batch, shape, classes, steps = NETWORKS[name]
     draw = np.random.default_rng(0)
-    images = draw.standard_normal((batch, *shape)).astype(np.float32)
+    samples = _samples(draw, batch, shape)
     labels = draw.integers(0, classes, batch).astype(np.int32)
-    contenders = (_mindfl_steps(name, batch, images, labels), _torch_steps(module(), images, labels))
+    contenders = (_mindfl_steps(name, batch, samples, labels), _torch_steps(module(), samples, labels))
     rates: tuple[list[float], list[float]] = ([], [])
     for run in contenders:
         run(2)
