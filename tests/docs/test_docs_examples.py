@@ -21,7 +21,7 @@ PACKAGE = Path(mindfl.__file__).parent
 MODULES = sorted(
     ".".join(("mindfl", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
-    if ">>>" in path.read_text("utf-8")
+    if ">>> " in path.read_text("utf-8")
 )
 #: an example of theirs needs what a test of the package alone does not have
 ELSEWHERE = {"mindfl.real.federated_server": "MindSpore Federated's server"}

@@ -1,4 +1,4 @@
-"""An operator that mindfl's device runtime lacks, as a user writes it: ``nn.Sigmoid`` and its gradient."""
+"""An operator as a user writes it, here in the place of mindfl's own: ``nn.Sigmoid`` and its gradient."""
 
 from __future__ import annotations
 
