@@ -6,6 +6,7 @@ import numpy as np
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, per_sample, sums
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.algorithms.setting_checks import checked
 
 
@@ -47,4 +48,5 @@ class FedExP(Algorithm):
 
 
 def _square(new: Arrays, old: Arrays) -> float:
-    return float(sum(np.sum((new[name].astype(np.float64) - old[name]) ** 2) for name in old))
+    trained = (name for name in old if not is_statistic(name))
+    return float(sum(np.sum((new[name].astype(np.float64) - old[name]) ** 2) for name in trained))

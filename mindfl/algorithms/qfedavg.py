@@ -6,6 +6,7 @@ import numpy as np
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Round, Step, Upload
 from mindfl.algorithms.plain_means import COUNT, first_extras, per_sample, sums
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.algorithms.setting_checks import checked
 from mindfl.errors import OptionError
 
@@ -50,7 +51,7 @@ class QFedAvg(Algorithm):
         """Return delta_k and h_k."""
         loss, steepness = max(client.initial_loss, _LEAST_LOSS), 1.0 / client.learning_rate
         moves = {n: steepness * (x.astype(np.float64) - client.trained[n]) for n, x in client.received.items()}
-        square = sum(float(np.sum(move**2)) for move in moves.values())
+        square = sum(float(np.sum(move**2)) for name, move in moves.items() if not is_statistic(name))
         with np.errstate(over="ignore", under="ignore"):
             weight, slope = np.float64(loss) ** self.q, np.float64(loss) ** (self.q - 1)
         h = self.q * slope * square + steepness * weight

@@ -70,9 +70,9 @@ class LocalModel:
         return self.guarded(self._trainer.weights)
 
     def save(self) -> None:
-        """Save the weights in the model files, if there are any."""
+        """Save the weights in the model files, if there are any, with what stays with the client."""
         if self._files:
-            self._files.save(self.weights())
+            self._files.save({**getattr(self._trainer, "own", {}), **self.weights()})
 
     def train(self, plan: FLPlan) -> float:
         """Train as ``plan`` says; return the loss. If it or a weight is not finite, files are restored first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import TextOptions
 
+#: how texts were read, beside the vocabulary
+READING_FILE = "reading.json"
 #: pieces of a sample in the demo
 LENGTH = 8
 _SOURCE = "text"
@@ -98,6 +101,7 @@ def convert_text(
     written = {
         VOCABULARY_FILE: "".join(f"{piece}\n" for piece in vocabulary),
         IDS_FILE: "".join(f"{number}\n" for number in vocabulary.values()),
+        READING_FILE: json.dumps({"lower_case": lower_case}) + "\n",
     }
     save_arrays(dataset, output, source=_SOURCE, files=written, progress=progress)
     return arrays_report(dataset, output, _SOURCE, problems)

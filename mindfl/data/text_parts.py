@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from mindfl.data.arrays import ArrayDataset
 from mindfl.data.labelled_lines import IDS_FILE, VOCABULARY_FILE, find_texts, known_lines, read_lines
 from mindfl.data.samples import Dataset, SampleForm, Split, StoredDataset
 from mindfl.data.stored_arrays import INDEX
-from mindfl.data.text_dataset import LENGTH, Cutting, TextReading
+from mindfl.data.text_dataset import READING_FILE, Cutting, TextReading
 from mindfl.data.tokenizer import read_vocabulary
 from mindfl.data.without_users import Part
 from mindfl.errors import DataError
@@ -36,7 +37,7 @@ def device_texts(path: Path, vocabulary: Mapping[str, int], part: str) -> Split:
     Lines that cannot be used are named in a warning. Raises :class:`DataError` if there is no other.
     """
     rng = np.random.default_rng(zlib.crc32(path.stem.encode(errors="replace"))) if part == "train" else None
-    samples, labels = _read(path, vocabulary, DEMO_LABELS, LENGTH, rng)
+    samples, labels = _read(path, vocabulary, DEMO_LABELS, TextReading(), rng)
     form = SampleForm("tokens", samples.shape[1:], max(vocabulary.values()) + 1)
     return Split(labels, len(labels), ArraySamples(samples, path.stem, form))
 
@@ -50,15 +51,22 @@ def evaluation_texts(path: Path, train: Dataset) -> Dataset:
         raise DataError(f"{path} holds texts, but {train.name} has no vocabulary", hint="make it with mindfl data text")
     vocabulary = read_vocabulary(train.root / VOCABULARY_FILE, train.root / IDS_FILE)
     files = {path.stem: path} if path.is_file() else find_texts(path).users
+    noted = train.root / READING_FILE
+    lower = noted.is_file() and json.loads(noted.read_text("utf-8"))["lower_case"] is True
+    reading = TextReading(length=train.form.shape[-1], lower_case=lower)
     parts = {}
     for user, file in files.items():
-        part = _read(file, vocabulary, train.class_names, train.form.shape[-1], None)
+        part = _read(file, vocabulary, train.class_names, reading, None)
         parts[user] = (*part, *part)
     return ArrayDataset(parts, class_names=train.class_names, vocabulary=train.form.vocabulary, name=str(path))
 
 
 def _read(
-    path: Path, vocabulary: Mapping[str, int], labels: Sequence[str], length: int, rng: np.random.Generator | None
+    path: Path,
+    vocabulary: Mapping[str, int],
+    labels: Sequence[str],
+    reading: TextReading,
+    rng: np.random.Generator | None,
 ) -> Part:
     problems: list[DataError] = []
     classes = {label: number for number, label in enumerate(labels)}
@@ -67,4 +75,4 @@ def _read(
         warn(f"left out: {problem}")
     if not lines:
         raise DataError(f"{path} has no usable lines <<<label>>>text", hint=f"labels are {', '.join(labels)}")
-    return Cutting(TextReading(length=length), dict(vocabulary), classes).part(lines, rng)
+    return Cutting(reading, dict(vocabulary), classes).part(lines, rng)

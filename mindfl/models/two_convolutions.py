@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mindfl.errors import OptionError
 from mindfl.models._mindspore import import_mindspore
 from mindfl.models.initializers import set_weights
 from mindfl.models.network_checks import check_image_size, check_least
@@ -102,6 +103,8 @@ class EmnistCNN(_nn.Cell):  # type: ignore[misc, name-defined]
         super().__init__()
         check_least(num_class=num_class, num_channel=num_channel, dense=dense)
         check_image_size("emnist_cnn", image_size, 6)
+        if not isinstance(dropout, bool):
+            raise OptionError(f"emnist_cnn: dropout must be true or false, got {dropout!r}")
         height, width = ((side - 4) // 2 for side in image_size)
         self.conv1 = _nn.Conv2d(num_channel, 32, 3, pad_mode="valid", has_bias=True)
         self.conv2 = _nn.Conv2d(32, 64, 3, pad_mode="valid", has_bias=True)

@@ -93,6 +93,8 @@ class ClientPool:
                 trainer: Any = self._engine.trainer(self._dataset.user(name), self._stop)
                 if isinstance(trainer, AlgorithmTrainer):
                     trainer.keeper = self._keeper(index)
+                if (known := self._participants.get(index)) is not None:
+                    trainer.begin_with(known.own)
                 return _measured(name, trainer, trainer, model)
             except InterruptedRunError:
                 raise

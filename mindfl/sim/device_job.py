@@ -144,7 +144,12 @@ class DeviceJob:
     def _vocabulary(self) -> dict[str, int] | None:
         """Return the vocabulary of a device of texts, None for others."""
         settings = self.settings
-        if not reads_texts(settings.fl_name) or settings.vocab_path is None:
+        if not reads_texts(settings.fl_name):
+            return None
+        if settings.vocab_path is None:
+            given = [path for path in (settings.train_data, settings.eval_data, settings.infer_data) if path]
+            if settings.ids_path is not None or any(path.endswith(".txt") for path in given):
+                raise OptionError("a device of texts needs a vocabulary", hint="--vocab_path FILE")
             return None
         return read_vocabulary(settings.vocab_path, settings.ids_path)
 

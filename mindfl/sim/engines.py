@@ -168,6 +168,15 @@ class ClientTrainer(ABC, Generic[SamplesT]):
         self._own = {name: self._own.get(name, self._statistics[name]) for name in missing}
         self.put({**weights, **self._own})
 
+    @property
+    def own(self) -> Weights:
+        """The running statistics that stay with this client, as they are after its last training."""
+        return self._own
+
+    def begin_with(self, own: Weights) -> None:
+        """Begin with running statistics that stayed with this client before."""
+        self._own = dict(own)
+
     def weights(self) -> Weights:
         """Return the current weights, flat, and the running statistics that were loaded with them."""
         return {name: values for name, values in self.current().items() if name not in self._own}

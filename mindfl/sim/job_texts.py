@@ -21,7 +21,8 @@ def texts_of_job(config: JobConfig, folder: Path, *, progress: bool) -> Dataset:
     """
     files = with_vocabulary(find_texts(folder), config.vocal_file, config.ids_file)
     digest = hashlib.sha256(str(config.seed).encode())
-    for name, path in {**files.users, "eval": files.test, "vocabulary": files.vocabulary, "ids": files.ids}.items():
+    others = (("/test", files.test), ("/vocabulary", files.vocabulary), ("/ids", files.ids))  # no user has such a name
+    for name, path in (*files.users.items(), *others):
         digest.update(f"{name}:{'' if path is None else file_digest(path)};".encode(errors="surrogatepass"))
     output = config.work_dir / "data" / f"texts_{digest.hexdigest()[:12]}"
     if not recovered(output):

@@ -42,6 +42,12 @@ def settled(config: JobConfig) -> tuple[JobConfig, list[str]]:
     """
     path = own_model(config)
     if path is None and _trains_unconverted(config):
+        second = config.origin_infer_model_path
+        if second is not None and second.suffix != CHECKPOINT:
+            raise OptionError(
+                f"origin_infer_model_path {second} is no {CHECKPOINT} file, which --engine mindspore writes",
+                hint="leave it out",
+            )
         return _with_defaults(config, own_graph=False).derived(model_suffix=CHECKPOINT), list(_unconverted(config))
     if path is None:
         decided = _graph_decisions(config)

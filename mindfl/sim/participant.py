@@ -151,6 +151,12 @@ class Participant:
         self._flow: Flow[JobResult] = self.client.train()
         self.outcome: IterationOutcome | None = None
 
+    @property
+    def own(self) -> Mapping[str, NDArray[np.float32]]:
+        """The running statistics that stay with this device."""
+        own: Mapping[str, NDArray[np.float32]] = self._trainer.own
+        return own
+
     def _shuffled(self, seed: int, index: int, epoch: int) -> NDArray[np.int64]:
         """Return the order of the training samples in a local epoch of the running iteration."""
         iteration = self.client.taking_part or 0
@@ -239,7 +245,8 @@ def single_device(
     trainer: Any = WeightsTrainer(model, user)
     if not fetches:
         trainer = (engine or _engine_of(model.content)).trainer(user, threading.Event())
-        trainer.load(model.weights)
+        names = model.weights.keys() if engine is None else engine.names
+        trainer.load({name: values for name, values in model.weights.items() if name in names})
     if config.train_weights is not None:
         trainer = PartialTrainer(trainer, config.train_weights, model)
     log = ClientLog(config.client_log(index), datetime.now)

@@ -75,7 +75,7 @@ class RayNode:
     @cached_property
     def _engine(self) -> Engine:
         use_operators(self._config.operator)
-        engine = LiteEngine(LiteModel.from_bytes(self._setup.model))
+        engine = LiteEngine(LiteModel.from_bytes(self._setup.model), metric=self._config.metric)
         return with_algorithm(engine, make_algorithm(self._config.algorithm), len(self._setup.clients))
 
     @cached_property
