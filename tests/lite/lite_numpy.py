@@ -24,11 +24,17 @@ class NumpyModel:
 
     ``margin``: how far the last step was from another gradient, see :func:`_margin`. Where that is no more than a
     rounding error, float32 may train otherwise and be right.
+
+    ``rounded``: inputs of activations as float32 has them. Where one lies on the other side of a kink, it counts, so
+    that the gradients are those of the same piece of the function; ``crossed`` counts them, and ``farthest`` is how far
+    one lay from float64's.
     """
 
     def __init__(self, model: LiteModel) -> None:
         self.model = model
         self.margin = np.inf
+        self.rounded: dict[int, Array] = {}
+        self.crossed, self.farthest = 0, 0.0
         self._producers = {out: node for node in model.nodes for out in node.outputs}
         self.constants = {
             t.index: np.array(t.data, np.float64 if t.dtype == np.float32 else np.int64)
@@ -86,16 +92,26 @@ class NumpyModel:
             if tensor not in values:
                 node = self._producers[tensor]
                 arguments = [evaluate(i) for i in node.inputs]
-                if node.op == ONE_HOT_LOSS:
-                    results = _one_hot_loss(arguments)
+                if node.op in SEVERAL:
+                    results = SEVERAL[node.op](node, arguments)
                 else:
                     results = [OPERATORS[node.op](node, arguments, self.model.tensors[tensor].dims)]
                 for out, result in zip(node.outputs, results, strict=False):
-                    values[out] = result.reshape(self.model.tensors[out].dims)
+                    values[out] = self._on_its_side(out, result.reshape(self.model.tensors[out].dims))
                 self.margin = min(self.margin, _margin(node, arguments[0], values[tensor]))
             return values[tensor]
 
         return evaluate
+
+    def _on_its_side(self, tensor: int, value: Array) -> Array:
+        if tensor not in self.rounded:
+            return value
+        (node,) = (node for node in self.model.nodes if node.op == "Activation" and node.inputs[0] == tensor)
+        given = self.rounded[tensor]
+        other = np.any([np.sign(given - kink) != np.sign(value - kink) for kink in _kinks(node)], axis=0)
+        self.crossed += int(other.sum())
+        self.farthest = max(self.farthest, float(np.abs(given - value).max(where=other, initial=0)))
+        return np.where(other, given, value)
 
 
 def _windows(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool) -> tuple[list[list[int]], int, int]:
@@ -115,9 +131,9 @@ def _windows(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: boo
     return firsts, dilation[0], dilation[1]
 
 
-def _taps(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool = False) -> Any:
+def _taps(node: Node, inner: tuple[int, ...], out: tuple[int, ...]) -> Any:
     """Yield (output row, output column, tap row, tap column, image row, image column) for taps inside the image."""
-    (rows, columns), dr, dc = _windows(node, inner, out, pool)
+    (rows, columns), dr, dc = _windows(node, inner, out, pool=True)
     kernel = node.integers("kernel_size")
     for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
         for r, c in product(range(kernel[0]), range(kernel[1])):
@@ -126,53 +142,111 @@ def _taps(node: Node, inner: tuple[int, ...], out: tuple[int, ...], pool: bool =
                 yield i, j, r, c, y, x
 
 
-def _groups(node: Node, channels: int, filters: int) -> Any:
-    """Yield the input channels and the output channels of each group of a convolution."""
+def _parts(node: Node, inner: tuple[int, ...], out: tuple[int, ...]) -> Any:
+    """Yield, for each tap of a convolution's window, the tap, the positions in the output, and those in the image."""
+    (rows, columns), dr, dc = _windows(node, inner, out, pool=False)
+    for r, c in product(*map(range, node.integers("kernel_size"))):
+        inside = [
+            [(at, first + step) for at, first in enumerate(firsts) if 0 <= first + step < size]
+            for firsts, step, size in ((rows, r * dr, inner[0]), (columns, c * dc, inner[1]))
+        ]
+        if all(inside):
+            made, read = (np.ix_(*([pair[side] for pair in axis] for axis in inside)) for side in (0, 1))
+            yield (slice(None), r, c), (slice(None), *made), (slice(None), *read)
+
+
+def _fused_activation(node: Node, y: Array) -> Array:
+    kind = node.integer("activation")
+    return np.clip(y, 0, 6 if kind == RELU6 else None) if kind else y
+
+
+def _add(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    return _fused_activation(node, a[0] + a[1])
+
+
+def _by_group(node: Node, values: Array) -> Array:
+    """Return values (..., channels) as a matrix for each group: (groups, all others, channels of the group)."""
     count = max(node.integer("group"), 1)
-    for group in range(count):
-        yield (
-            slice(group * channels // count, (group + 1) * channels // count),
-            slice(group * filters // count, (group + 1) * filters // count),
-        )
+    groups: Array = values.reshape(-1, count, values.shape[-1] // count).swapaxes(0, 1)
+    return groups
+
+
+def _side_by_side(groups: Array, shape: tuple[int, ...]) -> Array:
+    """Return the groups' results as values of the ``shape`` that they had, but for the channels."""
+    joined: Array = groups.swapaxes(0, 1).reshape(*shape[:-1], -1)
+    return joined
 
 
 def _conv(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for read, made in _groups(node, a[0].shape[3], dims[3]):
-        for i, j, r, c, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
-            result[:, i, j, made] += a[0][:, y, x, read] @ a[1][made, r, c].T
+    for tap, made, read in _parts(node, a[0].shape[1:3], dims[1:3]):
+        x = a[0][read]
+        weight = a[1][tap].reshape(max(node.integer("group"), 1), -1, a[1].shape[3])
+        result[made] += _side_by_side(_by_group(node, x) @ weight.swapaxes(1, 2), x.shape)
     result += a[2] if len(a) == 3 else 0
-    return (
-        np.clip(result, 0, 6 if node.integer("activation") == RELU6 else None) if node.integer("activation") else result
-    )
+    return _fused_activation(node, result)
 
 
 def _conv_input_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for read, made in _groups(node, dims[3], a[0].shape[3]):
-        for i, j, r, c, y, x in _taps(node, dims[1:3], a[0].shape[1:3]):
-            result[:, y, x, read] += a[0][:, i, j, made] @ a[1][made, r, c]
+    for tap, made, read in _parts(node, dims[1:3], a[0].shape[1:3]):
+        dy = a[0][made]
+        weight = a[1][tap].reshape(max(node.integer("group"), 1), -1, a[1].shape[3])
+        result[read] += _side_by_side(_by_group(node, dy) @ weight, dy.shape)
     return result
 
 
 def _conv_filter_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.zeros(dims)
-    for read, made in _groups(node, a[1].shape[3], a[0].shape[3]):
-        for i, j, r, c, y, x in _taps(node, a[1].shape[1:3], a[0].shape[1:3]):
-            result[made, r, c] += a[0][:, i, j, made].T @ a[1][:, y, x, read]
+    for tap, made, read in _parts(node, a[1].shape[1:3], a[0].shape[1:3]):
+        product_of_group = _by_group(node, a[0][made]).swapaxes(1, 2) @ _by_group(node, a[1][read])
+        result[tap] += product_of_group.reshape(dims[0], dims[3])
     return result
+
+
+def _batch_norm(node: Node, a: list[Array]) -> list[Array]:
+    """Return the result, and the statistics of the batch twice, as MindSpore's operator does."""
+    assert node.integer("mode"), "the statistics are those of the batch"
+    x, gamma, beta = a[:3]
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = x.mean(axes), x.var(axes)
+    return [(x - mean) / np.sqrt(variance + node.real("epsilon")) * gamma + beta, mean, variance, mean, variance]
+
+
+def _batch_norm_grad(node: Node, a: list[Array]) -> list[Array]:
+    dy, x, gamma = a[:3]
+    axes = tuple(range(x.ndim - 1))
+    scale = 1 / np.sqrt(x.var(axes) + node.real("epsilon"))
+    normal = (x - x.mean(axes)) * scale
+    dgamma, dbeta = (dy * normal).sum(axes), dy.sum(axes)
+    return [gamma * scale * (dy - dy.mean(axes) - normal * (dy * normal).mean(axes)), dgamma, dbeta]
+
+
+def _kinks(node: Node) -> tuple[float, ...]:
+    """Return the values at which the slope of an activation jumps."""
+    return {0: (), RELU6: (0.0, 6.0)}.get(node.integer("type"), (0.0,))
+
+
+def _activation(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    kinks = _kinks(node)
+    return np.clip(a[0], kinks[0], kinks[1] if len(kinks) > 1 else None) if kinks else a[0]
+
+
+def _activation_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
+    kinks = _kinks(node)
+    return np.where((a[1] > 0) & (len(kinks) < 2 or a[1] < kinks[-1]), a[0], 0) if kinks else a[0]
 
 
 def _average_pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result, count = np.zeros(dims), np.zeros(dims)
-    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3], pool=True):
+    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
         result[:, i, j] += a[0][:, y, x]
         count[:, i, j] += 1
     return result / count
 
 
 def _average_pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
-    taps = list(_taps(node, dims[1:3], a[2].shape[1:3], pool=True))
+    taps = list(_taps(node, dims[1:3], a[2].shape[1:3]))
     count = Counter((i, j) for i, j, *_ in taps)
     result = np.zeros(dims)
     for i, j, _, _, y, x in taps:
@@ -182,7 +256,7 @@ def _average_pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Arr
 
 def _pool(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     result = np.full(dims, -np.inf)
-    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3], pool=True):
+    for i, j, _, _, y, x in _taps(node, a[0].shape[1:3], dims[1:3]):
         result[:, i, j] = np.maximum(result[:, i, j], a[0][:, y, x])
     return result
 
@@ -191,9 +265,9 @@ def _margin(node: Node, x: Array, y: Array) -> float:
     """Return the least distance of a ReLU's input from zero, of a pooled value from its maximum, relative to the
     largest value. Values that are exactly equal are so in any precision: borders of zeros, and zeros of a ReLU."""
     if node.op == "Activation":
-        distances = np.abs(x)
+        distances = np.min([np.abs(x - kink) for kink in _kinks(node) or (np.inf,)], axis=0)
     elif node.op == "MaxPoolFusion":
-        taps = _taps(node, x.shape[1:3], y.shape[1:3], pool=True)
+        taps = _taps(node, x.shape[1:3], y.shape[1:3])
         distances = np.stack([y[:, i, j] - x[:, row, column] for i, j, _, _, row, column in taps])
     else:
         return np.inf
@@ -203,7 +277,7 @@ def _margin(node: Node, x: Array, y: Array) -> float:
 def _pool_grad(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     x, y, dy = a
     result, given = np.zeros(dims), np.zeros(y.shape, bool)
-    for i, j, _, _, row, column in _taps(node, x.shape[1:3], y.shape[1:3], pool=True):
+    for i, j, _, _, row, column in _taps(node, x.shape[1:3], y.shape[1:3]):
         hit = (x[:, row, column] == y[:, i, j]) & ~given[:, i, j]
         result[:, row, column] += np.where(hit, dy[:, i, j], 0)
         given[:, i, j] |= hit
@@ -216,7 +290,7 @@ def _matmul(node: Node, a: list[Array], dims: tuple[int, ...]) -> Array:
     return np.maximum(result, 0) if node.integer("activation") else result
 
 
-def _one_hot_loss(a: list[Array]) -> list[Array]:
+def _one_hot_loss(node: Node, a: list[Array]) -> list[Array]:
     logits = a[0].reshape(len(a[0]), -1)
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     softmax = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -278,15 +352,18 @@ def _assign(node: Node, a: list[Array]) -> None:
 
 ONE_HOT_LOSS = "SoftmaxCrossEntropyWithLogits"
 
+#: operators of several outputs
+SEVERAL = {ONE_HOT_LOSS: _one_hot_loss, "FusedBatchNorm": _batch_norm, "BatchNormGrad": _batch_norm_grad}
+
 #: which input of an optimizer is the gradient
 GRADIENTS = {"ApplyMomentum": 3, "SGD": 1, "Adam": 9}
 
 CHANGES = {"ApplyMomentum": _momentum, "SGD": _sgd, "Adam": _adam, "Assign": _assign}
 
 OPERATORS: dict[str, Callable[[Node, list[Array], tuple[int, ...]], Array]] = {
-    "Activation": lambda node, a, dims: np.maximum(a[0], 0) if node.integer("type") else a[0],
-    "ActivationGrad": lambda node, a, dims: np.where(a[1] > 0, a[0], 0) if node.integer("type") else a[0],
-    "AddFusion": lambda node, a, dims: a[0] + a[1],
+    "Activation": _activation,
+    "ActivationGrad": _activation_grad,
+    "AddFusion": _add,
     "AddN": lambda node, a, dims: np.sum(a, axis=0),
     "AvgPoolFusion": _average_pool,
     "AvgPoolGrad": _average_pool_grad,

@@ -17,7 +17,11 @@ from mindfl.models.network_inputs import network_inputs
 
 pytestmark = pytest.mark.slow
 
-#: dropout draws other masks than MindSpore's, so it is left out
+#: Dropout draws other masks than MindSpore's, so it is left out. So is mobilenet_v2: one input of ReLU6 on the other
+#: side of 0 or 6, by rounding, changes gradients by a hundredth, and its 52 BatchNorms of few samples let that grow.
+#: Even MindSpore beside itself ends 0.1 apart in the loss, and up to 0.8 of an array's largest weight, where the
+#: images are one ulp larger; so do PyTorch's float32 and float64.
+#: Its gradients are compared with float64's, in tests/lite/test_lite_gradients.py.
 NETWORKS = (
     "mlp:hidden=16",
     "leaf_cnn:dense=32",
@@ -25,6 +29,7 @@ NETWORKS = (
     "resnet8:width=4",
     "resnet18_gn:width=4",
     "char_lstm:hidden=16",
+    "albert:hidden=32,layers=2,embedding=16",
 )
 _RATE, _STEPS, _BATCH = 0.001, 20, 4
 
@@ -63,5 +68,7 @@ def test_twenty_steps_are_those_of_mindspore(model: str, shipped: Callable[[str]
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     found = session.model.to_mindspore(session.get_weights())
     for name, value in parameters.items():
-        if name.rpartition(".")[2] not in ("moving_mean", "moving_variance"):
+        # An attention's key bias adds the same to all scores of a row, so its gradient is rounding, which Adam divides
+        # by itself.
+        if not name.endswith(("moving_mean", "moving_variance", "key.bias")):
             np.testing.assert_allclose(found[name], value, atol=1e-4 * max(np.abs(value).max(), 0.1), err_msg=name)
