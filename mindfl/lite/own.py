@@ -139,7 +139,8 @@ def _input(plan: Plan, index: int) -> Value | Array | None:
     tensor = plan.tensor(index)
     if tensor.data is not None and tensor.dtype != np.float32:
         return tensor.data
-    if index in plan.graph.model.inputs and tensor.dtype == np.int32:
+    labels = plan.graph.labels
+    if labels is not None and index == labels.index and plan.graph.label_kind == "classes":
         return None
     return plan.value(index)
 

@@ -178,6 +178,9 @@ def _targets(array: NDArray[Any], count: int, graph: Graph) -> Numbers:
         return own(values.reshape(-1).view(np.int32), np.int32)
     if array.dtype.kind not in "iub":
         raise DataError(f"the model takes labels that are whole numbers, not {array.dtype}")
+    wrong = array[(array < _WHOLE.min) | (array > _WHOLE.max)]
+    if wrong.size:
+        raise DataError(f"label {wrong[0]} is out of range: the model takes int32")
     return own(array.reshape(-1), np.int32)
 
 

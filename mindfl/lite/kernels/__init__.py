@@ -170,8 +170,10 @@ def _folder(family: str | None = None) -> Path:
     from mindfl.lite.ops.registry import CHAINED, HELPERS, INSTRUCTIONS
 
     here = Path(__file__).parent
+    sources = {path.stem for path in (here.parent / "ops").glob("*.py")} - {"__init__"}
+    shared = sources - set(CHAINED) - {known.family for known in INSTRUCTIONS.values()}
     helpers = {helper.__module__.rpartition(".")[2] for helper in HELPERS}
-    modules = {*CHAINED, "registry"} if family is None else {family, *helpers, "registry"}
+    modules = shared | (set(CHAINED) if family is None else {family, *helpers})
     keys = [(name, known.key) for name, known in INSTRUCTIONS.items() if known.family == family]
     digest = hashlib.sha256(repr(keys).encode())
     for source in (*sorted(here.glob("*.py")), *(here.parent / "ops" / f"{name}.py" for name in sorted(modules))):

@@ -6,15 +6,17 @@ axes outside, which lie in the table as (elements, distance in a, distance in b)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindfl.errors import ModelFormatError
 from mindfl.lite.ops.activations import fused_activation
 from mindfl.lite.ops.maps import clear_lanes, new_value
 from mindfl.lite.ops.registry import helper, instruction, need, operator
-from mindfl.lite.program import Dims, Value, alike, broadcast
+from mindfl.lite.program import Dims, Value, broadcast
 from mindfl.lite.strides import Axis, at_least, axes_table, elements, merged, spread, walked
 
 if TYPE_CHECKING:
@@ -113,8 +115,6 @@ PAIRS: dict[str, Callable[[Any, Any], Any]] = {
     "BOTH": both,
     "EITHER": either,
 }
-#: whose result may be infinite or NaN where both operands are 0
-_UNBOUNDED = ("QUOTIENT", "POWER")
 
 
 def _kernel(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any, Any], None]:
@@ -183,7 +183,7 @@ def elementwise(name: str, *, swapped: bool = False) -> Callable[[Plan, Node], N
 
 def _is_scaled_parameter(a: Value, b: Value) -> bool:
     """Whether the machine's own loop can multiply: weight decay is done so, and needs no family of kernels."""
-    return not (a.batched or b.batched) and (alike(a.dims, b.dims) or 1 in (a.size, b.size))
+    return not (a.batched or b.batched) and (a.dims == b.dims or 1 in (a.size, b.size))
 
 
 operator("5 AddFusion activation:b", inputs=2)(elementwise("SUM_OF"))
@@ -239,6 +239,9 @@ def broadcast_dims(node: Node, *values: Value) -> Dims:
 def pairwise(plan: Plan, name: str, a: Value, b: Value, y: Value, dims: Dims = ()) -> None:
     """Emit ``y = name(a, b)``, an instruction of :data:`PAIRS`, in their common shape or the larger one ``dims``."""
     dims = dims or broadcast(a.dims, b.dims) or ()
+    whole = y.size * (plan.batch if y.batched else 1)
+    if math.prod(dims) != whole or (y.batched and dims[:1] != (plan.batch,)):
+        raise ModelFormatError(f"operands of shapes {a.dims} and {b.dims} do not give a result of shape {y.dims}")
     steps = [spread(value, len(dims), plan.lanes) for value in (a, b, Value(y.offset, dims, y.batched))]
     axes: list[Axis] = list(zip(dims, *steps, strict=True))
     if y.batched and not any(step[0] for value, step in zip((a, b), steps, strict=False) if not value.batched):
@@ -261,8 +264,7 @@ def pairwise(plan: Plan, name: str, a: Value, b: Value, y: Value, dims: Dims = (
         a0=second[1],
         b0=second[2],
     )
-    if name in _UNBOUNDED:
-        clear_lanes(plan, y)
+    clear_lanes(plan, y)
 
 
 def expanded(plan: Plan, x: Value, y: Value, dims: Dims) -> None:

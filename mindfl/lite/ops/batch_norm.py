@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindfl.lite.kernels.primitives import VECTOR
 from mindfl.lite.ops.registry import NO_ACTIVATION, NOWHERE, RELU, helper, instruction, need, operator
-from mindfl.lite.program import ALIGNMENT, Value, alike
+from mindfl.lite.program import Value, alike
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -153,7 +154,7 @@ def batch_norm_kernel(arena: Any, table: Any, i: Any) -> None:
     x, y, gamma, beta, mean, variance, running_mean, running_variance = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     momentum, epsilon, activation = arena[i[9]], arena[i[10]], i[11]
     channels, positions, batch, rows = i[12], i[13], i[14], i[15]
-    lanes = -(-batch // ALIGNMENT) * ALIGNMENT
+    lanes = -(-batch // VECTOR) * VECTOR
     apart, block, count = channels * lanes, max(_ROW // lanes, 1), positions * batch
     room = block * lanes
     means, sums, parts = rows, rows + room, rows + 2 * room
@@ -188,7 +189,7 @@ def normalise_kernel(arena: Any, table: Any, i: Any) -> None:
     """y = (x - mean) / sqrt(variance + epsilon) * gamma + beta; without the latter two where they are absent."""
     x, y, gamma, beta, mean, variance, epsilon, activation = i[1], i[2], i[3], i[4], i[5], i[6], arena[i[7]], i[8]
     channels, positions, batch, rows = i[9], i[10], i[11], i[12]
-    lanes = -(-batch // ALIGNMENT) * ALIGNMENT
+    lanes = -(-batch // VECTOR) * VECTOR
     block = max(_ROW // lanes, 1)
     for first in range(0, channels, block):
         _scale_rows(
@@ -265,7 +266,7 @@ def batch_norm_grad_kernel(arena: Any, table: Any, i: Any) -> None:
     """The gradients of x, gamma and beta; with ``frozen`` statistics these do not depend on x."""
     dy, x, dx, gamma, mean, variance, dgamma, dbeta = i[1], i[2], i[3], i[4], i[5], i[6], i[7], i[8]
     epsilon, frozen, channels, positions, batch, rows = arena[i[9]], i[10], i[11], i[12], i[13], i[14]
-    lanes = -(-batch // ALIGNMENT) * ALIGNMENT
+    lanes = -(-batch // VECTOR) * VECTOR
     apart, block, count = channels * lanes, max(_ROW // lanes, 1), positions * batch
     room = block * lanes
     sums, products, means, parts, others = rows, rows + room, rows + 2 * room, rows + 3 * room, rows + 4 * room

@@ -78,7 +78,7 @@ def _are_inputs(plan: Plan, node: Node, place: int) -> bool:
     """Whether labels stand at the head of the table, one class number per sample."""
     labels = plan.tensor(node.inputs[place])
     is_label = plan.graph.labels is not None and labels.index == plan.graph.labels.index
-    return is_label and labels.dtype == np.int32 and alike(labels.dims, (plan.batch,))
+    return is_label and plan.graph.label_kind == "classes" and alike(labels.dims, (plan.batch,))
 
 
 @instruction("LOSS", "logits loss classes batch lanes")

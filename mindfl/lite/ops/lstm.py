@@ -121,7 +121,7 @@ def _lstm(plan: Plan, node: Node) -> None:
     plan.keep(node.outputs[0], y)
     for tensor, offset in zip(node.outputs[1:3], (y.offset + last, cells + last), strict=True):
         plan.keep(tensor, Value(offset, layer.state, False))
-    plan.derived["lstm", node.outputs[3]] = reserve
+    plan.derived["lstm", node.outputs[3], layer] = reserve
     builder.emit(
         "LSTM",
         x=x,
@@ -145,7 +145,7 @@ def _lstm_grad(plan: Plan, node: Node) -> None:
     x = _input(plan, node, 0, layer.sequence)
     h0, c0, dhn, dcn = (_input(plan, node, place, layer.state) for place in (1, 2, 8, 9))
     y, dy = (_input(plan, node, place, layer.states) for place in (4, 7))
-    reserve = plan.derived.pop(("lstm", node.inputs[10]), NOWHERE)
+    reserve = plan.derived.pop(("lstm", node.inputs[10], layer), NOWHERE)
     need(reserve != NOWHERE, node, "what no LSTM before it kept, or another LSTMGrad has used")
     dx, dh0, dc0 = (plan.new_parameter(dims) for dims in (layer.sequence, layer.state, layer.state))
     dw = plan.new_parameter((layer.weights,))

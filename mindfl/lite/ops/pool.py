@@ -180,7 +180,7 @@ def _index(plan: Plan, node: Node, y: Value) -> dict[str, int]:
     gradient = _gradient_node(plan.graph, node)
     if gradient is None:
         return {"index": NOWHERE, "masked": 0}
-    index = plan.once(("maxima", gradient.index), lambda: plan.builder.allocate(-(-y.size * plan.lanes // 4)))
+    index = plan.once(("maxima", gradient.index, y.dims), lambda: plan.builder.allocate(-(-y.size * plan.lanes // 4)))
     return {"index": index, "masked": _mask_node(plan.graph, gradient) is not None}
 
 
@@ -217,6 +217,7 @@ def _lower_pool_grad(plan: Plan, node: Node) -> None:
     if mask is not None:
         plan.done.add(mask.index)
         output = mask.outputs[0]
+    need(plan.tensor(output).dims == dims, node, f"shapes {dims} and {plan.tensor(output).dims}")
     gradient = PoolGradient(dy, _maxima(plan, node, dy, windows), windows)
     readers = plan.graph.consumers.get(output, [])
     if windows.tiled and all(reader.op in _BLOCK_READERS and reader.inputs[0] == output for reader in readers):
@@ -242,7 +243,7 @@ def _maxima(plan: Plan, node: Node, dy: Value, windows: Windows) -> int:
         _emit_pool(plan, x.offset, again.offset, windows, index=index, masked=masked)
         return index
 
-    return plan.once(("maxima", node.index), found)
+    return plan.once(("maxima", node.index, dy.dims), found)
 
 
 def _emit_pool(plan: Plan, x: int, y: int, windows: Windows, *, index: int, masked: int) -> None:
