@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mindfl.algorithms.naming import describe, make_algorithm
+from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.client.uploading import LIKELY_REASON
+from mindfl.errors import OptionError
 from mindfl.sim.callbacks import Callback, Model, NamedCallback, Progress, Reporter, restore
 from mindfl.sim.card import about_run
 from mindfl.sim.config import JobConfig
@@ -89,6 +91,12 @@ class JobTraining:
             writer.begin(self._config, model)
         if self._is_done():
             return self._end(model, self._writers)
+        kept = sorted(filter(is_statistic, self._materials.model.weights.keys() - self._materials.weights.keys()))
+        if state is not None and kept:
+            raise OptionError(
+                f"the run cannot be resumed: each client kept running statistics such as {kept[0]} in memory",
+                hint="--overwrite begins anew; statistics that travel with the weights are resumed",
+            )
         restore(self._own, {} if state is None else state.values.get(CALLBACKS, {}))
         for callback in self._own:
             callback.begin(self._config, model)

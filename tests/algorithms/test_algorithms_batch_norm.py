@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 from oracle import B1, B2, W1, W2, Correct, Data, Floats, Model, Plan, Server
 from small_job import BATCH, SIZES, cohorts, distance, server
 
+from mindfl.algorithms.algorithm import Client
+from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.naming import make_algorithm
+from mindfl.client.local_model import LocalModel
 from mindfl.data import Dataset
+from mindfl.errors import OptionError
 from mindfl.lite import LiteModel
 from mindfl.sim import FederatedJob
 from mindfl.sim.engines import LiteEngine
@@ -155,3 +161,66 @@ def test_statistics_that_the_servers_model_lacks_stay_with_each_client(norm_mode
     again, other = round(first), round(second)
     assert all((again[name] != model.weights[name]).all() for name in again)
     assert all((again[name] != other[name]).all() for name in again)
+
+
+def test_statistics_that_stay_are_in_evaluations_and_no_run_without_them_is_resumed(
+    norm_model: Path, people: Dataset, run_small: Callable[..., Any]
+) -> None:
+    trained = ",".join(sorted(set(LiteModel.load(norm_model).parameters)))
+    settings = {"origin_train_model_path": norm_model, "train_weight_name": trained, "learning_rate": 1e-6}
+    every = {"iterations": 3, "clients_per_iteration": 2, "evaluate": "all", "metric": "loss", "sampler": None}
+    _, result = run_small(**settings, **every)
+    model, fresh = LiteModel.load(norm_model), []
+    engine = LiteEngine(model, metric="loss")
+    for user in people:
+        trainer = engine.trainer(user, threading.Event())
+        trainer.load({name: model.weights[name] for name in model.parameters})
+        fresh.append(trainer.evaluate())
+    last = result.history[-1]
+    losses = dict(zip([user.name for user in people], fresh, strict=True))
+    moved = {name for name, value in last.accuracies.items() if abs(value - losses[name]) > 1e-4}
+    assert len(moved) > 2, "also clients that rest in the last iteration have the statistics of their trainings"
+    with pytest.raises(OptionError, match=r"cannot be resumed: .*norm.moving_mean"):
+        run_small(**settings, **every | {"iterations": 4}, resume=True)
+
+
+class _Files:
+    """Model files of a stand-in: keeps what is saved."""
+
+    def __init__(self) -> None:
+        self.saved: dict[str, Any] = {}
+
+    def save(self, weights: dict[str, Any]) -> None:
+        self.saved = weights
+
+
+def test_a_devices_file_has_the_statistics_that_stay_with_it(norm_model: Path, people: Dataset) -> None:
+    model = LiteModel.load(norm_model)
+    trainer = LiteEngine(model).trainer(people.user(0), threading.Event())
+    trainer.load({name: model.weights[name] for name in model.parameters})
+    trainer.train(1, 0.1, lambda epoch, losses: None)
+    files = _Files()
+    local = LocalModel.__new__(LocalModel)
+    local._files, local._trainer, local.guarded = files, trainer, lambda function: function()
+    local.save()
+    assert files.saved.keys() == model.weights.keys()
+    assert (files.saved[MEAN] != model.weights[MEAN]).all()
+
+
+@pytest.mark.parametrize("name", ["qfedavg", "fedexp"])
+def test_norms_of_updates_do_not_count_statistics(name: str) -> None:
+    """What a client uploads is the same however far its statistics moved."""
+    received = {"w": np.ones(3, np.float32), "norm.moving_mean": np.zeros(2, np.float32)}
+
+    def extras(mean: float) -> dict[str, Any]:
+        trained = {"w": np.full(3, 0.5, np.float32), "norm.moving_mean": np.full(2, mean, np.float32)}
+        plan = {"learning_rate": 0.1, "batch_size": 2, "epochs": 1, "samples": 4, "population": 1, "memory": {}}
+        client = Client(
+            name="u", iteration=1, received=received, extras={}, optimizer=LocalOptimizer(name="sgd"), **plan
+        )
+        client = replace(client, initial_loss=2.0)
+        uploaded = make_algorithm(name).end(replace(client, trained=trained))
+        return {key: value for key, value in uploaded.extras.items() if "moving" not in key}
+
+    near, far = extras(0.0), extras(100.0)
+    assert all(np.array_equal(near[key], far[key]) for key in near)
