@@ -72,7 +72,7 @@ def test_a_family_is_kept_and_damaged_code_is_made_anew(damage: str, tmp_path: P
 
     def use() -> str:
         done = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True)
-        assert done.stderr == ""
+        assert done.stderr == "" or (damage == "no folder" and "compiled kernels cannot be kept in" in done.stderr)
         return done.stdout.strip()
 
     assert use() == ("0 True" if damage == "no folder" else "1 True")

@@ -250,12 +250,14 @@ class TestRun:
 
     def test_a_job_that_fails_is_named_and_the_others_end(self, files: Path, tmp_path: Path) -> None:
         settings = {**SMALL, "dataset": files, "cells": "iid", "algorithms": ["qfedavg:q=1e5", "fedavg"]}
-        recorder = Recorder()
+        recorder, warned = Recorder(), []
+        recorder.warning = warned.append
         with pytest.raises(SimulationError, match=r"1 of 2 jobs failed: iid qfedavg:q=1e5 seed 0: client \S+ failed"):
             run_niid_bench(**settings, work_dir=tmp_path / "new", reporter=recorder)
         text = (tmp_path / "new" / "niid_bench.md").read_text()
         assert "failed: iid qfedavg:q=1e5 seed 0: client" in text and "not there yet" not in text
         assert "| iid | fedavg |" in text
+        assert len(warned) == 1 and warned[0].startswith("iid qfedavg:q=1e5 seed 0 failed: client")
 
     def test_killed_it_goes_on(self, files: Path, tmp_path: Path) -> None:
         arguments = [f"--{name}={value}" for name, value in {**SMALL, "rounds": 4, "dataset": files}.items()]
