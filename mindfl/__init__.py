@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mindfl.lite import LiteModel, Session
     from mindfl.models import LeNet5
     from mindfl.server import Coordinator
-    from mindfl.sim import FederatedJob, FederatedLeNetJob, History, IterationRow, TrainingResult, weight_hash
+    from mindfl.sim import FederatedJob, FederatedLeNetJob, History, IterationRow, Result, weight_hash
 
 #: public name -> module that defines it
 _HOMES = {
@@ -40,8 +40,8 @@ _HOMES = {
     "LiteModel": "mindfl.lite",
     "MindflError": "mindfl.errors",
     "MindflWarning": "mindfl.errors",
+    "Result": "mindfl.sim",
     "Session": "mindfl.lite",
-    "TrainingResult": "mindfl.sim",
     "convert_dataset": "mindfl.data",
     "convert_images": "mindfl.data",
     "convert_leaf": "mindfl.data",
@@ -66,8 +66,8 @@ __all__ = [
     "LiteModel",
     "MindflError",
     "MindflWarning",
+    "Result",
     "Session",
-    "TrainingResult",
     "__version__",
     "convert_dataset",
     "convert_images",

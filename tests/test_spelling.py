@@ -21,7 +21,7 @@ from mindfl.server.start_options import ServerOptions
 from mindfl.sim import JobConfig
 from mindfl.sim.benchmark import bench
 from mindfl.sim.device_job import DeviceSettings
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.spelling import did_you_mean, nearest
 
 
@@ -61,7 +61,7 @@ def test_a_hint_lists_the_words_where_none_is_near() -> None:
         (JavaSettings, "jarPath", "jar_path"),
         (export_mindir, "optimiser", "optimizer"),
         (export_trained, "device_modl", "device_model"),
-        (partial(TrainingResult.save_checkpoint, None), "fromat", "format"),
+        (partial(Result.save_checkpoint, None), "fromat", "format"),
         (mindfl.convert_model, "convertor", "converter"),
         (mindfl.make_synthetic, "user", "users"),
         (mindfl.convert_leaf, "Format", "format"),

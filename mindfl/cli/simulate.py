@@ -23,7 +23,7 @@ from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.spelling import counted, nearest
 
 if TYPE_CHECKING:
-    from mindfl.sim import FederatedJob, TrainingResult
+    from mindfl.sim import FederatedJob, Result
 
 
 _job = partial(option, group="Job")
@@ -140,7 +140,7 @@ _WRITTEN = (
 )
 
 
-def _description(job: FederatedJob, result: TrainingResult) -> dict[str, Any]:
+def _description(job: FederatedJob, result: Result) -> dict[str, Any]:
     last, measured = result.history[-1], (result.history.evaluated or result.history)[-1]
     return {
         "title": result.title,

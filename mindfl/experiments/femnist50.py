@@ -20,7 +20,7 @@ from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.model_options import own_model
 from mindfl.sim.plot import CURVES, plot_history
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
 from mindfl.sim.tables import csv_text, decimals, markdown_table
 from mindfl.spelling import counted, did_you_mean
@@ -119,7 +119,7 @@ class Experiment:
     history: History
     data: str
     changes: tuple[str, ...]
-    result: TrainingResult | None = None
+    result: Result | None = None
 
     @property
     def title(self) -> str:

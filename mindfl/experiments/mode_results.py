@@ -14,7 +14,7 @@ from mindfl.errors import OptionError, StorageError
 from mindfl.experiments.mode_costs import Costs
 from mindfl.files import read_file, write_atomic
 from mindfl.sim.evaluation import Accuracy
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +89,7 @@ class ModeResult:
     avg_at: tuple[float, ...]
 
     @classmethod
-    def of(cls, key: str, name: str, result: TrainingResult, costs: Costs) -> ModeResult:
+    def of(cls, key: str, name: str, result: Result, costs: Costs) -> ModeResult:
         """Return the result of a finished training."""
         history = result.history
         accuracies = {field: fmean(history.column(field)[-WINDOW:]) for field in Accuracy._fields}

@@ -202,7 +202,7 @@ class LiteModel:
 
         MindSpore holds filters of convolutions as [out, in, height, width], the file as [out, height, width, in].
 
-        ``values`` replace the file's own: in the file's order, flat or shaped, such as :attr:`TrainingResult.weights`.
+        ``values`` replace the file's own: in the file's order, flat or shaped, such as :attr:`Result.weights`.
         The graph tells which weights are filters, never their shapes.
 
         Raises :class:`ModelFormatError` for a name that the network does not have, a wrong number of elements, and a

@@ -4,7 +4,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.evaluation import Accuracy
 from mindfl.sim.history import History, IterationRow
 from mindfl.sim.job import FederatedJob, FederatedLeNetJob, Reporter
-from mindfl.sim.result import TrainingResult, weight_hash
+from mindfl.sim.result import Result, weight_hash
 
 __all__ = [
     "Accuracy",
@@ -14,6 +14,6 @@ __all__ = [
     "IterationRow",
     "JobConfig",
     "Reporter",
-    "TrainingResult",
+    "Result",
     "weight_hash",
 ]

@@ -19,7 +19,7 @@ from mindfl.sim.run_state import plain_values
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig
     from mindfl.sim.history import IterationRow
-    from mindfl.sim.result import TrainingResult
+    from mindfl.sim.result import Result
 
 
 #: entry points of installed packages
@@ -82,7 +82,7 @@ class Callback:
             True ends the training after this round.
         """
 
-    def end(self, result: TrainingResult) -> None:
+    def end(self, result: Result) -> None:
         """Training ended: finished, stopped by a callback, or interrupted."""
 
 
@@ -133,7 +133,7 @@ class NamedCallback(Callback):
             row.metrics[metric] = self._number(metric, value, where, type(row).__dataclass_fields__)
         return self.stops
 
-    def end(self, result: TrainingResult) -> None:
+    def end(self, result: Result) -> None:
         """Call its ``end``."""
         self._call("end", "at the end", result)
 

@@ -15,7 +15,7 @@ from mindfl.sim.metrics import ACCURACY
 from mindfl.sim.model_options import own_model
 
 if TYPE_CHECKING:
-    from mindfl.sim.result import TrainingResult
+    from mindfl.sim.result import Result
     from mindfl.sim.run_record import RunRecord
 
 NAME = "result.json"
@@ -51,7 +51,7 @@ def about_run(config: JobConfig, record: RunRecord, clients: int) -> dict[str, A
     }
 
 
-def result_card(result: TrainingResult) -> dict[str, Any]:
+def result_card(result: Result) -> dict[str, Any]:
     """Return the card of ``result``; its values can be written as JSON."""
     history = result.history
     evaluated = history.evaluated

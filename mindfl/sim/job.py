@@ -39,7 +39,7 @@ from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
 from mindfl.sim.option_warnings import unused_settings
 from mindfl.sim.participant import now_ms, single_device, sleep_ms
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
 from mindfl.sim.run_record import Repetition, RunRecord
@@ -111,7 +111,7 @@ class FederatedJob:
         given = JobConfig(**{"model": type(self).model, **recorded, **settings})
         self.config, notes = settled(given)
         self.clients: tuple[ClientFiles, ...] = ()
-        self.result: TrainingResult | None = None
+        self.result: Result | None = None
         use_operators(self.config.operator)
         self._report: Reporter = reporter or PythonReporter()
         self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
@@ -192,7 +192,7 @@ class FederatedJob:
         """
         return [str(path) for path in self._models.write(self._models.starting(), self.config.client_num)]
 
-    def train(self) -> TrainingResult:
+    def train(self) -> Result:
         """Run the federated iterations, writing logs, history, picture, summary and models into the work folder.
 
         Raises :class:`ClientError` naming the client that failed, :class:`NotAggregatedError` where every iteration
@@ -219,7 +219,7 @@ class FederatedJob:
                 self._report.warning(warning)
             return self.result
 
-    def run(self) -> TrainingResult:
+    def run(self) -> Result:
         """Do everything: export, convert, data, clients, training."""
         return self.train()
 

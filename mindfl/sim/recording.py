@@ -14,7 +14,7 @@ from mindfl.sim.history import History, HistoryFiles, IterationRow
 from mindfl.sim.metrics import METRICS
 from mindfl.sim.network_model import JobModel
 from mindfl.sim.plot import load_matplotlib
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run
 from mindfl.sim.run_folder import RunFolder
@@ -93,7 +93,7 @@ class ModelWriter(Callback):
         model: JobModel,
         clients: int,
         rows: Sequence[IterationRow],
-        result: Callable[[Model], TrainingResult],
+        result: Callable[[Model], Result],
     ) -> None:
         self._files = files
         self._model = model
@@ -123,7 +123,7 @@ class ModelWriter(Callback):
             self._best = row.avg
             self._files.write_best(content, row.iteration, row.avg)
 
-    def end(self, result: TrainingResult) -> None:
+    def end(self, result: Result) -> None:
         """Write summary and models."""
         self._files.write(self._model, result, self._clients)
 
@@ -139,7 +139,7 @@ class CardWriter(Callback):
         self._per_class = config.per_class
         self._files.remove_cards()
 
-    def end(self, result: TrainingResult) -> None:
+    def end(self, result: Result) -> None:
         """Write them."""
         self._files.write_card(result, picture=self._per_class)
 
@@ -147,7 +147,7 @@ class CardWriter(Callback):
 class FigureDrawer(Callback):
     """Draws the accuracy figure, also during the run: it can be watched, and Ctrl-C need not wait for matplotlib."""
 
-    def __init__(self, files: ResultFiles, result: Callable[[Model], TrainingResult]) -> None:
+    def __init__(self, files: ResultFiles, result: Callable[[Model], Result]) -> None:
         self._files = files
         self._result = result
         self._drawn = time.monotonic()
@@ -165,7 +165,7 @@ class FigureDrawer(Callback):
             self._result(model).plot(self._files.picture)
             self._drawn = time.monotonic()
 
-    def end(self, result: TrainingResult) -> None:
+    def end(self, result: Result) -> None:
         """Draw the finished iterations."""
         if len(result.history):
             result.plot(self._files.picture)

@@ -54,7 +54,7 @@ def weight_hash(weights: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class Result:
     """History and final weights of a job.
 
     Args:

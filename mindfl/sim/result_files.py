@@ -20,7 +20,7 @@ from mindfl.models import NetworkSizes
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.network_model import JobModel, load_model
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.tables import csv_text, json_text
 
 
@@ -84,7 +84,7 @@ class ResultFiles:
             raise StorageError.from_os_error(error, "move", error.filename or folder) from None
         return folder
 
-    def keep(self, model: JobModel, result: TrainingResult, clients: int) -> bytes:
+    def keep(self, model: JobModel, result: Result, clients: int) -> bytes:
         """Write the model as it is after the latest iteration, and the note of it; return the file's content.
 
         Done after every iteration, so that a killed run leaves its model too.
@@ -94,7 +94,7 @@ class ResultFiles:
         self._remember(result, clients, (), durable=False)
         return trained
 
-    def write(self, model: JobModel, result: TrainingResult, clients: int) -> None:
+    def write(self, model: JobModel, result: Result, clients: int) -> None:
         """Write up ``result``, whose weights go into copies of ``model``'s file if they are trained."""
         write_atomic(self.summary, result.summary() + "\n")
         if not result.history.aggregated:
@@ -110,7 +110,7 @@ class ResultFiles:
         for path in (self.card, self.confusion, self.best_confusion, self.confusion_picture):
             remove_file(path)
 
-    def write_card(self, result: TrainingResult, *, picture: bool) -> None:
+    def write_card(self, result: Result, *, picture: bool) -> None:
         """Write the result card and what is known of the confusion matrices; ``picture``: a figure of the last too."""
         write_atomic(self.card, json_text(result.card))
         if result.confusion is None:
@@ -220,7 +220,7 @@ class ResultFiles:
     def _note(self) -> TrainingNote:
         return TrainingNote(self._config.models, self._config.train_ms_name)
 
-    def _remember(self, result: TrainingResult, clients: int, files: Iterable[Path], *, durable: bool = True) -> None:
+    def _remember(self, result: Result, clients: int, files: Iterable[Path], *, durable: bool = True) -> None:
         values = {"client_num": clients, "iterations": len(result.history), "weights_sha256": result.hash}
         self._note().write(values, files, durable=durable)
 

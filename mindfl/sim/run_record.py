@@ -24,7 +24,7 @@ from mindfl.modes import UploadMode, recorded_mode
 from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.sim import callbacks
 from mindfl.sim.config import JobConfig
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.tables import json_text
 
 NAME = "config.json"
@@ -251,7 +251,7 @@ class Repetition:
                 )
             warn(f"the exported model is not that of {self.path}: {self._versions(now)}")
 
-    def compare(self, now: RunRecord, result: TrainingResult) -> str | None:
+    def compare(self, now: RunRecord, result: Result) -> str | None:
         """Return a warning where the weights are not those of the earlier run though the settings are."""
         asked = (*DECIDING, *FILES, "iterations")
         if self._changed(*asked) or self.earlier.iterations != len(result.history):

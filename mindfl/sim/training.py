@@ -29,7 +29,7 @@ from mindfl.sim.recording import (
     ReporterCaller,
     StateSaver,
 )
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.round_loop import Run, run_rounds
 from mindfl.sim.run_folder import Beginning, RunFolder
@@ -78,7 +78,7 @@ class JobTraining:
             CardWriter(files),
         ]
 
-    def run(self, start: Start) -> TrainingResult:
+    def run(self, start: Start) -> Result:
         """Train, and write up the finished iterations, also if the run fails or is interrupted.
 
         Raises :class:`NotAggregatedError` where every iteration failed at the server.
@@ -102,7 +102,7 @@ class JobTraining:
             callback.begin(self._config, model)
         return self._train(start, model)
 
-    def _train(self, start: Start, model: Model) -> TrainingResult:
+    def _train(self, start: Start, model: Model) -> Result:
         callbacks: list[Callback] = [*self._own, *self._writers]
 
         def upload(progress: Progress) -> None:
@@ -149,8 +149,8 @@ class JobTraining:
         done = len(self._beginning.rows)
         return f"{text}, from iteration {done + 1} on" if done else text
 
-    def _result(self, weights: Model) -> TrainingResult:
-        return TrainingResult(
+    def _result(self, weights: Model) -> Result:
+        return Result(
             self._title,
             self._iterations,
             self._history,
@@ -165,7 +165,7 @@ class JobTraining:
             about=self._about,
         )
 
-    def _end(self, weights: Model, callbacks: Sequence[Callback]) -> TrainingResult:
+    def _end(self, weights: Model, callbacks: Sequence[Callback]) -> Result:
         result = self._result(weights)
         for callback in callbacks:
             callback.end(result)

@@ -12,7 +12,7 @@ from small_job import BATCH, EPOCHS, SIZES, Turns, people
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
-from mindfl.sim import FederatedJob, TrainingResult
+from mindfl.sim import FederatedJob, Result
 
 NETWORK = f"{Path(__file__).parent}/small_net.py:SmallNet"
 
@@ -44,10 +44,10 @@ def small_model(
 @pytest.fixture
 def run_small(
     small_model: Callable[..., Path], people: Dataset, tmp_path: Path
-) -> Callable[..., tuple[LiteModel, TrainingResult]]:
+) -> Callable[..., tuple[LiteModel, Result]]:
     """Return a function that runs the small job and returns the model that it began with, and its result."""
 
-    def run(name: str = "run", *, optimizer: str = "momentum", **settings: Any) -> tuple[LiteModel, TrainingResult]:
+    def run(name: str = "run", *, optimizer: str = "momentum", **settings: Any) -> tuple[LiteModel, Result]:
         first = small_model(optimizer, settings.get("weight_decay", 0.0))
         plan = {"iterations": 5, "epochs": EPOCHS, "learning_rate": 0.05, "sampler": Turns(), "workers": 1}
         data = {"train_dataset": people, "client_num": len(SIZES), "origin_train_model_path": first}

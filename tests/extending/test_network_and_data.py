@@ -20,7 +20,7 @@ from mindfl.data import Dataset, make_synthetic
 from mindfl.errors import OptionError
 from mindfl.lite import LiteModel
 from mindfl.models import NetworkSizes, import_mindspore, model_spec
-from mindfl.sim import FederatedLeNetJob, TrainingResult
+from mindfl.sim import FederatedLeNetJob, Result
 from mindfl.sim.job import Silent
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, converter_library: Path) ->
 
 
 @pytest.fixture(scope="module")
-def result(folder: Path) -> TrainingResult:
+def result(folder: Path) -> Result:
     """Trained with one worker; its files are in ``folder / "run"``."""
     return job(folder / "run", workers=1, **BY_NAME).run()
 
@@ -57,18 +57,18 @@ def right(predict: Any, data: Dataset) -> list[float]:
     return shares
 
 
-def test_they_learn(result: TrainingResult) -> None:
+def test_they_learn(result: Result) -> None:
     assert result.title == "TinyNet, arrays (arrays), 3 clients"
     assert result.history[0].avg < 0.8 < result.history[-1].avg
     assert sorted(value.size for value in result.weights.values()) == [5, 8 * 3 * 9, 8 * 12 * 12 * 5]
 
 
 @pytest.mark.parametrize("settings", [{"workers": 2}, {"workers": 1, "transport": "http"}], ids=str)
-def test_as_objects_they_give_the_same_weights(result: TrainingResult, tmp_path: Path, settings: Any) -> None:
+def test_as_objects_they_give_the_same_weights(result: Result, tmp_path: Path, settings: Any) -> None:
     assert job(tmp_path, **as_objects(), **settings).run().hash == result.hash
 
 
-def test_mindspore_trains_to_the_same_accuracy(result: TrainingResult, tmp_path: Path) -> None:
+def test_mindspore_trains_to_the_same_accuracy(result: Result, tmp_path: Path) -> None:
     other = job(tmp_path, engine="mindspore", **BY_NAME).run()
     theirs = other.mindspore_weights()
     for name, values in result.mindspore_weights().items():
@@ -77,7 +77,7 @@ def test_mindspore_trains_to_the_same_accuracy(result: TrainingResult, tmp_path:
 
 
 @pytest.mark.parametrize("suffix", ["ckpt", "mindir"])
-def test_the_trained_network_is_as_accurate_in_mindspore(result: TrainingResult, tmp_path: Path, suffix: str) -> None:
+def test_the_trained_network_is_as_accurate_in_mindspore(result: Result, tmp_path: Path, suffix: str) -> None:
     mindspore = import_mindspore()
     path = str(result.save_checkpoint(tmp_path / f"trained.{suffix}"))
     if suffix == "ckpt":
@@ -91,7 +91,7 @@ def test_the_trained_network_is_as_accurate_in_mindspore(result: TrainingResult,
     assert np.mean(shares) == pytest.approx(result.history[-1].avg)
 
 
-def test_predictions_have_the_names_of_the_classes(result: TrainingResult, folder: Path) -> None:
+def test_predictions_have_the_names_of_the_classes(result: Result, folder: Path) -> None:
     predicted = job(folder / "run", **BY_NAME).infer()
     with (folder / "run" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -114,7 +114,7 @@ FederatedLeNetJob(reporter=Killer(), **json.loads(sys.argv[1])).run()
 """
 
 
-def test_a_killed_run_goes_on_with_the_same_bits(result: TrainingResult, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_with_the_same_bits(result: Result, tmp_path: Path) -> None:
     settings = {**PLAN, **BY_NAME, "work_dir": str(tmp_path / "run")}
     done = subprocess.run([sys.executable, "-c", _KILLED, json.dumps(settings)], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -131,7 +131,7 @@ class Interrupted(Silent):
 
 
 @pytest.mark.slow
-def test_objects_must_be_given_again(result: TrainingResult, tmp_path: Path) -> None:
+def test_objects_must_be_given_again(result: Result, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         FederatedLeNetJob(work_dir=tmp_path, reporter=Interrupted(), **PLAN, **as_objects()).run()
     path = tmp_path / "config.json"
@@ -221,7 +221,7 @@ def test_lenet_is_exported_for_the_data(tmp_path: Path, converter_library: Path)
     assert weights["fc1.weight"].shape == (120, 16 * 3 * 3)
 
 
-def test_data_that_the_model_file_is_not_for(result: TrainingResult, folder: Path, tmp_path: Path) -> None:
+def test_data_that_the_model_file_is_not_for(result: Result, folder: Path, tmp_path: Path) -> None:
     own = folder / "run" / "ms" / "lenet_train.ms"
     make_synthetic(tmp_path / "writers", users=3, progress=False)
     with pytest.raises(OptionError) as caught:
@@ -318,6 +318,6 @@ def test_an_installed_package_offers_a_network(tmp_path: Path, monkeypatch: pyte
     assert caught.value.hint == "did you mean tiny?; a network of your own is FILE.py:CLASS"
 
 
-def test_the_nodes_of_a_ray_cluster_get_the_arrays(result: TrainingResult, tmp_path: Path, ray_cluster: str) -> None:
+def test_the_nodes_of_a_ray_cluster_get_the_arrays(result: Result, tmp_path: Path, ray_cluster: str) -> None:
     there = {"executor": "ray", "ray_address": ray_cluster, "per_client_models": False}
     assert job(tmp_path, **there, **as_objects()).run().hash == result.hash

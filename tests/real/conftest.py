@@ -19,7 +19,7 @@ from mindfl.real.java_clients import JavaClients
 from mindfl.real.java_files import JavaClientFiles, client_files
 from mindfl.real.java_settings import JavaSettings
 from mindfl.real.process_registry import ProcessRegistry
-from mindfl.sim import FederatedLeNetJob, TrainingResult
+from mindfl.sim import FederatedLeNetJob, Result
 
 sys.path.append(str(Path(__file__).parents[1] / "lite"))
 
@@ -114,14 +114,14 @@ def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def train(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., TrainingResult]]:
+def train(converted: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[..., Result]]:
     """Return a function that trains four writers (or ``client_num`` of them) on a stack, in a folder of its name."""
     models = tmp_path / "models"
     models.mkdir()
     shutil.copy(converted(), models / "lenet_train.ms")
     make_synthetic(tmp_path / "writers", users=4, seed=3, progress=False)
 
-    def run(stack: str, **settings: Any) -> TrainingResult:
+    def run(stack: str, **settings: Any) -> Result:
         return FederatedLeNetJob(
             work_dir=tmp_path / stack,
             train_dataset=tmp_path / "writers",

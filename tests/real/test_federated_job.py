@@ -20,7 +20,7 @@ from mindfl.errors import MindflWarning, NotAggregatedError
 from mindfl.lite import LiteModel
 from mindfl.real import FederatedConfig, FederatedServer
 from mindfl.real.process_registry import ProcessRegistry
-from mindfl.sim import FederatedLeNetJob, History, TrainingResult
+from mindfl.sim import FederatedLeNetJob, History, Result
 from mindfl.sim.device_job import DeviceJob, DeviceSettings
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
@@ -46,7 +46,7 @@ def make(femnist_dataset: Dataset, converted: Callable[..., Path], tmp_path: Pat
     return job
 
 
-def assert_same(ours: TrainingResult, theirs: TrainingResult, tolerance: float) -> None:
+def assert_same(ours: Result, theirs: Result, tolerance: float) -> None:
     assert [row.iteration for row in theirs.history] == list(range(1, ITERATIONS + 1))
     for name, values in ours.weights.items():
         np.testing.assert_allclose(theirs.weights[name], values, atol=tolerance, rtol=0)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mindfl.sim import TrainingResult
+from mindfl.sim import Result
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
-Train = Callable[..., TrainingResult]
+Train = Callable[..., Result]
 
 CLIENTS = 4
 #: what the float32 masks may change in a weight, in an iteration
@@ -26,7 +26,7 @@ SHORTER = 4
 LONGER = 36 - len("synthetic_0000")
 
 
-def differences(one: TrainingResult, other: TrainingResult) -> np.ndarray:
+def differences(one: Result, other: Result) -> np.ndarray:
     """Return the difference of each weight."""
     return np.concatenate([np.abs(one.weights[name] - other.weights[name]).reshape(-1) for name in one.weights])
 

@@ -14,11 +14,11 @@ from mindfl.protocol import CompressType, RequestFLJob, ResponseFLJob
 from mindfl.real import FederatedConfig, FederatedServer
 from mindfl.server import Coordinator, ServerConfig
 from mindfl.server.settings.reader import yaml_keys
-from mindfl.sim import TrainingResult
+from mindfl.sim import Result
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter")]
 
-Train = Callable[..., TrainingResult]
+Train = Callable[..., Result]
 
 MODES: dict[str, dict[str, Any]] = {
     "quant": {"download_compress_type": "QUANT"},

@@ -20,7 +20,7 @@ from mindfl.errors import OptionError
 from mindfl.export import export_trained
 from mindfl.lite import LiteModel
 from mindfl.models import ModelSpec, import_mindspore, model_spec
-from mindfl.sim import FederatedLeNetJob, TrainingResult
+from mindfl.sim import FederatedLeNetJob, Result
 
 JobFactory = Callable[..., FederatedLeNetJob]
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -51,12 +51,12 @@ def loaded(spec: ModelSpec, weights: dict[str, Any]) -> Predict:
 
 
 @pytest.fixture
-def lenet_result(make_job: JobFactory) -> TrainingResult:
+def lenet_result(make_job: JobFactory) -> Result:
     return make_job(iterations=4, epochs=6, learning_rate=0.05).run()
 
 
 @pytest.fixture
-def rgb_result(rgb: ModelSpec, rgb_files: tuple[Path, Path], make_job: JobFactory, tmp_path: Path) -> TrainingResult:
+def rgb_result(rgb: ModelSpec, rgb_files: tuple[Path, Path], make_job: JobFactory, tmp_path: Path) -> Result:
     """Trained from a file of filters whose order no shape tells."""
     folder = tmp_path / "rgb"
     folder.mkdir()
@@ -93,7 +93,7 @@ def test_every_format_is_as_accurate_as_the_run(
     assert Path(path).stat().st_size > 4 * sum(value.size for value in result.weights.values())
 
 
-def test_onnx_is_as_accurate_as_the_run(lenet_result: TrainingResult, writers: Path, tmp_path: Path) -> None:
+def test_onnx_is_as_accurate_as_the_run(lenet_result: Result, writers: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime, to run the ONNX file")
     session = onnxruntime.InferenceSession(lenet_result.save_checkpoint(tmp_path / "trained.onnx"))
     assert [item.shape for item in (*session.get_inputs(), *session.get_outputs())] == [
@@ -104,7 +104,7 @@ def test_onnx_is_as_accurate_as_the_run(lenet_result: TrainingResult, writers: P
     assert found == pytest.approx(lenet_result.history[-1].avg)
 
 
-def test_the_files_of_a_run_hold_the_same(lenet_result: TrainingResult, models: Path, tmp_path: Path) -> None:
+def test_the_files_of_a_run_hold_the_same(lenet_result: Result, models: Path, tmp_path: Path) -> None:
     """The trained model, a client's, and the result are one in MindSpore's order."""
     expected = lenet_result.mindspore_weights()
     assert expected["conv1.weight"].shape == (6, 3, 5, 5)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mindfl.data import Dataset, open_dataset
 from mindfl.errors import DataError, OptionError
 from mindfl.lite import LiteModel, Session
-from mindfl.sim import FederatedJob, History, TrainingResult, job_data
+from mindfl.sim import FederatedJob, History, Result, job_data
 from mindfl.sim.job_data import PairedDataset, central_parts
 
 SAMPLED = {"client_num": 5, "clients_per_iteration": 2, "iterations": 2, "evaluate_every": 1}
@@ -30,7 +30,7 @@ def hits(job: FederatedJob, images: NDArray[Any], labels: NDArray[Any]) -> int:
     return sum(int(one == label) for one, label in zip(best, labels.tolist(), strict=True))
 
 
-def rows(result: TrainingResult) -> list[tuple[Any, ...]]:
+def rows(result: Result) -> list[tuple[Any, ...]]:
     return [(row.measured, row.evaluated, row.test_samples, row.avg, row.weighted_avg) for row in result.history]
 
 

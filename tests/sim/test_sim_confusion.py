@@ -21,7 +21,7 @@ from mindfl.client import Traffic
 from mindfl.data import fingerprint, open_dataset
 from mindfl.errors import OptionError
 from mindfl.lite import LiteModel, Session
-from mindfl.sim import FederatedJob, History, IterationRow, TrainingResult
+from mindfl.sim import FederatedJob, History, IterationRow, Result
 from mindfl.sim.confusion import MOST_CLASSES, Confusion, Confusions, count_cells
 from mindfl.sim.evaluation import Evaluated, Measured, cells_of
 from mindfl.sim.run_state import RunState
@@ -50,7 +50,7 @@ def check(confusion: Confusion, pairs: list[tuple[int, int]]) -> None:
     assert confusion.matrix.sum() == len(pairs)
 
 
-def matrices(result: TrainingResult) -> list[Any]:
+def matrices(result: Result) -> list[Any]:
     return [(each.iteration, each.matrix.tolist()) for each in (result.confusion, result.best_confusion)]
 
 
@@ -68,7 +68,7 @@ class TestOfARun:
         assert any(map(math.isnan, result.per_class.values())), "62 classes, some without a test sample"
         self.check_files(job, result)
 
-    def check_files(self, job: FederatedJob, result: TrainingResult) -> None:
+    def check_files(self, job: FederatedJob, result: Result) -> None:
         folder = job.config.work_dir
         with (folder / "confusion.csv").open(newline="") as file:
             head, *lines = csv.reader(file)
@@ -147,7 +147,7 @@ class TestCard:
         assert card["seconds"] == pytest.approx(sum(row.seconds for row in result.history), abs=1e-3)
 
     def test_without_evaluation(self) -> None:
-        result = TrainingResult("a job", 3, History(), {"w": np.zeros(1, np.float32)})
+        result = Result("a job", 3, History(), {"w": np.zeros(1, np.float32)})
         assert result.card["last"] is None and result.card["best"] is None
         assert not result.per_class
 

@@ -17,18 +17,18 @@ from mindfl.client.flow import evaluation_due
 from mindfl.data import open_dataset
 from mindfl.errors import ClientError, NotAggregatedError
 from mindfl.lite import LiteModel, Session
-from mindfl.sim import History, TrainingResult
+from mindfl.sim import History, Result
 from mindfl.sim.evaluation import ClientAccuracies, affordable_every
 from mindfl.sim.history import IterationRow, measured_clients, measured_iterations
 
 SAMPLED = {"client_num": 5, "clients_per_iteration": 2, "iterations": 3}
 
 
-def accuracies(result: TrainingResult) -> list[dict[str, float]]:
+def accuracies(result: Result) -> list[dict[str, float]]:
     return [dict(row.accuracies) for row in result.history]
 
 
-def evaluated_by_hand(job: Any, result: TrainingResult) -> dict[str, float]:
+def evaluated_by_hand(job: Any, result: Result) -> dict[str, float]:
     """Return each user's accuracy with the trained model."""
     session = Session(LiteModel.load(job.trained_model_path))
     return {
@@ -221,9 +221,9 @@ def test_curves_are_connected_and_skip_what_was_not_evaluated(monkeypatch: pytes
 
 
 class TestFailedIterations:
-    def result(self, *aggregated: bool) -> TrainingResult:
+    def result(self, *aggregated: bool) -> Result:
         rows = [replace(row(number, "all", 3), aggregated=each) for number, each in enumerate(aggregated, 1)]
-        return TrainingResult("a job", len(rows), History(rows), {"w": np.zeros(1, np.float32)})
+        return Result("a job", len(rows), History(rows), {"w": np.zeros(1, np.float32)})
 
     def test_some(self) -> None:
         result = self.result(True, False, True)

@@ -17,7 +17,7 @@ from mindfl.data import open_dataset
 from mindfl.errors import OptionError
 from mindfl.files import make_dir
 from mindfl.lite import LiteModel, Session
-from mindfl.sim import FederatedLeNetJob, History, TrainingResult, weight_hash
+from mindfl.sim import FederatedLeNetJob, History, Result, weight_hash
 from mindfl.sim.history import COLUMNS
 
 CLIENTS, ITERATIONS, EPOCHS = 3, 2, 2
@@ -31,13 +31,13 @@ def job(converter_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Fe
 
 
 @pytest.fixture(scope="module")
-def result(job: FederatedLeNetJob) -> TrainingResult:
+def result(job: FederatedLeNetJob) -> Result:
     with figures_drawn():
         return job.run()
 
 
 class TestWholeRun:
-    def test_history(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_history(self, job: FederatedLeNetJob, result: Result) -> None:
         users = list(job.prepare_data())
         samples = sum(user.train.size for user in users)
         steps = EPOCHS * sum(-(-user.train.size // 32) for user in users)
@@ -52,7 +52,7 @@ class TestWholeRun:
             assert row.avg == pytest.approx(np.mean(list(row.accuracies.values())))
             assert row.seconds > 0 and row.steps_per_s > 0
 
-    def test_files_hold_the_history(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_files_hold_the_history(self, job: FederatedLeNetJob, result: Result) -> None:
         folder = job.config.work_dir
         assert list(History.load(folder / "history.jsonl")) == list(result.history)
         with (folder / "history.csv").open(newline="") as file:
@@ -60,13 +60,13 @@ class TestWholeRun:
         assert tuple(table[0]) == COLUMNS
         assert [float(line[1]) for line in table[1:]] == result.history.column("avg")
 
-    def test_accuracies_are_those_of_the_aggregated_model(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_accuracies_are_those_of_the_aggregated_model(self, job: FederatedLeNetJob, result: Result) -> None:
         session = Session(LiteModel.load(job.trained_model_path))
         for user in job.prepare_data():
             right = session.predict(user.test.images()).argmax(axis=1) == user.test.labels[: user.test.size]
             assert result.history[-1].accuracies[user.name] == pytest.approx(right.mean())
 
-    def test_model_files_hold_the_aggregated_weights(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_model_files_hold_the_aggregated_weights(self, job: FederatedLeNetJob, result: Result) -> None:
         for path in [*(job.config.client_model(i) for i in range(CLIENTS)), job.trained_model_path]:
             weights = LiteModel.load(path).weights
             assert weights.keys() == result.weights.keys()
@@ -74,17 +74,17 @@ class TestWholeRun:
                 np.testing.assert_array_equal(values.reshape(-1), result.weights[name])
             assert weight_hash(weights) == result.hash
 
-    def test_start_is_kept(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_start_is_kept(self, job: FederatedLeNetJob, result: Result) -> None:
         start = LiteModel.load(job.config.models / "lenet_train.ms").weights
         assert weight_hash(start) != result.hash
 
-    def test_picture(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_picture(self, job: FederatedLeNetJob, result: Result) -> None:
         with Image.open(job.config.work_dir / "accuracy.png") as picture:
             picture.load()
             assert (picture.format, picture.size) == ("PNG", (960, 600))
             assert len(picture.convert("RGB").getcolors(100_000)) > 10, "curves, text and grid"
 
-    def test_summary(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_summary(self, job: FederatedLeNetJob, result: Result) -> None:
         text = (job.config.work_dir / "summary.txt").read_text()
         assert text == result.summary() + "\n"
         assert f"weights sha256 {result.hash}" in text
@@ -92,7 +92,7 @@ class TestWholeRun:
         assert f"AVG {result.history[-1].avg:.4f}" in text
         assert "interrupted" not in text
 
-    def test_log_satisfies_the_tutorials_greps(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_log_satisfies_the_tutorials_greps(self, job: FederatedLeNetJob, result: Result) -> None:
         job.infer()
         job.get_model()
         for index, name in enumerate(job.prepare_data().users):
@@ -107,7 +107,7 @@ class TestWholeRun:
             (predicted,) = (line for line in lines if "the predicted labels:" in line)
             assert re.search(r"the predicted labels: \[\d+(, \d+)*\]$", predicted)
 
-    def test_inference(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_inference(self, job: FederatedLeNetJob, result: Result) -> None:
         predicted = job.infer()
         with (job.config.work_dir / "predictions.csv").open(newline="") as file:
             table = list(csv.DictReader(file))
@@ -119,16 +119,16 @@ class TestWholeRun:
             right = np.mean([row["label"] == row["predicted"] for row in rows])
             assert right == pytest.approx(result.history[-1].accuracies[user.name])
 
-    def test_get_model_returns_the_result(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_get_model_returns_the_result(self, job: FederatedLeNetJob, result: Result) -> None:
         assert weight_hash(job.get_model()) == result.hash
 
-    def test_nothing_temporary_is_left(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_nothing_temporary_is_left(self, job: FederatedLeNetJob, result: Result) -> None:
         hidden = [path for path in job.config.work_dir.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
         assert {path.name for path in hidden} == {".lock"}
 
 
 class TestMethodsAlone:
-    def test_export_and_convert_happen_once(self, job: FederatedLeNetJob, result: TrainingResult) -> None:
+    def test_export_and_convert_happen_once(self, job: FederatedLeNetJob, result: Result) -> None:
         mindir, model = Path(job.export()), Path(job.convert())
         before = mindir.stat().st_mtime_ns, model.stat().st_mtime_ns
 
@@ -136,9 +136,7 @@ class TestMethodsAlone:
         assert (again.export(), again.convert()) == (str(mindir), str(model))
         assert (mindir.stat().st_mtime_ns, model.stat().st_mtime_ns) == before
 
-    def test_another_setting_exports_again(
-        self, job: FederatedLeNetJob, result: TrainingResult, tmp_path: Path
-    ) -> None:
+    def test_another_setting_exports_again(self, job: FederatedLeNetJob, result: Result, tmp_path: Path) -> None:
         shutil.copytree(job.config.models, tmp_path / "ms")
         old = Path(job.convert()).read_bytes()
         changed = FederatedLeNetJob(work_dir=tmp_path, batch_size=8)
@@ -147,16 +145,14 @@ class TestMethodsAlone:
 
     @pytest.mark.parametrize("content", [b"", b"nonsense", None], ids=["empty", "nonsense", "cut"])
     def test_damaged_model_is_made_again(
-        self, job: FederatedLeNetJob, result: TrainingResult, tmp_path: Path, content: bytes | None
+        self, job: FederatedLeNetJob, result: Result, tmp_path: Path, content: bytes | None
     ) -> None:
         shutil.copytree(job.config.models, tmp_path / "ms")
         good = Path(job.convert()).read_bytes()
         (tmp_path / "ms" / "lenet_train.ms").write_bytes(good[:1000] if content is None else content)
         assert Path(FederatedLeNetJob(work_dir=tmp_path).convert()).read_bytes() == good
 
-    def test_prepare_clients_copies_the_start(
-        self, job: FederatedLeNetJob, result: TrainingResult, tmp_path: Path
-    ) -> None:
+    def test_prepare_clients_copies_the_start(self, job: FederatedLeNetJob, result: Result, tmp_path: Path) -> None:
         shutil.copytree(job.config.models, tmp_path / "ms")
         start = (tmp_path / "ms" / "lenet_train.ms").read_bytes()
         mine = FederatedLeNetJob(work_dir=tmp_path, client_num=4)
@@ -264,6 +260,6 @@ def test_synthetic_data_after_a_kill_while_they_were_made(make_job, tmp_path: Pa
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
-def test_json_lines_are_json(job: FederatedLeNetJob, result: TrainingResult) -> None:
+def test_json_lines_are_json(job: FederatedLeNetJob, result: Result) -> None:
     for line in (job.config.work_dir / "history.jsonl").read_text().splitlines():
         assert set(json.loads(line)) == {*COLUMNS, "accuracies"}

@@ -15,7 +15,7 @@ import pytest
 
 from mindfl.errors import ClientError, OptionError
 from mindfl.privacy.secagg.ciphers import WordMasks
-from mindfl.sim import TrainingResult
+from mindfl.sim import Result
 
 #: of LeNet
 VALUES = 66_404
@@ -30,14 +30,14 @@ COHORTS: dict[str, dict[str, Any]] = {
     "sampled": {"client_num": 5, "clients_per_iteration": 3},
 }
 
-Train = Callable[..., TrainingResult]
+Train = Callable[..., Result]
 
 
 @pytest.fixture
 def train(make_job: Callable[..., Any]) -> Train:
     """Return a function that trains with an ``encrypt_type`` and other settings."""
 
-    def run(mode: str, **settings: Any) -> TrainingResult:
+    def run(mode: str, **settings: Any) -> Result:
         return make_job(encrypt_type=mode, **settings).run()
 
     return run
@@ -47,7 +47,7 @@ def train(make_job: Callable[..., Any]) -> Train:
 def without_masks(train: Train) -> Train:
     """Return a function that does the same with PW_EXACT's fixed point, but with nothing added to it."""
 
-    def run(**settings: Any) -> TrainingResult:
+    def run(**settings: Any) -> Result:
         added = []
 
         def nothing(masks: WordMasks, total: object, key: bytes, sign: int) -> None:
@@ -62,7 +62,7 @@ def without_masks(train: Train) -> Train:
     return run
 
 
-def differences(one: TrainingResult, other: TrainingResult) -> float:
+def differences(one: Result, other: Result) -> float:
     """Return the largest difference of two weights."""
     return max(float(np.abs(one.weights[name] - other.weights[name]).max()) for name in one.weights)
 

@@ -17,7 +17,7 @@ from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
 from mindfl.models import NetworkSizes, import_mindspore
 from mindfl.server.ckpt import read_ckpt
-from mindfl.sim import FederatedJob, TrainingResult
+from mindfl.sim import FederatedJob, Result
 from mindfl.sim.job import Silent
 from mindfl.sim.network_model import NetworkModel
 
@@ -31,13 +31,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def result(folder: Path, writers: Path) -> TrainingResult:
+def result(folder: Path, writers: Path) -> Result:
     """Of two iterations, without interruption; its files are in ``folder / "run"``."""
     return FederatedJob(work_dir=folder / "run", train_dataset=writers, model=NETWORK, **SETTINGS).run()
 
 
 @pytest.mark.slow
-def test_it_trains_and_leaves_the_files_of_any_job(result: TrainingResult, folder: Path) -> None:
+def test_it_trains_and_leaves_the_files_of_any_job(result: Result, folder: Path) -> None:
     assert [row.iteration for row in result.history] == [1, 2]
     assert result.history[-1].loss < result.history[0].loss
     run = folder / "run"
@@ -50,14 +50,14 @@ def test_it_trains_and_leaves_the_files_of_any_job(result: TrainingResult, folde
 
 
 @pytest.mark.slow
-def test_a_resumed_run_has_the_same_bits(result: TrainingResult, writers: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_same_bits(result: Result, writers: Path, tmp_path: Path) -> None:
     settings = {**SETTINGS, "work_dir": tmp_path, "train_dataset": writers, "model": NETWORK}
     FederatedJob(**{**settings, "iterations": 1}).run()
     assert FederatedJob(work_dir=tmp_path, resume=True, iterations=2, reporter=Silent()).run().hash == result.hash
 
 
 @pytest.mark.slow
-def test_weights_are_in_mindspores_order_and_names(result: TrainingResult, folder: Path) -> None:
+def test_weights_are_in_mindspores_order_and_names(result: Result, folder: Path) -> None:
     trained = read_ckpt(folder / "run" / "ms" / "lenet_train_trained.ckpt")
     assert trained["conv.weight"].shape == (4, 3, 5, 5)
     for name, values in result.mindspore_weights().items():
@@ -69,7 +69,7 @@ def test_weights_are_in_mindspores_order_and_names(result: TrainingResult, folde
 
 @pytest.mark.slow
 def test_the_accuracy_is_that_of_the_checkpoint_in_mindspore(
-    result: TrainingResult, folder: Path, writers: Path, monkeypatch: pytest.MonkeyPatch
+    result: Result, folder: Path, writers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     from power_net import PowerNet

@@ -18,7 +18,7 @@ from mindfl.experiments.mode_results import RESULT_FILE, ModeResult
 from mindfl.sim import History, IterationRow
 from mindfl.sim.history import HistoryFiles
 from mindfl.sim.plot import plot_history
-from mindfl.sim.result import TrainingResult
+from mindfl.sim.result import Result
 from mindfl.sim.tables import csv_text, decimals, json_text
 
 ROW = IterationRow(
@@ -132,6 +132,6 @@ def test_json_is_readable_and_takes_paths_that_are_not_utf_8() -> None:
 
 def test_a_card_without_known_times_is_json() -> None:
     rows = [replace(ROW, iteration=number, seconds=math.nan) for number in (1, 2)]
-    card = TrainingResult("title", 2, History(rows), {}).card
+    card = Result("title", 2, History(rows), {}).card
     assert (card["seconds"], card["last"]["iteration"]) == (None, 2)
     json.loads(json_text(card), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
