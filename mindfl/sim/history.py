@@ -45,6 +45,7 @@ class IterationRow:
         test_samples: test samples that the model was evaluated on; 0 where that is not known.
         weighted_avg: share of them that was predicted correctly: the mean accuracy weighted by test samples.
         learning_rate: that of the clients' local training in this round; NaN where it is not known.
+        participants: numbers of the clients that took part, ascending, where not all of the job did; else empty.
         accuracies: accuracy of each evaluated client by name.
         per_class: accuracy on the test samples of each class by name, with ``per_class=True``; NaN for a class without.
         metrics: numbers that callbacks added, by name.
@@ -76,6 +77,7 @@ class IterationRow:
     test_samples: int = 0
     weighted_avg: float = math.nan
     learning_rate: float = math.nan
+    participants: tuple[int, ...] = ()
     accuracies: Mapping[str, float] = field(default_factory=dict)
     per_class: Mapping[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class IterationRow:
         seconds: float,
         epsilon: float = math.nan,
         learning_rate: float = math.nan,
+        participants: Iterable[int] = (),
         per_class: Mapping[str, float] | None = None,
     ) -> IterationRow:
         """Return the row of an iteration: AVG, TOP5 and LOW5 follow from ``evaluated``, the speed from ``steps``.
@@ -121,6 +124,7 @@ class IterationRow:
             test_samples=evaluated.samples,
             weighted_avg=evaluated.weighted_avg,
             learning_rate=math.nan if math.isnan(learning_rate) else float(str(np.float32(learning_rate))),
+            participants=tuple(sorted(participants)),
             accuracies=evaluated.accuracies,
             per_class=per_class or {},
             metric=evaluated.metric.name,
@@ -130,7 +134,7 @@ class IterationRow:
 #: key and column of the name of the metric, if it is another than accuracy
 _METRIC = "metric"
 #: what stands in ``history.jsonl`` only
-_NAMED = ("accuracies", "per_class", "metrics", "metric")
+_NAMED = ("participants", "accuracies", "per_class", "metrics", "metric")
 COLUMNS = tuple(item.name for item in fields(IterationRow) if item.name not in _NAMED)
 
 
@@ -220,6 +224,7 @@ def _row(entry: dict[str, Any]) -> IterationRow:
         values[named] = {name: math.nan if value is None else value for name, value in values.get(named, {}).items()}
     if values.setdefault("metric", ACCURACY.name) not in METRICS:
         raise ValueError
+    values["participants"] = tuple(values.get("participants", ()))
     if "measured" not in values:
         values |= {"evaluated": len(values["accuracies"]), "measured": "drawn"}
     return IterationRow(**values)
@@ -268,6 +273,8 @@ class HistoryFiles:
 
 def _json_line(row: IterationRow) -> str:
     entry: dict[str, Any] = _finite({name: getattr(row, name) for name in COLUMNS})
+    if row.participants:
+        entry["participants"] = list(row.participants)
     entry["accuracies"] = dict(row.accuracies.items())
     for named in ("per_class", "metrics"):
         if found := getattr(row, named):

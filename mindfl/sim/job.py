@@ -209,6 +209,7 @@ class FederatedJob:
             if self.config.resume and materials.engine is not None:
                 check_metric(materials.engine.metric, self.config.work_dir)
             beginning = folder.begin(record)
+            self._files.write_clients(materials.samples)
             if beginning.state is None:
                 self._models.write(materials.model, len(materials.users))
                 self._models.remove_old(len(materials.users))

@@ -19,6 +19,7 @@ from mindfl.files import file_digest, make_dir, remove_file, write_atomic
 from mindfl.models import NetworkSizes
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
+from mindfl.sim.job_data import ClientSamples
 from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result import Result
 from mindfl.sim.tables import csv_text, json_text
@@ -36,6 +37,7 @@ class ResultFiles:
         self.picture = config.work_dir / "accuracy.png"
         self.summary = config.work_dir / "summary.txt"
         self.predictions = config.work_dir / "predictions.csv"
+        self.clients = config.work_dir / "clients.csv"
         self.card = config.work_dir / card.NAME
         self.confusion = config.work_dir / "confusion.csv"
         self.best_confusion = config.work_dir / "confusion_best.csv"
@@ -104,6 +106,11 @@ class ResultFiles:
         written = self.write_client_models(trained, clients)
         written += self.update_second_models({**model.weights, **result.weights}, model, clients)
         self._remember(result, clients, written)
+
+    def write_clients(self, clients: Iterable[ClientSamples]) -> None:
+        """Write which client has which number, as in ``client_{i}``, with its numbers of samples."""
+        rows = ((number, *client) for number, client in enumerate(clients))
+        write_atomic(self.clients, csv_text([("client", "name", "train_samples", "test_samples"), *rows]))
 
     def remove_cards(self) -> None:
         """Remove result card and confusion matrices."""

@@ -106,6 +106,7 @@ def run_rounds(
     callbacks: Sequence[Callback],
     spent: Callable[[int], float],
     confusions: Confusions | None = None,
+    clients: int | None = None,
 ) -> str:
     """Run the rounds of a job.
 
@@ -114,6 +115,7 @@ def run_rounds(
         callbacks: are given each round's row, in order.
         spent: returns the privacy cost (epsilon) of so many rounds; NaN if it is not counted.
         confusions: is told of each evaluation.
+        clients: number of the job's clients; rows of rounds without some of them name those that took part.
 
     Returns:
         The name of the callback that ended the run; empty where all rounds ran.
@@ -147,6 +149,7 @@ def run_rounds(
                 seconds=seconds if trained.seconds is None else trained.seconds,
                 epsilon=spent(trained.iteration),
                 learning_rate=trained.learning_rate,
+                participants=trained.results if clients is not None and len(trained.results) < clients else (),
                 per_class=per_class,
             )
             model = run.model if run.stepwise else {}

@@ -115,7 +115,9 @@ class JobTraining:
             callbacks.insert(len(self._own) + 1, saver)
         self._report.stage(self._announcement())
         try:
-            self._stopped = run_rounds(run, callbacks, self._spending.spent, self._confusions)
+            self._stopped = run_rounds(
+                run, callbacks, self._spending.spent, self._confusions, len(self._materials.users)
+            )
         except BaseException:
             # The finished iterations are written up, but the user must see the cause of the failure. The server may
             # have aggregated another one, which has no row.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mindfl import History
 from mindfl.data import open_dataset
 from mindfl.lite import LiteModel, Session
 
@@ -33,8 +34,13 @@ def test_bins_and_compact_train_the_same_weights(make_job, hashes: dict[str, str
 class TestSampledClients:
     def test_same_seed_same_clients(self, make_job) -> None:
         def run(**settings: Any) -> tuple[str, list[list[str]]]:
-            result = make_job(client_num=5, clients_per_iteration=2, iterations=4, evaluate="drawn", **settings).run()
-            return result.hash, [sorted(row.accuracies) for row in result.history]
+            job = make_job(client_num=5, clients_per_iteration=2, iterations=4, evaluate="drawn", **settings)
+            result, work_dir = job.run(), job.config.work_dir
+            drawn = [sorted(row.accuracies) for row in result.history]
+            names = [line.split(",")[1] for line in (work_dir / "clients.csv").read_text().splitlines()[1:]]
+            written = History.load(work_dir / "history.jsonl")
+            assert [sorted(names[number] for number in row.participants) for row in written] == drawn
+            return result.hash, drawn
 
         first = run(seed=1)
         assert run(seed=1, workers=1) == first

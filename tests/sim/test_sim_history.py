@@ -45,7 +45,7 @@ def files(tmp_path: Path) -> HistoryFiles:
 
 
 def test_both_files_hold_the_rows(files: HistoryFiles) -> None:
-    rows = [a_row(1), a_row(2, avg=0.625)]
+    rows = [a_row(1), a_row(2, avg=0.625, participants=(1, 4))]
     for row in rows:
         files.append(row)
 
