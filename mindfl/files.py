@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -123,6 +124,26 @@ def write_atomic(path: PathLike, content: bytes | str, *, private: bool = False,
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def append_to(path: PathLike, content: bytes | str) -> None:
+    """Append ``content`` (text as UTF-8) to ``path`` at once; where that fails the file is cut back to what it was.
+
+    Raises :class:`StorageError` for any ``OSError``.
+    """
+    added = content.encode() if isinstance(content, str) else content
+    try:
+        with Path(path).open("ab", buffering=0) as file:
+            size = file.seek(0, io.SEEK_END)
+            try:
+                written = 0
+                while written < len(added):
+                    written += file.write(added[written:])
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise StorageError.from_os_error(error, "write", path) from None
+
+
 def open_file(path: PathLike) -> BinaryIO:
     """Open ``path`` for reading. Raises ``OSError``, also for pipes and devices, which may never end."""
     check_path(path, "the path of a file to read")
@@ -171,7 +192,7 @@ _LONGEST = 64
 #: endings of the files that mindfl writes: other programs have temporary files of their own
 _ENDINGS = (
     *(".ckpt", ".csv", ".json", ".jsonl", ".log", ".md", ".mindir", ".ms", ".npz", ".pem", ".png", ".properties"),
-    *(".snapshot", ".txt", ".yaml"),
+    *(".mindfl", ".snapshot", ".txt", ".yaml"),
 )
 
 

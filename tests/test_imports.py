@@ -50,6 +50,7 @@ def test_the_doctor_lists_version_and_extras() -> None:
 MASKS = {"share_secrets_ratio": 1.0, "cipher_time_window": 3000, "reconstruct_secrets_threshold": 1}
 #: settings of a job -> the package it needs, and what needs it
 NEEDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"tensorboard": True}, "tensorboard", "--tensorboard needs"),
     ({"executor": "ray"}, "ray", "--executor ray needs"),
     ({"encrypt_type": "PW_ENCRYPT"}, "cryptography", "--encrypt_type PW_ENCRYPT needs"),
     ({"encrypt_type": "STABLE_PW_ENCRYPT"}, "cryptography", "--encrypt_type STABLE_PW_ENCRYPT needs"),

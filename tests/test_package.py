@@ -34,7 +34,20 @@ def test_unknown_name() -> None:
 
 @pytest.mark.parametrize(
     "package",
-    ["algorithms", "client", "convert", "data", "export", "lite", "models", "protocol", "real", "server", "sim"],
+    [
+        "algorithms",
+        "client",
+        "convert",
+        "data",
+        "export",
+        "lite",
+        "models",
+        "protocol",
+        "real",
+        "server",
+        "sim",
+        "tracking",
+    ],
 )
 def test_every_package_lists_names_it_has(package: str) -> None:
     module = importlib.import_module(f"mindfl.{package}")

@@ -54,7 +54,8 @@ _OF_TRAINING = (
         "algorithm",
         "callbacks",
     ),
-    *("evaluate", "evaluate_every", "per_class", "save_every", "save_best", "overwrite", "encrypt_type", "dp_budget"),
+    *("evaluate", "evaluate_every", "per_class", "save_every", "save_best", "tensorboard", "overwrite"),
+    *("encrypt_type", "dp_budget"),
 )
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(_OF_TRAINING, lambda given: given["task"] != "train", "this task", "only --task train trains"),

@@ -76,6 +76,9 @@ class JobOptions(ModeOptions):
         None, least=1, shown="no", help="Save <name>_iteration{k}.ms after every so many iterations."
     )
     save_best: bool = _job(False, help="Save the model with the highest AVG as <name>_best.ms.")
+    tensorboard: bool = _job(
+        False, help="Write event files for TensorBoard into the folder tensorboard: curves, histograms, the figure."
+    )
     client_num: int = _job(
         50, least=1, help="Number of clients, the data set's first ones; the same for training and inference."
     )

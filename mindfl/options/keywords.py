@@ -55,6 +55,7 @@ class JobKeywords(TypedDict, total=False):
     overwrite: bool
     save_every: int | None
     save_best: bool
+    tensorboard: bool
     client_num: int
     clients_per_iteration: int | None
     sampler: NamedSampler | None

@@ -149,6 +149,7 @@ def _counts_sampled(config: JobConfig) -> bool:
 
 
 _NEEDS = (
+    _Need("tensorboard", ("train",), lambda config: config.tensorboard, lambda config: "--tensorboard"),
     _Need("ray", ("train",), lambda config: config.client_side.spread, lambda config: "--executor ray"),
     _Need("cryptography", ("train",), _masks, lambda config: f"--encrypt_type {mode_of(config).name}"),
     _Need(

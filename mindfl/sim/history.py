@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,8 +12,8 @@ from typing import Any, overload
 import numpy as np
 
 from mindfl.client import Traffic
-from mindfl.errors import DataError, OptionError, StorageError
-from mindfl.files import PathLike, read_file, write_atomic
+from mindfl.errors import DataError, OptionError
+from mindfl.files import PathLike, append_to, read_file, write_atomic
 from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Evaluated, EvaluatedName
 from mindfl.sim.metrics import ACCURACY, METRICS, Measure
@@ -251,10 +250,10 @@ class HistoryFiles:
 
     def append(self, row: IterationRow) -> None:
         """Add a row to both files."""
-        _append(self.jsonl, _json_line(row))
+        append_to(self.jsonl, _json_line(row))
         named = self._named or row.metric == ACCURACY.name
         if named and row.metrics.keys() <= set(self._metrics):
-            _append(self.csv, csv_text([self._cells(row)]))
+            append_to(self.csv, csv_text([self._cells(row)]))
         else:
             self._write_csv(History.load(self.jsonl))
 
@@ -300,23 +299,6 @@ def check_metric(metric: Measure, folder: Path) -> None:
             f"--metric is {metric.name}, but the run was measured by its {history.metric.name} so far",
             hint=f"use --metric {history.metric.name}, or choose another --work_dir",
         )
-
-
-def _append(path: Path, text: str) -> None:
-    """Append ``text`` at once; where that fails the file is cut back to what it was."""
-    content = text.encode()
-    try:
-        with path.open("ab", buffering=0) as file:
-            size = file.seek(0, io.SEEK_END)
-            try:
-                written = 0
-                while written < len(content):
-                    written += file.write(content[written:])
-            except OSError:
-                file.truncate(size)
-                raise
-    except OSError as error:
-        raise StorageError.from_os_error(error, "write", path) from None
 
 
 def average_words(row: IterationRow, digits: int) -> str:

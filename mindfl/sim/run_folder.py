@@ -69,6 +69,10 @@ class RunFolder:
         if earlier is None:
             remove_file(self._config.work_dir / run_state.NAME)
             remove_memories(self._config.work_dir)
+            if (self._config.work_dir / "tensorboard").exists():
+                from mindfl.tracking.event_files import remove_event_files
+
+                remove_event_files(self._config.work_dir)
             record.write(self._config.work_dir)
             return Beginning(record)
         self._compare(record, earlier)
@@ -138,7 +142,7 @@ class RunFolder:
 
 
 #: folders in a work folder that are written to as well
-_BELOW = ("processes", "federated")
+_BELOW = ("processes", "federated", "tensorboard")
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class RunRecord:
     def begin(cls, config: JobConfig, data: Mapping[str, int | str], model: Mapping[str, Any]) -> RunRecord:
         """Return the record of a run that begins now."""
         return cls(
-            settings={item.name: setting_text(item.name, getattr(config, item.name)) for item in fields(config)},
+            settings=recorded_settings(config),
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
             versions=_versions(),
             data=data,
@@ -135,7 +135,7 @@ class RunRecord:
 
         Raises :class:`OptionError` for a setting that this version does not have.
         """
-        defaults = _defaults()
+        defaults = default_settings()
         if unknown := self.settings.keys() - defaults.keys():
             raise OptionError(
                 f"config.json has a setting {min(unknown)!r}, which this mindfl does not know",
@@ -160,7 +160,7 @@ class RunRecord:
         Settings that an earlier version of mindfl did not know have their defaults. Where the default is None they
         follow from the starting model, and are not compared.
         """
-        known = {name: value for name, value in _defaults().items() if value is not None}
+        known = {name: value for name, value in default_settings().items() if value is not None}
         there = {**known, **other.settings}
         pairs = {name: (self.settings[name], there[name]) for name in DECIDING if name in there}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -171,8 +171,14 @@ class RunRecord:
             raise TypeError("not the fields of a record")
 
 
-def _defaults() -> dict[str, Any]:
+def default_settings() -> dict[str, Any]:
+    """Return the default of each setting, as ``config.json`` would have it."""
     return {item.name: setting_text(item.name, item.default) for item in fields(JobConfig)}
+
+
+def recorded_settings(config: JobConfig) -> dict[str, Any]:
+    """Return every setting of ``config`` by name, as ``config.json`` has it."""
+    return {item.name: setting_text(item.name, getattr(config, item.name)) for item in fields(config)}
 
 
 def setting_text(name: str, value: Any) -> Any:

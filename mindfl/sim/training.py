@@ -77,6 +77,10 @@ class JobTraining:
             FigureDrawer(files, self._result),
             CardWriter(files),
         ]
+        if config.tensorboard:
+            from mindfl.tracking.tensorboard import TensorBoardWriter
+
+            self._writers.append(TensorBoardWriter(beginning.rows, files.picture))
 
     def run(self, start: Start) -> Result:
         """Train, and write up the finished iterations, also if the run fails or is interrupted.

@@ -51,7 +51,8 @@ FREE = {
         "per_class",
     ),  # of weights to begin with the content is compared: the model's
     "metric",  # compared with that of the rows that are there
-    *("work_dir", "resume", "overwrite", "save_every", "save_best", "iterations", "dp_budget", "callbacks"),
+    *("work_dir", "resume", "overwrite", "save_every", "save_best", "tensorboard"),
+    *("iterations", "dp_budget", "callbacks"),
     *("train_dataset", "test_dataset", "infer_dataset", "data_format", "origin_train_model_path"),
     *("train_model_path", "train_ms_name", "infer_model_path", "infer_ms_name", "origin_infer_model_path"),
     *("infer_weight_name", "input_shape", "fl_name", "per_client_models", "converter", "device_target"),
