@@ -25,6 +25,7 @@ EXTRAS = {
         ("cryptography", "dp_accounting"),
         "secure aggregation, accounting for sampled clients",
     ),
+    "mlflow": Extra(("mlflow-skinny",), ("mlflow",), "mindfl export-run: a run in MLflow"),
     "ray": Extra(("ray",), ("ray",), "--executor ray: clients on several machines"),
     "redis": Extra(("redis",), ("redis",), "a job shared by servers through a Redis, a Redis of your own"),
     "tensorboard": Extra(("tensorboard",), ("tensorboard",), "--tensorboard: event files of a run"),

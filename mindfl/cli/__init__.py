@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": ("mindfl.cli.doctor", "Check this machine for everything that mindfl can use."),
     "experiment": ("mindfl.cli.experiment", "Run an experiment: the tutorial's, niid_bench, or privacy modes."),
     "export": ("mindfl.cli.export", "Train a few steps and export the training graph as MINDIR."),
+    "export-run": ("mindfl.cli.export_run", "Export runs to MLflow."),
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
     "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
     "plan": ("mindfl.cli.plan", "Show what a device with a fixed training graph does for an algorithm."),
@@ -62,7 +63,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), f"{name}_command")
+        command: click.Command = getattr(
+            importlib.import_module(COMMANDS[name][0]), f"{name.replace('-', '_')}_command"
+        )
         return command
 
     # If standard output is closed, click would end the program with 1.

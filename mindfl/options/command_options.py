@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
+TrackerName = Literal["mlflow"]
 NiidDataName = Literal["fashion_mnist", "mnist"]
 
 #: the tutorial's: the name of the federated learning jar
@@ -411,3 +412,16 @@ class NiidBenchOptions:
     converter: Path | None = _of_job("converter")
     overwrite: bool = _of_job("overwrite", help="Run cells again that have ended.")
     quiet: bool = option(False, help="No progress.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRunOptions:
+    """The export of runs to another program."""
+
+    to: TrackerName = option("mlflow", help="Program to export to.")
+    uri: str | None = option(
+        None,
+        shown="the variable MLFLOW_TRACKING_URI",
+        help="MLflow's tracking URI: http://HOST:PORT, https://HOST:PORT or file:FOLDER.",
+    )
+    experiment: str = option("mindfl", help="Name of the experiment, which is created if there is none.")

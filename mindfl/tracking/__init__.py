@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from mindfl.tracking.measurements import hyperparameters, scalars
+from mindfl.tracking.mlflow_export import ExportedRun, export_to_mlflow
 
-__all__ = ["hyperparameters", "scalars"]
+__all__ = ["ExportedRun", "export_to_mlflow", "hyperparameters", "scalars"]

@@ -31,6 +31,7 @@ from mindfl.server.cluster import SchedulerOptions
 from mindfl.server.running import find_server
 from mindfl.server.settings.reader import declared_settings
 from mindfl.sim.benchmark import bench
+from mindfl.tracking import export_to_mlflow
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "options.md"
@@ -86,6 +87,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
     ("`mindfl plan` (`mindfl.algorithms.device_plan.device_plan`)", device_plan): command_options.PlanOptions,
     ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
+    ("`mindfl export-run` (`mindfl.tracking.export_to_mlflow`)", export_to_mlflow): command_options.ExportRunOptions,
     ("`mindfl experiment niid_bench` (`run_niid_bench`)", run_niid_bench): command_options.NiidBenchOptions,
 }
 #: the same of ``mindfl server``, without ``--json``

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip ins
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+PAGE = Path(__file__).parents[2] / "docs" / "tracking.md"
 ALL = {"scalars": 0, "histograms": 0, "images": 0, "tensors": 0}
 MakeRow = Callable[..., IterationRow]
 
@@ -164,6 +166,20 @@ def test_damage_ends_what_is_kept(write: Any, read: Any, make_row: MakeRow, tmp_
     path.write_bytes(content + b"\xff" * 40)
     write([make_row(3)], done=(make_row(1), make_row(2)))
     assert scalars(read(), "loss").keys() == {1, 2, 3}
+
+
+def test_the_page_names_all_tags_and_its_program_runs(
+    write: Any, read: Any, make_row: MakeRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write([make_row(1, epsilon=1.0, learning_rate=0.1)])
+    page = PAGE.read_text()
+    tags = read().Tags()
+    named = [tag for kind in ("scalars", "images") for tag in tags[kind]]
+    assert [tag for tag in named if f"`{tag}`" not in page] == []
+    (tmp_path / "mindfl_work").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```py\n(.*?)```", page, re.DOTALL)[0], {})
+    assert "accuracy/avg" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_named(write: Any, tmp_path: Path) -> None:
