@@ -129,19 +129,38 @@ class _Albert(nn.Module):
         return y
 
 
+class CharLSTM(nn.Module):
+    """Characters' embeddings, two LSTM layers, and a dense layer on the last step's state."""
+
+    def __init__(self, vocabulary: int = 90, classes: int = 90, embedding: int = 8, hidden: int = 256) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.lstm = nn.LSTM(embedding, hidden, num_layers=2, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the logits of the character after each row of ``ids``."""
+        steps, _ = self.lstm(self.embedding(ids))
+        y: Tensor = self.head(steps[:, -1])
+        return y
+
+
 #: network -> the same in PyTorch, batch size, shape of an image (NHWC) or text, classes, steps of one turn
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], int, int]] = {
     "leaf_cnn": (_leaf_cnn, 20, (28, 28, 1), 62, 20),
     "resnet8": (_resnet8, 32, (32, 32, 3), 10, 20),
     "mobilenet_v2": (_mobilenet_v2, 32, (32, 32, 3), 10, 3),
+    "char_lstm": (CharLSTM, 10, (80,), 90, 5),
     "albert": (_Albert, 16, (8,), 4, 5),
 }
 
 
-def _samples(draw: np.random.Generator, batch: int, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Return images, or token ids, segments and mask of texts."""
+def _samples(name: str, draw: np.random.Generator, batch: int, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Return images, ids of characters, or token ids, segments and mask of texts."""
     if len(shape) == 3:
         return (draw.standard_normal((batch, *shape)).astype(np.float32),)
+    if name == "char_lstm":
+        return (draw.integers(0, 90, (batch, *shape)).astype(np.int32),)
     ids = draw.integers(0, 11682, (batch, *shape)).astype(np.int32)
     return ids, np.zeros_like(ids), np.ones_like(ids)
 
@@ -173,7 +192,7 @@ def compare(name: str, rounds: int) -> tuple[list[float], list[float]]:
     """Return steps a second of mindfl's and PyTorch's turns."""
     module, batch, shape, classes, steps = NETWORKS[name]
     draw = np.random.default_rng(0)
-    samples = _samples(draw, batch, shape)
+    samples = _samples(name, draw, batch, shape)
     labels = draw.integers(0, classes, batch).astype(np.int32)
     contenders = (_mindfl_steps(name, batch, samples, labels), _torch_steps(module(), samples, labels))
     rates: tuple[list[float], list[float]] = ([], [])
