@@ -33,6 +33,7 @@ COMMANDS = {
     "plan": ("mindfl.cli.plan", "Show what a device with a fixed training graph does for an algorithm."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
+    "watch": ("mindfl.cli.watch", "Show a run in the browser as it grows, or as it ended."),
 }
 
 

@@ -173,6 +173,15 @@ class FinishOptions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchOptions:
+    """The live page of a run."""
+
+    live_port: int = option(
+        0, least=0, most=65535, shown="any free one", help="Port of the live page, on 127.0.0.1 only."
+    )
+
+
 _input = partial(option, help="Folder to read.")
 _output = partial(option, help="Folder to write; must be missing or empty.")
 _form = partial(

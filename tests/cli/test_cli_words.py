@@ -54,6 +54,7 @@ SERVER = ("server", "start", "--config", "c", "--model", "m")
         ("server", "install", "--python"),
         ("finish", "--work_dir"),
         ("bench", "--work_dir"),
+        ("watch",),
         ("experiment", "femnist50", "--work_dir"),
         ("experiment", "privacy50", "--train_dataset"),
         ("experiment", "niid_bench", "--dataset"),

@@ -109,6 +109,7 @@ def page() -> str:
     parts.append(_COMMANDS_HEAD)
     parts += _tables(COMMANDS)
     parts.append(_table("`mindfl finish`", options_of(command_options.FinishOptions).values(), ()))
+    parts.append(_table("`mindfl watch FOLDER`", options_of(command_options.WatchOptions).values(), ()))
     starts = (StartOptions, StartCommandOptions, FederatedStartOptions)
     start_options = [each for declarations in starts for each in options_of(declarations).values()]
     start_rows = "".join(_line((_names(each), _values(each), _default(each), each.help)) for each in start_options)

@@ -1,0 +1,1 @@
+"""The live page: a run folder, or a server's job, shown in the browser as it grows. Read-only, on this machine only."""

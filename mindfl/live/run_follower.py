@@ -1,0 +1,159 @@
+"""Follows a run folder: what it holds now, and what has come since a reader last looked."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mindfl.live.line_tail import LineTail
+from mindfl.live.run_header import read_clients, read_header
+from mindfl.live.run_rows import ClientNumbers, for_the_page, parsed
+
+#: uploads are shown of so many rounds, the latest ones
+ROUNDS_KEPT = 50
+_ENTRIES_KEPT = 20_000
+#: of a client's log the end is shown
+LOG_BYTES = 64 * 1024
+TIMELINE = "timeline.jsonl"
+
+
+class RunFollower:
+    """Reads the run in ``folder`` as it grows; :meth:`poll` looks at the files, the rest says what was found.
+
+    Rows stay on the disk: only their places and the clients' names are kept in memory. ``generation`` changes where
+    rows that were told of are no longer those of the folder. Of one thread at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._history = LineTail(folder / "history.jsonl")
+        self._timeline = LineTail(folder / TIMELINE)
+        self._token = secrets.token_hex(4)
+        self._resets = 0
+        self._clients_file: tuple[int, ...] | None = None
+        self.header: dict[str, Any] = {}
+        self._headers = 0
+        self._begin()
+
+    @property
+    def generation(self) -> str:
+        """Identifies the run, so that a reader of an earlier one begins anew."""
+        return f"{self._token}-{self._resets}"
+
+    @property
+    def version(self) -> tuple[object, ...]:
+        """Another value whenever there is something new."""
+        return self.generation, self.rows, self.progress, self._headers
+
+    @property
+    def rows(self) -> int:
+        """The number of rounds."""
+        return len(self._places)
+
+    @property
+    def progress(self) -> int:
+        """The number of entries of the timeline so far."""
+        return self._forgotten + len(self._entries)
+
+    def poll(self) -> None:
+        """Look at the folder."""
+        try:
+            self._look()
+        except OSError as error:
+            self._problem = f"{error.filename or self._folder}: {error.strerror or error}"
+        problems = [self._problem] if self._problem else []
+        if self._unreadable:
+            problems.append(f"history.jsonl: {self._unreadable} lines are no history entry and are left out")
+        header = {**read_header(self._folder), "logs": self._numbers.listed, "problems": problems}
+        if header != self.header:
+            self.header = header
+            self._headers += 1
+
+    def row(self, index: int) -> dict[str, Any] | None:
+        """Return a round for the page, with the names that it is the first to use; None if it was replaced."""
+        offset, named, known = self._places[index]
+        row = parsed(self._history.at(offset))
+        if row is None:
+            return None
+        try:
+            shown = for_the_page(row, self._numbers)
+        except KeyError:  # another run's, which is noticed at the next look
+            return None
+        return {**shown, "index": index, "first_name": named, "names": self._numbers.names[named:known]}
+
+    def entries(self, since: int) -> list[dict[str, Any]]:
+        """Return the entries of the timeline from number ``since`` on, so far as they are kept."""
+        return list(self._entries)[max(since - self._forgotten, 0) :]
+
+    def log(self, number: int) -> tuple[str, int] | None:
+        """Return the end of the log of client ``number`` and its whole size in bytes; None if it has none."""
+        path = self._folder / f"client_{number}" / "client.log"
+        try:
+            if not path.resolve().is_relative_to(self._folder.resolve()):
+                return None
+            with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - LOG_BYTES, 0))
+                end = file.read(LOG_BYTES)
+        except OSError:
+            return None
+        if size > LOG_BYTES:
+            end = end[end.find(b"\n") + 1 :]
+        return end.decode(errors="replace"), size
+
+    def _begin(self) -> None:
+        self._numbers = ClientNumbers(read_clients(self._folder))
+        #: offset of each row, and the numbers of names before and after it
+        self._places: list[tuple[int, int, int]] = []
+        self._entries: deque[dict[str, Any]] = deque()
+        self._forgotten = 0
+        self._unreadable = 0
+        self._problem = ""
+
+    def _look(self) -> None:
+        clients = _stamp(self._folder / "clients.csv")
+        replaced = [self._history.poll(), self._timeline.poll(), clients != self._clients_file]
+        if any(replaced):
+            self._clients_file = clients
+            self._resets += 1
+            self._history, self._timeline = LineTail(self._history.path), LineTail(self._timeline.path)
+            self._history.poll(), self._timeline.poll()
+            self._begin()
+        self._problem = ""
+        for offset, line in self._history.lines():
+            self._take(offset, line)
+        for _, line in self._timeline.lines():
+            self._note(line)
+
+    def _take(self, offset: int, line: bytes) -> None:
+        row = parsed(line)
+        if row is None:
+            self._unreadable += 1
+            return
+        # The first row brings the names that clients.csv has, so that the page can begin with any row.
+        named = len(self._numbers.names) if self._places else 0
+        self._numbers.add(row.get("accuracies", {}))
+        self._places.append((offset, named, len(self._numbers.names)))
+
+    def _note(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line, parse_constant=lambda _: None)
+            entry["iteration"] = iteration = int(entry["iteration"])
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            return
+        self._entries.append(entry)
+        while self._entries[0]["iteration"] <= iteration - ROUNDS_KEPT or len(self._entries) > _ENTRIES_KEPT:
+            self._entries.popleft()
+            self._forgotten += 1
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
