@@ -26,6 +26,7 @@ EXTRAS = {
         "secure aggregation, accounting for sampled clients",
     ),
     "mlflow": Extra(("mlflow-skinny",), ("mlflow",), "mindfl export-run: a run in MLflow"),
+    "pandas": Extra(("pandas",), ("pandas",), "to_pandas() of histories and results"),
     "ray": Extra(("ray",), ("ray",), "--executor ray: clients on several machines"),
     "redis": Extra(("redis",), ("redis",), "a job shared by servers through a Redis, a Redis of your own"),
     "tensorboard": Extra(("tensorboard",), ("tensorboard",), "--tensorboard: event files of a run"),

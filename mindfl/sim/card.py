@@ -22,14 +22,16 @@ NAME = "result.json"
 #: version of the file's form
 FORM = 1
 #: settings that are repeated from ``config.json``, which has all
-_SETTINGS = ("epochs", "lr_schedule", "seed", "clients_per_iteration", "sampler", "encrypt_type", "engine", "stack")
+SETTINGS = ("epochs", "lr_schedule", "seed", "clients_per_iteration", "sampler", "encrypt_type", "engine", "stack")
+#: what :func:`about_run` returns
+ABOUT = ("mindfl", "network", "starting_model_sha256", "algorithm", "clients", "settings", "data")
 _COLUMNS = ("iteration", "avg", "top5", "low5", "weighted_avg", "test_samples", "evaluated", "measured", "loss")
 
 
 def about_run(config: JobConfig, record: RunRecord, clients: int) -> dict[str, Any]:
     """Return what the card of a run of so many ``clients`` says of it before its first round."""
     network, algorithm, own = config.network, make_algorithm(config.algorithm), own_model(config)
-    chosen = {name: record.settings[name] for name in _SETTINGS}
+    chosen = {name: record.settings[name] for name in SETTINGS}
     resolved = {
         "optimizer": network.optimizer,
         "momentum": network.momentum if network.optimizer == "momentum" else None,
@@ -67,6 +69,7 @@ def result_card(result: Result) -> dict[str, Any]:
         "steps": sum(row.steps for row in history),
         **({} if history.metric == ACCURACY else {"metric": history.metric.name}),
         f"{history.metric.name}_of": measured_clients(history, untested=result.untested),
+        "untested": result.untested,
         "evaluated_after": measured_iterations(history) if len(history) else None,
         "last": _evaluation(evaluated[-1], result.confusion) if evaluated else None,
         "best": _evaluation(history.best, result.best_confusion) if history.best is not None else None,

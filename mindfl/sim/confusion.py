@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.files import PathLike, write_atomic
+from mindfl.errors import DataError
+from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.sim.evaluation import CLASS_BITS, Cells, ClientAccuracies, Evaluated
 from mindfl.sim.plot import draw_figure, wrapped
 from mindfl.sim.run_state import RunState
@@ -59,6 +62,22 @@ class Confusion:
         rows: list[list[object]] = [["class", *self.class_names]]
         rows += [[name, *counts] for name, counts in zip(self.class_names, self.matrix.tolist(), strict=True)]
         write_atomic(path, csv_text(rows))
+
+    @classmethod
+    def load(cls, path: PathLike, iteration: int) -> Confusion:
+        """Read what :meth:`save` wrote of the model after ``iteration``.
+
+        Raises :class:`DataError` for other content, :class:`StorageError` if the file cannot be read.
+        """
+        try:
+            (_, *names), *rows = csv.reader(io.StringIO(read_file(path).decode()))
+            if names == [name for name, *_ in rows]:
+                matrix = np.array([counts for _, *counts in rows], np.int64)
+                if matrix.shape == (len(names), len(names)):
+                    return cls(iteration, matrix, tuple(names))
+        except (ValueError, csv.Error):
+            pass
+        raise DataError(f"{path} is no confusion matrix")
 
     def plot(self, path: PathLike, *, title: str = "") -> None:
         """Draw the matrix, each row as shares of its class, with the names of the classes.

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, append_to, read_file, write_atomic
 from mindfl.options.job_options import MetricName
 from mindfl.sim.evaluation import Evaluated, EvaluatedName
+from mindfl.sim.frames import client_frame, row_frame
 from mindfl.sim.metrics import ACCURACY, METRICS, Measure
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import counted
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,6 +212,30 @@ class History(Sequence[IterationRow]):
     def aggregated(self) -> int:
         """The number of iterations that aggregated something."""
         return sum(row.aggregated for row in self._rows)
+
+    def to_pandas(self, *, clients: bool = False) -> DataFrame:
+        """Return the history as a pandas DataFrame, one row per iteration.
+
+        Its columns are those of ``history.csv``: the fields of :class:`IterationRow`, and the metrics of callbacks.
+        What is not known is NaN.
+
+        Args:
+            clients: return one row for each evaluated client of each iteration instead: ``client``, ``iteration``, and
+                ``accuracy``, or what else the job was measured by.
+
+        Raises:
+            OptionError: pandas is not installed.
+
+        Example:
+            >>> history = History.load("run/history.jsonl")
+            >>> history.to_pandas()[["iteration", "clients", "measured"]].to_dict("records")
+            [{'iteration': 1, 'clients': 2, 'measured': 'all'}]
+            >>> list(history.to_pandas(clients=True).columns)
+            ['client', 'iteration', 'accuracy']
+        """
+        if clients:
+            return client_frame(self._rows, self.metric.name)
+        return row_frame(self._rows, [*COLUMNS, *[_METRIC] * (self.metric != ACCURACY)])
 
     def column(self, name: str) -> list[float]:
         """Return one column, such as ``"avg"``, or one metric, NaN where a row has none."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from mindfl.sim.history import History, accuracy_words, average_words, measured_
 from mindfl.sim.network_model import JobModel, NetworkModel
 from mindfl.sim.plot import plot_history
 from mindfl.spelling import checked_arguments, counted
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def aggregated_words(history: History) -> str:
@@ -74,6 +77,8 @@ class Result:
             client has test data, or there are more than 1,000 classes.
         best_confusion: that of the evaluation with the highest AVG.
         about: what :attr:`card` says of the job and its data.
+        settings: every option of the run by name, as in its ``config.json``; paths are texts.
+        ended: False where :meth:`load` found a run that has not ended: it still runs, or was killed.
 
     Example:
         >>> result.hash == weight_hash(result.weights)
@@ -85,7 +90,7 @@ class Result:
     title: str
     iterations: int
     history: History
-    weights: Mapping[str, NDArray[np.float32]]
+    weights: Mapping[str, NDArray[np.float32]] = field(repr=False)
     privacy: str = ""
     untested: int = 0
     model: JobModel | None = field(default=None, repr=False)
@@ -94,6 +99,33 @@ class Result:
     confusion: Confusion | None = field(default=None, repr=False)
     best_confusion: Confusion | None = field(default=None, repr=False)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    ended: bool = True
+
+    @classmethod
+    def load(cls, folder: PathLike) -> Result:
+        """Return the result of the run in a work folder: as ``run()`` returned it, once the run has ended.
+
+        The weights, the model and the confusion matrices are read when they are first used, and weights that are not
+        those of the run's hash are refused. Of a run that has not ended there is the history so far, and the latest
+        model; ``ended`` is False.
+
+        Args:
+            folder: the ``work_dir`` of the run, which may have been moved.
+
+        Raises:
+            OptionError: the folder holds no run.
+            DataError: a file in it is damaged.
+            StorageError: a file cannot be read.
+
+        Example:
+            >>> again = Result.load("run")
+            >>> again.hash == result.hash, again.history[-1] == result.history[-1], again.settings["iterations"]
+            (True, True, 1)
+        """
+        from mindfl.sim.stored_result import load_result
+
+        return load_result(folder)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -165,6 +197,15 @@ class Result:
             known = {"sizes": self.model.sizes}
         return save_weights(target, form, weights, source="the result", model=self.network, **known).path
 
+    def to_pandas(self, *, clients: bool = False) -> DataFrame:
+        """Return the history as a pandas DataFrame; see :meth:`History.to_pandas`.
+
+        Example:
+            >>> result.to_pandas()["iteration"].tolist()
+            [1]
+        """
+        return self.history.to_pandas(clients=clients)
+
     def plot(self, path: PathLike) -> None:
         """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.
 
@@ -181,7 +222,9 @@ class Result:
         """Return a few lines: what ran, final accuracies, speed, and the hash of the weights."""
         done = len(self.history)
         lines = [self.title]
-        if done < self.iterations:
+        if not self.ended:
+            lines.append(f"not ended: {done} of {counted(self.iterations, 'iteration')} so far")
+        elif done < self.iterations:
             how = f"ended by {self.stopped}" if self.stopped else "interrupted"
             lines.append(f"{how} after {done} of {counted(self.iterations, 'iteration')}")
         if self.history.aggregated < done:
@@ -196,7 +239,7 @@ class Result:
                 *self._accuracies(),
             ]
         lines += filter(None, [self.privacy])
-        lines.append(f"weights sha256 {self.hash}")
+        lines += [f"weights sha256 {self.hash}"] * self.ended
         return "\n".join(lines)
 
     def _cohorts(self) -> str:

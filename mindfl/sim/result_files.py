@@ -24,6 +24,9 @@ from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result import Result
 from mindfl.sim.tables import csv_text, json_text
 
+#: the confusion matrices of the last and of the best evaluation
+CONFUSION, CONFUSION_BEST = "confusion.csv", "confusion_best.csv"
+
 
 class ResultFiles:
     """The files that training and inference write, and those of an earlier run that they must not leave behind.
@@ -39,8 +42,8 @@ class ResultFiles:
         self.predictions = config.work_dir / "predictions.csv"
         self.clients = config.work_dir / "clients.csv"
         self.card = config.work_dir / card.NAME
-        self.confusion = config.work_dir / "confusion.csv"
-        self.best_confusion = config.work_dir / "confusion_best.csv"
+        self.confusion = config.work_dir / CONFUSION
+        self.best_confusion = config.work_dir / CONFUSION_BEST
         self.confusion_picture = config.work_dir / "confusion.png"
         self.trained = self._model("trained")
         self.best = self._model("best")
@@ -229,6 +232,7 @@ class ResultFiles:
 
     def _remember(self, result: Result, clients: int, files: Iterable[Path], *, durable: bool = True) -> None:
         values = {"client_num": clients, "iterations": len(result.history), "weights_sha256": result.hash}
+        values["exchanged"] = list(result.weights)
         self._note().write(values, files, durable=durable)
 
     def _is_checkpoint(self, path: Path) -> bool:
@@ -265,6 +269,12 @@ class TrainingNote:
         """Number of clients of the training; None if it is unknown."""
         number = self._values.get("client_num")
         return number if isinstance(number, int) else None
+
+    @property
+    def exchanged(self) -> list[str]:
+        """Names of the weights that clients exchanged; empty if they are unknown."""
+        names = self._values.get("exchanged")
+        return names if isinstance(names, list) else []
 
     def write(self, values: Mapping[str, Any], files: Iterable[Path] = (), *, durable: bool = True) -> None:
         """Replace the note: further ``values`` of the training, and the ``files`` that it wrote, as they are now."""

@@ -169,6 +169,7 @@ class JobTraining:
             confusion=self._confusions.last,
             best_confusion=self._confusions.best,
             about=self._about,
+            settings=self._beginning.record.settings,
         )
 
     def _end(self, weights: Model, callbacks: Sequence[Callback]) -> Result:

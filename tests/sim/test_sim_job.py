@@ -14,7 +14,7 @@ from empty_figures import figures_drawn
 from PIL import Image
 
 from mindfl.data import open_dataset
-from mindfl.errors import OptionError
+from mindfl.errors import MindflError, ModelFormatError, OptionError
 from mindfl.files import make_dir
 from mindfl.lite import LiteModel, Session
 from mindfl.sim import FederatedLeNetJob, History, Result, weight_hash
@@ -125,6 +125,80 @@ class TestWholeRun:
     def test_nothing_temporary_is_left(self, job: FederatedLeNetJob, result: Result) -> None:
         hidden = [path for path in job.config.work_dir.rglob("*") if path.name.startswith(".") or path.suffix == ".tmp"]
         assert {path.name for path in hidden} == {".lock"}
+
+
+class TestItsFolder:
+    """What ``Result.load`` makes of the folder of the whole run, and of copies that are damaged."""
+
+    @pytest.fixture
+    def copy(self, job: FederatedLeNetJob, result: Result, tmp_path: Path) -> Path:
+        return Path(shutil.copytree(job.config.work_dir, tmp_path / "moved run"))
+
+    def test_a_moved_folder_gives_the_same_result(self, job: FederatedLeNetJob, result: Result, copy: Path) -> None:
+        found = Result.load(copy)
+        assert not {"weights", "model", "confusion"} & vars(found).keys(), "read when they are used"
+        for name in ("title", "iterations", "privacy", "untested", "network", "stopped", "about", "settings", "ended"):
+            assert getattr(found, name) == getattr(result, name), name
+        assert list(found.history) == list(result.history)
+        assert found.card == result.card == json.loads((copy / "result.json").read_text())
+        assert found.summary() == result.summary()
+        assert list(found.weights) == list(result.weights)
+        assert all(np.array_equal(found.weights[name], result.weights[name]) for name in result.weights)
+        ours, theirs = found.mindspore_weights(), result.mindspore_weights()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in theirs) and ours.keys() == theirs.keys()
+        for kind in ("confusion", "best_confusion"):
+            assert np.array_equal(getattr(found, kind).matrix, getattr(result, kind).matrix)
+            assert vars(getattr(found, kind)) == {**vars(getattr(result, kind)), "matrix": getattr(found, kind).matrix}
+
+    def test_frames(self, result: Result) -> None:
+        frame = result.to_pandas()
+        assert frame["avg"].tolist() == result.history.column("avg") and frame["aggregated"].all()
+        clients = result.to_pandas(clients=True)
+        means = clients.groupby("iteration")["accuracy"].mean()
+        assert means.tolist() == pytest.approx(result.history.column("avg"))
+        assert set(clients["client"]) == result.history[0].accuracies.keys()
+
+    def test_a_run_that_has_not_ended(self, result: Result, copy: Path) -> None:
+        (copy / "result.json").unlink()
+        with (copy / "history.jsonl").open("r+") as file:
+            file.truncate(len(file.readline()) + 9)  # killed while it wrote the second row
+        found = Result.load(copy)
+        assert (found.ended, len(found.history), found.confusion) == (False, 1, None)
+        assert "not ended: 1 of 2 iterations so far" in found.summary()
+        assert found.hash == result.hash, "the latest model"
+        (copy / "history.jsonl").unlink()
+        assert len(Result.load(copy).history) == 0
+
+    def test_another_model_is_refused(self, copy: Path) -> None:
+        shutil.copy(copy / "ms" / "lenet_train.ms", copy / "ms" / "lenet_train_trained.ms")
+        found = Result.load(copy)
+        with pytest.raises(ModelFormatError, match=r"lenet_train_trained.ms does not hold the weights .* ended with"):
+            found.mindspore_weights()
+
+    @pytest.mark.parametrize(
+        ("name", "content", "error"),
+        [
+            ("config.json", None, r"holds no run: it has no config\.json"),
+            ("config.json", "{}", "is not the config.json"),
+            ("result.json", "[]", "is not the result.json"),
+            ("result.json", '{"form": 2, "weights_sha256": ""}', "has form 2, this mindfl reads 1"),
+            ("confusion.csv", "class,a\na,x\n", "is no confusion matrix"),
+        ],
+    )
+    def test_damaged_files_are_named(self, copy: Path, name: str, content: str | None, error: str) -> None:
+        (copy / name).unlink()
+        if content is not None:
+            (copy / name).write_text(content)
+        with pytest.raises(MindflError, match=error):
+            _ = Result.load(copy).confusion
+
+    def test_a_sweep_is_no_run(self, tmp_path: Path) -> None:
+        (tmp_path / "sweep.json").touch()
+        with pytest.raises(OptionError, match="holds no run") as caught:
+            Result.load(tmp_path)
+        assert "its runs are" in caught.value.hint
+        with pytest.raises(OptionError, match="nowhere holds no run"):
+            Result.load(tmp_path / "nowhere")
 
 
 class TestMethodsAlone:
