@@ -1,31 +1,89 @@
-"""The README's Python examples run as they are printed."""
+"""README: its Python examples run as they are printed; the Chinese one has the same headings, code and figures."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-_README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+_README = ROOT / "README.md"
+
+
+def code(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def save_arrays() -> None:
+    """Write small ``images.npy`` and ``labels.npy``: a bright stripe, whose height is the class."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 5, 200)
+    images = rng.integers(0, 100, (200, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 + 5 * label : 6 + 5 * label] += 100
+    np.save("images.npy", images)
+    np.save("labels.npy", labels)
 
 
 def test_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, own = re.findall(r"```python\n(.*?)```", _README.read_text(), re.DOTALL)
+    compared, own = code(_README.read_text("utf-8"), "python")
     monkeypatch.chdir(tmp_path)
-    exec(compile(first, str(_README), "exec"), {})
-    assert "weights sha256" in capsys.readouterr().out
+    save_arrays()
+    exec(compile(compared, str(_README), "exec"), {})
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
     exec(compile(own, str(_README), "exec"), {"__name__": "readme"})
     assert "readme:FedProx" in (tmp_path / "fedprox" / "config.json").read_text()
-    assert (tmp_path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_options_of_the_table_exist() -> None:
-    from mindfl.cli.simulate import simulate_command
+#: name in a Chinese page -> the English page's
+ENGLISH = {"README_CN.md": "README.md", "docs/tutorial.zh.md": "docs/tutorial.md", "docs/zh-CN": "docs/en"}
 
-    table = _README.read_text().partition("## Options of `mindfl simulate`")[2].partition("\n## ")[0]
-    known = {name for each in simulate_command.params for name in each.opts}
-    named = set(re.findall(r"--\w+", table))
-    assert len(named) > 12 and named <= known
+
+def test_the_chinese_readme_has_the_same_headings_code_links_and_figures() -> None:
+    english, chinese = (read_as_english(ROOT / name) for name in ("README.md", "README_CN.md"))
+    assert len(levels(english)) > 5 and levels(english) == levels(chinese)
+    for language in ("sh", "python"):
+        expected, found = ([without_comments(each) for each in code(text, language)] for text in (english, chinese))
+        assert expected and expected == found
+    # Packages and their purposes are listed once, in English.
+    assert links(english) == links(chinese) - {"README.md#dependencies"}
+    assert figures(english) == figures(chinese)
+
+
+def read_as_english(page: Path) -> str:
+    text = page.read_text("utf-8")
+    for chinese, english in ENGLISH.items():
+        text = text.replace(chinese, english)
+    return text
+
+
+def levels(text: str) -> list[int]:
+    return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+
+
+def without_comments(block: str) -> str:
+    return re.sub(r" +#.*", "", block)
+
+
+def links(text: str) -> set[str]:
+    return set(re.findall(r"\]\(([^)]+)\)", text))
+
+
+def figures(text: str) -> set[str]:
+    """Return the numbers of three characters or more, as they are written."""
+    return set(re.findall(r"\d[\d,.]*\d\d|\d+\.\d+|\d{3,}", text))
+
+
+def test_the_citation_file_names_software_version_and_licence() -> None:
+    import yaml
+
+    from mindfl import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    required = {"cff-version", "message", "authors", "title"}  # https://github.com/citation-file-format
+    assert required <= citation.keys() and citation["cff-version"] == "1.2.0"
+    assert citation["license"] == "Apache-2.0" and __version__.startswith(citation["version"])

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 #: file in the top folder -> its place on the site
 TOP = {
     "README.md": "index.md",
+    "README_CN.md": "index.zh.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CITATION.cff": "CITATION.cff",
     "LICENSE": "LICENSE.txt",
 }
 #: place in the navigation that stands for the pages of packages
