@@ -31,7 +31,7 @@ def test_block(block: object, terminal: Terminal) -> None:
 
 
 def test_the_blocks_are_commands_or_their_outputs() -> None:
-    assert len(BLOCKS) == 5 and {block.language for block in BLOCKS} == {"sh", "python"}
+    assert len(BLOCKS) == 7 and {block.language for block in BLOCKS} == {"sh", "python"}
     assert TEXT.count("```") == 2 * len(BLOCKS) + 2 * sum(bool(block.output) for block in BLOCKS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mindfl.data import Dataset
 from mindfl.data.tokenizer import read_vocabulary
 from mindfl.errors import DataError, MindflWarning, OptionError
 from mindfl.options.job_options import ALBERT_CLIENT, LENET_CLIENT, reads_texts
-from mindfl.sim import JobConfig
+from mindfl.sim import FederatedJob, JobConfig
 from mindfl.sim.device_job import DeviceJob, DeviceSettings, open_user
 from mindfl.sim.job_data import data_sizes, open_data
 from mindfl.sim.option_warnings import unused_settings
@@ -58,6 +59,23 @@ def test_a_job_reads_texts_with_its_vocabulary(texts: dict[str, Any]) -> None:
     assert JobConfig(**texts).network.model == "albert" and JobConfig(**texts, model="lenet").network.model == "lenet"
     assert not [line for line in unused_settings(JobConfig(**texts)) if "texts" in line]
     assert len(unused_settings(JobConfig(**{**texts, "fl_name": LENET_CLIENT}))) == 2
+
+
+def test_albert_learns_the_labels_of_texts(
+    texts: dict[str, Any], shipped: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The words before and behind one another decide: no single word tells a label."""
+    lines = ["<<<good>>>so glad", "<<<leimu>>>glad sad", "<<<xiaoku>>>so sad", "<<<xin>>>sad glad"]
+    for user in range(2):
+        write(texts["train_dataset"] / f"{user}.txt", 10 * lines)
+    write(Path(texts["ids_file"]), list(map(str, range(len(PIECES)))))
+    model = shipped("albert:hidden=32,layers=2,embedding=16")
+    plan = {"client_num": 2, "iterations": 2, "epochs": 3, "learning_rate": 0.003, "workers": 1}
+
+    result = FederatedJob(**texts, **plan, origin_train_model_path=model).run()
+
+    assert result.history[-1].loss < 0.1 < result.history[0].loss
+    assert result.history[-1].avg == 1.0
 
 
 def test_the_data_set_is_made_once_for_the_same_texts(texts: dict[str, Any]) -> None:
