@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mindfl.models import LeNet5
     from mindfl.server import Coordinator
     from mindfl.sim import FederatedJob, FederatedLeNetJob, History, IterationRow, Result, weight_hash
+    from mindfl.sweeps import run_sweep
 
 #: public name -> module that defines it
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "inspect_model": "mindfl.convert",
     "make_synthetic": "mindfl.data",
     "open_dataset": "mindfl.data",
+    "run_sweep": "mindfl.sweeps",
     "weight_hash": "mindfl.sim",
 }
 
@@ -79,6 +81,7 @@ __all__ = [
     "inspect_model",
     "make_synthetic",
     "open_dataset",
+    "run_sweep",
     "weight_hash",
 ]
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ContextDecorator, contextmanager, suppress
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # of prctl
 
 
 class ProcessLock(ContextDecorator):
@@ -121,6 +123,15 @@ def process_group(command: Sequence[str | Path], **options: Any) -> Iterator[sub
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def end_with_parent() -> None:
+    """Ask the system to kill this process when the thread that waits for it ends."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def signal_name(number: int) -> str:

@@ -31,8 +31,10 @@ COMMANDS = {
     "finish": ("mindfl.cli.finish", "End the processes that mindfl started for a work folder."),
     "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
     "plan": ("mindfl.cli.plan", "Show what a device with a fixed training graph does for an algorithm."),
+    "run": ("mindfl.cli.run", "Run an experiment file: what simulate takes, as TOML or YAML."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
+    "sweep": ("mindfl.cli.sweep", "Run all combinations of an experiment file's [sweep], side by side."),
     "watch": ("mindfl.cli.watch", "Show a run in the browser as it grows, or as it ended."),
 }
 

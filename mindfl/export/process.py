@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import pickle
@@ -18,13 +17,12 @@ from typing import Any, ParamSpec, TypeVar
 from mindfl.errors import ExportError, MindflError, StorageError
 from mindfl.files import scratch_folder
 from mindfl.models import import_mindspore
-from mindfl.system import process_group, signal_name
+from mindfl.system import end_with_parent, process_group, signal_name
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _LOG = "log"
-_PR_SET_PDEATHSIG = 1  # of prctl
 #: program of the child: makes the same packages importable as here, then runs one call
 _PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.export.process import main; main()"
 
@@ -105,7 +103,7 @@ def _hint(status: int) -> str:
 
 def main() -> None:
     """Read a pickled call from standard input, write the pickled outcome to standard output, and leave at once."""
-    _end_with_parent()
+    end_with_parent()
     faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.dup(1)
@@ -130,12 +128,3 @@ def _outcome(function: Any, arguments: Any, options: Any) -> tuple[bool, Any]:
         return False, error
     except MemoryError:
         return False, ExportError("not enough memory for MindSpore", hint="it needs 500 MiB")
-
-
-def _end_with_parent() -> None:
-    """Ask the system to kill this process when the thread that waits for it ends."""
-    parent = os.getppid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

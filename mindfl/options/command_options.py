@@ -182,6 +182,33 @@ class WatchOptions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """One run of an experiment file."""
+
+    run: str | None = option(None, shown="the only one", help="Name of a run of its [sweep], to repeat it alone.")
+    work_dir: Path | None = _of_job("work_dir", default=None, shown="the file's, else mindfl_work")
+    resume: bool = _of_job("resume")
+    overwrite: bool = _of_job("overwrite")
+    workers: int | None = _of_job("workers", shown="the file's, else one per processor")
+    template: bool = option(False, help="Print an experiment file with all options and what they mean.")
+    quiet: bool = option(False, help="No progress.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """All runs of an experiment file."""
+
+    work_dir: Path | None = _of_job("work_dir", default=None, shown="the file's", help="Folder of the sweep.")
+    jobs: int | None = option(None, least=1, shown="one per processor", help="Number of runs side by side.")
+    workers: int = _of_job(
+        "workers", default=1, shown="", help="Threads of each run; its result does not depend on it."
+    )
+    overwrite: bool = _of_job("overwrite", help="Run all runs anew. Without it those that ended are kept.")
+    dry_run: bool = option(False, help="List the runs only.")
+    quiet: bool = option(False, help="No progress.")
+
+
 _input = partial(option, help="Folder to read.")
 _output = partial(option, help="Folder to write; must be missing or empty.")
 _form = partial(

@@ -88,6 +88,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl plan` (`mindfl.algorithms.device_plan.device_plan`)", device_plan): command_options.PlanOptions,
     ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
     ("`mindfl export-run` (`mindfl.tracking.export_to_mlflow`)", export_to_mlflow): command_options.ExportRunOptions,
+    ("`mindfl sweep` (`run_sweep`)", mindfl.run_sweep): command_options.SweepOptions,
     ("`mindfl experiment niid_bench` (`run_niid_bench`)", run_niid_bench): command_options.NiidBenchOptions,
 }
 #: the same of ``mindfl server``, without ``--json``
@@ -108,6 +109,7 @@ def page() -> str:
         parts.append(_table(group, [each for each in options.values() if each.group == group], options_of(JobOptions)))
     parts.append(_COMMANDS_HEAD)
     parts += _tables(COMMANDS)
+    parts.append(_table("`mindfl run`", options_of(command_options.RunOptions).values(), ()))
     parts.append(_table("`mindfl finish`", options_of(command_options.FinishOptions).values(), ()))
     parts.append(_table("`mindfl watch FOLDER`", options_of(command_options.WatchOptions).values(), ()))
     starts = (StartOptions, StartCommandOptions, FederatedStartOptions)

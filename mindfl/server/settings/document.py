@@ -110,14 +110,14 @@ def read_entries(path: PathLike, sections: Mapping[str, tuple[str, ...]], proble
     ``sections`` names the keys of each section ("" is the top). Unknown and repeated keys are added to ``problems``.
     Raises :class:`StorageError` if the file cannot be read, :class:`OptionError` if it is no YAML mapping.
     """
-    root = _compose(_read(path), str(path))
+    root = compose(_read(path), str(path))
     if not isinstance(root, yaml.MappingNode):
         raise NoMappingError(f"{path} holds no settings: it must be a YAML mapping, key: value on each line")
     entries: dict[str, Entry] = {}
     pending = [("", root)]
     while pending:
         section, node = pending.pop()
-        for name, value_node, line in _members(node, str(path), problems):
+        for name, value_node, line in members(node, str(path), problems):
             place, key = f"{path}:{line}", f"{section}.{name}" if section else name
             if name not in sections[section]:
                 hint = "" if problems.full else _suggestion(section, name, sections)
@@ -146,7 +146,8 @@ def _read(path: PathLike) -> str:
         raise OptionError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
 
 
-def _compose(text: str, path: str) -> yaml.Node | None:
+def compose(text: str, path: str) -> yaml.Node | None:
+    """Return the nodes of the YAML ``text`` of the file ``path``; None if it is empty. Raises :class:`OptionError`."""
     try:
         return yaml.compose(text, _ShallowLoader)
     except yaml.MarkedYAMLError as error:
@@ -160,7 +161,7 @@ def _compose(text: str, path: str) -> yaml.Node | None:
         raise OptionError(f"{path}{line}: a character that YAML does not allow") from None
 
 
-def _members(node: yaml.MappingNode, path: str, problems: Problems) -> Iterator[tuple[str, yaml.Node, int]]:
+def members(node: yaml.MappingNode, path: str, problems: Problems) -> Iterator[tuple[str, yaml.Node, int]]:
     """Yield key, value and line of each member of ``node``: its own, then those merged in (``<<: *other``).
 
     YAML 1.1's merge keys, whatever version of PyYAML reads the file: a section's own keys win over merged ones, and

@@ -1,0 +1,251 @@
+"""Runs of an experiment side by side, in child processes; what ended is kept, and what was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mindfl.errors import MindflError, OptionError, SimulationError
+from mindfl.files import PathLike, local_path, make_dir, read_file
+from mindfl.notices import WARNING, announce
+from mindfl.options import declared_arguments
+from mindfl.options.command_options import SweepOptions
+from mindfl.sim.card import NAME as CARD
+from mindfl.sim.config import JobConfig, default_workers
+from mindfl.sim.run_folder import locked
+from mindfl.spelling import counted
+from mindfl.sweeps.children import LOG, Children, arguments_of
+from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
+from mindfl.sweeps.shared import Shared
+from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep left.
+
+    Args:
+        folder: the sweep's folder.
+        runs: each run of the experiment by name, as in ``sweep.json``.
+    """
+
+    folder: Path
+    runs: Mapping[str, SweptRun]
+
+    @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The result card of each run by name, as in its ``result.json``."""
+        return {name: read_card(self.folder / run.folder) for name, run in self.runs.items()}
+
+
+@declared_arguments(SweepOptions)
+def run_sweep(
+    experiment: PathLike | Mapping[str, Any],
+    *,
+    work_dir: PathLike | None = None,
+    jobs: int | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    say: Say = announce,
+) -> SweepResult:
+    """Run all runs of an experiment, as many side by side as there are processors.
+
+    Each run is a process of its own, ``mindfl simulate`` with its options, so its weights are those that it would have
+    alone. One that fails, or dies, does not end the others. Runs that ended are not run again, interrupted ones go on,
+    with the same bits: so the same call continues, also after Ctrl-C or a kill.
+
+    Args:
+        experiment: a file, or a dictionary like one; see :func:`mindfl.sweeps.read_experiment`.
+        work_dir: folder of the sweep; None: ``work_dir`` of the experiment.
+        jobs: runs side by side; None: one per processor.
+        workers: threads of each run; its result does not depend on it.
+        overwrite: run all runs anew.
+        say: is told how far the sweep is, and warnings, which begin with "warning: "; by default they are Python's, and
+            the rest is logged.
+
+    Returns:
+        The runs, all of which have ended.
+
+    Raises:
+        OptionError: the experiment cannot be used, or a run that began was made with other settings.
+        SimulationError: names each run that failed, after the others have ended; or another sweep works in the folder.
+        StorageError: the folder cannot be written.
+
+    Example:
+        >>> sweep = {"train_dataset": "writers", "client_num": 2, "iterations": 1, "epochs": 1, "sweep": {"seed": [0]}}
+        >>> run_sweep(sweep, work_dir="seeds").cards["seed=0"]["iterations"]
+        1
+    """
+    found = read_experiment(experiment)
+    folder = sweep_folder(found, work_dir)
+    runs = [checked(run) for run in found.runs]
+    with locked(folder):
+        return _Sweep(SweepFolder(folder), runs, jobs or default_workers(), workers, say).run(overwrite=overwrite)
+
+
+def planned_runs(
+    experiment: PathLike | Mapping[str, Any], work_dir: PathLike | None = None, *, overwrite: bool = False
+) -> list[SweptRun]:
+    """Return the runs that :func:`run_sweep` would have, with what is known of them; nothing is run or written."""
+    found = read_experiment(experiment)
+    folder = SweepFolder(sweep_folder(found, work_dir))
+    runs = [checked(run) for run in found.runs]
+    folder.plan(runs, overwrite=overwrite)
+    return [folder[run.name] for run in runs]
+
+
+def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
+    """Return the folder of a sweep. Raises :class:`OptionError` if there is none, or the experiment has one run."""
+    if not experiment.swept:
+        raise OptionError(
+            f"{experiment.path or 'the experiment'} has no table [sweep]", hint="mindfl run runs its one run"
+        )
+    given = work_dir if work_dir is not None else experiment.settings.get("work_dir")
+    if given is None:
+        raise OptionError("a sweep needs a folder", hint="--work_dir DIR, or work_dir in the experiment")
+    return local_path(given)
+
+
+def checked(run: PlannedRun) -> PlannedRun:
+    """Return ``run``. Raises :class:`OptionError` with a line of the file if a job cannot be made with its settings."""
+    try:
+        JobConfig(**run.settings)
+    except OptionError as error:
+        raise run.located(error) from None
+    return run
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return the result card in a work folder. Raises :class:`StorageError`."""
+    content: dict[str, Any] = json.loads(read_file(folder / CARD))
+    return content
+
+
+def outcome(card: Mapping[str, Any]) -> str:
+    """Return in words what came of the run with this result card."""
+    last, metric = card["last"], card.get("metric")
+    if last is None or last["avg"] is None:
+        return "not evaluated"
+    return f"AVG {last['avg']:.4f}" if metric is None else f"{metric} {last['avg']:.4f}"
+
+
+@dataclass
+class _Sweep:
+    """Runs the ``runs`` in a folder that the caller has locked."""
+
+    folder: SweepFolder
+    runs: Sequence[PlannedRun]
+    jobs: int
+    workers: int
+    say: Say
+    _children: Children = field(default_factory=Children)
+    _failed: dict[str, str] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+    _ended: int = 0
+
+    def run(self, *, overwrite: bool) -> SweepResult:
+        others = self.folder.plan(self.runs, overwrite=overwrite)
+        self.folder.write()
+        if others:
+            self._warn(
+                f"the experiment does not have {counted(len(others), 'run')} of {self.folder.root / 'runs'}, which "
+                f"stay there: {', '.join(others)}"
+            )
+        left = [run for run in self.runs if self.folder[run.name].status != "done"]
+        self._ended = len(self.runs) - len(left)
+        if self._ended:
+            self.say(f"{self._ended} of {counted(len(self.runs), 'run')} ended before")
+        self._run_all(left, overwrite=overwrite)
+        if self._failed:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
+            raise SimulationError(
+                f"{len(self._failed)} of {counted(len(self.runs), 'run')} failed: {listed}",
+                hint=f"the others ended; the same command tries these again, their {LOG} says more",
+            )
+        return SweepResult(self.folder.root, {run.name: self.folder[run.name] for run in self.runs})
+
+    def _run_all(self, runs: Sequence[PlannedRun], *, overwrite: bool) -> None:
+        """Make what runs share, then the runs that need it, so many at a time."""
+        groups: dict[tuple[str, str], tuple[Shared, list[PlannedRun]]] = {}
+        for run in runs:
+            shared = Shared(run.settings, self.folder.common)
+            groups.setdefault(shared.key, (shared, []))[1].append(run)
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
+            making: dict[Future[Any], tuple[Shared, list[PlannedRun]]] = {
+                pool.submit(shared.make, self.say, self._warn): (shared, group) for shared, group in groups.values()
+            }
+            running: dict[Future[Any], PlannedRun] = {}
+            while making or running:
+                for future in wait([*making, *running], return_when=FIRST_COMPLETED).done:
+                    reason = _failure(future)
+                    if future in running:
+                        self._end(running.pop(future), reason, future)
+                        continue
+                    shared, group = making.pop(future)
+                    for run in group:
+                        if reason is None:
+                            job = pool.submit(self._simulate, run, shared, overwrite=overwrite)
+                            running[job] = run
+                        else:
+                            self._fail(run, reason)
+        except BaseException:
+            self._children.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for run in runs:
+                if self.folder[run.name].status == "running":
+                    self.folder.note(run.name, "waiting")
+
+    def _simulate(self, run: PlannedRun, shared: Shared, *, overwrite: bool) -> list[str]:
+        """Run one run in a child process; return its warnings."""
+        folder = make_dir(self.folder.work_dir(run.name))
+        self.folder.note(run.name, "running")
+        shared.give(folder)
+        resume = not overwrite and shared.resumable
+        settings = {
+            **run.settings,
+            "work_dir": folder.absolute(),
+            "workers": self.workers,
+            "resume": resume,
+            "overwrite": not resume,
+        }
+        return self._children.simulate(arguments_of(settings), folder)
+
+    def _end(self, run: PlannedRun, reason: str | None, future: Future[list[str]]) -> None:
+        if reason is not None:
+            self._fail(run, reason)
+            return
+        self.folder.note(run.name, "done")
+        self._ended += 1
+        for text in future.result():
+            self._warn(text)
+        self.say(f"{self._ended} of {len(self.runs)}: {run.name}, {outcome(read_card(self.folder.work_dir(run.name)))}")
+
+    def _fail(self, run: PlannedRun, reason: str) -> None:
+        self._failed[run.name] = reason
+        self.folder.note(run.name, "failed", reason)
+        self._warn(f"the run {run.name} failed: {reason}")
+
+    def _warn(self, text: str) -> None:
+        """Warn, of what several runs warn of once."""
+        if text not in self._told:
+            self._told.add(text)
+            self.say(f"{WARNING}{text}")
+
+
+def _failure(future: Future[Any]) -> str | None:
+    """Return why what ``future`` stands for failed; None if it did not. Raises what is no error of mindfl's."""
+    error = future.exception()
+    if error is None:
+        return None
+    if not isinstance(error, MindflError):
+        raise error
+    return f"{error}{f' ({error.hint})' if error.hint else ''}"

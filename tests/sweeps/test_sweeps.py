@@ -1,0 +1,140 @@
+"""Sweeps: which runs run, what is kept and refused; with real runs, that each has its own bits whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mindfl import run_sweep
+from mindfl.errors import OptionError, SimulationError
+from mindfl.locks import acquire
+from mindfl.sweeps import shared
+from mindfl.sweeps.children import Children
+from mindfl.sweeps.sweep import planned_runs
+
+GRID = {"algorithm": ["fedavg", "fedprox:mu=0.1"], "seed": [0, 1]}
+NAMES = [f"algorithm={algorithm},seed={seed}" for algorithm in ("fedavg", "fedprox_mu=0.1") for seed in (0, 1)]
+
+
+class Runs:
+    """Stands in for the child processes: notes which runs began, and lets those fail whose name is in ``fails``."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.fails: dict[str, str] = {}
+
+    def simulate(self, children: Children, arguments: list[str], folder: Path) -> list[str]:
+        self.began.append(folder.name)
+        (folder / "config.json").write_text("{}")
+        if (reason := self.fails.get(folder.name)) == "Ctrl-C":
+            raise KeyboardInterrupt
+        if reason:
+            raise SimulationError(reason)
+        (folder / "result.json").write_text(json.dumps({"last": {"avg": 0.5}, "weights_sha256": "0"}))
+        return ["every run warns of this"]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(Children, "simulate", lambda *arguments: made.simulate(*arguments))
+    monkeypatch.setattr(shared.Shared, "make", lambda *arguments: None)
+    monkeypatch.setattr(shared.Shared, "give", lambda *arguments: None)
+    return made
+
+
+def experiment(**settings: Any) -> dict[str, Any]:
+    return {"client_num": 2, "iterations": 2, "epochs": 1, "sweep": GRID, **settings}
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    listed = json.loads((folder / "sweep.json").read_text())
+    assert listed["format"] == 1
+    return {run["name"]: run["status"] for run in listed["runs"]}
+
+
+def test_a_failed_run_is_named_the_rest_ends_and_the_same_call_goes_on(tmp_path: Path, runs: Runs) -> None:
+    runs.fails = {NAMES[1]: "out of luck"}
+    said: list[str] = []
+    with pytest.raises(SimulationError, match=rf"1 of 4 runs failed: {NAMES[1]}: out of luck"):
+        run_sweep(experiment(), work_dir=tmp_path / "ä b", say=said.append)
+    assert sorted(runs.began) == sorted(NAMES)
+    assert said.count("warning: every run warns of this") == 1
+    assert statuses(tmp_path / "ä b") == {name: "failed" if name == NAMES[1] else "done" for name in NAMES}
+    runs.began.clear()
+    runs.fails.clear()
+    result = run_sweep(experiment(), work_dir=tmp_path / "ä b", say=said.append)
+    assert runs.began == [NAMES[1]] and result.runs[NAMES[1]].error is None
+    assert [card["last"]["avg"] for card in result.cards.values()] == [0.5] * 4
+
+
+def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
+    said: list[str] = []
+    run_sweep(experiment(), work_dir=tmp_path, say=said.append)
+    runs.began.clear()
+    fewer = experiment(sweep={"algorithm": ["fedavg"], "seed": [0, 1, 2]})
+    run_sweep(fewer, work_dir=tmp_path, say=said.append)
+    assert runs.began == ["algorithm=fedavg,seed=2"]
+    assert any(text.startswith("warning: the experiment does not have 2 runs") and NAMES[2] in text for text in said)
+    assert (tmp_path / "runs" / NAMES[2] / "result.json").exists()
+    with pytest.raises(OptionError, match=r"run algorithm=fedavg,seed=0 .* made with epochs 1, .* now epochs 2"):
+        run_sweep(experiment(epochs=2), work_dir=tmp_path, say=said.append)
+    runs.began.clear()
+    run_sweep(experiment(epochs=2), work_dir=tmp_path, overwrite=True, say=said.append)
+    assert sorted(runs.began) == sorted(NAMES)
+
+
+def test_an_interrupted_sweep_leaves_waiting_runs(tmp_path: Path, runs: Runs) -> None:
+    runs.fails = {NAMES[1]: "Ctrl-C"}
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(experiment(), work_dir=tmp_path, jobs=1, say=lambda text: None)
+    found = statuses(tmp_path)
+    assert found[NAMES[0]] == "done" and found[NAMES[1]] == "waiting" and set(found.values()) == {"done", "waiting"}
+    assert [run.status for run in planned_runs(experiment(), tmp_path)] == list(found.values())
+
+
+def test_two_sweeps_in_one_folder_and_folders_that_are_none(tmp_path: Path, runs: Runs) -> None:
+    lock = acquire(tmp_path / ".lock")
+    assert lock is not None
+    with lock, pytest.raises(SimulationError, match=f"another run is working in {tmp_path}: the process {os.getpid()}"):
+        run_sweep(experiment(), work_dir=tmp_path)
+    (tmp_path / "sweep.json").write_text("[]")
+    with pytest.raises(OptionError, match=r"sweep.json is not the list of a sweep"):
+        run_sweep(experiment(), work_dir=tmp_path)
+    assert not runs.began
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"clients_per_iteration": 3}, "clients_per_iteration: run algorithm=fedavg,seed=0: .* above client_num"),
+        ({"sweep": {"algorithm": ["fedavg", "fedavgg"]}}, "sweep.algorithm: run algorithm=fedavgg: .*unknown name"),
+        ({"sweep": {"seed": [1]}, "model": "lennet"}, "model: run seed=1: .*lennet"),
+    ],
+)
+def test_a_run_that_no_job_would_take_is_named_before_any_begins(
+    tmp_path: Path, runs: Runs, settings: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(OptionError, match=fault):
+        run_sweep(experiment(**settings), work_dir=tmp_path / "new")
+    assert not (tmp_path / "new").exists() and not runs.began
+
+
+def test_an_experiment_of_one_run_is_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"has no table \[sweep\]"):
+        run_sweep({"seed": 1}, work_dir=tmp_path)
+    with pytest.raises(OptionError, match="a sweep needs a folder"):
+        run_sweep(experiment())
+
+
+def test_runs_share_what_is_the_same(tmp_path: Path) -> None:
+    keys = [
+        shared.Shared({"client_num": 2, "seed": 0, **more}, tmp_path).key
+        for more in ({}, {"algorithm": "fedadam"}, {"seed": 1}, {"optimizer": "adam"}, {"client_num": 3})
+    ]
+    assert keys[0] == keys[1] and len(set(keys)) == 4
+    assert keys[0][0] == keys[4][0]  # a model for any number of clients
