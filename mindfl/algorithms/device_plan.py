@@ -46,7 +46,7 @@ class DevicePlan:
 
     Args:
         algorithm: name and settings.
-        optimizer: ``momentum``, ``sgd`` or ``adam``.
+        optimizer: ``momentum``, ``sgd``, ``adam`` or ``adam_weight_decay``.
         possible: whether a stock device can do it.
         reason: why it cannot; empty where it can.
         changed: whether anything is to be done.
@@ -81,7 +81,7 @@ def device_plan(
 
     Args:
         algorithm: the algorithm, as for :func:`mindfl.algorithms.naming.make_algorithm`.
-        optimizer: the optimizer in the device's graph: ``momentum``, ``sgd`` or ``adam``.
+        optimizer: the optimizer in the device's graph: ``momentum``, ``sgd``, ``adam`` or ``adam_weight_decay``.
         momentum: its momentum, at least 0 and below 1; for ``momentum`` alone.
 
     Raises:
@@ -125,7 +125,7 @@ def _returning(algorithm: Algorithm) -> Client:
 
 def _obstacle(algorithm: Algorithm, optimizer: str, correction: Correction | None, training: Training | None) -> str:
     """Return why a stock device cannot do it; empty where it can."""
-    if optimizer != "adam":
+    if optimizer not in ("adam", "adam_weight_decay"):
         return ""
     if algorithm.needs_linear_optimizer:
         return "it divides updates by the sum of the factors of their gradients, and with Adam there is no such sum"

@@ -12,7 +12,7 @@ import numpy as np
 
 from mindfl.algorithms.algorithm import Algorithm, Arrays, Client, Upload, replaced
 from mindfl.algorithms.checks import Checked
-from mindfl.algorithms.local_optimizer import LocalOptimizer
+from mindfl.algorithms.local_optimizer import LINEAR, LocalOptimizer
 from mindfl.algorithms.naming import REGISTERED, describe, make_algorithm
 from mindfl.errors import OptionError
 from mindfl.spelling import counted
@@ -86,7 +86,7 @@ def describe_algorithm(name: str) -> Listing:
         travels=amount(asked(algorithm, "extras", _MODEL, Mapping)),
         remembers=amount(asked(algorithm, "end", probe(algorithm), Upload).memory),
         needs="; ".join(_needs(algorithm)),
-        optimizers=("sgd", "momentum") if algorithm.needs_linear_optimizer else ("sgd", "momentum", "adam"),
+        optimizers=LINEAR if algorithm.needs_linear_optimizer else (*LINEAR, "adam", "adam_weight_decay"),
         engines=("lite",) if methods & {"begin", "personal_training"} else ("lite", "mindspore"),
         upload_modes=tuple(name for name, mode in MODES.items() if _carries(mode.of(ModeOptions()), algorithm)),
         servers=(

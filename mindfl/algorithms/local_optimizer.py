@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+#: optimizers whose update is a weighted sum of gradients
+LINEAR = ("sgd", "momentum")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalOptimizer:
     """The optimizer of local training.
 
     Args:
-        name: ``sgd``, ``momentum`` or ``adam``; several of them joined by " and ".
+        name: ``sgd``, ``momentum``, ``adam`` or ``adam_weight_decay``; several of them joined by " and ".
         momentum: factor of the momentum; 0 without.
         nesterov: whether a step looks ahead along the momentum.
         dampening: share of each gradient, after the first, that does not enter the momentum.
@@ -25,7 +28,7 @@ class LocalOptimizer:
     @property
     def linear(self) -> bool:
         """Whether the update of a training is a weighted sum of its gradients."""
-        return self.name in ("sgd", "momentum")
+        return self.name in LINEAR
 
     def norm(self, steps: int) -> float:
         """Return the sum of the factors by which the gradients of so many steps enter the update, for the rate 1.

@@ -19,6 +19,7 @@ _DTYPES = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "
 #: operator -> name, and the positions of its inputs learning rate and momentum
 _OPTIMIZERS: dict[str, tuple[str, int, int | None]] = {
     "Adam": ("adam", 5, None),
+    "AdamWeightDecay": ("adam_weight_decay", 3, None),
     "ApplyMomentum": ("momentum", 2, 4),
     "SGD": ("sgd", 2, 4),
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mindfl.convert.adam_weight_decay import with_adam_weight_decay
 from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
 from mindfl.convert.programs import Backend, find_backend
 from mindfl.convert.rewrite import rewrite
@@ -75,6 +76,7 @@ def convert_model(
         log = ""
         try:
             content, log = _attempt(backend, model, train)
+            content = with_adam_weight_decay(content, source)
             result = ConvertResult(target, backend.name, rewritten, log, verify(content, source, train=train))
         except ConvertError as error:
             error.log = error.log or log

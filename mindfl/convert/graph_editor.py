@@ -107,6 +107,11 @@ class GraphEditor:
             return tuple(int(item.ints[0] if item.ints else item.i) for item in constant.values)
         return None
 
+    def attribute(self, node: Proto, name: str) -> Value | None:
+        """Return an attribute of a node's primitive; None: it has none of that name, or of another kind."""
+        found = next((each for each in self.primitive_of(node).attribute if each.name == name), None)
+        return None if found is None else self._plain(found)
+
     def shape_of(self, name: str) -> tuple[int, ...]:
         """Return the shape of a value.
 

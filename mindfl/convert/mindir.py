@@ -23,7 +23,7 @@ Proto = Any
 _PROTO_MODULE = "mindspore.train.mind_ir_pb2"
 
 #: optimizer -> the inputs that hold its state, element by element beside the weight, which is input 0
-OPTIMIZER_STATE = {"Adam": (1, 2), "ApplyMomentum": (1,), "SGD": (3, 5)}
+OPTIMIZER_STATE = {"Adam": (1, 2), "AdamWeightDecay": (1, 2), "ApplyMomentum": (1,), "SGD": (3, 5)}
 
 #: TensorProto.data_type -> NumPy type, for the types that parameters of the supported operators have
 _DTYPES: dict[int, DTypeLike] = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
@@ -150,6 +150,7 @@ def check_graph(model: Proto, name: str) -> None:
     """Raise :class:`MindirError` if the graph reads undefined values, or a parameter is incomplete."""
     graph = model.graph
     known = {value.name for value in graph.input} | {tensor.name for tensor in graph.parameter}
+    known |= {function.name for function in model.functions}
     for node in graph.node:
         if not node.output or (node.op_type == "Constant" and not node.attribute):
             raise MindirError(f"{name} is damaged: node {node.name} has no output")

@@ -19,7 +19,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mindfl.convert import written_arithmetic, written_layers, written_losses  # noqa: F401  (they register)
+from mindfl.convert import (  # noqa: F401  (they register)
+    adam_weight_decay,
+    written_arithmetic,
+    written_layers,
+    written_losses,
+)
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
 from mindfl.convert.monads import remove_monads
@@ -110,6 +115,7 @@ def _rewrite(model: Proto) -> None:
     _remove_step_counters(editor)
     remove_monads(editor)
     _write_out(editor)
+    _state_all_axes(editor)
     move_settings(editor)
     editor.merge_equal_tensors()
     editor.remove_unread_constants()
@@ -128,6 +134,16 @@ def _write_out(editor: GraphEditor) -> None:
             editor.copy_shape(node, next((new for new in writer.nodes if new.output[0] == outputs[0]), None))
         editor.replace_nodes({**dict.fromkeys(items, ()), name: writer.nodes})
         editor.replace_values({name: outputs[0], **items})
+
+
+def _state_all_axes(editor: GraphEditor) -> None:
+    """Let reductions over all axes, whose list of axes is empty, name them."""
+    for node in list(editor.nodes("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")):
+        axes = node.input[1]
+        if not editor.is_tensor(axes) and not editor.is_none(axes) and editor.value(node, axes) == ():
+            stated = editor.new_constant(tuple(range(len(editor.shape_of(node.input[0])))))
+            node.input[1] = stated.output[0]
+            editor.replace_nodes({node.output[0]: (stated, node)})
 
 
 def _items(editor: GraphEditor, node: Proto, outputs: list[str]) -> Iterator[tuple[str, str]]:

@@ -53,6 +53,18 @@ def _sign(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", writer.node.input[0], writer.add("Maximum", size, least))]
 
 
+@written_out("ClipByNorm")
+def _clip_by_norm(writer: NodeWriter) -> list[str]:
+    """x * c/max(sqrt(sum(x^2)), c)."""
+    x, limit = writer.node.input[:2]
+    axes = writer.editor.attribute(writer.node, "axis")
+    if not isinstance(axes, int | tuple) or axes == ():
+        axes = tuple(range(len(writer.editor.shape_of(x))))
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    norm = writer.add("Sqrt", writer.sum(writer.add("Square", x), axes, keep_dims=True))
+    return [writer.add("Mul", x, writer.add("RealDiv", limit, writer.add("Maximum", norm, limit)))]
+
+
 @written_out("Rsqrt")
 def _inverse_root(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", writer.constant(1.0), writer.add("Sqrt", writer.node.input[0]))]

@@ -32,8 +32,9 @@ class NodeWriter:
         return self.editor.value(self.node, self.node.input[place])
 
     def number(self, place: int) -> float:
-        """Return a constant input that must be a number."""
-        value = self.setting(place)
+        """Return a constant input that must be a number, or a tensor of one."""
+        held = self.editor.array(self.node.input[place])
+        value = self.setting(place) if held is None or held.size != 1 else held.item()
         if not isinstance(value, int | float):
             raise self.refusal(f"has the setting {value!r}, which is no number")
         return float(value)

@@ -90,10 +90,12 @@ def export_mindir(
             ``file.py:Class``, or a class or function that makes a MindSpore cell (:func:`mindfl.models.model_spec`).
         epochs: number of training steps, one random batch each, at least 1.
         batch_size: samples per batch; fixed in the exported graph.
-        optimizer: ``"momentum"``, ``"sgd"`` or ``"adam"``.
+        optimizer: ``"momentum"``, ``"sgd"``, ``"adam"`` or ``"adam_weight_decay"``.
         learning_rate: step size, > 0.
         momentum: of the momentum optimizer, 0 <= momentum < 1; the others have none.
-        weight_decay: L2 penalty, >= 0.
+        weight_decay: L2 penalty, >= 0: the optimizer adds so much of a weight to its gradient. With
+            ``"adam_weight_decay"`` each step subtracts learning rate x decay x weight instead, as MindSpore's
+            AdamWeightDecay does; weights with ``beta`` or ``gamma`` in their names have none.
         loss: softmax cross entropy of labels that are class numbers (``"sparse"``) or one-hot (``"onehot"``, the form
             that the demo client of MindSpore Federated 0.1.0 writes); of a regression the mean squared error
             (``"mse"``), or the binary cross entropy of logits (``"bce"``).

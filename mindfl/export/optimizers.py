@@ -83,8 +83,13 @@ def _adam(nn: Any, parameters: list[Any], settings: OptimizerSettings) -> Any:
     return nn.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
 
 
+def _adam_weight_decay(nn: Any, parameters: list[Any], settings: OptimizerSettings) -> Any:
+    return nn.AdamWeightDecay(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
+
+
 _OPTIMIZERS: dict[str, Callable[[Any, list[Any], OptimizerSettings], Any]] = {
     "momentum": _momentum,
     "sgd": _sgd,
     "adam": _adam,
+    "adam_weight_decay": _adam_weight_decay,
 }

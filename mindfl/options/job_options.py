@@ -23,7 +23,7 @@ EngineName = Literal["lite", "mindspore"]
 DeviceTarget = Literal["CPU", "GPU", "Ascend"]
 LossName = Literal["sparse", "onehot", "mse", "bce"]
 InitName = Literal["lecun", "he", "truncated_normal"]
-OptimizerName = Literal["momentum", "sgd", "adam"]
+OptimizerName = Literal["momentum", "sgd", "adam", "adam_weight_decay"]
 ExecutorName = Literal["local", "ray"]
 TransportName = Literal["in_process", "http"]
 DataForm = Literal["compact", "bin"]
@@ -129,7 +129,7 @@ class JobOptions(ModeOptions):
     batch_size: int | None = _job(
         None, least=1, shown="that of the model file, else 32", help="Samples per training step."
     )
-    learning_rate: float | None = _job(None, above=0, shown="0.01; adam: 0.001", help="Local learning rate.")
+    learning_rate: float | None = _job(None, above=0, shown="0.01; with Adam: 0.001", help="Local learning rate.")
     lr_schedule: NamedSchedule = _job(
         "constant",
         help="Learning rate of each iteration, from --learning_rate: constant, step:every=10,factor=0.1, "
@@ -241,7 +241,8 @@ class JobOptions(ModeOptions):
         None,
         least=0,
         shown="that of the model file, else 0",
-        help="L2 penalty: the optimizer adds so much of a weight to its gradient.",
+        help="L2 penalty: the optimizer adds so much of a weight to its gradient; adam_weight_decay subtracts it from "
+        "the weight, times the learning rate.",
     )
     init_from: Path | None = _model(
         None,

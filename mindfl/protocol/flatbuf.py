@@ -175,6 +175,10 @@ class Table:
         at, count = self._vector(slot, item.itemsize)
         return np.frombuffer(self.data, item, count, at) if at else None
 
+    def place(self, slot: int) -> int:
+        """Return the byte position of a number, or 0 if it is absent."""
+        return self._field(slot)
+
     def position(self, slot: int) -> int:
         """Return the byte position of a vector's first item, or 0 if it is absent."""
         at = self._target(slot)

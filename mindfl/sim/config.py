@@ -36,7 +36,7 @@ _DATASETS = ("train_dataset", "test_dataset", "infer_dataset")
 _TLS = ("cert_path", "ssl_protocol", "client_cert", "client_key", "crl_path")
 
 #: default learning rates; those of Momentum and SGD are the tutorial's
-LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001}
+LEARNING_RATES = {"momentum": 0.01, "sgd": 0.01, "adam": 0.001, "adam_weight_decay": 0.001}
 #: longest name of a model file in bytes, without suffixes such as ``_trained.json``: file systems allow 255 in all
 _LONGEST_NAME = 200
 #: up to this number of clients, each has its own model file, as in the tutorial

@@ -21,7 +21,12 @@ from mindfl.sim.network_model import CHECKPOINT
 from mindfl.sim.trainers import batch_of
 
 #: optimizer node of MindSpore's graphs -> the option's value
-_GRAPH_OPTIMIZERS = {"Adam": "adam", "ApplyMomentum": "momentum", "SGD": "sgd"}
+_GRAPH_OPTIMIZERS = {
+    "Adam": "adam",
+    "AdamWeightDecay": "adam_weight_decay",
+    "ApplyMomentum": "momentum",
+    "SGD": "sgd",
+}
 
 
 def own_model(config: JobConfig) -> Path | None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 NETWORK = f"{Path(__file__).parent}/small_net.py:SmallNet"
 #: decays that float32 does not hold
-DECAYS = {"momentum": 0.07, "sgd": 0.3, "adam": 0.0011}
+DECAYS = {"momentum": 0.07, "sgd": 0.3, "adam": 0.0011, "adam_weight_decay": 0.11}
 
 
 @pytest.mark.parametrize("optimizer", DECAYS)

@@ -19,6 +19,7 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"learning_rate": 0.01}),
     "sgd with momentum": ("SGD", {"learning_rate": 0.01, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
     "adam": ("Adam", {"learning_rate": 0.001}),
+    "adam with decoupled decay": ("AdamWeightDecay", {"learning_rate": 0.001, "weight_decay": 0.1}),
 }
 
 
