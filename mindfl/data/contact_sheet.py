@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -62,11 +63,16 @@ class ContactSheet:
 
     def save(self) -> None:
         """Write the picture. Raises :class:`StorageError`."""
+        with atomic_path(self._path) as temporary:
+            temporary.write_bytes(self.content())
+
+    def content(self) -> bytes:
+        """Return the content of the file."""
         sheet = Image.new("RGB", (self._rows[0].width, sum(row.height for row in self._rows)), _PAPER)
         for number, row in enumerate(self._rows):
             sheet.paste(row, (0, number * row.height))
-        with atomic_path(self._path) as temporary:
-            sheet.save(temporary, self._format)
+        sheet.save(content := io.BytesIO(), self._format)
+        return content.getvalue()
 
     def _title(self, user: UserData, chosen: list[int]) -> str:
         names = [self._dataset.class_names[user.train.labels[position]] for position in chosen]

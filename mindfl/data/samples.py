@@ -342,6 +342,11 @@ class Dataset(ABC):
     def __iter__(self) -> Iterator[UserData]:
         return (self._open(name) for name in self.users)
 
+    def _repr_html_(self) -> str:
+        from mindfl.data.preview import dataset_html
+
+        return dataset_html(self)
+
     def _set_form(self, form: SampleForm) -> None:
         self.form = form
         self.image_size = self.channels = None

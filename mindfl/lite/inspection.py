@@ -14,6 +14,8 @@ from mindfl.lite.model import FORMATS, LiteModel, Node, Tensor
 from mindfl.lite.model_graph import label_kind
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.lite.ops.registry import is_executed, learning_rate_input
+from mindfl.markup import folded, section, table
+from mindfl.spelling import counted
 
 #: operator -> description of its loss
 LOSSES: Mapping[str, str] = {
@@ -140,6 +142,28 @@ def inspect_ms(path: PathLike) -> Inspection:
         nodes=tuple(_node(model, node) for node in model.nodes),
         lacking=tuple(_lacking(model)),
     )
+
+
+def model_html(model: LiteModel) -> str:
+    """Return what a notebook shows of a model: its parameters and, folded, its nodes."""
+
+    def shapes(indices: Iterable[int]) -> str:
+        return ", ".join("x".join(map(str, model.tensors[index].dims)) or "scalar" for index in indices)
+
+    parameters = [*_parameters(model)]
+    weights = table(
+        ["parameter", "shape", "type", "values"],
+        parameters,
+        lambda each: [each.name, shapes([each.index]), _tensor(each).dtype, each.size],
+    )
+    nodes = table(
+        ["node", "operator", "name", "inputs", "outputs"],
+        model.nodes,
+        lambda node: [node.index, node.op, node.name, shapes(node.inputs), shapes(node.outputs)],
+    )
+    counts = f"{sum(each.size for each in parameters):,} values in {counted(len(parameters), 'parameter')}"
+    note = f"written by {model.version or 'an unknown program'}, {len(model.content):,} bytes, {counts}"
+    return section(model.name or "model", weights, folded(counted(len(model.nodes), "node"), nodes), note=note)
 
 
 def _tensor(tensor: Tensor) -> TensorInfo:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -249,6 +249,15 @@ class LiteModel:
     def save(self, path: PathLike, values: Mapping[str, NDArray[np.float32]] | None = None) -> None:
         """Write the file, with ``values`` replaced as in :meth:`patched`, atomically."""
         write_atomic(path, self.patched(values or {}))
+
+    def __reduce__(self) -> tuple[Callable[[bytes], LiteModel], tuple[bytes]]:
+        """Pickle the file's content: what was derived from it is derived again."""
+        return LiteModel.from_bytes, (self.content,)
+
+    def _repr_html_(self) -> str:
+        from mindfl.lite.inspection import model_html
+
+        return model_html(self)
 
     def summary(self) -> str:
         """Return a readable listing of inputs, outputs, nodes, tensors and parameters."""

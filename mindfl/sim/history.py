@@ -188,6 +188,11 @@ class History(Sequence[IterationRow]):
     def __iter__(self) -> Iterator[IterationRow]:
         return iter(self._rows)
 
+    def _repr_html_(self) -> str:
+        from mindfl.sim.notebook import history_html
+
+        return history_html(self)
+
     def append(self, row: IterationRow) -> None:
         """Add a row in memory."""
         self._rows.append(row)

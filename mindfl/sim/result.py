@@ -213,6 +213,11 @@ class Result:
         """
         plot_history(self.history, path, title=self.title, untested=self.untested)
 
+    def _repr_html_(self) -> str:
+        from mindfl.sim.notebook import result_html
+
+        return result_html(self)
+
     def check(self, hint: str = "") -> None:
         """Raise :class:`NotAggregatedError`, with ``hint``, where no iteration aggregated anything."""
         if len(self.history) and not self.history.aggregated:
