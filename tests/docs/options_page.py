@@ -162,7 +162,7 @@ def _default(declared: Option) -> str:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells).replace("<", "\\<") + "|\n"
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells).replace("<", "&lt;") + "|\n"
 
 
 def keywords() -> str:

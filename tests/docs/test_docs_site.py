@@ -16,8 +16,13 @@ pytest.importorskip("mkdocstrings", reason="mkdocs is not installed (pip install
 
 #: tag -> attribute with what a browser fetches
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
+#: what themes and Markdown write; ``<name>`` in a text is a tag too, which a browser does not show
+TAGS = re.compile(
+    "a|article|aside|autoref|blockquote|body|br|button|code|dd|div|dl|dt|em|footer|form|h[1-6]|head|header|hr|html|img|input|"
+    "label|li|link|main|meta|nav|ol|p|path|pre|script|small|span|strong|style|svg|table|tbody|td|th|thead|title|tr|ul"
+)
 #: what Markdown, reStructuredText or doctest leave in a text where they were not understood
-RAW = re.compile(r":\w+:`|\]\(|```|^\||\n[-*] |\|---|>>> |\]\[")
+RAW = re.compile(r":\w+:`|\\[<_*|]|\]\(|```|^\||\n[-*] |\|---|>>> |\]\[")
 
 
 class Page(HTMLParser):
@@ -26,11 +31,13 @@ class Page(HTMLParser):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.fetched: list[str] = []
+        self.tags: set[str] = set()
         self.paragraphs: list[str] = []
         self._code = 0
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
         if tag in FETCHED:
             self.fetched.append(dict(attrs).get(FETCHED[tag]) or "")
         self._code += tag in ("code", "pre", "script", "style")
@@ -86,6 +93,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -
 def test_no_markup_shows_as_text(pages: dict[str, Page]) -> None:
     found = [(name, text) for name, page in pages.items() for text in page.paragraphs if RAW.search(text.strip())]
     assert found == []
+    assert [(name, tag) for name, page in pages.items() for tag in page.tags if not TAGS.fullmatch(tag)] == []
 
 
 def test_broken_links_fail_the_build(tmp_path: Path) -> None:

@@ -19,9 +19,12 @@ TOP = {
     "CITATION.cff": "CITATION.cff",
     "LICENSE": "LICENSE.txt",
 }
+_WITHOUT_NAVIGATION = "---\nhide: [navigation]\n---\n\n"
 #: place in the navigation that stands for the pages of packages
 API = "api"
 _LINK = re.compile(r"\]\((?P<place>[^):#]+)")
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
+_CODE = re.compile(r"`[^`]+`")
 
 
 def on_config(config: Any) -> Any:
@@ -34,7 +37,10 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that do not lie in ``docs``."""
     for name, place in TOP.items():
         if name.endswith(".md"):
-            files.append(File.generated(config, place, content=from_top((ROOT / name).read_text("utf-8"))))
+            text = from_top((ROOT / name).read_text("utf-8"))
+            files.append(
+                File.generated(config, place, content=_WITHOUT_NAVIGATION + text if "index" in place else text)
+            )
         else:
             files.append(File.generated(config, place, abs_src_path=str(ROOT / name)))
     for name, text in api_pages().items():
@@ -43,8 +49,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Let links of ``docs`` to the top folder lead to where its pages are on the site."""
-    return _LINK.sub(lambda link: f"]({_moved(link['place'], '../')}", markdown)
+    """Let links of ``docs`` to the top folder lead to where its pages are, and show ``|`` of code in tables."""
+    moved = _LINK.sub(lambda link: f"]({_moved(link['place'], '../')}", markdown)
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), moved)
 
 
 def from_top(text: str) -> str:
