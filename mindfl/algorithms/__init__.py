@@ -18,6 +18,7 @@ from mindfl.algorithms.algorithm import (
     zeros_like,
 )
 from mindfl.algorithms.apfl import APFL
+from mindfl.algorithms.baselines import Centralized, Local
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
@@ -36,6 +37,7 @@ from mindfl.algorithms.server_optimizers import FedAdagrad, FedAdam, FedAvg, Fed
 __all__ = [
     "APFL",
     "Algorithm",
+    "Centralized",
     "Client",
     "ClientUpload",
     "ConstantRate",
@@ -55,6 +57,7 @@ __all__ = [
     "FedProx",
     "FedYogi",
     "Krum",
+    "Local",
     "LocalOptimizer",
     "Median",
     "MultiKrum",

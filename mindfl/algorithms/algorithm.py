@@ -192,6 +192,8 @@ class Algorithm:
     needs_initial_loss: ClassVar[bool] = False
     #: whether :meth:`step` uses :attr:`Round.uploads`. The server then keeps each upload until the iteration ends
     needs_uploads: ClassVar[bool] = False
+    #: whether one client trains on the samples of all, and the others are evaluated only; for a simulation alone
+    pools_data: ClassVar[bool] = False
     #: the shift of :meth:`begin`'s correction as a formula, for who writes the client's part elsewhere
     shift_formula: ClassVar[str] = "what the algorithm shifts gradients by"
     #: likewise the move ``after`` each step

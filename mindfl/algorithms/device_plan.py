@@ -96,6 +96,8 @@ def device_plan(
     """
     made = make_algorithm(algorithm)
     plan = DevicePlan(algorithm=describe(made), optimizer=optimizer, names={})
+    if made.pools_data:
+        return replace(plan, possible=False, reason="it trains on the samples of all clients in one place")
     if not replaced(made) - {"state", "step"}:
         return replace(plan, changed=False)
     client = _returning(made)

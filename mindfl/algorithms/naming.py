@@ -5,6 +5,7 @@ from __future__ import annotations
 from mindfl import extensions
 from mindfl.algorithms.algorithm import Algorithm
 from mindfl.algorithms.apfl import APFL
+from mindfl.algorithms.baselines import Centralized, Local
 from mindfl.algorithms.ditto import Ditto
 from mindfl.algorithms.fedcm import FedCM
 from mindfl.algorithms.feddyn import FedDyn
@@ -43,6 +44,9 @@ REGISTERED: dict[str, type[Algorithm]] = {
     "krum": Krum,
     "multikrum": MultiKrum,
 }
+#: what they are compared with
+BASELINES: dict[str, type[Algorithm]] = {"local": Local, "centralized": Centralized}
+_NAMED = {**REGISTERED, **BASELINES}
 #: entry points of installed packages
 GROUP = "mindfl.algorithms"
 _OPTION = "algorithm"
@@ -66,7 +70,7 @@ def make_algorithm(given: str | Algorithm) -> Algorithm:
     if not isinstance(given, str):
         hint = "make an object of the class, as in FedProx(0.1)" if isinstance(given, type) else ""
         raise OptionError(f"{_OPTION} must be a text or an Algorithm, not {type(given).__name__}", hint=hint)
-    made = make_object(given, REGISTERED, GROUP, _OPTION)
+    made = make_object(given, _NAMED, GROUP, _OPTION)
     if not isinstance(made, Algorithm):
         raise OptionError(
             f"{_OPTION} {given} is no Algorithm, but {type(made).__name__}",
@@ -99,4 +103,4 @@ def recorded(given: Algorithm) -> str:
     """
     if given.is_fedavg:
         return "fedavg"
-    return extensions.recorded(given, REGISTERED, GROUP, _OPTION)
+    return extensions.recorded(given, _NAMED, GROUP, _OPTION)

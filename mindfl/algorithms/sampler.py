@@ -77,6 +77,14 @@ class Uniform:
         return rng.choice(clients, self.cohort, replace=False)
 
 
+class OnlyFirst:
+    """The first client alone: of the algorithm ``centralized``, which has all data there."""
+
+    def sample(self, clients: int, iteration: int, rng: np.random.Generator, state: dict[str, Any]) -> Iterable[int]:
+        """Return the first client."""
+        return [0]
+
+
 #: mindfl's own samplers by name
 REGISTERED = {"uniform": Uniform}
 

@@ -146,6 +146,8 @@ def served(given: str | Algorithm) -> Algorithm:
             f"it replaces {', '.join(foreign)}, and devices only train",
             "an algorithm that replaces step and state alone works; `mindfl simulate --algorithm` has all others",
         )
+    if algorithm.pools_data:
+        raise refusal(algorithm, "the data of devices are not in one place", "mindfl simulate has them")
     return algorithm
 
 

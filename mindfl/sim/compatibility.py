@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mindfl.algorithms.algorithm import replaced
+from mindfl.algorithms.algorithm import Algorithm, replaced
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.algorithms.sampler import Uniform
 from mindfl.algorithms.server_algorithm import check_uploads, refusal
@@ -108,9 +108,25 @@ def check_algorithm(config: JobConfig) -> None:
     for rule in _RULES:
         if methods.intersection(rule.methods) and rule.applies(config):
             raise refusal(algorithm, rule.reason, rule.hint)
+    if algorithm.pools_data:
+        _check_pooled(config, algorithm)
     if "extras" in methods and (fault := mode_of(config).extras_fault):
         raise refusal(algorithm, fault, "use plain uploads or secure aggregation, or an algorithm without extras")
     check_cohort(config, config.client_num)
+
+
+def _check_pooled(config: JobConfig, algorithm: Algorithm) -> None:
+    """Raise :class:`OptionError` where the samples of all clients cannot lie in one place, or others are asked for."""
+    faults = {
+        "the data of devices are not in one place": not config.server_side.embedded or not config.client_side.simulated,
+        "all samples are trained on in each iteration, so clients are not drawn": config.sampler is not None
+        or config.clients_per_iteration is not None
+        or config.evaluate == "drawn",
+        "nothing is uploaded": bool(mode_of(config).section) or config.upload_compress_type != "NO_COMPRESS",
+        "one process trains": config.client_side.spread,
+    }
+    for reason in (text for text, applies in faults.items() if applies):
+        raise refusal(algorithm, reason, "leave that option out")
 
 
 def check_cohort(config: JobConfig, clients: int) -> None:

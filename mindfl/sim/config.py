@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mindfl.algorithms.learning_rates import LearningRates, settled
-from mindfl.algorithms.sampler import Sampler, Uniform, make_sampler, sampling_rate
+from mindfl.algorithms.naming import make_algorithm
+from mindfl.algorithms.sampler import OnlyFirst, Sampler, Uniform, make_sampler, sampling_rate
 from mindfl.data import Dataset, StoredDataset
 from mindfl.errors import OptionError
 from mindfl.models import Model, model_spec
@@ -241,6 +242,8 @@ class JobConfig(JobOptions):
     @cached_property
     def chooser(self) -> Sampler:
         """The sampler: the one that was given, or the uniform one of ``clients_per_iteration``."""
+        if make_algorithm(self.algorithm).pools_data:
+            return OnlyFirst()
         return Uniform(self.clients_per_iteration) if self.sampler is None else make_sampler(self.sampler)
 
     @property

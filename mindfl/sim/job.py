@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
@@ -40,6 +41,7 @@ from mindfl.sim.model_options import settled
 from mindfl.sim.notebook import NotebookProgress, in_notebook, job_html
 from mindfl.sim.option_warnings import unused_settings
 from mindfl.sim.participant import now_ms, single_device, sleep_ms
+from mindfl.sim.pooled_data import pooled
 from mindfl.sim.result import Result
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
@@ -301,6 +303,8 @@ class FederatedJob:
     def _materials(self) -> Materials:
         model = self._models.starting()
         dataset = self.prepare_data()
+        if make_algorithm(self.config.algorithm).pools_data:
+            dataset = pooled(self.config, dataset, self._report.warning)
         check_data(model, dataset, model_path(self.config))
         samples = self._samples(dataset)
         if self.config.evaluate == "central":

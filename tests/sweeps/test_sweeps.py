@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mindfl import run_sweep
+from mindfl import FederatedJob, make_synthetic, run_sweep
 from mindfl.errors import OptionError, SimulationError
 from mindfl.locks import acquire
 from mindfl.sweeps import shared
@@ -138,3 +143,90 @@ def test_runs_share_what_is_the_same(tmp_path: Path) -> None:
     ]
     assert keys[0] == keys[1] and len(set(keys)) == 4
     assert keys[0][0] == keys[4][0]  # a model for any number of clients
+
+
+MANY = """
+client_num = 3
+iterations = 4
+epochs = 1
+train_dataset = "writers"
+
+[sweep]
+algorithm = ["fedavg", "fedprox:mu=0.1", "scaffold", "fedper"]
+seed = [0, 1, 2]
+"""
+
+
+def command(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "mindfl", *arguments]
+    return subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
+
+
+def awaited(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    while not reached():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("converter_library")
+def test_killed_in_the_middle_and_finished_each_run_has_the_bits_that_it_has_alone(tmp_path: Path) -> None:
+    make_synthetic(tmp_path / "writers", users=3, progress=False)
+    (tmp_path / "exp.toml").write_text(MANY)
+    assert len(MANY.strip().splitlines()) <= 20
+    folder = tmp_path / "sweep"
+    arguments = ("sweep", "exp.toml", "--work_dir", "sweep", "--jobs", "2")
+
+    def states() -> dict[str, str]:
+        return statuses(folder) if (folder / "sweep.json").exists() else {}
+
+    def rows(name: str) -> int:
+        path = folder / "runs" / name / "history.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    with command(tmp_path, *arguments) as first:
+        half = lambda: any(status == "running" and rows(name) for name, status in states().items())  # noqa: E731
+        awaited(first, lambda: list(states().values()).count("done") >= 3 and half())
+        with command(tmp_path, *arguments) as second:  # two at once
+            assert "another run is working" in second.communicate()[1] and second.returncode == 60
+        os.killpg(first.pid, signal.SIGKILL)
+    assert "running" in states().values()
+    with command(tmp_path, *arguments) as again:
+        awaited(again, lambda: list(states().values()).count("done") >= 6 and half())
+        again.send_signal(signal.SIGTERM)  # to the parent alone: it ends its children
+        words = again.communicate()[1]
+    assert again.returncode == 130 and "the same command goes on" in words
+    assert set(states().values()) == {"done", "waiting"}
+    result = run_sweep(tmp_path / "exp.toml", work_dir=folder)
+    assert len(result.runs) == 12 and set(states().values()) == {"done"}
+    for name, run in result.runs.items():
+        alone = FederatedJob(work_dir=tmp_path / "alone" / name, **run.settings).run()
+        assert result.cards[name]["weights_sha256"] == alone.hash, name
+    hashes = [card["weights_sha256"] for card in result.cards.values()]
+    assert len(set(hashes)) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("converter_library")
+def test_a_run_whose_process_dies_is_named_and_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(
+        "import os, signal\nfrom pathlib import Path\n\n\n"
+        "class Dies:\n    def begin(self, config, model):\n"
+        "        if config.seed == 1 and not Path('lives').exists():\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    text = MANY.replace('"fedprox:mu=0.1", "scaffold", "fedper"', "").replace('train_dataset = "writers"\n', "")
+    (tmp_path / "exp.toml").write_text('callbacks = "dies.py:Dies"\n' + text)
+    arguments = ("sweep", "exp.toml", "--work_dir", "sweep", "--quiet")
+    with command(tmp_path, *arguments) as first:
+        words = first.communicate()[1]
+    assert first.returncode == 60
+    assert "1 of 3 runs failed: algorithm=fedavg,seed=1: its process was ended by SIGKILL" in words
+    assert list(statuses(tmp_path / "sweep").values()).count("done") == 2
+    drawn = sorted(path.name for path in (tmp_path / "sweep" / "common" / "data").glob("synthetic_*_compact"))
+    assert drawn == [f"synthetic_3_seed{seed}_compact" for seed in range(3)]
+    assert (tmp_path / "sweep" / "runs" / "algorithm=fedavg,seed=0" / "data").resolve().name == "data"
+    (tmp_path / "lives").touch()
+    with command(tmp_path, *arguments) as second:
+        assert second.communicate()[1] == ""
+    assert second.returncode == 0
