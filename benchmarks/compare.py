@@ -1,6 +1,7 @@
 """Compare mindfl with what one would use instead: same data, same steps, same network, same run.
 
     python benchmarks/compare.py --data DIR --clients 50 --epochs 20 --repetitions 3 --out DIR
+    python benchmarks/compare.py --network resnet8 --data DIR --epochs 1 --systems mindfl,flower --out DIR
 
 The contenders take turns, each in a process (and, where it needs one, a virtual environment) of its own. Leaves
 table.md, results.json and steps_per_second.png in the folder.
@@ -16,17 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from compare_report import write_report
 from environments import interpreter, machine
+from network_data import cut_down, random_texts
 from run_mindfl import DATASET_NOTE, MODEL
 from work import Client, Settings, Work, save
 
-from mindfl import FederatedLeNetJob
+from mindfl import FederatedJob
 from mindfl.data import open_dataset
 from mindfl.errors import MindflError
 from mindfl.lite import LiteModel
@@ -34,6 +36,8 @@ from mindfl.lite import LiteModel
 _HERE = Path(__file__).parent
 #: a run that takes longer has hung
 _TIME_LIMIT = 4 * 3600
+#: network -> batch size, where it is not the usual one
+_BATCHES = {"leaf_cnn": 20, "emnist_cnn": 20, "char_lstm": 10, "albert": 16}
 
 
 @dataclass(frozen=True)
@@ -70,40 +74,46 @@ def systems(workers: int) -> dict[str, System]:
     }
 
 
+def training_data(folder: Path, data: Path | None, network: str, clients: int, samples: int) -> Path:
+    """Return the folder of the data set: ``data`` for LeNet, else one in ``folder`` with so many samples at most."""
+    dataset = random_texts(clients, samples) if data is None else open_dataset(data)
+    if len(dataset) < clients:
+        sys.exit(f"{data} has {len(dataset)} clients, {clients} were asked for")
+    if data is not None and network == "lenet":
+        return data.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    (dataset if data is None else cut_down(dataset, network, clients, samples)).save(folder)
+    return folder
+
+
 def prepare(folder: Path, data: Path, clients: int, settings: Settings) -> Work:
     """Write the common work into ``folder``: the first ``clients`` users' samples, and weights with seed 0."""
     dataset = open_dataset(data)
-    if len(dataset) < clients:
-        sys.exit(f"{data} has {len(dataset)} clients, {clients} were asked for")
-    job = FederatedLeNetJob(
-        work_dir=folder.parent / "model",
+    settings = replace(settings, classes=dataset.classes, vocabulary=dataset.form.vocabulary)
+    job = FederatedJob(
+        model=settings.network,
+        work_dir=folder.parent / f"{settings.network}_model",
+        train_dataset=data,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         momentum=settings.momentum,
     )
     model = Path(job.convert())
-    places, images, labels, position = [], [], [], 0
+    places, samples, labels, position = [], [], [], 0
     for name in dataset.users[:clients]:
         user = dataset.user(name)
         places.append(Client(name, position, user.train.size, user.test.size))
         position += user.train.size + user.test.size
         for split in (user.train, user.test):
-            images.append(np.ascontiguousarray(split.images().transpose(0, 3, 1, 2)))
+            values = split.images()
+            samples.append(np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if values.ndim == 4 else values)
             labels.append(split.labels[: split.size].astype(np.int64))
-    weights = _torch_weights(LiteModel.load(model))
-    save(folder, settings, places, np.concatenate(images), np.concatenate(labels), weights)
+    file = LiteModel.load(model)
+    weights = file.to_mindspore(file.weights)
+    save(folder, settings, places, np.concatenate(samples), np.concatenate(labels), weights)
     shutil.copy(model, folder / MODEL)
-    (folder / DATASET_NOTE).write_text(str(data.absolute()))
+    (folder / DATASET_NOTE).write_text(str(data))
     return Work.load(folder)
-
-
-def _torch_weights(model: LiteModel) -> dict[str, np.ndarray]:
-    """Return the file's weights in PyTorch's layout: convolutions KCHW instead of KHWC."""
-    shaped = {name: model.weights[name].reshape(tensor.dims) for name, tensor in model.parameters.items()}
-    return {
-        name: np.ascontiguousarray(value.transpose(0, 3, 1, 2) if value.ndim == 4 else value)
-        for name, value in shaped.items()
-    }
 
 
 def run(system: System, python: Path, work: Work) -> dict[str, Any]:
@@ -126,9 +136,11 @@ def run(system: System, python: Path, work: Work) -> dict[str, Any]:
 
 def _arguments(workers: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a data set of `mindfl data`")
+    parser.add_argument("--network", default="lenet", help="name of the network, without settings")
+    parser.add_argument("--data", type=Path, help="a data set of `mindfl data`; albert without one: random texts")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--samples", type=int, default=160, help="most training samples of a client; lenet: all")
     parser.add_argument("--epochs", type=int, default=20, help="local epochs")
     parser.add_argument("--iterations", type=int, default=4, help="of each run; the first is given apart")
     parser.add_argument("--repetitions", type=int, default=3)
@@ -136,6 +148,8 @@ def _arguments(workers: int) -> argparse.Namespace:
     parser.add_argument("--systems", help=f"comma-separated, of {', '.join(systems(workers))}  [default: all]")
     parser.add_argument("--env-dir", type=Path, help="folder of the environments  [default: envs in --out]")
     arguments = parser.parse_args()
+    if arguments.data is None and arguments.network != "albert":
+        parser.error("--data is missing")
     if arguments.iterations < 2:
         parser.error("--iterations must be at least 2: the first one is not counted")
     known = systems(arguments.workers)
@@ -149,8 +163,11 @@ def main() -> None:
     """Run the comparison."""
     arguments = _arguments(workers=len(os.sched_getaffinity(0)))
     chosen = {name: systems(arguments.workers)[name] for name in arguments.systems}
-    settings = Settings(arguments.epochs, arguments.iterations)
-    work = prepare(arguments.out.absolute() / "work", arguments.data, arguments.clients, settings)
+    network, out = arguments.network, arguments.out.absolute()
+    batch_size = _BATCHES.get(network, Settings.batch_size)
+    settings = Settings(arguments.epochs, arguments.iterations, batch_size, network=network)
+    data = training_data(out / "data", arguments.data, network, arguments.clients, arguments.samples)
+    work = prepare(out / "work", data, arguments.clients, settings)
     folder = arguments.env_dir or arguments.out / "envs"
     pythons = {name: interpreter(system.environment, folder) for name, system in chosen.items()}
     print(f"{len(work.clients)} clients, {work.steps} steps an iteration", file=sys.stderr)

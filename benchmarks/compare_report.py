@@ -30,7 +30,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def summarise(work: Work, titles: Titles, runs: Runs) -> dict[str, dict[str, Any]]:
     """Return each contender's figures over all counted iterations of all repetitions."""
     roof = median(run["gflops"] for run in runs[ROOF]) if runs.get(ROOF) else None
-    flop = flop_per_step(work.settings.batch_size, channels=1)
+    flop = _flop(work)
     summary: dict[str, dict[str, Any]] = {}
     for name, repeated in runs.items():
         title, processors = titles[name]
@@ -48,10 +48,17 @@ def summarise(work: Work, titles: Titles, runs: Runs) -> dict[str, dict[str, Any
             "first_loss": median(run["losses"][0] for run in repeated),
             "accuracy": median(run["accuracies"][-1] for run in repeated),
         }
-        if roof is not None and name in OWN:
+        spent = [value for run in repeated for value in np.diff(run["processor"]).tolist()]
+        summary[name]["processor_seconds"] = spread(spent)
+        if roof is not None and flop is not None and name in OWN:
             summary[name]["share_of_roof"] = median(rates) * flop / 1e9 / (roof * processors)
     _add_ratios(summary, work, runs)
     return summary
+
+
+def _flop(work: Work) -> int | None:
+    """Return the arithmetic of a step, which is known for LeNet."""
+    return flop_per_step(work.settings.batch_size, channels=1) if work.settings.network == "lenet" else None
 
 
 def _add_ratios(summary: dict[str, dict[str, Any]], work: Work, runs: Runs) -> None:
@@ -65,6 +72,7 @@ def _add_ratios(summary: dict[str, dict[str, Any]], work: Work, runs: Runs) -> N
         figures["times_reference"] = {
             "median": figures["steps_per_s"]["median"] / summary[REFERENCE]["steps_per_s"]["median"],
             "by_repetition": [_median_seconds(theirs) / _median_seconds(own) for theirs, own in pairs],
+            "processor": summary[REFERENCE]["processor_seconds"]["median"] / figures["processor_seconds"]["median"],
         }
 
 
@@ -75,8 +83,9 @@ def _median_seconds(run: Mapping[str, Any]) -> float:
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures as a Markdown table, the fastest first."""
     lines = [
-        "| system | steps/s: median (min to max) | s an iteration | first, s | x Flower | loss | AVG | % of sgemm |",
-        "|---|---|---|---|---|---|---|---|",
+        "| system | steps/s: median (min to max) | s an iteration | first, s | x Flower | processor s | x Flower |"
+        " loss | AVG | % of sgemm |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     contenders = [figures for name, figures in summary.items() if name != ROOF]
     for figures in sorted(contenders, key=lambda figures: -float(figures["steps_per_s"]["median"])):
@@ -84,10 +93,12 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
         share = figures.get("share_of_roof")
         cells = [
             figures["title"],
-            _cell(figures["steps_per_s"], ".0f"),
+            _cell(figures["steps_per_s"], ".1f"),
             _cell(figures["seconds"], ".2f"),
             f"{figures['first_seconds']['median']:.1f}",
             f"{ratio['median']:.2f}" if ratio else "",
+            _cell(figures["processor_seconds"], ".2f"),
+            f"{ratio['processor']:.2f}" if ratio else "",
             f"{figures['first_loss']:.4f}",
             f"{figures['accuracy']:.3f}",
             f"{100 * share:.0f}" if share is not None else "",
@@ -118,7 +129,7 @@ def draw(summary: Mapping[str, Mapping[str, Any]], path: Path, title: str) -> No
     colours = ["tab:blue" if "mindfl," in figures["title"] else "tab:gray" for figures in bars]
     drawn = axes.barh([figures["title"] for figures in bars], medians, xerr=whiskers, color=colours, capsize=3)
     axes.bar_label(drawn, fmt="%.0f", padding=6)
-    axes.set(title=title, xlabel="training steps of 32 samples a second (median, least to greatest)")
+    axes.set(title=title, xlabel="training steps a second (median, least to greatest)")
     axes.margins(x=0.12)
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=120)
@@ -129,13 +140,14 @@ def write_report(folder: Path, work: Work, titles: Titles, runs: Runs, facts: Ma
     summary = summarise(work, titles, runs)
     settings = work.settings
     what = f"{len(work.clients)} clients, {settings.epochs} local epochs, {work.steps:,} steps an iteration"
+    what = f"{settings.network}, batches of {settings.batch_size}: {what}"
     text = f"{what}\n\n{table(summary)}"
     content = {
         **facts,
         "work": {
             "clients": len(work.clients),
             "steps": work.steps,
-            "flop_per_step": flop_per_step(settings.batch_size, channels=1),
+            "flop_per_step": _flop(work),
             **vars(settings),
         },
         "summary": summary,

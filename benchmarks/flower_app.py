@@ -13,7 +13,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
-from lenet_torch import LeNet, evaluate, tensors, train
+from torch import nn
+from torch_training import evaluate, network, train
 from work import Client, Recorder, Work
 
 #: names the folder of the work, in the simulation's process and in its workers
@@ -23,13 +24,14 @@ client_app = ClientApp()
 
 
 @cache
-def _process() -> tuple[Work, LeNet]:
+def _process() -> tuple[Work, nn.Module]:
     """Return what a worker process keeps: the memory-mapped work and a model."""
     torch.set_num_threads(1)
-    return Work.load(os.environ[WORK_VARIABLE]), LeNet()
+    work = Work.load(os.environ[WORK_VARIABLE])
+    return work, network(work)
 
 
-def _start(message: Message, context: Context) -> tuple[Work, LeNet, Client]:
+def _start(message: Message, context: Context) -> tuple[Work, nn.Module, Client]:
     """Return work and client, and the model with the weights of the message."""
     work, model = _process()
     model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
@@ -81,7 +83,7 @@ def server_app(work: Work, recorder: Recorder) -> ServerApp:
             train_metrics_aggr_fn=mean_loss,
             evaluate_metrics_aggr_fn=mean_accuracy,
         )
-        initial = ArrayRecord(tensors(work.weights))
+        initial = ArrayRecord(network(work).state_dict())
         strategy.start(grid=grid, initial_arrays=initial, num_rounds=work.settings.iterations)
 
     return app

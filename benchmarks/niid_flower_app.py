@@ -17,12 +17,12 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
-from lenet_torch import LeNet
 from niid_work import Clock, NiidWork
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 from torch.utils.data import DataLoader, Dataset, Subset
+from torch_networks import LeNet
 
 WORK_VARIABLE = "MINDFL_NIID_WORK"
 
@@ -31,7 +31,7 @@ client_app = ClientApp()
 
 def network() -> LeNet:
     """Return the baseline's network for 28x28 grey images."""
-    return LeNet(classes=10, channels=1, size=28, bias=True)
+    return LeNet(10, (1, 28, 28), bias=True)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

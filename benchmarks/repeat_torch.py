@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from networks import CharLSTM
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+from torch_networks import CharLSTM, tensors
 
 from mindfl.algorithms.sampler import cohort
 from mindfl.data import Split, open_dataset
@@ -83,13 +83,10 @@ class Repetition:
         self.train, tests = [Samples.of(user.train) for user in users], [Samples.of(user.test) for user in users]
         self.test = Samples.joined(tests)
         model = LiteModel.load(record.model["path"])
-        self.state: State = {
-            name.replace("embedding_table", "weight"): torch.from_numpy(np.array(value))
-            for name, value in model.to_mindspore(model.weights).items()
-        }
+        self.state: State = tensors(model.to_mindspore(model.weights))
         words, size = self.state["embedding.weight"].shape
         classes, hidden = self.state["head.weight"].shape
-        self.module = CharLSTM(words, classes, size, hidden)
+        self.module = CharLSTM(classes, self.test.ids.shape[1:], words, size, hidden)
 
     def rounds(self) -> Iterator[Outcome]:
         """Train all rounds; evaluate those that the run evaluated."""

@@ -10,6 +10,8 @@ import os
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# By default Ray gives its workers the lowest priority but four: other work of the computer would delay them alone.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import flwr
 import numpy as np

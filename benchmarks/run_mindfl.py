@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from importlib.metadata import version
-from pathlib import Path
 
 from work import Recorder, Work, contender_parser
 
-from mindfl import FederatedLeNetJob
+import mindfl
+from mindfl import FederatedJob
 from mindfl.sim.history import IterationRow
 from mindfl.sim.job import Silent
 
 #: where compare.py leaves the data set's path and the converted model, in the work's folder
 DATASET_NOTE = "dataset.txt"
-MODEL = "lenet_train.ms"
+MODEL = "initial.ms"
 
 
 class _Clock(Silent):
@@ -35,14 +34,12 @@ def main() -> None:
     work, recorder = Work.load(arguments.work), Recorder()
     settings = work.settings
     with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder, "ms")
-        models.mkdir()
-        shutil.copy(work.folder / MODEL, models / MODEL)
-        FederatedLeNetJob(
+        FederatedJob(
             reporter=_Clock(recorder),
+            model=settings.network,
             work_dir=folder,
             train_dataset=(work.folder / DATASET_NOTE).read_text(),
-            train_model_path=models,
+            origin_train_model_path=work.folder / MODEL,
             client_num=len(work.clients),
             iterations=settings.iterations,
             epochs=settings.epochs,
@@ -52,7 +49,8 @@ def main() -> None:
             workers=arguments.workers,
             engine=arguments.engine,
         ).run()
-    recorder.save(arguments.result, {name: version(name) for name in ("mindfl", "numba", "numpy", "mindspore")})
+    others = {name: version(name) for name in ("numba", "numpy", "mindspore")}
+    recorder.save(arguments.result, {"mindfl": mindfl.__version__, **others})
 
 
 if __name__ == "__main__":

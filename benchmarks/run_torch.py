@@ -10,7 +10,9 @@ from functools import cache
 
 import numpy as np
 import torch
-from lenet_torch import LeNet, Weights, evaluate, tensors, train
+from torch import nn
+from torch_networks import Weights, tensors
+from torch_training import evaluate, network, train
 from work import Client, Recorder, Work, contender_parser
 
 #: folder of the work, and whether the model is kept channels last
@@ -18,11 +20,12 @@ Job = tuple[str, bool]
 
 
 @cache
-def _process(folder: str, channels_last: bool) -> tuple[Work, LeNet]:
+def _process(folder: str, channels_last: bool) -> tuple[Work, nn.Module]:
     """Return what a process keeps: the memory-mapped work and a model."""
     torch.set_num_threads(1)
-    model = LeNet()
-    return Work.load(folder), model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore
+    work = Work.load(folder)
+    model = network(work)
+    return work, model.to(memory_format=torch.channels_last) if channels_last else model  # type: ignore
 
 
 def _train(job: Job, client: Client, weights: Weights) -> tuple[float, dict[str, np.ndarray]]:
@@ -52,7 +55,7 @@ def main() -> None:
     parser.add_argument("--channels_last", action="store_true", help="PyTorch's other memory format")
     arguments = parser.parse_args()
     work, recorder = Work.load(arguments.work), Recorder()
-    weights: Weights = work.weights
+    weights: Weights = {name: value.numpy() for name, value in network(work).state_dict().items()}
     sizes = [client.train for client in work.clients]
     jobs = [(arguments.work, arguments.channels_last)] * len(work.clients)
     context = multiprocessing.get_context("spawn")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindfl.errors import ModelFormatError
+from mindfl.errors import ModelFormatError, OptionError
 from mindfl.files import PathLike
 from mindfl.lite.correction import checked, without
 from mindfl.lite.executable import Executable, Programs
@@ -19,6 +19,7 @@ from mindfl.lite.model import LiteModel
 from mindfl.lite.own import execute
 from mindfl.lite.program import ALIGNMENT, Program
 from mindfl.lite.sample_values import SamplesLike, packable, packed_labels
+from mindfl.lite.step_shares import PANEL_SIZE, Team
 
 if TYPE_CHECKING:
     from mindfl.algorithms.algorithm import Correction
@@ -56,6 +57,7 @@ class Session:
 
     Args:
         model: a :class:`LiteModel`, or an :class:`Executable` that several sessions share.
+        threads: threads that train one step together, at least 1; the results are bitwise the same for any number.
 
     Raises:
         ModelFormatError: the runtime cannot execute the model.
@@ -68,7 +70,11 @@ class Session:
         (2,)
     """
 
-    def __init__(self, model: LiteModel | Executable) -> None:
+    def __init__(self, model: LiteModel | Executable, *, threads: int = 1) -> None:
+        if threads < 1:
+            raise OptionError(f"threads must be at least 1, got {threads}")
+        self._threads = threads
+        self._teams: dict[bool, Team] = {}
         self.executable = model if isinstance(model, Executable) else Executable(model)
         self.model = self.executable.model
         self._machine = load_machine()
@@ -296,6 +302,9 @@ class Session:
         packed, numbers = batches.packed, batches.numbers
         if program.calls:
             execute(machine, self._arena, table, program, code, packed, numbers, labels, steps, results)
+        elif self._threads > 1 and program is self._programs.train:
+            team = self._teams[self._folded]
+            team.execute(machine, self._arena, table, program, code, packed, numbers, labels, steps, results)
         else:
             machine.execute(self._arena, table, code, machine.addresses, packed, numbers, labels, place, steps, results)
 
@@ -306,7 +315,9 @@ class Session:
     def _arena_for(self, folded: bool) -> Floats:
         if folded not in self._arenas:
             programs = self.executable.programs(folded=folded)
-            arena = _aligned_zeros(programs.arena_size)
+            arena = _aligned_zeros(programs.arena_size + (self._threads - 1) * PANEL_SIZE)
+            if self._threads > 1:
+                self._teams[folded] = Team(self._threads, programs.arena_size)
             for program in programs.all:
                 self._machine.prepare(program.code)
                 for offset, numbers in program.literals.items():

@@ -93,9 +93,13 @@ class LiteEngine:
 
     max_workers: int | None = None
 
-    def __init__(self, model: LiteModel, *, training: bool = True, metric: MetricName | None = None) -> None:
-        """Without ``training`` the engine evaluates and predicts only. ``metric`` None: that of the model's labels."""
+    def __init__(
+        self, model: LiteModel, *, training: bool = True, metric: MetricName | None = None, threads: int = 1
+    ) -> None:
+        """Without ``training`` the engine evaluates and predicts only. ``metric`` None: that of the model's labels.
+        ``threads`` is how many train one client together."""
         self.model = model
+        self._threads = threads
         self._executable = Executable(model, training=training)
         self.label_kind = self._executable.graph.label_kind
         self.metric = chosen_metric(self.label_kind, metric)
@@ -108,7 +112,7 @@ class LiteEngine:
     def session(self) -> Session:
         """Return the calling thread's session."""
         if not hasattr(self._local, "session"):
-            self._local.session = Session(self._executable)
+            self._local.session = Session(self._executable, threads=self._threads)
         session: Session = self._local.session
         return session
 

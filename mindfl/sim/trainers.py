@@ -20,6 +20,7 @@ from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.sim.config import JobConfig
 from mindfl.sim.engines import Engine, LiteEngine, Weights
 from mindfl.sim.network_model import JobModel
+from mindfl.system import startable_threads
 
 _HINT = "correct --train_weight_name"
 
@@ -112,16 +113,22 @@ def job_engine(config: JobConfig, model: JobModel, clients: int, stage: Callable
 
     ``clients`` is their number, which the algorithm counts with: it is below ``client_num`` where data are missing.
     """
-    return with_algorithm(_plain_engine(config, model, stage), make_algorithm(config.algorithm), clients)
+    return with_algorithm(_plain_engine(config, model, clients, stage), make_algorithm(config.algorithm), clients)
 
 
-def _plain_engine(config: JobConfig, model: JobModel, stage: Callable[[str], None]) -> Engine:
+def threads_of_a_client(config: JobConfig, clients: int) -> int:
+    """Return how many threads train a client together: several where there are fewer clients than workers."""
+    each = config.threads // min(config.cohort, clients)
+    return startable_threads(each) if each > 1 else 1
+
+
+def _plain_engine(config: JobConfig, model: JobModel, clients: int, stage: Callable[[str], None]) -> Engine:
     if isinstance(model, LiteModel) and config.client_side.engine.executes_files:
         from mindfl.lite.kernels import is_cached
 
         if not is_cached():
             stage("compiling the device runtime (once per machine, about a quarter of a minute)")
-        engine = LiteEngine(model, metric=config.metric)
+        engine = LiteEngine(model, metric=config.metric, threads=threads_of_a_client(config, clients))
         return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
     return mindspore_engine(config, model)
 

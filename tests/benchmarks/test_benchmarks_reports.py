@@ -30,7 +30,13 @@ def work(tmp_path: Path) -> Work:
 
 def contender(launched: float, ends: Sequence[float], accuracy: float = 0.5) -> dict[str, Any]:
     accuracies = [0.0] * (len(ends) - 1) + [accuracy]
-    return {"launched": launched, "ends": list(ends), "losses": [4.0] * len(ends), "accuracies": accuracies}
+    return {
+        "launched": launched,
+        "ends": list(ends),
+        "processor": [end / 2 for end in ends],
+        "losses": [4.0] * len(ends),
+        "accuracies": accuracies,
+    }
 
 
 def test_the_last_batch_is_filled_from_the_first_samples_on(work: Work) -> None:
@@ -86,6 +92,8 @@ def test_the_first_iteration_is_given_apart_and_ratios_pair_repetitions(work: Wo
     assert own["seconds"] == {"median": 1.5, "min": 1, "max": 2}
     assert own["steps_per_s"] == {"median": 15, "min": 10, "max": 20}
     assert own["times_reference"]["by_repetition"] == [4, 5]
+    assert own["processor_seconds"] == {"median": 0.75, "min": 0.5, "max": 1}
+    assert own["times_reference"]["processor"] == pytest.approx(3.5 / 0.75)
     assert own["share_of_roof"] == pytest.approx(15 * flop_per_step(2, 1) / (2e9 * 2))
     assert "share_of_roof" not in summary["flower"]
 

@@ -159,7 +159,7 @@ def _outer_reach(o: Operands, t: _Table) -> tuple[int, int, int]:
 
 def _matrix_product(o: Operands, t: _Table) -> Iterator[Range]:
     matrices, a, b = _outer_reach(o, t)
-    yield "a", 0, a + o["rows"] * o["depth"]
+    yield "a", 0, a + (o["rows"] - 1) * o["a_row"] + (o["depth"] - 1) * o["a_column"] + 1
     yield "b", 0, b + o["depth"] * o["columns"]
     yield "y", 0, matrices * o["rows"] * o["columns"]
     yield "packed", 0, PANEL_DEPTH * PANEL_VECTORS * VECTOR
@@ -397,6 +397,7 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     **dict.fromkeys(PAIRS, _pairwise),
     **{name: _map(known.operands) for name, known in INSTRUCTIONS.items() if known.operands in MAPS},
     "NUMBERS": _numbers,
+    "MEET": _of(),
     "ONE_HOT": _one_hot,
     "ROW_BIAS": _of(x="rows columns", bias="columns", y="rows columns"),
     "ROW_SUM": _of(dy="rows columns", y="columns"),

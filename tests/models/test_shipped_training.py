@@ -83,39 +83,26 @@ def test_twenty_steps_are_those_of_mindspore(model: str, shipped: Callable[[str]
             np.testing.assert_allclose(found[name], value, atol=1e-4 * max(np.abs(value).max(), 0.1), err_msg=name)
 
 
-#: parts of the names of ALBERT's parameters -> those of benchmarks/networks.py
-_IN_TORCH = {
-    **{"embedding_table": "weight", "gamma": "weight", "beta": "bias", "attention.output": "out", "attention.": ""},
-    **{"wide.": "dense.0.", "narrow.": "dense.2.", "head.": "head.2.", "pool.": "head.0."},
-}
-
-
 class Float64:
     """ALBERT in PyTorch's float64."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
         self._torch = pytest.importorskip("torch", reason="benchmarks/requirements-torch.txt")
-        from networks import _Albert
+        from torch_networks import Albert, tensors
 
-        self._network = _Albert().double()
+        self._network, self._tensors = Albert(4, (3, 8), 11682).double(), tensors
 
     def gradients(self, weights: dict[str, Any], batch: list[Any], labels: Any) -> dict[str, Any]:
         """Return the gradients of the mean cross entropy by the names of ``weights``."""
-        torch, names = self._torch, {name: self._name(name) for name in weights}
-        state = {names[name]: torch.from_numpy(np.asarray(value, np.float64)) for name, value in weights.items()}
+        torch = self._torch
+        state = self._tensors({name: np.asarray(value, np.float64) for name, value in weights.items()})
         self._network.load_state_dict(state)
         self._network.zero_grad()
-        ids = [torch.from_numpy(each).long() for each in batch]
-        torch.nn.functional.cross_entropy(self._network(*ids), torch.from_numpy(labels).long()).backward()
+        texts = torch.stack([torch.from_numpy(each).long() for each in batch], 1)
+        torch.nn.functional.cross_entropy(self._network(texts), torch.from_numpy(labels).long()).backward()
         found = {name: parameter.grad.numpy().copy() for name, parameter in self._network.named_parameters()}
-        return {name: found[names[name]] for name in weights}
-
-    @staticmethod
-    def _name(name: str) -> str:
-        for part, other in _IN_TORCH.items():
-            name = name.replace(part, other)
-        return name
+        return {name: found[other] for name, other in zip(weights, state, strict=True)}
 
 
 def test_the_whole_albert_leaves_mindspore_only_where_a_first_gradient_is_rounding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mindfl.errors import OptionError
 from mindfl.sim import FederatedLeNetJob, JobConfig
+from mindfl.sim.trainers import threads_of_a_client
 
 WHOLE = ("client_num", "iterations", "epochs", "batch_size", "server_num", "clients_per_iteration", "workers")
 
@@ -120,3 +122,12 @@ def test_huge_numbers_cost_nothing(tmp_path: Path) -> None:
     job = FederatedLeNetJob(work_dir=tmp_path / "none", client_num=10**9, iterations=10**9, seed=10**30)
     assert job.config.cohort == 10**9 and not job.config.writes_client_models
     assert not (tmp_path / "none").exists(), "making a job writes nothing"
+
+
+@pytest.mark.parametrize(("workers", "clients", "threads"), [(2, 50, 1), (2, 2, 1), (2, 1, 2), (7, 3, 2), (8, 1, 8)])
+def test_several_threads_train_a_client_where_workers_are_more_than_clients(
+    workers: int, clients: int, threads: int
+) -> None:
+    config = JobConfig(workers=workers, client_num=clients)
+    assert threads_of_a_client(config, clients) == threads
+    assert threads_of_a_client(replace(config, client_num=50, clients_per_iteration=clients), 50) == threads

@@ -11,14 +11,14 @@ from numba import carray, cfunc, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from mindfl.lite.kernels import matrices, moving, panels, pooling, products, taps
+from mindfl.lite.kernels import matrices, moving, panels, pooling, products, taps, waiting
 from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.ops.registry import HELPERS, KEY, family_of
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
 #: importing these registers the code of the primitives
-_CODE = (matrices, moving, panels, pooling, products, taps)
+_CODE = (matrices, moving, panels, pooling, products, taps, waiting)
 
 
 for _function in HELPERS:

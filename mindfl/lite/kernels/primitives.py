@@ -1,8 +1,8 @@
 """Vector operations that kernels call, compiled with them.
 
 These are declarations: :mod:`mindfl.lite.kernels.products`, :mod:`~mindfl.lite.kernels.panels`,
-:mod:`~mindfl.lite.kernels.pooling`, :mod:`~mindfl.lite.kernels.moving` and :mod:`~mindfl.lite.kernels.taps` hold the
-code, which needs a compiler to be imported.
+:mod:`~mindfl.lite.kernels.pooling`, :mod:`~mindfl.lite.kernels.moving`, :mod:`~mindfl.lite.kernels.taps` and
+:mod:`~mindfl.lite.kernels.waiting` hold the code, which needs a compiler to be imported.
 """
 
 from __future__ import annotations
@@ -121,4 +121,12 @@ def window_reduction(
     first: Any, last: Any,
 ) -> None:  # fmt: skip
     """As :func:`reduction` for one row, with all taps of the usual window at once."""
+    raise NotImplementedError
+
+
+def meet(counter: Any, threads: Any) -> None:
+    """Wait until so many ``threads`` have called this, and see what they wrote before.
+
+    ``counter`` is the address of an int64 that all of them name, 0 at first.
+    """
     raise NotImplementedError

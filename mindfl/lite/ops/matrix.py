@@ -50,7 +50,8 @@ def matrix_products(plan: Plan, node: Node) -> None:
         rows=rows,
         columns=columns,
         depth=depth,
-        transpose_a=turned_a,
+        a_row=1 if turned_a else depth,
+        a_column=rows if turned_a else 1,
         transpose_b=turned_b,
     )
     cut_off(plan, fusion, y.offset, y.size)
@@ -95,13 +96,12 @@ def sum_of_rows(plan: Plan, node: Node, dy: Value, columns: int) -> None:
 
 @instruction(
     "MATRIX_PRODUCT",
-    "a b y start relu packed outer_table outer rows columns depth transpose_a transpose_b",
+    "a b y start relu packed outer_table outer rows columns depth a_row a_column transpose_b",
 )
 def matrix_product_kernel(arena: Any, table: Any, i: Any) -> None:
     """y = relu?(a * b + bias) for each matrix of the ``outer`` axes, given as (matrices, step of a, step of b)."""
     start, lowest, packed, outer_table, outer = i[4], floor(i[5]), i[6], i[7], i[8]
-    rows, columns, depth, transpose_a, transpose_b = i[9], i[10], i[11], i[12], i[13]
-    am, ak = (1, rows) if transpose_a else (depth, 1)
+    rows, columns, depth, am, ak, transpose_b = i[9], i[10], i[11], i[12], i[13], i[14]
     bk, bn = (1, depth) if transpose_b else (columns, 1)
     count = 1
     for axis in range(outer):
