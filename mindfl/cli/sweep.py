@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, interruptible
 from mindfl.notices import WARNING
 from mindfl.options.command_options import SweepOptions
-
-if TYPE_CHECKING:
-    from mindfl.sweeps.sweep_folder import SweptRun
 
 
 @click.command("sweep", short_help="Run all combinations of an experiment file's [sweep], side by side.")
@@ -37,7 +34,7 @@ def sweep_command(
     Each run is a process of its own with a work folder of its own, --work_dir/runs/NAME, and has the weights that it
     has alone. Starting models and synthetic data are made once. A run that fails is named, and the others are
     finished. The same command continues after Ctrl-C, a kill or a failure: runs that ended are kept."""
-    from mindfl.sweeps.sweep import planned_runs, run_sweep
+    from mindfl.sweeps.sweep import planned_runs, read_card, run_sweep
 
     def say(text: str) -> None:
         if not quiet or text.startswith(WARNING):
@@ -52,17 +49,17 @@ def sweep_command(
         return
     with interruptible("runs that ended are kept; the same command goes on with the others"):
         result = run_sweep(experiment, work_dir=work_dir, jobs=jobs, workers=workers, overwrite=overwrite, say=say)
+    cards = {name: read_card(result.folder / run.folder) for name, run in result.runs.items()}
     if as_json:
-        cards = result.cards
         echo_json({"runs": [{**asdict(run), "result": cards[name]} for name, run in result.runs.items()]})
     else:
-        click.echo("\n".join(_lines(result.runs, result.cards)))
+        click.echo("\n".join(_lines(cards)))
         click.echo(f"written to {click.format_filename(result.folder)}: sweep.json, runs/*")
 
 
-def _lines(runs: Mapping[str, SweptRun], cards: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _lines(cards: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     from mindfl.sweeps.sweep import outcome
 
-    width = max(map(len, runs))
-    for name in runs:
-        yield f"{name:{width}}  {outcome(cards[name])}  weights {cards[name]['weights_sha256'][:12]}"
+    width = max(map(len, cards))
+    for name, card in cards.items():
+        yield f"{name:{width}}  {outcome(card)}  weights {card['weights_sha256'][:12]}"

@@ -16,6 +16,7 @@ from mindfl.options import declared_arguments
 from mindfl.options.command_options import SweepOptions
 from mindfl.sim.card import NAME as CARD
 from mindfl.sim.config import JobConfig, default_workers
+from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
 from mindfl.spelling import counted
 from mindfl.sweeps.children import LOG, Children, arguments_of
@@ -39,9 +40,9 @@ class SweepResult:
     runs: Mapping[str, SweptRun]
 
     @property
-    def cards(self) -> dict[str, dict[str, Any]]:
-        """The result card of each run by name, as in its ``result.json``."""
-        return {name: read_card(self.folder / run.folder) for name, run in self.runs.items()}
+    def results(self) -> dict[str, Result]:
+        """The result of each run by name, as :meth:`mindfl.Result.load` reads it."""
+        return {name: Result.load(self.folder / run.folder) for name, run in self.runs.items()}
 
 
 @declared_arguments(SweepOptions)
@@ -79,7 +80,7 @@ def run_sweep(
 
     Example:
         >>> sweep = {"train_dataset": "writers", "client_num": 2, "iterations": 1, "epochs": 1, "sweep": {"seed": [0]}}
-        >>> run_sweep(sweep, work_dir="seeds").cards["seed=0"]["iterations"]
+        >>> len(run_sweep(sweep, work_dir="seeds").results["seed=0"].history)
         1
     """
     found = read_experiment(experiment)

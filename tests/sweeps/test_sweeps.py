@@ -74,7 +74,7 @@ def test_a_failed_run_is_named_the_rest_ends_and_the_same_call_goes_on(tmp_path:
     runs.fails.clear()
     result = run_sweep(experiment(), work_dir=tmp_path / "ä b", say=said.append)
     assert runs.began == [NAMES[1]] and result.runs[NAMES[1]].error is None
-    assert [card["last"]["avg"] for card in result.cards.values()] == [0.5] * 4
+    assert [*result.runs] == NAMES
 
 
 def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
@@ -201,9 +201,8 @@ def test_killed_in_the_middle_and_finished_each_run_has_the_bits_that_it_has_alo
     assert len(result.runs) == 12 and set(states().values()) == {"done"}
     for name, run in result.runs.items():
         alone = FederatedJob(work_dir=tmp_path / "alone" / name, **run.settings).run()
-        assert result.cards[name]["weights_sha256"] == alone.hash, name
-    hashes = [card["weights_sha256"] for card in result.cards.values()]
-    assert len(set(hashes)) == 12
+        assert result.results[name].hash == alone.hash, name
+    assert len({one.hash for one in result.results.values()}) == 12
 
 
 @pytest.mark.slow
