@@ -33,6 +33,8 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.run_record import RunRecord
 
 State = dict[str, Tensor]
+#: settings that this program repeats only by default
+_BY_DEFAULT = ("algorithm", "shuffle", "lr_schedule", "encrypt_type", "upload_compress_type", "download_compress_type")
 
 
 class Outcome(NamedTuple):
@@ -79,11 +81,17 @@ class Repetition:
     def __init__(self, folder: Path) -> None:
         record = RunRecord.load(folder / "config.json")
         self.config = JobConfig(**record.repeatable())
+        if changed := [name for name in _BY_DEFAULT if getattr(self.config, name) != getattr(JobConfig(), name)]:
+            raise SystemExit(f"{folder}: --{changed[0]} is not repeated here")
+        if self.config.network.optimizer not in ("momentum", "sgd") or self.config.network.weight_decay:
+            raise SystemExit(f"{folder}: --optimizer must be momentum or sgd, without weight decay")
         users = list(islice(open_dataset(record.settings["train_dataset"]), self.config.client_num))
         self.train, tests = [Samples.of(user.train) for user in users], [Samples.of(user.test) for user in users]
         self.test = Samples.joined(tests)
         model = LiteModel.load(record.model["path"])
         self.state: State = tensors(model.to_mindspore(model.weights))
+        if {"embedding.weight", "head.weight", "lstm.weight_ih_l1"} - self.state.keys() or len(self.state) != 11:
+            raise SystemExit(f"{folder}: the model is no char_lstm of two layers")
         words, size = self.state["embedding.weight"].shape
         classes, hidden = self.state["head.weight"].shape
         self.module = CharLSTM(classes, self.test.ids.shape[1:], words, size, hidden)
@@ -140,6 +148,8 @@ def table(theirs: list[Outcome], ours: dict[int, Outcome]) -> str:
     lines = ["| round | loss, mindfl | loss, PyTorch | accuracy, mindfl | accuracy, PyTorch |", "|---|---|---|---|---|"]
     for other in theirs:
         if not math.isnan(other.accuracy):
+            if other.round not in ours:
+                raise SystemExit(f"round {other.round} is missing in the run: it has not ended")
             own = ours[other.round]
             values = (own.loss, other.loss, own.accuracy, other.accuracy)
             lines.append(f"| {other.round} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
