@@ -77,7 +77,8 @@ class Albert(_nn.Cell):  # type: ignore[misc, name-defined]
         layers: how often the layer is applied, at least 1.
         heads: heads of attention, which ``hidden`` must be a multiple of; default: of 26 values or a little more.
         intermediate: outputs of the wide dense layer; default: four times ``hidden``.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

@@ -26,7 +26,8 @@ class CharLSTM(_nn.Cell):  # type: ignore[misc, name-defined]
         embedding: values for each character, at least 1.
         hidden: values of the state of each layer, at least 1.
         layers: number of LSTM layers, at least 1.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

@@ -34,9 +34,11 @@ def initializer(name: str, seed: int) -> Draw:
     """Return a function that draws one parameter after another, float32, from the generator that ``seed`` starts.
 
     ``"lecun"`` and ``"he"`` scale normal weights by 1 / sqrt(fan in) and sqrt(2 / fan in) and set biases (1-D shapes)
-    to zero, so that the network learns from its first step. ``"truncated_normal"`` is the reference's: sigma 0.02, cut
-    off at two sigma, biases too; with it LeNet stays at chance for about ten federated iterations. Raises
-    :class:`OptionError` for another name or a negative seed.
+    to zero, so that the network learns from its first step. ``"torch"`` is what PyTorch's convolutions and dense layers
+    begin with: uniform within 1 / sqrt(fan in), biases within the same bound as the weights of their layer, which are
+    drawn just before. ``"truncated_normal"`` is the reference's: sigma 0.02, cut off at two sigma, biases too; with it
+    LeNet stays at chance for about ten federated iterations. Raises :class:`OptionError` for another name or a negative
+    seed.
     """
     if name not in INITIALIZERS:
         raise OptionError(f"unknown initialisation {name!r}", hint=did_you_mean(name, INITIALIZERS))
@@ -52,7 +54,15 @@ def initializer(name: str, seed: int) -> Draw:
     def truncated(shape: tuple[int, ...]) -> NDArray[np.float32]:
         return (_REFERENCE_SIGMA * _truncated_normal(generator, shape)).astype(np.float32)
 
-    return truncated if name == _REFERENCE else scaled
+    bound = 1.0
+
+    def uniform(shape: tuple[int, ...]) -> NDArray[np.float32]:
+        nonlocal bound
+        if len(shape) > 1:
+            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+        return generator.uniform(-bound, bound, shape).astype(np.float32)
+
+    return {_REFERENCE: truncated, "torch": uniform}.get(name, scaled)
 
 
 def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:

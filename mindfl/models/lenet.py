@@ -17,8 +17,8 @@ _LEAST_SIZE = 16
 class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
     """LeNet-5: float32 images [N, num_channel, height, width] -> logits, float32 [N, num_class].
 
-    Two 5x5 convolutions (6 and 16 filters, no padding, no bias), each with ReLU and 2x2 max pooling, then dense layers
-    of 120, 84 and ``num_class`` outputs. Parameters: ``conv1.weight``, ``conv2.weight``, ``fc1.weight``, ``fc1.bias``
+    Two 5x5 convolutions (6 and 16 filters, no padding, no bias unless asked for), each with ReLU and 2x2 max pooling,
+    then dense layers of 120, 84 and ``num_class`` outputs. Parameters: ``conv1.weight``, ``conv2.weight``, ``fc1.weight``, ``fc1.bias``
     and so on to ``fc3.bias``; 66,404 values for 62 classes and 3 channels of 32x32 (MindSpore
     Federated 0.1.0, demo LeNet).
 
@@ -26,7 +26,9 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
         num_class: number of outputs, at least 1.
         num_channel: channels of the image, at least 1.
         image_size: height and width of the image, each at least 16.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        bias: whether the convolutions have one, as in most frameworks' LeNet.
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:
@@ -43,6 +45,7 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
         num_channel: int = 3,
         *,
         image_size: tuple[int, int] = (32, 32),
+        bias: bool = False,
         init: str = "lecun",
         seed: int = 0,
     ) -> None:
@@ -50,8 +53,8 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
         check_least(num_class=num_class, num_channel=num_channel)
         check_image_size("LeNet", image_size, _LEAST_SIZE)
         height, width = (((side - 4) // 2 - 4) // 2 for side in image_size)
-        self.conv1 = _nn.Conv2d(num_channel, 6, 5, pad_mode="valid", has_bias=False)
-        self.conv2 = _nn.Conv2d(6, 16, 5, pad_mode="valid", has_bias=False)
+        self.conv1 = _nn.Conv2d(num_channel, 6, 5, pad_mode="valid", has_bias=bias)
+        self.conv2 = _nn.Conv2d(6, 16, 5, pad_mode="valid", has_bias=bias)
         self.fc1 = _nn.Dense(16 * height * width, 120)
         self.fc2 = _nn.Dense(120, 84)
         self.fc3 = _nn.Dense(84, num_class)

@@ -69,7 +69,8 @@ class MobileNetV2(_nn.Cell):  # type: ignore[misc, name-defined]
         image_size: height and width of the image, each at least 8; no weight depends on it.
         width: factor of all numbers of filters, which are rounded to multiples of 8; above 0. The last convolution
             has 1,280 filters or more.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

@@ -26,7 +26,8 @@ class MLP(_nn.Cell):  # type: ignore[misc, name-defined]
         image_size: height and width of the image.
         hidden: outputs of each hidden layer, at least 1.
         layers: number of hidden layers, at least 1.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

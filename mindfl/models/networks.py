@@ -153,7 +153,8 @@ class ModelSpec:
             if name not in known:
                 hint = did_you_mean(name, known) if known else "leave the settings out"
                 raise OptionError(f"model {self.name} has no setting {name}", hint=hint)
-        return replace(self, settings={**self.settings, **settings})
+        parameters = frozenset() if settings else self.parameters
+        return replace(self, settings={**self.settings, **settings}, parameters=parameters)
 
     @property
     def own(self) -> OwnNetwork | None:
@@ -234,10 +235,12 @@ class OwnNetwork:
         return {name: value for name, value in known.items() if takes_all or name in arguments}
 
 
-def _lenet(num_class: int, num_channel: int, *, image_size: tuple[int, int] = (32, 32), **options: Any) -> Any:
+def _lenet(
+    num_class: int, num_channel: int, *, image_size: tuple[int, int] = (32, 32), bias: bool = False, **options: Any
+) -> Any:
     from mindfl.models.lenet import LeNet5
 
-    return LeNet5(num_class, num_channel, image_size=image_size, **options)
+    return LeNet5(num_class, num_channel, image_size=image_size, bias=bias, **options)
 
 
 def _mlp(

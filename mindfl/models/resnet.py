@@ -109,7 +109,8 @@ class ResNet8(_ResNet):
         num_channel: channels of the image, at least 1.
         image_size: height and width of the image, each at least 8; no weight depends on it.
         width: filters of the first stage, at least 1.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:
@@ -151,7 +152,8 @@ class ResNet18GN(_ResNet):
         image_size: height and width of the image, each at least 8; no weight depends on it.
         width: filters of the first stage; the others have 2, 4 and 8 times as many. A multiple of ``groups``.
         groups: groups of channels that are normalised together, at least 1.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

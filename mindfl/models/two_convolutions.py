@@ -24,7 +24,8 @@ class LeafCNN(_nn.Cell):  # type: ignore[misc, name-defined]
         num_channel: channels of the image, at least 1.
         image_size: height and width of the image, each at least 4.
         dense: outputs of the dense layer, at least 1.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:
@@ -78,7 +79,8 @@ class EmnistCNN(_nn.Cell):  # type: ignore[misc, name-defined]
         image_size: height and width of the image, each at least 6.
         dense: outputs of the first dense layer, at least 1.
         dropout: False leaves both dropouts out.
-        init: ``"lecun"``, ``"he"`` or ``"truncated_normal"`` (:func:`mindfl.models.initializers.initializer`).
+        init: ``"lecun"``, ``"he"``, ``"torch"`` or ``"truncated_normal"``
+            (:func:`mindfl.models.initializers.initializer`).
         seed: starts the generator of the initial weights.
 
     Raises:

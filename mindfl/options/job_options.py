@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EngineName = Literal["lite", "mindspore"]
 DeviceTarget = Literal["CPU", "GPU", "Ascend"]
 LossName = Literal["sparse", "onehot", "mse", "bce"]
-InitName = Literal["lecun", "he", "truncated_normal"]
+InitName = Literal["lecun", "he", "torch", "truncated_normal"]
 OptimizerName = Literal["momentum", "sgd", "adam", "adam_weight_decay"]
 ExecutorName = Literal["local", "ray"]
 TransportName = Literal["in_process", "http"]
@@ -223,7 +223,7 @@ class JobOptions(ModeOptions):
     init: InitName | None = _model(
         None,
         shown="lecun; your own network's",
-        help="Distribution of the initial weights; truncated_normal is the reference's.",
+        help="Distribution of the initial weights; torch is PyTorch's default, truncated_normal the reference's.",
     )
     optimizer: OptimizerName | None = _model(
         None, shown="that of the model file, else momentum", help="Local optimizer, fixed in the model file."

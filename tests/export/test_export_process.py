@@ -224,7 +224,7 @@ def test_a_temporary_folder_with_any_letters(tmp_path: Path, monkeypatch: pytest
 def test_errors_come_back_as_they_are() -> None:
     with pytest.raises(OptionError, match="unknown initialisation 'x'") as caught:
         in_child(initializer, "x", 0)
-    assert caught.value.hint == "choose one of lecun, he, truncated_normal"
+    assert caught.value.hint == "choose one of lecun, he, torch, truncated_normal"
 
 
 def test_nothing_is_left_where_the_parent_is_killed(tmp_path: Path) -> None:

@@ -66,6 +66,22 @@ def test_scaled_initialisers_follow_the_number_of_inputs(name: str, deviation: f
     assert not draw((120,)).any()
 
 
+def test_torch_is_uniform_and_biases_follow_the_inputs_of_their_layer() -> None:
+    draw = initializer("torch", 0)
+    for outputs, inputs in ((120, 400), (84, 120)):
+        for values in (draw((outputs, inputs)), draw((outputs,))):
+            assert values.dtype == np.float32
+            assert 0.9 < np.abs(values).max() * inputs**0.5 <= 1
+    assert draw((6, 3, 5, 5)).std() == pytest.approx((1 / 75 / 3) ** 0.5, rel=0.1)
+
+
+def test_lenet_with_a_bias() -> None:
+    plain, biased = (model_spec(name) for name in ("lenet", "lenet:bias=true"))
+    found = shapes(biased.make(biased.sizes(NetworkSizes()), init=None, seed=0))
+    assert found.keys() - plain.parameters == {"conv1.bias", "conv2.bias"}
+    assert not biased.parameters  # a file with other names is no fault
+
+
 def test_truncated_normal_is_the_reference() -> None:
     weight = initializer("truncated_normal", 0)((120, 400))
     assert np.abs(weight).max() <= 0.04 + 1e-7
