@@ -22,7 +22,7 @@ TAGS = re.compile(
     "label|li|link|main|meta|nav|ol|p|path|pre|script|small|span|strong|style|svg|table|tbody|td|th|thead|title|tr|ul"
 )
 #: what Markdown, reStructuredText or doctest leave in a text where they were not understood
-RAW = re.compile(r":\w+:`|\\[<_*|]|\]\(|```|^\||\n[-*] |\|---|>>> |\]\[")
+RAW = re.compile(r":\w+:`|\\[<_*|]|\]\(|```|^\||\n(?:[-*]|\d+\.) |\|---|>>> |\]\[")
 
 
 class Page(HTMLParser):
@@ -41,7 +41,7 @@ class Page(HTMLParser):
         if tag in FETCHED:
             self.fetched.append(dict(attrs).get(FETCHED[tag]) or "")
         self._code += tag in ("code", "pre", "script", "style")
-        if tag in ("p", "li", "td"):
+        if tag in ("p", "li", "td", "h1", "h2", "h3", "h4"):
             self.paragraphs.append("")
 
     def handle_endtag(self, tag: str) -> None:
