@@ -39,6 +39,7 @@ def test_python_examples_run(
     assert "readme:FedProx" in (tmp_path / "fedprox" / "config.json").read_text()
 
 
+WORDS = {9: "Nine", 10: "Ten", 11: "Eleven"}
 #: name in a Chinese page -> the English page's
 ENGLISH = {"README_CN.md": "README.md", "docs/tutorial.zh.md": "docs/tutorial.md", "docs/zh-CN": "docs/en"}
 
@@ -87,3 +88,16 @@ def test_the_citation_file_names_software_version_and_licence() -> None:
     required = {"cff-version", "message", "authors", "title"}  # https://github.com/citation-file-format
     assert required <= citation.keys() and citation["cff-version"] == "1.2.0"
     assert citation["license"] == "Apache-2.0" and __version__.startswith(citation["version"])
+
+
+def test_what_the_readme_counts_is_as_many() -> None:
+    from mindfl.algorithms.naming import BASELINES, REGISTERED
+    from mindfl.models import MODELS
+
+    text = _README.read_text("utf-8")
+    algorithms = len(REGISTERED.keys() - BASELINES.keys())
+    operators = re.search(r"has (\d+) of these (\d+)", (ROOT / "docs" / "operators.md").read_text("utf-8"))
+    assert operators is not None
+    assert f"**{algorithms} federated algorithms**" in text and f"SCAFFOLD and {algorithms - 3} more" in text
+    assert f"{operators[1]} of MindSpore Lite's {operators[2]} [training" in text
+    assert f"[{WORDS[len(MODELS)]} networks]" in text
