@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from mindfl.cli.reporting import echo_json, interruptible, is_given, name_unused
 from mindfl.errors import OptionError
 from mindfl.notices import Rule
 from mindfl.options import option
-from mindfl.options.command_options import ReportOptions
+from mindfl.options.command_options import ReportOptions, WatchOptions
 from mindfl.options.declaration import same_option
 from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.spelling import counted, nearest
 
 if TYPE_CHECKING:
+    from mindfl.live.upload_timeline import UploadTimeline
     from mindfl.sim import FederatedJob, Result
 
 
@@ -39,6 +41,8 @@ class SimulateOptions(JobOptions):
     )
     task: str = _job("train", help="train, inference or getModel; any other text: inference of one record.")
     quiet: bool = _output(False, help="No progress.")
+    live: bool = _output(False, help="Show the training in the browser as it runs (docs/live.md); prints the address.")
+    live_port: int = same_option(WatchOptions, "live_port", group="Output", help="With --live: port of the page.")
     as_json: bool = same_option(ReportOptions, "as_json", group="Output")
 
 
@@ -54,11 +58,13 @@ _OF_TRAINING = (
         "algorithm",
         "callbacks",
     ),
+    *("live", "live_port"),
     *("evaluate", "evaluate_every", "per_class", "save_every", "save_best", "tensorboard", "overwrite"),
     *("encrypt_type", "dp_budget"),
 )
 _RULES: tuple[Rule[dict[str, Any]], ...] = (
     Rule(_OF_TRAINING, lambda given: given["task"] != "train", "this task", "only --task train trains"),
+    Rule(("live_port",), lambda given: not given["live"], "this run", "it is the port of --live"),
 )
 
 
@@ -74,7 +80,15 @@ class SimulateCommand(GroupedCommand):
 @declared_options(SimulateOptions)
 @click.pass_context
 def simulate_command(
-    context: click.Context, /, task: str, config: str | None, quiet: bool, as_json: bool, **settings: Any
+    context: click.Context,
+    /,
+    task: str,
+    config: str | None,
+    quiet: bool,
+    live: bool,
+    live_port: int,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Simulate federated learning (FedAvg, or --algorithm) over the non-IID data of many devices.
 
@@ -91,11 +105,16 @@ def simulate_command(
 
     _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
-    name_unused(_RULES, {"task": task, **settings})
+    name_unused(_RULES, {"task": task, "live": live, **settings})
     bar = TerminalProgress(settings["iterations"], quiet=quiet)
+    timeline = _timeline(bar) if live and task == "train" else None
     try:
         make = FederatedJob if config is None else partial(FederatedJob.from_config, config)
-        with make(reporter=bar, **given) as job, interruptible(_kept(task, job)):
+        with (
+            make(reporter=timeline or bar, **given) as job,
+            interruptible(_kept(task, job)),
+            _page(timeline, job.config.work_dir, live_port),
+        ):
             if task not in _TASKS:
                 known = ", ".join(_TASKS)
                 bar.warning(f"task {task!r} is none of {known}: inference of a single record, as in the tutorial")
@@ -107,6 +126,22 @@ def simulate_command(
                 )
     finally:
         bar.close()
+
+
+def _timeline(bar: TerminalProgress) -> UploadTimeline:
+    from mindfl.live.upload_timeline import UploadTimeline
+
+    return UploadTimeline(bar)
+
+
+def _page(timeline: UploadTimeline | None, folder: Path, live_port: int) -> AbstractContextManager[None]:
+    """Serve the live page of ``folder`` beside the job, if its timeline is to be written."""
+    if timeline is None:
+        return nullcontext()
+    from mindfl.live.beside import page_beside
+
+    timeline.begin(folder)
+    return page_beside(folder, live_port, lambda text: click.echo(f"mindfl: {text}", err=True))
 
 
 def _kept(task: str, job: FederatedJob) -> str:

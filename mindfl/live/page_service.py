@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from mindfl.live.run_follower import RunFollower
+
+Ended = TypeVar("Ended")
 
 #: seconds between two looks at the folder, while somebody watches
 POLL_SECONDS = 0.2
@@ -209,3 +211,16 @@ async def _only_from_here(request: web.Request, handler: Any) -> web.StreamRespo
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+
+
+async def served(
+    folder: Path, listening: socket.socket, end: Callable[[], Awaitable[Ended]], ready: Callable[[], None]
+) -> Ended:
+    """Serve the page of ``folder`` until ``end`` has happened; return what it returned."""
+    service = PageService(folder)
+    await service.start(listening)
+    try:
+        ready()
+        return await end()
+    finally:
+        await service.stop()

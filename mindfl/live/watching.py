@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
-from typing import TypeVar
 
 from mindfl.errors import OptionError
-from mindfl.live.page_service import PageService
+from mindfl.live.page_service import served
 from mindfl.options import options_of
 from mindfl.options.command_options import WatchOptions
 from mindfl.server.http.sockets import Address, bound_address, listen
 from mindfl.server.running import stop_signal
 
 HOST = "127.0.0.1"
-Ended = TypeVar("Ended")
 
 
 def watch(folder: Path, live_port: int, *, ready: Callable[[str], None]) -> Signals:
@@ -45,16 +43,3 @@ def listening_on(live_port: int) -> socket.socket:
 def address(listening: socket.socket) -> str:
     """Return the address of the page that is served on this socket."""
     return f"http://{bound_address(listening)}/"
-
-
-async def served(
-    folder: Path, listening: socket.socket, end: Callable[[], Awaitable[Ended]], ready: Callable[[], None]
-) -> Ended:
-    """Serve the page of ``folder`` until ``end`` has happened; return what it returned."""
-    service = PageService(folder)
-    await service.start(listening)
-    try:
-        ready()
-        return await end()
-    finally:
-        await service.stop()

@@ -26,6 +26,8 @@ from mindfl.sim.tables import csv_text, json_text
 
 #: the confusion matrices of the last and of the best evaluation
 CONFUSION, CONFUSION_BEST = "confusion.csv", "confusion_best.csv"
+#: of the live page (:mod:`mindfl.live.upload_timeline`), which a plain run does not import
+_TIMELINE = "timeline.jsonl"
 
 
 class ResultFiles:
@@ -63,7 +65,8 @@ class ResultFiles:
         before = self.trained_clients() or 0
         logs = [self._config.client_log(index) for index in range(clients)]
         old = [path for path in self._config.work_dir.glob("client_*/client.log") if path not in logs]
-        for path in (*self._models(), self.picture, self.summary, self.predictions, *logs, *old):
+        files = (self.picture, self.summary, self.predictions, self._config.work_dir / _TIMELINE)
+        for path in (*self._models(), *files, *logs, *old):
             remove_file(path)
         self._note().remove()
         for path in old:
