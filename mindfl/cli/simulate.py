@@ -105,7 +105,7 @@ def simulate_command(
 
     _check_task(task)
     given = {name: value for name, value in settings.items() if value != "null" and is_given(context, name)}
-    name_unused(_RULES, {"task": task, "live": live, **settings})
+    name_unused(_RULES, {"task": task, "live": live, "live_port": live_port, **settings})
     bar = TerminalProgress(settings["iterations"], quiet=quiet)
     timeline = _timeline(bar) if live and task == "train" else None
     try:

@@ -303,3 +303,15 @@ def test_a_mindspore_that_aborts_stops_only_what_needs_it(
         assert (outcome.code, outcome.err) == (0, "")
     else:
         assert outcome.code == 10 and "MindSpore was ended by SIGABRT" in outcome.error()
+
+
+def test_live_page(mindfl, small_job: list[str], tmp_path: Path) -> None:
+    shown = mindfl(*small_job, "--quiet", "--live")
+    assert shown.code == 0 and re.fullmatch(r"mindfl: live page http://127\.0\.0\.1:\d+/\n", shown.err)
+    entries = [json.loads(line) for line in (tmp_path / "run" / "timeline.jsonl").read_text().splitlines()]
+    assert [entry["uploads"] for entry in entries if entry["uploads"] == entry["clients"]] == [3, 3]
+    plain = mindfl(*small_job, "--quiet", "--overwrite", "--live_port", "1")
+    assert plain.err == "mindfl: warning: --live_port 1 has no effect on this run: it is the port of --live\n"
+    hashes = [re.findall("weights sha256 .*", outcome.out) for outcome in (shown, plain)]
+    assert hashes[0] == hashes[1] != []
+    assert not (tmp_path / "run" / "timeline.jsonl").exists(), "it is of the run that was replaced"
