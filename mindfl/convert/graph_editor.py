@@ -149,6 +149,11 @@ class GraphEditor:
         if copy is not None and copy.op_type != CONSTANT and recorded is not None:
             copy.attribute.add().CopyFrom(recorded)
 
+    def state_shape(self, node: Proto, shape: Iterable[int]) -> None:
+        """Record the shape of a new node's output, float32, as the export does."""
+        recorded = node.attribute.add(name="shape", type=self._attribute.TENSORS)
+        recorded.tensors.add(dims=shape, data_type=_TENSOR_TYPES[np.dtype(np.float32)])
+
     def set_attributes(self, primitive: Proto, values: Mapping[str, Value]) -> None:
         """Set attributes of a primitive."""
         for name, value in values.items():

@@ -101,6 +101,7 @@ def _split(writer: NodeWriter) -> list[str]:
         parts.append(
             writer.add("Slice", writer.node.input[0], writer.constant(tuple(begins)), writer.constant(tuple(counts)))
         )
+        writer.editor.state_shape(writer.nodes[-1], counts)
         begin += size
     return parts
 

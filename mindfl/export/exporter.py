@@ -27,7 +27,7 @@ from mindfl.models import (
     import_mindspore,
     model_spec,
 )
-from mindfl.models.network_inputs import Input, network_inputs
+from mindfl.models.network_inputs import Input, network_inputs, tokens_labelled
 from mindfl.models.networks import missing_size
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import ExportOptions
@@ -80,8 +80,9 @@ def export_mindir(
     """Train ``model`` for ``epochs`` steps on random batches and export its training graph to ``mindir_path``.
 
     The file holds the *initial* weights and fresh optimizer state, whatever ``epochs`` is. Its inputs are those of the
-    network, such as images, float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or with
-    other losses float32 [batch_size, classes]; its output is the mean loss. It is MindSpore's own current MINDIR
+    network, such as images, float32 [batch_size, channels, height, width], and labels: int32 [batch_size], or
+    [batch_size, tokens] where the network states ``labels = (tokens,)``, or with other losses float32 [batch_size,
+    classes]; its output is the mean loss. It is MindSpore's own current MINDIR
     version; :func:`mindfl.convert.convert_model` rewrites it if needed.
 
     Args:
@@ -182,7 +183,17 @@ class _Network:
             load_weights(network, self.weights, self.source)
         return network
 
-    def random_batches(self, inputs: Iterable[Input]) -> Iterator[tuple[NDArray[Any], ...]]:
+    def tokens_labelled(self, cell: Any) -> int:
+        """Return the number of labels of a sample; 0: one."""
+        tokens = tokens_labelled(cell, self.spec.name)
+        if tokens and self.loss != "sparse":
+            raise OptionError(
+                f"--loss {self.loss} does not fit: model {self.spec.name} has a label for each token",
+                hint="--loss sparse takes the class number of each token",
+            )
+        return tokens
+
+    def random_batches(self, inputs: Iterable[Input], tokens: int) -> Iterator[tuple[NDArray[Any], ...]]:
         """Yield values of the inputs, and labels in the form that the loss takes, endlessly."""
         generator = np.random.default_rng((self.seed, 1))
         if self.sizes.num_class is None and self.loss != "sparse":
@@ -190,7 +201,8 @@ class _Network:
         classes = self.sizes.num_class or 1
         while True:
             samples = [each.random(self.batch_size, generator) for each in inputs]
-            labels = generator.integers(0, classes, self.batch_size, np.int32)
+            shape = (self.batch_size, tokens) if tokens else self.batch_size
+            labels = generator.integers(0, classes, shape, np.int32)
             yield *samples, as_labels(labels, classes, self.loss)
 
 
@@ -204,9 +216,10 @@ def _train_and_export(
             cell = network.build()
             sources = module_files(set(sys.modules) - before) if network.spec.by_name else {}
             inputs = network_inputs(cell, network.sizes, network.spec.name)
-            loss = with_loss(cell, network.loss, len(inputs))
+            tokens = network.tokens_labelled(cell)
+            loss = with_loss(cell, network.loss, len(inputs), per_token=tokens > 0)
             trainer = _Trainer(loss, network.optimizer.build(cell.trainable_params()))
-        batches = itertools.islice(network.random_batches(inputs), epochs)
+        batches = itertools.islice(network.random_batches(inputs, tokens), epochs)
         steps = [trainer.train_and_export(batch) for batch in batches]
     shapes = {parameter.name: tuple(parameter.shape) for parameter in cell.trainable_params()}
     return steps[-1][1], tuple(loss for loss, _ in steps), shapes, sources

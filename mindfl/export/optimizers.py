@@ -14,13 +14,13 @@ from mindfl.models import import_mindspore
 from mindfl.options.job_options import LossName
 
 
-def with_loss(network: Any, name: LossName, inputs: int = 1) -> Any:
+def with_loss(network: Any, name: LossName, inputs: int = 1, *, per_token: bool = False) -> Any:
     """Return the MindSpore cell of ``network`` followed by a loss of its scores, the mean over the samples.
 
-    It takes the network's ``inputs`` and the labels.
+    It takes the network's ``inputs`` and the labels; ``per_token``: one for each token, and the mean is over those.
     """
     nn = import_mindspore().nn
-    kind = nn.WithLossCell if inputs == 1 else _several_inputs()
+    kind = _of_tokens() if per_token else nn.WithLossCell if inputs == 1 else _several_inputs()
     return kind(network, _LOSSES[name](nn))
 
 
@@ -33,6 +33,18 @@ def _several_inputs() -> type[Any]:
     class WithLossCell(nn.WithLossCell):  # type: ignore[misc, name-defined]
         def construct(self, *batch: Any) -> Any:
             return self._loss_fn(self._backbone(*batch[:-1]), batch[-1])
+
+    return WithLossCell
+
+
+@cache
+def _of_tokens() -> type[Any]:
+    """Return the same class for labels of each token, int32 [N, tokens]; scores are [N, tokens, classes]."""
+
+    class WithLossCell(_several_inputs()):  # type: ignore[misc]
+        def construct(self, *batch: Any) -> Any:
+            scores = self._backbone(*batch[:-1])
+            return self._loss_fn(scores.reshape(-1, scores.shape[-1]), batch[-1].reshape(-1))
 
     return WithLossCell
 

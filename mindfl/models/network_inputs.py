@@ -64,6 +64,28 @@ def network_inputs(cell: Any, sizes: NetworkSizes, name: str) -> tuple[Input, ..
     return (Input(sizes.input_shape(1)[1:]),)
 
 
+def tokens_labelled(cell: Any, name: str) -> int:
+    """Return the number of labels of a sample, such as one for each token; 0 where a sample has one label.
+
+    Args:
+        cell: the MindSpore cell. Its attribute ``labels`` is the shape of a sample's labels, ``(length,)``; others of
+            that name, which are no tuples or lists, are ignored.
+        name: of the network, for messages.
+
+    Raises:
+        OptionError: ``labels`` is a tuple or list of another form.
+    """
+    stated = getattr(cell, "labels", None)
+    if not isinstance(stated, list | tuple):
+        return 0
+    if len(stated) != 1 or type(stated[0]) is not int or stated[0] < 1:
+        raise OptionError(
+            f"model {name} states labels of the shape {stated!r}",
+            hint="such as labels = (80,): one class number for each of 80 tokens",
+        )
+    return stated[0]
+
+
 def _input(stated: Any, name: str) -> Input:
     try:
         shape, dtype, below = Input(*stated)

@@ -152,7 +152,7 @@ class Artefacts:
         """What the network is made for: the data, as far as they say it without being drawn."""
         data = Dataset if self._config.train_dataset is None else training_data(self._config, self._warn)
         check_kind(self._spec, data)
-        check_loss(self._config.network.loss, data)
+        check_loss(self._config.network.loss, data, self._spec)
         return self._spec.sizes(data_sizes(data))
 
     @property

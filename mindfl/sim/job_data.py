@@ -184,6 +184,8 @@ def check_kind(spec: ModelSpec, dataset: Dataset | type[Dataset]) -> None:
         )
 
 
+#: what a network for labels of each token needs
+LABELS_HINT = "a network of your own states their shape: labels = (length,) (docs/extending.md)"
 #: kind of labels -> the labels in words
 _LABELS: dict[LabelKind, str] = {
     "classes": "one class for each sample",
@@ -204,17 +206,18 @@ def _check_labels(kind: LabelKind | None, dataset: Dataset, path: Path) -> None:
         raise OptionError(
             f"the labels of {path} are {_LABELS[kind]}, those of the data set {dataset.name} are"
             f" {_LABELS[_kind(dataset)]}",
-            hint="give a model file with a loss that fits the data",
+            hint=LABELS_HINT if _kind(dataset) == "tokens" else "give a model file with a loss that fits the data",
         )
 
 
-def check_loss(loss: LossName, dataset: Dataset | type[Dataset]) -> None:
-    """Raise :class:`OptionError` where a network with this loss cannot learn the labels of the data set."""
+def check_loss(loss: LossName, dataset: Dataset | type[Dataset], spec: ModelSpec) -> None:
+    """Raise :class:`OptionError` where the network ``spec`` with this loss cannot learn the labels of the data set."""
     kind = _kind(dataset)
-    if kind == "tokens":
+    if kind == "tokens" and (spec.own is None or loss == "onehot"):
+        what = f"--model {spec.name}" if spec.own is None else f"--loss {loss}"
         raise OptionError(
-            f"--loss {loss} takes one class for each sample, but the labels of the data set are {_LABELS[kind]}",
-            hint="give a model file with a loss of each token: --origin_train_model_path",
+            f"{what} takes one class for each sample, but the labels of the data set are {_LABELS[kind]}",
+            hint=LABELS_HINT if spec.own is None else "--loss sparse is for classes",
         )
     if (kind == "targets") != (loss in ("mse", "bce")):
         raise OptionError(

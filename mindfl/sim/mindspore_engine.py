@@ -22,9 +22,10 @@ from mindfl.export.trained import network_sizes
 from mindfl.export.weight_files import load_weights
 from mindfl.lite.loss_part import LabelKind
 from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
-from mindfl.models.network_inputs import network_inputs
+from mindfl.models.network_inputs import network_inputs, tokens_labelled
 from mindfl.options.job_options import LossName, MetricName
 from mindfl.sim.engines import ClientTrainer, Weights, layers_of
+from mindfl.sim.job_data import LABELS_HINT
 from mindfl.sim.metrics import chosen_metric
 from mindfl.sim.network_model import JobModel, NetworkModel
 from mindfl.system import interrupt_held_back
@@ -93,10 +94,10 @@ class MindSporeEngine:
     ) -> None:
         """``loss`` "onehot" is the same as "sparse": labels are class numbers here. ``metric`` None: by the loss."""
         self.label_kind: LabelKind = "targets" if loss in REGRESSIONS else "classes"
-        self.metric = chosen_metric(self.label_kind, metric)
         self.batch_size = batch_size
         with mindspore_here(), interrupt_held_back(), mindspore_errors():
             self._build(layout, network, optimizer, loss if loss in REGRESSIONS else "sparse", device_target)
+        self.metric = chosen_metric(self.label_kind, metric)
 
     def _build(
         self, layout: WeightLayout, network: Model, optimizer: OptimizerSettings, loss: LossName, device_target: str
@@ -119,7 +120,10 @@ class MindSporeEngine:
         self.layers = layout.layers or tuple(dict.fromkeys(name.rpartition(".")[0] for name in self.names))
         self._takes = network_inputs(self._network, spec.sizes(sizes), spec.name)
         self._pictures = not isinstance(getattr(self._network, "inputs", None), list | tuple)
-        self._loss = with_loss(self._network, loss, len(self._takes))
+        self._tokens = tokens_labelled(self._network, spec.name)
+        if self._tokens:
+            self.label_kind = "tokens"
+        self._loss = with_loss(self._network, loss, len(self._takes), per_token=self._tokens > 0)
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(self._loss, self._optimizer)
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
@@ -175,7 +179,7 @@ class MindSporeEngine:
         """Return the predictions for one batch, such as class scores."""
         self._network.set_train(False)
         scores: NDArray[np.float32] = self._network(*self._inputs(samples)).asnumpy()
-        return scores
+        return scores.reshape(len(samples), self._tokens, -1) if self._tokens else scores
 
     def _inputs(self, samples: NDArray[Any]) -> list[Any]:
         """Return the samples of a batch as the network takes them: pictures NCHW, several inputs one by one."""
@@ -195,6 +199,10 @@ class MindSporeEngine:
 
 class _MindSporeTrainer(ClientTrainer[NDArray[Any]]):
     def __init__(self, engine: MindSporeEngine, user: UserData, stop: threading.Event) -> None:
+        if engine.label_kind == "classes" and user.train.labels.ndim > 1:
+            raise OptionError(
+                "the data have a label for each token, the network has one for a sample", hint=LABELS_HINT
+            )
         super().__init__(
             engine.batch_size, user, stop, metric=engine.metric, kind=engine.label_kind, statistics=engine.statistics
         )

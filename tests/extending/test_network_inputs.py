@@ -13,7 +13,7 @@ from mindfl.convert import convert_model
 from mindfl.errors import OptionError
 from mindfl.export import export_mindir, export_trained
 from mindfl.export.trained import network_sizes
-from mindfl.lite import LiteModel
+from mindfl.lite import LiteModel, Session
 from mindfl.models import import_mindspore
 from mindfl.sim import FederatedJob
 
@@ -86,3 +86,48 @@ def test_a_shipped_network_is_made_for_the_texts(tmp_path: Path, converter_libra
     job = FederatedJob(work_dir=tmp_path, model="char_lstm:hidden=4,layers=1", train_dataset=data, client_num=2)
     parameters = LiteModel.load(job.convert()).parameters
     assert (parameters["embedding.embedding_table"].dims, parameters["head.weight"].dims) == ((30, 8), (2, 4))
+
+
+TAGGED: dict[str, Any] = {
+    **{"model": f"{HERE}/text_net.py:Tagger", "train_dataset": f"{HERE}/text_net.py:tagged", "client_num": 1},
+    **{"iterations": 1, "epochs": 20, "batch_size": 14, "learning_rate": 0.1, "metric": "perplexity"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "rate"), [("momentum", 0.1), ("adam_weight_decay", 0.003)])
+def test_labels_of_each_token_train_as_in_mindspore(
+    optimizer: str, rate: float, tmp_path: Path, converter_library: Path
+) -> None:
+    """20 steps of one batch, and the perplexity of the test tokens."""
+    settings = {**TAGGED, "optimizer": optimizer, "learning_rate": rate, "weight_decay": 0.01}
+    lite = FederatedJob(work_dir=tmp_path / "lite", **settings).run()
+    expected = FederatedJob(work_dir=tmp_path / "mindspore", engine="mindspore", **settings).run()
+    assert lite.history[-1].avg == pytest.approx(expected.history[-1].avg, rel=1e-4)
+    assert lite.history[-1].loss == pytest.approx(expected.history[-1].loss, abs=1e-5)
+    for name, value in expected.weights.items():
+        np.testing.assert_allclose(lite.weights[name].ravel(), value.ravel(), atol=1e-4, err_msg=name)
+
+
+def test_accuracy_counts_tokens(tmp_path: Path, converter_library: Path) -> None:
+    from text_net import tagged
+
+    job = FederatedJob(work_dir=tmp_path, **{**TAGGED, "metric": None, "epochs": 1})
+    result = job.run()
+    test = tagged().user("ann").test
+    scores = Session(LiteModel.load(job.trained_model_path)).predict(test.images())
+    predicted = scores.argmax(axis=-1)
+    assert predicted.shape == test.labels.shape == (7, 6)
+    assert result.history[-1].avg == pytest.approx(np.mean(predicted == test.labels))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "onehot"}, "--loss onehot takes one class for each sample, .* a class for each token"),
+        ({"model": "char_lstm"}, "--model char_lstm takes one class for each sample, .* a class for each token"),
+    ],
+)
+def test_labels_of_each_token_need_a_fitting_network(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
+        FederatedJob(work_dir=tmp_path, **{**TAGGED, **options}).convert()

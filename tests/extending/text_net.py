@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 
 from mindfl.data import Dataset
 
@@ -32,6 +32,37 @@ class Weighted(nn.Cell):
 
     def construct(self, words: Tensor, weights: Tensor) -> Tensor:
         return self.dense(self.flatten(self.words(words) * weights.expand_dims(-1)))
+
+
+class Tagger(nn.Cell):
+    """A class for each word, from the word and the one before it."""
+
+    def __init__(self, num_class: int, length: int, vocabulary: int, width: int = 8) -> None:
+        super().__init__()
+        self.inputs, self.labels = [((length,), "int32", vocabulary)], (length,)
+        self.words, self.relu = nn.Embedding(vocabulary, width), nn.ReLU()
+        self.hidden, self.dense = nn.Dense(2 * width, 16), nn.Dense(16, num_class)
+
+    def construct(self, words: Tensor) -> Tensor:
+        known = self.words(words)
+        before = ops.cat((ops.zeros_like(known[:, :1]), known[:, :-1]), 1)
+        return self.dense(self.relu(self.hidden(ops.cat((known, before), 2))))
+
+
+class Untold(Tagger):
+    """The same, which does not state its labels."""
+
+    def __init__(self, num_class: int, length: int, vocabulary: int) -> None:
+        super().__init__(num_class, length, vocabulary)
+        self.labels = None
+
+
+def tagged() -> Dataset:
+    """Texts of 6 words out of 10; a word's class is the parity of itself and the one before, beside its size."""
+    ids = np.random.default_rng(0).integers(0, 10, (21, 6)).astype(np.int32)
+    before = np.concatenate((np.zeros((21, 1), int), ids[:, :-1]), 1)
+    labels = (ids + before) % 2 + 2 * (ids > 6)
+    return Dataset.from_arrays({"ann": (ids[:14], labels[:14], ids[14:], labels[14:])}, classes=4, vocabulary=10)
 
 
 def counted() -> Dataset:
