@@ -18,9 +18,9 @@ class LeNet5(_nn.Cell):  # type: ignore[misc, name-defined]
     """LeNet-5: float32 images [N, num_channel, height, width] -> logits, float32 [N, num_class].
 
     Two 5x5 convolutions (6 and 16 filters, no padding, no bias unless asked for), each with ReLU and 2x2 max pooling,
-    then dense layers of 120, 84 and ``num_class`` outputs. Parameters: ``conv1.weight``, ``conv2.weight``, ``fc1.weight``,
-    ``fc1.bias`` and so on to ``fc3.bias``; 66,404 values for 62 classes and 3 channels of 32x32 (MindSpore Federated 0.1.0,
-    demo LeNet).
+    then dense layers of 120, 84 and ``num_class`` outputs. Parameters: ``conv1.weight``, ``conv2.weight``,
+    ``fc1.weight``, ``fc1.bias`` and so on to ``fc3.bias``; 66,404 values for 62 classes and 3 channels of 32x32
+    (MindSpore Federated 0.1.0, demo LeNet).
 
     Args:
         num_class: number of outputs, at least 1.
