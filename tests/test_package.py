@@ -37,6 +37,7 @@ def test_unknown_name() -> None:
     [
         "algorithms",
         "client",
+        "compare",
         "convert",
         "data",
         "export",

@@ -22,6 +22,7 @@ COMMANDS = {
     "algorithms": ("mindfl.cli.algorithms", "List the federated algorithms, or describe one."),
     "bench": ("mindfl.cli.bench", "Measure how fast this machine trains."),
     "client": ("mindfl.cli.client", "Be one device of a federated job: train, infer, or fetch the model."),
+    "compare": ("mindfl.cli.compare", "Compare runs in a table: mean and deviation over seeds, paired differences."),
     "convert": ("mindfl.cli.convert", "Convert an exported MINDIR into an on-device training model (.ms)."),
     "data": ("mindfl.cli.data", "Make, convert, partition and inspect data sets."),
     "doctor": ("mindfl.cli.doctor", "Check this machine for everything that mindfl can use."),

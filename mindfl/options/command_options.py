@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
 TrackerName = Literal["mlflow"]
+TableForm = Literal["text", "csv", "markdown", "latex"]
 NiidDataName = Literal["fashion_mnist", "mnist"]
 
 #: the tutorial's: the name of the federated learning jar
@@ -461,3 +462,32 @@ class ExportRunOptions:
         help="MLflow's tracking URI: http://HOST:PORT, https://HOST:PORT or file:FOLDER.",
     )
     experiment: str = option("mindfl", help="Name of the experiment, which is created if there is none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The comparison of runs in a table."""
+
+    columns: str | None = option(
+        None,
+        shown="the usual ones that are known of any run",
+        help="Columns, separated by commas: avg, best, top5, low5, weighted_avg, loss, rounds, rounds_to_target, "
+        "seconds_to_target, bytes_down, bytes_up, seconds, steps_per_s, epsilon, difference, "
+        "or a metric of a callback.",
+    )
+    target: float | None = option(
+        None, shown="none", help="AVG whose first round, and seconds until then, are columns, such as 0.7."
+    )
+    baseline: str | None = option(
+        None, shown="the first group", help="Label of the group that the differences of AVG, paired by seed, are to."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareCommandOptions(CompareOptions):
+    """Where the table goes."""
+
+    form: TableForm | None = option(
+        None, spellings=("--format",), shown="as the name of --out ends, else text", help="Format of the table."
+    )
+    out: Path | None = option(None, shown="standard output", help="File to write: .txt, .csv, .md or .tex.")

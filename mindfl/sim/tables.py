@@ -1,4 +1,7 @@
-"""Tables in CSV and Markdown, and JSON. In CSV, lines end with LF, and numbers that are not finite are empty cells."""
+"""Tables in CSV, Markdown, LaTeX and plain text, and JSON.
+
+In CSV, lines end with LF, and numbers that are not finite are empty cells.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
@@ -30,7 +35,87 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers
         ['| mode | AVG |', '|---|--:|', '| plain | 0.5 |']
     """
     rule = "".join("|--:" if place in numbers else "|---" for place in range(len(header)))
-    return [f"| {' | '.join(header)} |", f"{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
+    head, *lines = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in (header, *rows)]
+    return [f"| {head} |", f"{rule}|", *(f"| {line} |" for line in lines)]
+
+
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> list[str]:
+    """Return the lines of a table for the terminal; the columns at the positions ``numbers`` are aligned to the right.
+
+    Example:
+        >>> text_table(["mode", "AVG"], [["plain", "0.5"]], range(1, 2))
+        ['mode   AVG', 'plain  0.5']
+    """
+    lines = [[_one_line(cell) for cell in line] for line in (header, *rows)]
+    widths = [max(map(_columns, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            _aligned(cell, width, place in numbers)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _columns(text: str) -> int:
+    """Return the width of a text in a terminal, where letters of East Asia take two columns."""
+    return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
+def _aligned(text: str, width: int, right: bool) -> str:
+    space = " " * (width - _columns(text))
+    return space + text if right else text + space
+
+
+def latex_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> list[str]:
+    """Return the lines of a ``tabular`` of LaTeX with the rules of booktabs; texts are escaped.
+
+    Example:
+        >>> for line in latex_table(["mode", "AVG"], [["top_k", "50 %"]], range(1, 2)):
+        ...     print(line)
+        % needs \\usepackage{booktabs}
+        \\begin{tabular}{lr}
+        \\toprule
+        mode & AVG \\\\
+        \\midrule
+        top\\_k & 50 \\% \\\\
+        \\bottomrule
+        \\end{tabular}
+    """
+    form = "".join("r" if place in numbers else "l" for place in range(len(header)))
+    head, *lines = [f"{' & '.join(map(latex_text, line))} \\\\" for line in (header, *rows)]
+    lines = [re.sub(r"(?<=& )([+-])(?=\d)", r"$\1$", line) for line in lines]  # a minus is longer than a hyphen
+    begin = ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{form}}}", "\\toprule", head, "\\midrule"]
+    return [*begin, *lines, "\\bottomrule", "\\end{tabular}"]
+
+
+_LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",
+    "]": "{]}",
+    "±": r"$\pm$",
+}
+
+
+def latex_text(text: str) -> str:
+    """Return what LaTeX sets as ``text``.
+
+    Example:
+        >>> print(latex_text("50 % of x_1"))
+        50 \\% of x\\_1
+    """
+    return "".join(_LATEX.get(letter, letter) for letter in _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def json_text(value: Any) -> str:

@@ -55,6 +55,8 @@ SERVER = ("server", "start", "--config", "c", "--model", "m")
         ("finish", "--work_dir"),
         ("bench", "--work_dir"),
         ("watch",),
+        ("compare",),
+        ("compare", "x", "--out"),
         ("experiment", "femnist50", "--work_dir"),
         ("experiment", "privacy50", "--train_dataset"),
         ("experiment", "niid_bench", "--dataset"),

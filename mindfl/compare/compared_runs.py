@@ -1,0 +1,110 @@
+"""The runs that are compared: read from work folders and sweep folders, or given as results."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mindfl.errors import DataError, OptionError
+from mindfl.files import local_path, read_file
+from mindfl.notices import warn
+from mindfl.sim.result import Result
+from mindfl.spelling import check_path, counted
+
+#: a work folder, a sweep folder, either with a label before it (``name=folder``), or a result
+RunSource: TypeAlias = "str | os.PathLike[str] | Result"
+#: file of a sweep folder, and the version of its form
+SWEEP, SWEEP_FORM = "sweep.json", 1
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run.
+
+    Args:
+        name: the run in messages: its folder, or the title of a result.
+        result: what it left.
+        label: of the group that the user put it into; empty if the settings decide.
+    """
+
+    name: str
+    result: Result
+    label: str = ""
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the run; None if it is not known."""
+        seed = self.result.settings.get("seed")
+        return seed if isinstance(seed, int) else None
+
+
+def find_runs(sources: Iterable[RunSource]) -> list[ComparedRun]:
+    """Return the runs in ``sources``; those of a sweep that have not ended, or failed, are named in a warning.
+
+    Raises:
+        OptionError: a folder holds no run, or there is none at all.
+        DataError: a file of a run or of a sweep is damaged.
+    """
+    given = [sources] if isinstance(sources, str | os.PathLike | Result) else list(sources)
+    runs = [run for source in given for run in _runs(source)]
+    if not runs:
+        raise OptionError("there is no run to compare", hint="give work folders of runs, or the folder of a sweep")
+    for run in runs:
+        if not run.result.ended:
+            done, asked = len(run.result.history), counted(run.result.iterations, "iteration")
+            warn(f"{run.name} has not ended: its first {done} of {asked} are compared")
+    return runs
+
+
+def _runs(source: RunSource) -> Iterator[ComparedRun]:
+    if isinstance(source, Result):
+        yield ComparedRun(source.title, source)
+        return
+    label, folder = _labelled(source)
+    if (folder / SWEEP).exists():
+        yield from _of_sweep(folder, label)
+    else:
+        yield ComparedRun(str(folder), Result.load(folder), label)
+
+
+def _labelled(source: str | os.PathLike[str]) -> tuple[str, Path]:
+    """Return the label, which may be empty, and the folder of ``name=folder``. A folder of that whole name counts."""
+    text = os.fspath(source)
+    check_path(text, "the folder of a run")
+    label, sign, folder = text.partition("=")
+    if not sign or not label or "/" in label or not isinstance(source, str) or local_path(text).exists():
+        return "", local_path(text)
+    check_path(folder, f"the folder of {label}")
+    return label, local_path(folder)
+
+
+def _of_sweep(folder: Path, label: str) -> Iterator[ComparedRun]:
+    left_out = []
+    for entry in read_sweep(folder):
+        name, status = entry["name"], entry["status"]
+        if status == "done":
+            yield ComparedRun(f"{folder}: {name}", Result.load(folder / entry["folder"]), label)
+        else:
+            left_out.append(f"{name} ({status}{': ' if entry.get('error') else ''}{entry.get('error') or ''})")
+    if left_out:
+        warn(f"{folder}: {counted(len(left_out), 'run')} of the sweep not compared: {', '.join(left_out)}")
+
+
+def read_sweep(folder: Path) -> list[Mapping[str, Any]]:
+    """Return the runs that the sweep in ``folder`` lists. Raises :class:`DataError` for other content."""
+    path = folder / SWEEP
+    try:
+        found = json.loads(read_file(path))
+        form, runs = found["format"], found["runs"]
+        if form == SWEEP_FORM:
+            for run in runs:
+                if not all(isinstance(run[name], str) for name in ("name", "folder", "status")):
+                    raise TypeError
+            return list(runs)
+    except (ValueError, TypeError, KeyError):
+        raise DataError(f"{path} is not the {SWEEP} of a sweep") from None
+    raise DataError(f"{path} has format {form!r}, this mindfl reads {SWEEP_FORM}", hint="use the mindfl that wrote it")
