@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from mindfl.errors import DataError, OptionError
-from mindfl.files import local_path, read_file
+from mindfl.errors import OptionError
+from mindfl.files import local_path
 from mindfl.notices import warn
 from mindfl.sim.result import Result
 from mindfl.spelling import check_path, counted
+from mindfl.sweeps.sweep_folder import NAME as SWEEP
+from mindfl.sweeps.sweep_folder import read_runs
 
 #: a work folder, a sweep folder, either with a label before it (``name=folder``), or a result
 RunSource: TypeAlias = "str | os.PathLike[str] | Result"
-#: file of a sweep folder, and the version of its form
-SWEEP, SWEEP_FORM = "sweep.json", 1
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ def find_runs(sources: Iterable[RunSource]) -> list[ComparedRun]:
     """Return the runs in ``sources``; those of a sweep that have not ended, or failed, are named in a warning.
 
     Raises:
-        OptionError: a folder holds no run, or there is none at all.
-        DataError: a file of a run or of a sweep is damaged.
+        OptionError: a folder holds no run, there is none at all, or a sweep's list is damaged.
+        DataError: a file of a run is damaged.
     """
     given = [sources] if isinstance(sources, str | os.PathLike | Result) else list(sources)
     runs = [run for source in given for run in _runs(source)]
@@ -84,27 +83,10 @@ def _labelled(source: str | os.PathLike[str]) -> tuple[str, Path]:
 
 def _of_sweep(folder: Path, label: str) -> Iterator[ComparedRun]:
     left_out = []
-    for entry in read_sweep(folder):
-        name, status = entry["name"], entry["status"]
-        if status == "done":
-            yield ComparedRun(f"{folder}: {name}", Result.load(folder / entry["folder"]), label)
+    for run in read_runs(folder):
+        if run.status == "done":
+            yield ComparedRun(f"{folder}: {run.name}", Result.load(folder / run.folder), label)
         else:
-            left_out.append(f"{name} ({status}{': ' if entry.get('error') else ''}{entry.get('error') or ''})")
+            left_out.append(f"{run.name} ({f'{run.status}: {run.error}' if run.error else run.status})")
     if left_out:
         warn(f"{folder}: {counted(len(left_out), 'run')} of the sweep not compared: {', '.join(left_out)}")
-
-
-def read_sweep(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the runs that the sweep in ``folder`` lists. Raises :class:`DataError` for other content."""
-    path = folder / SWEEP
-    try:
-        found = json.loads(read_file(path))
-        form, runs = found["format"], found["runs"]
-        if form == SWEEP_FORM:
-            for run in runs:
-                if not all(isinstance(run[name], str) for name in ("name", "folder", "status")):
-                    raise TypeError
-            return list(runs)
-    except (ValueError, TypeError, KeyError):
-        raise DataError(f"{path} is not the {SWEEP} of a sweep") from None
-    raise DataError(f"{path} has format {form!r}, this mindfl reads {SWEEP_FORM}", hint="use the mindfl that wrote it")

@@ -22,7 +22,7 @@ from mindfl import Result
 from mindfl.cli.compare import compare_command
 from mindfl.compare import compare_runs
 from mindfl.compare.measures import Spread
-from mindfl.errors import DataError, MindflWarning, OptionError
+from mindfl.errors import MindflWarning, OptionError
 from mindfl.sim.tables import latex_table, latex_text, markdown_table, text_table
 
 #: AVG after each round of seeds 0, 1, 2 of two algorithms
@@ -146,7 +146,7 @@ def test_refusals(tmp_path: Path, make: Callable, settings: dict, error: str) ->
 )
 def test_a_damaged_sweep_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(DataError, match=r"sweep\.json (is not the|has format 2)"):
+    with pytest.raises(OptionError, match=r"sweep\.json (is not the|has format 2)"):
         compare_runs([tmp_path])
 
 
