@@ -38,7 +38,7 @@ _DIFFERENCE_DIGITS = 4
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Groups of runs and what is compared of them; :func:`compare_runs` makes it.
 
     Args:
@@ -141,7 +141,7 @@ def compare_runs(
     columns: str | None = None,
     target: float | None = None,
     baseline: str | None = None,
-) -> Comparison:
+) -> RunComparison:
     """Compare runs: mean and standard deviation over seeds, and differences that are paired by seed.
 
     Runs whose settings differ in nothing but the seed are one group, a row of the table. Its label names the settings
@@ -170,18 +170,18 @@ def compare_runs(
     results = [run.result for group in groups for run in group.runs]
     first = _baseline(groups, baseline)
     given = math.nan if target is None else float(target)
-    comparison = Comparison(groups, [], first, paired=False, target=given)
+    comparison = RunComparison(groups, [], first, paired=False, target=given)
     if columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]
         chosen = chosen_measures([name for name in names if name != DIFFERENCE], results)
         if target is None and (asked := [each.name for each in chosen if each.name in TARGETED]):
             raise OptionError(f"the column {asked[0]} needs --target", hint="such as --target 0.7")
-        return Comparison(groups, chosen, first, paired=DIFFERENCE in names, target=given)
+        return RunComparison(groups, chosen, first, paired=DIFFERENCE in names, target=given)
     measures = chosen_measures(SHOWN, results)
     shown = [each for each in measures if any(comparison.spread(group, each).known for group in groups)]
     shown = [each for each in measures if each in shown or (each.name in TARGETED and target is not None)]
     paired = len(groups) > 1 and any(comparison.difference(group).runs for group in groups if group is not first)
-    return Comparison(groups, shown, first, paired=paired, target=given)
+    return RunComparison(groups, shown, first, paired=paired, target=given)
 
 
 def _baseline(groups: Sequence[RunGroup], label: str | None) -> RunGroup:
@@ -204,6 +204,6 @@ def table_form(path: PathLike) -> TableForm:
     return _FORMS[suffix]
 
 
-def save_table(comparison: Comparison, path: PathLike, format: TableForm | None = None) -> None:
+def save_table(comparison: RunComparison, path: PathLike, format: TableForm | None = None) -> None:
     """Write the table as ``format``, or as the suffix of ``path`` says. Raises :class:`StorageError`."""
     write_atomic(path, comparison.table(format or table_form(path)))
