@@ -1,4 +1,4 @@
-"""MkDocs hook: pages of the repository's top folder, and a page of each public package, made from its docstrings."""
+"""MkDocs hook: pages from outside of ``docs``, and a page of each public package, made from its docstrings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-#: file in the top folder -> its place on the site
-TOP = {
+#: file outside of ``docs`` -> its place on the site
+OUTSIDE = {
+    **{f"notebooks/{path.name}": f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb"))},
     "README.md": "index.md",
     "README_CN.md": "index.zh.md",
     "CHANGELOG.md": "changelog.md",
@@ -35,7 +36,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that do not lie in ``docs``."""
-    for name, place in TOP.items():
+    for name, place in OUTSIDE.items():
         if name.endswith(".md"):
             text = from_top((ROOT / name).read_text("utf-8"))
             files.append(
@@ -99,7 +100,7 @@ def _public_names(path: Path) -> list[str]:
 
 
 def _moved(place: str, base: str) -> str:
-    return TOP.get(place.removeprefix(base), place) if place.startswith(base) else place
+    return OUTSIDE.get(place.removeprefix(base), place) if place.startswith(base) else place
 
 
 def _place(entries: list[Any], pages: list[dict[str, str]]) -> None:
