@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+
+import psutil
 
 from mindfl import make_synthetic
 
@@ -31,15 +33,23 @@ seed = [0, 1, 2]
 
 
 def measured(folder: Path, jobs: int) -> dict[str, float]:
-    """Run the sweep; return its seconds, and the seconds of processors that it and all its processes took."""
+    """Run the sweep; return its seconds, the seconds of processors that it and all its processes took, and how many
+    of its processes were at work in the mean: of the three only that does not depend on what else the machine does."""
     work_dir = folder / f"jobs {jobs}"
     shutil.rmtree(work_dir, ignore_errors=True)
     command = [sys.executable, "-m", "mindfl", "sweep", "exp.toml", "--work_dir", work_dir.name, "--jobs", str(jobs)]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([*command, "--quiet", "--json"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    at_work = []
+    with subprocess.Popen([*command, "--quiet", "--json"], cwd=folder, stdout=subprocess.DEVNULL) as sweep:
+        process = psutil.Process(sweep.pid)
+        while sweep.poll() is None:
+            at_work.append(len(process.children()))
+            time.sleep(0.05)
+    if sweep.returncode:
+        raise SystemExit(f"the sweep ended with {sweep.returncode}")
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "processor_seconds": used, "busy": used / seconds}
+    return {"seconds": seconds, "processor_seconds": used, "at_work": fmean(at_work)}
 
 
 def main() -> None:
@@ -63,8 +73,9 @@ def main() -> None:
             words = ", ".join(f"{name} {value:.2f}" for name, value in results[-1].items())
             print(f"jobs {jobs}: {words}", flush=True)
     (given.out / "results.json").write_text(json.dumps({**sizes, "measured": found}, indent=2))
-    one, many = (median(each["seconds"] for each in found[jobs]) for jobs in (1, given.jobs))
-    print(f"{given.jobs} side by side are {one / many:.2f} times as fast as one at a time (median)")
+    for name, sign in (("seconds", -1), ("at_work", 1)):
+        one, many = (median(each[name] for each in found[jobs]) for jobs in (1, given.jobs))
+        print(f"{given.jobs} side by side, by {name}: {(many / one) ** sign:.2f} times one at a time (median)")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Shared:
         return self._config.train_dataset is None or reads_texts(self._config.fl_name)
 
     @property
+    def runs_files(self) -> bool:
+        """Whether the runs train with the device runtime."""
+        return self._config.client_side.simulated and self._config.client_side.engine.executes_files
+
+    @property
     def resumable(self) -> bool:
         """Whether an interrupted run goes on, and need not begin anew."""
         return self._config.resumable

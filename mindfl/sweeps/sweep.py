@@ -11,6 +11,7 @@ from typing import Any
 
 from mindfl.errors import MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, local_path, make_dir, read_file
+from mindfl.lite.kernels import is_cached, load_machine
 from mindfl.notices import WARNING, announce
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import SweepOptions
@@ -177,6 +178,9 @@ class _Sweep:
         for run in runs:
             shared = Shared(run.settings, self.folder.common)
             groups.setdefault(shared.key, (shared, []))[1].append(run)
+        if any(shared.runs_files for shared, _ in groups.values()) and not is_cached():
+            self.say("compiling the device runtime")
+            load_machine()  # else each of the first runs would compile it
         pool = ThreadPoolExecutor(self.jobs)
         try:
             making: dict[Future[Any], tuple[Shared, list[PlannedRun]]] = {
