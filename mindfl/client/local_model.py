@@ -14,6 +14,7 @@ from mindfl.client.flow import ClientConfig, ModelFiles, Trainer
 from mindfl.client.log import JobLog, java_float
 from mindfl.errors import ClientError, MindflError
 from mindfl.protocol import FLPlan, Weights
+from mindfl.protocol.values import LIMIT
 
 DEFAULT_LEARNING_RATE = 0.1
 """The reference device's learning rate if the plan says 0."""
@@ -83,8 +84,11 @@ class LocalModel:
         loss = self.guarded(lambda: self._trainer.train(plan.epochs, rate, self._lines.epoch))
         self._lines.add("run_time", milliseconds=self._steady_ms() - begin)
         endless = None if math.isfinite(loss) else f"the training loss is {loss}"
-        if endless is None and not all(np.isfinite(values).all() for values in self.weights().values()):
+        largest = [np.abs(values).max(initial=0) for values in self.weights().values()]
+        if endless is None and not np.isfinite(largest).all():
             endless = f"the weights are not finite after training, with a loss of {loss:.6g} before the last steps"
+        elif endless is None and not all(value < LIMIT for value in largest):
+            endless = f"a weight is {max(largest):.3g} after training, more than a server sums (2^36)"
         if endless is not None:
             if self._files:
                 self._files.restore()

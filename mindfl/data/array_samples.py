@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +43,17 @@ class ArraySamples(Images):
         """See :meth:`Images.read`; a copy."""
         stored = self.map(first, count)
         if self.form.kind == "tokens":
-            return check_tokens(stored, self.owner, self.form.vocabulary or 0).astype(np.int32)
+            return check_tokens(stored, self.owner, self.form.vocabulary or 0, self._numbers(first)).astype(np.int32)
         if self.form.kind == "numbers":
-            return check_numbers(stored, self.owner).astype(np.float32)
+            return check_numbers(stored, self.owner, self._numbers(first)).astype(np.float32)
         largest = np.float32(255 if stored.dtype == np.uint8 else 1)
         images: NDArray[np.float32] = np.divide(stored, largest, dtype=np.float32)
         return images
+
+    def _numbers(self, first: int) -> Callable[[int], int]:
+        """Return what numbers a sample of a part that begins at ``first`` within ``values``, for messages."""
+        order = self.order
+        return lambda at: first + at if order is None else int(order[first + at])
 
     def read_planes(self, first: int, count: int) -> NDArray[Any]:
         """See :meth:`Images.read_planes`."""
@@ -60,17 +66,20 @@ class ArraySamples(Images):
         return super().read_grey(first, count)
 
 
-def check_tokens(ids: NDArray[Any], owner: str, vocabulary: int) -> NDArray[Any]:
-    """Return ``ids``, or raise :class:`DataError` naming the first that is outside 0..vocabulary - 1."""
+def check_tokens(ids: NDArray[Any], owner: str, vocabulary: int, number: Callable[[int], int] = int) -> NDArray[Any]:
+    """Return ``ids``, or raise :class:`DataError` naming the first that is outside 0..vocabulary - 1.
+
+    ``number`` gives the number of a sample, in messages, by its place in ``ids``.
+    """
     if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):
         at = tuple(map(int, np.argwhere((ids < 0) | (ids >= vocabulary))[0]))
-        raise DataError(f"{owner}: token {ids[at]} of sample {at[0]} is outside 0..{vocabulary - 1}")
+        raise DataError(f"{owner}: token {ids[at]} of sample {number(at[0])} is outside 0..{vocabulary - 1}")
     return ids
 
 
-def check_numbers(values: NDArray[Any], owner: str) -> NDArray[Any]:
-    """Return ``values``, or raise :class:`DataError` naming the first sample with NaN or an infinite number."""
+def check_numbers(values: NDArray[Any], owner: str, number: Callable[[int], int] = int) -> NDArray[Any]:
+    """Return ``values``, or raise :class:`DataError` naming the first sample that holds NaN or infinity, as above."""
     if not np.isfinite(values).all():
         at = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
-        raise DataError(f"{owner}: sample {at[0]} holds {values[at]}, not a finite number")
+        raise DataError(f"{owner}: sample {number(at[0])} holds {values[at]}, not a finite number")
     return values

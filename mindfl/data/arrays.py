@@ -25,7 +25,7 @@ from mindfl.data.samples import (
     checked_labels,
     split_positions,
 )
-from mindfl.errors import DataError
+from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.notices import warn
 from mindfl.spelling import counted
@@ -57,6 +57,8 @@ class ArrayDataset(Dataset):
         name: str = "arrays",
     ) -> None:
         self._name = name
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise OptionError(f"seed is {seed!r}, not a whole number of at least 0")
         parts = {user: _checked_user(user, arrays) for user, arrays in _named_users(users).items()}
         central = None if central_test is None else _checked_central(central_test)
         owned = list(_by_owner(parts, central))

@@ -1,13 +1,14 @@
 """The table of the operators that MindSpore Lite trains with, and whether the runtime has them: ``docs/operators.md``.
 
-``python -m mindfl.lite.operator_table`` prints it.
+``python -m mindfl.lite.operator_table`` prints it as Markdown, and ``mindfl inspect --operators`` for a terminal.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from mindfl.lite.ops import EXECUTED
+from mindfl.lite.ops.registry import OWN
 from mindfl.lite.schema import OPERATORS
 
 #: tags of the operators that training files hold
@@ -32,6 +33,39 @@ This file is made by `python -m mindfl.lite.operator_table > docs/operators.md`.
 """
 
 
+class TrainingOperator(NamedTuple):
+    """An operator of MindSpore Lite for training: its tag in the file, its name, and whether the runtime has it."""
+
+    tag: int
+    name: str
+    executed: bool
+
+
+def training_operators() -> tuple[TrainingOperator, ...]:
+    """Return MindSpore Lite's operators for training, by tag; those of the user's own count as the runtime's.
+
+    Example:
+        >>> training_operators()[0]
+        TrainingOperator(tag=1, name='Abs', executed=True)
+    """
+    names = {tag: OPERATORS[tag].name for tag in map(int, _TAGS.split())}
+    executed = {*EXECUTED, *(own.op for own in OWN)}
+    return tuple(TrainingOperator(tag, name, name in executed) for tag, name in names.items())
+
+
+def operator_listing() -> str:
+    """Return the table for a terminal.
+
+    Example:
+        >>> operator_listing().splitlines()[1]
+        '  1  Abs                                yes'
+    """
+    found = training_operators()
+    rows = [f"{each.tag:>3}  {each.name:<34} {'yes' if each.executed else 'no'}" for each in found]
+    head = f"The device runtime has {sum(each.executed for each in found)} of {len(found)} operators for training:"
+    return "\n".join([head, *rows])
+
+
 def operator_table() -> str:
     """Return the table as Markdown.
 
@@ -39,10 +73,9 @@ def operator_table() -> str:
         >>> "| 35 | Conv2DFusion | yes |" in operator_table()
         True
     """
-    names = {tag: OPERATORS[tag].name for tag in map(int, _TAGS.split())}
-    rows = [f"| {tag} | {name} | {'yes' if name in EXECUTED else 'no'} |" for tag, name in names.items()]
-    done = sum(name in EXECUTED for name in names.values())
-    head = _HEAD.format(done=done, all=len(names))
+    found = training_operators()
+    rows = [f"| {each.tag} | {each.name} | {'yes' if each.executed else 'no'} |" for each in found]
+    head = _HEAD.format(done=sum(each.executed for each in found), all=len(found))
     return head + "\n".join(rows) + "\n"
 
 

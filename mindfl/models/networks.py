@@ -50,11 +50,26 @@ class NetworkSizes:
         return (batch_size, self.num_channel, *self.image_size)
 
     def words(self) -> str:
-        """Return the sizes in words, for messages."""
-        if self.length is not None or self.vocabulary is not None:
-            return f"{self.num_class} classes and texts of {self.length} of {self.vocabulary} tokens"
-        height, width = self.image_size or ("?", "?")
-        return f"{self.num_class} classes and {height}x{width} images with {self.num_channel} channels"
+        """Return the sizes in words, for messages; those that are not given are left out.
+
+        Example:
+            >>> NetworkSizes(num_class=10, image_size=(28, 28)).words()
+            '10 classes and 28x28 images'
+            >>> NetworkSizes(vocabulary=90).words()
+            'texts of 90 different tokens'
+        """
+        height, width = self.image_size or (0, 0)
+        size = f"{height}x{width} " if self.image_size else ""
+        channels = f" with {self.num_channel} channels" if self.num_channel else ""
+        different = "" if self.length else "different "
+        tokens = f" of {self.vocabulary} {different}tokens" if self.vocabulary else " tokens"
+        length = f" of {self.length}" if self.length else ""
+        known = {
+            f"{self.num_class} classes": self.num_class,
+            f"texts{length}{tokens}": self.length or self.vocabulary,
+            f"{size}images{channels}": size or channels,
+        }
+        return " and ".join(words for words, given in known.items() if given) or "no sizes"
 
 
 #: the sizes that a network for images, or for texts, is made for

@@ -129,6 +129,9 @@ class InspectOptions:
     """The inspection of a model file."""
 
     operator: object = _of_job("operator")
+    operators: bool = option(
+        False, help="List MindSpore Lite's operators for training, and which the device runtime has; needs no FILE."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+#: a server sums weights that are smaller than this
+LIMIT = 2.0**36
+
 
 class Int8Enum(IntEnum):
     """An enumeration stored as int8. A value that a newer peer knows and we do not becomes a member without a name."""

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError, ProtocolError
 from mindfl.protocol import FloatVector, Weights, split_weights
+from mindfl.protocol.values import LIMIT
 
 HIGH_SCALE = 2.0**10
 LOW_SCALE = 2.0**56
-LIMIT = 2.0**36
 MAX_UPLOADS = 2**17 - 1
 
 _WHOLE = 1.5 * 2.0**52

@@ -306,6 +306,8 @@ class FederatedJob:
         if make_algorithm(self.config.algorithm).pools_data:
             dataset = pooled(self.config, dataset, self._report.warning)
         check_data(model, dataset, model_path(self.config))
+        if self.config.per_class and self.config.metric is None and dataset.form.regression:
+            self._report.warning("--per_class has no effect on this job: its labels are numbers, not classes")
         samples = self._samples(dataset)
         if self.config.evaluate == "central":
             check_central(dataset, [client.name for client in samples])

@@ -441,11 +441,18 @@ def test_a_loss_that_is_not_a_number_fails_the_client_and_uploads_nothing(loss):
     assert endpoints(script) == ["FLJob"]
 
 
-def test_weights_that_are_no_numbers_fail_the_client_though_the_loss_is_one():
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.inf, r"the weights are not finite after training, with a loss of 2\.5"),
+        (-(2.0**36), r"a weight is 6\.87e\+10 after training, more than a server sums"),
+    ],
+)
+def test_weights_that_no_server_takes_fail_the_client_though_the_loss_is_a_number(weight, message):
     trainer, clock, script = StandInTrainer(losses=[2.5]), Clock(), Script(accepted(1))
-    trainer.weights = lambda: {"w": np.array([1.0, np.inf], np.float32)}
+    trainer.weights = lambda: {"w": np.array([1.0, weight], np.float32)}
 
-    with pytest.raises(ClientError, match=r"the weights are not finite after training, with a loss of 2\.5") as raised:
+    with pytest.raises(ClientError, match=message) as raised:
         run(device("f0", trainer, clock).train(), script, clock, clock.sleep)
 
     assert "learning rate" in raised.value.hint

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mindfl.data import Dataset, fingerprint, open_dataset
-from mindfl.errors import DataError, MindflWarning
+from mindfl.errors import DataError, MindflWarning, OptionError
 from mindfl.sim.job_data import PairedDataset
 
 
@@ -244,3 +244,18 @@ def test_test_data_of_another_kind_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         PairedDataset(train, test)
     assert str(caught.value) == "train has image_size (24, 20), but its test data set test has (24, 24)"
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True])
+def test_a_seed_that_is_no_whole_number_from_0_is_refused(seed: Any) -> None:
+    with pytest.raises(OptionError, match=f"seed is {seed}, not a whole number of at least 0"):
+        Dataset.from_arrays({"ann": (images(), LABELS)}, seed=seed)
+
+
+def test_a_sample_that_changed_since_is_named_by_its_place_in_the_array() -> None:
+    values = np.zeros((10, 3), np.float32)
+    data = Dataset.from_arrays({"ann": (values, np.arange(10) % 2)}, seed=3)
+    train = data.user("ann").train
+    values[7] = np.nan
+    with pytest.raises(DataError, match="sample 7 holds nan"):
+        (train if 7 in train.source.order else data.user("ann").test).images()
