@@ -10,8 +10,8 @@ import numpy as np
 from mindfl.lite.kernels.primitives import ACCUMULATE, PANEL_DEPTH, PANEL_VECTORS, VECTOR, ZERO, matrix_product
 from mindfl.lite.ops.fused import cut_off, floor
 from mindfl.lite.ops.registry import OWN, instruction, need
-from mindfl.lite.ops.slices import merged
 from mindfl.lite.program import Value, broadcast, steps
+from mindfl.lite.strides import at_least, merged
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -34,7 +34,8 @@ def matrix_products(plan: Plan, node: Node) -> None:
     depth, columns = b.dims[-2:][::-1] if turned_b else b.dims[-2:]
     rows = a.dims[-1 if turned_a else -2]
     y, start = _result(plan, node, fusion, (*outer, rows, columns))
-    axes = merged(outer, *(_matrix_steps(each, len(outer)) for each in (a, b)))
+    apart = (_matrix_steps(each, len(outer)) for each in (a, b))
+    axes = at_least(merged(zip(outer, *apart, strict=True)), 1, 2)
     if not turned_a and len(axes) == 1 and axes[0][1:] == (rows * depth, 0):
         axes, rows = [(1, 0, 0)], rows * axes[0][0]
     plan.builder.emit(

@@ -16,6 +16,7 @@ import numpy as np
 
 from mindfl.lite.ops.registry import OWN, instruction, need, operator
 from mindfl.lite.program import Dims, Value, alike, padded, steps
+from mindfl.lite.strides import at_least, merged
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -89,7 +90,7 @@ def result(plan: Plan, node: Node, dims: Dims, *, batch_last: bool, place: int =
 
 def move(plan: Plan, source: View, target: View) -> None:
     """Emit the copy of an array to another place, of the same shape."""
-    axes = merged(source.dims, source.apart, target.apart)
+    axes = at_least(merged(zip(source.dims, source.apart, target.apart, strict=True)), 1, 2)
     column = next((axis for axis in reversed(axes) if axis[2] == 1), axes[-1])
     rest = [axis for axis in axes if axis is not column]
     row = next((axis for axis in rest if column[1] != 1 and axis[1] == 1), rest[-1] if rest else (1, 0, 0))
@@ -107,19 +108,6 @@ def move(plan: Plan, source: View, target: View) -> None:
         y_row=row[2],
         y_column=column[2],
     )
-
-
-def merged(dims: Dims, x: Dims, y: Dims) -> list[tuple[int, int, int]]:
-    """Return axes as (elements, step of x, step of y), those that continue each other as one; at least one axis."""
-    found: list[tuple[int, int, int]] = []
-    for dim, x_step, y_step in zip(dims, x, y, strict=True):
-        if dim == 1:
-            continue
-        if found and found[-1][1:] == (x_step * dim, y_step * dim):
-            found[-1] = (found[-1][0] * dim, x_step, y_step)
-        else:
-            found.append((dim, x_step, y_step))
-    return found or [(1, 0, 0)]
 
 
 def filled(plan: Plan, node: Node, dims: Dims, number: float, *, batch_last: bool) -> View:
