@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mindfl.cli import root
 from mindfl.errors import OptionError
 from mindfl.options import options_of
 from mindfl.options.job_options import JobOptions
@@ -196,3 +197,29 @@ def test_both_readers_agree(tmp_path: Path) -> None:
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if name != "sweep")
     as_toml = read_experiment(written(tmp_path, f"{text}sweep.seed = [1, 2]\n"))
     assert as_yaml.runs == as_toml.runs == read_experiment(values).runs
+
+
+def test_run_gives_a_job_what_the_file_and_the_command_line_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def job(**settings: Any) -> None:
+        given.update(settings)
+        raise OptionError("seen")
+
+    monkeypatch.setattr("mindfl.sim.FederatedJob", job)
+    path = written(tmp_path, TOML)
+    arguments = ["run", str(path), "--run", "algorithm=fedprox_mu=0.1,seed=1", "--work_dir", "here", "--workers", "1"]
+    with pytest.raises(OptionError, match="seen"):
+        root.main([*arguments, "--quiet"], standalone_mode=False)
+    del given["reporter"]
+    assert given == {
+        **{"iterations": 3, "client_num": 4, "train_dataset": str(tmp_path / "writers"), "seed": 1},
+        **{"algorithm": "fedprox:mu=0.1", "work_dir": "here", "workers": 1},
+    }
+    for wrong, fault in ((arguments[:2], r"has \[sweep\]: 4 runs"), ([*arguments[:3], "seed=9"], "has no run seed=9")):
+        with pytest.raises(OptionError, match=fault):
+            root.main(wrong, standalone_mode=False)
+    with pytest.raises(OptionError, match="name an experiment file"):
+        root.main(["run"], standalone_mode=False)
