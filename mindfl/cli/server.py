@@ -64,7 +64,7 @@ def start(stack: str, quiet: bool, password_file: str | None, **values: Any) -> 
     anew."""
 
     def tell(text: str) -> None:
-        if not quiet or text.startswith("warning: "):
+        if not quiet or text.startswith(("warning: ", "live page ")):
             click.echo(f"mindfl: {text}", err=True)
 
     def ready(url: str) -> None:

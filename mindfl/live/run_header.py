@@ -11,6 +11,8 @@ from typing import Any
 
 from mindfl.locks import holder_lives
 
+#: stands for config.json in the folder of a server's job
+SERVER = "server.json"
 _SHOWN = {
     "algorithm": "algorithm",
     "epochs": "local epochs",
@@ -32,13 +34,14 @@ def read_header(folder: Path) -> dict[str, Any]:
 
     ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (its process is dead) or "ended".
     """
-    config, card = _object(folder / "config.json"), _object(folder / "result.json")
+    config, card = _object(folder / "config.json") or _object(folder / SERVER), _object(folder / "result.json")
+    title = card.get("title") or config.get("title")
     settings, data = _part(config, "settings"), _part(config, "data")
     return {
         "name": folder.name,
         "folder": str(folder),
         "state": _state(folder, config),
-        "title": card.get("title") if isinstance(card.get("title"), str) else _title(settings),
+        "title": title if isinstance(title, str) else _title(settings),
         "iterations": settings.get("iterations"),
         "began": config.get("began"),
         "ended": config.get("ended"),

@@ -268,6 +268,10 @@ class EmbeddedStartOptions:
         help="Learning rate of each iteration, from that of the plan: constant, step:every=10,factor=0.1, "
         "cosine:rounds=100,least=0.0001, or a function of the iteration, module:attribute or file.py:attribute.",
     )
+    live: bool = option(
+        False, help="Show the job in the browser as it runs (docs/live.md); keeps what it shows in <fl_name>_live."
+    )
+    live_port: int = option(0, least=0, most=65535, shown="any free one", help="With --live: port of the page.")
 
 
 @dataclass(frozen=True, kw_only=True)

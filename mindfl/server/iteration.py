@@ -101,6 +101,7 @@ class IterationRecord:
     nothing was reported. ``start_ms`` is the first accepted startFLJob (None if there was none), in wall time, as is
     ``end_ms``; time during which the server was down is left out, also from ``durations_ms``: how long each upload took
     from its client's startFLJob on. ``instance`` is the name of the job's instance. ``error``: the algorithm failed.
+    ``devices`` and ``reports`` are what clients said in startFLJob and updateModel, by fl_id.
     """
 
     iteration: int
@@ -120,6 +121,8 @@ class IterationRecord:
     durations_ms: Sequence[int] = ()
     instance: str = ""
     error: AlgorithmError | None = None
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    reports: Mapping[str, UploadReport] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -263,6 +266,8 @@ class Iteration:
             durations_ms=tuple(self.durations_ms),
             instance=instance,
             error=error,
+            devices=self.started,
+            reports=self.uploaded,
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import reduce
 from signal import Signals
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ from mindfl.server.summary_files import DataRate, FailureEventFile, MetricsFile,
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
+    from mindfl.live.server_rows import ServerRows
     from mindfl.server.cluster.member import Member
 
 _OBJECTS = 50_000
@@ -125,13 +127,14 @@ class _Server:
             stack.callback(_close, self._manage_sockets)
         self._serving: SingleServer | Member | None = None
         self._is_started = False
+        self._live = self._open_page() if options.live else None
         self._opener.begin_after_checkpoint()
         self._metrics, events = self._open_files()
         self._counted = self._count_bytes()
         self._files = ServerReporter([self._metrics, events])
         stack.callback(self._files.close)
         self._checkpoints = self._opener.checkpoint_writer()
-        own = [self._checkpoints] if self._checkpoints else []
+        own: list[Sink] = [each for each in (self._checkpoints, self._live) if each is not None]
         self._reporter = ServerReporter([self._tell_iteration, self._register_iteration, *own, self._call_hook])
         stack.callback(self._reporter.close)
         # Hooks hear of the start before they hear of iterations, also of those that end while a journal is replayed.
@@ -194,14 +197,35 @@ class _Server:
         )
         return metrics, events
 
+    def _open_page(self) -> ServerRows:
+        """Serve the live page, in a process of its own; return the writer of what it shows."""
+        from mindfl.live.beside import page_beside
+        from mindfl.live.server_rows import ServerRows, live_folder
+
+        settings, client = self._settings, self._settings.client
+        facts = {
+            "algorithm": str(self._options.algorithm),
+            "clients_per_iteration": settings.round.start_fl_job_threshold,
+            "epochs": client.client_epoch_num,
+            "batch_size": client.client_batch_size,
+            "learning_rate": client.client_learning_rate,
+            "encrypt_type": settings.encrypt.encrypt_type,
+        }
+        folder = live_folder(settings.fl_name)
+        rows = ServerRows(folder, f"{settings.fl_name}, served at {bound_address(self._sockets[0])}", facts)
+        self._stack.enter_context(page_beside(folder, self._options.live_port, self._tell))
+        self._stack.callback(rows.close)
+        return rows
+
     def _count_bytes(self) -> Counted:
-        """Return the wrapper that counts the bytes of messages, if the settings ask for it."""
+        """Return the wrapper that counts the bytes of messages, if the settings or the live page ask for it."""
         folder = self._settings.summary.data_rate_dir
-        if not folder:
-            return uncounted
-        rate = DataRate(folder, str(bound_address(self._sockets[0])))
-        self._stack.callback(rate.close)
-        return counted_by(rate)
+        counts = [uncounted if self._live is None else counted_by(self._live)]
+        if folder:
+            rate = DataRate(folder, str(bound_address(self._sockets[0])))
+            self._stack.callback(rate.close)
+            counts.append(counted_by(rate))
+        return lambda front: reduce(lambda answer, count: count(answer), counts, front)
 
     def _single(self) -> SingleServer:
         job: Job
@@ -262,6 +286,8 @@ class _Server:
 
     def _manage(self, job: Job, nodes: ListNodes) -> Management:
         settings = _as_running(self._settings, job.coordinator)
+        if self._live is not None:
+            self._live.follow(job.coordinator)
         again = self._options.dp_budget is None
         return Management(
             job.coordinator,

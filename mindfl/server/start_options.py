@@ -112,6 +112,7 @@ _WITHOUT_TLS: Rule[ServerOptions] = Rule(
     ("server_key_path", "require_client_certificate"), lambda options: True, "this server", _NO_TLS
 )
 _RULES: tuple[Rule[ServerOptions], ...] = (
+    Rule(("live_port",), lambda options: not options.live, "this server", "it is the port of --live"),
     Rule(
         ("tcp_server_ip",),
         lambda options: not options.cluster,

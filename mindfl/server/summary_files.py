@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -198,7 +198,14 @@ def uncounted(answer: Front) -> Front:
     return answer
 
 
-def counted_by(rate: DataRate) -> Counted:
+class ByteCounter(Protocol):
+    """Counts the bytes of messages."""
+
+    def count(self, received: int, sent: int) -> None:
+        """Count a message of ``received`` bytes and its answer of ``sent`` bytes."""
+
+
+def counted_by(rate: ByteCounter) -> Counted:
     """Return the wrapper by which ``rate`` counts the messages that a front answers."""
 
     def wrap(answer: Front) -> Front:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -460,3 +461,34 @@ def test_a_server_that_cannot_be_registered_still_serves(server, folder: Path) -
     assert running.model(0).retcode == 200
     code, _, err = running.end()
     assert code == 0 and "will not find this server" in err and "Traceback" not in err
+
+
+def test_the_live_page_of_a_server(server, folder: Path) -> None:
+    """It shows iterations and refusals, also of a server that was killed and goes on."""
+    first = server("--live", "--quiet").ready()
+    url = re.fullmatch(r"mindfl: live page (http://127\.0\.0\.1:\d+/)\n", first.process.stderr.readline())[1]
+    with urllib.request.urlopen(url + "events", timeout=20) as events:
+        assert first.start("a").retcode == first.start("b").retcode == 200
+        assert first.start("a").retcode != 200
+        for fl_id in "ab":
+            assert first.update(fl_id, 1, 1.0).retcode == 200
+        line = next(
+            line for line in events if line.startswith(b"data: ") and b'"iteration":1,' in line and b'"names"' in line
+        )
+    row = json.loads(line[6:])
+    assert (row["clients"], row["names"], row["values"], row["aggregated"]) == (2, ["a", "b"], [None, None], True)
+    assert sum(row["refusals"].values()) == 1 and row["bytes_up"] > 48 and row["bytes_down"] > 48
+    first.process.kill()
+    first.wait()
+
+    second = server("--live").ready()
+    for fl_id in "ab":
+        assert second.start(fl_id).iteration == 2
+    for fl_id in "ab":
+        assert second.update(fl_id, 2, 1.0).retcode == 200
+    assert second.end()[0] == 0
+    live = folder / "Lenet_é_live"
+    rows = [json.loads(line) for line in (live / "history.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [1, 2]
+    header = json.loads((live / "server.json").read_text())
+    assert header["ended"] and header["settings"]["iterations"] == 3

@@ -130,7 +130,7 @@ function drawTiles() {
     tile(name.toUpperCase(), measured?.[name], decimals(measured?.[name]), name === "avg" && best ? `best ${decimals(best.avg)} in round ${best.iteration}` : after));
   tiles.push(tile("loss", last?.loss, decimals(last?.loss), last ? `round ${last.iteration}` : ""));
   const down = store.sum("bytes_down"), up = store.sum("bytes_up");
-  tiles.push(tile("bytes", down + up, bytes(down + up), `${bytes(down)} down, ${bytes(up)} up`));
+  if (store.last("bytes_up")) tiles.push(tile("bytes", down + up, bytes(down + up), `${bytes(down)} down, ${bytes(up)} up`));
   const private_ = store.last("epsilon");
   if (private_) tiles.push(tile("epsilon", private_.epsilon, decimals(private_.epsilon), "spent so far"));
   const refused = [...store.refusals.values()].reduce((sum, each) => sum + each.count, 0);
@@ -151,7 +151,7 @@ function drawCurves() {
   byId("heat-accuracy-name").textContent = byId("clients-value").textContent = store.metric;
   accuracy.set([x, store.column("avg"), store.column("top5"), store.column("low5")]);
   byId("accuracy-text").textContent = measured
-    ? `Mean over ${measured.measured === "central" ? "the central test set" : counted(measured.evaluated, "client")}, the five best and the five worst. After round ${measured.iteration}: AVG ${decimals(measured.avg)}, TOP5 ${decimals(measured.top5)}, LOW5 ${decimals(measured.low5)}.`
+    ? `Mean over ${measured.measured === "central" ? "the central test set" : counted(measured.evaluated, "client")}${isNumber(measured.top5) ? ", the five best and the five worst" : ""}. After round ${measured.iteration}: AVG ${decimals(measured.avg)}${isNumber(measured.top5) ? `, TOP5 ${decimals(measured.top5)}, LOW5 ${decimals(measured.low5)}` : ""}.`
     : "No round has been evaluated yet.";
   const last = store.rounds.at(-1);
   loss.set([x, store.column("loss")]);

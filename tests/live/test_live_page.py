@@ -1,0 +1,245 @@
+"""The live page in a real browser: what it shows is what the files say, by mouse, keyboard and screen reader."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in_runs import StandInRun
+
+from mindfl.live.page_service import served
+from mindfl.live.watching import address, listening_on
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="needs chromium")]
+#: what can be operated or is a picture, and has no name
+_UNNAMED = """() => {
+    const wanted = 'a,button,input,select,summary,[tabindex="0"],[role=img],progress,dialog';
+    const named = each => each.getAttribute('aria-label') || each.textContent.trim() || each.labels?.length
+        || document.getElementById(each.getAttribute('aria-labelledby') ?? '')?.textContent;
+    return [...document.querySelectorAll(wanted)].filter(each => !named(each)).map(each => each.outerHTML); }"""
+#: texts with a contrast below 4.5 (WCAG 2.1, AA)
+_WEAK = """() => {
+    const parse = text => text.match(/[\\d.]+/g).map(Number);
+    const linear = part => part / 255 <= .03928 ? part / 255 / 12.92 : ((part / 255 + .055) / 1.055) ** 2.4;
+    const light = ([red, green, blue]) => .2126 * linear(red) + .7152 * linear(green) + .0722 * linear(blue);
+    const back = each => {
+        for (; each; each = each.parentElement) {
+            const colour = parse(getComputedStyle(each).backgroundColor);
+            if (colour.length === 3 || colour[3] > 0) return colour;
+        } };
+    const contrast = each => {
+        const [most, least] = [light(parse(getComputedStyle(each).color)), light(back(each))].sort((a, b) => b - a);
+        return (most + .05) / (least + .05); };
+    return [...document.querySelectorAll('h1,h2,p,a,th,td,dt,dd,label,.state,.tile div,.switch span,summary')]
+        .filter(each => each.checkVisibility() && each.textContent.trim() && !each.closest('.skip,.hidden'))
+        .filter(each => !each.previousElementSibling?.matches('input:disabled'))
+        .filter(each => !each.querySelector('input:disabled'))
+        .map(each => [each.textContent.trim().slice(0, 30), contrast(each)])
+        .filter(([, found]) => found < 4.5); }"""
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(OPTIONS))
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """The page of a folder; :meth:`close` checks that nothing was asked for elsewhere, and that nothing failed."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.url = url
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1000}, **options)
+        self.requests: list[str] = []
+        self.said: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.goto(url)
+
+    def wait(self, script: str) -> None:
+        # Playwright's own waiting evaluates texts in the page, which its content security policy refuses.
+        deadline = time.monotonic() + 60
+        while not self.page.evaluate(script):
+            assert time.monotonic() < deadline, script
+            self.page.wait_for_timeout(20)
+
+    def values(self, selector: str) -> list[float]:
+        script = "cells => cells.map(cell => Number(cell.dataset.value))"
+        return list(self.page.eval_on_selector_all(selector, script))
+
+    def close(self) -> None:
+        assert self.said == [], "neither errors nor violations of the content security policy"
+        assert self.requests and all(each.startswith((self.url, "data:")) for each in self.requests)
+        self.page.close()
+
+
+@contextmanager
+def open_page(browser: Any, folder: Path, **options: Any) -> Iterator[Opened]:
+    listening = listening_on(0)
+    url = address(listening)
+    loop, ended = asyncio.new_event_loop(), threading.Event()
+    stop = asyncio.Event()
+
+    def serve() -> None:
+        loop.run_until_complete(served(folder, listening, stop.wait, lambda: None))
+        ended.set()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        opened = Opened(browser, url, **options)
+        yield opened
+        opened.close()
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        assert ended.wait(30)
+
+
+def table(opened: Opened) -> list[list[float]]:
+    return opened.page.evaluate(
+        """() => [...document.querySelectorAll('#rounds-rows tr')]
+        .map(row => [...row.children].slice(0, 6).map(cell => Number(cell.dataset.value)))"""
+    )
+
+
+def test_the_values_are_those_of_the_history(browser: Any, tmp_path: Path) -> None:
+    run = StandInRun(tmp_path / "run <b>&amp;", drawn=4, iterations=30).begin(process=os.getpid())
+    for iteration in range(1, 13):
+        run.round(epsilon=iteration / 7, aggregated=iteration != 5)
+    with open_page(browser, run.folder) as opened:
+        opened.wait("document.querySelectorAll('#rounds-rows tr').length === 12")
+        rows = list(reversed(run.rows))
+        assert table(opened) == [[r.iteration, r.avg, r.top5, r.low5, r.weighted_avg, r.loss] for r in rows]
+        page = opened.page
+        shown = page.locator("#rounds-rows tr").first.locator("td").all_inner_texts()
+        assert shown[:3] == [f"{value:.4f}" for value in (rows[0].avg, rows[0].top5, rows[0].low5)]
+        assert page.locator("tr.failed th").all_inner_texts() == ["5"]
+        assert page.locator("#name").inner_text() == "run <b>&amp;"
+        assert page.locator("#state").inner_text() == "training"
+        assert opened.values('[data-name="AVG"] .tile-value, [data-name="epsilon"] .tile-value') == [
+            rows[0].avg,
+            12 / 7,
+        ]
+        clients = page.evaluate(
+            """() => [...document.querySelectorAll('#clients-rows tr')].map(({children}) =>
+            [children[1].textContent, Number(children[2].dataset.value), Number(children[4].dataset.value)])"""
+        )
+        taken = [sum(number in row.participants for row in rows) for number in range(10)]
+        assert clients == [[name, rows[0].accuracies[name], taken[i]] for i, name in enumerate(run.names)]
+
+        before = time.monotonic()
+        row = run.round()
+        opened.wait("document.querySelector('#rounds-rows th').textContent === '13'")
+        print(f"a new round is shown after {time.monotonic() - before:.2f} s")
+        assert table(opened)[0][:2] == [13, row.avg]
+
+        run.end()
+        opened.wait("document.getElementById('state').textContent === 'ended'")
+        StandInRun(run.folder, clients=3).begin().round()
+        opened.wait("document.querySelectorAll('#rounds-rows tr').length === 1")
+        shutil.rmtree(run.folder)
+        opened.wait("document.getElementById('state').className.includes('missing')")
+
+
+def test_by_keyboard_and_for_screen_readers(browser: Any, tmp_path: Path) -> None:
+    run = StandInRun(tmp_path / "run", drawn=4).begin()
+    for _ in range(3):
+        run.round()
+    run.log(2, "<script>alert(1)</script> déjà vu\n")
+    run.end()
+    with open_page(browser, run.folder) as opened:
+        page = opened.page
+        opened.wait("document.querySelectorAll('#rounds-rows tr').length === 3")
+        page.focus("#heat-cursor")
+        for key in ("ArrowDown", "ArrowDown", "End"):
+            page.keyboard.press(key)
+        cell = page.locator("#heat-cell")
+        row, took = run.rows[2], "took part" if 2 in run.rows[2].participants else "not drawn"
+        assert (
+            cell.inner_text()
+            == f"client 2, {run.names[2]}, round 3: accuracy {row.accuracies[run.names[2]]:.4f}: {took}"
+        )
+        page.keyboard.press("Enter")
+        page.locator("#log-text").get_by_text("déjà vu").wait_for()
+        assert page.locator("#log-text").inner_text() == "<script>alert(1)</script> déjà vu\n"
+        assert page.evaluate("document.activeElement.closest('dialog') !== null")
+        page.keyboard.press("Escape")
+        assert not page.locator("#log").is_visible()
+        assert page.evaluate("document.activeElement.id") == "heat-cursor", "the focus is back"
+        # What can be operated has a name, and can be reached; pictures and tables have one too.
+        unnamed = page.evaluate(_UNNAMED)
+        assert unnamed == []
+        assert page.evaluate(
+            "[...document.querySelectorAll('th')].every(each => each.scope || each.closest('.u-legend'))"
+        )
+        assert page.evaluate("document.documentElement.lang") == "en"
+        names = {each["name"] for each in reachable(page)}
+        wanted = {"clients-find", "clients-order", "heat-order", "heat-cursor", "time-round", "heat", "cost", "open"}
+        assert wanted <= names, wanted - names
+
+
+def reachable(page: Any) -> list[dict[str, str]]:
+    """Go through the page with the Tab key."""
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    found = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        found.append(
+            page.evaluate(
+                """() => {
+                const each = document.activeElement;
+                return {name: each.id || each.name || each.textContent.trim()}; }"""
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_their_background(browser: Any, tmp_path: Path, scheme: str) -> None:
+    run = StandInRun(tmp_path).begin()
+    run.round(aggregated=False)
+    run.end()
+    with open_page(browser, tmp_path, color_scheme=scheme) as opened:
+        opened.wait("document.querySelectorAll('#rounds-rows tr').length === 1")
+        weak = opened.page.evaluate(_WEAK)
+        assert weak == []
+
+
+def test_3500_clients(browser: Any, tmp_path: Path) -> None:
+    run = StandInRun(tmp_path, clients=3500, drawn=350, iterations=60).begin(process=os.getpid())
+    for _ in range(30):
+        run.round()
+    with open_page(browser, tmp_path) as opened:
+        opened.wait("document.querySelector('#rounds-rows th')?.textContent === '30'")
+        page = opened.page
+        meter = page.context.new_cdp_session(page)
+        meter.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})  # processor time of the page's thread
+        meter.send("Performance.enable")
+        before = measured(meter)
+        page.hover("#heat-cursor")
+        for number in range(31, 41):
+            run.round()
+            opened.wait(f"document.querySelector('#rounds-rows th').textContent === '{number}'")
+            page.mouse.wheel(0, 40)
+        page.fill("#clients-find", "writer_3499")
+        assert opened.values("#clients-rows td:nth-child(3)") == [run.rows[-1].accuracies["writer_3499"]]
+        spent = {name: (value - before[name]) / 10 for name, value in measured(meter).items() if "Duration" in name}
+        print(f"processor seconds per round: {spent}")
+        assert spent["TaskDuration"] < 1, spent
+
+
+def measured(meter: Any) -> dict[str, float]:
+    return {each["name"]: each["value"] for each in meter.send("Performance.getMetrics")["metrics"]}
