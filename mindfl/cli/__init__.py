@@ -33,6 +33,7 @@ COMMANDS = {
     "inspect": ("mindfl.cli.inspect", "Show the content of a .ms or .mindir file, and unsupported operators."),
     "plan": ("mindfl.cli.plan", "Show what a device with a fixed training graph does for an algorithm."),
     "run": ("mindfl.cli.run", "Run an experiment file: what simulate takes, as TOML or YAML."),
+    "plot": ("mindfl.cli.plot", "Draw runs: curves with bands over seeds or clients, or each client's accuracy."),
     "server": ("mindfl.cli.server", "Serve a federated job to devices over HTTP or HTTPS."),
     "simulate": ("mindfl.cli.simulate", "Run the whole job: export, convert, data, federated training, report."),
     "sweep": ("mindfl.cli.sweep", "Run all combinations of an experiment file's [sweep], side by side."),

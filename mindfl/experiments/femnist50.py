@@ -19,7 +19,7 @@ from mindfl.sim.evaluation import Accuracy
 from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.job import FederatedLeNetJob
 from mindfl.sim.model_options import own_model
-from mindfl.sim.plot import CURVES, plot_history
+from mindfl.sim.plot import CURVES, PALETTE, plot_history
 from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
 from mindfl.sim.tables import csv_text, decimals, markdown_table
@@ -60,13 +60,13 @@ class Published:
         points = [(iteration, value) for iteration, value in self.avg_at.items() if iteration <= iterations]
         if points:
             style = {"linestyle": "none", "markersize": 9, "markeredgecolor": "black", "zorder": 3}
-            axes.plot(*zip(*points, strict=True), marker="D", color="tab:blue", label="published AVG", **style)
+            axes.plot(*zip(*points, strict=True), marker="D", color=PALETTE[0], label="published AVG", **style)
         if iterations >= self.iterations:
             first, *_, last = self.last_iterations
-            for name, label, colour in CURVES:
+            for name, label, place in CURVES:
                 value = getattr(self.last, name)
                 label = f"published {label}, mean of {first} to {last}  {value:.3f}"
-                axes.hlines(value, first, last, color=colour, linewidth=5, alpha=0.5, label=label)
+                axes.hlines(value, first, last, color=PALETTE[place], linewidth=5, alpha=0.5, label=label)
         label = f"published: at chance until {self.plateau}"
         axes.axvspan(1, min(self.plateau, iterations), color="grey", alpha=0.15, linewidth=0, label=label)
 

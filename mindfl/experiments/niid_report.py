@@ -14,7 +14,7 @@ from mindfl.experiments import runner
 from mindfl.experiments.niid_published import PublishedAccuracy, published
 from mindfl.files import write_atomic
 from mindfl.options.command_options import NiidDataName
-from mindfl.sim.plot import draw_figure, wrapped
+from mindfl.sim.plot import PALETTE, draw_figure, wrapped
 from mindfl.sim.tables import csv_text, markdown_table
 from mindfl.spelling import counted
 
@@ -186,8 +186,6 @@ def summary(bench: Bench) -> str:
     return "\n".join(lines)
 
 
-#: colours that colour-blind readers can tell apart too (Okabe and Ito)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _TITLE_WIDTH = 110
 
 
@@ -202,7 +200,7 @@ def plot_bench(bench: Bench, path: Path) -> None:
         for axes, cell in zip(panels, cells, strict=False):
             for line in lines:
                 if line.cell == cell:
-                    colour = _COLOURS[algorithms.index(line.algorithm) % len(_COLOURS)]
+                    colour = PALETTE[algorithms.index(line.algorithm) % len(PALETTE)]
                     _draw_line(axes, line, colour)
             axes.set(title=cell, xlabel="round")
             axes.grid(alpha=0.3)

@@ -33,6 +33,9 @@ WeightFormat = Literal["ckpt", "npz", "safetensors", "mindir", "onnx"]
 ImagesForm = Literal["bin", "compact", "arrays"]
 TrackerName = Literal["mlflow"]
 TableForm = Literal["text", "csv", "markdown", "latex"]
+XAxisName = Literal["rounds", "seconds", "bytes"]
+BandName = Literal["sd", "range", "clients", "none"]
+FigureKind = Literal["curves", "clients"]
 NiidDataName = Literal["fashion_mnist", "mnist"]
 
 #: the tutorial's: the name of the federated learning jar
@@ -494,3 +497,27 @@ class CompareCommandOptions(CompareOptions):
         None, spellings=("--format",), shown="as the name of --out ends, else text", help="Format of the table."
     )
     out: Path | None = option(None, shown="standard output", help="File to write: .txt, .csv, .md or .tex.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """A figure of runs."""
+
+    column: str = option(
+        "avg", help="What is drawn: avg, top5, low5, loss, another column of history.csv, or a metric of a callback."
+    )
+    x: XAxisName = option("rounds", help="What it is drawn over: rounds, or the sum of seconds or of bytes until then.")
+    band: BandName = option(
+        "sd",
+        help="Band around a curve: standard deviation over seeds, from the lowest to the highest seed (range), or "
+        "10 to 90 % of the clients.",
+    )
+    kind: FigureKind = option("curves", help="curves, or the last accuracy of each client, group by group (clients).")
+    title: str = option("", shown="none", help="Title of the figure.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotCommandOptions(PlotOptions):
+    """Where the figure goes."""
+
+    out: Path = option(help="File to write: .png, .pdf or .svg.")

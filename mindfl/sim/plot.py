@@ -12,6 +12,7 @@ from typing import Any
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
+from mindfl.sim.fonts import fit_fonts
 from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.metrics import ACCURACY
 from mindfl.spelling import counted, did_you_mean
@@ -40,7 +41,11 @@ def check_picture(path: PathLike) -> str:
 def save_figure(figure: Any, path: PathLike, *, dpi: int) -> None:
     """Write ``figure`` in the format of the suffix of ``path``. Raises :class:`StorageError` if that fails."""
     form, options = _FORMATS[check_picture(path)]
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    import matplotlib
+
+    fit_fonts(figure)
+    fonts = {"pdf.fonttype": 42, "svg.hashsalt": "mindfl"}  # TrueType, as journals ask for; the same file each time
+    with atomic_path(path) as temporary, warnings.catch_warnings(), matplotlib.rc_context(fonts):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
         figure.savefig(temporary, format=form, dpi=dpi, **options)
 
@@ -82,8 +87,32 @@ def wrapped(title: str, width: int) -> str:
     return "\n".join(fill(line, width) for line in title.split("\n"))
 
 
-#: column of a history -> its name and colour in figures
-CURVES = (("top5", "TOP5", "tab:green"), ("avg", "AVG", "tab:blue"), ("low5", "LOW5", "tab:red"))
+#: colours that colour-blind readers can tell apart too (Okabe and Ito), without yellow, which is too light for lines
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (6, 2, 1.5, 2)), (0, (1.5, 1.5)), (0, (3, 1.5)))
+#: markers on a curve, at most
+_MARKED = 12
+
+
+def curve_style(place: int, points: int) -> dict[str, Any]:
+    """Return colour, dashes and markers of the curve number ``place``, which has so many points, for ``Axes.plot``.
+
+    Curves are told apart in grey too: no two of the first 35 have the same dashes and the same colour.
+    """
+    step = max(1, -(-points // _MARKED))
+    return {
+        "color": PALETTE[place % len(PALETTE)],
+        "linestyle": _DASHES[place % len(_DASHES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "markersize": 4,
+        "markevery": (place * step // 4 % step, step),
+        "linewidth": 1.5,
+    }
+
+
+#: column of a history -> its name in figures, and the number of its style
+CURVES = (("top5", "TOP5", 2), ("avg", "AVG", 0), ("low5", "LOW5", 1))
 #: characters of a title that fit above the figure
 _TITLE_WIDTH = 90
 
@@ -129,13 +158,12 @@ def _draw_history(axes: Any, history: History, title: str, untested: int) -> Non
 
     rows = history.evaluated
     iterations = [row.iteration for row in rows]
-    marker = "o" if len(rows) <= 30 else ""
     central = bool(rows) and rows[-1].measured == "central"
     metric = history.metric
-    for name, label, colour in [("avg", metric.title, "tab:blue")] if central else CURVES:
+    for name, label, place in [("avg", metric.title, 0)] if central else CURVES:
         values = [getattr(row, name) for row in rows]
         last = f"  {values[-1]:.3f}" if values else ""
-        axes.plot(iterations, values, label=label + last, color=colour, marker=marker, markersize=3)
+        axes.plot(iterations, values, label=label + last, **curve_style(place, len(rows)))
     whom, when = measured_clients(history, untested=untested), measured_iterations(history)
     data = "central test set" if central else "clients' test data"
     axes.set(xlabel="iteration", ylabel=f"{metric.title} on the {data}")

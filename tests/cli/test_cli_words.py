@@ -57,6 +57,7 @@ SERVER = ("server", "start", "--config", "c", "--model", "m")
         ("watch",),
         ("compare",),
         ("compare", "x", "--out"),
+        ("plot", "x", "--out"),
         ("experiment", "femnist50", "--work_dir"),
         ("experiment", "privacy50", "--train_dataset"),
         ("experiment", "niid_bench", "--dataset"),

@@ -13,7 +13,7 @@ from mindfl.algorithms.device_plan import device_plan
 from mindfl.cli.declared import default_text, limits_text
 from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
-from mindfl.compare import compare_runs
+from mindfl.compare import compare_runs, plot_runs
 from mindfl.experiments.niid_bench import run_niid_bench
 from mindfl.options import Option, command_options, mode_options, options_of
 from mindfl.options.job_options import GROUPS, JobOptions
@@ -76,6 +76,7 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl convert` (`convert_model`)", mindfl.convert_model): command_options.ConvertOptions,
     ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): command_options.InspectOptions,
     ("`mindfl compare` (`mindfl.compare.compare_runs`)", compare_runs): command_options.CompareCommandOptions,
+    ("`mindfl plot` (`mindfl.compare.plot_runs`)", plot_runs): command_options.PlotCommandOptions,
     ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): command_options.LeafOptions,
     ("`mindfl data images` (`convert_images`)", mindfl.convert_images): command_options.ImagesOptions,
     ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): command_options.IdxOptions,

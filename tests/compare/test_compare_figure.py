@@ -1,0 +1,103 @@
+"""Figures of runs: what the curves and bands are, beside NumPy, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from stand_in_folders import write_run
+
+from mindfl.cli.plot import plot_command
+from mindfl.compare import plot_runs
+from mindfl.compare.compared_runs import find_runs
+from mindfl.compare.curves import group_curve, last_accuracies
+from mindfl.compare.run_groups import RunGroup, grouped
+from mindfl.errors import MindflWarning, OptionError
+from mindfl.sim import fonts
+from mindfl.sim.plot import curve_style
+
+CURVES = ([0.2, math.nan, 0.6], [0.3, 0.65, 0.8])
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    return [write_run(tmp_path / f"run {seed}", avg, seed=seed) for seed, avg in enumerate(CURVES)]
+
+
+@pytest.fixture
+def group(runs: list[Path]) -> RunGroup:
+    (found,) = grouped(find_runs(runs))
+    return found
+
+
+def test_curves_and_bands(group: RunGroup) -> None:
+    table = np.array(CURVES)[:, [0, 2]]  # round 2 was evaluated with one seed only
+    curve = group_curve(group, "avg")
+    assert curve.x.tolist() == [1, 3] and curve.y == pytest.approx(table.mean(axis=0))
+    assert curve.band[0] == pytest.approx(table.mean(axis=0) - table.std(axis=0, ddof=1))
+    assert group_curve(group, "avg", band="range").band[1] == pytest.approx(table.max(axis=0))
+    pooled = [[value + step for value in column for step in (-0.1, 0, 0.1)] for column in table.T]
+    low, high = group_curve(group, "avg", band="clients").band
+    assert low == pytest.approx([np.percentile(each, 10) for each in pooled])
+    assert high == pytest.approx([np.percentile(each, 90) for each in pooled])
+    assert group_curve(group, "avg", "seconds").x.tolist() == [10, 30]
+    assert group_curve(group, "loss", "bytes", "none").x.tolist() == [4, 12], "MB"
+    assert last_accuracies(group) == pytest.approx([0.6, 0.7, 0.8])
+
+
+@pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_files(runs: list[Path], tmp_path: Path, suffix: str, begins: bytes) -> None:
+    path = tmp_path / "größe" / f"a b.{suffix}"
+    names = [f"$x_1=手写={runs[0]}", str(runs[1]), "--out", str(path), "--title", "x_1^2 $"]
+    done = CliRunner().invoke(plot_command, names, catch_exceptions=False)
+    assert f"written to {path}" in done.output and path.read_bytes().startswith(begins)
+
+
+def test_into_axes_of_the_user(runs: list[Path]) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    assert plot_runs(runs, column="loss", ax=axes, style={"lines.linewidth": 3}) is axes
+    (line,) = axes.lines
+    assert line.get_ydata() == pytest.approx(2 - np.array(CURVES)[:, [0, 2]].mean(axis=0))
+    assert axes.get_xlabel() == "round" and axes.get_ylabel() == "training loss"
+    strip = plot_runs(runs, kind="clients", ax=Figure().add_subplot())
+    assert len(strip.collections[0].get_offsets()) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"out": "fig.gif"}, "suffix .gif of fig.gif is no picture format"),
+        ({"out": "fig"}, "has no suffix"),
+        ({}, "out or ax"),
+        ({"out": "fig.png", "column": "avgs"}, "--column: no run has 'avgs'"),
+        ({"out": "fig.png", "column": "measured"}, "--column: no run has 'measured'"),
+    ],
+)
+def test_refusals(runs: list[Path], tmp_path: Path, monkeypatch: Any, settings: dict[str, Any], error: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=error):
+        plot_runs(runs, **settings)
+    assert not list(tmp_path.glob("fig*"))
+
+
+def test_letters_that_no_font_has_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(fonts, "_installed", lambda: ())
+    fonts._warn.cache_clear()
+    figure = Figure()
+    figure.suptitle("é 手写")
+    with pytest.warns(MindflWarning, match="no installed font has 写手: figures show boxes"):
+        fonts.fit_fonts(figure)
+
+
+def test_styles_differ_in_grey() -> None:
+    styles = [curve_style(place, 40) for place in range(35)]
+    assert len({(style["color"], style["linestyle"]) for style in styles}) == 35
+    assert len({(style["linestyle"], style["marker"]) for style in styles[:10]}) == 10
