@@ -52,7 +52,7 @@ def test_curves_and_bands(group: RunGroup) -> None:
 @pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_files(runs: list[Path], tmp_path: Path, suffix: str, begins: bytes) -> None:
     path = tmp_path / "größe" / f"a b.{suffix}"
-    names = [f"$x_1=手写={runs[0]}", str(runs[1]), "--out", str(path), "--title", "x_1^2 $"]
+    names = [f"$x_1 手写={runs[0]}", str(runs[1]), "--out", str(path), "--title", "x_1^2 $"]
     done = CliRunner().invoke(plot_command, names, catch_exceptions=False)
     assert f"written to {path}" in done.output and path.read_bytes().startswith(begins)
 
