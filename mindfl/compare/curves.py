@@ -64,7 +64,7 @@ def plot_runs(
     kind: FigureKind = "curves",
     title: str = "",
     ax: Any = None,
-    style: str | Mapping[str, Any] | None = None,
+    style: str | dict[str, Any] | None = None,
 ) -> Any:
     """Draw groups of runs: curves with bands, or each client's accuracy after the last evaluation.
 
