@@ -56,7 +56,7 @@ class GroupCurve:
 @declared_arguments(PlotOptions)
 def plot_runs(
     runs: Iterable[RunSource],
-    out: PathLike | None = None,
+    path: PathLike | None = None,
     *,
     column: str = "avg",
     x: XAxisName = "rounds",
@@ -72,7 +72,7 @@ def plot_runs(
 
     Args:
         runs: work folders of runs, folders of sweeps, or results; ``"name=folder"`` gives a run a label.
-        out: file to write; its suffix names the format. None: draw into ``ax`` only.
+        path: file to write; its suffix names the format. None: draw into ``ax`` only.
         column: column of the history: ``"avg"``, ``"top5"``, ``"low5"``, ``"loss"``, another number, or a metric of a
             callback.
         x: ``"rounds"``, ``"seconds"`` (sum over the rounds) or ``"bytes"`` (down and up, sum).
@@ -87,16 +87,16 @@ def plot_runs(
         ``ax``.
 
     Raises:
-        OptionError: there is no such run, column or format, or neither ``out`` nor ``ax`` is given.
+        OptionError: there is no such run, column or format, or neither ``path`` nor ``ax`` is given.
         StorageError: the file cannot be written.
 
     Example:
         >>> plot_runs(["run"], "curves.svg", column="loss")
     """
-    if (out is None) == (ax is None):
-        raise OptionError("plot_runs needs a file to write, or the axes to draw into: out or ax")
-    if out is not None:
-        check_picture(out)
+    if (path is None) == (ax is None):
+        raise OptionError("plot_runs needs a file to write, or the axes to draw into: path or ax")
+    if path is not None:
+        check_picture(path)
     groups = grouped(find_runs(runs))
     draw = _clients_drawing(groups) if kind == "clients" else _curves_drawing(groups, column, x, band)
     load_matplotlib()
@@ -122,7 +122,7 @@ def plot_runs(
                 lines = -(-len(groups) // max(1, 80 // (longest + 8)))
                 figure.legend(loc="outside lower center", ncols=-(-len(groups) // lines), frameon=False)
 
-        draw_figure(out, whole, size=(6.4, 4.4), dpi=200)  # type: ignore[arg-type]
+        draw_figure(path, whole, size=(6.4, 4.4), dpi=200)  # type: ignore[arg-type]
     return None
 
 

@@ -72,11 +72,11 @@ def test_into_axes_of_the_user(runs: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"out": "fig.gif"}, "suffix .gif of fig.gif is no picture format"),
-        ({"out": "fig"}, "has no suffix"),
-        ({}, "out or ax"),
-        ({"out": "fig.png", "column": "avgs"}, "--column: no run has 'avgs'"),
-        ({"out": "fig.png", "column": "measured"}, "--column: no run has 'measured'"),
+        ({"path": "fig.gif"}, "suffix .gif of fig.gif is no picture format"),
+        ({"path": "fig"}, "has no suffix"),
+        ({}, "path or ax"),
+        ({"path": "fig.png", "column": "avgs"}, "--column: no run has 'avgs'"),
+        ({"path": "fig.png", "column": "measured"}, "--column: no run has 'measured'"),
     ],
 )
 def test_refusals(runs: list[Path], tmp_path: Path, monkeypatch: Any, settings: dict[str, Any], error: str) -> None:
