@@ -44,7 +44,8 @@ def save_figure(figure: Any, path: PathLike, *, dpi: int) -> None:
     import matplotlib
 
     fit_fonts(figure)
-    fonts: Any = {"pdf.fonttype": 42, "svg.hashsalt": "mindfl"}  # TrueType, as journals ask for; the same file each time
+    # TrueType, as journals ask for, and the same SVG each time
+    fonts: Any = {"pdf.fonttype": 42, "svg.hashsalt": "mindfl"}
     with atomic_path(path) as temporary, warnings.catch_warnings(), matplotlib.rc_context(fonts):
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in a script the font lacks
         figure.savefig(temporary, format=form, dpi=dpi, **options)
