@@ -164,7 +164,7 @@ def compare_runs(
     Example:
         >>> print(compare_runs(["run"], columns="rounds,bytes_up").table("csv"), end="")
         label,runs,rounds_mean,rounds_sd,rounds_n,bytes_up_mean,bytes_up_sd,bytes_up_n
-        fedavg,1,1.0,,1,0.708224,,1
+        fedavg,1,1.0,,1,531232.0,,1
     """
     groups = grouped(find_runs(runs))
     results = [run.result for group in groups for run in group.runs]
