@@ -52,7 +52,7 @@ class LineTail:
             return
         try:
             file = self.path.open("rb")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         with file:
             status = os.fstat(file.fileno())
@@ -72,7 +72,7 @@ class LineTail:
             with self.path.open("rb") as file:
                 file.seek(offset)
                 return file.readline().removesuffix(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
 
     def _last_line_stands(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from mindfl.live.run_follower import RunFollower
 
@@ -45,6 +47,15 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+def _is_own_fault(record: logging.LogRecord) -> bool:
+    """A request that is no HTTP is answered so; the terminal of a job that is watched has nothing to do with it."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_is_own_fault)
 
 
 class Reader:
@@ -107,7 +118,9 @@ class PageService:
         app.router.add_get("/events", self._stream, allow_head=False)
         app.router.add_get("/logs/{number:[0-9]{1,9}}", self._log, allow_head=False)
         app.router.add_get("/{name}", self._file, allow_head=False)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS, logger=_logger
+        )
 
     async def start(self, listening: socket.socket) -> None:
         """Answer requests on ``listening``, which becomes the service's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections import deque
@@ -11,7 +10,8 @@ from typing import Any
 
 from mindfl.live.line_tail import LineTail
 from mindfl.live.run_header import read_clients, read_header
-from mindfl.live.run_rows import ClientNumbers, for_the_page, parsed
+from mindfl.live.run_rows import ClientNumbers, for_the_page, from_json, is_number, parsed
+from mindfl.spelling import counted
 
 #: uploads are shown of so many rounds, the latest ones
 ROUNDS_KEPT = 50
@@ -61,22 +61,37 @@ class RunFollower:
 
     def poll(self) -> None:
         """Look at the folder."""
+        read, problems = self.header, []
         try:
+            read = read_header(self._folder)
+            problems = [*read["problems"]]
             self._look()
         except OSError as error:
-            self._problem = f"{error.filename or self._folder}: {error.strerror or error}"
-        problems = [self._problem] if self._problem else []
+            problems.append(self._named(error))
+        if self._row_problem and self._row_problem not in problems:
+            problems.append(self._row_problem)
         if self._unreadable:
-            problems.append(f"history.jsonl: {self._unreadable} lines are no history entry and are left out")
-        header = {**read_header(self._folder), "logs": self._numbers.listed, "problems": problems}
+            problems.append(f"history.jsonl: {_lines(self._unreadable)} no history entry, left out")
+        if self._strange:
+            problems.append(f"{TIMELINE}: {_lines(self._strange)} no entry of a timeline, left out")
+        header = {**read, "logs": self._numbers.listed, "problems": problems}
         if header != self.header:
             self.header = header
             self._headers += 1
 
     def row(self, index: int) -> dict[str, Any] | None:
-        """Return a round for the page, with the names that it is the first to use; None if it was replaced."""
+        """Return a round for the page, with the names that it is the first to use.
+
+        None if it was replaced, or cannot be read now: the next header says so.
+        """
         offset, named, known = self._places[index]
-        row = parsed(self._history.at(offset))
+        try:
+            line = self._history.at(offset)
+        except OSError as error:
+            self._row_problem = self._named(error)
+            return None
+        self._row_problem = ""
+        row = parsed(line)
         if row is None:
             return None
         try:
@@ -93,17 +108,21 @@ class RunFollower:
         """Return the end of the log of client ``number`` and its whole size in bytes; None if it has none."""
         path = self._folder / f"client_{number}" / "client.log"
         try:
-            if not path.resolve().is_relative_to(self._folder.resolve()):
+            inside = path.resolve().is_relative_to(self._folder.resolve())
+            if not inside or not path.is_file():  # a pipe would never end
                 return None
             with path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(size - LOG_BYTES, 0))
                 end = file.read(LOG_BYTES)
-        except OSError:
+        except (OSError, RuntimeError):  # the second: a link that leads to itself
             return None
         if size > LOG_BYTES:
             end = end[end.find(b"\n") + 1 :]
         return end.decode(errors="replace"), size
+
+    def _named(self, error: OSError) -> str:
+        return f"{error.filename or self._folder}: {error.strerror or error}"
 
     def _begin(self) -> None:
         self._numbers = ClientNumbers(read_clients(self._folder))
@@ -111,8 +130,8 @@ class RunFollower:
         self._places: list[tuple[int, int, int]] = []
         self._entries: deque[dict[str, Any]] = deque()
         self._forgotten = 0
-        self._unreadable = 0
-        self._problem = ""
+        self._unreadable = self._strange = 0
+        self._row_problem = ""
 
     def _look(self) -> None:
         clients = _stamp(self._folder / "clients.csv")
@@ -123,7 +142,6 @@ class RunFollower:
             self._history, self._timeline = LineTail(self._history.path), LineTail(self._timeline.path)
             self._history.poll(), self._timeline.poll()
             self._begin()
-        self._problem = ""
         for offset, line in self._history.lines():
             self._take(offset, line)
         for _, line in self._timeline.lines():
@@ -141,14 +159,24 @@ class RunFollower:
 
     def _note(self, line: bytes) -> None:
         try:
-            entry = json.loads(line, parse_constant=lambda _: None)
-            entry["iteration"] = iteration = int(entry["iteration"])
-        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            entry = from_json(line)
+            told = {name: entry[name] for name in ("iteration", "seconds", "uploads", "clients")}
+            loss = entry.get("loss")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            self._strange += 1
             return
-        self._entries.append(entry)
+        iteration = told["iteration"]
+        if not isinstance(iteration, int) or not all(is_number(value) for value in told.values()):
+            self._strange += 1
+            return
+        self._entries.append({**told, "loss": loss if is_number(loss) else None})
         while self._entries[0]["iteration"] <= iteration - ROUNDS_KEPT or len(self._entries) > _ENTRIES_KEPT:
             self._entries.popleft()
             self._forgotten += 1
+
+
+def _lines(count: int) -> str:
+    return f"{counted(count, 'line')} {'is' if count == 1 else 'are'}"
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

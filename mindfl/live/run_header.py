@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mindfl.live.run_rows import from_json, is_number
 from mindfl.locks import holder_lives
 
 #: stands for config.json in the folder of a server's job
@@ -32,9 +32,12 @@ _USUAL = {"encrypt_type": "NOT_ENCRYPT", "engine": "lite", "lr_schedule": "const
 def read_header(folder: Path) -> dict[str, Any]:
     """Return what the page shows above the curves; the files may be missing, or be being written.
 
+    ``problems`` names files that are damaged. Raises ``OSError`` if the folder itself cannot be looked at.
     ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (its process is dead) or "ended".
     """
-    config, card = _object(folder / "config.json") or _object(folder / SERVER), _object(folder / "result.json")
+    problems: list[str] = []
+    config = _object(folder / "config.json", problems) or _object(folder / SERVER, problems)
+    card = _object(folder / "result.json", problems)
     title = card.get("title") or config.get("title")
     settings, data = _part(config, "settings"), _part(config, "data")
     return {
@@ -42,19 +45,21 @@ def read_header(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "state": _state(folder, config),
         "title": title if isinstance(title, str) else _title(settings),
-        "iterations": settings.get("iterations"),
-        "began": config.get("began"),
-        "ended": config.get("ended"),
-        "stopped": card.get("stopped"),
-        "clients": data.get("users"),
+        "iterations": _number(settings.get("iterations")),
+        "began": _text(config.get("began")),
+        "ended": _text(config.get("ended")),
+        "stopped": _text(card.get("stopped")),
+        "clients": _number(data.get("users")),
         "facts": [*_facts(settings, card), *_data_facts(data)],
+        "problems": problems,
     }
 
 
 def read_clients(folder: Path) -> list[str]:
     """Return the clients' names by number, from ``clients.csv``; empty where it is missing or of another form."""
     try:
-        text = (folder / "clients.csv").read_bytes().decode(errors="replace")
+        path = folder / "clients.csv"
+        text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         rows = list(csv.reader(io.StringIO(text, newline="")))
     except (OSError, csv.Error):
         return []
@@ -89,12 +94,31 @@ def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(names[name], f"{data[name]:,}") for name in names if isinstance(data.get(name), int)]
 
 
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes(), parse_constant=lambda _: None)
-    except (OSError, ValueError, RecursionError):
+def _object(path: Path, problems: list[str]) -> dict[str, Any]:
+    """Return what a file holds, empty where it is missing; a file that holds no object is added to ``problems``."""
+    if not path.exists():
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found = from_json(path.read_bytes()) if path.is_file() else None  # a pipe would never end
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        problems.append(f"{path.name}: {error.strerror or error}")
+        return {}
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        return found
+    problems.append(f"{path.name} is damaged: it holds no JSON object")
+    return {}
+
+
+def _number(value: object) -> object:
+    return value if is_number(value) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

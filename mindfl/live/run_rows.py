@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,16 +33,33 @@ class ClientNumbers:
         return self._numbers[name]
 
 
+def from_json(text: str | bytes) -> Any:
+    """Return what a text in JSON holds, with None for numbers that are not finite, as ``NaN`` and ``1e999``.
+
+    Browsers read no such number. Raises ``ValueError`` or ``RecursionError`` if the text is no JSON.
+
+    Example:
+        >>> from_json("[0.5, NaN, -1e999]")
+        [0.5, None, None]
+    """
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
 def parsed(line: bytes) -> dict[str, Any] | None:
     """Return the row in a line of ``history.jsonl``; None for a line that holds none. Infinite numbers become None."""
     try:
-        row = json.loads(line.decode(errors="replace"), parse_constant=lambda _: None)
+        row = from_json(line.decode(errors="replace"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not _is_whole(row.get("iteration")):
         return None
     accuracies, taken = row.get("accuracies", {}), row.get("participants", [])
-    if not isinstance(accuracies, dict) or not all(value is None or _is_number(value) for value in accuracies.values()):
+    if not isinstance(accuracies, dict) or not all(value is None or is_number(value) for value in accuracies.values()):
         return None
     if not isinstance(taken, list) or not all(_is_whole(number) for number in taken):
         return None
@@ -53,7 +71,7 @@ def for_the_page(row: Mapping[str, Any], numbers: ClientNumbers) -> dict[str, An
     2, ... in this order."""
     accuracies = row.get("accuracies", {})
     who = [numbers[name] for name in accuracies]
-    shown = {name: value for name, value in row.items() if _is_number(value) or isinstance(value, bool | None)}
+    shown = {name: value for name, value in row.items() if is_number(value) or isinstance(value, bool | None)}
     texts = {name: row[name] for name in _TEXTS if isinstance(row.get(name), str)}
     counts = {name: _numbers_of(row.get(name)) for name in ("metrics", "refusals", "per_class")}
     return {
@@ -69,10 +87,11 @@ def for_the_page(row: Mapping[str, Any], numbers: ClientNumbers) -> dict[str, An
 def _numbers_of(found: object) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
-    return {name: value for name, value in found.items() if _is_number(value)}
+    return {name: value for name, value in found.items() if is_number(value)}
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is a number, which truth values are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

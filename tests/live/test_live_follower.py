@@ -141,7 +141,7 @@ def test_lines_that_are_no_rounds_are_left_out_and_counted(tmp_path: Path) -> No
     events = told(follower, Reader())
     assert rounds(events) == [1, 2, 4]
     assert [value["problems"] for kind, _, value in events if kind == "run"] == [
-        [f"history.jsonl: {len(bad)} lines are no history entry and are left out"]
+        [f"history.jsonl: {len(bad)} lines are no history entry, left out"]
     ]
     third = [value for kind, _, value in events if kind == "row"][1]
     assert (third["loss"], third["avg"]) == (None, None)
@@ -180,3 +180,60 @@ def test_a_log_outside_the_folder_is_not_shown(tmp_path: Path) -> None:
     (run.folder / "client_2" / "client.log").symlink_to(tmp_path / "client.log")
     follower = RunFollower(run.folder)
     assert follower.log(1) is None and follower.log(2) is None
+
+
+def test_hostile_files_reach_the_page_as_json_that_a_browser_reads(tmp_path: Path) -> None:
+    run = StandInRun(tmp_path, clients=2).begin()
+    with run.files.jsonl.open("a") as file:
+        file.write('{"iteration": 1, "avg": 1e999, "accuracies": {"a": -1e999}, "metrics": {"x": 1e999, "y": 1}}\n')
+    entries = ['"seconds": 1e999, "uploads": 1', '"seconds": 1, "uploads": "<b>"', '"seconds": 1, "uploads": 1']
+    rest = f', "clients": 1, "loss": 1e999, "x": {"[" * 900}{"]" * 900}}}\n'
+    (tmp_path / "timeline.jsonl").write_text("".join(f'{{"iteration": 1, {entry}{rest}' for entry in entries))
+    settings = '{"settings": {"iterations": 1e999}, "data": {"users": "<b>"}, "began": 1e999, "ended": [[]]}'
+    (tmp_path / "config.json").write_text(settings)
+    (tmp_path / "result.json").write_bytes(b"\xff{")
+    follower, reader = RunFollower(tmp_path), Reader()
+    follower.poll()
+
+    def refused(name: str) -> Any:
+        raise ValueError(f"no browser reads {name}")
+
+    data = [event.split(b"data: ")[1] for event in reader.events(follower)]
+    _, header, row, timeline = (json.loads(each, parse_constant=refused) for each in data)
+    assert (row["avg"], row["values"], row["metrics"]) == (None, [None], {"y": 1})
+    assert timeline["entries"] == [{"iteration": 1, "seconds": 1, "uploads": 1, "clients": 1, "loss": None}]
+    assert [header[name] for name in ("iterations", "clients", "began", "ended")] == [None] * 4
+    assert header["problems"] == [
+        "result.json is damaged: it holds no JSON object",
+        "timeline.jsonl: 2 lines are no entry of a timeline, left out",
+    ]
+
+
+def test_pipes_and_links_that_lead_nowhere_hold_up_nothing(tmp_path: Path) -> None:
+    (tmp_path / "client_0").mkdir()
+    (tmp_path / "client_1").symlink_to("client_1")
+    for name in ("config.json", "clients.csv", "client_0/client.log"):
+        os.mkfifo(tmp_path / name)
+    follower = RunFollower(tmp_path)
+    follower.poll()
+    assert follower.header["problems"] == ["config.json is damaged: it holds no JSON object"]
+    assert follower.log(0) is None and follower.log(1) is None
+
+
+def test_a_round_that_cannot_be_read_is_told_and_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    StandInRun(tmp_path).begin().round()
+    follower = RunFollower(tmp_path)
+    follower.poll()
+    reader = Reader()
+
+    def denied(offset: int) -> bytes:
+        raise PermissionError(13, "Permission denied", "history.jsonl")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follower._history, "at", denied)
+        assert rounds(told(follower, reader)) == []
+        follower.poll()
+    assert follower.header["problems"] == ["history.jsonl: Permission denied"]
+    assert rounds(told(follower, reader)) == [1]
+    follower.poll()
+    assert follower.header["problems"] == []

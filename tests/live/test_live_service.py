@@ -183,3 +183,21 @@ def test_what_cannot_be_watched(tmp_path: Path) -> None:
         watch(tmp_path / "nothing", 0, ready=print)
     with pytest.raises(OptionError, match="live_port must be"):
         listening_on(65536)
+
+
+def test_what_is_no_http_leaves_the_terminal_as_it_is(run: StandInRun, capfd: pytest.CaptureFixture[str]) -> None:
+    async def use(session: aiohttp.ClientSession, url: str) -> list[bytes]:
+        answers = []
+        for request in (
+            b"\x16\x03\x01\x00\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rstrip("/").rpartition(":")[2]))
+            writer.write(request)
+            answers.append((await reader.readline()).split(b" ")[1])
+            writer.close()
+        return answers
+
+    assert served(run.folder, use) == [b"400"] * 3
+    assert capfd.readouterr().err == ""
