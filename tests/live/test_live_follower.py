@@ -102,6 +102,7 @@ def test_a_run_that_replaces_another_is_shown_from_its_beginning(tmp_path: Path,
 @pytest.mark.parametrize(
     ("process", "ends", "state"),
     [(os.getpid(), False, "training"), (None, False, "stopped"), (None, True, "ended")],
+    ids=["training", "stopped", "ended"],
 )
 def test_the_state_of_a_run(tmp_path: Path, process: int | None, ends: bool, state: str) -> None:
     run = StandInRun(tmp_path / "run").begin(process=process)

@@ -10,7 +10,7 @@ import pytest
 
 from mindfl.data import Dataset
 from mindfl.lite import LiteModel
-from mindfl.sim import FederatedJob, TrainingResult
+from mindfl.sim import FederatedJob, Result
 
 pytestmark = [pytest.mark.real_server, pytest.mark.usefixtures("real_interpreter", "converter_library")]
 
@@ -49,6 +49,6 @@ def test_running_statistics_stay_with_each_client(femnist_dataset: Dataset, tmp_
         assert np.abs(found - other).max() > 0.05, "averaged statistics give other losses"
 
 
-def losses(result: TrainingResult) -> list[Any]:
+def losses(result: Result) -> list[Any]:
     """Return the clients' losses on their test data after each iteration."""
     return [np.array(list(row.accuracies.values())) for row in result.history]
