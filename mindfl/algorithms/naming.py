@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from mindfl import extensions
 from mindfl.algorithms.algorithm import Algorithm
 from mindfl.algorithms.apfl import APFL
@@ -77,6 +79,25 @@ def make_algorithm(given: str | Algorithm) -> Algorithm:
             hint="name a subclass of mindfl.algorithms.Algorithm, or an object of one",
         )
     return made
+
+
+def canonical(text: str) -> str:
+    """Return one text for all that name the same algorithm of mindfl with the same settings; other texts as they are.
+
+    Example:
+        >>> canonical("fedprox:mu=.5"), canonical("mine.py:Mine")
+        ('fedprox:mu=0.5', 'mine.py:Mine')
+    """
+    if text.partition(":")[0] in _NAMED:
+        with suppress(OptionError):
+            return recorded(make_algorithm(text))
+    return text
+
+
+def pools_data(text: str) -> bool:
+    """Return whether ``text`` names an algorithm of mindfl that trains on all data in one place."""
+    kind = _NAMED.get(text.partition(":")[0])
+    return kind is not None and kind.pools_data
 
 
 def describe(algorithm: Algorithm) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mindfl.algorithms.naming import canonical, pools_data
 from mindfl.compare.compared_runs import ComparedRun
 from mindfl.notices import warn
 from mindfl.sim.result import Result
@@ -69,6 +70,8 @@ def identity(result: Result) -> dict[str, Any]:
     settings = result.settings
     values = {name: settings.get(name) for name in _NAMES}
     values |= {name: value for name, value in result.about.get("settings", {}).items() if name in _NAMES}
+    if isinstance(values["algorithm"], str):
+        values["algorithm"] = canonical(values["algorithm"])
     values["model"] = result.about.get("network") or settings.get("model") or "lenet"
     given = settings.get("train_dataset") is not None
     values["train_dataset"] = result.about.get("data", {}).get("sha256") if given else None
@@ -85,7 +88,7 @@ def _key(values: Mapping[str, Any]) -> str:
 def _labels(identities: Sequence[Mapping[str, Any]], groups: Sequence[RunGroup]) -> Iterator[str]:
     """Yield a label for each group: the user's, or the settings that are not the same in all groups."""
     own = [values for values, group in zip(identities, groups, strict=True) if not group.runs[0].label]
-    names = [name for values in own for name in values if len({_key({"": each.get(name)}) for each in own}) > 1]
+    names = [name for values in own for name in values if _varies(name, own)]
     varied = sorted(dict.fromkeys(names), key=lambda name: (name not in _BARE, name))
     used: Counter[str] = Counter()
     for values, group in zip(identities, groups, strict=True):
@@ -96,7 +99,18 @@ def _labels(identities: Sequence[Mapping[str, Any]], groups: Sequence[RunGroup])
         yield label if used[label] == 1 else f"{label} ({used[label]})"
 
 
+def _varies(name: str, identities: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the setting ``name`` is not the same in all. Pooled data have another fingerprint than apart."""
+    found: dict[bool, set[str]] = {}
+    for values in identities:
+        kind = name == "train_dataset" and pools_data(str(values["algorithm"]))
+        found.setdefault(kind, set()).add(_key({"": values.get(name)}))
+    return any(len(each) > 1 for each in found.values())
+
+
 def _words(name: str, value: Any, result: Result) -> str:
+    if name == "algorithm":
+        value = result.settings.get(name, value)
     if name == "train_dataset":
         source = result.settings.get(name)
         text = "synthetic data" if source is None else Path(str(source)).name
@@ -116,9 +130,13 @@ def differences(groups: Sequence[RunGroup]) -> Iterator[str]:
 
 
 def _data(run: ComparedRun) -> tuple[Any, str | None]:
-    """Return what must be the same for all runs that have the same first value. Synthetic data follow from the seed."""
-    data = run.result.about.get("data", {}).get("sha256")
-    return (run.seed if run.result.settings.get("train_dataset") is None else None), data and f"data {data[:8]}"
+    """Return what must be the same for all runs that have the same first value.
+
+    Synthetic data follow from the seed; data that lie in one place have another fingerprint than apart.
+    """
+    data, settings = run.result.about.get("data", {}).get("sha256"), run.result.settings
+    drawn = run.seed if settings.get("train_dataset") is None else None
+    return (drawn, pools_data(str(settings.get("algorithm")))), data and f"data {data[:8]}"
 
 
 def _measured(run: ComparedRun) -> tuple[Any, str | None]:

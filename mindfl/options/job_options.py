@@ -75,7 +75,7 @@ class JobOptions(ModeOptions):
     save_every: int | None = _job(
         None, least=1, shown="no", help="Save <name>_iteration{k}.ms after every so many iterations."
     )
-    save_best: bool = _job(False, help="Save the model with the highest AVG as <name>_best.ms.")
+    save_best: bool = _job(False, help="Save the model with the best AVG as <name>_best.ms.")
     tensorboard: bool = _job(
         False, help="Write event files for TensorBoard into the folder tensorboard: curves, histograms, the figure."
     )

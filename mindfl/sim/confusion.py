@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from mindfl.errors import DataError
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.sim.evaluation import CLASS_BITS, Cells, ClientAccuracies, Evaluated
+from mindfl.sim.history import History, IterationRow
 from mindfl.sim.plot import draw_figure, wrapped
 from mindfl.sim.run_state import RunState
 from mindfl.sim.tables import csv_text
-
-if TYPE_CHECKING:
-    from mindfl.sim.history import IterationRow
 
 #: with more classes there is no matrix: it has a number for each pair
 MOST_CLASSES = 1000
@@ -132,7 +130,7 @@ _STATE = "confusion"
 
 
 class Confusions:
-    """Keeps the confusion matrices of the last evaluation and of the best one, that with the highest AVG.
+    """Keeps the confusion matrices of the last evaluation and of the best one by its metric, as :attr:`History.best`.
 
     Args:
         class_names: name of each class.
@@ -142,7 +140,7 @@ class Confusions:
     def __init__(self, class_names: Sequence[str], *, every: bool = False) -> None:
         self._names = tuple(class_names)
         self._every = every
-        self._best_avg = -math.inf
+        self._best_avg = math.nan
         self.last: Confusion | None = None
         self.best: Confusion | None = None
 
@@ -152,8 +150,8 @@ class Confusions:
             return {}
         matrix = count_cells(evaluated.cells, len(self._names))
         self.last = self._confusion(iteration, matrix)
-        if evaluated.summary.avg > self._best_avg:
-            self._best_avg, self.best = evaluated.summary.avg, self.last
+        if evaluated.metric.better(avg := evaluated.summary.avg, self._best_avg):
+            self._best_avg, self.best = avg, self.last
         return self.last.per_class if self._every else {}
 
     @property
@@ -172,7 +170,8 @@ class Confusions:
         for name, iteration in state.values.get(_STATE, {}).items():
             matrix = np.asarray(state.arrays[f"{_STATE}/{name}"], np.int64)
             setattr(self, name, self._confusion(iteration, matrix))
-        self._best_avg = max((row.avg for row in rows if not math.isnan(row.avg)), default=-math.inf)
+        best = History(rows).best
+        self._best_avg = math.nan if best is None else best.avg
 
     @property
     def _kept(self) -> dict[str, Confusion]:

@@ -205,8 +205,11 @@ class History(Sequence[IterationRow]):
     @property
     def best(self) -> IterationRow | None:
         """The row with the best AVG, the first of equal ones; None where nothing was evaluated."""
-        sign = -1 if self.metric.lower_is_better else 1
-        return max(self.evaluated, key=lambda row: sign * row.avg, default=None)
+        metric, best = self.metric, None
+        for row in self._rows:
+            if metric.better(row.avg, math.nan if best is None else best.avg):
+                best = row
+        return best
 
     @property
     def metric(self) -> Measure:

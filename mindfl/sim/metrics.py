@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mindfl.errors import OptionError
@@ -27,19 +26,16 @@ class Measure:
     lower_is_better: bool
     of_classes: bool
 
-    @property
-    def worst(self) -> float:
-        """A value that every other one is better than."""
-        return math.inf if self.lower_is_better else -math.inf
-
     def better(self, value: float, other: float) -> bool:
-        """Return whether ``value`` is better than ``other``; NaN never is."""
-        return value < other if self.lower_is_better else value > other
+        """Return whether ``value`` is better than ``other``. Every number is better than NaN, and NaN never is better.
 
-    def best(self, values: Iterable[float]) -> float:
-        """Return the best of ``values`` that are numbers, :attr:`worst` without any."""
-        known = [value for value in values if not math.isnan(value)]
-        return (min if self.lower_is_better else max)(known, default=self.worst)
+        Example:
+            >>> METRICS["perplexity"].better(2.5, 7.0), ACCURACY.better(0.5, math.nan), ACCURACY.better(0.5, 0.5)
+            (True, True, False)
+        """
+        if math.isnan(other):
+            return not math.isnan(value)
+        return value < other if self.lower_is_better else value > other
 
     def summand(self, value: float) -> float:
         """Return what is averaged over samples to average this metric: of a perplexity its logarithm."""

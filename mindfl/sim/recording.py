@@ -101,8 +101,8 @@ class ModelWriter(Callback):
         self._result = result
         self._latest = rows[-1] if rows else None
         # The latest row is written again, see begin().
-        earlier = History(rows[:-1])
-        self._best = earlier.metric.best(row.avg for row in earlier) if earlier.evaluated else math.nan
+        best = History(rows[:-1]).best
+        self._best = math.nan if best is None else best.avg
 
     def begin(self, config: JobConfig, model: Model) -> None:
         """Write the models of the latest state: the process may have been killed before it did."""
@@ -118,8 +118,7 @@ class ModelWriter(Callback):
         content = self._files.keep(self._model, result, self._clients)
         if self._config.save_every is not None and row.iteration % self._config.save_every == 0:
             self._files.write_checkpoint(content, row.iteration)
-        better = math.isnan(self._best) or METRICS[row.metric].better(row.avg, self._best)
-        if self._config.save_best and better and not math.isnan(row.avg):
+        if self._config.save_best and METRICS[row.metric].better(row.avg, self._best):
             self._best = row.avg
             self._files.write_best(content, row.iteration, row.avg)
 

@@ -75,7 +75,7 @@ class Result:
         stopped: name of the callback that ended the run; empty if none did.
         confusion: confusion matrix of the last evaluation; None where the predictions are not known (Java clients), no
             client has test data, or there are more than 1,000 classes.
-        best_confusion: that of the evaluation with the highest AVG.
+        best_confusion: that of the best evaluation: of the highest AVG, or the lowest perplexity or loss.
         about: what :attr:`card` says of the job and its data.
         settings: every option of the run by name, as in its ``config.json``; paths are texts.
         ended: False where :meth:`load` found a run that has not ended: it still runs, or was killed.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mindfl.algorithms.naming import canonical
 from mindfl.errors import OptionError
 from mindfl.extensions import is_reference
 from mindfl.files import PathLike, local_path
@@ -200,7 +201,7 @@ class _Checker:
                 yield name, given
 
     def _choices(self, option: Option, given: PlacedValue) -> list[_Choice]:
-        if not isinstance(given.value, list | tuple):
+        if not isinstance(given.value, list | tuple | range):
             fault = f"{option.name} must be a list here, got {shown(given.value)}: one value for all runs stands above"
             self._problems.add(given.place, fault)
             return []
@@ -279,8 +280,8 @@ def _planned(found: _Checked, problems: Problems) -> tuple[PlannedRun, ...]:
             words = [f"{name}={own[name].word}" for name in varied if name in own]
             at = {**places, **{name: choice.place for name, choice in own.items()}}
             drafts.append((",".join(words), PlannedRun("", settings, varies, at)))
-    for place, name in _repeated(drafts):
-        problems.add(place, f"the run {name} is there twice")
+    for place, fault in _repeated(drafts):
+        problems.add(place, fault)
     names = _names([words for words, _ in drafts])
     return tuple(
         PlannedRun(name, run.settings, run.varies, run.places) for name, (_, run) in zip(names, drafts, strict=True)
@@ -288,15 +289,17 @@ def _planned(found: _Checked, problems: Problems) -> tuple[PlannedRun, ...]:
 
 
 def _repeated(drafts: list[tuple[str, PlannedRun]]) -> Iterator[tuple[str, str]]:
-    """Yield place and words of each run whose settings an earlier one has."""
-    seen = set()
+    """Yield place and fault of each run that an earlier one is already, perhaps in other words or by default."""
+    seen: dict[frozenset[tuple[str, Any]], str] = {}
     for words, run in drafts:
-        key = frozenset(
-            (name, tuple(value) if isinstance(value, list) else value) for name, value in run.settings.items()
-        )
+        settings = {**run.varies, **run.settings}
+        if isinstance(algorithm := settings.get("algorithm"), str):
+            settings["algorithm"] = canonical(algorithm)
+        key = frozenset((name, tuple(value) if isinstance(value, list) else value) for name, value in settings.items())
         if key in seen:
-            yield next(run.places[name] for name in run.varies if name in run.places), words
-        seen.add(key)
+            same = "there twice" if seen[key] == words else f"the same as {seen[key]}"
+            yield next(run.places[name] for name in run.varies if name in run.places), f"the run {words} is {same}"
+        seen.setdefault(key, words)
 
 
 def _names(texts: list[str]) -> list[str]:

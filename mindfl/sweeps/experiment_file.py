@@ -27,6 +27,8 @@ _SIZE_LIMIT = 64 * 1024
 _LENGTH_LIMIT = 10_000
 #: numbers that YAML 1.1 takes for texts, as it wants a point and a sign
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+#: numbers that YAML 1.1 takes for octal ones, or for minutes and seconds
+_ODD_NUMBER = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 _WHERE = re.compile(r"(?P<text>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", re.DOTALL)
 
 #: keys from the top of a file to a value: ``("sweep", 0, "seed")`` is in the first of several tables ``[[sweep]]``
@@ -86,6 +88,8 @@ def document_of(values: Mapping[Any, Any], place: Callable[[Keys], str], problem
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
         problems.add(place((SWEEP,)), f"{SWEEP} must be a table of options and lists, got {shown(tables)}")
         return Document(settings, ())
+    if SWEEP in values and not tables:
+        problems.add(place((SWEEP,)), f"{SWEEP} has no tables: leave it out, or name options and their values")
     return Document(
         settings, tuple(_grid(table, (SWEEP, number), place, problems) for number, table in enumerate(tables))
     )
@@ -124,6 +128,7 @@ def _toml_lines(text: str) -> Iterator[tuple[Keys, int]]:
     """
     table: Keys = ()
     tables: dict[Keys, int] = {}
+    named: set[Keys] = set()
     lines = text.split("\n")
     begin = 0
     for number in range(len(lines)):
@@ -141,7 +146,11 @@ def _toml_lines(text: str) -> Iterator[tuple[Keys, int]]:
                 table = keys
                 yield keys, begin + 1
             else:
-                yield (*table, *keys), begin + 1
+                for depth in range(1, len(keys) + 1):  # a.b = 1 is a value of the table a, too
+                    path = (*table, *keys[:depth])
+                    if path not in named:
+                        named.add(path)
+                        yield path, begin + 1
         begin = number + 1
 
 
@@ -192,6 +201,11 @@ def _yaml_value(node: yaml.Node, place: str, problems: Problems, depth: int = 0)
         return [_yaml_value(each, place, problems, depth + 1) for each in node.value]
     if not isinstance(node, yaml.ScalarNode):
         problems.add(place, "a value must be a number, a text, true or false, or a list of these")
+        return None
+    if node.style is None and _ODD_NUMBER.fullmatch(node.value):
+        problems.add(
+            place, f"{node.value} is another number in YAML: write it without leading 0 and colons, or in quotes"
+        )
         return None
     if node.style is None and _EXPONENT.fullmatch(node.value):
         return float(node.value)

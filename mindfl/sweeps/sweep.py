@@ -148,6 +148,7 @@ class _Sweep:
     say: Say
     _children: Children = field(default_factory=Children)
     _failed: dict[str, str] = field(default_factory=dict)
+    _began: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
     _ended: int = 0
 
@@ -166,9 +167,10 @@ class _Sweep:
         self._run_all(left, overwrite=overwrite)
         if self._failed:
             listed = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
+            log = f", their {LOG} says more" if self._began.intersection(self._failed) else ""
             raise SimulationError(
                 f"{len(self._failed)} of {counted(len(self.runs), 'run')} failed: {listed}",
-                hint=f"the others ended; the same command tries these again, their {LOG} says more",
+                hint=f"the others ended; the same command tries these again{log}",
             )
         return SweepResult(self.folder.root, {run.name: self.folder[run.name] for run in self.runs})
 
@@ -213,6 +215,7 @@ class _Sweep:
         """Run one run in a child process; return its warnings."""
         folder = make_dir(self.folder.work_dir(run.name))
         self.folder.note(run.name, "running")
+        self._began.add(run.name)
         shared.give(folder)
         resume = not overwrite and shared.resumable
         settings = {

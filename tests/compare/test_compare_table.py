@@ -94,6 +94,22 @@ def test_settings_of_labels(tmp_path: Path) -> None:
     assert len(groups[-1].runs) == 2
 
 
+@pytest.mark.usefixtures("no_warning")
+def test_pooled_data_are_the_same_data_and_one_algorithm_has_many_texts(tmp_path: Path) -> None:
+    """All data in one place have another fingerprint than the same data apart."""
+    names = ("fedavg", "local", "centralized", "fedprox:mu=.1", "fedprox:mu=0.1", "fedprox")
+    runs = [
+        write_run(tmp_path / name, [0.5], algorithm=name, seed=seed, train_dataset="/x", data=data * 64)
+        for seed, (name, data) in enumerate(zip(names, "aabaaa", strict=True))
+    ]
+    groups = compare_runs(runs).groups
+    assert [group.label for group in groups] == ["fedavg", "local", "centralized", "fedprox:mu=.1"]
+    assert [len(group.runs) for group in groups] == [1, 1, 1, 3]
+    other = write_run(tmp_path / "other", [0.5], algorithm="centralized", seed=9, train_dataset="/y", data="c" * 64)
+    with pytest.warns(MindflWarning, match=r"trained on different data.*centralized.*other"):
+        compare_runs([*runs, other])
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -24,6 +24,7 @@ from mindfl.lite import LiteModel, Session
 from mindfl.sim import FederatedJob, History, IterationRow, Result
 from mindfl.sim.confusion import MOST_CLASSES, Confusion, Confusions, count_cells
 from mindfl.sim.evaluation import Evaluated, Measured, cells_of
+from mindfl.sim.metrics import METRICS
 from mindfl.sim.run_state import RunState
 
 SAMPLED = {"client_num": 5, "clients_per_iteration": 2, "iterations": 3, "evaluate_every": 1}
@@ -165,6 +166,21 @@ class TestConfusions:
         for iteration, pairs in enumerate([[(0, 1)], [(0, 0)], [(1, 1)], [(2, 1)]], 1):
             assert not kept.note(iteration, self.evaluated(*pairs))
         assert (kept.best.iteration, kept.last.iteration) == (2, 4)
+
+    def test_of_a_perplexity_the_lowest_is_the_best_after_a_resume_too(self) -> None:
+        def perplexity(value: float) -> Evaluated:
+            return replace(self.evaluated((0, 0)), accuracies={"x": value}, metric=METRICS["perplexity"])
+
+        kept = Confusions(self.names)
+        for iteration, value in enumerate((9.0, 4.0, 6.0), 1):
+            kept.note(iteration, perplexity(value))
+        assert kept.best is not None and kept.best.iteration == 2
+        again = Confusions(self.names)
+        rows = [replace(_row(value), metric="perplexity") for value in (9.0, 4.0, 6.0)]
+        again.restore(RunState(3, {}, kept.values, kept.arrays), rows)
+        for iteration, value in ((4, 5.0), (5, 3.0)):
+            again.note(iteration, perplexity(value))
+            assert again.best is not None and again.best.iteration == (2 if iteration == 4 else 5)
 
     def test_iterations_that_were_not_evaluated_change_nothing(self) -> None:
         kept = Confusions(self.names)

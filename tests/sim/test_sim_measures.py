@@ -32,8 +32,8 @@ def test_of_a_loss_the_lowest_are_the_best() -> None:
     values = [float(value) for value in range(8)]
     assert Accuracy.of(values) == (3.5, 5.0, 2.0)
     assert Accuracy.of(values, LOSS) == (3.5, 2.0, 5.0)
-    assert LOSS.best([2.0, math.nan, 1.0]) == 1.0 and ACCURACY.best([0.2, math.nan, 0.1]) == 0.2
-    assert LOSS.better(1.0, LOSS.worst) and not LOSS.better(math.nan, LOSS.worst) and not LOSS.better(2.0, 1.0)
+    assert LOSS.better(1.0, 2.0) and not LOSS.better(2.0, 1.0) and ACCURACY.better(2.0, 1.0)
+    assert LOSS.better(9.0, math.nan) and not LOSS.better(math.nan, 9.0) and not LOSS.better(math.nan, math.nan)
 
 
 def test_the_value_over_all_samples_is_weighted() -> None:

@@ -90,6 +90,16 @@ def test_several_grids_and_a_dictionary_are_put_together() -> None:
         ("[sweep]", 1, r"\[sweep\] has no lists"),
         ("[sweep]\nseed = []", 2, "seed is an empty list"),
         ("[sweep]\nseed = 3", 2, "seed must be a list here, got 3"),
+        (
+            "[sweep]\nalgorithm = ['fedprox', 'fedprox:mu=.1']",
+            2,
+            "algorithm=fedprox:mu=.1 is the same as algorithm=fedprox",
+        ),
+        ("[[sweep]]\nseed = [0]\n[[sweep]]\nalgorithm = ['fedavg']", 4, "algorithm=fedavg is the same as seed=0"),
+        ("[sweep]\nlearning_rate = [1, 1.0]", 2, "learning_rate=1.0 is the same as learning_rate=1"),
+        ("\nsweep = []", 2, "sweep has no tables"),
+        ("\nepochs.x = 1\nepochs.y = 1", 2, "epochs is a table"),
+        ("[sweep]\nseed = [{a = 1}]", 2, "seed must be a whole number"),
         ("[sweep]\nseed = [1,\n1]", 2, "the run seed=1 is there twice"),
         ("[sweep]\nseed = [1]\nwork_dir = ['a']", 3, "work_dir does not stand here: each run has a folder"),
         ("train_model_path = 'ms'\n[sweep]\nseed = [1]", 1, "train_model_path does not stand here"),
@@ -114,6 +124,8 @@ def test_mistakes_in_yaml_and_several_at_once(tmp_path: Path) -> None:
         read_experiment(path)
     lines = str(caught.value).split("; ")
     assert [line.split(": ")[0].removeprefix(str(path)) for line in lines] == [":4", ":2", ":4", ":1"]
+    with pytest.raises(OptionError, match=r":1: 010 is another number in YAML.*:2: 1:30 is another number"):
+        read_experiment(written(tmp_path, "seed: 010\nclient_num: 1:30\nepochs: 10", "odd.yaml"))
     assert read_experiment(written(tmp_path, "learning_rate: 1e-3", "rate.yaml")).settings == {"learning_rate": 0.001}
 
 

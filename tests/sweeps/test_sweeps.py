@@ -65,9 +65,9 @@ def statuses(folder: Path) -> dict[str, str]:
 def test_a_failed_run_is_named_the_rest_ends_and_the_same_call_goes_on(tmp_path: Path, runs: Runs) -> None:
     runs.fails = {NAMES[1]: "out of luck"}
     said: list[str] = []
-    with pytest.raises(SimulationError, match=rf"1 of 4 runs failed: {NAMES[1]}: out of luck"):
+    with pytest.raises(SimulationError, match=rf"1 of 4 runs failed: {NAMES[1]}: out of luck") as caught:
         run_sweep(experiment(), work_dir=tmp_path / "ä b", say=said.append)
-    assert sorted(runs.began) == sorted(NAMES)
+    assert sorted(runs.began) == sorted(NAMES) and "run.log says more" in str(caught.value.hint)
     assert said.count("warning: every run warns of this") == 1
     assert statuses(tmp_path / "ä b") == {name: "failed" if name == NAMES[1] else "done" for name in NAMES}
     runs.began.clear()
@@ -75,6 +75,18 @@ def test_a_failed_run_is_named_the_rest_ends_and_the_same_call_goes_on(tmp_path:
     result = run_sweep(experiment(), work_dir=tmp_path / "ä b", say=said.append)
     assert runs.began == [NAMES[1]] and result.runs[NAMES[1]].error is None
     assert [*result.runs] == NAMES
+
+
+def test_where_what_runs_share_cannot_be_made_no_log_is_named(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise SimulationError("no model", hint="mend it")
+
+    monkeypatch.setattr(shared.Shared, "make", refuse)
+    with pytest.raises(SimulationError, match=r"4 of 4 runs failed: .*: no model \(mend it\)") as caught:
+        run_sweep(experiment(), work_dir=tmp_path, say=lambda text: None)
+    assert not runs.began and "run.log" not in str(caught.value.hint)
 
 
 def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
