@@ -100,6 +100,11 @@ def pools_data(text: str) -> bool:
     return kind is not None and kind.pools_data
 
 
+def federates(text: str) -> bool:
+    """Return whether ``text`` names none of the baselines, whose clients and server have nothing to send."""
+    return text.partition(":")[0] not in BASELINES
+
+
 def describe(algorithm: Algorithm) -> str:
     """Return class and settings in words.
 

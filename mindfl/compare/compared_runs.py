@@ -12,6 +12,7 @@ from mindfl.errors import OptionError
 from mindfl.files import local_path
 from mindfl.notices import warn
 from mindfl.sim.result import Result
+from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import check_path, counted
 from mindfl.sweeps.sweep_folder import NAME as SWEEP
 from mindfl.sweeps.sweep_folder import read_runs
@@ -65,6 +66,8 @@ def _runs(source: RunSource) -> Iterator[ComparedRun]:
         return
     label, folder = _labelled(source)
     if (folder / SWEEP).exists():
+        if (folder / RECORD).exists():
+            warn(f"{folder} holds a sweep and a run of its own: only the sweep is compared")
         yield from _of_sweep(folder, label)
     else:
         yield ComparedRun(str(folder), Result.load(folder), label)

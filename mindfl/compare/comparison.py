@@ -25,7 +25,7 @@ from mindfl.files import PathLike, write_atomic
 from mindfl.imports import require
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import CompareOptions, TableForm
-from mindfl.sim.metrics import ACCURACY
+from mindfl.sim.metrics import ACCURACY, Measure
 from mindfl.sim.tables import csv_text, latex_table, markdown_table, text_table
 from mindfl.spelling import counted, did_you_mean
 
@@ -60,7 +60,12 @@ class RunComparison:
         return Spread.of(measure.value(run.result, self.target) for run in group.runs)
 
     def difference(self, group: RunGroup) -> Spread:
-        """Return the last AVG of ``group`` minus that of the baseline, over the pairs of runs with the same seed."""
+        """Return the last AVG of ``group`` minus that of the baseline, over the pairs of runs with the same seed.
+
+        There are no pairs where the groups were measured by different metrics.
+        """
+        if _metrics([group, self.baseline])[1:]:
+            return Spread.of([])
         ours, theirs, value = group.by_seed, self.baseline.by_seed, MEASURES["avg"].value
         common = [seed for seed in ours if seed in theirs]
         return Spread.of(value(ours[seed].result, 0) - value(theirs[seed].result, 0) for seed in common)
@@ -99,10 +104,11 @@ class RunComparison:
         return [dict(zip(self._head(), self._numbers(group), strict=True)) for group in self.groups]
 
     def _header(self) -> list[str]:
-        metric = self.groups[0].runs[0].result.history.metric
+        metrics = _metrics(self.groups)
         titles = [measure.title.format(target=self.target) for measure in self.measures]
-        if metric != ACCURACY:
-            titles = [title.replace("AVG", f"AVG {metric.title}") for title in titles]
+        if metrics != [ACCURACY]:
+            words = " or ".join(metric.title for metric in metrics)
+            titles = [title.replace("AVG", f"AVG {words}") for title in titles]
         return ["", "runs", *titles, *[f"AVG - {self.baseline.label}"] * self.paired]
 
     def _cells(self, group: RunGroup) -> list[str]:
@@ -120,7 +126,7 @@ class RunComparison:
             return "baseline"
         found = self.difference(group)
         if not found.runs:
-            return "no common seed"
+            return "another metric" if _metrics([group, self.baseline])[1:] else "no common seed"
         return f"{found.text(_DIFFERENCE_DIGITS, sign='+')} ({counted(found.runs, 'pair')})"
 
     def _head(self) -> list[str]:
@@ -174,6 +180,8 @@ def compare_runs(
     if columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]
         chosen = chosen_measures([name for name in names if name != DIFFERENCE], results)
+        if not names:
+            raise OptionError("--columns names no column", hint="such as avg,best, or leave it out")
         if target is None and (asked := [each.name for each in chosen if each.name in TARGETED]):
             raise OptionError(f"the column {asked[0]} needs --target", hint="such as --target 0.7")
         return RunComparison(groups, chosen, first, paired=DIFFERENCE in names, target=given)
@@ -182,6 +190,12 @@ def compare_runs(
     shown = [each for each in measures if each in shown or (each.name in TARGETED and target is not None)]
     paired = len(groups) > 1 and any(comparison.difference(group).runs for group in groups if group is not first)
     return RunComparison(groups, shown, first, paired=paired, target=given)
+
+
+def _metrics(groups: Iterable[RunGroup]) -> list[Measure]:
+    """Return what the runs were measured by; of one that was not evaluated it is not known."""
+    histories = [run.result.history for group in groups for run in group.runs]
+    return list(dict.fromkeys(each.metric for each in histories if each.evaluated)) or [ACCURACY]
 
 
 def _baseline(groups: Sequence[RunGroup], label: str | None) -> RunGroup:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean, stdev
 
+from mindfl.algorithms.naming import federates
 from mindfl.errors import OptionError
 from mindfl.sim.history import IterationRow
 from mindfl.sim.result import Result
@@ -84,6 +85,14 @@ def _sum(name: str) -> Callable[[Result, float], float]:
     return lambda result, target: math.fsum(result.history.column(name))
 
 
+def _bytes(name: str) -> Callable[[Result, float], float]:
+    """Of a baseline it is not known: the simulation moves its models as it does others, and devices would not."""
+    total = _sum(name)
+    return lambda result, target: (
+        total(result, target) if federates(str(result.settings.get("algorithm"))) else math.nan
+    )
+
+
 def _speed(result: Result, target: float) -> float:
     seconds = math.fsum(result.history.column("seconds"))
     return math.fsum(result.history.column("steps")) / seconds if seconds else math.nan
@@ -145,8 +154,8 @@ MEASURES = {
         RunMeasure("rounds", "rounds", 0, lambda result, target: len(result.history)),
         RunMeasure("rounds_to_target", "rounds to {target:g}", 1, _rounds_to),
         RunMeasure("seconds_to_target", "s to {target:g}", 1, _seconds_to),
-        RunMeasure("bytes_down", "MB down", 1, _sum("bytes_down"), MEGABYTE),
-        RunMeasure("bytes_up", "MB up", 1, _sum("bytes_up"), MEGABYTE),
+        RunMeasure("bytes_down", "MB down", 1, _bytes("bytes_down"), MEGABYTE),
+        RunMeasure("bytes_up", "MB up", 1, _bytes("bytes_up"), MEGABYTE),
         RunMeasure("seconds", "s", 1, _sum("seconds")),
         RunMeasure("steps_per_s", "steps/s", 0, _speed),
         RunMeasure("epsilon", "epsilon", 3, _latest("epsilon")),
@@ -160,7 +169,7 @@ def chosen_measures(names: Sequence[str], results: Iterable[Result]) -> list[Run
     Raises :class:`OptionError` for an unknown name.
     """
     own = dict.fromkeys(name for result in results for row in result.history for name in row.metrics)
-    for name in names:
+    for name in dict.fromkeys(names):
         if name not in MEASURES and name not in own:
             raise OptionError(f"--columns: no run has {name!r}", hint=did_you_mean(name, [*MEASURES, DIFFERENCE, *own]))
-    return [MEASURES.get(name) or RunMeasure(name, name, 4, _latest(name)) for name in names]
+    return [MEASURES.get(name) or RunMeasure(name, name, 4, _latest(name)) for name in dict.fromkeys(names)]

@@ -19,10 +19,12 @@ from mindfl.sim.card import NAME as CARD
 from mindfl.sim.config import JobConfig, default_workers
 from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
+from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import counted
 from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
 from mindfl.sweeps.shared import Shared
+from mindfl.sweeps.sweep_folder import NAME as SWEEP
 from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun
 
 Say = Callable[[str], None]
@@ -103,7 +105,7 @@ def planned_runs(
 
 
 def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
-    """Return the folder of a sweep. Raises :class:`OptionError` if there is none, or the experiment has one run."""
+    """Return a sweep's folder. Raises :class:`OptionError` if there is none, it is a run's, or there is no sweep."""
     if not experiment.swept:
         raise OptionError(
             f"{experiment.path or 'the experiment'} has no table [sweep]", hint="mindfl run runs its one run"
@@ -111,7 +113,10 @@ def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
     given = work_dir if work_dir is not None else experiment.settings.get("work_dir")
     if given is None:
         raise OptionError("a sweep needs a folder", hint="--work_dir DIR, or work_dir in the experiment")
-    return local_path(given)
+    folder = local_path(given)
+    if (folder / RECORD).exists() and not (folder / SWEEP).exists():
+        raise OptionError(f"{folder} is the work folder of a run", hint="choose another --work_dir for the sweep")
+    return folder
 
 
 def checked(run: PlannedRun) -> PlannedRun:
@@ -168,9 +173,10 @@ class _Sweep:
         if self._failed:
             listed = "; ".join(f"{name}: {reason}" for name, reason in self._failed.items())
             log = f", their {LOG} says more" if self._began.intersection(self._failed) else ""
+            ended = "the others ended; " if len(self._failed) < len(self.runs) else ""
             raise SimulationError(
                 f"{len(self._failed)} of {counted(len(self.runs), 'run')} failed: {listed}",
-                hint=f"the others ended; the same command tries these again{log}",
+                hint=f"{ended}the same command tries these again{log}",
             )
         return SweepResult(self.folder.root, {run.name: self.folder[run.name] for run in self.runs})
 

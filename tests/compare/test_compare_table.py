@@ -110,6 +110,19 @@ def test_pooled_data_are_the_same_data_and_one_algorithm_has_many_texts(tmp_path
         compare_runs([*runs, other])
 
 
+def test_numbers_of_different_metrics_have_no_difference_and_baselines_no_bytes(tmp_path: Path) -> None:
+    accuracy = write_run(tmp_path / "a", [0.5], algorithm="local")
+    perplexity = write_run(tmp_path / "p", [9.0], algorithm="fedprox", row={"metric": "perplexity"})
+    with pytest.warns(MindflWarning, match="evaluated differently"):
+        comparison = compare_runs([accuracy, perplexity], columns="avg,bytes_up,avg,difference")
+    head, _, *rows = comparison.table("markdown").splitlines()
+    assert head.count("AVG accuracy or perplexity") == 1
+    assert [re.split(r" *\| *", row)[1:-1] for row in rows] == [
+        ["local", "1", "0.5000", "-", "baseline"],
+        ["fedprox", "1", "9.0000", "2.0", "another metric"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -137,6 +150,9 @@ def test_a_sweep_stands_for_its_finished_runs(tmp_path: Path) -> None:
     with pytest.warns(MindflWarning, match=r"2 runs of the sweep not compared: c \(failed\), d \(waiting\)"):
         (group,) = compare_runs(tmp_path).groups
     assert len(group.runs) == 2 and group.label == "fedavg"
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.warns(MindflWarning, match="holds a sweep and a run of its own"), pytest.warns(match="not compared"):
+        compare_runs(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +163,7 @@ def test_a_sweep_stands_for_its_finished_runs(tmp_path: Path) -> None:
         (lambda folder: [""], {}, "the folder of a run is empty"),
         (lambda folder: [f"a={folder / 'nowhere'}"], {}, "nowhere holds no run"),
         (lambda folder: [folder / "run"], {"columns": "avgs"}, "--columns: no run has 'avgs'"),
+        (lambda folder: [folder / "run"], {"columns": " , "}, "--columns names no column"),
         (lambda folder: [folder / "run"], {"columns": "rounds_to_target"}, "rounds_to_target needs --target"),
         (lambda folder: [folder / "run"], {"baseline": "fedprox"}, "--baseline 'fedprox' is no group"),
     ],

@@ -86,7 +86,7 @@ def test_where_what_runs_share_cannot_be_made_no_log_is_named(
     monkeypatch.setattr(shared.Shared, "make", refuse)
     with pytest.raises(SimulationError, match=r"4 of 4 runs failed: .*: no model \(mend it\)") as caught:
         run_sweep(experiment(), work_dir=tmp_path, say=lambda text: None)
-    assert not runs.began and "run.log" not in str(caught.value.hint)
+    assert not runs.began and caught.value.hint == "the same command tries these again"
 
 
 def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
@@ -122,6 +122,10 @@ def test_two_sweeps_in_one_folder_and_folders_that_are_none(tmp_path: Path, runs
     (tmp_path / "sweep.json").write_text("[]")
     with pytest.raises(OptionError, match=r"sweep.json is not the list of a sweep"):
         run_sweep(experiment(), work_dir=tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(OptionError, match=r"run is the work folder of a run"):
+        run_sweep(experiment(), work_dir=tmp_path / "run")
     assert not runs.began
 
 
