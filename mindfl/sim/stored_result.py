@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result import Result, weight_hash
 from mindfl.sim.result_files import CONFUSION, CONFUSION_BEST, TrainingNote
 from mindfl.sim.run_record import RunRecord
+from mindfl.spelling import counted
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,23 @@ class StoredResult(Result):
 
     def _confusion(self, name: str, kind: str) -> Confusion | None:
         path, evaluation = self.folder / name, self.known.get(kind)
-        return Confusion.load(path, evaluation["iteration"]) if evaluation and path.exists() else None
+        return Confusion.load(path, evaluation.get("iteration", 0)) if evaluation and path.exists() else None
 
 
+#: settings without which a record cannot be used
+_NEEDED = {"iterations", "train_ms_name", "work_dir"}
+#: names in a card -> the types that their values have, as far as a result is made of them
+_TYPES: dict[str, tuple[type, ...]] = {
+    "title": (str,),
+    "iterations": (int,),
+    "iterations_asked": (int,),
+    "stopped": (str, NoneType),
+    "untested": (int,),
+    "last": (dict, NoneType),
+    "best": (dict, NoneType),
+    "privacy": (str, NoneType),
+    "weights_sha256": (str,),
+}
 _LAZY = ("weights", "model", "confusion", "best_confusion")
 
 
@@ -95,9 +111,16 @@ def load_result(folder: PathLike) -> StoredResult:
     record = RunRecord.load(place / run_record.NAME)
     rows = place / "history.jsonl"
     history = History.load(rows) if rows.exists() else History()
+    if missing := sorted(_NEEDED - record.settings.keys()):
+        raise DataError(f"{place / run_record.NAME} does not have the settings of a run: {', '.join(missing)}")
+    if known and len(history) != known["iterations"]:
+        raise DataError(
+            f"{rows} has {counted(len(history), 'iteration')}, and the run ended with {known['iterations']}",
+            hint="copy the file again from where the run was made, or run the job again",
+        )
     result = StoredResult(
         title=known.get("title") or place.name,
-        iterations=known.get("iterations_asked", record.settings["iterations"]),
+        iterations=known.get("iterations_asked") or record.settings["iterations"],
         history=history,
         weights={},
         privacy=known.get("privacy") or "",
@@ -121,7 +144,8 @@ def _hint(place: Path) -> str:
         return "give the work folder of a run (--work_dir of mindfl simulate)"
     if (place / "sweep.json").exists():
         return f"it is the folder of a sweep: its runs are {place / 'runs'}/NAME"
-    return "give the --work_dir of a run; mindfl 0.1.0 left none" if (place / "history.jsonl").exists() else ""
+    old = "; mindfl 0.1.0 left none" if (place / "history.jsonl").exists() else ""
+    return f"give the --work_dir of a run{old}"
 
 
 def _card(path: Path) -> dict[str, Any]:
@@ -131,7 +155,9 @@ def _card(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_file(path))
         form = found["form"]
-        if form == card.FORM and isinstance(found["weights_sha256"], str):
+        if form == card.FORM:
+            if not all(isinstance(found[name], types) for name, types in _TYPES.items()):
+                raise TypeError("a value of another type")
             return dict(found)
     except (ValueError, TypeError, KeyError):
         raise DataError(f"{path} is not the {card.NAME} of a mindfl run") from None

@@ -182,7 +182,9 @@ class TestItsFolder:
             ("config.json", "{}", "is not the config.json"),
             ("result.json", "[]", "is not the result.json"),
             ("result.json", '{"form": 2, "weights_sha256": ""}', "has form 2, this mindfl reads 1"),
+            ("result.json", '{"form": 1, "weights_sha256": "", "iterations": "2"}', "is not the result.json"),
             ("confusion.csv", "class,a\na,x\n", "is no confusion matrix"),
+            ("history.jsonl", "", "history.jsonl has 0 iterations, and the run ended with 2"),
         ],
     )
     def test_damaged_files_are_named(self, copy: Path, name: str, content: str | None, error: str) -> None:
