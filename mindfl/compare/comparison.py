@@ -19,13 +19,13 @@ from mindfl.compare.measures import (
     chosen_measures,
     reached,
 )
-from mindfl.compare.run_groups import RunGroup, grouped
+from mindfl.compare.run_groups import RunGroup, grouped, metrics_of
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, write_atomic
 from mindfl.imports import require
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import CompareOptions, TableForm
-from mindfl.sim.metrics import ACCURACY, Measure
+from mindfl.sim.metrics import ACCURACY
 from mindfl.sim.tables import csv_text, latex_table, markdown_table, text_table
 from mindfl.spelling import counted, did_you_mean
 
@@ -64,7 +64,7 @@ class RunComparison:
 
         There are no pairs where the groups were measured by different metrics.
         """
-        if _metrics([group, self.baseline])[1:]:
+        if metrics_of([group, self.baseline])[1:]:
             return Spread.of([])
         ours, theirs, value = group.by_seed, self.baseline.by_seed, MEASURES["avg"].value
         common = [seed for seed in ours if seed in theirs]
@@ -104,7 +104,7 @@ class RunComparison:
         return [dict(zip(self._head(), self._numbers(group), strict=True)) for group in self.groups]
 
     def _header(self) -> list[str]:
-        metrics = _metrics(self.groups)
+        metrics = metrics_of(self.groups)
         titles = [measure.title.format(target=self.target) for measure in self.measures]
         if metrics != [ACCURACY]:
             words = " or ".join(metric.title for metric in metrics)
@@ -126,7 +126,7 @@ class RunComparison:
             return "baseline"
         found = self.difference(group)
         if not found.runs:
-            return "another metric" if _metrics([group, self.baseline])[1:] else "no common seed"
+            return "another metric" if metrics_of([group, self.baseline])[1:] else "no common seed"
         return f"{found.text(_DIFFERENCE_DIGITS, sign='+')} ({counted(found.runs, 'pair')})"
 
     def _head(self) -> list[str]:
@@ -190,12 +190,6 @@ def compare_runs(
     shown = [each for each in measures if each in shown or (each.name in TARGETED and target is not None)]
     paired = len(groups) > 1 and any(comparison.difference(group).runs for group in groups if group is not first)
     return RunComparison(groups, shown, first, paired=paired, target=given)
-
-
-def _metrics(groups: Iterable[RunGroup]) -> list[Measure]:
-    """Return what the runs were measured by; of one that was not evaluated it is not known."""
-    histories = [run.result.history for group in groups for run in group.runs]
-    return list(dict.fromkeys(each.metric for each in histories if each.evaluated)) or [ACCURACY]
 
 
 def _baseline(groups: Sequence[RunGroup], label: str | None) -> RunGroup:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.compare.compared_runs import ComparedRun, RunSource, find_runs
-from mindfl.compare.run_groups import RunGroup, grouped
+from mindfl.compare.run_groups import RunGroup, grouped, metrics_of
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
 from mindfl.options import declared_arguments
@@ -98,6 +98,10 @@ def plot_runs(
     if path is not None:
         check_picture(path)
     groups = grouped(find_runs(runs))
+    metrics = metrics_of(groups)
+    if len(metrics) > 1 and (kind == "clients" or column in _KINDS_OF_AVG):
+        measured = " and ".join(metric.title for metric in metrics)
+        raise OptionError(f"the runs were measured by {measured}: no axis is for both", hint="draw them apart")
     draw = _clients_drawing(groups) if kind == "clients" else _curves_drawing(groups, column, x, band)
     load_matplotlib()
     import matplotlib.style
@@ -134,7 +138,10 @@ def group_curve(group: RunGroup, column: str, x: XAxisName = "rounds", band: Ban
     values = [_values(run, column) for run in group.runs]
     rounds = sorted(set.intersection(*(set(each) for each in values)))
     if not rounds:
-        raise OptionError(f"{group.label}: there is no round of which all runs have {column}")
+        raise OptionError(
+            f"{group.label}: there is no round of which all runs have {column}",
+            hint="draw another --column, or leave the runs out",
+        )
     table = np.array([[each[number] for number in rounds] for each in values])
     places = np.mean([_places(run, x, rounds) for run in group.runs], axis=0)
     return GroupCurve(group.label, places, table.mean(axis=0), _band(group, band, table, rounds))
@@ -240,7 +247,7 @@ def _clients_drawing(groups: Sequence[RunGroup]) -> Callable[[Any], None]:
     clients = [last_accuracies(group) for group in groups]
     for group, values in zip(groups, clients, strict=True):
         if not len(values):
-            raise OptionError(f"{group.label}: the accuracies of single clients are not known")
+            raise OptionError(f"{group.label}: the accuracies of single clients are not known", hint="draw curves")
 
     def draw(axes: Any) -> None:
         for place, values in enumerate(clients):

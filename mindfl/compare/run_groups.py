@@ -12,6 +12,7 @@ from typing import Any
 from mindfl.algorithms.naming import canonical, pools_data
 from mindfl.compare.compared_runs import ComparedRun
 from mindfl.notices import warn
+from mindfl.sim.metrics import ACCURACY, Measure
 from mindfl.sim.result import Result
 from mindfl.sim.run_record import DECIDING
 
@@ -119,6 +120,12 @@ def _words(name: str, value: Any, result: Result) -> str:
     else:
         text = "none" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
     return text if name in _BARE else f"{name}={text}"
+
+
+def metrics_of(groups: Iterable[RunGroup]) -> list[Measure]:
+    """Return what the runs were measured by; of one that was not evaluated it is not known."""
+    histories = [run.result.history for group in groups for run in group.runs]
+    return list(dict.fromkeys(each.metric for each in histories if each.evaluated)) or [ACCURACY]
 
 
 def differences(groups: Sequence[RunGroup]) -> Iterator[str]:

@@ -86,6 +86,19 @@ def test_refusals(runs: list[Path], tmp_path: Path, monkeypatch: Any, settings: 
     assert not list(tmp_path.glob("fig*"))
 
 
+def test_different_metrics_have_no_common_axis(runs: list[Path], tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    other = write_run(tmp_path / "p", [9.0, 4.0], algorithm="scaffold", row={"metric": "perplexity"})
+    axes = Figure().add_subplot()
+    with pytest.warns(MindflWarning, match="evaluated differently"):
+        for kind in ("curves", "clients"):
+            with pytest.raises(OptionError, match="measured by accuracy and perplexity"):
+                plot_runs([runs[0], other], kind=kind, ax=axes)
+        plot_runs([runs[0], other], column="loss", ax=axes)
+    assert len(axes.lines) == 2
+
+
 def test_letters_that_no_font_has_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
