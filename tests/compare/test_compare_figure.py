@@ -89,7 +89,7 @@ def test_refusals(runs: list[Path], tmp_path: Path, monkeypatch: Any, settings: 
 def test_different_metrics_have_no_common_axis(runs: list[Path], tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
-    other = write_run(tmp_path / "p", [9.0, 4.0], algorithm="scaffold", row={"metric": "perplexity"})
+    other = write_run(tmp_path / "p", [9.0, 4.0, 3.0], algorithm="scaffold", row={"metric": "perplexity"})
     axes = Figure().add_subplot()
     with pytest.warns(MindflWarning, match="evaluated differently"):
         for kind in ("curves", "clients"):
