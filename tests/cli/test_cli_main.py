@@ -197,7 +197,8 @@ class TestDoctor:
     NAMES = (
         *("mindfl", "Python", "MindSpore", "Processor", "oneDNN", "Converter", "Compiled kernels"),
         *("Java", "Redis", "Python 3.7-3.9", "Disk", "Cache folder"),
-        *("Extra tls", "Extra privacy", "Extra ray", "Extra redis", "Extra text"),
+        *("Extra tls", "Extra privacy", "Extra mlflow", "Extra pandas", "Extra ray", "Extra redis"),
+        *("Extra tensorboard", "Extra text"),
     )
 
     def test_json_has_every_check(self, mindfl) -> None:
