@@ -109,6 +109,7 @@ def test_labels_of_each_token_train_as_in_mindspore(
         np.testing.assert_allclose(lite.weights[name].ravel(), value.ravel(), atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_accuracy_counts_tokens(tmp_path: Path, converter_library: Path) -> None:
     from text_net import tagged
 
