@@ -122,7 +122,7 @@ def _check_pooled(config: JobConfig, algorithm: Algorithm) -> None:
         "all samples are trained on in each iteration, so clients are not drawn": config.sampler is not None
         or config.clients_per_iteration is not None
         or config.evaluate == "drawn",
-        "nothing is uploaded": bool(mode_of(config).section) or config.upload_compress_type != "NO_COMPRESS",
+        "nothing is uploaded": bool(mode_of(config).section) or mode_of(config).compresses,
         "one process trains": config.client_side.spread,
     }
     for reason in (text for text, applies in faults.items() if applies):

@@ -178,16 +178,18 @@ def test_the_tutorials_spellings_and_those_of_0_1_0() -> None:
         assert set(spellings) <= set(options[name]), name
 
 
+#: options of a call, which say nothing of the job
+_OF_A_CALL = {"task", "config", "quiet", "as_json", "live", "live_port", "help"}
+
+
 def test_every_option_is_a_setting_and_the_other_way_round() -> None:
     names = {parameter.name for parameter in simulate_command.params}
-    assert names - {"task", "config", "quiet", "as_json", "help"} == {item.name for item in fields(JobConfig)}
+    assert names - _OF_A_CALL == {item.name for item in fields(JobConfig)}
 
 
 def test_defaults_are_those_of_the_settings() -> None:
     context = simulate_command.make_context("simulate", [])
-    settings = {
-        name: value for name, value in context.params.items() if name not in ("task", "config", "quiet", "as_json")
-    }
+    settings = {name: value for name, value in context.params.items() if name not in _OF_A_CALL}
     assert JobConfig(**settings) == JobConfig()
 
 
