@@ -29,12 +29,16 @@ _MOST_STREAMS = 32
 _ROWS_AT_ONCE = 16
 _END_SECONDS = 3.0
 
+_SCRIPTS = (
+    *("app", "charts", "client_log", "figures", "frames", "head"),
+    *("heatmap", "listing", "store", "tables", "words"),
+)
 _FILES = {
     "index.html": "text/html",
     "style.css": "text/css",
     "uPlot.min.css": "text/css",
     "uPlot.iife.min.js": "text/javascript",
-    **dict.fromkeys(("app.js", "charts.js", "heatmap.js", "store.js", "tables.js", "words.js"), "text/javascript"),
+    **dict.fromkeys((f"{name}.js" for name in _SCRIPTS), "text/javascript"),
     "icon.svg": "image/svg+xml",
 }
 _HOSTS = ("127.0.0.1", "localhost")

@@ -8,15 +8,26 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 export class Chart {
   // series: [{label, colour: "--avg", dash, value: number -> text, steps, fill}]
   constructor(id, series, { axis, least = null, most = null, unit = "round", wholeX = true }) {
-    Object.assign(this, { place: byId(id), series, axis, least, most, unit, wholeX, data: null, plot: null });
+    Object.assign(this, { place: byId(id), series, axis, least, most, unit, wholeX, data: null, plot: null, seen: false, late: false });
     charts.add(this);
-    new ResizeObserver(() => this.fit()).observe(this.place);
+    new ResizeObserver(([{ contentRect: { width, height } }]) => this.fit(width, height)).observe(this.place);
+    // A curve that is out of sight is drawn when it comes into sight.
+    new IntersectionObserver((entries) => {
+      this.seen = entries.at(-1).isIntersecting;
+      if (this.seen && this.late) this.show();
+    }, { rootMargin: "200px" }).observe(this.place);
   }
 
   set(data) {
     this.data = data;
-    if (this.plot) this.plot.setData(data);
-    else if (data[0].length) this.make();
+    if (this.seen && this.width) this.show();
+    else this.late = true;
+  }
+
+  show() {
+    this.late = false;
+    if (this.plot) this.plot.setData(this.data);
+    else if (this.data?.[0].length) this.make();
   }
 
   clear() {
@@ -24,24 +35,29 @@ export class Chart {
     this.plot = null;
   }
 
+  empty() {
+    this.clear();
+    Object.assign(this, { data: null, late: false });
+  }
+
   replace(series, options) {
     Object.assign(this, { series, ...options });
     this.clear();
   }
 
-  fit() {
-    if (this.plot && this.place.clientWidth) this.plot.setSize(this.size());
-  }
-
-  size() {
-    return { width: this.place.clientWidth, height: this.place.clientHeight - 34 };
+  fit(width, height) {
+    Object.assign(this, { width, height: height - 34 });
+    if (!width) return;
+    if (this.plot) this.plot.setSize({ width, height: this.height });
+    else if (this.seen && this.late) this.show();
   }
 
   make() {
     const axes = { stroke: style("--soft"), font: "12px system-ui, sans-serif", grid: { stroke: style("--grid"), width: 1 }, ticks: { show: false } };
     const whole = (plot, splits) => splits.map((at) => (Number.isInteger(at) ? String(at) : ""));
     this.plot = new uPlot({
-      ...this.size(),
+      width: this.width,
+      height: this.height,
       padding: [12, 14, 0, 0],
       scales: {
         x: { time: false, range: (plot, from, to) => (from === to ? [from - 1, to + 1] : [from, to]) },
@@ -78,7 +94,8 @@ export class Chart {
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const chart of charts) {
+    const drawn = chart.plot;
     chart.clear();
-    if (chart.data?.[0].length) chart.make();
+    if (drawn) chart.make();
   }
 });

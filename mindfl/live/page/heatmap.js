@@ -1,6 +1,6 @@
 // Clients by rounds on a canvas. A new round draws its own column; where clients share a pixel it shows their mean.
 
-import { byId, counted, decimals, isNumber } from "./words.js";
+import { byId, counted, decimals, isNumber, put } from "./words.js";
 
 const ANCHORS = ["440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725"]
   .map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
@@ -17,14 +17,14 @@ const rgb = (name) => {
 };
 
 export class HeatMap {
-  // store: rounds, names, values(round, client), took(round, client); opened(client) is told of a click
-  constructor(store, opened) {
-    Object.assign(this, { store, opened, mode: "accuracy", order: "number", client: 0, round: 0, pointed: false, drawn: 0, key: "" });
+  // store: the rounds and their clients; opened(client) is told of a click; changed() when there is something to draw
+  constructor(store, { opened, changed }) {
+    Object.assign(this, { store, opened, changed, mode: "accuracy", order: "number", client: 0, round: 0, pointed: false, drawn: 0, key: "", wide: 0 });
     this.cells = byId("heat-cells");
     this.cursor = byId("heat-cursor");
-    this.context = this.cells.getContext("2d", { alpha: true });
-    new ResizeObserver(() => this.draw()).observe(byId("heat"));
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+    this.context = this.cells.getContext("2d");
+    new ResizeObserver(([{ contentRect }]) => { this.wide = contentRect.width; changed(); }).observe(byId("heat"));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.key = ""; changed(); });
     this.cursor.addEventListener("pointermove", (event) => this.point(event));
     this.cursor.addEventListener("pointerleave", () => { this.pointed = document.activeElement === this.cursor; this.mark(); });
     this.cursor.addEventListener("click", (event) => { this.point(event); if (this.pointed) this.opened(this.client); });
@@ -33,45 +33,53 @@ export class HeatMap {
     this.cursor.addEventListener("blur", () => { this.pointed = false; this.mark(); });
   }
 
-  redraw() { this.key = ""; this.draw(); }
-
   get columns() { return this.store.rounds.length; }
   get clients() { return this.store.names.length; }
 
-  // Draws what is new; everything where the size, the colours' range or the order has changed.
-  draw() {
-    const width = byId("heat").clientWidth;
-    if (!width || !this.clients || !this.columns) { this.cells.height = this.cursor.height = 0; this.key = ""; return; }
+  // Draws what is new, everything where the size, the colours' range or the order has changed, until the time `end`.
+  // Returns whether there is more to draw.
+  draw(end) {
+    if (!this.wide || !this.clients || !this.columns) { this.cells.height = this.cursor.height = 0; this.key = ""; return false; }
+    this.prepare();
+    while (this.drawn < this.columns) {
+      this.column(this.drawn);
+      this.drawn += 1;
+      if (performance.now() >= end) break;
+    }
+    if (this.pointed) this.mark();
+    return this.drawn < this.columns;
+  }
+
+  prepare() {
     const scale = Math.min(window.devicePixelRatio || 1, 2);
     const cell = Math.min(26, Math.max(Math.ceil(440 / this.clients), 1));
     const height = Math.max(Math.min(this.clients * cell, 440), 60);
-    this.width = Math.round(width * scale);
-    this.height = Math.round(height * scale);
-    const asked = Math.max(this.store.asked || 0, this.columns, 12);
+    const sorted = this.order === "value" ? this.columns : 0;
     const [least, most] = this.store.range();
-    const key = [this.width, this.height, asked, this.clients, this.mode, this.order, least, most, this.store.generation].join();
-    if (key !== this.key || this.order === "value") {
-      this.key = key;
-      Object.assign(this, { asked, least, most, drawn: 0 });
-      this.cells.width = this.cursor.width = this.width;
-      this.cells.height = this.cursor.height = this.height;
-      this.cells.style.height = `${height}px`;
-      this.back = rgb("--cell");
-      this.colour = rgb("--took");
-      this.sort();
-      this.bins();
-    }
-    for (; this.drawn < this.columns; this.drawn += 1) this.column(this.drawn);
-    this.mark();
-    byId("heat-least").textContent = this.mode === "accuracy" ? decimals(this.least, 2) : "not drawn";
-    byId("heat-most").textContent = this.mode === "accuracy" ? decimals(this.most, 2) : "took part";
+    // where the number of rounds is not known, there is room for some more
+    if (!(this.columns <= this.room) || this.generation !== this.store.generation) this.room = Math.ceil(this.columns * 1.5);
+    this.generation = this.store.generation;
+    const asked = Math.max(this.store.asked >= this.columns ? this.store.asked : this.room, 12);
+    const key = [this.wide, scale, height, asked, this.clients, this.mode, this.order, sorted, least, most, this.store.generation].join();
+    if (key === this.key) return;
+    Object.assign(this, { key, asked, least, most, drawn: 0, width: Math.round(this.wide * scale), height: Math.round(height * scale) });
+    this.cells.width = this.cursor.width = this.width;
+    this.cells.height = this.cursor.height = this.height;
+    this.cells.style.height = `${height}px`;
+    this.back = rgb("--cell");
+    this.colour = rgb("--took");
+    this.sort();
+    this.bins();
+    put(byId("heat-least"), this.mode === "accuracy" ? decimals(least, 2) : "not drawn");
+    put(byId("heat-most"), this.mode === "accuracy" ? decimals(most, 2) : "took part");
     byId("heat-legend").className = `legend ${this.mode}${this.store.lowerIsBetter ? " reverse" : ""}`;
+    this.cursor.setAttribute("aria-description", counted(this.clients, "client"));
   }
 
   sort() {
     this.sorted = Int32Array.from({ length: this.clients }, (_, number) => number);
     if (this.order === "value") {
-      const latest = this.store.latest();
+      const latest = this.store.latestValues;
       const of = (client) => (isNumber(latest[client]) ? latest[client] : Infinity);
       this.sorted.sort((one, other) => of(one) - of(other) || one - other);
     }
@@ -92,7 +100,7 @@ export class HeatMap {
     const left = this.left(round), wide = Math.max(this.left(round + 1) - left, 1);
     const image = this.context.createImageData(wide, this.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const shown = this.mode === "accuracy" ? this.store.values(round) : this.store.took(round);
+    const { values, took } = this.store.columns[round], shown = this.mode === "accuracy" ? values : took;
     const span = this.most - this.least || 1;
     for (let y = 0; y < this.height; y += 1) {
       const from = this.first[y], to = Math.max(this.first[y + 1], from + 1);
@@ -147,7 +155,7 @@ export class HeatMap {
   mark() {
     const context = this.cursor.getContext("2d");
     context.clearRect(0, 0, this.cursor.width, this.cursor.height);
-    if (!this.pointed || !this.columns || this.client >= this.clients) return;
+    if (!this.pointed || !this.key || this.client >= this.clients) return;
     this.round = Math.min(this.round, this.columns - 1);
     const left = this.left(this.round), wide = Math.max(this.left(this.round + 1) - left, 3);
     const top = (this.places[this.client] * this.height) / this.clients, high = Math.max(this.height / this.clients, 3);
@@ -156,11 +164,10 @@ export class HeatMap {
       context.lineWidth = width;
       context.strokeRect(left, top, wide, high);
     }
-    const value = this.store.values(this.round)?.[this.client], took = this.store.took(this.round)?.[this.client];
+    const column = this.store.columns[this.round], value = column.values?.[this.client], took = column.took?.[this.client];
     const words = [`client ${this.client}, ${this.store.names[this.client]}`, `round ${this.store.rounds[this.round].iteration}`];
     words.push(isNumber(value) ? `${this.store.metric} ${decimals(value)}` : "not evaluated");
     words.push(took === 1 ? "took part" : took === 0 ? "not drawn" : "participation unknown");
-    byId("heat-cell").textContent = words.join(": ").replace(": round", ", round");
-    this.cursor.setAttribute("aria-description", counted(this.clients, "client"));
+    put(byId("heat-cell"), words.join(": ").replace(": round", ", round"));
   }
 }

@@ -29,4 +29,9 @@ export function element(name, text = "", attributes = {}) {
   return made;
 }
 
+// Write a text, where it is another one: what stays the same needs no new layout.
+export function put(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
 export const byId = (id) => document.getElementById(id);
