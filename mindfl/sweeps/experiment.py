@@ -21,7 +21,15 @@ from mindfl.options.declaration import shown
 from mindfl.options.job_options import JobOptions
 from mindfl.server.settings.document import Problems
 from mindfl.spelling import counted, nearest
-from mindfl.sweeps.experiment_file import SWEEP, Document, PlacedValue, document_of, read_document
+from mindfl.sweeps.experiment_file import (
+    SWEEP,
+    Document,
+    PlacedCases,
+    PlacedValue,
+    PlacedValues,
+    document_of,
+    read_document,
+)
 
 #: options that are texts in a job, and name files
 _PATHS = ("vocal_file", "ids_file")
@@ -49,7 +57,8 @@ class PlannedRun:
     Args:
         name: also the name of its folder, such as ``algorithm=fedprox_mu=0.1,seed=2``.
         settings: the options that are given, by name: texts, numbers, truth values, and lists of texts.
-        varies: those of the table ``[sweep]``; of an option that only other tables have, the value here.
+        varies: what the table ``[sweep]`` lets vary: options, of which only other tables have one by their value here,
+            and the names of cases, None where only other tables have such cases.
         places: where each option stands.
     """
 
@@ -104,7 +113,8 @@ def read_experiment(source: PathLike | Mapping[str, Any]) -> ExperimentPlan:
     Args:
         source: a TOML or YAML file of options of ``mindfl simulate``, or a dictionary like one. Underscores and dashes
             are the same. Lists in the table ``sweep`` are tried in all combinations; of several such tables, all those
-            of each. Relative paths are relative to the file's folder.
+            of each. A table there is a list of named cases, each of which sets options together. Relative paths are
+            relative to the file's folder.
 
     Returns:
         The settings and the runs.
@@ -138,11 +148,10 @@ def read_experiment(source: PathLike | Mapping[str, Any]) -> ExperimentPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """One value of a list in ``[sweep]``, and the word for it in names."""
+    """One value of a list in ``[sweep]``, or one of its cases: what it sets, and the word for it in names."""
 
-    value: Any
+    settings: dict[str, PlacedValue]
     word: str
-    place: str
 
 
 @dataclass(frozen=True)
@@ -172,19 +181,45 @@ class _Checker:
             if not document.grids
             else {name: why for name, why in _CONSTANT.items() if name not in ("work_dir", "workers")}
         )
-        settings = {
-            name: PlacedValue(self._value(self._options[name], given), given.place)
-            for name, given in self._named(document.settings, refused)
-        }
-        grids = tuple(
-            {name: self._choices(self._options[name], given) for name, given in self._named(grid, _CONSTANT)}
-            for grid in document.grids
-        )
-        return _Checked(settings, grids)
+        return _Checked(self._settings(document.settings, refused), tuple(map(self._grid, document.grids)))
 
-    def _named(
-        self, values: Mapping[str, PlacedValue], refused: Mapping[str, str]
-    ) -> Iterator[tuple[str, PlacedValue]]:
+    def _settings(self, values: PlacedValues, refused: Mapping[str, str]) -> dict[str, PlacedValue]:
+        return {
+            name: PlacedValue(self._value(self._options[name], given), given.place)
+            for name, given in self._named(values, refused)
+        }
+
+    def _grid(self, grid: Mapping[str, PlacedValue | PlacedCases]) -> dict[str, list[_Choice]]:
+        lists = {key: given for key, given in grid.items() if isinstance(given, PlacedValue)}
+        named = dict(self._named(lists, _CONSTANT))
+        found: dict[str, list[_Choice]] = {}
+        for key, given in grid.items():
+            if isinstance(given, PlacedValue):
+                name = self._names.get(key.replace("-", "_"), "")
+                if named.get(name) is given:
+                    found[name] = self._choices(self._options[name], given)
+            else:
+                found[key] = self._cases(key, given)
+        self._check_apart(found)
+        return found
+
+    def _cases(self, axis: str, cases: PlacedCases) -> list[_Choice]:
+        if axis.replace("-", "_") in self._names:
+            place = next((given.place for options in cases.values() for given in options.values()), axis)
+            self._problems.add(place, f"{axis} is an option: its values are a list, and cases have another name")
+        return [_Choice(self._settings(options, _CONSTANT), word) for word, options in cases.items()]
+
+    def _check_apart(self, grid: Mapping[str, list[_Choice]]) -> None:
+        """Note options that two lists or cases of a grid set."""
+        setters: dict[str, str] = {}
+        for axis, choices in grid.items():
+            own = {name: given.place for choice in choices for name, given in choice.settings.items()}
+            for name, place in own.items():
+                if name in setters:
+                    self._problems.add(place, f"{name} is set by {setters[name]} and by {axis}: one of them must do")
+            setters |= dict.fromkeys(own, axis)
+
+    def _named(self, values: PlacedValues, refused: Mapping[str, str]) -> Iterator[tuple[str, PlacedValue]]:
         found: set[str] = set()
         for key, given in values.items():
             name = self._names.get(key.replace("-", "_"), "")
@@ -208,7 +243,10 @@ class _Checker:
         if not given.value:
             self._problems.add(given.place, f"{option.name} is an empty list")
         return [
-            _Choice(self._value(option, PlacedValue(value, given.place)), _word(value), given.place)
+            _Choice(
+                {option.name: PlacedValue(self._value(option, PlacedValue(value, given.place)), given.place)},
+                _word(value),
+            )
             for value in given.value
         ]
 
@@ -270,16 +308,20 @@ def _planned(found: _Checked, problems: Problems) -> tuple[PlannedRun, ...]:
     count = sum(math.prod(map(len, grid.values())) for grid in found.grids)
     if count > _MOST_RUNS:
         raise OptionError(f"[{SWEEP}] makes {count} runs, more than {_MOST_RUNS}", hint="divide the experiment")
-    varied = tuple(dict.fromkeys(name for grid in found.grids for name in grid))
+    varied = tuple(dict.fromkeys(axis for grid in found.grids for axis in grid))
     options, drafts = options_of(JobOptions), []
     for grid in found.grids:
         for chosen in itertools.product(*grid.values()):
-            own = dict(zip(grid, chosen, strict=True))
-            settings = {**base, **{name: choice.value for name, choice in own.items()}}
-            varies = {name: settings.get(name, options[name].default) for name in varied}
-            words = [f"{name}={own[name].word}" for name in varied if name in own]
-            at = {**places, **{name: choice.place for name, choice in own.items()}}
-            drafts.append((",".join(words), PlannedRun("", settings, varies, at)))
+            words = dict(zip(grid, (choice.word for choice in chosen), strict=True))
+            own = {name: given for choice in chosen for name, given in choice.settings.items()}
+            settings = {**base, **{name: given.value for name, given in own.items()}}
+            varies = {
+                axis: settings.get(axis, options[axis].default) if axis in options else words.get(axis)
+                for axis in varied
+            }
+            at = {**places, **{name: given.place for name, given in own.items()}}
+            name = ",".join(f"{axis}={words[axis]}" for axis in varied if axis in words)
+            drafts.append((name, PlannedRun("", settings, varies, at)))
     for place, fault in _repeated(drafts):
         problems.add(place, fault)
     names = _names([words for words, _ in drafts])
@@ -290,15 +332,20 @@ def _planned(found: _Checked, problems: Problems) -> tuple[PlannedRun, ...]:
 
 def _repeated(drafts: list[tuple[str, PlannedRun]]) -> Iterator[tuple[str, str]]:
     """Yield place and fault of each run that an earlier one is already, perhaps in other words or by default."""
+    options = options_of(JobOptions)
+    defaults = {name: options[name].default for _, run in drafts for name in run.settings}
     seen: dict[frozenset[tuple[str, Any]], str] = {}
     for words, run in drafts:
-        settings = {**run.varies, **run.settings}
+        settings = {**defaults, **run.settings}
         if isinstance(algorithm := settings.get("algorithm"), str):
             settings["algorithm"] = canonical(algorithm)
         key = frozenset((name, tuple(value) if isinstance(value, list) else value) for name, value in settings.items())
         if key in seen:
             same = "there twice" if seen[key] == words else f"the same as {seen[key]}"
-            yield next(run.places[name] for name in run.varies if name in run.places), f"the run {words} is {same}"
+            named = [
+                run.places[option] for option in (*run.varies, *reversed(list(run.places))) if option in run.places
+            ]
+            yield next(iter(named), SWEEP), f"the run {words} is {same}"
         seen.setdefault(key, words)
 
 

@@ -23,6 +23,10 @@ else:
 
 #: the table whose lists are tried in all combinations
 SWEEP = "sweep"
+#: how a table of cases looks
+_CASES = "a case is a name and its options, such as small = { client_num = 10, epochs = 1 }"
+#: depth of options in the cases of a list of tables: ``("sweep", 0, "mode", "plain", "dp_eps")``
+_DEEPEST = 5
 _SIZE_LIMIT = 64 * 1024
 _LENGTH_LIMIT = 10_000
 #: numbers that YAML 1.1 takes for texts, as it wants a point and a sign
@@ -44,12 +48,17 @@ class PlacedValue:
     place: str
 
 
+#: options that are set together, by key, and the cases of a table ``[sweep.NAME]`` by their names
+PlacedValues = dict[str, PlacedValue]
+PlacedCases = dict[str, PlacedValues]
+
+
 @dataclass(frozen=True)
 class Document:
-    """The values outside of ``[sweep]`` by key, and for each table ``[sweep]`` those in it."""
+    """The values outside of ``[sweep]`` by key, and for each table ``[sweep]`` those in it: lists, or named cases."""
 
-    settings: dict[str, PlacedValue]
-    grids: tuple[dict[str, PlacedValue], ...]
+    settings: PlacedValues
+    grids: tuple[dict[str, PlacedValue | PlacedCases], ...]
 
 
 def read_document(path: Path, problems: Problems) -> Document:
@@ -97,10 +106,32 @@ def document_of(values: Mapping[Any, Any], place: Callable[[Keys], str], problem
 
 def _grid(
     table: Mapping[Any, Any], keys: Keys, place: Callable[[Keys], str], problems: Problems
-) -> dict[str, PlacedValue]:
+) -> dict[str, PlacedValue | PlacedCases]:
     if not table:
         problems.add(place(keys), f"[{SWEEP}] has no lists: name options and their values")
-    return {str(key): PlacedValue(value, place((*keys, str(key)))) for key, value in table.items()}
+    found: dict[str, PlacedValue | PlacedCases] = {}
+    for key, value in table.items():
+        below = (*keys, str(key))
+        if isinstance(value, Mapping):
+            found[str(key)] = _cases(value, below, place, problems)
+        else:
+            found[str(key)] = PlacedValue(value, place(below))
+    return found
+
+
+def _cases(table: Mapping[Any, Any], keys: Keys, place: Callable[[Keys], str], problems: Problems) -> PlacedCases:
+    name, found = keys[-1], PlacedCases()
+    if not table:
+        problems.add(place(keys), f"{name} has no cases: {_CASES}")
+    for key, options in table.items():
+        below = (*keys, str(key))
+        if isinstance(options, Mapping):
+            found[str(key)] = {
+                str(option): PlacedValue(value, place((*below, str(option)))) for option, value in options.items()
+            }
+        else:
+            problems.add(place(below), f"{key} of {name} is {shown(options)}: {_CASES}")
+    return found
 
 
 def _is_value(key: str, value: object, place: str, problems: Problems) -> bool:
@@ -138,7 +169,9 @@ def _toml_lines(text: str) -> Iterator[tuple[Keys, int]]:
             continue
         for keys in _leaves(statement) if statement else ():
             if lines[begin].lstrip().startswith("["):
-                if 0 in keys:  # [[sweep]]
+                if keys[:1] in tables and 0 not in keys:  # [sweep.mode] below [[sweep]]
+                    keys = (keys[0], tables[keys[:1]], *keys[1:])
+                elif 0 in keys:  # [[sweep]]
                     name = keys[: keys.index(0)]
                     tables[name] = tables.get(name, -1) + 1
                     yield name, begin + 1
@@ -183,7 +216,7 @@ def _yaml_mapping(
         keys = (*above, name)
         lines[keys] = line
         is_tables = keys == (SWEEP,) and isinstance(value, yaml.SequenceNode)
-        if isinstance(value, yaml.MappingNode) and len(above) < 2:
+        if isinstance(value, yaml.MappingNode) and len(above) < _DEEPEST - 1:
             values[name] = _yaml_mapping(value, keys, lines, path, problems)
         elif is_tables and all(isinstance(each, yaml.MappingNode) for each in value.value):
             values[name] = []

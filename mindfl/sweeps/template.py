@@ -25,6 +25,9 @@ _TAIL = """\
 # [sweep]
 # algorithm = ["fedavg", "fedprox:mu=0.1"]
 # seed = [0, 1, 2]
+# [sweep.size]                               # cases: each has a name, and sets options together
+# small = { client_num = 10, epochs = 1 }
+# large = { client_num = 50, epochs = 5 }
 """
 
 

@@ -52,7 +52,7 @@ def test_the_experiment_files_have_the_runs_that_they_show(tmp_path: Path) -> No
             (tmp_path / "exp.toml").write_text(block.code)
             assert len(block.code.splitlines()) <= 20
             runs.append(len(read_experiment(tmp_path / "exp.toml").runs))
-    assert runs == [1, 6, 5, 12]
+    assert runs == [1, 6, 5, 6, 12]
 
 
 def test_the_mistakes_are_named_as_shown(tmp_path: Path) -> None:

@@ -74,9 +74,56 @@ def test_several_grids_and_a_dictionary_are_put_together() -> None:
         read_experiment({"sweep": [grids[0], {"seed": [1]}]})
 
 
+CASES = {
+    "exp.toml": """
+[[sweep]]
+seed = [0]
+[[sweep]]
+seed = [0, 1]
+[sweep.mode]
+plain = {}
+noise = { encrypt_type = "DP_ENCRYPT", dp_eps = 5.0 }
+[sweep.mode."few ä"]
+client-num = 3
+""",
+    "exp.yaml": """
+sweep:
+  - seed: [0]
+  - seed: [0, 1]
+    mode:
+      plain: {}
+      noise: {encrypt_type: DP_ENCRYPT, dp_eps: 5.0}
+      few ä:
+        client-num: 3
+""",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cases_set_options_together(tmp_path: Path, name: str) -> None:
+    text = CASES[name].replace("plain: {}", "plain: {epochs: 1}").replace("plain = {}", "plain = { epochs = 1 }")
+    runs = {run.name: run for run in read_experiment(written(tmp_path, text, name)).runs}
+    assert list(runs)[:4] == ["seed=0", "seed=0,mode=plain", "seed=0,mode=noise", "seed=0,mode=few_ä"]
+    assert runs["seed=1,mode=noise"].settings == {"seed": 1, "encrypt_type": "DP_ENCRYPT", "dp_eps": 5.0}
+    assert runs["seed=0,mode=few_ä"].varies == {"seed": 0, "mode": "few ä"} and runs["seed=0"].varies["mode"] is None
+    lines = {option: line.rpartition(":")[2] for option, line in runs["seed=1,mode=few_ä"].places.items()}
+    last = str(text.rstrip().count("\n") + 1)
+    assert lines["client_num"] == last
+    with pytest.raises(OptionError, match=rf"{name}:\d+: the run seed=0,mode=plain is the same as seed=0"):
+        read_experiment(written(tmp_path, CASES[name], name))
+    with pytest.raises(OptionError, match=rf"{name}:{last}: client_num must be a whole number"):
+        read_experiment(written(tmp_path, text.replace("num = 3", "num = 0").replace("num: 3", "num: 0"), name))
+
+
 @pytest.mark.parametrize(
     ("text", "line", "fault"),
     [
+        ("[sweep.mode]", 1, "mode has no cases: a case is a name and its options"),
+        ("[sweep.mode]\nplain = 3", 2, "plain of mode is 3: a case is a name"),
+        ("[sweep.mode]\nplain = { work_dir = 'a' }", 2, "work_dir does not stand here"),
+        ("[sweep.seed]\nplain = { epochs = 1 }", 2, "seed is an option: its values are a list"),
+        ("[sweep]\nseed = [1]\n[sweep.mode]\na = { seed = 1 }", 4, "seed is set by seed and by mode"),
+        ("[sweep.mode]\na = { epochs = { b = 1 } }", 2, "epochs must be a whole number"),
         ("clint_num = 4", 1, r"there is no option 'clint_num' \(did you mean client_num\?\)"),
         ("\n\niterations = 0", 3, "iterations must be a whole number of at least 1, got 0"),
         ("epochs = [1, 2]", 1, r"epochs takes one value, got a list: lists stand in \[sweep\]"),
