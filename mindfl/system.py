@@ -125,9 +125,12 @@ def process_group(command: Sequence[str | Path], **options: Any) -> Iterator[sub
             process.wait()
 
 
-def end_with_parent() -> None:
-    """Ask the system to kill this process when the thread that waits for it ends."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """Ask the system to kill this process when the thread that waits for it ends.
+
+    ``parent`` is the process that it is in, which may have ended before this call; None: the parent now.
+    """
+    parent = os.getppid() if parent is None else parent
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -95,15 +95,15 @@ def root() -> None:
     data of many simulated or real devices. Export a training graph, convert it, simulate or serve a job."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave with a documented exit code (docs/errors.md); never shows a traceback for an
+def main(arguments: list[str] | None = None, command: click.Command = root) -> None:
+    """Run the command line, or another ``command``, and leave with a documented exit code (docs/errors.md); never shows a traceback for an
     error that mindfl understands. SIGTERM and SIGHUP end a command as Ctrl-C does."""
     interrupts = Interrupts()
     code: object = None
     try:
         _prepare_streams()
         with _warnings_as_lines():
-            _run(arguments, interrupts)
+            _run(command, arguments, interrupts)
         code = 0
     except KeyboardInterrupt:  # while the result was reported
         sys.exit(code := InterruptedRunError.exit_code)
@@ -139,9 +139,9 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
-def _run(arguments: list[str] | None, interrupts: Interrupts) -> None:
+def _run(command: click.Command, arguments: list[str] | None, interrupts: Interrupts) -> None:
     try:
-        root.main(arguments, prog_name="mindfl", standalone_mode=False)
+        command.main(arguments, prog_name="mindfl", standalone_mode=False)
         interrupts.settle()
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)

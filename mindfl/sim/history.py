@@ -166,7 +166,7 @@ class History(Sequence[IterationRow]):
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(_row(json.loads(line)))
+                rows.append(read_row(line))
             except (ValueError, TypeError, KeyError, AttributeError):
                 if number == len(lines):
                     break
@@ -252,8 +252,12 @@ class History(Sequence[IterationRow]):
         return [getattr(row, name) for row in self._rows]
 
 
-def _row(entry: dict[str, Any]) -> IterationRow:
-    """Return the row that a line of ``history.jsonl`` holds; raise ``TypeError`` or ``AttributeError`` for others."""
+def read_row(line: str | bytes) -> IterationRow:
+    """Return the row that a line of ``history.jsonl`` holds.
+
+    Raises ``ValueError``, ``TypeError``, ``KeyError`` or ``AttributeError`` for other lines.
+    """
+    entry: dict[str, Any] = json.loads(line)
     values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
     for named in ("per_class", "metrics"):
         values[named] = {name: math.nan if value is None else value for name, value in values.get(named, {}).items()}

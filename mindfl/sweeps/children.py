@@ -1,14 +1,22 @@
-"""Runs of a sweep as child processes: each one is ``mindfl simulate``, and one that dies takes no other with it."""
+"""Runs of a sweep as child processes: each one is ``mindfl simulate``, and one that dies takes no other with it.
+
+What runs share is made in a child process too, so that it ends when the sweep is interrupted.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import click
 
 from mindfl.errors import SimulationError
 from mindfl.notices import WARNING
@@ -19,9 +27,11 @@ from mindfl.system import end_with_parent, signal_name
 #: what a run prints
 LOG = "run.log"
 _GRACE_SECONDS = 20.0
-#: program of a child: makes the same packages importable as here
+#: program of a child: makes the same packages importable as here; its further arguments are the parent's number, its
+#: task, and those of the task
 _PROGRAM = "import sys; sys.path[:] = eval(sys.argv[1]); from mindfl.sweeps.children import main; main()"
-_ERROR = "mindfl: error: "
+_OURS = "mindfl: "
+_ERROR = f"{_OURS}error: "
 _CODE = re.compile(r" \[E-[A-Z-]+\]$")
 
 
@@ -60,26 +70,39 @@ class Children:
 
         Its output is appended to ``run.log`` in ``folder``. Raises :class:`SimulationError` saying why it failed.
         """
-        paths = repr([str(Path(place).absolute()) for place in sys.path])
         with (folder / LOG).open("a+b") as log:
-            begin = log.seek(0, 2)
-            try:
-                with self._lock:
-                    if self.stopped:
-                        raise SimulationError("interrupted before it began")
-                    command = [sys.executable, "-c", _PROGRAM, paths, *arguments]
-                    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-                    self._running.add(process)
-            except OSError as error:
-                raise SimulationError(f"no process can be started: {error.strerror}") from None
-            status = process.wait()
+            lines = self._run(["simulate", *arguments], log)
+        return [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
+
+    def make(self, settings: Mapping[str, Any], common: Path) -> list[str]:
+        """Let a child make what runs with these ``settings`` share in the folder ``common``, and wait for its end.
+
+        Returns what it says, where warnings begin with "warning: ". Raises :class:`SimulationError`.
+        """
+        with tempfile.TemporaryFile() as log:
+            return self._run(["make", json.dumps(settings), str(common.absolute())], log)
+
+    def _run(self, task: list[str], log: IO[bytes]) -> list[str]:
+        """Run a child that writes into ``log``; return its lines without "mindfl: " before them."""
+        paths = repr([str(Path(place).absolute()) for place in sys.path])
+        begin = log.seek(0, os.SEEK_END)
+        try:
             with self._lock:
-                self._running.discard(process)
-            log.seek(begin)
-            lines = log.read().decode(errors="replace").splitlines()
+                if self.stopped:
+                    raise SimulationError("interrupted before it began")
+                command = [sys.executable, "-c", _PROGRAM, paths, str(os.getpid()), *task]
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                self._running.add(process)
+        except OSError as error:
+            raise SimulationError(f"no process can be started: {error.strerror}") from None
+        status = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        log.seek(begin)
+        lines = log.read().decode(errors="replace").splitlines()
         if status:
             raise SimulationError(_reason(status, lines))
-        return list(_warnings(lines))
+        return [line.removeprefix(_OURS) for line in lines if line.startswith(_OURS)]
 
     def stop(self) -> None:
         """End all children as Ctrl-C does, after a while by force; no other is started."""
@@ -103,15 +126,23 @@ def _reason(status: int, lines: list[str]) -> str:
     return (errors or [line for line in lines if line.strip()] or ["it gave no reason"])[-1]
 
 
-def _warnings(lines: list[str]) -> Iterator[str]:
-    prefix = f"mindfl: {WARNING}"
-    return (line.removeprefix(prefix) for line in lines if line.startswith(prefix))
-
-
 def main() -> None:
-    """Be a child: ``mindfl simulate`` with the arguments behind the list of paths."""
-    end_with_parent()
+    """Be a child: do the task behind the list of paths and the parent's number."""
+    parent, task, *arguments = sys.argv[2:]
+    end_with_parent(int(parent))
     from mindfl.cli import main as command
 
-    sys.argv[:] = ["mindfl", "simulate", *sys.argv[2:]]
-    command()
+    sys.argv[:] = ["mindfl"] if task == "make" else ["mindfl", task, *arguments]
+    if task == "make":
+        command(command=click.Command("make", callback=lambda: _make(*arguments)))
+    else:
+        command()
+
+
+def _make(settings: str, common: str) -> None:
+    from mindfl.sweeps.shared import Shared
+
+    def say(text: str) -> None:
+        click.echo(f"{_OURS}{text}", err=True)
+
+    Shared(json.loads(settings), Path(common)).make(say, lambda text: say(f"{WARNING}{text}"))

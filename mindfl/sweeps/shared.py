@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.files import make_dir, read_file, write_atomic
+from mindfl.locks import awaited
 from mindfl.options import options_of
 from mindfl.options.job_options import JobOptions, reads_texts
 from mindfl.sim.artefacts import Artefacts
@@ -30,12 +30,7 @@ _OF_DATA = ("client_num", "seed", "data_format", "train_dataset", "fl_name", "vo
 
 
 class Shared:
-    """What the runs with these ``settings`` share with others: equal ``key``, equal files.
-
-    ``common`` is the folder of such files; ``say`` and ``warn`` are told what is made.
-    """
-
-    _drawing = threading.Lock()
+    """What the runs with these ``settings`` share with others: equal ``key``, equal files, in the folder ``common``."""
 
     def __init__(self, settings: Mapping[str, Any], common: Path) -> None:
         self._settings = settings
@@ -65,6 +60,11 @@ class Shared:
         return self._config.train_dataset is None or reads_texts(self._config.fl_name)
 
     @property
+    def is_given(self) -> bool:
+        """Whether there is nothing to make: data and model are the user's."""
+        return not self._makes_data and self._config.origin_train_model_path is not None
+
+    @property
     def runs_files(self) -> bool:
         """Whether the runs train with the device runtime."""
         return self._config.client_side.simulated and self._config.client_side.engine.executes_files
@@ -75,9 +75,12 @@ class Shared:
         return self._config.resumable
 
     def make(self, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        """Draw or convert the data, and export and convert the model, unless they are there."""
+        """Draw or convert the data, and export and convert the model, unless they are there.
+
+        ``say`` and ``warn`` are told what is made.
+        """
         if self._makes_data:
-            with self._drawing:
+            with awaited(make_dir(self._common) / ".drawing"):  # other models are made for the same data
                 training_data(self._config, warn)
         if self._config.origin_train_model_path is None:
             make_dir(self._models)

@@ -23,11 +23,14 @@ from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import counted
 from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
+from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.shared import Shared
 from mindfl.sweeps.sweep_folder import NAME as SWEEP
 from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun
 
 Say = Callable[[str], None]
+#: how often rows of runs are looked for
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def run_sweep(
     workers: int = 1,
     overwrite: bool = False,
     say: Say = announce,
+    row: Callable[[SweptRow], None] | None = None,
 ) -> SweepResult:
     """Run all runs of an experiment, as many side by side as there are processors.
 
@@ -72,6 +76,7 @@ def run_sweep(
         overwrite: run all runs anew.
         say: is told how far the sweep is, and warnings, which begin with "warning: "; by default they are Python's, and
             the rest is logged.
+        row: is told each round of a run, soon after it ended.
 
     Returns:
         The runs, all of which have ended.
@@ -90,7 +95,8 @@ def run_sweep(
     folder = sweep_folder(found, work_dir)
     runs = [checked(run) for run in found.runs]
     with locked(folder):
-        return _Sweep(SweepFolder(folder), runs, jobs or default_workers(), workers, say).run(overwrite=overwrite)
+        sweep = _Sweep(SweepFolder(folder), runs, jobs or default_workers(), workers, say, row)
+        return sweep.run(overwrite=overwrite)
 
 
 def planned_runs(
@@ -151,6 +157,7 @@ class _Sweep:
     jobs: int
     workers: int
     say: Say
+    row: Callable[[SweptRow], None] | None
     _children: Children = field(default_factory=Children)
     _failed: dict[str, str] = field(default_factory=dict)
     _began: set[str] = field(default_factory=set)
@@ -190,13 +197,20 @@ class _Sweep:
             self.say("compiling the device runtime")
             load_machine()  # else each of the first runs would compile it
         pool = ThreadPoolExecutor(self.jobs)
+        followed = FollowedRuns(self.runs, self.folder.work_dir, self.row) if self.row is not None else None
+        for run in self.runs:
+            if followed is not None and run not in runs:
+                followed.ended(run.name)
         try:
             making: dict[Future[Any], tuple[Shared, list[PlannedRun]]] = {
-                pool.submit(shared.make, self.say, self._warn): (shared, group) for shared, group in groups.values()
+                pool.submit(self._make, shared, group[0]): (shared, group) for shared, group in groups.values()
             }
             running: dict[Future[Any], PlannedRun] = {}
             while making or running:
-                for future in wait([*making, *running], return_when=FIRST_COMPLETED).done:
+                ended = wait([*making, *running], None if followed is None else _LOOK_SECONDS, FIRST_COMPLETED).done
+                if followed is not None:
+                    followed.look(run.name for run in running.values())
+                for future in ended:
                     reason = _failure(future)
                     if future in running:
                         self._end(running.pop(future), reason, future)
@@ -204,7 +218,10 @@ class _Sweep:
                     shared, group = making.pop(future)
                     for run in group:
                         if reason is None:
-                            job = pool.submit(self._simulate, run, shared, overwrite=overwrite)
+                            resume = not overwrite and shared.resumable
+                            if followed is not None:
+                                followed.begin(run.name, resume=resume)
+                            job = pool.submit(self._simulate, run, shared, resume=resume)
                             running[job] = run
                         else:
                             self._fail(run, reason)
@@ -217,13 +234,18 @@ class _Sweep:
                 if self.folder[run.name].status == "running":
                     self.folder.note(run.name, "waiting")
 
-    def _simulate(self, run: PlannedRun, shared: Shared, *, overwrite: bool) -> list[str]:
+    def _make(self, shared: Shared, run: PlannedRun) -> None:
+        """Make what is ``shared`` with ``run``."""
+        if not shared.is_given:
+            for text in self._children.make(run.settings, self.folder.common):
+                self._warn(text.removeprefix(WARNING)) if text.startswith(WARNING) else self.say(text)
+
+    def _simulate(self, run: PlannedRun, shared: Shared, *, resume: bool) -> list[str]:
         """Run one run in a child process; return its warnings."""
         folder = make_dir(self.folder.work_dir(run.name))
         self.folder.note(run.name, "running")
         self._began.add(run.name)
         shared.give(folder)
-        resume = not overwrite and shared.resumable
         settings = {
             **run.settings,
             "work_dir": folder.absolute(),

@@ -16,9 +16,12 @@ import pytest
 
 from mindfl import FederatedJob, make_synthetic, run_sweep
 from mindfl.errors import OptionError, SimulationError
+from mindfl.files import write_atomic
 from mindfl.locks import acquire
-from mindfl.sweeps import shared
+from mindfl.sim.history import IterationRow, _json_line
+from mindfl.sweeps import read_experiment, shared
 from mindfl.sweeps.children import Children
+from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.sweep import planned_runs
 
 GRID = {"algorithm": ["fedavg", "fedprox:mu=0.1"], "seed": [0, 1]}
@@ -47,7 +50,7 @@ class Runs:
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
     monkeypatch.setattr(Children, "simulate", lambda *arguments: made.simulate(*arguments))
-    monkeypatch.setattr(shared.Shared, "make", lambda *arguments: None)
+    monkeypatch.setattr(Children, "make", lambda *arguments: [])
     monkeypatch.setattr(shared.Shared, "give", lambda *arguments: None)
     return made
 
@@ -81,9 +84,9 @@ def test_where_what_runs_share_cannot_be_made_no_log_is_named(
     tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
-        raise SimulationError("no model", hint="mend it")
+        raise SimulationError("no model (mend it)")
 
-    monkeypatch.setattr(shared.Shared, "make", refuse)
+    monkeypatch.setattr(Children, "make", refuse)
     with pytest.raises(SimulationError, match=r"4 of 4 runs failed: .*: no model \(mend it\)") as caught:
         run_sweep(experiment(), work_dir=tmp_path, say=lambda text: None)
     assert not runs.began and caught.value.hint == "the same command tries these again"
@@ -245,3 +248,30 @@ def test_a_run_whose_process_dies_is_named_and_tried_again(tmp_path: Path) -> No
     with command(tmp_path, *arguments) as second:
         assert second.communicate()[1] == ""
     assert second.returncode == 0
+
+
+def row_of(iteration: int) -> IterationRow:
+    numbers = dict.fromkeys(("loss", "samples", "bytes_down", "bytes_up", "steps_per_s", "steps", "clients"), 1)
+    numbers |= dict.fromkeys(("avg", "top5", "low5", "seconds"), 0.5)
+    return IterationRow(iteration=iteration, accuracies={}, **numbers)
+
+
+def test_rows_are_told_once_and_those_of_before_count(tmp_path: Path) -> None:
+    told: list[SweptRow] = []
+    runs = read_experiment({"iterations": 3, "sweep": {"seed": [0, 1, 2]}}).runs
+    followed = FollowedRuns(runs, tmp_path.joinpath, told.append)
+    lines = [_json_line(row_of(number)) for number in (1, 2, 3)]
+    for name in ("seed=0", "seed=1"):
+        (tmp_path / name).mkdir()
+        write_atomic(tmp_path / name / "history.jsonl", lines[0] + lines[1])
+    followed.ended("seed=2")
+    followed.begin("seed=0", resume=True)
+    followed.begin("seed=1", resume=False)
+    followed.look(["seed=0", "seed=1", "seed=2"])
+    assert not told
+    for name, text in (("seed=0", "".join(lines) + lines[0][:9]), ("seed=1", lines[0])):
+        write_atomic(tmp_path / name / "history.jsonl", text)
+    for _ in range(2):
+        followed.look(["seed=0", "seed=1"])
+    found = [(each.name, each.row.iteration, each.rounds_done, each.rounds) for each in told]
+    assert found == [("seed=0", 3, 6, 9), ("seed=1", 1, 7, 9)]
