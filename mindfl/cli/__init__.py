@@ -96,8 +96,10 @@ def root() -> None:
 
 
 def main(arguments: list[str] | None = None, command: click.Command = root) -> None:
-    """Run the command line, or another ``command``, and leave with a documented exit code (docs/errors.md); never shows a traceback for an
-    error that mindfl understands. SIGTERM and SIGHUP end a command as Ctrl-C does."""
+    """Run the command line, or another ``command``, and leave with a documented exit code (docs/errors.md).
+
+    Never shows a traceback for an error that mindfl understands. SIGTERM and SIGHUP end a command as Ctrl-C does.
+    """
     interrupts = Interrupts()
     code: object = None
     try:
