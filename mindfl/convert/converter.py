@@ -103,7 +103,7 @@ def _with_suffix(path: PathLike) -> Path:
     if target.name and not target.name.endswith(_SUFFIX):
         target = target.with_name(target.name + _SUFFIX)
     if not target.name or target.is_dir():
-        raise OptionError(f"{str(target)!r} does not name an output file", hint="such as ms/lenet/lenet_train")
+        raise OptionError(f"{str(target)!r} does not name an output file", hint="such as ms/net")
     return target
 
 

@@ -57,7 +57,7 @@ class ExportResult:
 
 @declared_arguments(ExportOptions)
 def export_mindir(
-    mindir_path: PathLike,
+    mindir_path: PathLike | None = None,
     *,
     model: Model = "lenet",
     epochs: int = 1,
@@ -86,7 +86,8 @@ def export_mindir(
     version; :func:`mindfl.convert.convert_model` rewrites it if needed.
 
     Args:
-        mindir_path: target; ``.mindir`` is appended if missing, folders are created, an existing file is replaced.
+        mindir_path: target; default: the network's name, as ``lenet_train.mindir``. ``.mindir`` is appended if missing,
+            folders are created, an existing file is replaced.
         model: the network: a name in :data:`mindfl.models.MODELS`, perhaps with settings (``mobilenet_v2:width=0.5``),
             ``file.py:Class``, or a class or function that makes a MindSpore cell (:func:`mindfl.models.model_spec`).
         epochs: number of training steps, one random batch each, at least 1.
@@ -146,7 +147,7 @@ def export_mindir(
         weights=weights,
         source=str(init_from),
     )
-    with atomic_path(target := _with_suffix(mindir_path)) as temporary:
+    with atomic_path(target := _with_suffix(spec.file_name if mindir_path is None else mindir_path)) as temporary:
         content, losses, shapes, sources = call_for(spec, _train_and_export, network, epochs, device_target)
         temporary.write_bytes(content)
     return ExportResult(target, losses, shapes, sources)
@@ -155,7 +156,7 @@ def export_mindir(
 def _with_suffix(path: PathLike) -> Path:
     target = Path(path)
     if not target.name or target.is_dir():
-        raise OptionError(f"{str(target)!r} does not name a file", hint="such as ms/lenet/lenet_train.mindir")
+        raise OptionError(f"{str(target)!r} does not name a file", hint="such as ms/net.mindir")
     return target if target.name.endswith(_SUFFIX) else target.with_name(target.name + _SUFFIX)
 
 

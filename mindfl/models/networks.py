@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
@@ -170,6 +171,17 @@ class ModelSpec:
                 raise OptionError(f"model {self.name} has no setting {name}", hint=hint)
         parameters = frozenset() if settings else self.parameters
         return replace(self, settings={**self.settings, **settings}, parameters=parameters)
+
+    @property
+    def file_name(self) -> str:
+        """The name of its model files, without suffix: ``mlp_train``, or of a user's class ``TinyNet_train``.
+
+        Example:
+            >>> model_spec("mobilenet_v2:width=0.5").file_name, model_spec(lambda: None).file_name
+            ('mobilenet_v2_train', 'lambda_train')
+        """
+        plain = re.sub(r"[^\w.-]+", "_", self.name).strip("_.-")
+        return f"{plain or 'network'}_train"
 
     @property
     def own(self) -> OwnNetwork | None:

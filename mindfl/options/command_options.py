@@ -70,7 +70,9 @@ class ExportOptions(NetworkOptions):
     """The export of a training graph."""
 
     batch_size: int = _of_job("batch_size", default=32, shown="", help="Samples per batch; fixed in the graph.")
-    mindir_path: Path = option(Path("lenet_train.mindir"), help="MINDIR file to write; folders are created.")
+    mindir_path: Path | None = option(
+        None, shown="the network's, such as lenet_train.mindir", help="MINDIR file to write; folders are created."
+    )
     epochs: int = option(
         1, least=1, help="Training steps, one random batch each; the file holds the initial weights all the same."
     )

@@ -175,8 +175,9 @@ class JobOptions(ModeOptions):
         shown="ms in the work folder",
         help="Folder of the model files; models found there are used.",
     )
-    train_ms_name: str = _model(
-        "lenet_train",
+    train_ms_name: str | None = _model(
+        None,
+        shown="the network's, such as lenet_train",
         help="Common part of the model files' names: <name>.ms to start from, <name>{i}.ms of client i, "
         "<name>_trained.ms the result.",
     )

@@ -79,7 +79,7 @@ class JobKeywords(TypedDict, total=False):
     vocal_file: str | None
     ids_file: str | None
     train_model_path: PathLike | None
-    train_ms_name: str
+    train_ms_name: str | None
     operator: object
     origin_train_model_path: PathLike | None
     infer_model_path: PathLike | None

@@ -23,7 +23,7 @@ from mindfl.models.networks import ModelSpec, NetworkSizes, model_spec
 from mindfl.notices import warn
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import check_kind, check_loss, data_sizes, training_data
-from mindfl.sim.model_options import check_input_shape, check_settings, recorded_hash
+from mindfl.sim.model_options import check_input_shape, check_settings, read_note, recorded_hash
 from mindfl.sim.network_model import JobModel, NetworkModel, load_model
 from mindfl.sim.result_files import TrainingNote
 from mindfl.sim.run_record import setting_text
@@ -53,12 +53,12 @@ class Artefacts:
     @property
     def mindir(self) -> Path:
         """The exported training graph."""
-        return self._config.models / f"{self._config.train_ms_name}.mindir"
+        return self._config.models / f"{self._config.model_name}.mindir"
 
     @property
     def model(self) -> Path:
         """The converted model that every client starts from."""
-        return self._config.models / f"{self._config.train_ms_name}{self._config.model_suffix}"
+        return self._config.models / f"{self._config.model_name}{self._config.model_suffix}"
 
     def export(self) -> Path:
         """Export the training graph unless the file is there already."""
@@ -134,7 +134,7 @@ class Artefacts:
         first = config.client_model(0)
         if config.train_model_path is not None and not self.model.exists() and first.exists():
             # Training overwrites the clients' files: without this copy the next run would start from its result.
-            if TrainingNote(config.models, config.train_ms_name).matches(first):
+            if TrainingNote(config.models, config.model_name).matches(first):
                 raise OptionError(
                     f"{self.model} is missing, and {first} is what a training left",
                     hint=f"put the model to start from at {self.model}, or give --origin_train_model_path",
@@ -174,7 +174,7 @@ class Artefacts:
         ``build`` returns the SHA-256 of the user's code that it loaded, by file; a change of it counts too.
         """
         note = _note(path)
-        if self._is_own(path) or (path.exists() and _is_current(_read_note(path), settings)):
+        if self._is_own(path) or (path.exists() and _is_current(read_note(path), settings)):
             return
         try:
             # In this order a process that is killed never leaves a file without its note, or with another's.
@@ -210,7 +210,7 @@ class Artefacts:
 
 def model_path(config: JobConfig) -> Path:
     """Return the file of the model to start from."""
-    return config.origin_train_model_path or config.models / f"{config.train_ms_name}{config.model_suffix}"
+    return config.origin_train_model_path or config.models / f"{config.model_name}{config.model_suffix}"
 
 
 def check_model(model: JobModel, config: JobConfig) -> None:
@@ -230,15 +230,6 @@ def check_model(model: JobModel, config: JobConfig) -> None:
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".json")
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    """Return the note beside ``path``; empty if there is none that can be read."""
-    try:
-        note = json.loads(_note(path).read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}
 
 
 def _fault(path: Path) -> str | None:

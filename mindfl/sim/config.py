@@ -109,6 +109,11 @@ class JobConfig(JobOptions):
                 raise OptionError(f"{option} must be a plain file name without folder, got {name!r}")
             if name is not None and len(name.encode()) > _LONGEST_NAME:
                 raise OptionError(f"{option} is longer than {_LONGEST_NAME} bytes: {name[:40]}...")
+        if len(self.model_name.encode()) > _LONGEST_NAME:
+            raise OptionError(
+                f"the model files' name is longer than {_LONGEST_NAME} bytes: {self.model_name[:40]}...",
+                hint="choose another with --train_ms_name",
+            )
         if self.deploy_env == "android":
             raise OptionError(
                 "deploy_env android: clients are simulated on this machine only",
@@ -195,6 +200,7 @@ class JobConfig(JobOptions):
         copied = copy.copy(self)
         if "sampler" in changes:
             vars(copied).pop("chooser", None)
+        vars(copied).pop("model_name", None)
         for name, value in changes.items():
             object.__setattr__(copied, name, value)
         return copied
@@ -256,6 +262,18 @@ class JobConfig(JobOptions):
         """Name of the network to export, in titles and messages."""
         return model_spec(self.network.model).name
 
+    @cached_property
+    def model_name(self) -> str:
+        """Common part of the model files' names: ``train_ms_name``, or what follows from the network.
+
+        Of an ``origin_train_model_path`` with an unknown network it is the name of that file.
+        """
+        if self.train_ms_name is not None:
+            return self.train_ms_name
+        if self.origin_train_model_path is not None and self.model is None and not reads_texts(self.fl_name):
+            return self.origin_train_model_path.stem
+        return model_spec(self.network.model).file_name
+
     @property
     def cohort(self) -> int:
         """Mean number of clients per iteration; all clients if the sampler has no rate."""
@@ -299,12 +317,12 @@ class JobConfig(JobOptions):
 
     def client_model(self, index: int) -> Path:
         """Return the model file of client ``index``."""
-        return self.models / f"{self.train_ms_name}{index}{self.model_suffix}"
+        return self.models / f"{self.model_name}{index}{self.model_suffix}"
 
     def client_infer_model(self, index: int) -> Path | None:
         """Return the second model file of client ``index``; None if it has one file only."""
         folder = self.infer_model_path or self.models
-        path = folder / f"{self.infer_ms_name or self.train_ms_name}{index}{self.model_suffix}"
+        path = folder / f"{self.infer_ms_name or self.model_name}{index}{self.model_suffix}"
         return None if path.absolute() == self.client_model(index).absolute() else path
 
     def client_log(self, index: int) -> Path:

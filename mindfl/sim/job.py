@@ -26,6 +26,7 @@ from mindfl.sim.backends import ClientProcesses
 from mindfl.sim.callbacks import PythonReporter, Reporter, Silent, make_callbacks
 from mindfl.sim.compatibility import check_cohort, check_packages
 from mindfl.sim.config import JobConfig
+from mindfl.sim.earlier_names import refuse_earlier_name
 from mindfl.sim.history import check_metric
 from mindfl.sim.job_data import (
     ClientSamples,
@@ -114,6 +115,7 @@ class FederatedJob:
         recorded = _recorded(settings)
         given = JobConfig(**{"model": type(self).model, **recorded, **settings})
         self.config, notes = settled(given)
+        refuse_earlier_name(self.config)
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: Result | None = None
         use_operators(self.config.operator)
@@ -193,7 +195,7 @@ class FederatedJob:
         return open_data(self.config, self._report.warning)
 
     def prepare_clients(self) -> list[str]:
-        """Copy the starting model to ``<train_ms_name>{i}.ms`` for each client, as the tutorial does; return the paths.
+        """Copy the starting model to ``lenet_train{i}.ms`` for each client, as the tutorial does; return the paths.
 
         An empty list where the job has so many clients that they share one file (``per_client_models``).
         """

@@ -33,7 +33,7 @@ def own_model(config: JobConfig) -> Path | None:
     """Return the model file of the user's own that the job starts from; None where mindfl makes one."""
     if config.origin_train_model_path is not None:
         return config.origin_train_model_path
-    path, first = config.models / f"{config.train_ms_name}.ms", config.client_model(0)
+    path, first = config.models / f"{config.model_name}.ms", config.client_model(0)
     if path.exists():
         return None if recorded_hash(path) == file_digest(path) else path
     return first if config.train_model_path is not None and first.exists() else None
@@ -134,11 +134,16 @@ def _loss(model: LiteModel) -> str | None:
 
 def recorded_hash(path: Path) -> object:
     """Return the SHA-256 that mindfl noted beside a file it made."""
+    return read_note(path).get("sha256")
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Return what mindfl noted beside a file it made; empty if there is no note that can be read."""
     try:
         note = json.loads(path.with_name(path.name + ".json").read_text("utf-8"))
-        return note.get("sha256") if isinstance(note, dict) else None
     except (OSError, ValueError):
-        return None
+        return {}
+    return note if isinstance(note, dict) else {}
 
 
 def _refuse_two_beginnings(config: JobConfig, path: Path) -> None:
@@ -151,7 +156,7 @@ def _refuse_two_beginnings(config: JobConfig, path: Path) -> None:
 
 def _graph_decisions(config: JobConfig) -> dict[str, Any]:
     """Return what a MINDIR of the user's own, from which the model file is to be made, decides; empty without one."""
-    path = config.models / f"{config.train_ms_name}.mindir"
+    path = config.models / f"{config.model_name}.mindir"
     try:
         if not path.exists() or recorded_hash(path) == file_digest(path):
             return {}

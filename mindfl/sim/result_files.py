@@ -55,7 +55,7 @@ class ResultFiles:
         return self._model(f"iteration{iteration}")
 
     def _model(self, kind: str) -> Path:
-        return self._config.models / f"{self._config.train_ms_name}_{kind}{self._config.model_suffix}"
+        return self._config.models / f"{self._config.model_name}_{kind}{self._config.model_suffix}"
 
     def remove_old(self, clients: int) -> list[Path]:
         """Remove what an earlier run left and this one may not come to overwrite.
@@ -84,7 +84,7 @@ class ResultFiles:
         if not models:
             return None
         number = file_digest(models[0])[:12]
-        folder = make_dir(self._config.models / f"{self._config.train_ms_name}_earlier_{number}")
+        folder = make_dir(self._config.models / f"{self._config.model_name}_earlier_{number}")
         try:
             for path in models:
                 path.replace(folder / path.name)
@@ -231,7 +231,7 @@ class ResultFiles:
         return [self.trained, self.best, self.best.with_suffix(".json"), *filter(self._is_checkpoint, saved)]
 
     def _note(self) -> TrainingNote:
-        return TrainingNote(self._config.models, self._config.train_ms_name)
+        return TrainingNote(self._config.models, self._config.model_name)
 
     def _remember(self, result: Result, clients: int, files: Iterable[Path], *, durable: bool = True) -> None:
         values = {"client_num": clients, "iterations": len(result.history), "weights_sha256": result.hash}
@@ -239,7 +239,7 @@ class ResultFiles:
         self._note().write(values, files, durable=durable)
 
     def _is_checkpoint(self, path: Path) -> bool:
-        number = path.stem.removeprefix(f"{self._config.train_ms_name}_iteration")
+        number = path.stem.removeprefix(f"{self._config.model_name}_iteration")
         return number.isdecimal() and path == self.checkpoint(int(number))
 
 

@@ -77,7 +77,8 @@ class RunRecord:
         command: the command line, or the Python program's.
         versions: of mindfl, Python and the packages that compute, by name.
         data: the values of the data's :class:`~mindfl.data.Fingerprint`.
-        model: ``path`` and ``sha256`` of the file that training began with, and whether it is the user's ``own``.
+        model: ``path`` and ``sha256`` of the file that training began with, whether it is the user's ``own``, and the
+            ``name`` that the model files have in common.
         began, ended: times in UTC, ISO 8601; ``ended`` is None while the run continues, and after it was killed.
         iterations: finished ones, None until the end.
         weights_sha256: of the final weights (:func:`mindfl.sim.weight_hash`), None until the end.
@@ -101,7 +102,7 @@ class RunRecord:
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
             versions=_versions(),
             data=data,
-            model=model,
+            model={**model, "name": config.model_name},
             began=_now(),
         )
 
@@ -127,6 +128,11 @@ class RunRecord:
     def finished(self, iterations: int, weights_sha256: str) -> RunRecord:
         """Return the record of the run that ended now after ``iterations``."""
         return replace(self, ended=_now(), iterations=iterations, weights_sha256=weights_sha256)
+
+    @property
+    def model_name(self) -> str:
+        """Common part of the model files' names."""
+        return str(self.model.get("name") or self.settings["train_ms_name"])
 
     def repeatable(self) -> dict[str, Any]:
         """Return the settings that make the same run elsewhere: those that are not as by default today.

@@ -43,7 +43,7 @@ class StoredResult(Result):
     @cached_property
     def _model_file(self) -> Path:
         assert self.record is not None
-        name = f"{self.settings['train_ms_name']}_trained{Path(self.record.model['path']).suffix}"
+        name = f"{self.record.model_name}_trained{Path(self.record.model['path']).suffix}"
         return _models(self.folder, self.settings) / name
 
     # A frozen dataclass writes its fields past __setattr__: where one is missing there, these are asked, once.
@@ -59,8 +59,9 @@ class StoredResult(Result):
 
         Raises :class:`ModelFormatError` where they are not those that the run ended with.
         """
+        assert self.record is not None
         there = self.model.weights
-        note = TrainingNote(self._model_file.parent, self.settings["train_ms_name"])
+        note = TrainingNote(self._model_file.parent, self.record.model_name)
         names = [name for name in note.exchanged or there if name in there]
         weights = {name: np.array(there[name], np.float32).reshape(-1) for name in names}
         if self.known and weight_hash(weights) != self.known["weights_sha256"]:

@@ -191,7 +191,7 @@ def run_title(config: JobConfig, materials: Materials) -> str:
         clients += f" ({materials.untested} without test data)"
     server = ", MindSpore Federated's server" if config.server_side.reference else ""
     modes = mode_words(config) if config.server_side.planned_here else ""
-    own = config.origin_train_model_path or Path(config.train_ms_name)
+    own = config.origin_train_model_path or Path(config.model_name)
     network = own.stem if config.model is None else config.network_name
     algorithm = make_algorithm(config.algorithm)
     by = "" if algorithm.is_fedavg else f", {describe(algorithm)}"

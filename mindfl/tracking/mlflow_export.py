@@ -152,7 +152,7 @@ class _Run:
         yield from filter(Path.exists, map(self.folder.joinpath, _ARTIFACTS))
         given = self.record.settings.get("train_model_path")
         models = self.folder / "ms" if given is None else Path(given)
-        name = f"{self.record.settings['train_ms_name']}_trained"
+        name = f"{self.record.model_name}_trained"
         if _note_of(models / f"{name}.json") == self.record.weights_sha256:
             yield from (path for path in sorted(models.glob("*_trained.*")) if path.stem == name)
 

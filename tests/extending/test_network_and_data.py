@@ -167,8 +167,8 @@ def test_changed_code_is_exported_anew(tmp_path: Path, converter_library: Path) 
         return sorted(value.size for value in LiteModel.load(model).weights.values())
 
     before = sizes()
-    stamp = (tmp_path / "run" / "ms" / "lenet_train.ms").stat().st_mtime_ns
-    assert sizes() == before and (tmp_path / "run" / "ms" / "lenet_train.ms").stat().st_mtime_ns == stamp
+    stamp = (tmp_path / "run" / "ms" / "TinyNet_train.ms").stat().st_mtime_ns
+    assert sizes() == before and (tmp_path / "run" / "ms" / "TinyNet_train.ms").stat().st_mtime_ns == stamp
     (tmp_path / "filters.py").write_text("COUNT = 6\n")
     assert before == [5, 4 * 27, 4 * 144 * 5] and sizes() == [5, 6 * 27, 6 * 144 * 5]
     (tmp_path / "own.py").write_text(net + tiny)
@@ -222,7 +222,7 @@ def test_lenet_is_exported_for_the_data(tmp_path: Path, converter_library: Path)
 
 
 def test_data_that_the_model_file_is_not_for(result: Result, folder: Path, tmp_path: Path) -> None:
-    own = folder / "run" / "ms" / "lenet_train.ms"
+    own = folder / "run" / "ms" / "TinyNet_train.ms"
     make_synthetic(tmp_path / "writers", users=3, progress=False)
     with pytest.raises(OptionError) as caught:
         job(tmp_path / "run", origin_train_model_path=own, train_dataset=tmp_path / "writers").run()

@@ -44,9 +44,9 @@ def test_it_trains_and_leaves_the_files_of_any_job(result: Result, folder: Path)
     written = {path.name for path in run.iterdir() if path.is_file()}
     assert written > {"config.json", "result.json", "history.jsonl", "history.csv", "accuracy.png", "summary.txt"}
     models = {path.name for path in (run / "ms").iterdir() if not path.name.startswith(".")}
-    notes = {"lenet_train.ckpt.json", "lenet_train_trained.json"}
-    clients = {f"lenet_train{index}.ckpt" for index in range(2)}
-    assert models == {"lenet_train.ckpt", "lenet_train_trained.ckpt", *clients, *notes}
+    notes = {"PowerNet_train.ckpt.json", "PowerNet_train_trained.json"}
+    clients = {f"PowerNet_train{index}.ckpt" for index in range(2)}
+    assert models == {"PowerNet_train.ckpt", "PowerNet_train_trained.ckpt", *clients, *notes}
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_a_resumed_run_has_the_same_bits(result: Result, writers: Path, tmp_path
 
 @pytest.mark.slow
 def test_weights_are_in_mindspores_order_and_names(result: Result, folder: Path) -> None:
-    trained = read_ckpt(folder / "run" / "ms" / "lenet_train_trained.ckpt")
+    trained = read_ckpt(folder / "run" / "ms" / "PowerNet_train_trained.ckpt")
     assert trained["conv.weight"].shape == (4, 3, 5, 5)
     for name, values in result.mindspore_weights().items():
         np.testing.assert_array_equal(trained[name], values)
@@ -76,7 +76,7 @@ def test_the_accuracy_is_that_of_the_checkpoint_in_mindspore(
 
     mindspore = import_mindspore()
     network = PowerNet(62, 3)
-    path = str(folder / "run" / "ms" / "lenet_train_trained.ckpt")
+    path = str(folder / "run" / "ms" / "PowerNet_train_trained.ckpt")
     assert mindspore.load_param_into_net(network, mindspore.load_checkpoint(path), strict_load=True) == ([], [])
     network.set_train(False)
     shares = []
@@ -94,7 +94,7 @@ def test_nothing_is_said_of_conversion(writers: Path, tmp_path: Path) -> None:
         job = FederatedJob(
             work_dir=tmp_path, model=NETWORK, engine="mindspore", input_shape="32,32,32,3;32", train_dataset=writers
         )
-    assert job.trained_model_path.endswith("ms/lenet_train_trained.ckpt")
+    assert job.trained_model_path.endswith("ms/PowerNet_train_trained.ckpt")
 
 
 def test_a_run_that_began_with_a_file_goes_on_with_it(writers: Path, tmp_path: Path) -> None:
@@ -108,8 +108,9 @@ def test_a_run_that_began_with_a_file_goes_on_with_it(writers: Path, tmp_path: P
 
 
 def test_a_checkpoint_of_another_network_is_refused(writers: Path, tmp_path: Path) -> None:
+    other = NetworkModel({"other.weight": np.zeros((2, 3), np.float32)}, NetworkSizes())
     (tmp_path / "ms").mkdir()
-    NetworkModel({"other.weight": np.zeros((2, 3), np.float32)}, NetworkSizes()).save(tmp_path / "ms/lenet_train.ckpt")
+    other.save(tmp_path / "ms" / "PowerNet_train.ckpt")
     job = FederatedJob(work_dir=tmp_path, model=NETWORK, train_dataset=writers, **SETTINGS)
     with pytest.raises(OptionError, match=r"the model does not fit the network; missing: .*unknown: other\.weight"):
         job.run()
