@@ -39,10 +39,11 @@ from mindfl.sim.job_data import (
 from mindfl.sim.job_models import JobModels
 from mindfl.sim.job_servers import JobServers, Materials
 from mindfl.sim.model_options import settled
-from mindfl.sim.notebook import NotebookProgress, in_notebook, job_html
+from mindfl.sim.notebook import job_html
 from mindfl.sim.option_warnings import unused_settings
 from mindfl.sim.participant import now_ms, single_device, sleep_ms
 from mindfl.sim.pooled_data import pooled
+from mindfl.sim.progress_bar import default_reporter
 from mindfl.sim.result import Result
 from mindfl.sim.result_files import ResultFiles
 from mindfl.sim.run_folder import RunFolder, locked, model_folders
@@ -86,8 +87,8 @@ class FederatedJob:
 
     Args:
         reporter: observes stages, progress, rows and warnings. By default, warnings are issued as
-            :class:`~mindfl.errors.MindflWarning`, and stages are logged to the logger ``mindfl``; a notebook
-            also shows a progress bar.
+            :class:`~mindfl.errors.MindflWarning`, and stages are logged to the logger ``mindfl``; notebooks
+            and terminals also show a progress bar.
         settings: the options of the job, declared in :class:`~mindfl.options.job_options.JobOptions`; docs/options.md
             lists them. Editors and type checkers know their names and types.
 
@@ -119,7 +120,7 @@ class FederatedJob:
         self.clients: tuple[ClientFiles, ...] = ()
         self.result: Result | None = None
         use_operators(self.config.operator)
-        self._report: Reporter = reporter or (NotebookProgress() if in_notebook() else PythonReporter())
+        self._report: Reporter = reporter or default_reporter()
         self._artefacts = Artefacts(self.config, self._report.stage, self._report.warning)
         self._files = ResultFiles(self.config)
         self._models = JobModels(self.config, self._artefacts, self._files, self._report)

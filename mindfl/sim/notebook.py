@@ -1,16 +1,13 @@
-"""What notebooks show of jobs, results and histories, and of a training while it runs."""
+"""What notebooks show of jobs, results and histories."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mindfl.files import scratch_folder
 from mindfl.markup import lines_of, picture, section, table
-from mindfl.sim.callbacks import Progress, PythonReporter
-from mindfl.sim.history import History, IterationRow, average_words
+from mindfl.sim.history import History
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
@@ -54,53 +51,3 @@ def job_html(name: str, config: JobConfig, result: Result | None) -> str:
     ]
     settings = table(["setting", "value"], changed, lambda item: (item[0], str(item[1])), whole=True)
     return section(name, settings, "" if result is None else result_html(result), note="not trained" * (result is None))
-
-
-def in_notebook() -> bool:
-    """Return whether this program is the kernel of a notebook."""
-    shell = sys.modules.get("IPython")
-    found = shell.get_ipython() if shell is not None else None
-    return found is not None and hasattr(found, "kernel")
-
-
-class NotebookProgress(PythonReporter):
-    """Draws a progress bar for a training in a notebook: a widget where the package ipywidgets is installed."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def stage(self, text: str) -> None:
-        """Log the stage, which ends the bar of an earlier training."""
-        self._close()
-        super().stage(text)
-
-    def progress(self, progress: Progress) -> None:
-        """Advance the bar by a client."""
-        if self._bar is None:
-            done = (progress.iteration - 1) * progress.clients
-            self._bar = _bar_class()(total=progress.iterations * progress.clients, initial=done, unit="client")
-        self._bar.set_description_str(f"iteration {progress.iteration}/{progress.iterations}", refresh=False)
-        self._bar.update()
-        self._iterations = progress.iterations
-
-    def row(self, row: IterationRow) -> None:
-        """Show loss and accuracy, and log them."""
-        super().row(row)
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {row.loss:.3f}, {average_words(row, 3)}")
-            if row.iteration >= self._iterations:
-                self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _bar_class() -> Any:
-    # tqdm.auto warns where ipywidgets is missing, and then has the plain bar.
-    if importlib.util.find_spec("ipywidgets") is None:
-        from tqdm import tqdm
-    else:
-        from tqdm.auto import tqdm
-    return tqdm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import pickle
 import re
@@ -18,7 +19,7 @@ from mindfl.data import Dataset, open_dataset
 from mindfl.lite import LiteModel
 from mindfl.sim import FederatedLeNetJob, History, IterationRow, Result
 from mindfl.sim.callbacks import Progress, PythonReporter
-from mindfl.sim.notebook import NotebookProgress, in_notebook
+from mindfl.sim.progress_bar import BarReporter, default_reporter, in_notebook
 
 
 def row(iteration: int, **settings: Any) -> IterationRow:
@@ -114,7 +115,7 @@ def test_a_notebook_has_a_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     progress = FederatedLeNetJob(work_dir=tmp_path)._report
-    assert isinstance(progress, NotebookProgress)
+    assert isinstance(progress, BarReporter)
     for iteration in (2, 3):  # the first one was done before
         for client in (1, 2):
             progress.progress(Progress(iteration, client, 2, 0.5, 3))
@@ -124,3 +125,22 @@ def test_a_notebook_has_a_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert bar.text == "iteration 3/3loss 1.000, AVG 1.000"
     monkeypatch.setitem(sys.modules, "IPython", None)
     assert type(FederatedLeNetJob(work_dir=tmp_path)._report) is PythonReporter
+
+
+def test_a_program_in_a_terminal_shows_stages_and_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type(default_reporter()) is PythonReporter
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    reporter = default_reporter()
+    reporter.stage("training 2 clients")
+    reporter.progress(Progress(1, 1, 2, 0.5, 1))
+    reporter.row(row(1))
+    shown = capsys.readouterr().err
+    assert shown.startswith("mindfl: training 2 clients\n") and "iteration 1/1" in shown and "AVG 1.000" in shown
+    logging.getLogger("mindfl").setLevel(logging.INFO)  # a program that shows the log sees no stage twice
+    try:
+        reporter.stage("training 3 clients")
+    finally:
+        logging.getLogger("mindfl").setLevel(logging.NOTSET)
+    assert capsys.readouterr().err == ""
