@@ -6,6 +6,7 @@ import fcntl
 import gc
 import re
 import signal
+import sys
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -65,10 +66,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.smoke)
 
 
+#: so many new ones bring objects enough to be kept out of garbage collection
+_MANY_MODULES = 200
+_modules_frozen = 0
+
+
 def pytest_collection_finish() -> None:
-    """Keep half a million objects that live as long as the run out of garbage collection: each job's end has one."""
-    gc.collect()
-    gc.freeze()
+    """Keep the objects that live as long as the run out of garbage collection: each job's end has one."""
+    _freeze_new_modules()
+
+
+def pytest_runtest_logfinish() -> None:
+    """The same, where a test was the first to import MindSpore or the compiler."""
+    _freeze_new_modules()
+
+
+def _freeze_new_modules() -> None:
+    global _modules_frozen
+    if len(sys.modules) > _modules_frozen + _MANY_MODULES:
+        _modules_frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +144,7 @@ ARGUMENTS = [
 ]
 
 
+@cache
 def cases() -> dict[str, tuple[str, str]]:
     """Return by name the text of the settings file, and the Python to run."""
     job = "m.FLServerJob('fl.yaml', ADDRESS)"

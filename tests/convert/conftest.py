@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from made_once import all_made
+from made_once import all_converted
 
 from mindfl.convert import child
 from mindfl.convert.mindir import Proto, read_mindir
@@ -28,9 +28,9 @@ WriteProgram = Callable[..., Path]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _all_made() -> Iterator[None]:
-    """These tests are about how a model is made, so each is made."""
-    with all_made():
+def _all_converted() -> Iterator[None]:
+    """These tests are about how a model is converted, so each is."""
+    with all_converted():
         yield
 
 

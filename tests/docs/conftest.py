@@ -38,10 +38,12 @@ def provide_java(jars: Jars) -> Provide:
 @pytest.fixture
 def provide_femnist(femnist: Path) -> Provide:
     def provide(folder: Path) -> None:
-        place = folder / "leaf" / "data" / "femnist" / "data"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
-            place.symlink_to(femnist)
+        """Some of the writers: tests/data reads all of them."""
+        for shard in femnist.glob("*/all_data_4_*"):
+            place = folder / "leaf" / "data" / "femnist" / "data" / shard.parent.name / shard.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            place.symlink_to(shard)
 
     return provide
 

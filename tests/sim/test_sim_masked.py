@@ -43,11 +43,32 @@ def train(make_job: Callable[..., Any]) -> Train:
     return run
 
 
-@pytest.fixture
-def without_masks(train: Train) -> Train:
-    """Return a function that does the same with PW_EXACT's fixed point, but with nothing added to it."""
+@pytest.fixture(scope="module")
+def results() -> dict[str, Result]:
+    """What was trained, by mode and settings."""
+    return {}
 
-    def run(**settings: Any) -> Result:
+
+@pytest.fixture
+def trained(train: Train, results: dict[str, Result]) -> Train:
+    """Return a function that does the same, once for each mode and settings: for tests that need the result only."""
+
+    def run(mode: str, **settings: Any) -> Result:
+        asked = repr((mode, sorted(settings.items())))
+        if asked not in results:
+            results[asked] = train(mode, **settings)
+        return results[asked]
+
+    return run
+
+
+@pytest.fixture
+def without_masks(train: Train, results: dict[str, Result]) -> Train:
+    """Return a function that trains a cohort with PW_EXACT's fixed point, but with nothing added to it, once."""
+
+    def run(cohort: str) -> Result:
+        if cohort in results:
+            return results[cohort]
         added = []
 
         def nothing(masks: WordMasks, total: object, key: bytes, sign: int) -> None:
@@ -55,9 +76,9 @@ def without_masks(train: Train) -> Train:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WordMasks, "add", nothing)
-            result = train(EXACT, **settings)
+            results[cohort] = train(EXACT, **COHORTS[cohort])
         assert added
-        return result
+        return results[cohort]
 
     return run
 
@@ -70,22 +91,21 @@ def differences(one: Result, other: Result) -> float:
 class TestExact:
     @pytest.mark.parametrize("workers", [1, 2])
     @pytest.mark.parametrize("cohort", COHORTS)
-    def test_masks_change_no_bit(self, cohort: str, workers: int, train: Train, without_masks: Train) -> None:
-        settings = {**COHORTS[cohort], "workers": workers}
-        masked, bare = train(EXACT, **settings), without_masks(**settings)
+    def test_masks_change_no_bit(self, cohort: str, workers: int, trained: Train, without_masks: Train) -> None:
+        masked, bare = trained(EXACT, **COHORTS[cohort], workers=workers), without_masks(cohort)
         assert masked.hash == bare.hash
         assert [row.loss for row in masked.history] == [row.loss for row in bare.history]
         assert [row.bytes_up for row in masked.history] == [row.bytes_up for row in bare.history]
 
-    def test_the_fixed_point_is_finer_than_float32(self, train: Train) -> None:
-        masked, plain = train(EXACT, iterations=1), train("NOT_ENCRYPT", iterations=1)
+    def test_the_fixed_point_is_finer_than_float32(self, trained: Train) -> None:
+        masked, plain = trained(EXACT, iterations=1), trained("NOT_ENCRYPT", iterations=1)
         assert differences(masked, plain) < 1e-7
 
     def test_other_masks_change_no_bit(self, train: Train) -> None:
         """The seed draws keys, secrets and neighbours, but not the model, which is there already."""
         assert train(EXACT, client_num=5, seed=1).hash == train(EXACT, client_num=5, seed=2).hash
 
-    def test_a_mask_left_in_the_sum_would_be_seen(self, train: Train) -> None:
+    def test_a_mask_left_in_the_sum_would_be_seen(self, train: Train, trained: Train) -> None:
         """The comparison above can fail: here a single mask is missing where masks are taken out of the sum."""
         add, calls = WordMasks.add, []
 
@@ -97,21 +117,21 @@ class TestExact:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WordMasks, "add", all_but_one)
             spoilt = train(EXACT, iterations=1, workers=1)
-        assert differences(spoilt, train(EXACT, iterations=1)) > 1
+        assert differences(spoilt, trained(EXACT, iterations=1)) > 1
 
 
 class TestFloat:
     @pytest.mark.parametrize("mode", [PW, STABLE])
     @pytest.mark.parametrize("cohort", COHORTS)
-    def test_the_model_is_the_plain_average(self, mode: str, cohort: str, train: Train) -> None:
-        masked, plain = (train(each, iterations=1, **COHORTS[cohort]) for each in (mode, "NOT_ENCRYPT"))
+    def test_the_model_is_the_plain_average(self, mode: str, cohort: str, trained: Train) -> None:
+        masked, plain = (trained(each, iterations=1, **COHORTS[cohort]) for each in (mode, "NOT_ENCRYPT"))
         assert differences(masked, plain) < 1e-5
         assert masked.history[0].loss == plain.history[0].loss
 
     @pytest.mark.parametrize("mode", [PW, STABLE])
-    def test_two_iterations_learn_the_same(self, mode: str, train: Train) -> None:
+    def test_two_iterations_learn_the_same(self, mode: str, trained: Train) -> None:
         """Last bits may tip a maximum of a pooling, which training amplifies; a mask that stays would move all."""
-        masked, plain = train(mode), train("NOT_ENCRYPT")
+        masked, plain = trained(mode), trained("NOT_ENCRYPT")
         moved = [np.abs(masked.weights[name] - plain.weights[name]).reshape(-1) for name in plain.weights]
         assert np.median(np.concatenate(moved)) < 1e-5
         assert masked.history[1].loss == pytest.approx(plain.history[1].loss, rel=1e-2)
@@ -124,10 +144,10 @@ class TestFloat:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestEachMode:
-    def test_the_same_seed_gives_the_same_weights(self, mode: str, train: Train) -> None:
-        first = train(mode, client_num=5, workers=1)
+    def test_the_same_seed_gives_the_same_weights(self, mode: str, trained: Train) -> None:
+        first = trained(mode, client_num=5, workers=1)
         others = [{"workers": 3}, {"transport": "http"}, {"per_client_models": False}]
-        assert {train(mode, client_num=5, **other).hash for other in others} == {first.hash}
+        assert {trained(mode, client_num=5, **other).hash for other in others} == {first.hash}
 
     def test_progress_counts_each_client_once(self, mode: str, train: Train, recorder: Any) -> None:
         train(mode, client_num=4, reporter=recorder)
@@ -170,8 +190,8 @@ class TestEachMode:
         assert result.history[0].clients == 5
         assert any("5 usable users, 50 were asked for" in line for line in recorder.warnings)
 
-    def test_small_downloads_go_with_it(self, mode: str, train: Train) -> None:
-        small, whole = (train(mode, iterations=1, download_compress_type=form) for form in ("QUANT", "NO_COMPRESS"))
+    def test_small_downloads_go_with_it(self, mode: str, trained: Train) -> None:
+        small, whole = (trained(mode, iterations=1, download_compress_type=form) for form in ("QUANT", "NO_COMPRESS"))
         assert small.history[0].bytes_down < whole.history[0].bytes_down / 2
         assert small.history[0].bytes_up == whole.history[0].bytes_up
 
@@ -179,8 +199,8 @@ class TestEachMode:
 class TestBytes:
     """``traffic``: values of weights, and keys, shares and lists, as Traffic counts them."""
 
-    def test_pairwise(self, train: Train) -> None:
-        row = train(PW, client_num=5, iterations=1).history[0]
+    def test_pairwise(self, trained: Train) -> None:
+        row = trained(PW, client_num=5, iterations=1).history[0]
         keys = {"c_pk": 32, "s_pk": 32, "ind_iv": 16, "pw_iv": 16, "pw_salt": 32}
         sealed, revealed = 96, 33
         device_up = 4 * VALUES + sum(keys.values()) + 4 * (NAME + sealed) + 4 * (NAME + revealed)
@@ -189,15 +209,15 @@ class TestBytes:
         device_down = 2 * 4 * VALUES + everybody + 4 * (NAME + sealed) + 5 * NAME
         assert row.bytes_down == 5 * device_down
 
-    def test_stable(self, train: Train) -> None:
-        row = train(STABLE, client_num=5, iterations=1).history[0]
+    def test_stable(self, trained: Train) -> None:
+        row = trained(STABLE, client_num=5, iterations=1).history[0]
         keys = {"s_pk": 32, "pw_iv": 16, "pw_salt": 32}
         assert row.bytes_up == 5 * (4 * VALUES + sum(keys.values()))
         assert row.bytes_down == 5 * (2 * 4 * VALUES + 5 * (NAME + sum(keys.values())))
 
-    def test_exact(self, train: Train) -> None:
+    def test_exact(self, trained: Train) -> None:
         """Twice the weights, and little more: each client knows two neighbours only."""
-        row = train(EXACT, client_num=5, iterations=1).history[0]
+        row = trained(EXACT, client_num=5, iterations=1).history[0]
         neighbours, keys = 2, 3 * 32
         bounds = 8
         above = row.bytes_up / 5 - (8 * VALUES + bounds + keys)
@@ -297,17 +317,17 @@ class TestSettings:
 
     @pytest.mark.parametrize(("clients", "threshold"), [(2, 1), (3, 2), (5, 4)])
     def test_the_threshold_is_more_than_two_thirds_unless_chosen(
-        self, clients: int, threshold: int, train: Train
+        self, clients: int, threshold: int, trained: Train
     ) -> None:
-        said = train(PW, client_num=clients, iterations=1).summary()
+        said = trained(PW, client_num=clients, iterations=1).summary()
         assert f"PW_ENCRYPT: {threshold} of {clients - 1} others recover a secret" in said
 
-    def test_a_low_threshold_is_warned_of(self, train: Train, recorder: Any) -> None:
+    def test_a_low_threshold_is_warned_of(self, train: Train, trained: Train, recorder: Any) -> None:
         chosen = train(PW, client_num=5, iterations=1, reconstruct_secrets_threshold=1, reporter=recorder)
         assert "PW_ENCRYPT: 1 of 4 others recover a secret" in chosen.summary()
         assert any("reconstruct_secrets_threshold 1 is not more than" in line for line in recorder.warnings)
         # Who recovers a secret makes no difference to the sum.
-        assert chosen.hash == train(PW, client_num=5, iterations=1).hash
+        assert chosen.hash == trained(PW, client_num=5, iterations=1).hash
 
 
 @pytest.mark.parametrize("mode", [PW, EXACT])
