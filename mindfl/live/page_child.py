@@ -21,7 +21,7 @@ def main() -> None:
     with suppress(OSError):
         os.nice(_NICE)
     listening = socket.socket(fileno=int(handle))
-    asyncio.run(served(Path(folder), listening, _job_ended, lambda: None))
+    asyncio.run(served(Path(folder), listening, _job_ended, lambda: None, with_job=True))
 
 
 async def _job_ended() -> None:

@@ -6,9 +6,9 @@ import asyncio
 import json
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +18,10 @@ from aiohttp.http import HttpProcessingError
 from mindfl.live.run_follower import RunFollower
 
 Ended = TypeVar("Ended")
+Found = TypeVar("Found")
 
 #: seconds between two looks at the folder, while somebody watches
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.4
 #: seconds after which a silent stream says that it lives, and that a reader may take for what it was sent
 _SILENCE_SECONDS, _READER_SECONDS = 10.0, 60.0
 #: streams at a time
@@ -107,13 +108,15 @@ class PageService:
 
     def __init__(self, folder: Path) -> None:
         self._follower = RunFollower(folder)
-        # The follower belongs to this thread; the event loop never waits for a disk.
+        # Readers are answered on one thread, the folder is looked at on another, and each takes the follower in turn:
+        # the event loop never waits for a disk, and wakes up only when there is something new.
         self._thread = ThreadPoolExecutor(1, "mindfl-live")
+        self._follows = threading.Lock()
         self._readers = 0
         self._is_ending = False
         self._changed = asyncio.Event()
-        self._watched = asyncio.Event()
-        self._polling: asyncio.Task[None] | None = None
+        self._watched, self._stopping = threading.Event(), threading.Event()
+        self._polling: threading.Thread | None = None
         place = Path(__file__).parent / "page"
         self._files = {name: (place / name).read_bytes() for name in _FILES}
         app = web.Application(middlewares=[_only_from_here])
@@ -130,32 +133,49 @@ class PageService:
         """Answer requests on ``listening``, which becomes the service's own."""
         await self._runner.setup()
         await web.SockSite(self._runner, listening).start()
-        self._polling = asyncio.create_task(self._poll())
+        loop = asyncio.get_running_loop()
+        self._polling = threading.Thread(target=self._poll, args=(loop,), name="mindfl-live-poll", daemon=True)
+        self._polling.start()
 
-    async def stop(self) -> None:
-        """Send each page what came last, tell it that nothing follows, and end."""
+    async def stop(self, *, is_over: bool = False) -> None:
+        """Send each page what came last, tell it that nothing follows, and end; ``is_over``: the training is over."""
+        self._stopping.set()
+        self._watched.set()
         if self._polling is not None:
-            self._polling.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._polling
+            await self._in_thread(self._polling.join)
+        self._follower.is_over = is_over
         await self._look()
         self._is_ending = True
         self._changed.set()
         await self._runner.cleanup()
         self._thread.shutdown()
 
-    async def _poll(self) -> None:
-        while True:
-            await self._watched.wait()
-            await self._look()
-            await asyncio.sleep(POLL_SECONDS)
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._stopping.wait(POLL_SECONDS):
+            self._watched.wait()
+            if self._has_new():
+                loop.call_soon_threadsafe(self._tell)
+
+    def _has_new(self) -> bool:
+        with self._follows:
+            before = self._follower.version
+            self._follower.poll()
+            return self._follower.version != before
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _look(self) -> None:
-        before = self._follower.version
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._follower.poll)
-        if self._follower.version != before:
-            self._changed.set()
-            self._changed = asyncio.Event()
+        if await self._in_thread(self._has_new):
+            self._tell()
+
+    def _events(self, reader: Reader) -> list[bytes]:
+        with self._follows:
+            return reader.events(self._follower)
+
+    async def _in_thread(self, call: Callable[..., Found], *arguments: Any) -> Found:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     async def _file(self, request: web.Request) -> web.Response:
         name = request.match_info.get("name", "index.html")
@@ -165,7 +185,7 @@ class PageService:
 
     async def _log(self, request: web.Request) -> web.Response:
         number = int(request.match_info["number"])
-        found = await asyncio.get_running_loop().run_in_executor(self._thread, self._follower.log, number)
+        found = await self._in_thread(self._follower.log, number)
         if found is None:
             raise web.HTTPNotFound(text=f"client {number} has no log")
         text, size = found
@@ -184,7 +204,7 @@ class PageService:
             pass  # the page was closed, or takes nothing
         finally:
             self._readers -= 1
-            if not self._readers:
+            if not self._readers and not self._stopping.is_set():
                 self._watched.clear()
         return response
 
@@ -192,7 +212,7 @@ class PageService:
         await self._look()
         while True:
             changed, is_ending = self._changed, self._is_ending
-            events = await asyncio.get_running_loop().run_in_executor(self._thread, reader.events, self._follower)
+            events = await self._in_thread(self._events, reader)
             if events:
                 await _sent(response, b"".join(events))
             elif is_ending:
@@ -231,13 +251,21 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 async def served(
-    folder: Path, listening: socket.socket, end: Callable[[], Awaitable[Ended]], ready: Callable[[], None]
+    folder: Path,
+    listening: socket.socket,
+    end: Callable[[], Awaitable[Ended]],
+    ready: Callable[[], None],
+    *,
+    with_job: bool = False,
 ) -> Ended:
-    """Serve the page of ``folder`` until ``end`` has happened; return what it returned."""
+    """Serve the page of ``folder`` until ``end`` has happened; return what it returned.
+
+    ``with_job``: the end is that of the job, so what does not say that it has ended was stopped.
+    """
     service = PageService(folder)
     await service.start(listening)
     try:
         ready()
         return await end()
     finally:
-        await service.stop()
+        await service.stop(is_over=with_job)

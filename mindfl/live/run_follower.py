@@ -37,6 +37,8 @@ class RunFollower:
         self._clients_file: tuple[int, ...] | None = None
         self.header: dict[str, Any] = {}
         self._headers = 0
+        #: the process that trains is known to have ended, though it may not be gone yet
+        self.is_over = False
         self._begin()
 
     @property
@@ -74,6 +76,8 @@ class RunFollower:
             problems.append(f"history.jsonl: {_lines(self._unreadable)} no history entry, left out")
         if self._strange:
             problems.append(f"{TIMELINE}: {_lines(self._strange)} no entry of a timeline, left out")
+        if self.is_over and read.get("state") == "training":
+            read = {**read, "state": "stopped"}
         header = {**read, "logs": self._numbers.listed, "problems": problems}
         if header != self.header:
             self.header = header

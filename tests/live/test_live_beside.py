@@ -58,14 +58,16 @@ def test_the_page_ends_with_a_job_that_is_killed(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from mindfl.live.beside import page_beside\n"
         "with page_beside(Path(sys.argv[1]), 0, lambda text: print(text, flush=True)): time.sleep(60)"
     )
-    job = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    run = StandInRun(tmp_path).begin(process=os.getpid())
+    job = subprocess.Popen([sys.executable, "-c", program, str(run.folder)], stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
     url = job.stdout.readline().split()[-1]
     stream = events(url)
     assert next(stream)[0] == "begin"
     job.send_signal(signal.SIGKILL)
     job.wait()
-    assert list(stream)[-1] == ("end", {})
+    *_, (kind, header), end = stream
+    assert (kind, header["state"], end) == ("run", "stopped", ("end", {}))
 
 
 class Told(PythonReporter):

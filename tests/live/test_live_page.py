@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server_yaml import server_yaml
 from stand_in_runs import StandInRun
 
+from mindfl.data import make_synthetic
 from mindfl.live.page_service import served
 from mindfl.live.watching import address, listening_on
 
@@ -74,7 +79,7 @@ class Opened:
 
     def wait(self, script: str) -> None:
         # Playwright's own waiting evaluates texts in the page, which its content security policy refuses.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not self.page.evaluate(script):
             assert time.monotonic() < deadline, script
             self.page.wait_for_timeout(20)
@@ -259,3 +264,80 @@ def test_a_round_of_3500_clients_draws_its_column_alone(browser: Any, tmp_path: 
         assert work["bytes"] < 10 * 3500 * 25, "the accuracies of the new rounds"
         page.fill("#clients-find", "writer_3499")
         assert opened.values("#clients-rows td:nth-child(3)") == [run.rows[-1].accuracies["writer_3499"]]
+
+
+class SmallJob:
+    """A server with a page, and devices that train with it, as processes in ``folder``."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self._folder, self._model = folder, model
+        self._started: list[subprocess.Popen[str]] = []
+        (folder / "fl.yaml").write_text(server_yaml(fl_name="Lenet", iterations=500, clients=2, window=20_000))
+        make_synthetic(folder / "data", users=2, seed=3, progress=False)
+        self.history = folder / "Lenet_live" / "history.jsonl"
+
+    def _start(self, *words: str) -> subprocess.Popen[str]:
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-m", "mindfl", *words, "--quiet"]
+        self._started.append(subprocess.Popen(command, cwd=self._folder, **streams))
+        return self._started[-1]
+
+    def serve(self, live_port: str = "0") -> str:
+        """Start the server and two devices; return the address of the page."""
+        command = ["--config", "fl.yaml", "--model", str(self._model), "--http_server_address", "127.0.0.1:0"]
+        server = self._start("server", "start", *command, "--live", "--live_port", live_port)
+        assert server.stdout and server.stderr
+        url, page = server.stdout.readline().split()[-1], server.stderr.readline().split()[-1]
+        given = ["--train_dataset", "data", "--origin_train_model_path", str(self._model), "--domain_name", url]
+        self._start("simulate", *given, "--client_num", "2", "--workers", "1", "--overwrite")
+        return page
+
+    def kill(self) -> None:
+        """Kill all that runs."""
+        while self._started:
+            process = self._started.pop()
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def small_job(tmp_path: Path, converted: Any) -> Iterator[SmallJob]:
+    job = SmallJob(tmp_path, converted())
+    yield job
+    job.kill()
+
+
+def test_the_page_of_a_server_that_devices_train_with(browser: Any, small_job: SmallJob) -> None:
+    """It shows rounds as they end, says that the server was killed, and goes on when it is started again.
+
+    The devices that were in a round when the server was killed are refused until the round has failed.
+    """
+    url = small_job.serve()
+    opened = Opened(browser, url)
+    opened.wait("Number(document.querySelector('#rounds-rows th')?.textContent) >= 2")
+    print(f"shown {time.time() - small_job.history.stat().st_mtime:.2f} s after the latest was written")
+    assert opened.page.locator("#state").inner_text() == "training"
+    assert opened.said == []
+    small_job.kill()
+    opened.wait("document.getElementById('state').className === 'state stopped'")
+    opened.wait("document.getElementById('connection').textContent.includes('goes on when it is started again')")
+    rows = [json.loads(line) for line in small_job.history.read_text().splitlines()]
+    wanted = [[row["iteration"], row["avg"], row["loss"]] for row in rows]
+    assert opened.page.evaluate(_ROUNDS) == wanted[::-1][:12]
+
+    again = small_job.serve(url.rstrip("/").rpartition(":")[2])
+    assert again == url
+    opened.wait("document.getElementById('state').className === 'state training'")
+    opened.wait("document.getElementById('connection').textContent === ''")
+    opened.wait(f"Number(document.querySelector('#rounds-rows th').textContent) > {len(rows)}")
+    assert wanted[-1] in opened.page.evaluate(_ROUNDS)
+    assert all(each.startswith((url, "data:")) for each in opened.requests)
+    opened.page.close()
+
+
+#: number, AVG and loss of each line of the table of rounds
+_ROUNDS = """() => {
+    const titles = [...document.querySelectorAll('#rounds-head th')].map(each => each.textContent);
+    const [avg, loss] = ['AVG', 'loss'].map(title => titles.indexOf(title));
+    return [...document.querySelectorAll('#rounds-rows tr')].map(({children}) => [Number(children[0].textContent),
+        ...[avg, loss].map(at => 'value' in children[at].dataset ? Number(children[at].dataset.value) : null)]); }"""

@@ -26,6 +26,8 @@ const parts = new Parts({
   clients: () => clients.draw(),
 });
 
+const STOPPED = "The program that served this page has stopped. The page goes on when it is started again with the same --live_port.";
+
 // What an event does to the run, and the parts that show it.
 const OF_ROUNDS = ["progress", "tiles", "accuracy", "loss", "heat", "rounds", "clients", "time", "cost", "refusals"];
 const KINDS = {
@@ -33,7 +35,16 @@ const KINDS = {
   run: { take: (run) => { store.run = run; }, parts: ["head", "progress", "heat", "clients"] },
   row: { take: (row) => store.add(row), parts: OF_ROUNDS },
   timeline: { take: ({ begins, entries }) => { if (begins) store.uploads.clear(); store.note(entries); }, parts: ["progress", "time"] },
+  end: { take: () => served(), parts: [] },
 };
+
+// The program that served the page has ended, and has sent everything. A run that has not may go on at the same address.
+function served() {
+  const isOver = store.run.state === "ended";
+  if (isOver) source.close();
+  connection(isOver ? "The program that served this page has ended; what it sent stays. mindfl watch shows the folder again." : STOPPED);
+}
+
 const changed = new Set();
 const inbox = new Inbox(({ type, data }) => {
   KINDS[type].take(JSON.parse(data));
@@ -47,12 +58,10 @@ const inbox = new Inbox(({ type, data }) => {
 const connection = (text) => { byId("connection").textContent = text; };
 const source = new EventSource("events");
 for (const kind of Object.keys(KINDS)) source.addEventListener(kind, (event) => inbox.push(event));
-source.addEventListener("end", () => {
-  source.close();
-  connection("The program that served this page has ended; what it sent stays. mindfl watch shows the folder again.");
-});
 source.addEventListener("open", () => connection(""));
-source.addEventListener("error", () => connection(source.readyState === EventSource.CLOSED ? "No connection: load the page again." : "No connection: trying again."));
+source.addEventListener("error", () => connection(
+  source.readyState === EventSource.CLOSED ? "No connection: load the page again." : store.run.state === "stopped" ? STOPPED : "No connection: trying again.",
+));
 
 byId("heat-mode").addEventListener("change", (event) => { heat.mode = event.target.value; parts.need("heat"); });
 byId("heat-order").addEventListener("change", (event) => { heat.order = event.target.value; parts.need("heat"); });
