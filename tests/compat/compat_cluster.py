@@ -36,7 +36,7 @@ from mindfl.protocol import (
 )
 
 SCRIPT = Path(__file__).with_name("federated_script.py")
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 def settings(folder: Path, clients: int = 2, iterations: int = 3, store: str = "") -> None:

@@ -41,7 +41,7 @@ from mindfl.server.http import BackgroundServer
 INITIAL = {"fc.weight": np.arange(6, dtype=np.float32), "fc.bias": np.zeros(2, np.float32)}
 SERVED: tuple[type[Request], ...] = (RequestFLJob, RequestUpdateModel, RequestGetModel)
 EMPTY = b'{"code":"1","error_message":"Get post message failed"}'
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 @dataclass

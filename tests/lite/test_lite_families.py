@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mindfl
 from mindfl.lite.kernels import Machine, load_machine
 from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.program import Builder, Place
@@ -79,4 +81,8 @@ def test_a_family_is_kept_and_damaged_code_is_made_anew(damage: str, tmp_path: P
     for file in tmp_path.rglob("*run_inputs-*.nb[ci]"):
         if damage == "cut":
             file.write_bytes(file.read_bytes()[:50])
+    assert use() == ("0 True" if damage == "no folder" else "1 True")
+    # The same sources elsewhere use the same compiled code.
+    shutil.copytree(Path(mindfl.__file__).parent, tmp_path / "elsewhere" / "mindfl")
+    environment["PYTHONPATH"] = str(tmp_path / "elsewhere")
     assert use() == ("0 True" if damage == "no folder" else "1 True")

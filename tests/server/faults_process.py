@@ -37,7 +37,7 @@ from mindfl.server import Coordinator, ServerConfig
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 HOUR = 3_600_000
 
 

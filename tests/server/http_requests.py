@@ -22,7 +22,7 @@ from mindfl.protocol import (
 from mindfl.server import Coordinator, ServerConfig
 
 MODEL = {"b": np.arange(3, dtype=np.float32), "a": np.ones((2, 2), np.float32)}
-WAIT_S = 20.0
+WAIT_S = 120.0
 
 
 def coordinator(clients: int = 1, iterations: int = 3, **settings: int | float | str) -> Coordinator:

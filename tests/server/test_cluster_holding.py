@@ -36,7 +36,7 @@ def store(redis: RedisServer, tmp_path: Path) -> RedisStore:
 
 
 def await_holders(redis: RedisServer, number: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while redis.ask("pubsub", "numsub", CHANNEL) != [CHANNEL.encode(), number]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

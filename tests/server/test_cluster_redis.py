@@ -141,9 +141,9 @@ def test_a_job_that_is_said_to_go_on_does(client: Any) -> None:
     logging.getLogger("mindfl.server").addHandler(listener)
     try:
         place._lose_touch(StoreDownError("the Redis does not answer"))
-        line, away = said.get(timeout=30)
+        line, away = said.get(timeout=120)
         assert "devices are told to wait" in line and away
-        assert said.get(timeout=30) == ("the Redis answers again: the job goes on", False)
+        assert said.get(timeout=120) == ("the Redis answers again: the job goes on", False)
     finally:
         logging.getLogger("mindfl.server").removeHandler(listener)
     place.append(0, b"first")

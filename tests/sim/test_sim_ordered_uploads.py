@@ -11,7 +11,7 @@ from mindfl.client import Traffic
 from mindfl.protocol import Request, RequestGetModel, RequestUpdateModel, Response, ResponseUpdateModel
 from mindfl.sim.remote_run import UploadOrder
 
-WAIT_S = 30
+WAIT_S = 120
 
 
 class Server:

@@ -96,12 +96,13 @@ def _cached_in(folder: str) -> Iterator[None]:
     """Let numba keep what is compiled within in ``folder``."""
     import numba
 
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder
+    settings = {"CACHE_DIR": folder, "CACHE_LOCATOR_CLASSES": "mindfl.lite.kernels.machine.AnyPlace"}
+    before = {name: getattr(numba.config, name, "") for name in settings}
+    vars(numba.config).update(settings)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        vars(numba.config).update(before)
 
 
 def needed_bytes() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import carray, cfunc, njit, types
-from numba.core import cgutils
+from numba.core import caching, cgutils
 from numba.extending import intrinsic, register_jitable
 
 from mindfl.lite.kernels import matrices, moving, panels, pooling, products, taps, waiting
@@ -17,8 +17,22 @@ from mindfl.lite.ops.registry import HELPERS, KEY, family_of
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
+#: numba's own; earlier versions have no choice of places
+_Place: Any = getattr(caching, "UserProvidedCacheLocator", object)
 #: importing these registers the code of the primitives
 _CODE = (matrices, moving, panels, pooling, products, taps, waiting)
+
+
+class AnyPlace(_Place):  # type: ignore[misc]
+    """Keeps compiled code in numba's ``CACHE_DIR`` itself, wherever the package is.
+
+    The folder's name stands for all sources already. numba would add the path of the package, so that each virtual
+    environment compiled the same code anew.
+    """
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        return ""
 
 
 for _function in HELPERS:
