@@ -14,6 +14,9 @@ from tutorial_blocks import REPOSITORY
 
 pytest.importorskip("mkdocstrings", reason="mkdocs is not installed (pip install '.[docs]')")
 
+#: a build takes ten seconds
+pytestmark = pytest.mark.slow
+
 #: tag -> attribute with what a browser fetches
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
 #: what themes and Markdown write; ``<name>`` in a text is a tag too, which a browser does not show

@@ -174,13 +174,17 @@ def test_a_mindspore_that_fails_is_one_line(
     broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch, source: str, expected: tuple[str, str]
 ) -> None:
     monkeypatch.syspath_prepend(broken(source)["PYTHONPATH"])
-    monkeypatch.setenv("PATH", "")  # the doctor shall not start every program that it would look for
-    monkeypatch.setenv("PYENV_ROOT", os.devnull)
     with pytest.raises(ExportError) as caught:
         process.try_import()
     assert str(caught.value).startswith(expected[0]) and expected[1] in caught.value.hint
+
+
+def test_the_doctor_says_so(broken: Callable[..., dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(broken("import os; os.abort()")["PYTHONPATH"])
+    monkeypatch.setenv("PATH", "")  # it shall not start every program that it would look for
+    monkeypatch.setenv("PYENV_ROOT", os.devnull)
     finding = next(finding for finding in doctor.examine() if finding.name == "MindSpore")
-    assert not finding.present and str(caught.value) in finding.found
+    assert not finding.present and "MindSpore was ended by SIGABRT" in finding.found
 
 
 def test_a_mindspore_that_aborts_ends_the_command_with_its_own_exit_code(

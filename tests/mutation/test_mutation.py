@@ -108,6 +108,7 @@ assert run_trial([test], mutant=broken, expected_s=10).failed == f"{test.split('
 """
 
 
+@pytest.mark.slow
 def test_a_fault_reaches_the_test_and_no_file() -> None:
     subprocess.run([sys.executable, "-c", FAULT], env=ENVIRONMENT, cwd=ROOT, check=True)
 
@@ -145,6 +146,7 @@ assert executed and all(test.startswith(places[0]) for test in executed)
 """
 
 
+@pytest.mark.slow
 def test_files_are_measured_one_by_one_and_once(tmp_path: Path) -> None:
     pytest.importorskip("coverage", reason="coverage is not installed (pip install -e '.[dev]')")
     subprocess.run([sys.executable, "-c", MEASURED, tmp_path], env=ENVIRONMENT, cwd=ROOT, check=True)

@@ -25,6 +25,7 @@ with FederatedLeNetJob(work_dir="run", train_dataset=Path("femnist"), learning_r
 """
 
 
+@pytest.mark.slow
 def test_mypy_finds_the_three_mistakes_of_a_script(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     pytest.importorskip("mypy")
     script = tmp_path / "train.py"
