@@ -24,7 +24,7 @@ from niid_work import NiidWork, Settings
 from mindfl.data import partition
 from mindfl.data.idx import read_idx_folder
 from mindfl.errors import MindflError
-from mindfl.experiments.niid_published import CELLS, CLIENTS
+from mindfl.experiments.niid_published import CELLS, EXPERIMENT
 from mindfl.sim.tables import markdown_table
 
 _HERE = Path(__file__).parent
@@ -40,7 +40,9 @@ def prepare(folder: Path, settings: Settings) -> NiidWork:
     arrays = {}
     for part, (images, labels) in read_idx_folder(settings.dataset).items():
         arrays |= {f"{part}_images": images, f"{part}_labels": labels.astype("int64")}
-    return NiidWork.save(folder, settings, arrays, partition(arrays["train_labels"], CELLS[settings.cell], CLIENTS))
+    return NiidWork.save(
+        folder, settings, arrays, partition(arrays["train_labels"], CELLS[settings.cell], EXPERIMENT["client_num"])
+    )
 
 
 def run(name: str, python: Path, work: NiidWork, workers: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mindfl.cli.declared import declared_options, json_option
-from mindfl.cli.progress import StudyProgress, TerminalProgress
+from mindfl.cli.progress import SweepProgress, TerminalProgress
 from mindfl.cli.reporting import echo_json, interruptible
 from mindfl.options.command_options import Femnist50Options, NiidBenchOptions, Privacy50Options
 
@@ -30,12 +30,14 @@ def experiment_command() -> None:
 @experiment_command.command("femnist50", short_help="The tutorial's experiment, beside the published curve.")
 @declared_options(Femnist50Options)
 @json_option
-def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
+def femnist50_command(template: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Run the tutorial's experiment and compare it with the curve published there: 50 clients, 16 servers, 100
     iterations, 20 epochs, batch 32. Title and table name what differs from that setting; it is then not compared.
 
-    Writes experiment.png, experiment.csv and experiment.md, and all that `mindfl simulate` writes. Needs no network
-    but for a converter that is not there yet."""
+    It is the experiment file that --template prints. Writes experiment.png, experiment.csv and experiment.md, and all
+    that `mindfl simulate` writes. Needs no network but for a converter that is not there yet."""
+    if template:
+        return _print_file("femnist50")
     from mindfl.experiments.femnist50 import FILES, run_experiment
 
     bar = TerminalProgress(settings["iterations"], quiet=quiet)
@@ -46,41 +48,58 @@ def femnist50_command(quiet: bool, as_json: bool, **settings: Any) -> None:
 @experiment_command.command("privacy50", short_help="The same job once per mode of privacy and compression.")
 @declared_options(Privacy50Options)
 @json_option
-def privacy50_command(modes: str | None, quiet: bool, as_json: bool, **settings: Any) -> None:
+def privacy50_command(modes: str | None, template: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Train the same job once per mode of privacy and compression (plain, QUANT, DIFF_SPARSE_QUANT, SIGNDS, DP_ENCRYPT,
     secure aggregation), and compare accuracy, bytes and times.
 
-    Writes privacy.png, privacy.csv and privacy.md, and for each mode a folder with all that `mindfl simulate` writes.
-    Interrupted, it keeps the modes that ended; the same command continues with the others."""
+    It is a sweep of the experiment file that --template prints, a run at a time, as times are compared: in the folder
+    of a sweep, beside which privacy.png, privacy.csv and privacy.md are written. Interrupted, it keeps the modes that
+    ended; the same command continues with the others."""
+    if template:
+        return _print_file("privacy50")
     from mindfl.experiments.mode_report import FILES, summary
     from mindfl.experiments.privacy50 import run_study
 
-    bar = StudyProgress(settings["iterations"], quiet=quiet)
+    bar = SweepProgress(quiet=quiet)
     keys = None if modes is None else [key.strip() for key in modes.split(",") if key.strip()]
     hint = "the modes that ended are kept; the same command goes on with the others"
-    study = _run(bar, hint, lambda given: run_study(keys, reporter=bar, **given), settings)
+    study = _run(bar, hint, lambda given: run_study(keys, say=bar.say, row=bar.row, **given), settings)
     _show(summary(study), _study(study, settings["work_dir"]), as_json, settings["work_dir"], FILES)
 
 
 @experiment_command.command("niid_bench", short_help="Flower's benchmark of label skew, beside its published table.")
 @declared_options(NiidBenchOptions)
 @json_option
-def niid_bench_command(quiet: bool, as_json: bool, **settings: Any) -> None:
+def niid_bench_command(template: bool, quiet: bool, as_json: bool, **settings: Any) -> None:
     """Train LeNet on Fashion-MNIST or MNIST divided among 10 clients, once per partition, algorithm and seed, and
     compare the best accuracy over 50 rounds with the table of Flower's baselines/niid_bench.
 
-    Writes niid_bench.png, niid_bench.csv and niid_bench.md, and for each job a folder with all that `mindfl simulate`
-    writes. After an interruption the same command continues; jobs that ended are not run again."""
+    It is a sweep of the experiment file that --template prints: runs side by side, in the folder of a sweep, beside
+    which niid_bench.png, niid_bench.csv and niid_bench.md are written. After an interruption the same command
+    continues; runs that ended are not run again."""
+    if template:
+        return _print_file("niid_bench")
     from mindfl.experiments.niid_bench import run_niid_bench
     from mindfl.experiments.niid_report import FILES, summary
 
-    bar = StudyProgress(settings["rounds"], quiet=quiet)
+    bar = SweepProgress(quiet=quiet)
     hint = "what was finished is kept; the same command goes on"
-    bench = _run(bar, hint, lambda given: run_niid_bench(reporter=bar, **given), settings)
+    bench = _run(bar, hint, lambda given: run_niid_bench(say=bar.say, row=bar.row, **given), settings)
     _show(summary(bench), _bench(bench, settings["work_dir"]), as_json, settings["work_dir"], FILES)
 
 
-def _run(bar: TerminalProgress, hint: str, run: Callable[[dict[str, Any]], Done], settings: dict[str, Any]) -> Done:
+def _print_file(name: str) -> None:
+    from mindfl.experiments.runner import shipped_text
+
+    click.echo(shipped_text(name), nl=False)
+
+
+def _run(
+    bar: TerminalProgress | SweepProgress,
+    hint: str,
+    run: Callable[[dict[str, Any]], Done],
+    settings: dict[str, Any],
+) -> Done:
     try:
         with interruptible(hint):
             return run({name: value for name, value in settings.items() if value != "null"})

@@ -17,13 +17,15 @@ from mindfl.options.command_options import ExportRunOptions
 @declared_options(ExportRunOptions)
 @json_option
 def export_run_command(runs: Sequence[str], to: str, uri: str | None, experiment: str, as_json: bool) -> None:
-    """Export runs, named by their work folders, to MLflow: settings, the numbers of each round, files, the model.
+    """Export runs, named by their work folders or the folders of sweeps, to MLflow: settings, the numbers of each
+    round, files, the model. Of a sweep these are the runs that ended.
 
     A run that was exported before is not exported again; where it has gone on since, it replaces what was exported."""
+    from mindfl.sweeps.sweep_folder import run_folders
     from mindfl.tracking.mlflow_export import export_to_mlflow
 
     done = []
-    for folder in dict.fromkeys(runs):
+    for folder in dict.fromkeys(each for given in runs for each in run_folders(given)):
         done.append(export_to_mlflow(folder, uri=uri, experiment=experiment))
         if not as_json:
             words = {"unchanged": "was exported before as", "replaced": "replaces what was exported before, as"}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mindfl.notices import WARNING
 from mindfl.spelling import counted
 
 if TYPE_CHECKING:
-    from mindfl.experiments.runner import Named
     from mindfl.sim.callbacks import Progress as ClientDone
     from mindfl.sim.history import IterationRow
-
+    from mindfl.sweeps.followed_runs import SweptRow
 
 #: AVG before the first evaluation
 _UNKNOWN = "AVG -"
@@ -30,8 +30,6 @@ class TerminalProgress:
         self._bar: Any = None
         self._avg = _UNKNOWN
         self._measured = 0
-        #: jobs that the bar is for, those done before it is drawn, whether this is the last; and the words before all
-        self._jobs, self._done, self._is_last, self._name = 1, 0, True, ""
 
     def stage(self, text: str) -> None:
         if self._bar is not None:
@@ -49,7 +47,7 @@ class TerminalProgress:
         clients = f"{progress.clients_done}/{counted(progress.clients, 'client')}"
         text = self._text(progress.iteration, clients, progress.loss)
         if self._bar is None:
-            self._bar = _new_bar(self._jobs, self._done, self._iterations * progress.clients, text)
+            self._bar = _new_bar(self._iterations * progress.clients, 0, text)
         self._bar.set_description_str(text, refresh=False)
         self._bar.update()
 
@@ -65,7 +63,7 @@ class TerminalProgress:
             self._bar.set_description_str(text)
         elif not self._terminal:
             self.stage(f"{text}, {row.seconds:.1f} s")
-        if row.iteration == self._iterations and self._is_last:
+        if row.iteration == self._iterations:
             self.close()
 
     def close(self) -> None:
@@ -76,37 +74,52 @@ class TerminalProgress:
 
     def _text(self, iteration: int, clients: object, loss: float) -> str:
         since = f" after iteration {self._measured}" if 0 < self._measured < iteration - 1 else ""
-        text = f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, {self._avg}{since}"
-        return f"{self._name}{text}"
+        return f"iteration {iteration}/{self._iterations}, {clients}, loss {loss:.3f}, {self._avg}{since}"
 
 
-class StudyProgress(TerminalProgress):
-    """Shows one bar for all modes of a study, and each warning once."""
+class SweepProgress:
+    """Shows a sweep: what it says as lines, the rounds of all runs as a bar; without a terminal a line for each of the
+    ``rounds``, if they are wanted."""
 
-    def __init__(self, iterations: int, *, quiet: bool) -> None:
-        super().__init__(iterations, quiet=quiet)
-        self._warned: set[str] = set()
+    def __init__(self, *, quiet: bool, rounds: bool = True) -> None:
+        self._quiet = quiet
+        self._rounds = rounds
+        self._terminal = sys.stderr.isatty()
+        self._bar: Any = None
 
-    def warning(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            super().warning(text)
+    def say(self, text: str) -> None:
+        if self._quiet and not text.startswith(WARNING):
+            return
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(f"mindfl: {text}", err=True)
 
-    def mode(self, mode: Named, number: int, modes: int, *, kept: bool) -> None:
-        text = f"{mode.name} ({number}/{modes})"
-        self.stage(f"{text}{', done already' if kept else ''}")
-        self._name, self._avg, self._measured = f"{text}, ", _UNKNOWN, 0
-        self._jobs, self._done, self._is_last = modes, number - 1, number == modes
-        if kept and self._bar is not None:
-            one = self._bar.total // modes
-            self._bar.initial += one  # it took no time, and tells nothing of the others'
-            self._bar.update(one)
+    def row(self, swept: SweptRow) -> None:
+        from mindfl.sim.history import average_words
+
+        row = swept.row
+        words = f"iteration {row.iteration}/{swept.iterations}, {counted(row.clients, 'client')}, loss {row.loss:.3f}"
+        words += "" if math.isnan(row.avg) else f", {average_words(row, 3)}"
+        text = f"{swept.name}: {words}{', not aggregated' * (not row.aggregated)}"
+        if not self._terminal:
+            if self._rounds:
+                self.say(f"{text}, {row.seconds:.1f} s")
+        elif not self._quiet:
+            if self._bar is None:
+                self._bar = _new_bar(swept.rounds, swept.rounds_done - 1, text)
+            self._bar.set_description_str(text, refresh=False)
+            self._bar.update(swept.rounds_done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
-def _new_bar(jobs: int, done: int, steps: int, text: str) -> Any:
+def _new_bar(steps: int, done: int, text: str) -> Any:
     from tqdm import tqdm
 
     form = "{desc} |{bar}| {remaining} left"
-    options = {"bar_format": form, "dynamic_ncols": True, "mininterval": 0.2}
-    smoothing = 0.3 if jobs == 1 else 0  # over all jobs, which may differ in speed
-    return tqdm(total=jobs * steps, initial=done * steps, desc=text, smoothing=smoothing, **options)
+    options = {"bar_format": form, "dynamic_ncols": True, "mininterval": 0.2, "smoothing": 0.3}
+    return tqdm(total=steps, initial=done, desc=text, **options)

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from mindfl.cli.declared import declared_options, json_option
+from mindfl.cli.progress import SweepProgress
 from mindfl.cli.reporting import echo_json, interruptible
-from mindfl.notices import WARNING
 from mindfl.options.command_options import SweepOptions
 
 
@@ -36,10 +36,6 @@ def sweep_command(
     finished. The same command continues after Ctrl-C, a kill or a failure: runs that ended are kept."""
     from mindfl.sweeps.sweep import planned_runs, read_card, run_sweep
 
-    def say(text: str) -> None:
-        if not quiet or text.startswith(WARNING):
-            click.echo(f"mindfl: {text}", err=True)
-
     if dry_run:
         runs = planned_runs(experiment, work_dir, overwrite=overwrite)
         if as_json:
@@ -47,8 +43,13 @@ def sweep_command(
         else:
             click.echo("\n".join(f"{run.status:8} {run.name}" for run in runs))
         return
-    with interruptible("runs that ended are kept; the same command goes on with the others"):
-        result = run_sweep(experiment, work_dir=work_dir, jobs=jobs, workers=workers, overwrite=overwrite, say=say)
+    bar = SweepProgress(quiet=quiet, rounds=False)
+    given: dict[str, Any] = {"work_dir": work_dir, "jobs": jobs, "workers": workers, "overwrite": overwrite}
+    try:
+        with interruptible("runs that ended are kept; the same command goes on with the others"):
+            result = run_sweep(experiment, say=bar.say, row=bar.row, **given)
+    finally:
+        bar.close()
     cards = {name: read_card(result.folder / run.folder) for name, run in result.runs.items()}
     if as_json:
         echo_json({"runs": [{**asdict(run), "result": cards[name]} for name, run in result.runs.items()]})

@@ -12,10 +12,10 @@ from mindfl.errors import OptionError
 from mindfl.files import local_path
 from mindfl.notices import warn
 from mindfl.sim.result import Result
+from mindfl.sim.run_folder import SWEEP
 from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import check_path, counted
-from mindfl.sweeps.sweep_folder import NAME as SWEEP
-from mindfl.sweeps.sweep_folder import read_runs
+from mindfl.sweeps.sweep_folder import ended_runs
 
 #: a work folder, a sweep folder, either with a label before it (``name=folder``), or a result
 RunSource: TypeAlias = "str | os.PathLike[str] | Result"
@@ -85,11 +85,8 @@ def _labelled(source: str | os.PathLike[str]) -> tuple[str, Path]:
 
 
 def _of_sweep(folder: Path, label: str) -> Iterator[ComparedRun]:
-    left_out = []
-    for run in read_runs(folder):
-        if run.status == "done":
-            yield ComparedRun(f"{folder}: {run.name}", Result.load(folder / run.folder), label)
-        else:
-            left_out.append(f"{run.name} ({f'{run.status}: {run.error}' if run.error else run.status})")
+    ended, left_out = ended_runs(folder)
+    for run in ended:
+        yield ComparedRun(f"{folder}: {run.name}", Result.load(folder / run.folder), label)
     if left_out:
         warn(f"{folder}: {counted(len(left_out), 'run')} of the sweep not compared: {', '.join(left_out)}")

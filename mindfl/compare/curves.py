@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import fmean
@@ -13,22 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.algorithms.naming import federates
 from mindfl.compare.compared_runs import ComparedRun, RunSource, find_runs
 from mindfl.compare.run_groups import RunGroup, grouped, metrics_of
 from mindfl.errors import OptionError
 from mindfl.files import PathLike
+from mindfl.notices import warn
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import BandName, FigureKind, PlotOptions, XAxisName
 from mindfl.sim.fonts import fit_fonts
 from mindfl.sim.history import COLUMNS, History, IterationRow
 from mindfl.sim.metrics import ACCURACY
-from mindfl.sim.plot import check_picture, curve_style, draw_figure, load_matplotlib, wrapped
+from mindfl.sim.plot import Style, check_target, curve_style, draw_figure, styled, wrapped
 from mindfl.spelling import did_you_mean
 
 #: shares of the clients between which the band of clients lies
 _CLIENTS = (10, 90)
 _X_LABELS: dict[XAxisName, str] = {"rounds": "round", "seconds": "time, s", "bytes": "traffic, MB"}
 _MEGABYTE = 1e6
+_BYTES = ("bytes_down", "bytes_up")
 #: columns of a history that are texts or truth values, or that the axis shows
 _NO_CURVE = ("iteration", "measured", "aggregated")
 _LABELS = {
@@ -64,7 +66,7 @@ def plot_runs(
     kind: FigureKind = "curves",
     title: str = "",
     ax: Any = None,
-    style: str | dict[str, Any] | None = None,
+    style: Style = None,
 ) -> Any:
     """Draw groups of runs: curves with bands, or each client's accuracy after the last evaluation.
 
@@ -93,20 +95,16 @@ def plot_runs(
     Example:
         >>> plot_runs(["run"], "curves.svg", column="loss")
     """
-    if (path is None) == (ax is None):
-        raise OptionError("plot_runs needs a file to write, or the axes to draw into: path or ax")
-    if path is not None:
-        check_picture(path)
+    check_target(path, ax)
     groups = grouped(find_runs(runs))
+    if kind == "curves" and (x == "bytes" or column in _BYTES):
+        groups = _federated(groups)
     metrics = metrics_of(groups)
     if len(metrics) > 1 and (kind == "clients" or column in _KINDS_OF_AVG):
         measured = " and ".join(metric.title for metric in metrics)
         raise OptionError(f"the runs were measured by {measured}: no axis is for both", hint="draw them apart")
     draw = _clients_drawing(groups) if kind == "clients" else _curves_drawing(groups, column, x, band)
-    load_matplotlib()
-    import matplotlib.style
-
-    with matplotlib.style.context(style) if style is not None else nullcontext():
+    with styled(style):
         if ax is not None:
             draw(ax)
             if title:
@@ -126,8 +124,19 @@ def plot_runs(
                 lines = -(-len(groups) // max(1, 80 // (longest + 8)))
                 figure.legend(loc="outside lower center", ncols=-(-len(groups) // lines), frameon=False)
 
-        draw_figure(path, whole, size=(6.4, 4.4), dpi=200)  # type: ignore[arg-type]
+        assert path is not None
+        draw_figure(path, whole, size=(6.4, 4.4), dpi=200)
     return None
+
+
+def _federated(groups: Sequence[RunGroup]) -> list[RunGroup]:
+    """Return the groups whose models devices would send; the others, which have no traffic, are named in a warning."""
+    kept = [group for group in groups if federates(str(group.runs[0].result.settings.get("algorithm")))]
+    if left_out := [group.label for group in groups if group not in kept]:
+        if not kept:
+            raise OptionError(f"{', '.join(left_out)}: nothing would be sent", hint="draw over rounds or seconds")
+        warn(f"not drawn, as nothing would be sent: {', '.join(left_out)}")
+    return kept
 
 
 def group_curve(group: RunGroup, column: str, x: XAxisName = "rounds", band: BandName = "sd") -> GroupCurve:

@@ -11,7 +11,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mindfl.errors import OptionError
-from mindfl.experiments.runner import data_words, markdown, remove_reports, setting_words, with_defaults, written_up
+from mindfl.experiments.runner import (
+    data_words,
+    markdown,
+    remove_reports,
+    setting_words,
+    shipped_experiment,
+    with_defaults,
+    written_up,
+)
 from mindfl.files import write_atomic
 from mindfl.sim.callbacks import Reporter, Silent
 from mindfl.sim.config import JobConfig
@@ -31,24 +39,26 @@ class Published:
     """An experiment and its curve. Accuracies are 0..1, each of the aggregated model on the clients' test data.
 
     Attributes:
-        clients, servers, iterations, epochs, batch_size: the experiment's setting.
-        learning_rate, momentum: of MindSpore Federated 0.1.0's LeNet client, whose optimizer is Momentum.
+        setting: the options of the experiment file.
+        servers: number of servers.
+        momentum: of MindSpore Federated 0.1.0's LeNet client, whose optimizer is Momentum.
         avg_at: mean accuracy of all clients at some iterations.
         window: number of last iterations that ``last`` is the mean of.
         plateau: iterations at the start during which the model stays at chance.
     """
 
-    clients: int
+    setting: Mapping[str, Any]
     servers: int
-    iterations: int
-    epochs: int
-    batch_size: int
-    learning_rate: float
     momentum: float
     avg_at: Mapping[int, float]
     window: int
     last: Accuracy
     plateau: int
+
+    @property
+    def iterations(self) -> int:
+        """Number of iterations."""
+        return int(self.setting["iterations"])
 
     @property
     def last_iterations(self) -> range:
@@ -73,12 +83,8 @@ class Published:
 
 #: the tutorial's section 5 and its figure; the values of the curves are read off that figure
 FEMNIST50 = Published(
-    clients=50,
+    setting=shipped_experiment("femnist50"),
     servers=16,
-    iterations=100,
-    epochs=20,
-    batch_size=32,
-    learning_rate=0.01,
     momentum=0.9,
     avg_at=MappingProxyType({20: 0.551, 50: 0.672, 80: 0.701}),
     window=10,
@@ -171,7 +177,7 @@ class Experiment:
         plot_history(self.history, folder / "experiment.png", title=self.title, beside=beside)
 
     def _facts(self) -> Iterator[str]:
-        config, published = self.config, self.published
+        config, published, there = self.config, self.published, self.published.setting
         yield f"data: {self.data}"
         yield f"setting: {self._setting}, {config.network.optimizer}, learning rate {config.rate:g}, seed {config.seed}"
         if self.changes:
@@ -181,9 +187,9 @@ class Experiment:
             "iterations, as with `--init truncated_normal`"
         )
         yield (
-            f"published: {counted(published.clients, 'client')}, {counted(published.servers, 'server')}, "
-            f"{counted(published.iterations, 'iteration')}, {counted(published.epochs, 'epoch')}, "
-            f"batch {published.batch_size}, FEMNIST; read off the tutorial's figure. "
+            f"published: {counted(there['client_num'], 'client')}, {counted(published.servers, 'server')}, "
+            f"{counted(published.iterations, 'iteration')}, {counted(there['epochs'], 'epoch')}, "
+            f"batch {there['batch_size']}, FEMNIST; read off the tutorial's figure. "
             "Which of its 3,500 writers these were is not known: a difference comes from the writers too"
         )
         if config.server_side.reference:
@@ -214,7 +220,7 @@ class Experiment:
 
 
 def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None, **settings: Any) -> Experiment:
-    """Run an experiment of the tutorial and write ``experiment.png``, ``experiment.csv`` and ``experiment.md``.
+    """Run an experiment of the tutorial, and write ``experiment.png``, ``experiment.csv`` and ``experiment.md``.
 
     ``settings`` are those of :class:`~mindfl.sim.FederatedLeNetJob`, whose own files are written too; missing ones,
     and None, have the experiment's values. Raises :class:`OptionError` for an unknown name, and the errors of the job;
@@ -223,7 +229,8 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
     if name not in EXPERIMENTS:
         raise OptionError(f"unknown experiment {name!r}", hint=did_you_mean(name, EXPERIMENTS))
     published = EXPERIMENTS[name]
-    settings = with_defaults(_defaults(published, settings.get("stack")), settings)
+    servers = {"server_num": published.servers} if settings.get("stack") == "federated" else {}
+    settings = with_defaults({"work_dir": _DEFAULT_DIR, **servers, **published.setting}, settings)
     job = FederatedLeNetJob(reporter=reporter, **settings)
     folder = job.config.work_dir
     with locked(folder):
@@ -249,26 +256,16 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
     return experiment()
 
 
-def _defaults(published: Published, stack: str | None) -> dict[str, Any]:
-    return {
-        "work_dir": _DEFAULT_DIR,
-        "client_num": published.clients,
-        "iterations": published.iterations,
-        "epochs": published.epochs,
-        "batch_size": published.batch_size,
-        **({"server_num": published.servers} if stack == "federated" else {}),
-    }
-
-
 def _changes(published: Published, config: JobConfig, clients: int) -> Iterator[str]:
     """Yield where the setting differs from the published one, apart from what does not change the curve."""
+    there = published.setting
     pairs = (
-        ("clients", clients, published.clients),
+        ("clients", clients, there["client_num"]),
         ("clients an iteration", "all" if config.cohort == config.client_num else config.cohort, "all"),
-        ("epochs", config.epochs, published.epochs),
-        ("batch", config.network.batch_size, published.batch_size),
+        ("epochs", config.epochs, there["epochs"]),
+        ("batch", config.network.batch_size, there["batch_size"]),
         ("optimizer", config.network.optimizer, "momentum"),
-        ("learning rate", config.rate, published.learning_rate),
+        ("learning rate", config.rate, there["learning_rate"]),
         ("momentum", config.network.momentum, published.momentum),
         ("model", config.model and config.network_name, "lenet"),
     )

@@ -10,7 +10,7 @@ from mindfl.experiments import runner
 from mindfl.experiments.mode_costs import ITERATIONS
 from mindfl.experiments.mode_results import WINDOW, ModeResult, Study
 from mindfl.files import write_atomic
-from mindfl.sim.plot import draw_figure, wrapped
+from mindfl.sim.plot import PALETTE, curve_style, draw_figure, wrapped
 from mindfl.sim.tables import csv_text, markdown_table, number
 
 FILES = ("privacy.png", "privacy.csv", "privacy.md")
@@ -93,35 +93,19 @@ def summary(study: Study) -> str:
     return "\n".join(lines)
 
 
-#: colours that colour-blind readers can tell apart too (Okabe and Ito), in the order of the lines
-_COLOURS = (
-    "#000000",
-    "#0072B2",
-    "#56B4E9",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#D55E00",
-    "#0072B2",
-    "#009E73",
-    "#D55E00",
-)
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", "-", "-", "-", (0, (1, 3)), (0, (5, 5)), (3, (2, 4)))
-_MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
-
 #: characters of a title that fit above the figure
 _TITLE_WIDTH = 120
 
 #: name, colour, marker and value of each dot in a row
 _Series = tuple[str, str, str, Callable[[ModeResult], float]]
 _BYTES: tuple[_Series, ...] = (
-    ("up", "#D55E00", "^", lambda one: one.costs.bytes_up / 1000),
-    ("down", "#0072B2", "v", lambda one: one.costs.bytes_down / 1000),
+    ("up", PALETTE[1], "^", lambda one: one.costs.bytes_up / 1000),
+    ("down", PALETTE[0], "v", lambda one: one.costs.bytes_down / 1000),
 )
 _TIMES: tuple[_Series, ...] = (
-    ("iteration, all devices here", "#000000", "o", lambda one: one.seconds),
-    ("one device, without training", "#D55E00", "^", lambda one: one.costs.device_seconds),
-    ("server", "#0072B2", "s", lambda one: one.costs.server_seconds),
+    ("iteration, all devices here", PALETTE[6], "o", lambda one: one.seconds),
+    ("one device, without training", PALETTE[1], "^", lambda one: one.costs.device_seconds),
+    ("server", PALETTE[0], "s", lambda one: one.costs.server_seconds),
 )
 
 
@@ -144,18 +128,8 @@ def _draw_lines(axes: Any, results: Sequence[ModeResult]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for place, one in enumerate(results):
-        colour, dashes, marker = (styles[place % len(styles)] for styles in (_COLOURS, _DASHES, _MARKERS))
-        axes.plot(
-            range(1, len(one.avg_at) + 1),
-            one.avg_at,
-            label=f"{one.name}  {one.avg:.3f}",
-            color=colour,
-            linestyle=dashes,
-            marker=marker,
-            markersize=5,
-            # Where lines lie on each other, their markers do not.
-            markevery=(place % 4, 4) if len(one.avg_at) > 8 else 1,
-        )
+        style = curve_style(place, len(one.avg_at))
+        axes.plot(range(1, len(one.avg_at) + 1), one.avg_at, label=f"{one.name}  {one.avg:.3f}", **style)
     axes.set(xlabel="iteration", ylabel="AVG: mean accuracy on the clients' test data", ylim=(0, 1.01))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.02)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,19 +10,15 @@ from numpy.typing import NDArray
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.errors import OptionError
+from mindfl.experiments.runner import shipped_experiment
 from mindfl.options.command_options import NiidDataName
 from mindfl.spelling import did_you_mean
 
 SOURCE = "Flower, baselines/niid_bench/README.md (https://github.com/adap/flower): mean and spread over its seeds"
-CLIENTS = 10
-ROUNDS = 50
-EPOCHS = 10
-BATCH_SIZE = 64
-LEARNING_RATE = 0.01
-MOMENTUM = 0.9
-WEIGHT_DECAY = 1e-5
+#: the published setting, and what the experiment runs by default
+EXPERIMENT = shipped_experiment("niid_bench")
 #: FedProx's mu in the published configuration; the published values are those of the best of .001, .01, .1 and 1
-MU = 0.01
+FEDPROX = "fedprox:mu=0.01"
 
 #: cell -> how samples are divided (:func:`mindfl.data.partition`)
 CELLS = {
@@ -32,9 +28,6 @@ CELLS = {
     "classes:2": "classes:2",
     "classes:3": "classes:3",
 }
-#: what the experiment runs by default
-DEFAULT_CELLS = ("iid", "dirichlet", "classes:3")
-DEFAULT_ALGORITHMS = ("fedavg", "fedprox", "fednova")
 
 
 class PublishedAccuracy(NamedTuple):
@@ -103,8 +96,8 @@ def known_data(train: NDArray[Any], test: NDArray[Any]) -> NiidDataName | None:
 
 
 def chosen_cells(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Return the cells with these names; None: :data:`DEFAULT_CELLS`. Raises :class:`OptionError` for another name."""
-    cells = _chosen(given, DEFAULT_CELLS, "cell")
+    """Return the cells with these names; None: those of the experiment file. Raises :class:`OptionError`."""
+    cells = _chosen(given, EXPERIMENT["sweep"]["cell"], "cell")
     for name in cells:
         if name not in CELLS:
             raise OptionError(f"unknown cell {name!r}", hint=did_you_mean(name, CELLS))
@@ -114,7 +107,7 @@ def chosen_cells(given: str | Sequence[str] | None) -> tuple[str, ...]:
 def chosen_algorithms(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return these algorithms, with the published setting of one that is named without any.
 
-    None: :data:`DEFAULT_ALGORITHMS`. Settings may hold commas too.
+    None: those of the experiment file. Settings may hold commas too.
 
     Raises:
         OptionError: none is given, or one cannot be made.
@@ -124,11 +117,11 @@ def chosen_algorithms(given: str | Sequence[str] | None) -> tuple[str, ...]:
         ('fedprox:mu=0.01', 'fedadam:eta=0.1,tau=0.01', 'fedavg')
     """
     names: list[str] = []
-    for part in _chosen(given, DEFAULT_ALGORITHMS, "algorithm"):
+    for part in _chosen(given, EXPERIMENT["sweep"]["algorithm"], "algorithm"):
         if names and "=" in part and ":" not in part:
             names[-1] += f",{part}"
         else:
-            names.append(f"fedprox:mu={MU:g}" if part == "fedprox" else part)
+            names.append(FEDPROX if part == "fedprox" else part)
     for name in names:
         make_algorithm(name)
     return tuple(dict.fromkeys(names))
@@ -136,7 +129,7 @@ def chosen_algorithms(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def chosen_seeds(given: str | Sequence[int]) -> tuple[int, ...]:
     """Return these seeds. Raises :class:`OptionError` if one is not a whole number of at least 0."""
-    seeds = _chosen(given, (0,), "seed")
+    seeds = _chosen(given, EXPERIMENT["sweep"]["seed"], "seed")
     if wrong := [seed for seed in seeds if not (type(seed) is int or str(seed).isdecimal())]:
         raise OptionError(f"a seed must be a whole number of at least 0, got {wrong[0]!r}", hint="--seeds 0,1,2")
     whole = tuple(map(int, seeds))
@@ -145,7 +138,7 @@ def chosen_seeds(given: str | Sequence[int]) -> tuple[int, ...]:
     return whole
 
 
-def _chosen(given: str | Sequence[Any] | None, default: Sequence[Any], what: str) -> tuple[Any, ...]:
+def _chosen(given: str | Sequence[Any] | None, default: Iterable[Any], what: str) -> tuple[Any, ...]:
     """Return what is ``given`` as a list or as text with commas, each once; None: ``default``."""
     if isinstance(given, str):
         given = [part.strip() for part in given.split(",") if part.strip()]

@@ -14,7 +14,7 @@ from mindfl.experiments import runner
 from mindfl.experiments.niid_published import PublishedAccuracy, published
 from mindfl.files import write_atomic
 from mindfl.options.command_options import NiidDataName
-from mindfl.sim.plot import PALETTE, draw_figure, wrapped
+from mindfl.sim.plot import curve_style, draw_figure, wrapped
 from mindfl.sim.tables import csv_text, markdown_table
 from mindfl.spelling import counted
 
@@ -83,7 +83,8 @@ class Bench:
     @property
     def changes(self) -> tuple[str, ...]:
         """What differs from the published setting, in words."""
-        pairs = ((self.rounds, setting.ROUNDS, "round"), (self.epochs, setting.EPOCHS, "epoch"))
+        there = setting.EXPERIMENT
+        pairs = ((self.rounds, there["iterations"], "round"), (self.epochs, there["epochs"], "epoch"))
         return tuple(f"{counted(now, what)} instead of {then}" for now, then, what in pairs if now != then)
 
     @property
@@ -159,16 +160,17 @@ def markdown(bench: Bench) -> str:
     compared = f"published: {setting.SOURCE}"
     if bench.changes:
         compared += f". NOT COMPARED: this is not the published setting, but {', '.join(bench.changes)}"
+    there = setting.EXPERIMENT
     facts = [
         f"data: {setting.TITLES[bench.data]}, {bench.train:,} training and {bench.test:,} test samples",
-        f"setting: LeNet, {setting.CLIENTS} clients, all in each round, {counted(bench.rounds, 'round')}, "
-        f"{counted(bench.epochs, 'local epoch')}, batch {setting.BATCH_SIZE}, learning rate {setting.LEARNING_RATE:g}, "
-        f"momentum {setting.MOMENTUM:g}, weight decay {setting.WEIGHT_DECAY:g}",
+        f"setting: LeNet, {there['client_num']} clients, all in each round, {counted(bench.rounds, 'round')}, "
+        f"{counted(bench.epochs, 'local epoch')}, batch {there['batch_size']}, learning rate "
+        f"{there['learning_rate']:g}, momentum {there['momentum']:g}, weight decay {there['weight_decay']:g}",
         "accuracy: percent of the whole test set, the best over the rounds; mean and spread over seeds",
         compared,
         "differences from the published setting: the last batch of an epoch is filled with the epoch's first samples; "
         "convolutions have no bias; initial weights are drawn otherwise; FedProx has "
-        f"mu={setting.MU:g} if none is given (there the best of .001, .01, .1 and 1)",
+        f"{setting.FEDPROX.partition(':')[2]} if none is given (there the best of .001, .01, .1 and 1)",
         f"machine: {bench.machine}; all jobs took {sum(one.seconds for one in bench.results) / 60:.0f} minutes",
     ]
     if bench.missing:
@@ -200,8 +202,7 @@ def plot_bench(bench: Bench, path: Path) -> None:
         for axes, cell in zip(panels, cells, strict=False):
             for line in lines:
                 if line.cell == cell:
-                    colour = PALETTE[algorithms.index(line.algorithm) % len(PALETTE)]
-                    _draw_line(axes, line, colour)
+                    _draw_line(axes, line, algorithms.index(line.algorithm))
             axes.set(title=cell, xlabel="round")
             axes.grid(alpha=0.3)
             axes.legend(loc="lower right", fontsize="small")
@@ -211,13 +212,12 @@ def plot_bench(bench: Bench, path: Path) -> None:
     draw_figure(path, draw, size=(max(6.4, 4.5 * len(cells)), 5), dpi=110)
 
 
-def _draw_line(axes: Any, line: CellRow, colour: str) -> None:
-    for place, one in enumerate(line.results):
-        label = f"{line.algorithm}  {line.mean:.2f}" if place == 0 else None
-        values = [100 * value for value in one.curve]
-        marker = "o" if len(values) < 3 else ""
-        axes.plot(range(1, len(values) + 1), values, color=colour, label=label, marker=marker, linewidth=1)
+def _draw_line(axes: Any, line: CellRow, place: int) -> None:
+    style = curve_style(place, len(line.results[0].curve))
+    for number, one in enumerate(line.results):
+        label = f"{line.algorithm}  {line.mean:.2f}" if number == 0 else None
+        axes.plot(range(1, len(one.curve) + 1), [100 * value for value in one.curve], label=label, **style)
     if line.published is not None:
         mean, spread = line.published
-        axes.axhspan(mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0)
-        axes.axhline(mean, color=colour, linestyle=":", linewidth=1)
+        axes.axhspan(mean - spread, mean + spread, color=style["color"], alpha=0.12, linewidth=0)
+        axes.axhline(mean, color=style["color"], linestyle=":", linewidth=1)

@@ -1,63 +1,32 @@
-"""What experiments share: settings with defaults, a folder of reports, words for setting and data, and a report."""
+"""What experiments share: their files, a folder of reports, words for setting and data, and a report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mindfl.data import Dataset
 from mindfl.files import remove_file
-from mindfl.notices import logger
-from mindfl.sim.callbacks import Progress, PythonReporter, Reporter, Silent
 from mindfl.sim.config import JobConfig
-from mindfl.sim.history import IterationRow
 from mindfl.spelling import counted
+from mindfl.sweeps.experiment_file import toml_values
 
 
-class Named(Protocol):
-    """A job of a study."""
+def shipped_text(name: str) -> str:
+    """Return the experiment file ``name``, which is part of this package.
 
-    @property
-    def name(self) -> str:
-        """Its name in messages and tables."""
-
-
-class StudyReporter(Reporter, Protocol):
-    """Observes a study."""
-
-    def mode(self, mode: Named, number: int, modes: int, *, kept: bool) -> None:
-        """Job ``number`` of ``modes`` begins; or its result is there already."""
+    Example:
+        >>> shipped_text("femnist50").splitlines()[4]
+        'client_num = 50'
+    """
+    return (Path(__file__).parent / f"{name}.toml").read_text("utf-8")
 
 
-class PythonStudyReporter(PythonReporter):
-    """Issues warnings, and logs the rest."""
-
-    def mode(self, mode: Named, number: int, modes: int, *, kept: bool) -> None:
-        """Log it."""
-        logger.info("mode %d of %d: %s%s", number, modes, mode.name, ", done already" if kept else "")
-
-
-class PartReporter(Silent):
-    """Passes on a job's progress, and its warnings once it is ``prepared``: those before are the same for all jobs."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._report = reporter
-        self.prepared = False
-
-    def warning(self, text: str) -> None:
-        """Pass it on."""
-        if self.prepared:
-            self._report.warning(text)
-
-    def progress(self, progress: Progress) -> None:
-        """Pass it on."""
-        self._report.progress(progress)
-
-    def row(self, row: IterationRow) -> None:
-        """Pass it on."""
-        self._report.row(row)
+def shipped_experiment(name: str) -> dict[str, Any]:
+    """Return what the experiment file ``name`` says, as :func:`mindfl.sweeps.read_experiment` takes it."""
+    return toml_values(shipped_text(name))
 
 
 def with_defaults(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

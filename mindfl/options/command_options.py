@@ -381,6 +381,9 @@ class SummaryOptions:
     sheet: Path | None = option(None, shown="./NAME-sheet.png", help="Picture to write, with samples of 16 users.")
 
 
+_template = partial(option, False, help="Print the experiment file, to change and run it, and do nothing else.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _StudyOptions:
     """The options that both experiments have."""
@@ -395,6 +398,7 @@ class _StudyOptions:
     workers: int | None = _of_job("workers")
     train_model_path: Path | None = _of_job("train_model_path")
     converter: Path | None = _of_job("converter")
+    template: bool = _template()
     quiet: bool = option(False, help="No progress.")
 
 
@@ -456,6 +460,7 @@ class NiidBenchOptions:
     workers: int | None = _of_job("workers")
     converter: Path | None = _of_job("converter")
     overwrite: bool = _of_job("overwrite", help="Run cells again that have ended.")
+    template: bool = _template()
     quiet: bool = option(False, help="No progress.")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import Any, TypeAlias
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
@@ -18,6 +19,8 @@ from mindfl.sim.metrics import ACCURACY
 from mindfl.spelling import counted, did_you_mean
 from mindfl.system import ProcessLock, interrupt_held_back
 
+#: style sheet of matplotlib, or its settings (rcParams) by name
+Style: TypeAlias = "str | dict[str, Any] | None"
 #: suffix -> format, and what keeps the time of drawing out of the file
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("png", {}),
@@ -118,13 +121,43 @@ CURVES = (("top5", "TOP5", 2), ("avg", "AVG", 0), ("low5", "LOW5", 1))
 _TITLE_WIDTH = 90
 
 
+@contextmanager
+def styled(style: Style) -> Iterator[None]:
+    """Draw in a style of matplotlib in the block. Raises :class:`OptionError` if there is no such style."""
+    load_matplotlib()
+    if style is None:
+        yield
+        return
+    import matplotlib.style
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(matplotlib.style.context(style))
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise OptionError(
+                f"style {style!r} is none of matplotlib's: {error}",
+                hint="a name of matplotlib.style.available, a file, or settings (rcParams) by name",
+            ) from None
+        yield
+
+
+def check_target(path: PathLike | None, ax: Any) -> None:
+    """Raise :class:`OptionError` unless a figure has a file to be written to, or axes to be drawn into."""
+    if (path is None) == (ax is None):
+        raise OptionError("a figure needs a file to write, or the axes to draw into: path or ax")
+    if path is not None:
+        check_picture(path)
+
+
 def plot_history(
     history: History,
-    path: PathLike,
+    path: PathLike | None,
     *,
     title: str,
     beside: Callable[[Any, int], None] | None = None,
     untested: int = 0,
+    ax: Any = None,
+    style: Style = None,
 ) -> None:
     """Draw AVG, TOP5 and LOW5 over the iterations.
 
@@ -132,13 +165,15 @@ def plot_history(
 
     Args:
         history: the iterations.
-        path: of the file; its suffix names the format.
+        path: of the file; its suffix names the format. None: draw into ``ax`` only.
         title: first lines above the figure.
         beside: draws what the history is compared with: it is given the axes and the number of iterations.
         untested: number of clients without test data.
+        ax: axes of matplotlib to draw into.
+        style: style sheet of matplotlib, or its settings (rcParams) by name.
 
     Raises:
-        OptionError: there is no format of that suffix.
+        OptionError: there is no format of that suffix, no such style, or neither ``path`` nor ``ax`` is given.
         StorageError: the file cannot be written.
     """
 
@@ -151,7 +186,14 @@ def plot_history(
         else:
             axes.legend(loc="best")
 
-    draw_figure(path, draw, size=(8, 5 if beside is None else 6), dpi=120)
+    check_target(path, ax)
+    with styled(style):
+        if path is not None:
+            draw_figure(path, draw, size=(8, 5 if beside is None else 6), dpi=120)
+        else:
+            _draw_history(ax, history, title, untested)
+            ax.legend(loc="best")
+            fit_fonts(ax)
 
 
 def _draw_history(axes: Any, history: History, title: str, untested: int) -> None:

@@ -18,7 +18,7 @@ from mindfl.sim.card import result_card
 from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import History, accuracy_words, average_words, measured_clients, measured_iterations
 from mindfl.sim.network_model import JobModel, NetworkModel
-from mindfl.sim.plot import plot_history
+from mindfl.sim.plot import Style, plot_history
 from mindfl.spelling import checked_arguments, counted
 
 if TYPE_CHECKING:
@@ -206,12 +206,22 @@ class Result:
         """
         return self.history.to_pandas(clients=clients)
 
-    def plot(self, path: PathLike) -> None:
-        """Draw AVG, TOP5 and LOW5 over the iterations as .png, .pdf, .svg, .eps or .jpg, as ``path`` ends.
+    def plot(self, path: PathLike | None = None, *, ax: Any = None, style: Style = None) -> None:
+        """Draw AVG, TOP5 and LOW5 over the iterations.
 
-        Raises :class:`OptionError` for another suffix, :class:`StorageError` if the file cannot be written.
+        Args:
+            path: file to write: .png, .pdf, .svg, .eps or .jpg. None: draw into ``ax`` only.
+            ax: axes of matplotlib to draw into.
+            style: style sheet of matplotlib, or its settings (rcParams) by name.
+
+        Raises:
+            OptionError: another suffix, no such style, or neither ``path`` nor ``ax`` is given.
+            StorageError: the file cannot be written.
+
+        Example:
+            >>> result.plot("accuracy.svg", style={"font.size": 8})
         """
-        plot_history(self.history, path, title=self.title, untested=self.untested)
+        plot_history(self.history, path, title=self.title, untested=self.untested, ax=ax, style=style)
 
     def _repr_html_(self) -> str:
         from mindfl.sim.notebook import result_html

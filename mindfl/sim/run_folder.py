@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,7 +44,11 @@ class RunFolder:
         self._history = config.work_dir / "history.jsonl"
 
     def check(self) -> None:
-        """Raise :class:`OptionError` if training would replace a result, or resume a run that left no state."""
+        """Raise :class:`OptionError` if training would replace a result, or resume a run that left no state.
+
+        The folder of a sweep is refused, too.
+        """
+        refuse_sweeps(self._config.work_dir)
         if self._config.overwrite:
             return
         recorded, rows = self._recorded(), self._rows_written()
@@ -139,6 +144,36 @@ class RunFolder:
                     f"the run began with {name} {version} and goes on with {now.versions.get(name)}:"
                     " the last bits of the weights may differ"
                 )
+
+
+#: list of a sweep's runs, in its folder
+SWEEP = "sweep.json"
+#: variable by which a sweep tells its child processes its folder, as Python's text of it
+SWEEP_VARIABLE = "MINDFL_SWEEP"
+
+
+def refuse_sweeps(folder: Path, *, own: bool = False) -> None:
+    """Raise :class:`OptionError` if ``folder`` is in that of a sweep, or is one that is not the caller's ``own``.
+
+    The runs of that sweep may work there.
+    """
+    whole = folder.absolute()
+    for place in (*[whole] * (not own), *whole.parents):
+        if (place / SWEEP).is_file() and os.environ.get(SWEEP_VARIABLE) != ascii(str(place)) and _lists_runs(place):
+            where = "is the folder of a sweep" if place == whole else f"is in the folder of a sweep, {place}"
+            raise OptionError(
+                f"{folder} {where}",
+                hint="choose another --work_dir; mindfl sweep goes on with the runs of a sweep",
+            )
+
+
+def _lists_runs(place: Path) -> bool:
+    """Return whether the file there is mindfl's: other programs have sweeps, too."""
+    try:
+        found = json.loads((place / SWEEP).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"format", "runs"} <= found.keys()
 
 
 #: folders in a work folder that are written to as well

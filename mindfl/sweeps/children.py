@@ -22,6 +22,7 @@ from mindfl.errors import SimulationError
 from mindfl.notices import WARNING
 from mindfl.options import options_of
 from mindfl.options.job_options import JobOptions
+from mindfl.sim.run_folder import SWEEP_VARIABLE
 from mindfl.system import end_with_parent, signal_name
 
 #: what a run prints
@@ -58,9 +59,10 @@ def arguments_of(settings: Mapping[str, Any]) -> list[str]:
 
 
 class Children:
-    """The child processes of a sweep. Its methods may be called in several threads."""
+    """The child processes of the sweep in ``root``. Its methods may be called in several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self._environment = {**os.environ, SWEEP_VARIABLE: ascii(str(root.absolute()))}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -91,7 +93,9 @@ class Children:
                 if self.stopped:
                     raise SimulationError("interrupted before it began")
                 command = [sys.executable, "-c", _PROGRAM, paths, str(os.getpid()), *task]
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                process = subprocess.Popen(
+                    command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
                 self._running.add(process)
         except OSError as error:
             raise SimulationError(f"no process can be started: {error.strerror}") from None

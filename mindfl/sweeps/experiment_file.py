@@ -84,6 +84,11 @@ def read_document(path: Path, problems: Problems) -> Document:
     return document_of(values, place, problems)
 
 
+def toml_values(text: str) -> dict[str, Any]:
+    """Return what the TOML ``text`` says. Raises ``ValueError`` if it is none."""
+    return tomllib.loads(text)
+
+
 def document_of(values: Mapping[Any, Any], place: Callable[[Keys], str], problems: Problems) -> Document:
     """Return the document of ``values``; ``place`` says where those of some keys stand."""
     settings = {
@@ -142,7 +147,7 @@ def _is_value(key: str, value: object, place: str, problems: Problems) -> bool:
 
 def _toml(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
     try:
-        return tomllib.loads(text), dict(_toml_lines(text))
+        return toml_values(text), dict(_toml_lines(text))
     except RecursionError:
         raise OptionError(f"{path}: not valid TOML: it nests too deeply") from None
     except ValueError as error:

@@ -18,14 +18,13 @@ from mindfl.options.command_options import SweepOptions
 from mindfl.sim.card import NAME as CARD
 from mindfl.sim.config import JobConfig, default_workers
 from mindfl.sim.result import Result
-from mindfl.sim.run_folder import locked
+from mindfl.sim.run_folder import SWEEP, locked, refuse_sweeps
 from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import counted
 from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.shared import Shared
-from mindfl.sweeps.sweep_folder import NAME as SWEEP
 from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun
 
 Say = Callable[[str], None]
@@ -111,7 +110,7 @@ def planned_runs(
 
 
 def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
-    """Return a sweep's folder. Raises :class:`OptionError` if there is none, it is a run's, or there is no sweep."""
+    """Return a sweep's folder. Raises :class:`OptionError` for a run's, or none, or no sweep."""
     if not experiment.swept:
         raise OptionError(
             f"{experiment.path or 'the experiment'} has no table [sweep]", hint="mindfl run runs its one run"
@@ -122,6 +121,7 @@ def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
     folder = local_path(given)
     if (folder / RECORD).exists() and not (folder / SWEEP).exists():
         raise OptionError(f"{folder} is the work folder of a run", hint="choose another --work_dir for the sweep")
+    refuse_sweeps(folder, own=True)
     return folder
 
 
@@ -158,19 +158,21 @@ class _Sweep:
     workers: int
     say: Say
     row: Callable[[SweptRow], None] | None
-    _children: Children = field(default_factory=Children)
     _failed: dict[str, str] = field(default_factory=dict)
     _began: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
     _ended: int = 0
 
+    def __post_init__(self) -> None:
+        self._children = Children(self.folder.root)
+
     def run(self, *, overwrite: bool) -> SweepResult:
-        others = self.folder.plan(self.runs, overwrite=overwrite)
+        dropped = self.folder.plan(self.runs, overwrite=overwrite)
         self.folder.write()
-        if others:
+        if dropped:
             self._warn(
-                f"the experiment does not have {counted(len(others), 'run')} of {self.folder.root / 'runs'}, which "
-                f"stay there: {', '.join(others)}"
+                f"{counted(len(dropped), 'run')} of {self.folder.root} not in the experiment any more, kept but not "
+                f"compared with the others: {', '.join(dropped)}"
             )
         left = [run for run in self.runs if self.folder[run.name].status != "done"]
         self._ended = len(self.runs) - len(left)

@@ -9,24 +9,40 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mindfl.data import fingerprint
 from mindfl.errors import OptionError
-from mindfl.files import read_file, write_atomic
+from mindfl.files import PathLike, local_path, read_file, write_atomic
+from mindfl.notices import warn
 from mindfl.sim import card
+from mindfl.sim.config import JobConfig
+from mindfl.sim.job_data import open_data, usable_users
+from mindfl.sim.run_folder import SWEEP as NAME
 from mindfl.sim.run_record import NAME as RECORD
+from mindfl.sim.run_record import RunRecord
 from mindfl.sim.tables import json_text
+from mindfl.spelling import counted
 from mindfl.sweeps.experiment import PlannedRun
 
-NAME = "sweep.json"
 #: version of the file's form
 FORMAT = 1
 Status = Literal["waiting", "running", "done", "failed"]
 #: settings that do not change a result
 _FREE = ("workers", "work_dir")
+#: setting that names data, which may have been moved
+_DATA = "train_dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweptRun:
-    """A run as ``sweep.json`` lists it; ``error`` says why it failed."""
+    """A run as ``sweep.json`` lists it.
+
+    Args:
+        name, settings, varies: those of the :class:`PlannedRun`.
+        folder: its work folder, relative to that of the sweep.
+        status: how far it is.
+        error: why it failed.
+        dropped: whether the experiment does not have it any more; it is kept, but neither run nor compared.
+    """
 
     name: str
     folder: str
@@ -34,6 +50,7 @@ class SweptRun:
     varies: Mapping[str, Any]
     status: Status = "waiting"
     error: str | None = None
+    dropped: bool = False
 
 
 class SweepFolder:
@@ -53,14 +70,14 @@ class SweepFolder:
         return self.root / "runs" / name
 
     def plan(self, runs: Sequence[PlannedRun], *, overwrite: bool) -> list[str]:
-        """List ``runs``, with what is known of them; return the names of further ones that have a folder here.
+        """List ``runs``, with what is known of them, and earlier ones that are dropped now; return the names of those.
 
         With ``overwrite`` all are to be run anew. Raises :class:`OptionError` where a run that began has other
         settings now.
         """
         listed = {run.name: run for run in read_runs(self.root)} if (self.root / NAME).exists() else {}
         for run in runs:
-            before = listed.get(run.name)
+            before = listed.pop(run.name, None)
             fresh = SweptRun(
                 name=run.name, folder=f"runs/{run.name}", settings=dict(run.settings), varies=dict(run.varies)
             )
@@ -69,8 +86,9 @@ class SweepFolder:
                 is_done = before.status == "done" and (self.work_dir(run.name) / card.NAME).exists()
                 fresh = replace(fresh, status="done" if is_done else "waiting")
             self._runs[run.name] = fresh
-        folders = self.root.glob("runs/*/")
-        return sorted(folder.name for folder in folders if folder.name not in self._runs)
+        dropped = {name: replace(run, dropped=True) for name, run in listed.items() if self._began(name)}
+        self._runs |= dropped
+        return list(dropped)
 
     def note(self, name: str, status: Status, error: str | None = None) -> None:
         """Note how far the run ``name`` is, and write ``sweep.json``."""
@@ -89,6 +107,8 @@ class SweepFolder:
     def _check_same(self, before: SweptRun, now: SweptRun) -> None:
         there, here = ({k: v for k, v in run.settings.items() if k not in _FREE} for run in (before, now))
         names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+        if names == [_DATA] and there.get(_DATA) and here.get(_DATA) and self._has_data(now):
+            return  # the same data in another place
         if names:
             pairs = ", ".join(f"{name} {there.get(name, 'by default')}" for name in names)
             raise OptionError(
@@ -96,6 +116,41 @@ class SweepFolder:
                 + ", ".join(f"{name} {here.get(name, 'by default')}" for name in names),
                 hint="another --work_dir keeps both; --overwrite runs all runs anew",
             )
+
+    def _has_data(self, run: SweptRun) -> bool:
+        """Return whether the run was made with the data that it has now."""
+        config = JobConfig(**run.settings)
+        dataset = open_data(config, lambda text: None)
+        users = [user.name for user in usable_users(dataset, config.client_num, lambda text: None)]
+        made_with = RunRecord.load(self.work_dir(run.name) / RECORD).data["sha256"]
+        return fingerprint(dataset, users).sha256 == made_with
+
+
+def run_folders(folder: PathLike) -> list[Path]:
+    """Return the work folders of the runs of a sweep that ended; those of others are named in a warning.
+
+    A folder that is no sweep's is returned as it is. Raises :class:`OptionError`, :class:`StorageError`.
+    """
+    root = local_path(folder)
+    if not (root / NAME).exists():
+        return [root]
+    ended, left_out = ended_runs(root)
+    if left_out:
+        warn(f"{root}: {counted(len(left_out), 'run')} of the sweep left out: {', '.join(left_out)}")
+    return [root / run.folder for run in ended]
+
+
+def ended_runs(root: Path) -> tuple[list[SweptRun], list[str]]:
+    """Return the runs of a sweep that ended, and in words those that did not, or that the experiment has dropped."""
+    ended, left_out = [], []
+    for run in read_runs(root):
+        if run.dropped:
+            left_out.append(f"{run.name} (not in the experiment any more: name {root / run.folder} to have it)")
+        elif run.status == "done":
+            ended.append(run)
+        else:
+            left_out.append(f"{run.name} ({f'{run.status}: {run.error}' if run.error else run.status})")
+    return ended, left_out
 
 
 def read_runs(root: Path) -> list[SweptRun]:

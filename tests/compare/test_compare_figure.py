@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.figure import Figure
 from stand_in_folders import write_run
 
 from mindfl.cli.plot import plot_command
@@ -17,7 +19,7 @@ from mindfl.compare.compared_runs import find_runs
 from mindfl.compare.curves import group_curve, last_accuracies
 from mindfl.compare.run_groups import RunGroup, grouped
 from mindfl.errors import MindflWarning, OptionError
-from mindfl.sim import fonts
+from mindfl.sim import Result, fonts
 from mindfl.sim.plot import curve_style
 
 CURVES = ([0.2, math.nan, 0.6], [0.3, 0.65, 0.8])
@@ -58,7 +60,6 @@ def test_files(runs: list[Path], tmp_path: Path, suffix: str, begins: bytes) -> 
 
 
 def test_into_axes_of_the_user(runs: list[Path]) -> None:
-    from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
     assert plot_runs(runs, column="loss", ax=axes, style={"lines.linewidth": 3}) is axes
@@ -114,3 +115,34 @@ def test_styles_differ_in_grey() -> None:
     styles = [curve_style(place, 40) for place in range(35)]
     assert len({(style["color"], style["linestyle"]) for style in styles}) == 35
     assert len({(style["linestyle"], style["marker"]) for style in styles[:10]}) == 10
+
+
+def test_what_would_not_be_sent_is_not_drawn_over_bytes(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, [0.1, 0.2], algorithm=name) for name in ("fedavg", "local", "centralized")]
+    for options in ({"x": "bytes"}, {"column": "bytes_up"}):
+        axes = Figure().add_subplot()
+        with pytest.warns(MindflWarning, match="not drawn, as nothing would be sent: local, centralized"):
+            plot_runs(runs, ax=axes, **options)
+        assert [line.get_label() for line in axes.get_lines()] == ["fedavg"]
+    with pytest.raises(OptionError, match="nothing would be sent"):
+        plot_runs(runs[1:], ax=Figure().add_subplot(), x="bytes")
+
+
+def test_a_result_draws_into_axes_in_a_style(tmp_path: Path) -> None:
+    result = Result.load(write_run(tmp_path / "run", [0.1, 0.2]))
+    axes = Figure().add_subplot()
+    result.plot(ax=axes, style={"lines.antialiased": False})
+    assert len(axes.get_lines()) == 3 and not axes.get_lines()[0].get_antialiased()
+    result.plot(tmp_path / "run.svg", style="ggplot")
+    assert (tmp_path / "run.svg").read_text().startswith("<?xml")
+    for wrong, fault in (({}, "path or ax"), ({"ax": axes, "style": "nonesuch"}, "style 'nonesuch' is none")):
+        with pytest.raises(OptionError, match=fault):
+            result.plot(**wrong)
+
+
+def test_a_loaded_result_survives_pickle_and_shows_itself(tmp_path: Path) -> None:
+    result = Result.load(write_run(tmp_path / "run", [0.1, 0.2]))
+    again = pickle.loads(pickle.dumps(result))
+    assert again.card == result.card and list(again.history) == list(result.history) and again.hash == result.hash
+    assert again._repr_html_() == result._repr_html_() and "<table" in result._repr_html_()
+    assert again.to_pandas()["avg"].tolist() == [0.1, 0.2]

@@ -33,9 +33,13 @@ from mindfl.experiments.niid_published import (
     published,
 )
 from mindfl.experiments.niid_report import FILES, Bench, CellResult, markdown, summary, table, table_csv, write_bench
+from mindfl.experiments.runner import shipped_text
 from mindfl.lite import LiteModel, Session
+from mindfl.options.command_options import NiidBenchOptions
 from mindfl.sim.history import History
 from mindfl.sim.run_record import RunRecord
+from mindfl.sweeps import read_experiment
+from mindfl.sweeps.followed_runs import SweptRow
 
 TRAIN, TEST = 400, 130
 
@@ -72,7 +76,7 @@ class TestPublished:
     def test_each_cell_and_algorithm_has_a_value_for_both_data_sets(self) -> None:
         for data in ("fashion_mnist", "mnist"):
             for cell in CELLS:
-                for algorithm in (*setting.DEFAULT_ALGORITHMS, "scaffold_niid"):
+                for algorithm in (*setting.EXPERIMENT["sweep"]["algorithm"], "scaffold_niid"):
                     value = published(data, cell, algorithm)
                     assert value is not None and 9 < value.mean < 100 and 0 <= value.spread < 42
 
@@ -172,29 +176,29 @@ SMALL = {"rounds": 2, "epochs": 1, "workers": 2}
 
 
 class Recorder:
-    """Keeps which jobs were kept and which were trained; ``on_row`` is called after each round."""
+    """Keeps what is said, and which rounds were trained; ``on_row`` is called after each round."""
 
-    def __init__(self, on_row: Callable[[str, int], None] = lambda job, iteration: None) -> None:
-        self.kept: list[str] = []
-        self.begun: list[str] = []
+    def __init__(self, on_row: Callable[[str], None] = lambda run: None) -> None:
+        self.said: list[str] = []
         self.rounds: list[tuple[str, int]] = []
         self._on_row = on_row
 
-    def stage(self, text: str) -> None:
-        pass
+    def row(self, swept: SweptRow) -> None:
+        self.rounds.append((swept.name, swept.row.iteration))
+        self._on_row(swept.name)
 
-    def warning(self, text: str) -> None:
-        raise AssertionError(text)
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return {"say": self.said.append, "row": self.row}
 
-    def mode(self, mode: Any, number: int, modes: int, *, kept: bool) -> None:
-        (self.kept if kept else self.begun).append(mode.name)
 
-    def progress(self, progress: object) -> None:
-        pass
-
-    def row(self, row: Any) -> None:
-        self.rounds.append((self.begun[-1], row.iteration))
-        self._on_row(self.begun[-1], row.iteration)
+def test_the_file_and_the_command_have_the_published_setting(tmp_path: Path) -> None:
+    (tmp_path / "exp.toml").write_text(shipped_text("niid_bench"))
+    found = read_experiment(tmp_path / "exp.toml")
+    names = ("client_num", "iterations", "epochs", "batch_size", "learning_rate", "momentum", "weight_decay")
+    assert tuple(found.settings[name] for name in names) == (10, 50, 10, 64, 0.01, 0.9, 1e-5)
+    assert len(found.runs) == 9 and found.runs[0].settings["train_dataset"] == str(tmp_path / "samples" / "iid")
+    assert (NiidBenchOptions.rounds, NiidBenchOptions.epochs) == (50, 10)
 
 
 @pytest.mark.slow
@@ -209,14 +213,17 @@ class TestRun:
         text = capsys.readouterr()
         assert "NOT the published setting: 3 rounds instead of 50, 1 epoch instead of 10" in text.out
         assert text.out.endswith(f"written to {folder}: {', '.join(FILES)}\n")
-        assert "classes:3 fedavg seed 0 (2/2)" in text.err and "warning" not in text.err
+        assert "cell=classes_3,algorithm=fedavg,seed=0: iteration 3/3, 10 clients" in text.err
+        assert "warning" not in text.err and "2 of 2: cell=" in text.err
         lines = list(csv.DictReader((folder / "niid_bench.csv").read_text().splitlines()))
         assert [(line["cell"], line["data"]) for line in lines] == [("iid", ""), ("classes:3", "")]
         main([*command, "--cells", "iid,classes:3", "--algorithms", "fedavg", "--json", "--quiet"])
         again = json.loads(capsys.readouterr().out)
         assert again["changes"] == ["3 rounds instead of 50", "1 epoch instead of 10"]
         assert [line["mean"] for line in again["lines"]] == [float(line["best"]) for line in lines]
-        self.check_accuracy_and_division(folder / "classes_3-fedavg-seed0", files, again["lines"][1]["jobs"][0])
+        self.check_accuracy_and_division(
+            folder / "runs" / "cell=classes_3,algorithm=fedavg,seed=0", files, again["lines"][1]["jobs"][0]
+        )
 
     def check_accuracy_and_division(self, folder: Path, files: Path, told: dict[str, Any]) -> None:
         """Measure the last model on the whole test set, and count what the clients had."""
@@ -229,35 +236,36 @@ class TestRun:
         assert (rows[-1].clients, record.settings["batch_size"], record.settings["momentum"]) == (10, 64, 0.9)
 
     def test_interrupted_it_goes_on_to_the_same_bits(self, files: Path, tmp_path: Path) -> None:
-        settings = {**SMALL, "dataset": files, "cells": "iid,dirichlet", "algorithms": ["fednova"]}
-        whole = run_niid_bench(**settings, work_dir=tmp_path / "whole", reporter=Recorder())
+        settings = {**SMALL, "dataset": files, "cells": "iid,dirichlet", "algorithms": ["fednova"], "workers": 1}
+        whole = run_niid_bench(**settings, work_dir=tmp_path / "whole", **Recorder().keywords)
 
-        def stop(job: str, iteration: int) -> None:
-            if job.startswith("dirichlet"):
+        def stop(run: str) -> None:
+            if run.startswith("cell=dirichlet"):
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_niid_bench(**settings, work_dir=tmp_path / "parts", reporter=Recorder(stop))
-        assert "not there yet: dirichlet fednova seed 0" in (tmp_path / "parts" / "niid_bench.md").read_text()
+            run_niid_bench(**settings, work_dir=tmp_path / "parts", **Recorder(stop).keywords)
+        missing = "cell=dirichlet,algorithm=fednova,seed=0"
+        assert f"not there yet: {missing}" in (tmp_path / "parts" / "niid_bench.md").read_text()
         recorder = Recorder()
-        parts = run_niid_bench(**settings, work_dir=tmp_path / "parts", reporter=recorder)
-        assert recorder.kept == ["iid fednova seed 0"]
-        assert recorder.rounds == [("dirichlet fednova seed 0", 2)]
+        parts = run_niid_bench(**settings, work_dir=tmp_path / "parts", **recorder.keywords)
+        assert "1 of 2 runs ended before" in recorder.said
+        assert set(recorder.rounds) <= {(missing, 2)}
         assert [one.weights_sha256 for one in parts.results] == [one.weights_sha256 for one in whole.results]
         assert [one.curve for one in parts.results] == [one.curve for one in whole.results]
         with pytest.raises(OptionError, match="made with"):
-            run_niid_bench(**{**settings, "epochs": 2}, work_dir=tmp_path / "parts", reporter=Recorder())
+            run_niid_bench(**{**settings, "epochs": 2}, work_dir=tmp_path / "parts", **Recorder().keywords)
 
     def test_a_job_that_fails_is_named_and_the_others_end(self, files: Path, tmp_path: Path) -> None:
         settings = {**SMALL, "dataset": files, "cells": "iid", "algorithms": ["qfedavg:q=1e5", "fedavg"]}
-        recorder, warned = Recorder(), []
-        recorder.warning = warned.append
-        with pytest.raises(SimulationError, match=r"1 of 2 jobs failed: iid qfedavg:q=1e5 seed 0: client \S+ failed"):
-            run_niid_bench(**settings, work_dir=tmp_path / "new", reporter=recorder)
+        recorder, name = Recorder(), "cell=iid,algorithm=qfedavg_q=1e5,seed=0"
+        with pytest.raises(SimulationError, match=rf"1 of 2 runs failed: {name}: client \S+ failed"):
+            run_niid_bench(**settings, work_dir=tmp_path / "new", **recorder.keywords)
         text = (tmp_path / "new" / "niid_bench.md").read_text()
-        assert "failed: iid qfedavg:q=1e5 seed 0: client" in text and "not there yet" not in text
+        assert f"failed: {name}: client" in text and "not there yet" not in text
         assert "| iid | fedavg |" in text
-        assert len(warned) == 1 and warned[0].startswith("iid qfedavg:q=1e5 seed 0 failed: client")
+        warned = [text for text in recorder.said if text.startswith("warning: ")]
+        assert len(warned) == 1 and f"the run {name} failed: client" in warned[0]
 
     def test_killed_it_goes_on(self, files: Path, tmp_path: Path) -> None:
         arguments = [f"--{name}={value}" for name, value in {**SMALL, "rounds": 4, "dataset": files}.items()]

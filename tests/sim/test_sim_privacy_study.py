@@ -19,43 +19,39 @@ from mindfl.data import make_synthetic, open_dataset
 from mindfl.errors import OptionError, SimulationError, StorageError
 from mindfl.experiments.mode_costs import Costs, measured_costs
 from mindfl.experiments.mode_report import FILES, markdown, summary, table, table_csv, write_study
-from mindfl.experiments.mode_results import MODES, RESULT_FILE, Mode, ModeResult, Study
+from mindfl.experiments.mode_results import EXPERIMENT, NAMES, ModeResult, Study
 from mindfl.experiments.privacy50 import run_study
 from mindfl.lite import LiteModel
 from mindfl.sim import JobConfig
 from mindfl.sim.run_folder import locked
 from mindfl.sim.tables import number
+from mindfl.sweeps.followed_runs import SweptRow
 
+MODES = EXPERIMENT["sweep"]["mode"]
 SMALL = {"client_num": 3, "iterations": 2, "epochs": 1, "workers": 2}
 #: of LeNet
 VALUES = 66_404
 
 
 class StudyRecorder:
-    """A reporter that keeps which modes were trained and which were there; ``on_row`` is called for each iteration."""
+    """Keeps what is said, and the modes that were trained; ``on_row`` is called for each iteration."""
 
     def __init__(self, on_row: Callable[[str], None] = lambda mode: None) -> None:
-        self.kept: list[str] = []
-        self.begun: list[str] = []
+        self.said: list[str] = []
         self.trained: list[str] = []
-        self.warnings: list[str] = []
         self._on_row = on_row
 
-    def stage(self, text: str) -> None:
-        pass
+    def row(self, swept: SweptRow) -> None:
+        self.trained.append(swept.name.removeprefix("mode="))
+        self._on_row(self.trained[-1])
 
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+    @property
+    def keywords(self) -> dict[str, Any]:
+        return {"say": self.said.append, "row": self.row}
 
-    def mode(self, mode: Mode, number: int, modes: int, *, kept: bool) -> None:
-        (self.kept if kept else self.begun).append(mode.key)
-
-    def progress(self, progress: object) -> None:
-        pass
-
-    def row(self, row: object) -> None:
-        self.trained.append(self.begun[-1])
-        self._on_row(self.begun[-1])
+    @property
+    def warnings(self) -> list[str]:
+        return [text for text in self.said if text.startswith("warning: ")]
 
 
 Runner = Callable[..., Study]
@@ -104,9 +100,8 @@ class TestRun:
         study = run(["exact", "pw", "signds", "plain", "both", "dp50"])
         keys = [one.key for one in study.results]
         assert keys == ["plain", "both", "signds", "dp50", "pw", "exact"], "the table's order"
-        by_key = {mode.key: mode for mode in MODES}
         for one in study.results:
-            job = make_job(**SMALL, **by_key[one.key].settings).run()
+            job = make_job(**SMALL, **MODES[one.key]).run()
             assert one.weights_sha256 == job.hash
             assert list(one.avg_at) == job.history.column("avg")
         assert len({one.weights_sha256 for one in study.results}) == 6
@@ -121,12 +116,12 @@ class TestRun:
         folder = tmp_path / "study"
         assert (folder / "privacy.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "privacy.md").read_text() == markdown(study)
-        assert (folder / "plain" / "history.csv").exists()
+        assert (folder / "runs" / "mode=plain" / "history.csv").exists()
         assert "SYNTHETIC handwriting, no measure of FEMNIST (3 synthetic writers)" in study.data
 
     def test_fewer_writers_than_asked_for_are_named_once(self, run: Runner) -> None:
         recorder = StudyRecorder()
-        study = run(client_num=9, reporter=recorder)
+        study = run(client_num=9, **recorder.keywords)
         assert len(recorder.warnings) == 1 and "9 were asked for" in recorder.warnings[0]
         assert "lenet, 5 clients" in study.setting
 
@@ -144,12 +139,11 @@ class TestRun:
     def test_modes_that_cannot_be_are_told_before_anything_is_trained(
         self, run: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        impossible = Mode("late", "LATE", {"encrypt_type": "SIGNDS", "sign_eps": 1e9})
-        monkeypatch.setattr("mindfl.experiments.mode_results.MODES", (*MODES, impossible))
+        monkeypatch.setitem(MODES, "late", {"encrypt_type": "SIGNDS", "sign_eps": 1e9})
         recorder = StudyRecorder()
-        with pytest.raises(OptionError, match=r"mode LATE: sign_eps must be a number above 0 and at most 100"):
-            run(["plain", "late"], reporter=recorder)
-        assert recorder.begun == []
+        with pytest.raises(OptionError, match=r"mode late: sign_eps must be a number above 0 and at most 100"):
+            run(["plain", "late"], **recorder.keywords)
+        assert recorder.trained == []
 
     def test_folder_that_is_a_file(self, run: Runner, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -166,8 +160,8 @@ class TestGoingOn:
     def test_what_is_there_is_not_run_again(self, run: Runner, tmp_path: Path) -> None:
         first = run()
         again = StudyRecorder()
-        second = run(["plain", "both", "sparse"], reporter=again)
-        assert again.kept == ["plain", "both"] and set(again.trained) == {"sparse"}
+        second = run(["plain", "both", "sparse"], **again.keywords)
+        assert "2 of 3 runs ended before" in again.said and set(again.trained) == {"sparse"}
         # Not compared as such: epsilon may be NaN.
         plain, sparse, both = second.results
         assert repr((plain, both)) == repr(first.results) and sparse.key == "sparse"
@@ -176,30 +170,30 @@ class TestGoingOn:
     def test_other_settings_run_again_where_told_so(self, run: Runner, tmp_path: Path, change: dict[str, Any]) -> None:
         before = run(["plain"]).results[0]
         kept = contents(tmp_path / "study")
-        with pytest.raises(OptionError, match="holds a result that was made with other settings") as caught:
+        with pytest.raises(OptionError, match=r"run mode=plain in .* was made with") as caught:
             run(["plain"], **change)
         assert "--overwrite" in caught.value.hint and contents(tmp_path / "study") == kept
         recorder = StudyRecorder()
-        after = run(["plain"], reporter=recorder, overwrite=True, **change).results[0]
-        assert recorder.begun == ["plain"]
+        after = run(["plain"], **recorder.keywords, overwrite=True, **change).results[0]
+        assert set(recorder.trained) == {"plain"}
         if "seed" not in change:  # which plays no part in a plain job of all clients from a model that is given
             assert after.weights_sha256 != before.weights_sha256
 
     def test_other_data_run_again_where_told_so(self, run: Runner, tmp_path: Path) -> None:
         run(["plain"])
         make_synthetic(tmp_path / "others", users=3, seed=8, progress=False)
-        with pytest.raises(OptionError, match="holds a result that was made with other settings, data or model"):
+        with pytest.raises(OptionError, match=r"run mode=plain in .* was made with"):
             run(["plain"], train_dataset=tmp_path / "others")
         recorder = StudyRecorder()
-        run(["plain"], reporter=recorder, overwrite=True, train_dataset=tmp_path / "others")
-        assert recorder.begun == ["plain"]
+        run(["plain"], **recorder.keywords, overwrite=True, train_dataset=tmp_path / "others")
+        assert set(recorder.trained) == {"plain"}
 
     def test_another_model_is_refused_and_replaces_nothing(self, run: Runner, models: Path, tmp_path: Path) -> None:
         run(["plain"])
         kept = contents(tmp_path / "study")
         model = LiteModel.load(models / "lenet_train.ms")
         model.save(models / "lenet_train.ms", {name: 2 * values for name, values in model.weights.items()})
-        with pytest.raises(OptionError, match="holds a result that was made with other settings, data or model"):
+        with pytest.raises(OptionError, match=r"run mode=plain in .* was made with"):
             run(["plain"])
         assert contents(tmp_path / "study") == kept
 
@@ -207,19 +201,17 @@ class TestGoingOn:
         run(["plain"])
         shutil.copytree(writers, tmp_path / "moved ä")
         recorder = StudyRecorder()
-        run(["plain"], reporter=recorder, train_dataset=tmp_path / "moved ä")
-        assert recorder.kept == ["plain"]
+        run(["plain"], **recorder.keywords, train_dataset=tmp_path / "moved ä")
+        assert recorder.trained == [] and "1 of 1 run ended before" in recorder.said
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"made_with": 1}', b"\xff\x00"])
-    def test_a_broken_note_is_not_trusted(self, run: Runner, tmp_path: Path, content: bytes) -> None:
-        run(["plain"])
-        (tmp_path / "study" / "plain" / RESULT_FILE).write_bytes(content)
-        with pytest.raises(StorageError, match=r"plain/mode\.json is broken: ") as caught:
-            run(["plain"])
-        assert "--overwrite" in caught.value.hint
-        recorder = StudyRecorder()
-        run(["plain"], reporter=recorder, overwrite=True)
-        assert recorder.begun == ["plain"]
+    def test_broken_costs_are_measured_again(self, run: Runner, tmp_path: Path, content: bytes) -> None:
+        before = run(["plain"]).results[0].costs
+        (tmp_path / "study" / "costs" / "plain.json").write_bytes(content)
+        again = StudyRecorder()
+        after = run(["plain"], **again.keywords).results[0].costs
+        assert (after.bytes_up, after.bytes_down) == (before.bytes_up, before.bytes_down)
+        assert "plain: measuring what an iteration costs" in again.said and again.trained == []
 
     def test_interrupted_it_keeps_what_ended(self, run: Runner, tmp_path: Path) -> None:
         def stop(mode: str) -> None:
@@ -227,14 +219,15 @@ class TestGoingOn:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run(["plain", "signds", "both"], reporter=StudyRecorder(stop))
+            run(["plain", "signds", "both"], **StudyRecorder(stop).keywords)
         report = (tmp_path / "study" / "privacy.md").read_text()
         assert "| plain |" in report and "| QUANT + DIFF_SPARSE_QUANT |" not in report
         assert "not there yet: QUANT + DIFF_SPARSE_QUANT, SIGNDS" in report
         assert (tmp_path / "study" / "privacy.png").exists()
         recorder = StudyRecorder()
-        study = run(["plain", "signds", "both"], reporter=recorder)
-        assert recorder.kept == ["plain"] and recorder.begun == ["both", "signds"]
+        study = run(["plain", "signds", "both"], **recorder.keywords)
+        assert "1 of 3 runs ended before" in recorder.said
+        assert list(dict.fromkeys(recorder.trained)) == ["both", "signds"]
         assert study.missing == () and "not there yet" not in (tmp_path / "study" / "privacy.md").read_text()
 
     def test_a_run_that_fails_before_it_trains_replaces_nothing(self, run: Runner, tmp_path: Path) -> None:
@@ -251,10 +244,9 @@ class TestCosts:
     @pytest.fixture
     def measure(self, models: Path, writers: Path) -> Callable[[str], Costs]:
         model, dataset = LiteModel.load(models / "lenet_train.ms"), open_dataset(writers)
-        by_key = {mode.key: mode for mode in MODES}
 
         def measure(key: str) -> Costs:
-            config = JobConfig(**SMALL, **by_key[key].settings)
+            config = JobConfig(**SMALL, **MODES[key])
             return measured_costs(config, model, dataset, dataset.users[:3])
 
         return measure
@@ -287,9 +279,8 @@ class TestCosts:
         assert set(tmp_path.iterdir()) == before
 
 
-class TestModes:
-    def test_keys_and_names_are_different(self) -> None:
-        assert len({mode.key for mode in MODES}) == len({mode.name for mode in MODES}) == len(MODES)
+def test_each_mode_has_a_name_of_its_own() -> None:
+    assert list(NAMES) == list(MODES) and len(set(NAMES.values())) == len(MODES) == 10
 
 
 class TestReport:
@@ -320,12 +311,6 @@ class TestReport:
         assert (tmp_path / "privacy.png").read_bytes().startswith(b"\x89PNG")
         assert "not there yet: one" in summary(study)
 
-    def test_result_survives_being_kept(self, tmp_path: Path) -> None:
-        result = result_of(epsilon=math.inf, name="ä")
-        result.keep(tmp_path, {"seed": 1, "rate": 0.1})
-        assert ModeResult.kept(tmp_path, {"seed": 1, "rate": 0.1}) == result
-        assert ModeResult.kept(tmp_path, {"seed": 2, "rate": 0.1}) is None
-
 
 class TestCommand:
     def test_text_and_json(
@@ -339,7 +324,7 @@ class TestCommand:
         text = capsys.readouterr()
         assert text.out.startswith("privacy and compression: lenet, 3 clients, 2 iterations, 1 epoch")
         assert text.out.endswith(f"written to {folder}: {', '.join(FILES)}\n")
-        assert "QUANT (2/2)" in text.err and "warning" not in text.err
+        assert "mode=quant: iteration 2/2, 3 clients" in text.err and "warning" not in text.err
         main([*command, "--json", "--quiet"])
         again = capsys.readouterr()
         assert again.err == ""
@@ -364,13 +349,3 @@ class TestCommand:
             main(["experiment", "mnist"])
         assert caught.value.code == 2
         assert "No such command 'mnist'" in capsys.readouterr().err
-
-
-def test_a_jobs_card_is_no_result_of_a_mode(tmp_path: Path) -> None:
-    assert ModeResult.file(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"algorithm": "fedavg"}')
-    assert ModeResult.file(tmp_path) is None
-    (tmp_path / "result.json").write_text('{"made_with": {}, "result": {}}')
-    assert ModeResult.file(tmp_path) == tmp_path / "result.json"
-    (tmp_path / RESULT_FILE).write_text("{}")
-    assert ModeResult.file(tmp_path) == tmp_path / RESULT_FILE

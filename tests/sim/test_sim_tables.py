@@ -13,8 +13,6 @@ import pytest
 
 from mindfl.data import inspect_dataset
 from mindfl.errors import OptionError
-from mindfl.experiments.mode_costs import Costs
-from mindfl.experiments.mode_results import RESULT_FILE, ModeResult
 from mindfl.sim import History, IterationRow
 from mindfl.sim.history import HistoryFiles
 from mindfl.sim.plot import plot_history
@@ -102,27 +100,6 @@ def test_contact_sheets(writers: Path, tmp_path: Path) -> None:
         assert path.read_bytes().startswith(BEGINNINGS[suffix])
     with pytest.raises(OptionError, match=r"sheet\.doc' does not end as a picture's name does"):
         inspect_dataset(writers, sheet=tmp_path / "sheet.doc")
-
-
-def test_the_note_of_a_study_is_json(tmp_path: Path) -> None:
-    result = ModeResult(
-        key="plain",
-        name="plain",
-        avg=0.5,
-        top5=0.5,
-        low5=math.nan,
-        loss=1.0,
-        epsilon=math.inf,
-        seconds=1.0,
-        costs=Costs(1.0, 2.0, 3.0, 4.0),
-        weights_sha256="ab",
-        avg_at=(0.5, math.nan),
-    )
-    result.keep(tmp_path, {"seed": 0})
-    text = (tmp_path / RESULT_FILE).read_text()
-    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    kept = ModeResult.kept(tmp_path, {"seed": 0})
-    assert kept is not None and repr(kept) == repr(result)
 
 
 def test_json_is_readable_and_takes_paths_that_are_not_utf_8() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mindfl import FederatedJob, make_synthetic, run_sweep
-from mindfl.errors import OptionError, SimulationError
+from mindfl.errors import MindflWarning, OptionError, SimulationError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire
 from mindfl.sim.history import IterationRow, _json_line
@@ -23,6 +23,7 @@ from mindfl.sweeps import read_experiment, shared
 from mindfl.sweeps.children import Children
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.sweep import planned_runs
+from mindfl.sweeps.sweep_folder import run_folders
 
 GRID = {"algorithm": ["fedavg", "fedprox:mu=0.1"], "seed": [0, 1]}
 NAMES = [f"algorithm={algorithm},seed={seed}" for algorithm in ("fedavg", "fedprox_mu=0.1") for seed in (0, 1)]
@@ -99,8 +100,19 @@ def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
     fewer = experiment(sweep={"algorithm": ["fedavg"], "seed": [0, 1, 2]})
     run_sweep(fewer, work_dir=tmp_path, say=said.append)
     assert runs.began == ["algorithm=fedavg,seed=2"]
-    assert any(text.startswith("warning: the experiment does not have 2 runs") and NAMES[2] in text for text in said)
-    assert (tmp_path / "runs" / NAMES[2] / "result.json").exists()
+    assert any(
+        "2 runs of" in text
+        and f"not in the experiment any more, kept but not compared with the others: {NAMES[2]}" in text
+        for text in said
+    )
+    assert (tmp_path / "runs" / NAMES[2] / "result.json").exists() and statuses(tmp_path)[NAMES[2]] == "done"
+    with pytest.warns(
+        MindflWarning, match=rf"2 runs of the sweep left out: {NAMES[2]} \(not in the experiment any more"
+    ):
+        assert len(run_folders(tmp_path)) == 3
+    runs.began.clear()
+    back = run_sweep(experiment(), work_dir=tmp_path, say=said.append)
+    assert not runs.began and [*back.runs] == NAMES, "they come back"
     with pytest.raises(OptionError, match=r"run algorithm=fedavg,seed=0 .* made with epochs 1, .* now epochs 2"):
         run_sweep(experiment(epochs=2), work_dir=tmp_path, say=said.append)
     runs.began.clear()
@@ -130,6 +142,19 @@ def test_two_sweeps_in_one_folder_and_folders_that_are_none(tmp_path: Path, runs
     with pytest.raises(OptionError, match=r"run is the work folder of a run"):
         run_sweep(experiment(), work_dir=tmp_path / "run")
     assert not runs.began
+
+
+def test_nothing_else_runs_in_a_sweeps_folder(tmp_path: Path, runs: Runs) -> None:
+    (tmp_path / "sweep.json").write_text('{"method": "grid"}')  # another program's
+    folder = tmp_path / "ä b"
+    run_sweep(experiment(), work_dir=folder, say=lambda text: None)
+    for place, where in ((folder, "is the folder of a sweep"), (folder / "runs" / "x", "is in the folder of a sweep")):
+        with pytest.raises(OptionError, match=f"{place} {where}") as caught:
+            FederatedJob(work_dir=place, client_num=2, overwrite=True).check_work_dir()
+        assert "choose another --work_dir" in str(caught.value.hint)
+    with pytest.raises(OptionError, match="x is in the folder of a sweep"):
+        run_sweep(experiment(), work_dir=folder / "x")
+    assert not (folder / "x").exists()
 
 
 @pytest.mark.parametrize(
