@@ -313,6 +313,7 @@ class TestReport:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_text_and_json(
         self, models: Path, writers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
