@@ -103,7 +103,9 @@ class GraphEditor:
             return int(constant.i)
         if constant.type in (kind.FLOAT, kind.DOUBLE):
             return float(constant.f if constant.type == kind.FLOAT else constant.d)
-        if constant.type == kind.TUPLE and all(item.type == kind.INT64 for item in constant.values):
+        if constant.type == kind.STRING:
+            return bytes(constant.s)
+        if constant.type in (kind.TUPLE, kind.LIST) and all(item.type == kind.INT64 for item in constant.values):
             return tuple(int(item.ints[0] if item.ints else item.i) for item in constant.values)
         return None
 
@@ -118,8 +120,8 @@ class GraphEditor:
         Raises:
             MindirError: it is not known.
         """
-        given = [*self.graph.parameter, *(value.tensor[0] for value in self.graph.input if value.tensor)]
-        sources = [tensor for tensor in given if tensor.name == name]
+        sources = [tensor for tensor in self.graph.parameter if tensor.name == name]
+        sources += [value.tensor[0] for value in self.graph.input if value.name == name and value.tensor]
         constant = self.constants.get(name)
         if constant is not None:
             sources = list(constant.tensors)

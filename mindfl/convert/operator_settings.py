@@ -96,8 +96,6 @@ SETTINGS = {
     "ReduceMean": _Settings(2, _plain("keep_dims")),
     "ReduceMin": _Settings(2, _plain("keep_dims")),
     "ReduceSum": _Settings(2, _plain("keep_dims", "skip_mode")),
-    "SmoothL1Loss": _Settings(2, (*_plain("beta"), _Setting(("reduction",), _reduction))),
-    "SmoothL1LossGrad": _Settings(3, (*_plain("beta"), _Setting(("reduction",), _reduction))),
     "Softmax": _Settings(1, (_Setting(("axis",), _axes),)),
     "Split": _Settings(1, _plain("axis", "output_num")),
     "Squeeze": _Settings(1, (_Setting(("axis",), _axes),)),

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mindfl.convert import (  # noqa: F401  (they register)
     adam_weight_decay,
     written_arithmetic,
+    written_axes,
     written_layers,
     written_losses,
 )
@@ -39,6 +40,8 @@ NEWEST_VERSION = 3
 _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
+#: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
+_RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
 
 
 def rewrite(model: Proto) -> Proto:
@@ -90,7 +93,7 @@ def _check_supported(model: Proto) -> None:
             f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
             hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
             f"with --operator file.py:name (docs/extending.md); or {UNCONVERTED}; known operators: "
-            + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT})),
+            + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED})),
         )
 
 
@@ -100,7 +103,7 @@ def unknown_operators(model: Proto) -> dict[str, str]:
     They have inputs that are no tensors, and may have to become attributes.
     """
     editor = GraphEditor(model)
-    known = {*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *(name for own in OWN for name in own.primitives)}
+    known = {*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED, *(name for own in OWN for name in own.primitives)}
     found: dict[str, str] = {}
     for node in model.graph.node:
         operator = editor.operator(node)
@@ -112,8 +115,12 @@ def unknown_operators(model: Proto) -> dict[str, str]:
 
 def _rewrite(model: Proto) -> None:
     editor = GraphEditor(model)
+    for primitive in editor.primitives:
+        primitive.op_type = _RENAMED.get(primitive.op_type, primitive.op_type)
     _remove_step_counters(editor)
     remove_monads(editor)
+    if optimizer_states(model):
+        _keep_frozen_layers(editor)
     _write_out(editor)
     _state_all_axes(editor)
     move_settings(editor)
@@ -121,6 +128,20 @@ def _rewrite(model: Proto) -> None:
     editor.remove_unread_constants()
     _repair_attributes(editor)
     _strip_marks(model)
+
+
+def _keep_frozen_layers(editor: GraphEditor) -> None:
+    """Negate what goes into a BatchNorm of constants twice, which changes no bit.
+
+    The converter would merge a frozen convolution with the BatchNorm behind it, and the file would not hold the
+    network's weights any more. Where gradients pass, they read the BatchNorm's input too, and nothing is merged.
+    """
+    for node in list(editor.nodes("BatchNorm")):
+        readers = sum(value == node.input[0] for reader in editor.graph.node for value in reader.input)
+        if editor.value(node, node.input[5]) is False and readers == 1:
+            writer = NodeWriter(editor, node)
+            node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
+            editor.replace_nodes({node.output[0]: (*writer.nodes, node)})
 
 
 def _write_out(editor: GraphEditor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mindfl.convert.written_out import NodeWriter, written_out
@@ -87,6 +89,14 @@ def _fill(writer: NodeWriter) -> list[str]:
     return [writer.array(np.full(shape, value.item(), np.float32))]
 
 
+@written_out("Zeros")
+def _zero_constant(writer: NodeWriter) -> list[str]:
+    shape = writer.setting(0)
+    if not isinstance(shape, tuple):
+        raise writer.refusal("fills a shape that is not a constant")
+    return [writer.array(np.zeros(shape, np.float32))]
+
+
 @written_out("ZerosLikeExt")
 def _zeros(writer: NodeWriter) -> list[str]:
     return [writer.add("ZerosLike", writer.node.input[0])]
@@ -107,6 +117,22 @@ def _cast(writer: NodeWriter) -> list[str]:
     """The number of the type is a tensor here."""
     kind = writer.array(np.array(int(writer.number(1)), np.int32))
     return [writer.add("Cast", writer.node.input[0], kind)]
+
+
+@written_out("MatMulExt")
+def _matrix_product(writer: NodeWriter) -> list[str]:
+    """A product of matrices, or of stacks of them; that of a stack with one matrix is one of all rows."""
+    first, second = writer.node.input
+    left, right = writer.editor.shape_of(first), writer.editor.shape_of(second)
+    if len(left) > 2 and left[:-2] == right[:-2]:
+        names = ("transpose_a", "transpose_b", "transpose_x1", "transpose_x2", "adj_x1", "adj_x2")
+        return [writer.add("BatchMatMul", first, second, **dict.fromkeys(names, False))]
+    if len(left) < 2 or len(right) != 2:
+        raise writer.refusal(f"multiplies arrays of the shapes {left} and {right}, which is not converted")
+    if len(left) == 2:
+        return [writer.product(first, second)]
+    rows = writer.reshape(first, (math.prod(left[:-1]), left[-1]))
+    return [writer.reshape(writer.product(rows, second), (*left[:-1], right[-1]))]
 
 
 def _summed_axes(writer: NodeWriter) -> str:

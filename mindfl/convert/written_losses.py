@@ -3,35 +3,98 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
+from mindfl.convert.graph_editor import Value
 from mindfl.convert.written_out import NodeWriter, written_out
+
+#: how losses of single values become one: MindSpore's numbers, and the names in older operators
+_REDUCTIONS: dict[object, str] = {0: "sum", 1: "mean", 2: "none", b"sum": "sum", b"mean": "mean", b"none": "none"}
+
+
+def _reduction(writer: NodeWriter, setting: object) -> str:
+    if setting not in _REDUCTIONS:
+        raise writer.refusal(f"has the reduction {setting!r}, which is not converted")
+    return _REDUCTIONS[setting]
+
+
+def _reduced(writer: NodeWriter, losses: str, reduction: str) -> list[str]:
+    """Add the reduction of the losses of single values, which have the shape of the first input."""
+    axes = tuple(range(len(writer.editor.shape_of(writer.node.input[0]))))
+    if reduction == "mean":
+        return [writer.add("ReduceMean", losses, writer.constant(axes), keep_dims=False)]
+    return [losses if reduction == "none" else writer.sum(losses, axes, keep_dims=False)]
+
+
+def _shares(writer: NodeWriter, like: str, reduction: str) -> str:
+    """Add the gradient of a reduction by the loss of each value."""
+    shape = writer.editor.shape_of(like)
+    return writer.array(np.full(shape, 1 / math.prod(shape) if reduction == "mean" else 1, np.float32))
+
+
+def _balanced(writer: NodeWriter, operator: str, logits: str, labels: str, weights: Sequence[str], *more: str) -> str:
+    """Add label * operator(logits, 1) * the weight of positives + (1 - label) * operator(logits, 0), times a weight."""
+    weight, positive = weights
+    if writer.editor.is_none(positive):
+        losses = writer.add(operator, logits, labels, *more)
+    else:
+        shape = writer.editor.shape_of(logits)
+        ones, zeros = (writer.array(np.full(shape, value, np.float32)) for value in (1, 0))
+        share = writer.add("Mul", labels, positive)
+        of_positives = writer.add("Mul", share, writer.add(operator, logits, ones, *more))
+        others = writer.add("Sub", ones, labels)
+        of_negatives = writer.add("Mul", others, writer.add(operator, logits, zeros, *more))
+        losses = writer.add("Add", of_positives, of_negatives)
+    return losses if writer.editor.is_none(weight) else writer.add("Mul", losses, weight)
 
 
 @written_out("BCEWithLogitsLoss")
 def _logits_loss(writer: NodeWriter) -> list[str]:
-    """The mean of the binary cross entropy of logits, element by element."""
-    _check_plain_mean(writer, writer.node.input[2:4], 4)
-    losses = writer.add("SigmoidCrossEntropyWithLogits", *writer.node.input[:2])
-    axes = tuple(range(len(writer.editor.shape_of(writer.node.input[0]))))
-    return [writer.add("ReduceMean", losses, writer.constant(axes), keep_dims=False)]
+    """The binary cross entropy of logits, with weights of values and of positive labels where they are given."""
+    logits, labels, *weights = writer.node.input[:4]
+    losses = _balanced(writer, "SigmoidCrossEntropyWithLogits", logits, labels, weights)
+    return _reduced(writer, losses, _reduction(writer, writer.setting(4)))
 
 
 @written_out("BinaryCrossEntropyWithLogitsBackward")
 def _logits_loss_gradient(writer: NodeWriter) -> list[str]:
-    _check_plain_mean(writer, writer.node.input[3:5], 5)
-    dy, logits, labels = writer.node.input[:3]
-    shape = writer.editor.shape_of(logits)
-    share = writer.array(np.full(shape, 1 / math.prod(shape), np.float32))
-    gradient = writer.add("SigmoidCrossEntropyWithLogitsGrad", logits, labels, share)
+    dy, logits, labels, *weights = writer.node.input[:5]
+    share = _shares(writer, logits, _reduction(writer, writer.setting(5)))
+    gradient = _balanced(writer, "SigmoidCrossEntropyWithLogitsGrad", logits, labels, weights, share)
     return [writer.add("Mul", gradient, dy)]
 
 
-def _check_plain_mean(writer: NodeWriter, weights: Iterable[str], place: int) -> None:
-    if not all(map(writer.editor.is_none, weights)) or writer.setting(place) != 1:
-        raise writer.refusal("has weights, or another reduction than the mean")
+@written_out("SmoothL1Loss")
+def _smooth_loss(writer: NodeWriter) -> list[str]:
+    """MindSpore Lite's operator has a loss for each value."""
+    losses = writer.add("SmoothL1Loss", *writer.node.input[:2], beta=writer.number(2), reduction=b"none")
+    return _reduced(writer, losses, _reduction(writer, writer.setting(3)))
+
+
+@written_out("SmoothL1LossGrad")
+def _smooth_loss_gradient(writer: NodeWriter) -> list[str]:
+    found, wanted, dy = writer.node.input[:3]
+    share = _shares(writer, found, _reduction(writer, writer.setting(4)))
+    settings: dict[str, Value] = {"beta": writer.number(3), "reduction": b"none"}
+    return [writer.add("Mul", writer.add("SmoothL1LossGrad", found, wanted, share, **settings), dy)]
+
+
+@written_out("KLDivLoss")
+def _divergence(writer: NodeWriter) -> list[str]:
+    """t * (log(t) - x), which is 0 where t is 0."""
+    x, target = writer.node.input[:2]
+    logarithm = writer.add("Log", writer.add("Maximum", target, writer.constant(float(np.finfo(np.float32).tiny))))
+    losses = writer.add("Mul", target, writer.add("Sub", logarithm, x))
+    return _reduced(writer, losses, _reduction(writer, writer.editor.attribute(writer.node, "reduction")))
+
+
+@written_out("KLDivLossGrad")
+def _divergence_gradient(writer: NodeWriter) -> list[str]:
+    dy, x, target = writer.node.input[:3]
+    share = _shares(writer, x, _reduction(writer, writer.editor.attribute(writer.node, "reduction")))
+    return [writer.add("Neg", writer.add("Mul", writer.add("Mul", target, share), dy))]
 
 
 def _one_hot(writer: NodeWriter, index: str) -> str:
@@ -43,6 +106,23 @@ def _one_hot(writer: NodeWriter, index: str) -> str:
     on, off = writer.constant(1.0), writer.constant(0.0)
     depth = writer.array(np.array(columns, np.int32))
     return writer.add("OneHot", writer.reshape(index, (rows,)), depth, on, off, axis=-1)
+
+
+@written_out("InplaceScatterSrc")
+def _scatter(writer: NodeWriter) -> list[str]:
+    """The gradient of a maximum along an axis: what it was goes back to where it was, and 0 to the others."""
+    base, _, index, source = writer.node.input[:4]
+    shape, axis = writer.editor.shape(writer.node), writer.setting(1)
+    held = writer.editor.array(base)
+    if held is None or held.any() or not isinstance(axis, int) or writer.editor.shape_of(index)[axis] != 1:
+        raise writer.refusal("scatters more than one value along an axis of zeros")
+    axis %= len(shape)
+    others = [each for each in range(len(shape)) if each != axis]
+    chosen = writer.reshape(index, tuple(shape[each] for each in others))
+    depth = writer.array(np.array(shape[axis], np.int32))
+    hot = writer.add("OneHot", chosen, depth, writer.constant(1.0), writer.constant(0.0), axis=-1)
+    back = tuple([*others, axis].index(each) for each in range(len(shape)))
+    return [writer.add("Mul", writer.add("Transpose", hot, writer.constant(back)), source)]
 
 
 @written_out("GatherD")

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from mindfl.convert.graph_editor import GraphEditor, Value, node_label
 from mindfl.convert.mindir import Proto
 from mindfl.errors import MindirError
+from mindfl.lite.model import UNCONVERTED
+
+#: attributes of MatMul in version 1
+_TRANSPOSED = ("transpose_a", "transpose_b", "transpose_x1", "transpose_x2")
 
 
 class NodeWriter:
@@ -46,7 +50,7 @@ class NodeWriter:
 
     def refusal(self, problem: str) -> MindirError:
         """Return the error that the node cannot be written out."""
-        return MindirError(f"node {node_label(self.node)} {problem}")
+        return MindirError(f"node {node_label(self.node)} {problem}", hint=UNCONVERTED)
 
     def constant(self, value: float | tuple[int, ...]) -> str:
         """Add a constant: a tensor without dimensions, or whole numbers such as axes."""
@@ -69,6 +73,10 @@ class NodeWriter:
     def mean(self, value: str, axes: tuple[int, ...]) -> str:
         """Add a mean over axes, which stay with a size of 1."""
         return self.add("ReduceMean", value, self.constant(axes), keep_dims=True)
+
+    def product(self, first: str, second: str) -> str:
+        """Add the product of two matrices."""
+        return self.add("MatMul", first, second, **dict.fromkeys(_TRANSPOSED, False))
 
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
         """Add another shape of a value."""

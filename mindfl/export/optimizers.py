@@ -19,9 +19,14 @@ def with_loss(network: Any, name: LossName, inputs: int = 1, *, per_token: bool 
 
     It takes the network's ``inputs`` and the labels; ``per_token``: one for each token, and the mean is over those.
     """
+    return loss_cell(network, _LOSSES[name](import_mindspore().nn), inputs, per_token=per_token)
+
+
+def loss_cell(network: Any, loss: Any, inputs: int = 1, *, per_token: bool = False) -> Any:
+    """Return the same for any MindSpore cell ``loss``, which takes scores and labels."""
     nn = import_mindspore().nn
     kind = _of_tokens() if per_token else nn.WithLossCell if inputs == 1 else _several_inputs()
-    return kind(network, _LOSSES[name](nn))
+    return kind(network, loss)
 
 
 @cache

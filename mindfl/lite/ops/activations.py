@@ -23,12 +23,12 @@ _ROOT_HALF, _PER_ROOT_TWO_PI = _F(0.5**0.5), _F(0.3989422804)
 _GELU, _CUBE = _F(0.7978845608), _F(0.044715)
 _SELU, _SELU_ALPHA = _F(1.0507009873554805), _F(1.6732632423543772)
 
-_GELU_TYPE = 19
+_GELU_TYPE, _ELU_TYPE = 19, 4
 #: activation -> its instruction; those of :data:`_WITH_NUMBER` take ``alpha``
 _FORWARD = {
     2: "SIGMOID",
     3: "RELU6",
-    4: "ELU",
+    _ELU_TYPE: "ELU",
     5: "LEAKY_RELU",
     9: "SOFTPLUS",
     10: "TANH",
@@ -97,7 +97,10 @@ def _activation_grad(plan: Plan, node: Node) -> None:
         return
     need(kind in _BACKWARD, node, f"the gradient of activation {kind}")
     name = "GELU_BY_TANH_GRAD" if kind == _GELU_TYPE and _by_tanh(plan, node.inputs[1]) else _BACKWARD[kind]
-    number = {"number": plan.literal(node.real("alpha"))} if kind in _WITH_NUMBER else {}
+    # converters state the alpha of an ELU in its forward node alone
+    forward = plan.graph.producer.get(node.inputs[1])
+    stated = forward if forward is not None and forward.op == "Activation" and kind == _ELU_TYPE else node
+    number = {"number": plan.literal(stated.real("alpha"))} if kind in _WITH_NUMBER else {}
     plan.builder.emit(name, a=dy.offset, b=v.offset, y=dx.offset, size=size, **number)
     clear_lanes(plan, dx)
 
