@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 
@@ -101,3 +102,15 @@ def test_what_the_readme_counts_is_as_many() -> None:
     assert f"**{algorithms} federated algorithms**" in text and f"SCAFFOLD and {algorithms - 3} more" in text
     assert f"{operators[1]} of MindSpore Lite's {operators[2]} [training" in text
     assert f"[{WORDS[len(MODELS)]} networks]" in text
+
+
+def test_each_dependency_stands_in_the_table() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", "utf-8")
+    required = settings.get("options", "install_requires", raw=True) + "".join(
+        value for extra, value in settings.items("options.extras_require", raw=True)
+    )
+    text = _README.read_text("utf-8").partition("## Dependencies")[2].partition("\n## ")[0]
+    packages = set(re.findall(r"^\s*([\w-]+)", required, re.MULTILINE)) | {*settings["options.extras_require"]}
+    assert len(packages) > 30
+    assert [name for name in packages if name.lower() not in re.findall(r"[\w-]+", text.lower())] == []
