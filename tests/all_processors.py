@@ -1,4 +1,4 @@
-"""A whole run of the default suite uses all processors, where pytest-xdist is installed."""
+"""A whole run of a suite uses all processors, where pytest-xdist is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import pytest
 
 DEFAULT = "not real_server and not slow and not hours"
+#: expressions of the suites that CI runs whole
+SUITES = (DEFAULT, "slow", "slow and not real_server", "real_server", "real_server and not slow")
 #: with more the longest file decides how long it takes, and each process has MindSpore's memory
 MOST = 8
 
@@ -21,7 +23,7 @@ def distribute(config: pytest.Config) -> None:
     option = config.option
     if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
         return
-    part = option.keyword or option.markexpr != DEFAULT or config.getoption("lf", False)
+    part = option.keyword or option.markexpr not in SUITES or config.getoption("lf", False)
     watched = option.usepdb or option.collectonly or option.capture == "no"
     chosen = option.numprocesses is not None or option.dist != "no"
     if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not (part or watched or chosen):

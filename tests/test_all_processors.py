@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
-from all_processors import DEFAULT, MOST, distribute
+from all_processors import DEFAULT, MOST, SUITES, distribute
 
 pytest_plugins = ["pytester"]
 
@@ -17,8 +19,9 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def test_a_whole_run_uses_all_processors(suite: pytest.Pytester) -> None:
-    config = suite.parseconfig("-q")
+@pytest.mark.parametrize("expression", SUITES)
+def test_a_whole_run_uses_all_processors(suite: pytest.Pytester, expression: str) -> None:
+    config = suite.parseconfig("-q", "-m", expression)
     distribute(config)
     assert config.option.numprocesses == min(MOST, len(os.sched_getaffinity(0)) + 1)
     assert config.option.dist == "loadfile"
@@ -28,7 +31,7 @@ def test_a_whole_run_uses_all_processors(suite: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["tests/test_one.py"], ["tests"], ["-k", "one"], ["-m", "slow"], ["-m", "smoke"], ["--lf"]),
+        *(["tests/test_one.py"], ["tests"], ["-k", "one"], ["-m", "hours"], ["-m", "smoke"], ["--lf"]),
         *(["-n", "0"], ["-s"], ["--pdb"], ["--collect-only"], ["-p", "no:xdist"]),
     ],
     ids=" ".join,
@@ -48,3 +51,8 @@ def test_n_is_what_was_given(suite: pytest.Pytester) -> None:
 
 def test_the_expression_is_that_of_the_settings(pytestconfig: pytest.Config) -> None:
     assert f"-m '{DEFAULT}'" in " ".join(pytestconfig.getini("addopts")) or DEFAULT in pytestconfig.getini("addopts")
+
+
+def test_what_ci_runs_is_spread() -> None:
+    found = re.findall(r'^pytest -m "(.*?)"', (Path(__file__).parents[1] / ".ci" / "run").read_text(), re.MULTILINE)
+    assert len(found) == 2 and set(found) <= set(SUITES)
