@@ -63,7 +63,7 @@ def test_algorithms_count_the_clients_that_have_data(run_small: Callable[..., An
         _, asked = run_small("asked", **settings, client_num=50)
     assert asked.hash == run_small("had", **settings)[1].hash
     assert asked.card["clients"] == 5
-    assert asked.card["network"] == "lenet_train", "the name of the model file, which is no LeNet"
+    assert asked.card["network"] == "SmallNet_train", "the name of the model file"
 
 
 def test_each_algorithm_makes_another_model(run_small: Callable[..., Any]) -> None:

@@ -49,7 +49,7 @@ def test_the_bits_are_those_of_one_thread(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "network", ["leaf_cnn:dense=32", "resnet8:width=4", "mobilenet_v2:width=0.1", "albert:hidden=32,layers=2"]
+    "network", ["leaf_cnn:dense=32", "resnet8:width=4", "mobilenet_v2:width=0.1", "albert:hidden=32,layers=1"]
 )
 def test_the_bits_of_shipped_networks_are_those_of_one_thread(
     network: str, shipped: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
