@@ -17,8 +17,8 @@ from mindfl.spelling import check_path
 @click.argument("folder", type=click.Path())
 @declared_options(WatchOptions)
 def watch_command(folder: str, live_port: int) -> None:
-    """Show the run in FOLDER, a --work_dir, in the browser: curves, clients by rounds, logs. Prints one line, the
-    page's address, and serves it until Ctrl-C or SIGTERM.
+    """Show the run in FOLDER, a --work_dir, in the browser: curves, clients by rounds, logs; of a sweep its runs, with
+    a page each. Prints one line, the page's address, and serves it until Ctrl-C or SIGTERM.
 
     The run may be under way, in any process, or have ended. Nothing is written, and the page can be reached from this
     machine only."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from mindfl.live.readers import RunReader, SweepReader, event
 from mindfl.live.run_follower import RunFollower
+from mindfl.live.sweep_follower import SweepFollower, is_sweep
 
 Ended = TypeVar("Ended")
 Found = TypeVar("Found")
+Follower: TypeAlias = RunFollower | SweepFollower
 
 #: seconds between two looks at the folder, while somebody watches
 POLL_SECONDS = 0.4
@@ -26,16 +30,15 @@ POLL_SECONDS = 0.4
 _SILENCE_SECONDS, _READER_SECONDS = 10.0, 60.0
 #: streams at a time
 _MOST_STREAMS = 32
-#: rounds that are read at once
-_ROWS_AT_ONCE = 16
 _END_SECONDS = 3.0
 
 _SCRIPTS = (
     *("app", "charts", "client_log", "figures", "frames", "head"),
-    *("heatmap", "listing", "store", "tables", "words"),
+    *("heatmap", "listing", "store", "sweep", "tables", "words"),
 )
 _FILES = {
     "index.html": "text/html",
+    "sweep.html": "text/html",
     "style.css": "text/css",
     "uPlot.min.css": "text/css",
     "uPlot.iife.min.js": "text/javascript",
@@ -63,56 +66,21 @@ _logger = logging.getLogger(__name__)
 _logger.addFilter(_is_own_fault)
 
 
-class Reader:
-    """What one page has been sent so far, and the events that bring it up to date.
+class PageService:
+    """Serves the page of ``folder`` on a listening socket. Belongs to one event loop, in which it must be made.
 
-    ``last_id`` is the id of the last event that it got before its connection was lost; empty for a new page.
+    The folder of a sweep has a page of its own, and one for each run under ``/runs/{number}/``.
     """
 
-    def __init__(self, last_id: str = "") -> None:
-        generation, _, index = last_id.rpartition(":")
-        self._generation = generation
-        self._rows = int(index) + 1 if generation and index.isascii() and index.isdecimal() else 0
-        self._header: dict[str, Any] | None = None
-        self._progress: int | None = None
-
-    def events(self, follower: RunFollower) -> list[bytes]:
-        """Return the next events, not too many at a time; none where the page is up to date."""
-        return list(self._events(follower))
-
-    def _events(self, follower: RunFollower) -> Iterator[bytes]:
-        if self._generation != follower.generation or self._rows > follower.rows:
-            self._generation, self._rows, self._progress = follower.generation, 0, None
-            yield _event("begin", {})
-        if self._header is not follower.header:
-            self._header = follower.header
-            yield _event("run", follower.header)
-        last = min(self._rows + _ROWS_AT_ONCE, follower.rows)
-        for index in range(self._rows, last):
-            row = follower.row(index)
-            if row is None:
-                return
-            self._rows = index + 1
-            yield _event("row", row, f"{self._generation}:{index}")
-        if self._rows < follower.rows:
-            return
-        if self._progress is None or self._progress < follower.progress:
-            begins = self._progress is None
-            entries = follower.entries(self._progress or 0)
-            self._progress = follower.progress
-            yield _event("timeline", {"begins": begins, "entries": entries})
-
-
-class PageService:
-    """Serves the page of ``folder`` on a listening socket. Belongs to one event loop, in which it must be made."""
-
     def __init__(self, folder: Path) -> None:
-        self._follower = RunFollower(folder)
+        self._root: Follower = SweepFollower(folder) if is_sweep(folder) else RunFollower(folder)
+        #: followers of a sweep's runs whose pages were opened, by folder
+        self._runs: dict[Path, RunFollower] = {}
+        self._readers: Counter[Follower] = Counter()
         # Readers are answered on one thread, the folder is looked at on another, and each takes the follower in turn:
         # the event loop never waits for a disk, and wakes up only when there is something new.
         self._thread = ThreadPoolExecutor(1, "mindfl-live")
         self._follows = threading.Lock()
-        self._readers = 0
         self._is_ending = False
         self._changed = asyncio.Event()
         self._watched, self._stopping = threading.Event(), threading.Event()
@@ -121,10 +89,11 @@ class PageService:
         self._files = {name: (place / name).read_bytes() for name in _FILES}
         app = web.Application(middlewares=[_only_from_here])
         app.on_response_prepare.append(_add_headers)
-        app.router.add_get("/", self._file, allow_head=False)
-        app.router.add_get("/events", self._stream, allow_head=False)
-        app.router.add_get("/logs/{number:[0-9]{1,9}}", self._log, allow_head=False)
-        app.router.add_get("/{name}", self._file, allow_head=False)
+        for prefix in ("", "/runs/{run:[0-9]{1,6}}"):
+            app.router.add_get(f"{prefix}/", self._file, allow_head=False)
+            app.router.add_get(f"{prefix}/events", self._stream, allow_head=False)
+            app.router.add_get(f"{prefix}/logs/{{number:[0-9]{{1,9}}}}", self._log, allow_head=False)
+            app.router.add_get(f"{prefix}/{{name}}", self._file, allow_head=False)
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=_END_SECONDS, logger=_logger
         )
@@ -143,8 +112,10 @@ class PageService:
         self._watched.set()
         if self._polling is not None:
             await self._in_thread(self._polling.join)
-        self._follower.is_over = is_over
-        await self._look()
+        if isinstance(self._root, RunFollower):
+            self._root.is_over = is_over
+        for follower in [self._root, *self._runs.values()]:
+            await self._in_thread(self._has_new, follower)
         self._is_ending = True
         self._changed.set()
         await self._runner.cleanup()
@@ -153,70 +124,100 @@ class PageService:
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         while not self._stopping.wait(POLL_SECONDS):
             self._watched.wait()
-            if self._has_new():
+            followers = [follower for follower, readers in self._readers.copy().items() if readers]
+            have_new = [self._has_new(follower) for follower in followers]
+            if any(have_new):
                 loop.call_soon_threadsafe(self._tell)
 
-    def _has_new(self) -> bool:
+    def _has_new(self, follower: Follower) -> bool:
         with self._follows:
-            before = self._follower.version
-            self._follower.poll()
-            return self._follower.version != before
+            before = follower.version
+            follower.poll()
+            return follower.version != before
 
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _look(self) -> None:
-        if await self._in_thread(self._has_new):
-            self._tell()
-
-    def _events(self, reader: Reader) -> list[bytes]:
+    def _alone(self, call: Callable[[], Found]) -> Found:
         with self._follows:
-            return reader.events(self._follower)
+            return call()
+
+    async def _follower(self, request: web.Request) -> Follower:
+        """Return what follows the folder that the request is for; a sweep's run has a number."""
+        run = request.match_info.get("run")
+        if run is None:
+            return self._root
+        found: RunFollower | None = await self._in_thread(self._alone, lambda: self._run_of_sweep(int(run)))
+        if found is None:
+            raise web.HTTPNotFound(text=f"there is no run {run} here")
+        return found
+
+    def _run_of_sweep(self, number: int) -> RunFollower | None:
+        if not isinstance(self._root, SweepFollower):
+            return None
+        if self._root.run_folder(number) is None:  # its page was opened before that of the sweep
+            self._root.poll()
+        folder = self._root.run_folder(number)
+        if folder is None:
+            return None
+        if folder not in self._runs:
+            self._runs[folder] = RunFollower(folder, of_sweep=True)
+        return self._runs[folder]
 
     async def _in_thread(self, call: Callable[..., Found], *arguments: Any) -> Found:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)
 
     async def _file(self, request: web.Request) -> web.Response:
-        name = request.match_info.get("name", "index.html")
+        name = request.match_info.get("name", "")
+        if not name:
+            is_run = isinstance(await self._follower(request), RunFollower)
+            name = "index.html" if is_run else "sweep.html"
         if name not in self._files:
             raise web.HTTPNotFound
         return web.Response(body=self._files[name], content_type=_FILES[name], charset="utf-8")
 
     async def _log(self, request: web.Request) -> web.Response:
         number = int(request.match_info["number"])
-        found = await self._in_thread(self._follower.log, number)
+        follower = await self._follower(request)
+        found = await self._in_thread(follower.log, number) if isinstance(follower, RunFollower) else None
         if found is None:
             raise web.HTTPNotFound(text=f"client {number} has no log")
         text, size = found
         return web.json_response({"text": text, "bytes": size})
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        if self._readers >= _MOST_STREAMS:
+        follower = await self._follower(request)
+        if self._readers.total() >= _MOST_STREAMS:
             raise web.HTTPServiceUnavailable(text=f"{_MOST_STREAMS} pages are open already")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        self._readers += 1
+        self._readers[follower] += 1
         self._watched.set()
         try:
-            await self._follow(response, Reader(request.headers.get("Last-Event-ID", "")))
+            await self._follow(response, follower, request.headers.get("Last-Event-ID", ""))
         except (ConnectionError, asyncio.TimeoutError):
             pass  # the page was closed, or takes nothing
         finally:
-            self._readers -= 1
-            if not self._readers and not self._stopping.is_set():
+            self._readers[follower] -= 1
+            if not self._readers.total() and not self._stopping.is_set():
                 self._watched.clear()
         return response
 
-    async def _follow(self, response: web.StreamResponse, reader: Reader) -> None:
-        await self._look()
+    async def _follow(self, response: web.StreamResponse, follower: Follower, last_id: str) -> None:
+        if isinstance(follower, RunFollower):
+            new = partial(RunReader(last_id).events, follower)
+        else:
+            new = partial(SweepReader().events, follower)
+        if await self._in_thread(self._has_new, follower):
+            self._tell()
         while True:
             changed, is_ending = self._changed, self._is_ending
-            events = await self._in_thread(self._events, reader)
+            events = await self._in_thread(self._alone, new)
             if events:
                 await _sent(response, b"".join(events))
             elif is_ending:
-                await _sent(response, _event("end", {}))
+                await _sent(response, event("end", {}))
                 return
             else:
                 try:
@@ -228,12 +229,6 @@ class PageService:
 async def _sent(response: web.StreamResponse, content: bytes) -> None:
     """Send; where the reader is slow wait for it, so that nothing piles up here."""
     await asyncio.wait_for(response.write(content), _READER_SECONDS)
-
-
-def _event(kind: str, value: dict[str, Any], number: str = "") -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    identity = f"id: {number}\n" if number else ""
-    return f"event: {kind}\n{identity}data: {text}\n\n".encode(errors="replace")
 
 
 @web.middleware

@@ -26,10 +26,12 @@ class RunFollower:
 
     Rows stay on the disk: only their places and the clients' names are kept in memory. ``generation`` changes where
     rows that were told of are no longer those of the folder. Of one thread at a time.
+    ``of_sweep``: the page leads back to that of a sweep.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, of_sweep: bool = False) -> None:
         self._folder = folder
+        self._of_sweep = of_sweep
         self._history = LineTail(folder / "history.jsonl")
         self._timeline = LineTail(folder / TIMELINE)
         self._token = secrets.token_hex(4)
@@ -78,7 +80,7 @@ class RunFollower:
             problems.append(f"{TIMELINE}: {_lines(self._strange)} no entry of a timeline, left out")
         if self.is_over and read.get("state") == "training":
             read = {**read, "state": "stopped"}
-        header = {**read, "logs": self._numbers.listed, "problems": problems}
+        header = {**read, "of_sweep": self._of_sweep, "logs": self._numbers.listed, "problems": problems}
         if header != self.header:
             self.header = header
             self._headers += 1

@@ -36,8 +36,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (its process is dead) or "ended".
     """
     problems: list[str] = []
-    config = _object(folder / "config.json", problems) or _object(folder / SERVER, problems)
-    card = _object(folder / "result.json", problems)
+    config = json_object(folder / "config.json", problems) or json_object(folder / SERVER, problems)
+    card = json_object(folder / "result.json", problems)
     title = card.get("title") or config.get("title")
     settings, data = _part(config, "settings"), _part(config, "data")
     return {
@@ -94,7 +94,7 @@ def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(names[name], f"{data[name]:,}") for name in names if isinstance(data.get(name), int)]
 
 
-def _object(path: Path, problems: list[str]) -> dict[str, Any]:
+def json_object(path: Path, problems: list[str]) -> dict[str, Any]:
     """Return what a file holds, empty where it is missing; a file that holds no object is added to ``problems``."""
     if not path.exists():
         return {}

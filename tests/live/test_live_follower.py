@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from stand_in_runs import StandInRun
 
-from mindfl.live.page_service import Reader
+from mindfl.live.readers import RunReader
 from mindfl.live.run_follower import LOG_BYTES, ROUNDS_KEPT, RunFollower
 
 
-def told(follower: RunFollower, reader: Reader) -> list[tuple[str, str, Any]]:
+def told(follower: RunFollower, reader: RunReader) -> list[tuple[str, str, Any]]:
     """Return (kind, id, value) of the events that bring ``reader`` up to date."""
     follower.poll()
     found = []
@@ -32,7 +32,7 @@ def rounds(events: list[tuple[str, str, Any]]) -> list[int]:
 def test_a_reader_gets_each_round_once_and_the_history_to_the_last_digit(tmp_path: Path) -> None:
     run = StandInRun(tmp_path / "läuft hier", clients=7, drawn=3).begin()
     written = [run.round() for _ in range(40)]
-    follower, reader = RunFollower(run.folder), Reader()
+    follower, reader = RunFollower(run.folder), RunReader()
     first = told(follower, reader)
     assert [kind for kind, _, _ in first[:2]] == ["begin", "run"]
     assert rounds(first) == list(range(1, 41))
@@ -54,16 +54,16 @@ def test_a_lost_connection_goes_on_where_it_was(tmp_path: Path) -> None:
     for _ in range(5):
         run.round()
     follower = RunFollower(tmp_path)
-    last_id = [number for kind, number, _ in told(follower, Reader()) if kind == "row"][2]
-    assert rounds(told(follower, Reader(last_id))) == [4, 5]
+    last_id = [number for kind, number, _ in told(follower, RunReader()) if kind == "row"][2]
+    assert rounds(told(follower, RunReader(last_id))) == [4, 5]
     for strange in ("another:2", "2", ":", "x:y", f"{last_id}9999", "é:٣"):
-        assert rounds(told(follower, Reader(strange))) == [1, 2, 3, 4, 5], strange
+        assert rounds(told(follower, RunReader(strange))) == [1, 2, 3, 4, 5], strange
 
 
 def test_half_a_line_waits_for_its_rest(tmp_path: Path) -> None:
     run = StandInRun(tmp_path).begin()
     run.round()
-    follower, reader = RunFollower(tmp_path), Reader()
+    follower, reader = RunFollower(tmp_path), RunReader()
     told(follower, reader)
     whole = run.files.jsonl.read_bytes().replace(b'"iteration": 1', b'"iteration": 2')
     with run.files.jsonl.open("ab", buffering=0) as file:
@@ -79,7 +79,7 @@ def test_a_run_that_replaces_another_is_shown_from_its_beginning(tmp_path: Path,
     run = StandInRun(folder, clients=3).begin()
     for _ in range(3):
         run.round()
-    follower, reader = RunFollower(folder), Reader()
+    follower, reader = RunFollower(folder), RunReader()
     assert rounds(told(follower, reader)) == [1, 2, 3]
     if how == "overwrite":
         other = StandInRun(folder, clients=4).begin()
@@ -116,7 +116,7 @@ def test_the_state_of_a_run(tmp_path: Path, process: int | None, ends: bool, sta
 def test_a_folder_without_a_run_and_one_that_goes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    follower, reader = RunFollower(folder), Reader()
+    follower, reader = RunFollower(folder), RunReader()
     (state,) = [value["state"] for kind, _, value in told(follower, reader) if kind == "run"]
     assert state == "waiting"
     folder.rmdir()
@@ -139,7 +139,7 @@ def test_lines_that_are_no_rounds_are_left_out_and_counted(tmp_path: Path) -> No
     with run.files.jsonl.open("a") as file:
         file.write("\n".join([*bad, *good]) + "\n")
     follower = RunFollower(tmp_path)
-    events = told(follower, Reader())
+    events = told(follower, RunReader())
     assert rounds(events) == [1, 2, 4]
     assert [value["problems"] for kind, _, value in events if kind == "run"] == [
         [f"history.jsonl: {len(bad)} lines are no history entry, left out"]
@@ -153,7 +153,7 @@ def test_the_timeline_keeps_the_latest_rounds(tmp_path: Path) -> None:
     entry = {"seconds": 0.5, "uploads": 2, "clients": 4, "loss": 1.0}
     path = tmp_path / "timeline.jsonl"
     path.write_text("".join(json.dumps({"iteration": number, **entry}) + "\n" for number in range(1, 100)) + "null\n")
-    follower, reader = RunFollower(tmp_path), Reader()
+    follower, reader = RunFollower(tmp_path), RunReader()
     (first,) = [value for kind, _, value in told(follower, reader) if kind == "timeline"]
     assert first["begins"] and [each["iteration"] for each in first["entries"]] == list(range(100 - ROUNDS_KEPT, 100))
     with path.open("a") as file:
@@ -193,7 +193,7 @@ def test_hostile_files_reach_the_page_as_json_that_a_browser_reads(tmp_path: Pat
     settings = '{"settings": {"iterations": 1e999}, "data": {"users": "<b>"}, "began": 1e999, "ended": [[]]}'
     (tmp_path / "config.json").write_text(settings)
     (tmp_path / "result.json").write_bytes(b"\xff{")
-    follower, reader = RunFollower(tmp_path), Reader()
+    follower, reader = RunFollower(tmp_path), RunReader()
     follower.poll()
 
     def refused(name: str) -> Any:
@@ -225,7 +225,7 @@ def test_a_round_that_cannot_be_read_is_told_and_read_later(tmp_path: Path, monk
     StandInRun(tmp_path).begin().round()
     follower = RunFollower(tmp_path)
     follower.poll()
-    reader = Reader()
+    reader = RunReader()
 
     def denied(offset: int) -> bytes:
         raise PermissionError(13, "Permission denied", "history.jsonl")

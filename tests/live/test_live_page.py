@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from server_yaml import server_yaml
 from stand_in_runs import StandInRun
+from stand_in_sweeps import StandInSweep
 
 from mindfl.data import make_synthetic
 from mindfl.live.page_service import served
@@ -335,9 +336,40 @@ def test_the_page_of_a_server_that_devices_train_with(browser: Any, small_job: S
     opened.page.close()
 
 
+#: what the page shows for a value that there is not
+NONE = "\u2013"
 #: number, AVG and loss of each line of the table of rounds
 _ROUNDS = """() => {
     const titles = [...document.querySelectorAll('#rounds-head th')].map(each => each.textContent);
     const [avg, loss] = ['AVG', 'loss'].map(title => titles.indexOf(title));
     return [...document.querySelectorAll('#rounds-rows tr')].map(({children}) => [Number(children[0].textContent),
         ...[avg, loss].map(at => 'value' in children[at].dataset ? Number(children[at].dataset.value) : null)]); }"""
+
+
+def test_a_sweep_and_the_pages_of_its_runs(browser: Any, tmp_path: Path) -> None:
+    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), process=os.getpid())
+    first, second = sweep.runs.values()
+    first.begin()
+    rows = [first.round() for _ in range(5)]
+    sweep.note("learning_rate=0.01", status="done")
+    sweep.note("learning_rate=0.1", status="failed", error="<b>diverged</b>")
+    lines = """() => [...document.querySelectorAll('#runs-rows tr')].map(({children}) =>
+        [...children].map(cell => cell.dataset.value ?? cell.textContent))"""
+    with open_page(browser, sweep.folder) as opened:
+        opened.wait("document.querySelectorAll('#runs-rows tr').length === 2")
+        opened.wait("document.querySelector('#runs-rows tr').children[4].dataset.value")
+        best = max(rows, key=lambda row: (row.avg, -row.iteration))
+        values = [str(value) for value in (rows[-1].avg, best.avg, best.iteration)]
+        assert opened.page.evaluate(lines) == [
+            ["learning_rate=0.01", "0.01", "done", "5 of 20", *values, ""],
+            ["learning_rate=0.1", "0.1", "failed", "0 of 20", *[NONE] * 3, "<b>diverged</b>"],
+        ]
+        row = second.begin().round()
+        sweep.note("learning_rate=0.1", status="running", error=None)
+        opened.wait(f"document.querySelectorAll('#runs-rows tr')[1].children[4].dataset.value === '{row.avg}'")
+        assert opened.page.evaluate(_UNNAMED) == [] and opened.page.evaluate(_WEAK) == []
+        opened.page.get_by_role("link", name="learning_rate=0.1").click()
+        opened.wait("document.querySelectorAll('#rounds-rows tr').length === 1")
+        assert table(opened)[0][:2] == [1, row.avg]
+        opened.page.get_by_role("link", name="all runs of the sweep").click()
+        opened.wait("document.querySelectorAll('#runs-rows tr').length === 2")

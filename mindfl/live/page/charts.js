@@ -7,8 +7,8 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 
 export class Chart {
   // series: [{label, colour: "--avg", dash, value: number -> text, steps, fill}]
-  constructor(id, series, { axis, least = null, most = null, unit = "round", wholeX = true }) {
-    Object.assign(this, { place: byId(id), series, axis, least, most, unit, wholeX, data: null, plot: null, seen: false, late: false });
+  constructor(id, series, { axis, least = null, most = null, unit = "round", wholeX = true, high = null }) {
+    Object.assign(this, { place: byId(id), series, axis, least, most, unit, wholeX, high, data: null, plot: null, seen: false, late: false });
     charts.add(this);
     new ResizeObserver(([{ contentRect: { width, height } }]) => this.fit(width, height)).observe(this.place);
     // A curve that is out of sight is drawn when it comes into sight.
@@ -46,7 +46,7 @@ export class Chart {
   }
 
   fit(width, height) {
-    Object.assign(this, { width, height: height - 34 });
+    Object.assign(this, { width, height: this.high ?? height - 34 });
     if (!width) return;
     if (this.plot) this.plot.setSize({ width, height: this.height });
     else if (this.seen && this.late) this.show();
@@ -67,7 +67,8 @@ export class Chart {
         { ...axes, size: 30, ...(this.wholeX ? { values: whole } : {}) },
         { ...axes, size: 62, values: (plot, splits) => splits.map(this.axis) },
       ],
-      cursor: { drag: { x: false, y: false }, points: { size: 7 } },
+      cursor: { drag: { x: false, y: false }, points: { size: 7 }, focus: { prox: this.series.length > 3 ? 24 : -1 } },
+      focus: { alpha: 0.25 },
       series: [
         { label: this.unit },
         ...this.series.map((each) => ({

@@ -7,6 +7,7 @@ export const STATES = { missing: "the folder is gone", waiting: "waiting for a r
 export function drawHead({ run }) {
   put(byId("name"), run.name || "mindfl");
   put(byId("title"), run.title || "");
+  byId("back").hidden = !run.of_sweep;
   const state = byId("state");
   put(state, STATES[run.state] || "connecting");
   state.className = `state ${run.state || ""}`;

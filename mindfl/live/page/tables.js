@@ -3,8 +3,8 @@
 import { byId, element, isNumber, put } from "./words.js";
 
 export class PagedTable {
-  // columns: [{title, of: row -> value, shown: value -> text or element, number, heads, name}]; rows() returns the rows of
-  // the whole table, or an object with their number `length` and with `at(place)`
+  // columns: [{title, of: row -> value, shown: value -> text or element, number, heads, name, wraps}]; rows() returns the rows
+  // of the whole table, or an object with their number `length` and with `at(place)`
   constructor(id, columns, rows, { size = 20, head = true, failed = () => false } = {}) {
     Object.assign(this, { rows, size, failed, page: 0, lines: new Map(), body: byId(`${id}-rows`), pager: byId(`${id}-pager`) });
     this.head = head ? byId(`${id}-head`) : null;
@@ -54,10 +54,11 @@ export class PagedTable {
   }
 
   line() {
-    return rowOf(this.columns.map(({ number, heads, name }) => {
+    return rowOf(this.columns.map(({ number, heads, name, wraps }) => {
       const cell = element(heads ? "th" : "td", "", heads ? { scope: "row" } : {});
       if (number) cell.classList.add("number");
       if (name) cell.classList.add("name");
+      if (wraps) cell.classList.add("wraps");
       return cell;
     }));
   }
