@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 
 import pytest
 from made_once import all_made
@@ -20,60 +19,45 @@ NEEDS = {"", "federated", "femnist", "java"}
 #: how long a process that was ended may still be seen
 GONE_SECONDS = 60.0
 
-Open = Callable[[str], Terminal]
-
-
-#: the Chinese tutorial's commands are the English one's, so that they need not run every time
-MARKS = {"en": [], "zh": [pytest.mark.slow]}
-LANGUAGES = [pytest.param(language, marks=marks) for language, marks in MARKS.items()]
+#: the English tutorial's commands, which are those of the Chinese one
+TUTORIAL = TUTORIALS["en"]
 
 
 def each_block() -> Iterator[object]:
-    for language, tutorial in TUTORIALS.items():
-        for block in tutorial:
-            marks = [pytest.mark.real_server] if block.needs == "federated" else MARKS[language]
-            yield pytest.param(language, block, id=f"{language}-{block.number:02}", marks=marks)
+    for block in TUTORIAL:
+        mark = pytest.mark.real_server if block.needs == "federated" else pytest.mark.slow
+        yield pytest.param(block, id=f"{block.number:02}", marks=mark)
 
 
 @pytest.fixture(scope="module")
-def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
-    """Return a function that gives the terminal of a language, opened at its first use."""
-    opened: dict[str, Terminal] = {}
-
-    def open_terminal(language: str) -> Terminal:
-        if language not in opened:
-            # Once, in the slow suite, its commands are answered nothing that was made before.
-            with all_made() if language == "zh" else nullcontext():
-                opened[language] = Terminal(tmp_path_factory.mktemp(language), TUTORIALS[language])
-        return opened[language]
-
-    yield open_terminal
-    for each in opened.values():
-        each.close()
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A terminal whose commands export and convert as a user's do."""
+    with all_made():
+        opened = Terminal(tmp_path_factory.mktemp("terminal"), TUTORIAL)
+    yield opened
+    opened.close()
 
 
 @pytest.mark.usefixtures("converter_library")
-@pytest.mark.parametrize(("language", "block"), list(each_block()))
-def test_block(language: str, block: Block, terminal: Open, request: pytest.FixtureRequest) -> None:
-    here = terminal(language)
+@pytest.mark.parametrize("block", list(each_block()))
+def test_block(block: Block, terminal: Terminal, request: pytest.FixtureRequest) -> None:
     if block.needs:
-        request.getfixturevalue(f"provide_{block.needs}")(here.folder)
-    printed = here.run(block)
-    shown = here.shown(block)
+        request.getfixturevalue(f"provide_{block.needs}")(terminal.folder)
+    printed = terminal.run(block)
+    shown = terminal.shown(block)
     assert shown_as(shown).fullmatch(printed), f"the tutorial shows\n{shown}\nand the command printed\n{printed}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("converter_library")
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_nothing_is_left_running(language: str, terminal: Open) -> None:
-    assert_all_ended(terminal(language), len(TUTORIALS[language]))
+def test_nothing_is_left_running(terminal: Terminal) -> None:
+    assert_all_ended(terminal, len(TUTORIAL))
 
 
 @pytest.mark.real_server
 @pytest.mark.usefixtures("converter_library")
-@pytest.mark.parametrize("language", TUTORIALS)
-def test_nothing_is_left_of_the_real_server(language: str, terminal: Open) -> None:
-    assert_all_ended(terminal(language), len(TUTORIALS[language]))
+def test_nothing_is_left_of_the_real_server(terminal: Terminal) -> None:
+    assert_all_ended(terminal, len(TUTORIAL))
 
 
 def assert_all_ended(here: Terminal, count: int) -> None:

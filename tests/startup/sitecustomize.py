@@ -1,6 +1,6 @@
 """Lets a command that a test starts run the mindfl that is tested, and use what was made for the same run.
 
-Python imports it where ``PYTHONPATH`` names this folder (``made_once``). It patches three modules when something
+Python imports it where ``PYTHONPATH`` names this folder (``made_once``). It patches some modules when something
 imports them, and imports nothing of mindfl itself.
 """
 
@@ -10,6 +10,12 @@ import sys
 FOLDER = os.environ.get("TESTS_KEPT_ANSWERS")
 #: where the tests' own process found mindfl: in a clone, python -m mindfl would find the clone's, not the installed one
 PLACE = os.environ.get("TESTS_PLACE_OF_MINDFL")
+
+
+def version(module):
+    in_child = of_the_tests("mindspore_forks").forked(folder(), module.in_child)
+    asked = of_the_tests("kept_answers").keep_exports(folder(), in_child)
+    module.try_import = lambda: asked(module.mindspore_version)
 
 
 def exports(module):
@@ -27,6 +33,7 @@ def figures(module):
 
 
 PATCHES = {
+    "mindfl.export.process": version,
     "mindfl.export.graph_mode": exports,
     "mindfl.convert.programs": conversions,
     "mindfl.sim.plot": figures,
