@@ -80,6 +80,7 @@ def test_mindspore_stays_out_of_this_process(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 
+@pytest.mark.slow
 def test_threads_that_export_at_the_same_time(tmp_path: Path) -> None:
     threads = [
         threading.Thread(target=export_mindir, args=(tmp_path / f"net{seed}",), kwargs={"seed": seed, "batch_size": 1})
@@ -111,6 +112,7 @@ def test_networks_of_the_main_module_in_several_threads(tmp_path: Path) -> None:
     assert done.stdout == "(3, 64) (5, 64)\n", done.stderr
 
 
+@pytest.mark.slow
 def test_after_a_fork_what_cannot_work_is_refused(tmp_path: Path) -> None:
     body = """
     import multiprocessing
