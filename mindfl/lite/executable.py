@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.errors import ModelFormatError
+from mindfl.lite.arena import share_memory
 from mindfl.lite.correction import CorrectionPlan
 from mindfl.lite.model import OWN_OPERATORS, LiteModel, Node, made, refuse_unknown
 from mindfl.lite.model_graph import Graph
@@ -97,17 +98,20 @@ class Programs:
     @classmethod
     def of(cls, graph: Graph, *, folded: bool, training: bool) -> Programs:
         """Plan training (if the model has it, and ``training`` is set) and prediction."""
-        train = None
-        start = graph.constants_size
+        plans = [plan_prediction]
         if training and graph.model.optimizer_nodes:
-            train = plan_training(graph, folded=folded, start=start)
-            start = train.end
-        predict = plan_prediction(graph, folded=folded, start=start)
-        loss = plan_loss(graph, folded=folded, start=predict.end) if train and graph.label_kind == "targets" else None
-        end = predict.end if loss is None else loss.end
+            plans.insert(0, plan_training)
+            if graph.label_kind == "targets":
+                plans.append(plan_loss)
+        start = graph.constants_size
+        planned, end = share_memory([plan(graph, folded=folded, start=start) for plan in plans], start)
+        if len(planned) == 1:
+            return cls(None, planned[0], None, None, end)
+        train, predict, loss = (*planned, None)[:3]
+        assert train is not None and predict is not None
         sizes = {name: tensor.size for name, tensor in graph.model.parameters.items()}
-        correction = CorrectionPlan(train, sizes, end) if train is not None else None
-        return cls(train, predict, loss, correction, correction.end if correction is not None else end)
+        correction = CorrectionPlan(train, sizes, end)
+        return cls(train, predict, loss, correction, correction.end)
 
     @property
     def all(self) -> tuple[Program, ...]:

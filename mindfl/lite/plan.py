@@ -96,7 +96,17 @@ class Plan:
         """Return a new value that carries the batch."""
         if not dims or dims[0] != self.batch or min(dims) < 1:
             raise ModelFormatError(f"a tensor of shape {dims} does not carry the batch of {self.batch}")
-        return Value(self.builder.allocate_batch(math.prod(dims[1:])), dims, True)
+        value = Value(self.builder.allocate_batch(math.prod(dims[1:])), dims, True)
+        self.clear_lanes(value)
+        return value
+
+    def clear_lanes(self, value: Value) -> None:
+        """Emit zeros for the lanes behind the batch of a value that carries it.
+
+        Kernels that compute with whole vectors multiply those lanes by zero.
+        """
+        if self.lanes > self.batch:
+            self.builder.emit("CLEAR", y=value.offset, rows=value.size, count=self.batch, lanes=self.lanes)
 
     def new_parameter(self, dims: tuple[int, ...]) -> Value:
         """Return a new value that does not carry the batch."""
@@ -138,7 +148,7 @@ class Plan:
             start, apart = self._entries[index]
             y = self.keep(index, self.new_parameter(tensor.dims))
             sizes = {"apart": apart, "count": y.size // self.batch, "batch": self.batch}
-            self.builder.emit("NUMBERS", y=y.offset, start=start, real=tensor.dtype == np.float32, **sizes)
+            self.builder.emit("NUMBERS", y=y.offset, start_table=start, real=tensor.dtype == np.float32, **sizes)
         elif tensor.data is not None and tensor.dtype in (np.dtype(np.int32), np.dtype(np.int64), np.dtype(bool)):
             y = self.keep(index, self.new_parameter(tensor.dims))
             self.literals[y.offset] = tensor.data.astype(np.float32).ravel()
@@ -238,11 +248,6 @@ class Plan:
             self.builder.emit("NEXT_STEP", draws_table=self._draws)
         return self._draws
 
-    def scratch(self, name: str, size: int) -> int:
-        """Return memory for ``size`` floats that the next instructions use; later ones of this name share it."""
-        rounded = 1 << (size - 1).bit_length()
-        return self.once(("scratch", name, rounded), lambda: self.builder.allocate(rounded))
-
     def gather(self, x: int, y: int, rows: list[int]) -> None:
         """Emit ``y[i] = x[rows[i]]`` for batch-last values at these offsets, zero if the row is negative."""
         table = self.builder.entries(rows)
@@ -283,4 +288,6 @@ class Plan:
             tuple(self.updates),
             tuple(self.builder.calls),
             self._draws,
+            self.builder.blocks,
+            frozenset(self.builder.kept),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -82,6 +82,8 @@ ALIGNMENT = 16
 STAGGER = 17 * ALIGNMENT
 #: most floats of a session (4 GiB): a limit for files that claim more than any phone could run
 ARENA_LIMIT = 2**30
+#: most floats of the values of a program before those share memory
+_PLANNED_LIMIT = 16 * ARENA_LIMIT
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class Program:
     """Compiled form of one task (training or prediction) of a model.
 
     ``draws`` is the table's offset of the key and the step from which dropout's masks follow; None without dropout.
+    ``blocks`` maps the start of each block of memory to its size, in ascending order; those of ``kept`` keep their
+    contents from step to step. Of programs in one arena, they share its memory from ``shared`` to ``end``.
     """
 
     code: NDArray[np.int64]
@@ -147,6 +151,9 @@ class Program:
     updates: tuple[Update, ...] = ()
     calls: tuple[Call, ...] = ()
     draws: int | None = None
+    blocks: Mapping[int, int] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,11 @@ class Value:
         return math.prod(self.dims[1:] if self.batched else self.dims)
 
 
+def too_large() -> ModelFormatError:
+    """Return the error for a model that needs more memory than :data:`ARENA_LIMIT`."""
+    return ModelFormatError(f"the model needs more than {ARENA_LIMIT * 4 >> 30} GiB of memory")
+
+
 class Builder:
     """Collects instructions, table entries and arena space.
 
@@ -177,13 +189,24 @@ class Builder:
         self._known: dict[tuple[int, ...], int] = {}
         self._rows: list[list[int]] = []
         self.calls: list[Call] = []
+        self.blocks: dict[int, int] = {}
+        self.kept: set[int] = set()
 
     def allocate(self, count: int) -> int:
-        """Return the offset of ``count`` new floats. Raises :class:`ModelFormatError` beyond :data:`ARENA_LIMIT`."""
+        """Return the offset of ``count`` new floats, which hold anything until an instruction writes them.
+
+        Raises :class:`ModelFormatError` where no session has so much memory.
+        """
         offset = self.size
-        self.size += -(-count // ALIGNMENT) * ALIGNMENT + STAGGER
-        if self.size > ARENA_LIMIT:
-            raise ModelFormatError(f"the model needs more than {ARENA_LIMIT * 4 >> 30} GiB of memory")
+        self.blocks[offset] = -(-count // ALIGNMENT) * ALIGNMENT + STAGGER
+        self.size += self.blocks[offset]
+        if count > ARENA_LIMIT or self.size > _PLANNED_LIMIT:
+            raise too_large()
+        return offset
+
+    def keep(self, offset: int) -> int:
+        """Mark allocated floats as zero at first, and as kept from step to step; return their offset."""
+        self.kept.add(offset)
         return offset
 
     def allocate_batch(self, features: int) -> int:

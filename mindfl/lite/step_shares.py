@@ -63,7 +63,7 @@ _CUTS = {
     "DENSE": _Cut("rows", {"weight": ("row_step",), "y": ("lanes",), "start": (1,)}, 8, ("columns", "lanes")),
     "MATRIX_PRODUCT": _Cut("rows", {"a": ("a_row",), "y": ("columns",)}, 8, ("columns", "depth")),
     "MOMENTUM": _elements("weight", "state", "gradient"),
-    "SGD": _elements("weight", "gradient", "state", "first"),
+    "SGD": _elements("weight", "gradient", "state", "stat"),
     "ADAM": _elements("weight", "mean", "variance", "gradient"),
     "ADAM_WEIGHT_DECAY": _elements("weight", "mean", "variance", "gradient"),
     "RELU": _elements("x", "y"),

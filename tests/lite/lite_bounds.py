@@ -7,20 +7,23 @@ each operand is computed from what the kernel does with it, and compared with th
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 
 from mindfl.algorithms import Correction
-from mindfl.lite import Executable, LiteModel
+from mindfl.lite import Executable, LiteModel, Session, arena, executable
+from mindfl.lite.correction import CorrectionPlan
+from mindfl.lite.executable import Programs
 from mindfl.lite.kernels.primitives import PANEL_DEPTH, PANEL_VECTORS
 from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import INSTRUCTIONS, NOWHERE
 from mindfl.lite.ops.arithmetic import PAIRS
 from mindfl.lite.ops.maps import MAPS
-from mindfl.lite.program import Builder, Program
+from mindfl.lite.program import STAGGER, Builder, Program, Value
 
 VECTOR, HALF = 16, 8
 Operands = dict[str, int]
@@ -252,7 +255,7 @@ def _likelihood(o: Operands, t: _Table) -> Iterator[Range]:
 
 
 def _numbers(o: Operands, t: _Table) -> Iterator[Range]:
-    t.run(o["start"], (o["batch"] - 1) * o["apart"] + o["count"])
+    t.run(o["start_table"], (o["batch"] - 1) * o["apart"] + o["count"])
     yield "y", 0, o["batch"] * o["count"]
 
 
@@ -330,7 +333,7 @@ def _batch_norm(o: Operands, t: _Table) -> Iterator[Range]:
         if o.get(name, NOWHERE) != NOWHERE:
             yield name, 0, o["channels"]
     yield from ((name, 0, 1) for name in ("momentum", "epsilon") if name in o)
-    yield "rows", 0, 5 * max(256 // lanes, 1) * lanes
+    yield "room", 0, 5 * max(256 // lanes, 1) * lanes
 
 
 def _layer_norm(o: Operands, t: _Table) -> Iterator[Range]:
@@ -376,7 +379,7 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "MULTIPLY": _multiply,
     "ADD": _sized("a b y"),
     "MOMENTUM": _sized("weight state gradient", "rate momentum scale"),
-    "SGD": _sized("weight gradient state first", "rate momentum dampening decay"),
+    "SGD": _sized("weight gradient state stat", "rate momentum dampening decay"),
     "ADAM": _sized("weight mean variance gradient", "beta1_power beta2_power rate beta1 beta2 epsilon"),
     "ADAM_WEIGHT_DECAY": _sized("weight mean variance gradient", "rate beta1 beta2 epsilon decay"),
     "CORRECT": _correct,
@@ -424,10 +427,14 @@ class Buffers:
     def add(self, start: int, count: int) -> None:
         self._ends[start] = start + count
 
+    def size(self, start: int) -> int:
+        """Return the size of the buffer that begins here, 0 if there is none."""
+        return self._ends.get(start, start) - start
+
     def gaps(self) -> list[slice]:
         """Return the space between buffers that no kernel may write: whole vectors belong to the buffer before."""
         starts = sorted(self._ends)
-        ends = [-(-self._ends[start] // VECTOR) * VECTOR for start in starts[:-1]]
+        ends = np.maximum.accumulate([-(-self._ends[start] // VECTOR) * VECTOR for start in starts[:-1]]).tolist()
         return [slice(end, start) for end, start in zip(ends, starts[1:], strict=True) if end < start]
 
     def check(self, start: int, first: int, last: int) -> None:
@@ -437,15 +444,25 @@ class Buffers:
         assert holder <= start + first <= start + last <= self._ends[holder], (start, first, last, self._ends[holder])
 
 
+def _ranges(program: Program) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (row, column, place, first, last) of each operand that names a place, as far as the kernel goes from it."""
+    table, names = _Table(program.table), list(INSTRUCTIONS)
+    for number, row in enumerate(program.code.tolist()):
+        if row[0] < 0:
+            continue
+        known = INSTRUCTIONS[names[row[0]]]
+        operands = dict(zip(known.operands, row[1:], strict=False))
+        for name, first, last in RANGES[names[row[0]]](operands, table):
+            column = 1 + known.operands.index(name)
+            assert column in known.places, f"{names[row[0]]} does not say that {name} is a place"
+            yield number, column, operands[name], first, last
+
+
 def check_program(program: Program, buffers: Buffers, arena_size: int) -> None:
     """Fail if an instruction of ``program`` touches anything outside the buffers of its operands."""
-    table = _Table(program.table)
     assert program.end <= arena_size
-    names = list(INSTRUCTIONS)
-    for row in program.code.tolist():
-        operands = dict(zip(INSTRUCTIONS[names[row[0]]].operands, row[1:], strict=False))
-        for name, first, last in RANGES[names[row[0]]](operands, table):
-            buffers.check(operands[name], first, last)
+    for _, _, start, first, last in _ranges(program):
+        buffers.check(start, first, last)
     place = program.place
     assert place.batch <= place.lanes
     buffers.check(place.x, 0, place.features * place.lanes)
@@ -453,7 +470,7 @@ def check_program(program: Program, buffers: Buffers, arena_size: int) -> None:
 
 @contextmanager
 def watched(graph: Graph) -> Iterator[Buffers]:
-    """Yield the buffers of a graph's constants and of all that is planned within."""
+    """Yield the buffers of a graph's constants and of all that one program is given within."""
     buffers = Buffers()
     for value in graph.constants.values():
         buffers.add(value.offset, value.size)
@@ -471,27 +488,147 @@ def watched(graph: Graph) -> Iterator[Buffers]:
         Builder.allocate = original  # type: ignore[method-assign]
 
 
+class Sharing:
+    """Programs as they were planned, each value in a place of its own, and in the arena that they share."""
+
+    def __init__(self, planned: Sequence[Program], shared: Sequence[Program], start: int, end: int) -> None:
+        self.planned, self.shared = planned, shared
+        self._start, self._end = start, end
+
+    def check(self) -> Buffers:
+        """Fail if two values that a program needs at once overlap, or anything that is kept; return all buffers."""
+        buffers = Buffers()
+        lives, kept = [], []
+        for before, after in zip(self.planned, self.shared, strict=True):
+            found, apart = self._lives(before, after)
+            lives.append(found)
+            kept += apart
+        for found in lives:
+            for (begin, end), (first, last) in found.values():
+                buffers.add(begin, max(end - begin, buffers.size(begin)))
+                assert self._start <= begin <= end <= self._end
+                others = [place for place, (other, stop) in found.items() if other[0] < end and begin < other[1]
+                          and stop[0] <= last and first <= stop[1]]  # fmt: skip
+                assert len(others) <= 1, "two values that are needed at once overlap"
+                own = [each for each in kept if each[0] < end and begin < each[1]]
+                assert not own or own == [(begin, end)], "a value overlaps what is kept"
+        return buffers
+
+    def _lives(
+        self, before: Program, after: Program
+    ) -> tuple[dict[int, tuple[tuple[int, int], tuple[int, int]]], list[tuple[int, int]]]:
+        """Return for each block its new place and its first and last row; and the places of what is kept."""
+        starts = sorted(before.blocks)
+        shift: dict[int, int] = {}
+        rows: dict[int, list[int]] = {}
+
+        def named(place: int, now: int, *at: int) -> None:
+            if place < self._start:
+                assert now == place
+                return
+            block = starts[bisect.bisect_right(starts, place) - 1]
+            assert shift.setdefault(block, now - place) == now - place, "a block has two places"
+            rows.setdefault(block, []).extend(at)
+
+        for row, column, place, _, _ in _ranges(before):
+            named(place, int(after.code[row, column]), row)
+        known = list(INSTRUCTIONS.values())
+        for row, column in zip(*np.nonzero(before.code != after.code), strict=True):
+            assert column in known[before.code[row, 0]].places, "an operand that is no place has changed"
+        named(before.place.x, after.place.x, -1)
+        named(before.place.result, after.place.result, len(before.code))
+        for offset, now in zip(before.literals, after.literals, strict=True):
+            if now >= self._start:
+                named(offset, now)
+        calls = np.flatnonzero(before.code[:, 0] < 0)
+        for row in calls.tolist():
+            old, new = (each.calls[-1 - int(each.code[row, 0])] for each in (before, after))
+            for item, other in zip((*old.inputs, *old.outputs), (*new.inputs, *new.outputs), strict=True):
+                if isinstance(item, Value) and isinstance(other, Value):
+                    named(item.offset, other.offset, row)
+        lives = {}
+        for block, found in rows.items():
+            begin = block + shift[block]
+            lives[block] = (
+                (begin, begin + before.blocks[block] - STAGGER),
+                (min(found, default=0), max(found, default=0)),
+            )
+        own = {*before.kept, *before.literals} & lives.keys()
+        return lives, [lives[block][0] for block in own]
+
+
+@contextmanager
+def sharing_watched(*, apart: bool = False) -> Iterator[list[Sharing]]:
+    """Yield a list that receives what is planned within; if ``apart``, each value gets a place of its own."""
+    found: list[Sharing] = []
+
+    def share(programs: Sequence[Program], start: int) -> tuple[list[Program], int]:
+        given = [replace(each, kept=frozenset(each.blocks)) if apart else each for each in programs]
+        shared, end = arena.share_memory(given, start)
+        found.append(Sharing(programs, shared, start, end))
+        return shared, end
+
+    with mock.patch.object(executable, "share_memory", share):
+        yield found
+
+
+def fill_shared(session: Session, folded: bool) -> None:
+    """Fill the memory that values share in a session's arena with numbers that no result may depend on."""
+    programs = session.executable.programs(folded=folded)
+    session._arena_for(folded)[programs.all[0].shared : programs.all[0].end] = np.nan
+
+
 def check_model(model: LiteModel) -> Executable:
     """Plan every program of a model under watch, check each, and return the executable."""
     return checked_buffers(model)[0]
 
 
-def checked_buffers(model: LiteModel) -> tuple[Executable, dict[bool, Buffers]]:
-    """Do as :func:`check_model`, and return also the buffers of the programs, by whether they fold channels."""
-    executable, found = Executable(model), {}
-    for folded in {False, executable.graph.equal_channels}:
-        with watched(executable.graph) as buffers:
-            programs = executable.programs(folded=folded)
-        for program in (programs.train, programs.predict, programs.loss):
-            if program is not None:
-                check_program(program, buffers, programs.arena_size)
-                buffers.check(program.place.result, 0, max(program.place.classes * program.place.lanes, 1))
+def checked_buffers(model: LiteModel, *, apart: bool = False) -> tuple[Executable, dict[bool, Buffers]]:
+    """Do as :func:`check_model`, and return also the buffers of the programs, by whether they fold channels.
+
+    If ``apart``, no two values share memory.
+    """
+    made, found = Executable(model), {}
+    for folded in {False, made.graph.equal_channels}:
+        with sharing_watched(apart=apart) as sharings:
+            programs = made.programs(folded=folded)
+        (sharing,) = sharings
+        buffers = sharing.check()
+        for value in made.graph.constants.values():
+            buffers.add(value.offset, value.size)
+        for program in sharing.planned:
+            own = Buffers()
+            for value in made.graph.constants.values():
+                own.add(value.offset, value.size)
+            for start, size in program.blocks.items():
+                own.add(start, size - STAGGER)
+            check_program(program, own, program.end)
+            own.check(program.place.result, 0, max(program.place.classes * program.place.lanes, 1))
         if programs.train is not None and programs.correction is not None:
-            sizes = {name: tensor.size for name, tensor in model.parameters.items()}
-            arrays = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
-            code = programs.correction.load(
-                np.zeros(programs.arena_size, np.float32), Correction(scale=2, shift=arrays, pull=1, towards=arrays)
-            )
-            check_program(replace(programs.train, code=code), buffers, programs.arena_size)
+            _check_correction(model, programs)
         found[folded] = buffers
-    return executable, found
+    return made, found
+
+
+def _check_correction(model: LiteModel, programs: Programs) -> None:
+    """Check the instructions that a correction adds to the training program, and those of the optimizer."""
+    assert programs.train is not None and programs.correction is not None
+    sizes = {name: tensor.size for name, tensor in model.parameters.items()}
+    arrays = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    with watched(Graph(model)) as buffers:
+        correction = CorrectionPlan(programs.train, sizes, programs.train.end)
+    for update in programs.train.updates:
+        buffers.add(update.gradient, update.size)
+    for offset in programs.train.literals:
+        buffers.add(offset, 1)
+    code = correction.load(
+        np.zeros(programs.arena_size, np.float32), Correction(scale=2, shift=arrays, pull=1, towards=arrays)
+    )
+    plain = {tuple(row) for row in programs.train.code.tolist()}
+    new = [row for row in code.tolist() if tuple(row) not in plain]
+    assert len(new) == 2 * len(programs.train.updates)
+    check_program(
+        replace(programs.train, code=np.array(new), place=replace(programs.train.place, x=0, features=0)),
+        buffers,
+        programs.arena_size,
+    )

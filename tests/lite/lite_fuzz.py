@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lite_bounds import checked_buffers
+from lite_bounds import checked_buffers, fill_shared
 from lite_handmade import Window, handmade
 from lite_sequences import recurrent
 from lite_variants import bias_gradient_as_a_sum, one_hot_input, one_hot_made, tiled_scale
@@ -174,29 +174,35 @@ def _drawn(kind: str, draw: random.Random) -> object:
 def outcome(content: bytes) -> str:
     """Decode, check and run a file in every way; return "executed" or the error's line.
 
-    No kernel may write between the buffers, also where whole numbers of the samples are no places in any table.
+    No kernel may write between the buffers, also where whole numbers of the samples are no places in any table. Values
+    that share memory, which holds anything at first, must give the bits of values that do not.
     """
     try:
         model = LiteModel.from_bytes(content)
         model.summary()
-        executable, buffers = checked_buffers(model)
+        checked_buffers(model)
+        executable, buffers = checked_buffers(model, apart=True)
         session = Session(executable)
         arenas = [(session._arena_for(folded), found.gaps()) for folded, found in buffers.items()]
         for arena, gaps in arenas:
             for gap in gaps:
                 arena[gap] = _UNTOUCHED
-        _run(session)
+        results = _run(session)
         model.patched(session.get_weights())
         for arena, gaps in arenas:
             assert all((arena[gap] == _UNTOUCHED).all() for gap in gaps), "a kernel wrote between two buffers"
+        shared = Session(model)
+        for folded in buffers:
+            fill_shared(shared, folded)
+        assert _run(shared) == results, "values that share memory give other results"
     except MindflError as error:
         assert "\n" not in error.line()
         return error.line()
     return "executed"
 
 
-def _run(session: Session) -> None:
-    """Predict and train with samples, also such that no table has, and that have equal channels."""
+def _run(session: Session) -> list[bytes]:
+    """Return the results of predicting and training with samples, also such as no table has, and of equal channels."""
     graph, draw = session.executable.graph, np.random.default_rng(1)
     samples: Any = tuple(
         draw.random(tensor.dims, np.float32) if tensor.dtype == np.float32 else draw.integers(0, 2, tensor.dims)
@@ -209,15 +215,18 @@ def _run(session: Session) -> None:
         labels = np.full((graph.batch, graph.labels_of_sample), session.classes - 1, np.int32)
     batches = session.batches(samples)
     wild = draw.integers(-(2**31), 2**31, batches.numbers.shape).astype(np.int32)
+    results: list[Any] = []
     for each in (batches, replace(batches, numbers=wild)):
-        session.predict(each)
+        results.append(session.predict(each))
         if session.model.optimizer_nodes:
-            session.train(each, labels)
+            results.append(session.train(each, labels))
             if graph.label_kind == "targets":
-                session.loss(each, labels)
+                results.append(np.float64(session.loss(each, labels)))
     if session.model.optimizer_nodes and graph.equal_channels:
-        session.train_step(samples[0][..., :1].repeat(samples[0].shape[-1], -1), labels)
+        results.append(np.float64(session.train_step(samples[0][..., :1].repeat(samples[0].shape[-1], -1), labels)))
+    results += session.get_weights().values()
     session.reset_optimizer()
+    return [np.where(np.isnan(result), np.nan, result).tobytes() for result in results]
 
 
 def main(seed: int, count: int, files: list[str]) -> None:

@@ -65,8 +65,10 @@ def run_model(
         values = [plan.value(tensor) for tensor in outputs]
         program = plan.program(values[0].offset)
     check_program(program, buffers, program.end)
-    arena = np.zeros(program.end + 16, np.float32)
+    arena = np.full(program.end + 16, np.nan, np.float32)
     arena = arena[-(arena.ctypes.data // 4) % 16 :][: program.end]
+    for offset in program.kept:
+        arena[offset : offset + program.blocks[offset]] = 0
     for index, place in graph.constants.items():
         arena[place.offset : place.offset + place.size] = np.asarray(model.tensors[index].data).ravel()
     for offset, numbers in program.literals.items():

@@ -22,7 +22,7 @@ def _run(machine: Machine, *, real: int, labels: np.ndarray, numbers: np.ndarray
     builder = Builder(batch, 0, 4)
     y = builder.allocate(2 * batch)
     start = 0 if real else 2 * batch
-    builder.emit("NUMBERS", y=y, start=start, apart=2, count=2, batch=batch, real=real)
+    builder.emit("NUMBERS", y=y, start_table=start, apart=2, count=2, batch=batch, real=real)
     code, arena = builder.code(), np.zeros(builder.size, np.float32)
     machine.prepare(code)
     place = Place(0, 0, batch, 16, y, 0, 2, 2).row()
@@ -57,7 +57,7 @@ USE = """
 from mindfl.lite import kernels
 from mindfl.lite.program import Builder
 builder = Builder(1, 0)
-builder.emit("NUMBERS", y=0, start=0, apart=1, count=1, batch=1, real=0)
+builder.emit("NUMBERS", y=0, start_table=0, apart=1, count=1, batch=1, real=0)
 machine = kernels.load_machine()
 machine.prepare(builder.code())
 print(len(list(kernels._folder("inputs").rglob("*run_inputs-*.nbc"))), bool(machine.addresses.any()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lite_bounds import sharing_watched
 from lite_numpy import NumpyModel
 
 from mindfl.lite import LiteModel, Session, executable
@@ -16,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """The plans that are made: they know where each tensor lies."""
+def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Plan]]:
+    """The plans that are made: they know where each tensor lies, as none shares its memory."""
     made: list[Plan] = []
 
     class Recorded(Plan):
@@ -26,7 +27,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
             made.append(self)
 
     monkeypatch.setattr(executable, "Plan", Recorded)
-    return made
+    with sharing_watched(apart=True):
+        yield made
 
 
 def test_gradients_of_mobilenet_are_those_of_float64(shipped: Callable[[str], Path], plans: list[Plan]) -> None:

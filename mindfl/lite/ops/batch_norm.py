@@ -112,7 +112,7 @@ def _sizes(plan: Plan, x: Value) -> dict[str, int]:
         "channels": x.dims[-1],
         "positions": math.prod(x.dims[1:-1]),
         "batch": plan.batch,
-        "rows": plan.once(("rows of a batch norm", room), lambda: plan.builder.allocate(room)),
+        "room": plan.once(("rows of a batch norm", room), lambda: plan.builder.allocate(room)),
     }
 
 
@@ -143,7 +143,7 @@ def _batch_norm_grad(plan: Plan, node: Node) -> None:
 @instruction(
     "BATCH_NORM",
     "x y gamma beta mean variance running_mean running_variance momentum epsilon "
-    "activation channels positions batch rows",
+    "activation channels positions batch room",
     error_model="numpy",
 )
 def batch_norm_kernel(arena: Any, table: Any, i: Any) -> None:
@@ -182,7 +182,7 @@ def batch_norm_kernel(arena: Any, table: Any, i: Any) -> None:
 
 @instruction(
     "NORMALISE",
-    "x y gamma beta mean variance epsilon activation channels positions batch rows",
+    "x y gamma beta mean variance epsilon activation channels positions batch room",
     error_model="numpy",
 )
 def normalise_kernel(arena: Any, table: Any, i: Any) -> None:
@@ -259,7 +259,7 @@ def _scale_rows(
 
 @instruction(
     "BATCH_NORM_GRAD",
-    "dy x dx gamma mean variance dgamma dbeta epsilon frozen channels positions batch rows",
+    "dy x dx gamma mean variance dgamma dbeta epsilon frozen channels positions batch room",
     error_model="numpy",
 )
 def batch_norm_grad_kernel(arena: Any, table: Any, i: Any) -> None:

@@ -46,7 +46,7 @@ def bordered_blocks(plan: Plan, blocks: Iterable[Block], geometry: Geometry) -> 
         if rows == inner_height and not geometry.padded:
             return x
         if row == 0:
-            place = plan.scratch("border", height * width * geometry.channels * plan.lanes)
+            place = plan.builder.allocate(height * width * geometry.channels * plan.lanes)
         first = max(geometry.top + row, 0) if row > 0 else 0
         end = min(geometry.top + row + rows, height) if row + rows < inner_height else height
         if first < end:

@@ -34,9 +34,9 @@ def emit_filter_grad_rows(plan: Plan, geometry: Geometry, blocks: Iterable[Block
     (height, width, filters), lanes = geometry.out, plan.lanes
     features, outputs = geometry.height * geometry.width * geometry.channels, height * width * filters
 
-    images = plan.scratch("images", plan.batch * features + VECTOR)
+    images = plan.builder.allocate(plan.batch * features + VECTOR)
     turn(plan, x, images, (features, plan.batch), lanes, features, whole=True)
-    gradients = plan.scratch("gradients", plan.batch * outputs)
+    gradients = plan.builder.allocate(plan.batch * outputs)
     for place, row, rows in blocks:
         y = gradients + row * width * filters
         turn(plan, place, y, (rows * width * filters, plan.batch), lanes, outputs, whole=True)
@@ -58,7 +58,7 @@ def emit_filter_grad_rows(plan: Plan, geometry: Geometry, blocks: Iterable[Block
 def turned_weight(plan: Plan, geometry: Geometry, weight: int) -> int:
     """Return the place of a copy of the weight for the convolution of dy that gives dx: [in, turned window, out]."""
     window, (filters, channels) = geometry.kernel[0] * geometry.kernel[1], (geometry.out[2], geometry.channels)
-    place = plan.scratch("weight", channels * window * filters)
+    place = plan.builder.allocate(channels * window * filters)
     for tap in range(window):
         source, target = weight + (window - 1 - tap) * channels, place + tap * filters
         turn(plan, source, target, (filters, channels), window * channels, window * filters)

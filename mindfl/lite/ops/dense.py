@@ -80,7 +80,7 @@ def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
 def _dense_by_rows(plan: Plan, x: Value, weight: Value, y: Value) -> None:
     """Read the weight row by row, in the order in which it lies in memory."""
     columns, rows = weight.dims
-    scratch = plan.scratch("gradients", plan.batch * rows)
+    scratch = plan.builder.allocate(plan.batch * rows)
     lines = [column * rows for column in range(columns)]
     size = (plan.batch, rows)
     row_product(

@@ -9,7 +9,7 @@ import numpy as np
 from mindfl.lite.ops.registry import instruction
 
 
-@instruction("NUMBERS", "y start apart count batch real")
+@instruction("NUMBERS", "y start_table apart count batch real")
 def numbers_kernel(arena: Any, table: Any, i: Any) -> None:
     """y[n, k] = table[start + n * apart + k], whose 32 bits are a float32 where they are ``real``."""
     y, start, apart, count, batch, real = i[1], i[2], i[3], i[4], i[5], i[6]

@@ -115,7 +115,7 @@ def _lstm(plan: Plan, node: Node) -> None:
     x = _input(plan, node, 0, layer.sequence)
     h0, c0 = (_input(plan, node, place, layer.state) for place in (1, 2))
     y = plan.new_parameter(layer.states)
-    reserve = builder.allocate(layer.reserve)
+    reserve = _room(plan, layer.reserve)
     cells = reserve + layer.time * layer.batch * gates_row(layer.padded)
     last = (layer.time - 1) * layer.batch * layer.hidden
     plan.keep(node.outputs[0], y)
@@ -131,10 +131,15 @@ def _lstm(plan: Plan, node: Node) -> None:
         biased=layer.biased,
         y=y.offset,
         reserve=reserve,
-        panels=builder.allocate(_GATES * layer.padded * (layer.inputs + layer.hidden)),
+        panels=_room(plan, _GATES * layer.padded * (layer.inputs + layer.hidden)),
         rows_table=builder.entries(_ROWS),
         **layer.operands(),
     )
+
+
+def _room(plan: Plan, size: int) -> int:
+    """Return memory that stays zero where kernels do not write: behind the units, up to whole vectors and panels."""
+    return plan.builder.keep(plan.builder.allocate(size))
 
 
 @operator(f"167 LSTMGrad {LSTM_ROW}", inputs=11, outputs=4)
@@ -163,8 +168,8 @@ def _lstm_grad(plan: Plan, node: Node) -> None:
         reserve=reserve,
         dh0=dh0.offset,
         dc0=dc0.offset,
-        sums=builder.allocate(layer.batch * whole_panels(layer.hidden)),
-        panels=builder.allocate(width * whole_panels(layer.hidden)),
+        sums=_room(plan, layer.batch * whole_panels(layer.hidden)),
+        panels=_room(plan, width * whole_panels(layer.hidden)),
         rows_table=rows_table,
         **layer.operands(),
     )
@@ -173,8 +178,8 @@ def _lstm_grad(plan: Plan, node: Node) -> None:
         weights=weights,
         reserve=reserve,
         dx=dx.offset,
-        sums=builder.allocate(count * whole_panels(layer.inputs)),
-        panels=builder.allocate(width * whole_panels(layer.inputs)),
+        sums=_room(plan, count * whole_panels(layer.inputs)),
+        panels=_room(plan, width * whole_panels(layer.inputs)),
         rows_table=rows_table,
         **layer.operands(),
     )
@@ -186,9 +191,9 @@ def _lstm_grad(plan: Plan, node: Node) -> None:
         reserve=reserve,
         dw=dw.offset,
         biased=layer.biased,
-        sums=builder.allocate(PANEL * PANEL),
-        gates=builder.allocate(count * width),
-        panels=builder.allocate(count * whole_panels(max(layer.inputs, layer.hidden))),
+        sums=_room(plan, PANEL * PANEL),
+        gates=_room(plan, count * width),
+        panels=_room(plan, count * whole_panels(max(layer.inputs, layer.hidden))),
         rows_table=rows_table,
         **layer.operands(),
     )

@@ -91,12 +91,9 @@ def floats(plan: Plan, value: Value) -> int:
 
 
 def clear_lanes(plan: Plan, value: Value) -> None:
-    """Emit zeros for the lanes behind the batch, where an operator may have put an infinity or NaN.
-
-    Kernels that compute with whole vectors multiply those lanes by zero.
-    """
-    if value.batched and plan.lanes > plan.batch:
-        plan.builder.emit("CLEAR", y=value.offset, rows=value.size, count=plan.batch, lanes=plan.lanes)
+    """Emit zeros for the lanes behind the batch, where an operator may have put an infinity or NaN."""
+    if value.batched:
+        plan.clear_lanes(value)
 
 
 def side_by_side(plan: Plan, node: Node, places: tuple[int, ...]) -> list[Value]:

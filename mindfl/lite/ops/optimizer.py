@@ -26,7 +26,7 @@ _LOWERED: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = Mapping
         "ApplyMomentum": ("MOMENTUM", ("weight", "state", "rate", "gradient", "momentum"), {"scale": "gradient_scale"}),
         "SGD": (
             "SGD",
-            ("weight", "gradient", "rate", "state", "momentum", "first"),
+            ("weight", "gradient", "rate", "state", "momentum", "stat"),
             {"dampening": "dampening", "decay": "weight_decay"},
         ),
         "Adam": (
@@ -119,7 +119,7 @@ def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict
     """Return the offsets of an optimizer's inputs by name, after checking that the arrays have the weight's size."""
     need(len(node.inputs) == len(names), node, f"{len(node.inputs)} inputs")
     values = {name: plan.fixed(node, place) for place, name in enumerate(names)}
-    written = ("weight", "state", "first", "mean", "variance")
+    written = ("weight", "state", "stat", "mean", "variance")
     wrong = [name for name, value in values.items() if value.size != (count if name in (*written, "gradient") else 1)]
     need(not wrong, node, f"a {', '.join(wrong)} of another size than the weight")
     weight, gradient = values["weight"].dims, values["gradient"].dims
@@ -175,9 +175,9 @@ def momentum_kernel(arena: Any, table: Any, i: Any) -> None:
         weight[n] -= (slope + speed * factor) * rate if nesterov else speed * rate
 
 
-@instruction("SGD", "weight gradient rate state momentum first dampening decay size nesterov")
+@instruction("SGD", "weight gradient rate state momentum stat dampening decay size nesterov")
 def sgd_kernel(arena: Any, table: Any, i: Any) -> None:
-    """MindSpore Lite SGD: with momentum the first step, marked by ``first`` (stat) above 0, copies the gradient."""
+    """MindSpore Lite SGD: with momentum the first step, marked by ``stat`` above 0, copies the gradient."""
     size, nesterov = i[9], i[10]
     weight, gradient, state = arena[i[1] : i[1] + size], arena[i[2] : i[2] + size], arena[i[4] : i[4] + size]
     first = arena[i[6] : i[6] + size]

@@ -30,6 +30,14 @@ ROW = 20
 KEY = ROW - 1
 #: an operand without a place
 NOWHERE = -1
+_PLACES = """
+a b bias before beta beta1 beta1_power beta2 beta2_power c0 condition dampening dbeta dc0 dcn decay dgamma dh0 dhn dw dx
+dy epsilon folded gamma gates gradient h0 index indices labels logits loss mask mean momentum number numbers off on
+packed panels parts pull rate reserve room running_mean running_variance scale scores share shift start stat state sums
+tail total towards variance weight weights x y
+"""
+#: operands that name places in the arena
+PLACES = frozenset(_PLACES.split())
 #: activations that several families fuse
 NO_ACTIVATION, RELU, RELU6 = 0, 1, 3
 #: families whose kernels are compiled into the machine's loop: what LeNet needs
@@ -43,8 +51,8 @@ class Instruction:
     The row ends with ``key``, which tells the instructions of a family apart: below 0 outside the machine's loop. It
     does not depend on other families, so the compiled code of one does not either.
 
-    Operands that name a place are element offsets into the session's float arena; those called ``*_table`` are offsets
-    into its int32 table. An ``index`` place holds one byte per element, or is :data:`NOWHERE`.
+    Operands of :data:`PLACES` are element offsets into the session's float arena, or negative where there is no place;
+    those called ``*_table`` are offsets into its int32 table. An ``index`` place holds one byte per element.
     """
 
     number: int
@@ -52,6 +60,11 @@ class Instruction:
     operands: tuple[str, ...]
     kernel: Kernel
     options: Mapping[str, str]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The columns of the row that name places."""
+        return tuple(column for column, name in enumerate(self.operands, 1) if name in PLACES)
 
     @property
     def family(self) -> str | None:

@@ -114,6 +114,7 @@ def filled(plan: Plan, node: Node, dims: Dims, number: float, *, batch_last: boo
     """Return an output of a node whose elements are ``number`` until an instruction writes them."""
     y = result(plan, node, dims, batch_last=batch_last)
     size = math.prod(dims) // (plan.batch if y.batched else 1) * (plan.lanes if y.batched else 1)
+    plan.builder.keep(y.offset)
     if number:
         plan.literals[y.offset] = np.broadcast_to(np.float32(number), size)
     if OWN:  # an operator of a user may write to it
