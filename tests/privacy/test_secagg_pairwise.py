@@ -91,7 +91,7 @@ def test_the_sum_is_right_or_the_iteration_fails(count: int, threshold: int) -> 
         assert error is None or error < 1e-5, leaves
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_thirty_percent_of_fifty_may_be_lost(random: Any) -> None:
     leaves = [STAY] * 35 + [random.choice(list(Leaves)[1:]) for _ in range(15)]
