@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,7 +172,7 @@ class _Checker:
         self._names = {
             spelling.lstrip("-").replace("-", "_"): name
             for name, option in self._options.items()
-            for spelling in (name, *"/".join(option.spellings).split("/"))
+            for spelling in (name, *filter(None, "/".join(option.spellings).split("/")))
         }
 
     def checked(self, document: Document) -> _Checked:
@@ -204,8 +205,10 @@ class _Checker:
         return found
 
     def _cases(self, axis: str, cases: PlacedCases) -> list[_Choice]:
+        place = next((given.place for options in cases.values() for given in options.values()), SWEEP)
+        if not axis.strip():
+            self._problems.add(place, f"cases have a name: [{SWEEP}.NAME]")
         if axis.replace("-", "_") in self._names:
-            place = next((given.place for options in cases.values() for given in options.values()), axis)
             self._problems.add(place, f"{axis} is an option: its values are a list, and cases have another name")
         return [_Choice(self._settings(options, _CONSTANT), word) for word, options in cases.items()]
 
@@ -355,10 +358,10 @@ def _names(texts: list[str]) -> list[str]:
     A name that would stand for several texts ends with eight digits of the text's hash.
     """
     plain = [re.sub(r"[^\w.,=+-]+", "_", text) for text in texts]
-    names = []
+    counts, names = Counter(plain), []
     for text, name in zip(texts, plain, strict=True):
         content = name.encode(errors="replace")
-        if len(content) > _LONGEST_NAME or plain.count(name) > 1:
+        if len(content) > _LONGEST_NAME or counts[name] > 1:
             digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
             name = f"{content[:_LONGEST_NAME].decode(errors='ignore')}-{digest}"
         names.append(name)

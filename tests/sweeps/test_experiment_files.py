@@ -118,6 +118,8 @@ def test_cases_set_options_together(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "fault"),
     [
+        ("'' = 1", 1, "there is no option ''"),
+        ("[sweep.'']\na = { seed = 1 }", 2, "cases have a name"),
         ("[sweep.mode]", 1, "mode has no cases: a case is a name and its options"),
         ("[sweep.mode]\nplain = 3", 2, "plain of mode is 3: a case is a name"),
         ("[sweep.mode]\nplain = { work_dir = 'a' }", 2, "work_dir does not stand here"),

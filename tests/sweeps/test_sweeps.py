@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mindfl import FederatedJob, make_synthetic, run_sweep
+from mindfl.cli import root
 from mindfl.errors import MindflWarning, OptionError, SimulationError
 from mindfl.files import write_atomic
 from mindfl.locks import acquire
@@ -24,6 +25,7 @@ from mindfl.sweeps.children import Children
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.sweep import planned_runs
 from mindfl.sweeps.sweep_folder import run_folders
+from mindfl.tracking.mlflow_export import ExportedRun
 
 GRID = {"algorithm": ["fedavg", "fedprox:mu=0.1"], "seed": [0, 1]}
 NAMES = [f"algorithm={algorithm},seed={seed}" for algorithm in ("fedavg", "fedprox_mu=0.1") for seed in (0, 1)]
@@ -142,6 +144,19 @@ def test_two_sweeps_in_one_folder_and_folders_that_are_none(tmp_path: Path, runs
     with pytest.raises(OptionError, match=r"run is the work folder of a run"):
         run_sweep(experiment(), work_dir=tmp_path / "run")
     assert not runs.began
+
+
+def test_export_run_takes_the_folder_of_a_sweep(tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_sweep(experiment(), work_dir=tmp_path, say=lambda text: None)
+    exported: list[str] = []
+
+    def export(folder: Path, **options: Any) -> ExportedRun:
+        exported.append(folder.name)
+        return ExportedRun(folder, "1", "mindfl", "exported")
+
+    monkeypatch.setattr("mindfl.tracking.mlflow_export.export_to_mlflow", export)
+    root.main(["export-run", str(tmp_path)], standalone_mode=False)
+    assert exported == NAMES
 
 
 def test_nothing_else_runs_in_a_sweeps_folder(tmp_path: Path, runs: Runs) -> None:
