@@ -131,7 +131,7 @@ class JobConfig(JobOptions):
 
     def _check_files(self) -> None:
         """Check that no file is the first model of one client and the second model of another."""
-        if not self.writes_client_models:
+        if not self.writes_client_models or (self.infer_model_path is None and self.infer_ms_name is None):
             return
         first = {self.client_model(index).absolute(): index for index in range(self.client_num)}
         for index in range(self.client_num):
