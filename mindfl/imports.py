@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from mindfl.errors import OptionError
@@ -73,6 +74,7 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return load
 
 
+@cache
 def package_version(name: str) -> str | None:
     """Return the version of an installed package without importing it; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, and --help needs none

@@ -19,8 +19,9 @@ def emptied(drawn: Callable[..., None]) -> Callable[..., None]:
 
     def save(figure: Any, path: Any, *, dpi: int) -> None:
         if Path(path).name in ("accuracy.png", "confusion.png"):
-            figure.clear()
-            dpi = _COARSE
+            from matplotlib.figure import Figure
+
+            figure, dpi = Figure(figsize=figure.get_size_inches()), _COARSE
         drawn(figure, path, dpi=dpi)
 
     save.drawn = drawn  # type: ignore[attr-defined]

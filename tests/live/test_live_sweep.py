@@ -66,17 +66,15 @@ def test_a_sweep_grows(sweep: StandInSweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statuses", "process", "state", "first"),
+    ("statuses", "alive", "state", "first"),
     [
-        (("done", "failed"), None, "ended", "done"),
-        (("running", "waiting"), None, "stopped", "stopped"),
-        (("running", "waiting"), os.getpid(), "training", "running"),
+        (("done", "failed"), False, "ended", "done"),
+        (("running", "waiting"), False, "stopped", "stopped"),
+        (("running", "waiting"), True, "training", "running"),
     ],
 )
-def test_the_state_of_a_sweep(
-    tmp_path: Path, statuses: tuple[str, str], process: int | None, state: str, first: str
-) -> None:
-    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), process=process)
+def test_the_state_of_a_sweep(tmp_path: Path, statuses: tuple[str, str], alive: bool, state: str, first: str) -> None:
+    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), process=os.getpid() if alive else None)
     for name, status in zip(NAMES, statuses, strict=True):
         sweep.note(name, status=status)
     follower = SweepFollower(sweep.folder)
