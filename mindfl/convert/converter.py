@@ -10,7 +10,7 @@ from pathlib import Path
 from mindfl.convert.adam_weight_decay import with_adam_weight_decay
 from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
 from mindfl.convert.programs import Backend, find_backend
-from mindfl.convert.rewrite import rewrite
+from mindfl.convert.rewrite import refuse_control_flow, rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError
 from mindfl.files import PathLike, make_dir, scratch_folder, write_atomic
@@ -65,6 +65,7 @@ def convert_model(
     target = _with_suffix(output_path)
     source = read_mindir(mindir_path)
     if train and not optimizer_states(source):
+        refuse_control_flow(source)
         raise MindirError(
             f"{mindir_path} contains no optimizer, so it cannot train",
             hint="export the TrainOneStepCell, or convert with --trainModel=false",

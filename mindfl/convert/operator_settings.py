@@ -72,7 +72,6 @@ _MASKS = _plain("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shr
 
 #: operators of version 3 whose settings are inputs
 SETTINGS = {
-    "ArgMaxWithValue": _Settings(1, _plain("axis", "keep_dims")),
     "Argmax": _Settings(1, _plain("axis", "output_type")),
     "AvgPool": _Settings(1, _POOL),
     "AvgPoolGrad": _Settings(3, _POOL),

@@ -81,11 +81,7 @@ def _check_supported(model: Proto) -> None:
             f"MINDIR version {model.mind_ir_version} (MindSpore {model.model_version}) is not supported",
             hint=f"export with a MindSpore whose MINDIR version is at most {NEWEST_VERSION}, such as 2.10",
         )
-    if model.functions:
-        raise MindirError(
-            f"the graph has {len(model.functions)} sub-graphs, which are not supported",
-            hint=f"write the network without control flow; or {UNCONVERTED}",
-        )
+    refuse_control_flow(model)
     unknown = unknown_operators(model)
     if unknown:
         operator, node = next(iter(unknown.items()))
@@ -94,6 +90,15 @@ def _check_supported(model: Proto) -> None:
             hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
             f"with --operator file.py:name (docs/extending.md); or {UNCONVERTED}; known operators: "
             + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED})),
+        )
+
+
+def refuse_control_flow(model: Proto) -> None:
+    """Raise :class:`MindirError` where the graph has sub-graphs, which MindSpore makes of conditions and loops."""
+    if model.functions:
+        raise MindirError(
+            f"the graph has {len(model.functions)} sub-graphs, which are not supported",
+            hint=f"write the network without control flow; or {UNCONVERTED}",
         )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from mindfl.convert.written_out import NodeWriter, written_out
 
+_INT32 = 34  # the number of the type in MindSpore's graphs
+
 
 @written_out("SoftmaxBackward")
 def _softmax_gradient(writer: NodeWriter) -> list[str]:
@@ -37,6 +39,19 @@ def _silu_gradient(writer: NodeWriter) -> list[str]:
     sigmoid = writer.add("Sigmoid", x)
     slope = writer.add("Mul", sigmoid, writer.add("Sub", writer.constant(1.0), sigmoid))
     return [writer.add("Mul", dy, writer.add("Add", sigmoid, writer.add("Mul", x, slope)))]
+
+
+@written_out("ArgMaxWithValue")
+def _greatest(writer: NodeWriter) -> list[str]:
+    """Where the maximum along an axis is, and the maximum: the converter mixes the two outputs up."""
+    x, shape = writer.node.input[0], list(writer.editor.shape_of(writer.node.input[0]))
+    (axis,) = writer.axes(1)
+    kept = bool(writer.setting(2))
+    place = writer.add("Argmax", x, axis=axis % len(shape), output_type=_INT32)
+    if kept:
+        shape[axis] = 1
+        place = writer.reshape(place, tuple(shape))
+    return [place, writer.add("ReduceMax", x, writer.constant((axis % len(shape),)), keep_dims=kept)]
 
 
 @written_out("EluGrad")

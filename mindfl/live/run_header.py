@@ -44,7 +44,7 @@ def read_header(folder: Path) -> dict[str, Any]:
         "name": folder.name,
         "folder": str(folder),
         "state": _state(folder, config),
-        "title": title if isinstance(title, str) else _title(settings),
+        "title": title if isinstance(title, str) else _title(settings, _part(config, "model")),
         "iterations": _number(settings.get("iterations")),
         "began": _text(config.get("began")),
         "ended": _text(config.get("ended")),
@@ -75,8 +75,8 @@ def _state(folder: Path, config: Mapping[str, Any]) -> str:
     return "training" if holder_lives(folder / ".lock") else "stopped"
 
 
-def _title(settings: Mapping[str, Any]) -> str:
-    network = settings.get("model") or settings.get("train_ms_name") or ""
+def _title(settings: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    network = settings.get("model") or model.get("name") or settings.get("train_ms_name") or ""
     data = settings.get("train_dataset")
     return ", ".join(
         filter(None, (str(network), Path(str(data)).name if data else "synthetic handwriting" * bool(settings)))

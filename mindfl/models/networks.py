@@ -6,6 +6,8 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -262,119 +264,50 @@ class OwnNetwork:
         return {name: value for name, value in known.items() if takes_all or name in arguments}
 
 
-def _lenet(
-    num_class: int, num_channel: int, *, image_size: tuple[int, int] = (32, 32), bias: bool = False, **options: Any
-) -> Any:
-    from mindfl.models.lenet import LeNet5
-
-    return LeNet5(num_class, num_channel, image_size=image_size, bias=bias, **options)
+def _build(network: str, settings: Mapping[str, Any], /, *arguments: Any, **given: Any) -> Any:
+    module, _, name = network.partition(":")
+    return getattr(import_module(f"mindfl.models.{module}"), name)(*arguments, **{**settings, **given})
 
 
-def _mlp(
-    num_class: int, num_channel: int, *, image_size: tuple[int, int], hidden: int = 200, layers: int = 2, **options: Any
-) -> Any:
-    from mindfl.models.multilayer import MLP
+def _builder(network: str, *sizes: str, **settings: Any) -> Callable[..., Any]:
+    """Return what builds ``network``, ``module:class`` of this package, which is imported when it is called.
 
-    return MLP(num_class, num_channel, image_size=image_size, hidden=hidden, layers=layers, **options)
-
-
-def _leaf_cnn(
-    num_class: int, num_channel: int, *, image_size: tuple[int, int], dense: int = 2048, **options: Any
-) -> Any:
-    from mindfl.models.two_convolutions import LeafCNN
-
-    return LeafCNN(num_class, num_channel, image_size=image_size, dense=dense, **options)
-
-
-def _emnist_cnn(
-    num_class: int,
-    num_channel: int,
-    *,
-    image_size: tuple[int, int],
-    dense: int = 128,
-    dropout: bool = True,
-    **options: Any,
-) -> Any:
-    from mindfl.models.two_convolutions import EmnistCNN
-
-    return EmnistCNN(num_class, num_channel, image_size=image_size, dense=dense, dropout=dropout, **options)
-
-
-def _resnet8(num_class: int, num_channel: int, *, image_size: tuple[int, int], width: int = 16, **options: Any) -> Any:
-    from mindfl.models.resnet import ResNet8
-
-    return ResNet8(num_class, num_channel, image_size=image_size, width=width, **options)
-
-
-def _resnet18_gn(
-    num_class: int,
-    num_channel: int,
-    *,
-    image_size: tuple[int, int],
-    width: int = 64,
-    groups: int = 2,
-    **options: Any,
-) -> Any:
-    from mindfl.models.resnet import ResNet18GN
-
-    return ResNet18GN(num_class, num_channel, image_size=image_size, width=width, groups=groups, **options)
-
-
-def _mobilenet_v2(
-    num_class: int, num_channel: int, *, image_size: tuple[int, int], width: float = 1.0, **options: Any
-) -> Any:
-    from mindfl.models.mobilenet import MobileNetV2
-
-    return MobileNetV2(num_class, num_channel, image_size=image_size, width=width, **options)
-
-
-def _char_lstm(
-    num_class: int,
-    *,
-    length: int,
-    vocabulary: int,
-    embedding: int = 8,
-    hidden: int = 256,
-    layers: int = 2,
-    **options: Any,
-) -> Any:
-    from mindfl.models.char_lstm import CharLSTM
-
-    given: dict[str, Any] = {"embedding": embedding, "hidden": hidden, "layers": layers}
-    return CharLSTM(num_class, length=length, vocabulary=vocabulary, **given, **options)
-
-
-def _albert(
-    num_class: int,
-    *,
-    length: int,
-    vocabulary: int,
-    embedding: int = 128,
-    hidden: int = 312,
-    layers: int = 4,
-    heads: int | None = None,
-    intermediate: int | None = None,
-    **options: Any,
-) -> Any:
-    from mindfl.models.albert import Albert
-
-    given: dict[str, Any] = {"embedding": embedding, "hidden": hidden, "layers": layers, "heads": heads}
-    return Albert(num_class, length=length, vocabulary=vocabulary, intermediate=intermediate, **given, **options)
+    ``sizes`` are those that it takes beside the numbers of classes and channels; ``settings`` have their defaults.
+    """
+    build = partial(_build, network, settings)
+    stated = {**dict.fromkeys(sizes, inspect.Parameter.empty), **settings}
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=stated[name]) for name in stated]
+    vars(build)["__signature__"] = inspect.Signature(keywords)
+    return build
 
 
 _LENET_PARAMETERS = frozenset(
     {"conv1.weight", "conv2.weight", *(f"fc{layer}.{kind}" for layer in (1, 2, 3) for kind in ("weight", "bias"))}
 )
+_IMAGES, _TEXTS = ("image_size",), ("length", "vocabulary")
+_BUILDERS = {
+    "lenet": _builder("lenet:LeNet5", *_IMAGES, bias=False),
+    "mlp": _builder("multilayer:MLP", *_IMAGES, hidden=200, layers=2),
+    "leaf_cnn": _builder("two_convolutions:LeafCNN", *_IMAGES, dense=2048),
+    "emnist_cnn": _builder("two_convolutions:EmnistCNN", *_IMAGES, dense=128, dropout=True),
+    "resnet8": _builder("resnet:ResNet8", *_IMAGES, width=16),
+    "resnet18_gn": _builder("resnet:ResNet18GN", *_IMAGES, width=64, groups=2),
+    "mobilenet_v2": _builder("mobilenet:MobileNetV2", *_IMAGES, width=1.0),
+    "char_lstm": _builder("char_lstm:CharLSTM", *_TEXTS, embedding=8, hidden=256, layers=2),
+    "albert": _builder("albert:Albert", *_TEXTS, embedding=128, hidden=312, layers=4, heads=None, intermediate=None),
+}
 _SHIPPED = (
-    ModelSpec("lenet", _lenet, image_size=(32, 32), num_class=62, num_channel=3, parameters=_LENET_PARAMETERS),
-    ModelSpec("mlp", _mlp, image_size=(28, 28), num_class=10, num_channel=1),
-    ModelSpec("leaf_cnn", _leaf_cnn, image_size=(28, 28), num_class=62, num_channel=1),
-    ModelSpec("emnist_cnn", _emnist_cnn, image_size=(28, 28), num_class=62, num_channel=1),
-    ModelSpec("resnet8", _resnet8, image_size=(32, 32), num_class=10, num_channel=3),
-    ModelSpec("resnet18_gn", _resnet18_gn, image_size=(32, 32), num_class=10, num_channel=3),
-    ModelSpec("mobilenet_v2", _mobilenet_v2, image_size=(32, 32), num_class=10, num_channel=3),
-    ModelSpec("char_lstm", _char_lstm, length=80, vocabulary=90),
-    ModelSpec("albert", _albert, num_class=4, length=8, vocabulary=11682),
+    ModelSpec(
+        "lenet", _BUILDERS["lenet"], image_size=(32, 32), num_class=62, num_channel=3, parameters=_LENET_PARAMETERS
+    ),
+    ModelSpec("mlp", _BUILDERS["mlp"], image_size=(28, 28), num_class=10, num_channel=1),
+    ModelSpec("leaf_cnn", _BUILDERS["leaf_cnn"], image_size=(28, 28), num_class=62, num_channel=1),
+    ModelSpec("emnist_cnn", _BUILDERS["emnist_cnn"], image_size=(28, 28), num_class=62, num_channel=1),
+    ModelSpec("resnet8", _BUILDERS["resnet8"], image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("resnet18_gn", _BUILDERS["resnet18_gn"], image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("mobilenet_v2", _BUILDERS["mobilenet_v2"], image_size=(32, 32), num_class=10, num_channel=3),
+    ModelSpec("char_lstm", _BUILDERS["char_lstm"], length=80, vocabulary=90),
+    ModelSpec("albert", _BUILDERS["albert"], num_class=4, length=8, vocabulary=11682),
 )
 MODELS = {spec.name: spec for spec in _SHIPPED}
 
