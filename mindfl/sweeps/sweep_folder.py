@@ -146,6 +146,8 @@ def ended_runs(root: Path) -> tuple[list[SweptRun], list[str]]:
     for run in read_runs(root):
         if run.dropped:
             left_out.append(f"{run.name} (not in the experiment any more: name {root / run.folder} to have it)")
+        elif run.status == "done" and not (root / run.folder / RECORD).exists():
+            left_out.append(f"{run.name} (its folder is gone: mindfl sweep runs it again)")
         elif run.status == "done":
             ended.append(run)
         else:

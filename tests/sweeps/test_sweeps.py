@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,11 @@ def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
     runs.began.clear()
     back = run_sweep(experiment(), work_dir=tmp_path, say=said.append)
     assert not runs.began and [*back.runs] == NAMES, "they come back"
+    shutil.rmtree(tmp_path / "runs" / NAMES[3])
+    with pytest.warns(MindflWarning, match=rf"left out: {NAMES[3]} \(its folder is gone"):
+        run_folders(tmp_path)
+    run_sweep(experiment(), work_dir=tmp_path, say=said.append)
+    assert runs.began == [NAMES[3]]
     with pytest.raises(OptionError, match=r"run algorithm=fedavg,seed=0 .* made with epochs 1, .* now epochs 2"):
         run_sweep(experiment(epochs=2), work_dir=tmp_path, say=said.append)
     runs.began.clear()
