@@ -78,7 +78,9 @@ def test_each_document_and_each_package_has_a_page(pages: dict[str, Page]) -> No
     documents = {f"{path.stem}.html" for path in (REPOSITORY / "docs").glob("*.md")}
     packages = {f"api/mindfl.{name}.html" for name in ("algorithms", "data", "errors", "lite", "server", "sim")}
     assert len(documents) > 15
-    assert {"index.html", "index.zh.html", "api/mindfl.html", *documents, *packages} <= pages.keys()
+    notebooks = {f"notebooks/{path.stem}.html" for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    assert len(notebooks) == 4
+    assert {"index.html", "index.zh.html", "api/mindfl.html", *documents, *packages, *notebooks} <= pages.keys()
 
 
 def test_names_in_docstrings_are_links_to_their_pages(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 #: file outside of ``docs`` -> its place on the site
 OUTSIDE = {
-    **{f"notebooks/{path.name}": f"notebooks/{path.name}" for path in sorted(ROOT.glob("notebooks/*.ipynb"))},
+    **{f"notebooks/{path.name}": f"notebooks/{path.stem}.md" for path in sorted(ROOT.glob("notebooks/*.ipynb"))},
     "README.md": "index.md",
     "README_CN.md": "index.zh.md",
     "CHANGELOG.md": "changelog.md",
@@ -37,7 +38,9 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that do not lie in ``docs``."""
     for name, place in OUTSIDE.items():
-        if name.endswith(".md"):
+        if name.endswith(".ipynb"):
+            files.append(File.generated(config, place, content=notebook_page(ROOT / name)))
+        elif name.endswith(".md"):
             text = from_top((ROOT / name).read_text("utf-8"))
             files.append(
                 File.generated(config, place, content=_WITHOUT_NAVIGATION + text if "index" in place else text)
@@ -58,6 +61,15 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def from_top(text: str) -> str:
     """Return a page of the top folder with its links as they are from ``docs``."""
     return _LINK.sub(lambda link: f"]({_moved(link['place'].removeprefix('docs/'), '')}", text)
+
+
+def notebook_page(path: Path) -> str:
+    """Return a notebook's texts and code as a page."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    return "\n\n".join(parts).replace("](../docs/", "](../").replace(".ipynb)", ".md)")
 
 
 def api_pages() -> dict[str, str]:
