@@ -60,7 +60,7 @@ def rgb_result(rgb: ModelSpec, rgb_files: tuple[Path, Path], make_job: JobFactor
     """Trained from a file of filters whose order no shape tells."""
     folder = tmp_path / "rgb"
     folder.mkdir()
-    shutil.copy(rgb_files[1], folder / "lenet_train.ms")
+    shutil.copy(rgb_files[1], folder / "rgb_train.ms")
     return make_job(model="rgb", train_model_path=folder, iterations=3, epochs=6, learning_rate=0.05).run()
 
 

@@ -77,7 +77,7 @@ def test_one_hot_labels_train_to_the_same_model(
     assert one_hot.history[-1].loss == pytest.approx(sparse.history[-1].loss, abs=1e-5)
     # A file of one's own is recognised by its inputs, and an export with the other loss is not reused.
     own = FederatedLeNetJob(
-        work_dir=tmp_path / "own", origin_train_model_path=tmp_path / "onehot" / "ms" / "lenet_train.ms", **given
+        work_dir=tmp_path / "own", origin_train_model_path=tmp_path / "onehot" / "ms" / "small_train.ms", **given
     )
     assert own.run().hash == one_hot.hash
     again = FederatedLeNetJob(work_dir=tmp_path / "onehot", **given)
@@ -86,7 +86,7 @@ def test_one_hot_labels_train_to_the_same_model(
     with pytest.raises(OptionError, match=r"--loss is onehot, but .* was exported for sparse"):
         FederatedLeNetJob(
             work_dir=tmp_path / "other",
-            origin_train_model_path=tmp_path / "sparse" / "ms" / "lenet_train.ms",
+            origin_train_model_path=tmp_path / "sparse" / "ms" / "small_train.ms",
             loss="onehot",
             **given,
         ).prepare_clients()
