@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, MindflError
@@ -22,7 +23,8 @@ def call_for(spec: ModelSpec, function: Callable[P, Result], *arguments: P.args,
     mindfl's own networks and those given as text are used in a new process. Others (from a notebook, a closure, or a
     module that changed since its import) may exist in this process only and are used here, one at a time.
     """
-    ours = spec.own is None and spec.build.__module__.startswith("mindfl.")
+    build = spec.build.func if isinstance(spec.build, partial) else spec.build
+    ours = spec.own is None and build.__module__.startswith("mindfl.")
     if (ours or spec.by_name) and sys.executable:
         return in_child(function, *arguments, **options)
     with mindspore_here():
