@@ -25,9 +25,8 @@ from mindfl.sim.config import default_workers
 from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
 from mindfl.spelling import counted
-from mindfl.sweeps.experiment import read_experiment
 from mindfl.sweeps.followed_runs import SweptRow
-from mindfl.sweeps.sweep import Say, run_sweep
+from mindfl.sweeps.sweep import Say, planned_runs, run_sweep
 from mindfl.sweeps.sweep_folder import SweptRun, read_runs
 
 _WANTED = (
@@ -104,7 +103,7 @@ def run_niid_bench(
         ],
     }
     jobs = min(len(drawn) * len(names), threads)
-    read_experiment(experiment)  # what is wrong with it is told before anything is written
+    planned_runs(experiment, folder, overwrite=overwrite)  # refused before anything is replaced
     with locked(folder):
         remove_reports(folder, FILES)
         for (cell, seed), place in drawn.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mindfl.data import fingerprint
-from mindfl.errors import OptionError
+from mindfl.errors import MindflError, OptionError
 from mindfl.files import PathLike, local_path, read_file, write_atomic
 from mindfl.notices import warn
 from mindfl.sim import card
@@ -120,8 +120,11 @@ class SweepFolder:
     def _has_data(self, run: SweptRun) -> bool:
         """Return whether the run was made with the data that it has now."""
         config = JobConfig(**run.settings)
-        dataset = open_data(config, lambda text: None)
-        users = [user.name for user in usable_users(dataset, config.client_num, lambda text: None)]
+        try:
+            dataset = open_data(config, lambda text: None)
+            users = [user.name for user in usable_users(dataset, config.client_num, lambda text: None)]
+        except MindflError:  # there are none yet
+            return False
         made_with = RunRecord.load(self.work_dir(run.name) / RECORD).data["sha256"]
         return fingerprint(dataset, users).sha256 == made_with
 

@@ -253,8 +253,10 @@ class TestRun:
         assert set(recorder.rounds) <= {(missing, 2)}
         assert [one.weights_sha256 for one in parts.results] == [one.weights_sha256 for one in whole.results]
         assert [one.curve for one in parts.results] == [one.curve for one in whole.results]
+        reports = [(tmp_path / "parts" / name).read_bytes() for name in FILES]
         with pytest.raises(OptionError, match="made with"):
             run_niid_bench(**{**settings, "epochs": 2}, work_dir=tmp_path / "parts", **Recorder().keywords)
+        assert [(tmp_path / "parts" / name).read_bytes() for name in FILES] == reports
 
     def test_a_job_that_fails_is_named_and_the_others_end(self, files: Path, tmp_path: Path) -> None:
         settings = {**SMALL, "dataset": files, "cells": "iid", "algorithms": ["qfedavg:q=1e5", "fedavg"]}
