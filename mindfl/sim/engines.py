@@ -18,6 +18,7 @@ from mindfl.data import Split, UserData
 from mindfl.errors import InterruptedRunError, OptionError
 from mindfl.lite import Batches, Executable, LiteModel, Session
 from mindfl.lite.companion import Companion
+from mindfl.lite.kernels import uncached_families
 from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.options.job_options import MetricName
@@ -94,16 +95,27 @@ class LiteEngine:
     max_workers: int | None = None
 
     def __init__(
-        self, model: LiteModel, *, training: bool = True, metric: MetricName | None = None, threads: int = 1
+        self,
+        model: LiteModel,
+        *,
+        training: bool = True,
+        metric: MetricName | None = None,
+        threads: int = 1,
+        stage: Callable[[str], None] | None = None,
     ) -> None:
         """Without ``training`` the engine evaluates and predicts only. ``metric`` None: that of the model's labels.
-        ``threads`` is how many train one client together."""
+        ``threads`` is how many train one client together. ``stage`` is told before kernels are compiled."""
         self.model = model
         self._threads = threads
         self._executable = Executable(model, training=training)
         self.label_kind = self._executable.graph.label_kind
         self.metric = chosen_metric(self.label_kind, metric)
         self._local = threading.local()
+        if stage is not None:
+            programs = self._executable.programs(folded=self._executable.graph.equal_channels)
+            missing = uncached_families(program.code for program in programs.all)
+            if missing:
+                stage(f"compiling kernels of {', '.join(missing)} (once per machine)")
         self.batch_size = self.session().batch_size
         self.optimizer = local_optimizer(model)
         self.layers = layers_of(model)

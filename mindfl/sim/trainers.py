@@ -128,7 +128,8 @@ def _plain_engine(config: JobConfig, model: JobModel, clients: int, stage: Calla
 
         if not is_cached():
             stage("compiling the device runtime (once per machine, about a quarter of a minute)")
-        engine = LiteEngine(model, metric=config.metric, threads=threads_of_a_client(config, clients))
+        threads = threads_of_a_client(config, clients)
+        engine = LiteEngine(model, metric=config.metric, threads=threads, stage=stage)
         return engine if config.train_weights is None else PartialEngine(engine, config.train_weights, model)
     return mindspore_engine(config, model)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lite_sequences import recurrent
 
 import mindfl
+from mindfl.lite import LiteModel, kernels
 from mindfl.lite.kernels import Machine, load_machine
 from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.program import Builder, Place
+from mindfl.sim.engines import LiteEngine
 
 
 def _run(machine: Machine, *, real: int, labels: np.ndarray, numbers: np.ndarray, batch: int = 3) -> np.ndarray:
@@ -51,6 +54,21 @@ def test_only_families_in_use_are_loaded() -> None:
     builder.emit("COPY", x=0, y=16, size=1)
     machine.prepare(builder.code())
     assert not machine.addresses.any()
+
+
+def test_compiling_a_family_is_said_before_it_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = LiteModel.from_bytes(recurrent().write())
+    said: list[str] = []
+    LiteEngine(model, stage=said.append)
+    assert said == []
+    monkeypatch.setattr(kernels, "_folder", lambda family=None: tmp_path / (family or "machine"))
+    (tmp_path / "dropout").mkdir()
+    (tmp_path / "dropout" / "kernels.nbc").touch()
+    LiteEngine(model, stage=said.append)
+    (line,) = said
+    assert line.startswith("compiling kernels of embedding, ")
+    assert line.endswith(" (once per machine)")
+    assert "dropout" not in line
 
 
 USE = """

@@ -7,7 +7,7 @@ import hashlib
 import os
 import resource
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -57,9 +57,18 @@ def load_machine() -> Machine:
         return _machine()
 
 
-def is_cached() -> bool:
-    """Return whether the cache folder holds compiled kernels of this version."""
-    return any(_folder().rglob("*.nbc")) if _folder().is_dir() else False
+def is_cached(family: str | None = None) -> bool:
+    """Return whether the cache folder holds compiled kernels of this version: the machine, or a family of kernels."""
+    return any(_folder(family).rglob("*.nbc"))
+
+
+def uncached_families(codes: Iterable[NDArray[np.int64]]) -> list[str]:
+    """Return the names of the families of kernels that ``codes`` use and the cache folder does not hold."""
+    from mindfl.lite.ops.registry import INSTRUCTIONS
+
+    known = list(INSTRUCTIONS.values())
+    families = {known[number].family for code in codes for number in np.unique(code[:, 0]) if number >= 0}
+    return sorted(family for family in families if family is not None and not is_cached(family))
 
 
 @cache
@@ -209,4 +218,4 @@ def _folder_of_this_process(folder: Path) -> str:
     return str(temporary)
 
 
-__all__ = ["Machine", "is_cached", "load_machine"]
+__all__ = ["Machine", "is_cached", "load_machine", "uncached_families"]
