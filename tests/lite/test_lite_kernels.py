@@ -205,7 +205,8 @@ def test_training_does_not_allocate_more_for_more_steps(lenet: LiteModel) -> Non
         finally:
             tracemalloc.stop()
 
-    few, many = peak(2), peak(40)
+    # Other threads of this process allocate now and then: not each time.
+    few, many = (min(peak(steps) for _ in range(3)) for steps in (2, 40))
     assert many < few + 4096
     assert few < images.nbytes  # nothing of a batch's size is made anew
 
