@@ -79,7 +79,8 @@ def test_no_result_depends_on_what_memory_held(make: Callable[[], ModelText]) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "network", ["resnet18_gn:width=4", "mobilenet_v2:width=0.1", "albert:hidden=32,layers=2", "char_lstm:hidden=16"]
+    "network",
+    ["lenet", "resnet18_gn:width=4", "mobilenet_v2:width=0.1", "albert:hidden=32,layers=2", "char_lstm:hidden=16"],
 )
 def test_no_result_of_a_shipped_network_depends_on_what_memory_held(
     network: str, shipped: Callable[[str], Path]

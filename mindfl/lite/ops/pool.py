@@ -124,7 +124,7 @@ class PoolGradient:
 
 def _block_memory(plan: Plan, size: int) -> int:
     """Return memory for a block of ``size`` floats; blocks of one size share it, since only one is in use."""
-    return plan.once(("block", size), lambda: plan.builder.allocate(size))
+    return plan.once(("block", size), lambda: plan.new_batch((plan.batch, size // plan.lanes)).offset)
 
 
 def fused_pool(graph: Graph, tensor: int) -> Node | None:
