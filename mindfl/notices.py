@@ -44,6 +44,26 @@ def announce(text: str) -> None:
         logger.info("%s", text)
 
 
+def once(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that passes texts on to ``say``, each warning only the first time.
+
+    Example:
+        >>> say = once(print)
+        >>> say("warning: no mask"), say("warning: no mask")
+        warning: no mask
+        (None, None)
+    """
+    told: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            say(text)
+        if text.startswith(WARNING):
+            told.add(text)
+
+    return tell
+
+
 @dataclass(frozen=True)
 class Rule(Generic[Settings]):
     """If ``applies``, each of the settings ``names`` has no effect on ``whom``, because of ``why``."""

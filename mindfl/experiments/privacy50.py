@@ -22,7 +22,7 @@ from mindfl.experiments.runner import data_words, remove_reports, setting_words,
 from mindfl.files import make_dir, read_file, write_atomic
 from mindfl.lite import LiteModel
 from mindfl.modes import PLAIN
-from mindfl.notices import WARNING, announce
+from mindfl.notices import WARNING, announce, once
 from mindfl.sim.artefacts import Artefacts, check_model
 from mindfl.sim.compatibility import check_packages
 from mindfl.sim.config import JobConfig, default_workers
@@ -83,6 +83,7 @@ def run_study(
     for name in given.keys() - set(SETTINGS) - shared.keys():
         raise OptionError(f"{name} is no setting of this study", hint=did_you_mean(name, SETTINGS))
     config, notes = settled(JobConfig(**given))
+    say = once(say)
     for text in notes:
         say(f"{WARNING}{text}")
     folder, threads = config.work_dir, config.workers or default_workers()

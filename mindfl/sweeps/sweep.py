@@ -12,7 +12,7 @@ from typing import Any
 from mindfl.errors import MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, local_path, make_dir, read_file
 from mindfl.lite.kernels import is_cached, load_machine
-from mindfl.notices import WARNING, announce
+from mindfl.notices import WARNING, announce, once
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import SweepOptions
 from mindfl.sim.card import NAME as CARD
@@ -160,10 +160,10 @@ class _Sweep:
     row: Callable[[SweptRow], None] | None
     _failed: dict[str, str] = field(default_factory=dict)
     _began: set[str] = field(default_factory=set)
-    _told: set[str] = field(default_factory=set)
     _ended: int = 0
 
     def __post_init__(self) -> None:
+        self.say = once(self.say)  # several runs warn of the same
         self._children = Children(self.folder.root)
 
     def run(self, *, overwrite: bool) -> SweepResult:
@@ -240,7 +240,7 @@ class _Sweep:
         """Make what is ``shared`` with ``run``."""
         if not shared.is_given:
             for text in self._children.make(run.settings, self.folder.common):
-                self._warn(text.removeprefix(WARNING)) if text.startswith(WARNING) else self.say(text)
+                self.say(text)
 
     def _simulate(self, run: PlannedRun, shared: Shared, *, resume: bool) -> list[str]:
         """Run one run in a child process; return its warnings."""
@@ -273,10 +273,7 @@ class _Sweep:
         self._warn(f"the run {run.name} failed: {reason}")
 
     def _warn(self, text: str) -> None:
-        """Warn, of what several runs warn of once."""
-        if text not in self._told:
-            self._told.add(text)
-            self.say(f"{WARNING}{text}")
+        self.say(f"{WARNING}{text}")
 
 
 def _failure(future: Future[Any]) -> str | None:

@@ -9,13 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import fingerprint
 from mindfl.errors import MindflError, OptionError
-from mindfl.files import PathLike, local_path, read_file, write_atomic
+from mindfl.files import PathLike, file_digest, local_path, read_file, write_atomic
 from mindfl.notices import warn
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import open_data, usable_users
+from mindfl.sim.pooled_data import pooled
 from mindfl.sim.run_folder import SWEEP as NAME
 from mindfl.sim.run_record import NAME as RECORD
 from mindfl.sim.run_record import RunRecord
@@ -30,6 +32,9 @@ Status = Literal["waiting", "running", "done", "failed"]
 _FREE = ("workers", "work_dir")
 #: setting that names data, which may have been moved
 _DATA = "train_dataset"
+_KEEP_BOTH = "another --work_dir keeps both; --overwrite runs all runs anew"
+#: settings that a run's data follow from
+_OF_DATA = (_DATA, "test_dataset", "client_num", "fl_name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,8 @@ class SweepFolder:
         self.common = root / "common"
         self._runs: dict[str, SweptRun] = {}
         self._lock = threading.Lock()
+        #: hashes of data by the settings that they follow from, as runs have the same
+        self._hashes: dict[str, str | None] = {}
 
     def __getitem__(self, name: str) -> SweptRun:
         return self._runs[name]
@@ -73,7 +80,7 @@ class SweepFolder:
         """List ``runs``, with what is known of them, and earlier ones that are dropped now; return the names of those.
 
         With ``overwrite`` all are to be run anew. Raises :class:`OptionError` where a run that began has other
-        settings now.
+        settings now, and where the user's data or model that an ended one was made with have changed.
         """
         listed = {run.name: run for run in read_runs(self.root)} if (self.root / NAME).exists() else {}
         for run in runs:
@@ -84,6 +91,8 @@ class SweepFolder:
             if before is not None and not overwrite and self._began(run.name):
                 self._check_same(before, fresh)
                 is_done = before.status == "done" and (self.work_dir(run.name) / card.NAME).exists()
+                if is_done:  # of an interrupted one its own resume will say so
+                    self._check_files(fresh)
                 fresh = replace(fresh, status="done" if is_done else "waiting")
             self._runs[run.name] = fresh
         dropped = {name: replace(run, dropped=True) for name, run in listed.items() if self._began(name)}
@@ -114,19 +123,50 @@ class SweepFolder:
             raise OptionError(
                 f"the run {now.name} in {self.root} was made with {pairs}, and the experiment has now "
                 + ", ".join(f"{name} {here.get(name, 'by default')}" for name in names),
-                hint="another --work_dir keeps both; --overwrite runs all runs anew",
+                hint=_KEEP_BOTH,
             )
 
-    def _has_data(self, run: SweptRun) -> bool:
-        """Return whether the run was made with the data that it has now."""
+    def _check_files(self, run: SweptRun) -> None:
+        """Raise :class:`OptionError` if the data or the model of the user's that the run was made with have changed."""
+        changed = None
+        if run.settings.get(_DATA) is not None and self._has_data(run) is False:
+            changed = run.settings[_DATA]
+        model = run.settings.get("origin_train_model_path")
+        if model is not None and Path(model).exists():
+            changed = changed if file_digest(Path(model)) == self._record(run).model["sha256"] else model
+        if changed is not None:
+            raise OptionError(
+                f"{changed} has changed since the run {run.name} in {self.root} was made with it", hint=_KEEP_BOTH
+            )
+
+    def _has_data(self, run: SweptRun) -> bool | None:
+        """Return whether the run was made with the data that it has now; None if they cannot be read."""
         config = JobConfig(**run.settings)
-        try:
-            dataset = open_data(config, lambda text: None)
-            users = [user.name for user in usable_users(dataset, config.client_num, lambda text: None)]
-        except MindflError:  # there are none yet
-            return False
-        made_with = RunRecord.load(self.work_dir(run.name) / RECORD).data["sha256"]
-        return fingerprint(dataset, users).sha256 == made_with
+        pools = make_algorithm(config.algorithm).pools_data
+        key = json_text([pools, *(run.settings.get(name) for name in _OF_DATA)])
+        if key not in self._hashes:
+            self._hashes[key] = _data_hash(config, pools=pools)
+        now = self._hashes[key]
+        return None if now is None else now == self._record(run).data["sha256"]
+
+    def _record(self, run: SweptRun) -> RunRecord:
+        return RunRecord.load(self.work_dir(run.name) / RECORD)
+
+
+def _data_hash(config: JobConfig, *, pools: bool) -> str | None:
+    """Return the hash of the data of a run, which ``pools`` them or not; None if they cannot be read."""
+
+    def quiet(text: str) -> None:
+        """Warn of nothing: the run itself did."""
+
+    try:
+        dataset = open_data(config, quiet)
+        if pools:
+            dataset = pooled(config, dataset, quiet)
+        users = [user.name for user in usable_users(dataset, config.client_num, quiet)]
+        return fingerprint(dataset, users).sha256
+    except MindflError:
+        return None
 
 
 def run_folders(folder: PathLike) -> list[Path]:

@@ -17,10 +17,13 @@ import pytest
 
 from mindfl import FederatedJob, make_synthetic, run_sweep
 from mindfl.cli import root
+from mindfl.data import fingerprint, open_dataset
 from mindfl.errors import MindflWarning, OptionError, SimulationError
-from mindfl.files import write_atomic
+from mindfl.files import file_digest, write_atomic
 from mindfl.locks import acquire
+from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow, _json_line
+from mindfl.sim.run_record import RunRecord
 from mindfl.sweeps import read_experiment, shared
 from mindfl.sweeps.children import Children
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
@@ -126,6 +129,40 @@ def test_other_grids_and_other_settings(tmp_path: Path, runs: Runs) -> None:
     runs.began.clear()
     run_sweep(experiment(epochs=2), work_dir=tmp_path, overwrite=True, say=said.append)
     assert sorted(runs.began) == sorted(NAMES)
+
+
+def test_data_and_models_that_changed_under_ended_runs_are_named(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, model = tmp_path / "writers", tmp_path / "net.ms"
+    swept = {"client_num": 2, "train_dataset": data, "origin_train_model_path": model, "sweep": {"seed": [0, 1]}}
+
+    def simulate(children: Children, arguments: list[str], folder: Path) -> list[str]:
+        told = runs.simulate(children, arguments, folder)
+        known = fingerprint(open_dataset(data)).as_dict()
+        RunRecord.begin(JobConfig(), known, {"path": str(model), "sha256": file_digest(model), "own": True}).write(
+            folder
+        )
+        return told
+
+    def again() -> list[str]:
+        runs.began.clear()
+        run_sweep(swept, work_dir=tmp_path / "sweep", say=lambda text: None)
+        return runs.began
+
+    monkeypatch.setattr(Children, "simulate", simulate)
+    make_synthetic(data, users=2, progress=False)
+    model.write_bytes(b"one")
+    assert len(again()) == 2 and not again()
+    model.write_bytes(b"another")
+    with pytest.raises(OptionError, match=r"net\.ms has changed since the run seed=0 in .* was made with it"):
+        again()
+    model.write_bytes(b"one")
+    shutil.rmtree(data)
+    assert not again(), "what ended can be compared without its data"
+    make_synthetic(data, users=2, seed=1, progress=False)
+    with pytest.raises(OptionError, match=r"writers has changed since the run seed=0 in .* was made with it"):
+        again()
 
 
 def test_an_interrupted_sweep_leaves_waiting_runs(tmp_path: Path, runs: Runs) -> None:
