@@ -20,6 +20,8 @@ from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.program import Builder, Place
 from mindfl.sim.engines import LiteEngine
 
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mindfl.__file__).parents[1])}
+
 
 def _run(machine: Machine, *, real: int, labels: np.ndarray, numbers: np.ndarray, batch: int = 3) -> np.ndarray:
     """Return 2 values a sample of the table's head as NUMBERS writes them, after two steps."""
@@ -44,6 +46,54 @@ def test_a_family_runs_and_reads_labels_and_whole_numbers() -> None:
     assert found.tolist() == [[106, 107], [108, 109], [100, 101]]  # the second batch of five samples
     found = _run(machine, real=1, labels=reals.view(np.int32), numbers=numbers)
     assert np.array_equal(found.ravel(), reals[[6, 7, 8, 9, 0, 1]])
+
+
+#: two kernels, each of which calls a function ``inner``, which is too long to be made a part of its callers
+_KERNELS = (
+    """
+import math, sys
+from pathlib import Path
+from numba import njit
+from mindfl.lite.kernels import _cached_in
+
+def adding(value):
+    @njit
+    def inner(x):
+        y = x
+"""
+    + "        y += math.sin(y) + math.cos(y) + math.atan(y) + math.tanh(y)\n" * 20
+    + """\
+        return x + value + 0.0 * y
+    return inner
+
+one, two = adding(1.0), adding(2.0)
+
+for name in sys.argv[1]:
+    with _cached_in(str(Path(__file__).parent / name)):
+        if name == "a":
+            @njit(cache=True)
+            def a(x):
+                return one(one(x))
+        else:
+            @njit(cache=True)
+            def b(x):
+                return two(two(x))
+        print(globals()[name](0.0))
+"""
+)
+
+
+def test_kernels_kept_by_two_processes_do_not_call_each_others_functions(tmp_path: Path) -> None:
+    program = tmp_path / "kernels.py"
+    program.write_text(_KERNELS)
+
+    def printed(kernels: str) -> str:
+        command = [sys.executable, str(program), kernels]
+        return subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+
+    assert printed("a") == "2.0\n" and printed("b") == "4.0\n"
+    assert printed("ab") == "2.0\n4.0\n"
+    assert len(list(tmp_path.rglob("*.nbc"))) == 2, "the third process compiled nothing"
 
 
 def test_only_families_in_use_are_loaded() -> None:

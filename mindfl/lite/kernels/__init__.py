@@ -6,11 +6,13 @@ import atexit
 import hashlib
 import os
 import resource
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,7 @@ def _cached_in(folder: str) -> Iterator[None]:
     """Let numba keep what is compiled within in ``folder``."""
     import numba
 
+    _number_apart()
     settings = {"CACHE_DIR": folder, "CACHE_LOCATOR_CLASSES": "mindfl.lite.kernels.machine.AnyPlace"}
     before = {name: getattr(numba.config, name, "") for name in settings}
     vars(numba.config).update(settings)
@@ -112,6 +115,17 @@ def _cached_in(folder: str) -> Iterator[None]:
         yield
     finally:
         vars(numba.config).update(before)
+
+
+def _number_apart() -> None:
+    """Let functions that are compiled from now on have names that no other process gives.
+
+    numba numbers functions from 1 in each process. What it keeps of one function holds those that it calls too, and
+    LLVM takes two of one name for the same: kernels kept by two processes would call each other's.
+    """
+    from numba.core.bytecode import FunctionIdentity
+
+    FunctionIdentity._unique_ids = count(secrets.randbits(60))
 
 
 def needed_bytes() -> int:
