@@ -11,7 +11,7 @@ from mindfl.cli.declared import declared_options, json_option
 from mindfl.cli.reporting import echo_json, name_unused
 from mindfl.errors import DataError
 from mindfl.notices import Rule
-from mindfl.options.command_options import (
+from mindfl.options.data_options import (
     CsvOptions,
     IdxOptions,
     ImagesOptions,

@@ -16,7 +16,7 @@ from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import ReformOptions
+from mindfl.options.data_options import ReformOptions
 from mindfl.options.job_options import DataForm
 
 _READERS: tuple[type[CompactDataset | StoredArrays | BinDataset], ...] = (CompactDataset, StoredArrays, BinDataset)

@@ -13,7 +13,7 @@ from mindfl.data.writer import Report
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import ImagesForm, ImagesOptions
+from mindfl.options.data_options import ImagesForm, ImagesOptions
 
 _LARGEST = 4096
 

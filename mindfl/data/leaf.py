@@ -28,7 +28,7 @@ from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import LeafOptions
+from mindfl.options.data_options import LeafOptions
 from mindfl.options.job_options import DataForm
 from mindfl.spelling import counted
 

@@ -19,7 +19,7 @@ from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import ShakespeareOptions
+from mindfl.options.data_options import ShakespeareOptions
 from mindfl.spelling import counted
 
 _SOURCE = "shakespeare"

@@ -16,7 +16,7 @@ from mindfl.data.writer import progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import SummaryOptions
+from mindfl.options.data_options import SummaryOptions
 
 
 @dataclass(frozen=True)

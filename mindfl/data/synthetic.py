@@ -21,7 +21,7 @@ from mindfl.data.samples import CLASSES, SYNTHETIC, Samples
 from mindfl.data.writer import Report, progress_bar, write_dataset
 from mindfl.files import PathLike
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import SyntheticOptions
+from mindfl.options.data_options import SyntheticOptions
 from mindfl.options.job_options import DataForm
 
 #: Mean and standard deviation of FEMNIST's samples per writer (MindSpore Federated's data set description).

@@ -29,7 +29,7 @@ from mindfl.data.writer import Report, progress_bar
 from mindfl.errors import DataError, OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import TextOptions
+from mindfl.options.data_options import TextOptions
 
 #: how texts were read, beside the vocabulary
 READING_FILE = "reading.json"

@@ -15,7 +15,7 @@ from mindfl.data.partitions import check_partition, divide_alike, partition
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, local_path
 from mindfl.options import declared_arguments
-from mindfl.options.command_options import CsvOptions, IdxOptions
+from mindfl.options.data_options import CsvOptions, IdxOptions
 
 Part = tuple[NDArray[Any], NDArray[Any]]
 Owner = TypeVar("Owner", bound=Hashable)

@@ -17,7 +17,7 @@ from mindfl.data.samples import CLASSES, Samples, check_labels, check_name
 from mindfl.errors import DataError
 from mindfl.files import PathLike, local_path
 from mindfl.notices import warn
-from mindfl.options.command_options import ImagesForm
+from mindfl.options.data_options import ImagesForm
 from mindfl.options.job_options import DataForm
 from mindfl.spelling import counted
 

@@ -15,7 +15,7 @@ from mindfl.cli.server import start
 from mindfl.cli.simulate import SimulateOptions
 from mindfl.compare import compare_runs, plot_runs
 from mindfl.experiments.niid_bench import run_niid_bench
-from mindfl.options import Option, command_options, mode_options, options_of
+from mindfl.options import Option, command_options, data_options, mode_options, options_of
 from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.options.server_options import (
     CertsOptions,
@@ -77,17 +77,17 @@ COMMANDS: dict[tuple[str, Callable[..., object]], type] = {
     ("`mindfl inspect` (`inspect_model`)", mindfl.inspect_model): command_options.InspectOptions,
     ("`mindfl compare` (`mindfl.compare.compare_runs`)", compare_runs): command_options.CompareCommandOptions,
     ("`mindfl plot` (`mindfl.compare.plot_runs`)", plot_runs): command_options.PlotCommandOptions,
-    ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): command_options.LeafOptions,
-    ("`mindfl data images` (`convert_images`)", mindfl.convert_images): command_options.ImagesOptions,
-    ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): command_options.IdxOptions,
-    ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): command_options.CsvOptions,
+    ("`mindfl data leaf` (`convert_leaf`)", mindfl.convert_leaf): data_options.LeafOptions,
+    ("`mindfl data images` (`convert_images`)", mindfl.convert_images): data_options.ImagesOptions,
+    ("`mindfl data idx` (`mindfl.data.convert_idx`)", mindfl.data.convert_idx): data_options.IdxOptions,
+    ("`mindfl data csv` (`mindfl.data.convert_csv`)", mindfl.data.convert_csv): data_options.CsvOptions,
     ("`mindfl data shakespeare` (`mindfl.data.convert_shakespeare`)", mindfl.data.convert_shakespeare): (
-        command_options.ShakespeareOptions
+        data_options.ShakespeareOptions
     ),
-    ("`mindfl data text` (`mindfl.data.convert_text`)", mindfl.data.convert_text): command_options.TextOptions,
-    ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): command_options.SyntheticOptions,
-    ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): command_options.ReformOptions,
-    ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): command_options.SummaryOptions,
+    ("`mindfl data text` (`mindfl.data.convert_text`)", mindfl.data.convert_text): data_options.TextOptions,
+    ("`mindfl data synthetic` (`make_synthetic`)", mindfl.make_synthetic): data_options.SyntheticOptions,
+    ("`mindfl data convert` (`convert_dataset`)", mindfl.convert_dataset): data_options.ReformOptions,
+    ("`mindfl data inspect` (`inspect_dataset`)", mindfl.inspect_dataset): data_options.SummaryOptions,
     ("`mindfl plan` (`mindfl.algorithms.device_plan.device_plan`)", device_plan): command_options.PlanOptions,
     ("`mindfl bench` (`mindfl.sim.benchmark.bench`)", bench): command_options.BenchOptions,
     ("`mindfl export-run` (`mindfl.tracking.export_to_mlflow`)", export_to_mlflow): command_options.ExportRunOptions,
