@@ -52,9 +52,18 @@ def missing(extra: str) -> tuple[str, ...]:
 
 
 def lacks(what: str, package: str) -> OptionError:
-    """Return the error that ``what`` needs ``package``. The hint installs the package, as mindfl is on no index."""
-    assert package in _MODULES
-    return OptionError(f"{what} needs the package {package}", hint=f"pip install {package}")
+    """Return the error that ``what`` needs ``package``.
+
+    The hint installs the package, as mindfl is on no index, and names the extras that have it.
+
+    Example:
+        >>> print(lacks("--tensorboard", "tensorboard").hint)
+        pip install tensorboard; mindfl's extra tensorboard has it too
+    """
+    extras = [name for name, extra in EXTRAS.items() if package in extra.packages]
+    assert extras
+    named = f"extra {extras[0]} has" if len(extras) == 1 else f"extras {' and '.join(extras)} have"
+    return OptionError(f"{what} needs the package {package}", hint=f"pip install {package}; mindfl's {named} it too")
 
 
 def require(what: str, package: str) -> None:

@@ -17,7 +17,7 @@ from server_yaml import WITH_CERTIFICATES, server_yaml
 from mindfl.cli.doctor import examine
 from mindfl.errors import OptionError
 from mindfl.experiments.privacy50 import run_study
-from mindfl.imports import EXTRAS
+from mindfl.imports import EXTRAS, lacks
 from mindfl.server.serving import run_server
 from mindfl.server.start_options import ServerOptions
 from mindfl.sim import FederatedLeNetJob, JobConfig
@@ -35,6 +35,12 @@ def test_the_table_is_that_of_setup_cfg() -> None:
         for name in EXTRAS
     }
     assert listed == {name: extra.packages for name, extra in EXTRAS.items()}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_is_missing_is_named_with_its_extra(extra: str) -> None:
+    for package in EXTRAS[extra].packages:
+        assert re.search(rf"mindfl's extras? .*\b{extra}\b", lacks("this", package).hint or "")
 
 
 def test_no_hint_names_mindfl_itself() -> None:
@@ -75,7 +81,7 @@ def test_packages_are_looked_for_before_work_begins(
     without(package)
     with pytest.raises(OptionError, match=f"{what}.* the package {package}") as caught:
         FederatedLeNetJob(client_num=5, work_dir=tmp_path, reporter=Silent(), **settings).run()
-    assert caught.value.hint == f"pip install {package}"
+    assert caught.value.hint == lacks("", package).hint
     assert made(tmp_path) == []
 
 
@@ -120,7 +126,7 @@ def test_a_server_looks_for_its_packages(
     options = ServerOptions(config=config, model={"w": np.zeros(1, np.float32)}, **changes)
     with pytest.raises(OptionError, match=f"{what} needs the package {package}") as caught:
         run_server(options, ready=lambda url: None, tell=lambda text: None)
-    assert caught.value.hint == f"pip install {package}"
+    assert caught.value.hint == lacks("", package).hint
     assert made(tmp_path) == ["fl.yaml"]
 
 

@@ -23,6 +23,7 @@ from mindfl.algorithms.naming import make_algorithm
 from mindfl.client import InProcessTransport, Traffic
 from mindfl.data import Dataset
 from mindfl.errors import OptionError, SimulationError
+from mindfl.imports import lacks
 from mindfl.lite import LiteModel, use_operators
 from mindfl.modes import mode_of
 from mindfl.server import Coordinator, EdgeCoordinator, Part
@@ -302,7 +303,7 @@ def _connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise OptionError("--executor ray needs the package ray", hint="pip install ray") from None
+        raise lacks("--executor ray", "ray") from None
     try:
         _knock(address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")

