@@ -44,11 +44,12 @@ def template_text() -> str:
 def _groups() -> Iterator[str]:
     options = [option for name, option in options_of(JobOptions).items() if name not in ("resume", "overwrite")]
     for group in GROUPS:
-        yield f"\n# ---- {group} ----\n"
-        for option in options:
-            if option.group == group:
-                yield "\n" + "".join(f"# {line}\n" for line in textwrap.wrap(_help(option), _WIDTH))
-                yield f"# {option.name} = {_value(option)}\n"
+        members = [option for option in options if option.group == group]
+        if members:  # those of the group "Output" belong to a call
+            yield f"\n# ---- {group} ----\n"
+        for option in members:
+            yield "\n" + "".join(f"# {line}\n" for line in textwrap.wrap(_help(option), _WIDTH))
+            yield f"# {option.name} = {_value(option)}\n"
 
 
 def _help(option: Option) -> str:
