@@ -212,7 +212,7 @@ class SweepOptions:
         "workers", default=1, shown="", help="Threads of each run; its result does not depend on it."
     )
     overwrite: bool = _of_job("overwrite", help="Run all runs anew. Without it those that ended are kept.")
-    dry_run: bool = option(False, help="List the runs only.")
+    dry_run: bool = option(False, help="List the runs only; with --work_dir it says how far each is.")
     quiet: bool = option(False, help="No progress.")
 
 

@@ -310,7 +310,18 @@ def _planned(found: _Checked, problems: Problems) -> tuple[PlannedRun, ...]:
         return (PlannedRun("run", base, {}, places),)
     count = sum(math.prod(map(len, grid.values())) for grid in found.grids)
     if count > _MOST_RUNS:
-        raise OptionError(f"[{SWEEP}] makes {count} runs, more than {_MOST_RUNS}", hint="divide the experiment")
+        first = next(
+            (
+                given.place
+                for choices in found.grids[0].values()
+                for choice in choices
+                for given in choice.settings.values()
+            ),
+            SWEEP,
+        )
+        raise OptionError(
+            f"{first}: [{SWEEP}] makes {count} runs, more than {_MOST_RUNS}", hint="divide the experiment"
+        )
     varied = tuple(dict.fromkeys(axis for grid in found.grids for axis in grid))
     options, drafts = options_of(JobOptions), []
     for grid in found.grids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,25 +231,31 @@ def _yaml_mapping(
                 lines[table] = each.start_mark.line + 1
                 values[name].append(_yaml_mapping(each, table, lines, path, problems))
         else:
-            values[name] = _yaml_value(value, f"{path}:{line}", problems)
+            with suppress(_UnreadableError):  # noted as a problem
+                values[name] = _yaml_value(value, f"{path}:{line}", problems)
     return values
 
 
+class _UnreadableError(Exception):
+    """A value of YAML cannot be used, whatever the option is."""
+
+
 def _yaml_value(node: yaml.Node, place: str, problems: Problems, depth: int = 0) -> Any:
+    """Return the value. Raises :class:`_UnreadableError` where a problem is noted."""
     if isinstance(node, yaml.SequenceNode) and depth < 2 and len(node.value) <= _LENGTH_LIMIT:
         return [_yaml_value(each, place, problems, depth + 1) for each in node.value]
     if not isinstance(node, yaml.ScalarNode):
         problems.add(place, "a value must be a number, a text, true or false, or a list of these")
-        return None
+        raise _UnreadableError
     if node.style is None and _ODD_NUMBER.fullmatch(node.value):
         problems.add(
             place, f"{node.value} is another number in YAML: write it without leading 0 and colons, or in quotes"
         )
-        return None
+        raise _UnreadableError
     if node.style is None and _EXPONENT.fullmatch(node.value):
         return float(node.value)
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)
     except (yaml.constructor.ConstructorError, ValueError, OverflowError):
         problems.add(place, f"a value that cannot be read: {shown(node.value)}")
-        return None
+        raise _UnreadableError from None

@@ -25,11 +25,13 @@ from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.shared import Shared
-from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun
+from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun, planned_run
 
 Say = Callable[[str], None]
 #: how often rows of runs are looked for
 _LOOK_SECONDS = 0.2
+#: at most so many runs that cannot be made are named
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def run_sweep(
     """
     found = read_experiment(experiment)
     folder = sweep_folder(found, work_dir)
-    runs = [checked(run) for run in found.runs]
+    if folder is None:
+        raise OptionError("a sweep needs a folder", hint="--work_dir DIR, or work_dir in the experiment")
+    runs = checked_runs(found)
     with locked(folder):
         sweep = _Sweep(SweepFolder(folder), runs, jobs or default_workers(), workers, say, row)
         return sweep.run(overwrite=overwrite)
@@ -101,23 +105,29 @@ def run_sweep(
 def planned_runs(
     experiment: PathLike | Mapping[str, Any], work_dir: PathLike | None = None, *, overwrite: bool = False
 ) -> list[SweptRun]:
-    """Return the runs that :func:`run_sweep` would have, with what is known of them; nothing is run or written."""
+    """Return the runs that :func:`run_sweep` would have, with what is known of them; nothing is run or written.
+
+    Where no folder is given, no run is known to have begun.
+    """
     found = read_experiment(experiment)
-    folder = SweepFolder(sweep_folder(found, work_dir))
-    runs = [checked(run) for run in found.runs]
+    place = sweep_folder(found, work_dir)
+    runs = checked_runs(found)
+    if place is None:
+        return [planned_run(run) for run in runs]
+    folder = SweepFolder(place)
     folder.plan(runs, overwrite=overwrite)
     return [folder[run.name] for run in runs]
 
 
-def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path:
-    """Return a sweep's folder. Raises :class:`OptionError` for a run's, or none, or no sweep."""
+def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path | None:
+    """Return a sweep's folder, None if there is none. Raises :class:`OptionError` for a run's, or no sweep."""
     if not experiment.swept:
         raise OptionError(
             f"{experiment.path or 'the experiment'} has no table [sweep]", hint="mindfl run runs its one run"
         )
     given = work_dir if work_dir is not None else experiment.settings.get("work_dir")
     if given is None:
-        raise OptionError("a sweep needs a folder", hint="--work_dir DIR, or work_dir in the experiment")
+        return None
     folder = local_path(given)
     if (folder / RECORD).exists() and not (folder / SWEEP).exists():
         raise OptionError(f"{folder} is the work folder of a run", hint="choose another --work_dir for the sweep")
@@ -132,6 +142,23 @@ def checked(run: PlannedRun) -> PlannedRun:
     except OptionError as error:
         raise run.located(error) from None
     return run
+
+
+def checked_runs(experiment: ExperimentPlan) -> list[PlannedRun]:
+    """Return the runs. Raises :class:`OptionError` that names each one with which no job can be made."""
+    faults: dict[str, OptionError] = {}
+    for run in experiment.runs:
+        try:
+            checked(run)
+        except OptionError as error:
+            faults.setdefault(str(error), error)
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        texts = [f"{error}{f' ({error.hint})' if error.hint else ''}" for error in faults.values()]
+        more = [f"and {len(texts) - _NAMED} more"] if len(texts) > _NAMED else []
+        raise OptionError("; ".join(texts[:_NAMED] + more))
+    return list(experiment.runs)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

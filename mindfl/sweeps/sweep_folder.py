@@ -58,6 +58,11 @@ class SweptRun:
     dropped: bool = False
 
 
+def planned_run(run: PlannedRun) -> SweptRun:
+    """Return ``run`` as it is listed before it begins."""
+    return SweptRun(name=run.name, folder=f"runs/{run.name}", settings=dict(run.settings), varies=dict(run.varies))
+
+
 class SweepFolder:
     """The folder ``root`` of a sweep. The caller has locked it."""
 
@@ -85,9 +90,7 @@ class SweepFolder:
         listed = {run.name: run for run in read_runs(self.root)} if (self.root / NAME).exists() else {}
         for run in runs:
             before = listed.pop(run.name, None)
-            fresh = SweptRun(
-                name=run.name, folder=f"runs/{run.name}", settings=dict(run.settings), varies=dict(run.varies)
-            )
+            fresh = planned_run(run)
             if before is not None and not overwrite and self._began(run.name):
                 self._check_same(before, fresh)
                 is_done = before.status == "done" and (self.work_dir(run.name) / card.NAME).exists()

@@ -172,9 +172,13 @@ def test_mistakes_in_yaml_and_several_at_once(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
         read_experiment(path)
     lines = str(caught.value).split("; ")
-    assert [line.split(": ")[0].removeprefix(str(path)) for line in lines] == [":4", ":2", ":4", ":1"]
-    with pytest.raises(OptionError, match=r":1: 010 is another number in YAML.*:2: 1:30 is another number"):
+    assert [line.split(": ")[0].removeprefix(str(path)) for line in lines] == [":4", ":2", ":1"]
+    with pytest.raises(OptionError, match=r":1: 010 is another number in YAML.*:2: 1:30 is another number") as caught:
         read_experiment(written(tmp_path, "seed: 010\nclient_num: 1:30\nepochs: 10", "odd.yaml"))
+    assert "None" not in str(caught.value), "what cannot be read has one message"
+    with pytest.raises(OptionError) as caught:
+        read_experiment(written(tmp_path, "seed: [[[1]], [[2]], [[3]]]", "deep.yaml"))
+    assert str(caught.value).count("deep.yaml:1") == 1
     assert read_experiment(written(tmp_path, "learning_rate: 1e-3", "rate.yaml")).settings == {"learning_rate": 0.001}
 
 
@@ -186,7 +190,7 @@ def test_what_is_no_text_or_too_long_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"#" * 100_000)
     with pytest.raises(OptionError, match="longer than 64 KiB"):
         read_experiment(path)
-    with pytest.raises(OptionError, match=r"makes 1000000 runs"):
+    with pytest.raises(OptionError, match=r"sweep.seed: \[sweep\] makes 1000000 runs"):
         read_experiment({"sweep": {"seed": list(range(1000)), "epochs": list(range(1, 1001))}})
 
 
@@ -221,6 +225,7 @@ def test_long_names_are_cut_between_letters() -> None:
 
 def test_the_template_is_a_file_with_every_option_and_its_default(tmp_path: Path) -> None:
     text = template_text()
+    assert not re.search(r"^# ---- .* ----\n\n# ----", text, re.M), "no group is empty"
     assert read_experiment(written(tmp_path, text)).settings == {"client_num": 10, "iterations": 20}
     options = text.partition("# ---- Many")[0]
     lines = {name: line for line, name in re.findall(r"^# ((\w+) = .*)$", options, re.M)}

@@ -165,6 +165,17 @@ def test_data_and_models_that_changed_under_ended_runs_are_named(
         again()
 
 
+def test_planned_runs_need_no_folder() -> None:
+    assert [(run.name, run.status) for run in planned_runs(experiment())] == [(name, "waiting") for name in NAMES]
+    with pytest.raises(OptionError, match="a sweep needs a folder"):
+        run_sweep(experiment())
+
+
+def test_all_runs_that_cannot_be_made_are_named() -> None:
+    with pytest.raises(OptionError, match=r"algorithm=nope: .*; sweep.algorithm: run algorithm=fedprox_nu=1: "):
+        planned_runs({"sweep": {"algorithm": ["nope", "fedavg", "fedprox:nu=1"]}})
+
+
 def test_an_interrupted_sweep_leaves_waiting_runs(tmp_path: Path, runs: Runs) -> None:
     runs.fails = {NAMES[1]: "Ctrl-C"}
     with pytest.raises(KeyboardInterrupt):

@@ -83,11 +83,14 @@ class Problems:
         self._misfits: list[Misfit] = []
 
     def add(self, place: str, text: str, misfit: Misfit | None = None) -> None:
-        """Note one problem, and which setting it is about."""
+        """Note one problem, once, and which setting it is about."""
         if misfit is not None:
             self._misfits.append(misfit)
-        if len(self._lines) < _NAMED_PROBLEMS:
-            self._lines.append(f"{place}: {text}")
+        line = f"{place}: {text}"
+        if line in self._lines:
+            return
+        if not self.full:
+            self._lines.append(line)
         else:
             self._unnamed += 1
 
