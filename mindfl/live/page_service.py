@@ -18,6 +18,7 @@ from aiohttp.http import HttpProcessingError
 
 from mindfl.live.readers import RunReader, SweepReader, event
 from mindfl.live.run_follower import RunFollower
+from mindfl.live.run_header import holds_run
 from mindfl.live.sweep_follower import SweepFollower, is_sweep
 
 Ended = TypeVar("Ended")
@@ -31,6 +32,8 @@ _SILENCE_SECONDS, _READER_SECONDS = 10.0, 60.0
 #: streams at a time
 _MOST_STREAMS = 32
 _END_SECONDS = 3.0
+#: tells a page that the folder is of another kind now, and has another page
+_OTHER = event("other", {})
 
 _SCRIPTS = (
     *("app", "charts", "client_log", "figures", "frames", "head"),
@@ -69,10 +72,12 @@ _logger.addFilter(_is_own_fault)
 class PageService:
     """Serves the page of ``folder`` on a listening socket. Belongs to one event loop, in which it must be made.
 
-    The folder of a sweep has a page of its own, and one for each run under ``/runs/{number}/``.
+    The folder of a sweep has a page of its own, and one for each run under ``/runs/{number}/``. A folder may become
+    that of a sweep, or of a run, later: pages of the other kind are told so, and load again.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._root: Follower = SweepFollower(folder) if is_sweep(folder) else RunFollower(folder)
         #: followers of a sweep's runs whose pages were opened, by folder
         self._runs: dict[Path, RunFollower] = {}
@@ -131,9 +136,21 @@ class PageService:
 
     def _has_new(self, follower: Follower) -> bool:
         with self._follows:
+            if follower is self._root and self._becomes_other():
+                return True
             before = follower.version
             follower.poll()
             return follower.version != before
+
+    def _becomes_other(self) -> bool:
+        """Notice that an empty folder became a sweep's, or that a run and a sweep took each other's place."""
+        swept = is_sweep(self._folder)
+        if swept == isinstance(self._root, SweepFollower) or not (swept or holds_run(self._folder)):
+            return False
+        self._root = SweepFollower(self._folder) if swept else RunFollower(self._folder)
+        self._runs = {}
+        self._root.poll()
+        return True
 
     def _tell(self) -> None:
         self._changed.set()
@@ -171,6 +188,7 @@ class PageService:
     async def _file(self, request: web.Request) -> web.Response:
         name = request.match_info.get("name", "")
         if not name:
+            await self._in_thread(self._has_new, self._root)
             is_run = isinstance(await self._follower(request), RunFollower)
             name = "index.html" if is_run else "sweep.html"
         if name not in self._files:
@@ -195,7 +213,11 @@ class PageService:
         self._readers[follower] += 1
         self._watched.set()
         try:
-            await self._follow(response, follower, request.headers.get("Last-Event-ID", ""))
+            kind = "run" if isinstance(follower, RunFollower) else "sweep"
+            if request.query.get("kind", kind) == kind:
+                await self._follow(response, follower, request.headers.get("Last-Event-ID", ""))
+            else:
+                await _sent(response, _OTHER)
         except (ConnectionError, asyncio.TimeoutError):
             pass  # the page was closed, or takes nothing
         finally:
@@ -209,10 +231,14 @@ class PageService:
             new = partial(RunReader(last_id).events, follower)
         else:
             new = partial(SweepReader().events, follower)
+        is_root = follower is self._root
         if await self._in_thread(self._has_new, follower):
             self._tell()
         while True:
             changed, is_ending = self._changed, self._is_ending
+            if is_root and follower is not self._root:
+                await _sent(response, _OTHER)
+                return
             events = await self._in_thread(self._alone, new)
             if events:
                 await _sent(response, b"".join(events))

@@ -29,6 +29,11 @@ _SHOWN = {
 _USUAL = {"encrypt_type": "NOT_ENCRYPT", "engine": "lite", "lr_schedule": "constant"}
 
 
+def holds_run(folder: Path) -> bool:
+    """Return whether ``folder`` is that of a run, or of a server's job."""
+    return any((folder / name).exists() for name in ("config.json", SERVER))
+
+
 def read_header(folder: Path) -> dict[str, Any]:
     """Return what the page shows above the curves; the files may be missing, or be being written.
 

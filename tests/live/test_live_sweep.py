@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,37 @@ def test_each_run_has_a_page(sweep: StandInSweep) -> None:
     assert json.loads(log[1])["text"] == "hello\n"
     assert [status for status, _ in refused] == [404] * 3
     assert avg == row.avg
+
+
+def test_a_folder_becomes_that_of_a_sweep_and_then_of_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    folder.mkdir()
+
+    async def kinds(session: aiohttp.ClientSession, url: str, kind: str, change: Callable[[], object]) -> list[str]:
+        """Return the events that a page of this kind gets; the folder changes when it has its first header."""
+        found: list[str] = []
+        async with session.get(f"{url}events?kind={kind}") as answer:
+            async for line in answer.content:
+                if line.startswith(b"event: "):
+                    found.append(line[7:].decode().strip())
+                    if found[-1] == kind:
+                        change()
+        return found
+
+    async def answers() -> list[Any]:
+        service, listening = PageService(folder), listening_on(0)
+        url = address(listening)
+        await service.start(listening)
+        try:
+            async with aiohttp.ClientSession() as session:
+                sweep = await kinds(session, url, "run", lambda: StandInSweep(folder, (0.01,)))
+                late = await kinds(session, url, "run", lambda: None)
+                async with session.get(url) as answer:
+                    page = await answer.text()
+                run = await kinds(session, url, "sweep", lambda: (folder / "config.json").write_text("{}"))
+        finally:
+            await service.stop()
+        return [sweep, late, "runs-heading" in page, run]
+
+    found = asyncio.run(asyncio.wait_for(answers(), 60))
+    assert found == [["begin", "run", "timeline", "other"], ["other"], True, ["begin", "sweep", "other"]]

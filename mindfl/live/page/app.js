@@ -56,7 +56,8 @@ const inbox = new Inbox(({ type, data }) => {
 });
 
 const connection = (text) => { byId("connection").textContent = text; };
-const source = new EventSource("events");
+const source = new EventSource("events?kind=run");
+source.addEventListener("other", () => location.reload()); // the folder has another page now
 for (const kind of Object.keys(KINDS)) source.addEventListener(kind, (event) => inbox.push(event));
 source.addEventListener("open", () => connection(""));
 source.addEventListener("error", () => connection(

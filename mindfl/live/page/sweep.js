@@ -104,7 +104,8 @@ const inbox = new Inbox(({ type, data }) => KINDS[type](JSON.parse(data)), () =>
   parts.need("head", "table", "curves");
 });
 const connection = (text) => put(byId("connection"), text);
-const source = new EventSource("events");
+const source = new EventSource("events?kind=sweep");
+source.addEventListener("other", () => location.reload()); // the folder has another page now
 for (const kind of Object.keys(KINDS)) source.addEventListener(kind, (event) => inbox.push(event));
 source.addEventListener("open", () => connection(""));
 source.addEventListener("error", () => connection(source.readyState === EventSource.CLOSED ? "No connection: load the page again." : "No connection: trying again."));
