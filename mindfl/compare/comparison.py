@@ -164,7 +164,8 @@ def compare_runs(
         The comparison: ``table("latex")``, ``to_pandas()``, or printed as text.
 
     Raises:
-        OptionError: there is no run, a folder holds none, or there is no such column or baseline.
+        OptionError: there is no run, a folder holds none, there is no such column or baseline, or no accuracy can reach
+            ``target``.
         DataError: a file of a run is damaged.
 
     Example:
@@ -176,6 +177,9 @@ def compare_runs(
     results = [run.result for group in groups for run in group.runs]
     first = _baseline(groups, baseline)
     given = math.nan if target is None else float(target)
+    if given > 1 and metrics_of(groups) == [ACCURACY]:
+        hint = f"accuracies are 0 to 1: {given / 100:g} is {given:g} %" if given <= 100 else "accuracies are 0 to 1"
+        raise OptionError(f"no accuracy reaches --target {given:g}", hint=hint)
     comparison = RunComparison(groups, [], first, paired=False, target=given)
     if columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]

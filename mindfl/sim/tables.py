@@ -30,13 +30,29 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> list[str]:
     """Return the lines of a Markdown table; the columns at the positions ``numbers`` are aligned to the right.
 
+    Texts are escaped.
+
     Example:
         >>> markdown_table(["mode", "AVG"], [["plain", "0.5"]], range(1, 2))
         ['| mode | AVG |', '|---|--:|', '| plain | 0.5 |']
     """
     rule = "".join("|--:" if place in numbers else "|---" for place in range(len(header)))
-    head, *lines = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in (header, *rows)]
+    head, *lines = [" | ".join(map(markdown_text, line)) for line in (header, *rows)]
     return [f"| {head} |", f"{rule}|", *(f"| {line} |" for line in lines)]
+
+
+#: letters that Markdown takes for markup; an underscore between letters is none
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
+
+
+def markdown_text(text: str) -> str:
+    """Return what Markdown shows as ``text`` in a cell of a table.
+
+    Example:
+        >>> print(markdown_text("top_k *of* <all>"))
+        top_k \\*of\\* \\<all\\>
+    """
+    return _MARKDOWN.sub(r"\\\g<0>", _one_line(text))
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: range = range(0)) -> list[str]:
@@ -85,10 +101,15 @@ def latex_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: r
     form = "".join("r" if place in numbers else "l" for place in range(len(header)))
     head, *lines = [f"{' & '.join(map(latex_text, line))} \\\\" for line in (header, *rows)]
     lines = [re.sub(r"(?<=& )([+-])(?=\d)", r"$\1$", line) for line in lines]  # a minus is longer than a hyphen
-    begin = ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{form}}}", "\\toprule", head, "\\midrule"]
+    needs = ["% needs \\usepackage{booktabs}"]
+    if any(ord(letter) > _LATIN for line in lines for letter in line):
+        needs.append("% needs XeLaTeX or LuaLaTeX, and a font with all letters")
+    begin = [*needs, f"\\begin{{tabular}}{{{form}}}", "\\toprule", head, "\\midrule"]
     return [*begin, *lines, "\\bottomrule", "\\end{tabular}"]
 
 
+#: the last letter that pdflatex knows without packages
+_LATIN = 0x17F
 _LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "\\": r"\textbackslash{}",

@@ -23,7 +23,7 @@ from mindfl.cli.compare import compare_command
 from mindfl.compare import compare_runs
 from mindfl.compare.measures import Spread
 from mindfl.errors import MindflWarning, OptionError
-from mindfl.sim.tables import latex_table, latex_text, markdown_table, text_table
+from mindfl.sim.tables import latex_table, latex_text, markdown_table, markdown_text, text_table
 
 #: AVG after each round of seeds 0, 1, 2 of two algorithms
 FEDAVG = ([0.2, 0.5, 0.6], [0.3, 0.65, 0.7], [0.25, 0.45, 0.8])
@@ -165,6 +165,7 @@ def test_a_sweep_stands_for_its_finished_runs(tmp_path: Path) -> None:
         (lambda folder: [folder / "run"], {"columns": "avgs"}, "--columns: no run has 'avgs'"),
         (lambda folder: [folder / "run"], {"columns": " , "}, "--columns names no column"),
         (lambda folder: [folder / "run"], {"columns": "rounds_to_target"}, "rounds_to_target needs --target"),
+        (lambda folder: [folder / "run"], {"target": 70}, "no accuracy reaches --target 70"),
         (lambda folder: [folder / "run"], {"baseline": "fedprox"}, "--baseline 'fedprox' is no group"),
     ],
 )
@@ -225,9 +226,25 @@ def test_latex_sets_the_text(text: str) -> None:
 def test_cells_stay_cells() -> None:
     header, rows = ["", "a|b"], [["x & y\nz", "-1.5 ± 2"], ["手写", "+3"]]
     latex = latex_table(header, rows, range(1, 2))
-    assert latex[5:7] == [r"x \& y z & $-$1.5 $\pm$ 2 \\", r"手写 & $+$3 \\"]
+    assert latex[1] == "% needs XeLaTeX or LuaLaTeX, and a font with all letters"
+    assert latex[6:8] == [r"x \& y z & $-$1.5 $\pm$ 2 \\", r"手写 & $+$3 \\"]
     assert text_table(header, rows, range(1, 2)) == ["              a|b", "x & y z  -1.5 ± 2", "手写           +3"]
     assert markdown_table(header, rows)[0] == r"|  | a\|b |"
+    assert markdown_table(header, rows)[2] == "| x & y z | -1.5 ± 2 |"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("fedprox:mu=0.1, learning_rate=0.1", "fedprox:mu=0.1, learning_rate=0.1"),
+        (r"*a* `b` <b> [c](d) a\b", r"\*a\* \`b\` \<b\> \[c\](d) a\\b"),
+        ("_a_ b__c a_b 1_2", r"\_a\_ b\_\_c a_b 1_2"),
+        ("~~old~~ &amp; &#42; R&D;x & y", r"\~\~old\~\~ \&amp; \&#42; R\&D;x & y"),
+        ("手写_手", "手写_手"),
+    ],
+)
+def test_markdown_shows_the_text(text: str, escaped: str) -> None:
+    assert markdown_text(text) == escaped
 
 
 def test_nothing_known() -> None:
