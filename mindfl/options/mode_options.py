@@ -50,9 +50,11 @@ class DpOptions:
     """Differential privacy, added by the clients."""
 
     dp_eps: float = _mode(50.0, above=0, help="DP_ENCRYPT: epsilon of one upload.")
-    dp_delta: float = _mode(0.01, above=0, below=1, help="DP_ENCRYPT: probability with which epsilon may be exceeded.")
+    dp_delta: float = _mode(0.01, above=0, below=1, help="DP_ENCRYPT: delta of one upload.")
     dp_norm_clip: float = _mode(
-        1.0, above=0, help="DP_ENCRYPT: largest norm of an update; a longer one is scaled down."
+        1.0,
+        above=0,
+        help="DP_ENCRYPT: bound on the norm of updates, as a multiple of how far the first iteration moved the model.",
     )
 
 
@@ -77,7 +79,7 @@ class MaskOptions:
         None,
         least=1,
         shown="more than 2/3 of the clients",
-        help="PW_ENCRYPT: number of shares that recover a lost client's secret.",
+        help="PW_ENCRYPT: number of shares that recover a client's secret.",
     )
     exact_corrupt_ratio: float = _mode(
         0.1,

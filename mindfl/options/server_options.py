@@ -107,7 +107,7 @@ class PwOptions(MaskOptions):
         help="Secure aggregation: time in which enough clients must take part in an exchange.",
     )
     reconstruct_secrets_threshold: int = _mode(
-        1, least=1, most=UINT32_MAX, help="PW_ENCRYPT: number of shares that recover a lost client's secret."
+        1, least=1, most=UINT32_MAX, help="PW_ENCRYPT: number of shares that recover a client's secret."
     )
 
 
