@@ -1,4 +1,4 @@
-"""A thing is described once: rows of a table differ in their first cell, entries of the changelog in their beginning."""
+"""A thing is described once: rows of a table differ in the first cell, entries of the changelog in their beginning."""
 
 from __future__ import annotations
 
