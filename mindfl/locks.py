@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _HOLDER_BYTES = 300
+#: how often a lock that others look at is tried, and the time between
+_TRIES, _LOOK_SECONDS = 1000, 0.001
 #: file systems without locks that a warning has named
 _named: set[int] = set()
 
@@ -104,14 +107,50 @@ def open_locked(path: Path, flags: int, *, mode: int = 0o666, wait: bool = False
 
 def _lock_handle(handle: int, path: Path, *, wait: bool, warned: bool) -> Lock | None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return None
+        if wait:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        elif not _taken(handle):
+            return None
     except OSError as error:
         if warned:
             _warn(handle, path, error)
         return Lock(handle, real=False)
     return Lock(handle, real=True)
+
+
+def _taken(handle: int) -> bool:
+    """Lock the open file, unless another process holds it; :func:`is_held`, which looks for a moment, is no such."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock file ``path``; on a file system without locks, whether it may.
+
+    Writes nothing, and keeps no other process from the lock.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return holder_lives(path)
+    finally:
+        os.close(handle)
+    return False
 
 
 def holder(path: Path) -> str:

@@ -17,7 +17,7 @@ from mindfl.convert import library
 from mindfl.data.folder import filled_folder, recovered
 from mindfl.errors import MindflWarning, SimulationError, StorageError
 from mindfl.files import write_atomic
-from mindfl.locks import acquire, awaited, holder
+from mindfl.locks import acquire, awaited, holder, is_held
 from mindfl.real import federated_environment as environment
 from mindfl.server.running import Presence, is_alive
 from mindfl.server.storage import StateFolder
@@ -147,3 +147,36 @@ def test_without_locks_the_caches_are_filled(no_locks: None, tmp_path: Path, mon
 def test_a_held_work_folder_is_refused_by_name(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(SimulationError, match=f"another run .*: the process {os.getpid()}$"):
         locked(tmp_path).__enter__()
+
+
+def test_who_looks_at_a_lock_keeps_no_one_from_it(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    assert not is_held(path) and not path.exists(), "nothing is written"
+    path.write_text(f"{os.getpid()}\n")
+    assert not is_held(path), "that a process of this number lives says nothing"
+    with path.open() as looked:
+        fcntl.flock(looked, fcntl.LOCK_SH)
+        assert not is_held(path), "others look at the same time"
+        assert acquire(path) is None
+    script = (
+        "import fcntl, sys\nwith open(sys.argv[1]) as file:\n    print(flush=True)\n"
+        "    while True: fcntl.flock(file, fcntl.LOCK_SH), fcntl.flock(file, fcntl.LOCK_UN)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE) as looking:
+        assert looking.stdout is not None
+        looking.stdout.readline()
+        try:
+            for _ in range(50):
+                lock = acquire(path)
+                assert lock is not None
+                assert is_held(path)
+                lock.close()
+        finally:
+            looking.kill()
+    assert not is_held(path)
+
+
+def test_without_locks_a_lock_is_held_as_long_as_its_process(no_locks: None, tmp_path: Path) -> None:
+    with pytest.warns(MindflWarning, match="cannot be locked"):
+        lock = acquire(tmp_path / "x")
+    assert lock is not None and is_held(tmp_path / "x")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.live.run_rows import from_json, is_number
-from mindfl.locks import holder_lives
+from mindfl.locks import is_held
 
 #: stands for config.json in the folder of a server's job
 SERVER = "server.json"
@@ -77,7 +77,7 @@ def _state(folder: Path, config: Mapping[str, Any]) -> str:
         return "waiting" if folder.is_dir() else "missing"
     if config.get("ended"):
         return "ended"
-    return "training" if holder_lives(folder / ".lock") else "stopped"
+    return "training" if is_held(folder / ".lock") else "stopped"
 
 
 def _title(settings: Mapping[str, Any], model: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import threading
 import time
@@ -18,6 +17,7 @@ from mindfl.live.line_tail import LineTail
 from mindfl.live.run_follower import TIMELINE
 from mindfl.live.run_header import SERVER
 from mindfl.live.run_rows import parsed
+from mindfl.locks import Lock, acquire
 
 if TYPE_CHECKING:
     from mindfl.server.coordinator import Coordinator
@@ -45,6 +45,7 @@ class ServerRows:
         self._lock = threading.Lock()
         self._received = self._sent = 0
         self._coordinator: Coordinator | None = None
+        self._held: Lock | None = None
         self._looked: tuple[int, int] = (0, 0)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mindfl-live", daemon=True)
@@ -59,7 +60,7 @@ class ServerRows:
             for name in ("history.jsonl", TIMELINE):
                 write_atomic(self._folder / name, "")
         self._facts |= {"iterations": coordinator.config.fl_iteration_num}
-        write_atomic(self._folder / ".lock", f"{os.getpid()}\n")
+        self._held = acquire(self._folder / ".lock")
         self._write_header()
         self._thread.start()
 
@@ -104,6 +105,8 @@ class ServerRows:
         if self._coordinator is not None:
             self._header["ended"] = _now()
             self._write_header()
+        if self._held is not None:
+            self._held.close()
 
     def _run(self) -> None:
         while not self._closing.wait(_LOOK_SECONDS):

@@ -10,7 +10,7 @@ from typing import Any
 from mindfl.live.line_tail import LineTail
 from mindfl.live.run_header import json_object
 from mindfl.live.run_rows import is_number, parsed
-from mindfl.locks import holder_lives
+from mindfl.locks import is_held
 
 #: the list of a sweep's runs
 LIST = "sweep.json"
@@ -71,7 +71,7 @@ class SweepFollower:
             self._look()
         except OSError as error:
             problems.append(f"{error.filename or self._folder}: {error.strerror or error}")
-        lives = holder_lives(self._folder / ".lock")
+        lives = is_held(self._folder / ".lock")
         header = {
             "name": self._folder.name,
             "folder": str(self._folder),

@@ -7,15 +7,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+from mindfl.locks import Lock, acquire
 from mindfl.sim.history import HistoryFiles, IterationRow
 from mindfl.sim.tables import csv_text
 
 
 class StandInRun:
-    """Writes the files of a run of ``clients``, of which ``drawn`` take part in a round, into ``folder``.
-
-    ``lives``: this process stands in for the one that trains; otherwise it is dead.
-    """
+    """Writes the files of a run of ``clients``, of which ``drawn`` take part in a round, into ``folder``."""
 
     def __init__(self, folder: Path, *, clients: int = 10, drawn: int | None = None, iterations: int = 20) -> None:
         self.folder = folder
@@ -28,15 +26,16 @@ class StandInRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.files = HistoryFiles(folder)
 
-    def begin(self, *, process: int | None = None) -> StandInRun:
-        """Write what is there before the first round; ``process`` is the one that trains."""
+    def begin(self, *, lives: bool = False) -> StandInRun:
+        """Write what is there before the first round; ``lives``: this process trains."""
         settings = {"model": "lenet", "train_dataset": "/data/femnist", "algorithm": "fedprox:mu=0.01", "seed": 0}
         self._config({"settings": {**settings, "iterations": self.iterations, "epochs": 5}, "ended": None})
         rows = [(number, name, 200, 20) for number, name in enumerate(self.names)]
         text = csv_text([("client", "name", "train_samples", "test_samples"), *rows])
         (self.folder / "clients.csv").write_text(text, "utf-8")
-        if process is not None:
-            (self.folder / ".lock").write_text(f"{process}\n")
+        self.lock: Lock | None = None
+        if lives:
+            self.lock = acquire(self.folder / ".lock")
         self.files.begin()
         return self
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from stand_in_runs import StandInRun
 
+from mindfl.locks import acquire
+
 
 class StandInSweep:
-    """A sweep over learning rates in ``folder``; ``process`` stands in for the one that sweeps."""
+    """A sweep over learning rates in ``folder``; ``lives``: this process sweeps."""
 
-    def __init__(self, folder: Path, rates: tuple[float, ...], *, process: int | None = None) -> None:
+    def __init__(self, folder: Path, rates: tuple[float, ...], *, lives: bool = False) -> None:
         self.folder = folder
         self.runs = {f"learning_rate={rate}": StandInRun(folder / "runs" / f"r{rate}", clients=4) for rate in rates}
         self._listed = [
@@ -20,8 +22,8 @@ class StandInSweep:
             | {"varies": {"learning_rate": rate}, "status": "waiting", "error": None}
             for rate, (name, run) in zip(rates, self.runs.items(), strict=True)
         ]
-        if process is not None:
-            (folder / ".lock").write_text(f"{process}\n")
+        if lives:
+            self.lock = acquire(folder / ".lock")
         self.note()
 
     def note(self, name: str = "", **changes: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -32,7 +31,7 @@ def events(url: str) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_page_is_told_of_the_last_round_before_it_ends(tmp_path: Path) -> None:
-    run = StandInRun(tmp_path / "ein Lauf").begin(process=os.getpid())
+    run = StandInRun(tmp_path / "ein Lauf").begin(lives=True)
     told: list[str] = []
     with page_beside(run.folder, 0, told.append):
         url = re.fullmatch(r"live page (http://127\.0\.0\.1:\d+/)", told[0])[1]  # type: ignore[index]
@@ -58,7 +57,7 @@ def test_the_page_ends_with_a_job_that_is_killed(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from mindfl.live.beside import page_beside\n"
         "with page_beside(Path(sys.argv[1]), 0, lambda text: print(text, flush=True)): time.sleep(60)"
     )
-    run = StandInRun(tmp_path).begin(process=os.getpid())
+    run = StandInRun(tmp_path).begin(lives=True)
     job = subprocess.Popen([sys.executable, "-c", program, str(run.folder)], stdout=subprocess.PIPE, text=True)
     assert job.stdout is not None
     url = job.stdout.readline().split()[-1]

@@ -100,17 +100,26 @@ def test_a_run_that_replaces_another_is_shown_from_its_beginning(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("process", "ends", "state"),
-    [(os.getpid(), False, "training"), (None, False, "stopped"), (None, True, "ended")],
+    ("lives", "ends", "state"),
+    [(True, False, "training"), (False, False, "stopped"), (False, True, "ended")],
     ids=["training", "stopped", "ended"],
 )
-def test_the_state_of_a_run(tmp_path: Path, process: int | None, ends: bool, state: str) -> None:
-    run = StandInRun(tmp_path / "run").begin(process=process)
+def test_the_state_of_a_run(tmp_path: Path, lives: bool, ends: bool, state: str) -> None:
+    run = StandInRun(tmp_path / "run").begin(lives=lives)
     if ends:
         run.end()
     follower = RunFollower(run.folder)
     follower.poll()
     assert follower.header["state"] == state
+
+
+def test_a_job_that_failed_has_stopped_though_its_process_lives(tmp_path: Path) -> None:
+    run = StandInRun(tmp_path / "run").begin(lives=True)
+    follower = RunFollower(run.folder)
+    assert run.lock is not None
+    run.lock.close()  # an exception in a notebook
+    follower.poll()
+    assert follower.header["state"] == "stopped"
 
 
 def test_a_folder_without_a_run_and_one_that_goes(tmp_path: Path) -> None:

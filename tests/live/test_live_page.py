@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -124,7 +123,7 @@ def table(opened: Opened) -> list[list[float]]:
 
 
 def test_the_values_are_those_of_the_history(browser: Any, tmp_path: Path) -> None:
-    run = StandInRun(tmp_path / "run <b>&amp;", drawn=4, iterations=30).begin(process=os.getpid())
+    run = StandInRun(tmp_path / "run <b>&amp;", drawn=4, iterations=30).begin(lives=True)
     for iteration in range(1, 13):
         run.round(epsilon=iteration / 7, aggregated=iteration != 5)
     with open_page(browser, run.folder) as opened:
@@ -242,7 +241,7 @@ _COUNT = """
 
 
 def test_a_round_of_3500_clients_draws_its_column_alone(browser: Any, tmp_path: Path) -> None:
-    run = StandInRun(tmp_path, clients=3500, drawn=350, iterations=60).begin(process=os.getpid())
+    run = StandInRun(tmp_path, clients=3500, drawn=350, iterations=60).begin(lives=True)
     for _ in range(30):
         run.round()
     with open_page(browser, tmp_path, before=_COUNT) as opened:
@@ -347,7 +346,7 @@ _ROUNDS = """() => {
 
 
 def test_a_sweep_and_the_pages_of_its_runs(browser: Any, tmp_path: Path) -> None:
-    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), process=os.getpid())
+    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), lives=True)
     first, second = sweep.runs.values()
     first.begin()
     rows = [first.round() for _ in range(5)]

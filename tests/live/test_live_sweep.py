@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +33,7 @@ def told(follower: SweepFollower, reader: SweepReader) -> list[tuple[str, Any]]:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> StandInSweep:
-    return StandInSweep(tmp_path / "a swéep", (0.01, 0.1), process=os.getpid())
+    return StandInSweep(tmp_path / "a swéep", (0.01, 0.1), lives=True)
 
 
 def test_a_sweep_grows(sweep: StandInSweep) -> None:
@@ -75,7 +74,7 @@ def test_a_sweep_grows(sweep: StandInSweep) -> None:
     ],
 )
 def test_the_state_of_a_sweep(tmp_path: Path, statuses: tuple[str, str], alive: bool, state: str, first: str) -> None:
-    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), process=os.getpid() if alive else None)
+    sweep = StandInSweep(tmp_path / "sweep", (0.01, 0.1), lives=alive)
     for name, status in zip(NAMES, statuses, strict=True):
         sweep.note(name, status=status)
     follower = SweepFollower(sweep.folder)
