@@ -427,6 +427,9 @@ class Buffers:
     def add(self, start: int, count: int) -> None:
         self._ends[start] = start + count
 
+    def add_all(self, others: Buffers) -> None:
+        self._ends |= others._ends
+
     def size(self, start: int) -> int:
         """Return the size of the buffer that begins here, 0 if there is none."""
         return self._ends.get(start, start) - start
@@ -605,27 +608,24 @@ def checked_buffers(model: LiteModel, *, apart: bool = False) -> tuple[Executabl
             check_program(program, own, program.end)
             own.check(program.place.result, 0, max(program.place.classes * program.place.lanes, 1))
         if programs.train is not None and programs.correction is not None:
-            _check_correction(model, programs)
+            _check_correction(model, programs, buffers)
         found[folded] = buffers
     return made, found
 
 
-def _check_correction(model: LiteModel, programs: Programs) -> None:
-    """Check the instructions that a correction adds to the training program, and those of the optimizer."""
+def _check_correction(model: LiteModel, programs: Programs, plain: Buffers) -> None:
+    """Check the instructions that a correction adds to the training program, whose buffers are ``plain``."""
     assert programs.train is not None and programs.correction is not None
     sizes = {name: tensor.size for name, tensor in model.parameters.items()}
     arrays = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
     with watched(Graph(model)) as buffers:
         correction = CorrectionPlan(programs.train, sizes, programs.train.end)
-    for update in programs.train.updates:
-        buffers.add(update.gradient, update.size)
-    for offset in programs.train.literals:
-        buffers.add(offset, 1)
+    buffers.add_all(plain)
     code = correction.load(
         np.zeros(programs.arena_size, np.float32), Correction(scale=2, shift=arrays, pull=1, towards=arrays)
     )
-    plain = {tuple(row) for row in programs.train.code.tolist()}
-    new = [row for row in code.tolist() if tuple(row) not in plain]
+    known = {tuple(row) for row in programs.train.code.tolist()}
+    new = [row for row in code.tolist() if tuple(row) not in known]
     assert len(new) == 2 * len(programs.train.updates)
     check_program(
         replace(programs.train, code=np.array(new), place=replace(programs.train.place, x=0, features=0)),

@@ -120,7 +120,7 @@ def test_a_regression_is_measured_by_its_loss_with_both_engines(converter_librar
         assert ours.avg == pytest.approx(theirs.avg, rel=1e-4)
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
     assert lite.history[-1].avg < lite.history[0].avg
-    best = json.loads((tmp_path / "lite" / "ms" / "lenet_train_best.json").read_text())
+    best = json.loads((tmp_path / "lite" / "ms" / "LineNet_train_best.json").read_text())
     assert best == {"iteration": 3, "avg": lite.history[-1].avg}
     predicted = jobs["lite"].infer()
     user = jobs["lite"].prepare_data().user("cleo")
