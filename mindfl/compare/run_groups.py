@@ -12,6 +12,7 @@ from typing import Any
 from mindfl.algorithms.naming import canonical, pools_data
 from mindfl.compare.compared_runs import ComparedRun
 from mindfl.notices import warn
+from mindfl.sim.config import LEARNING_RATES
 from mindfl.sim.metrics import ACCURACY, Measure
 from mindfl.sim.result import Result
 from mindfl.sim.run_record import DECIDING
@@ -73,6 +74,11 @@ def identity(result: Result) -> dict[str, Any]:
     values |= {name: value for name, value in result.about.get("settings", {}).items() if name in _NAMES}
     if isinstance(values["algorithm"], str):
         values["algorithm"] = canonical(values["algorithm"])
+    optimizer = values["optimizer"] or "momentum"
+    if values["learning_rate"] is None:  # a run that has not ended has no card, which says what was the default
+        values["learning_rate"] = LEARNING_RATES.get(optimizer)
+    if optimizer != "momentum":
+        values["momentum"] = None
     values["model"] = result.about.get("network") or settings.get("model") or "lenet"
     given = settings.get("train_dataset") is not None
     values["train_dataset"] = result.about.get("data", {}).get("sha256") if given else None

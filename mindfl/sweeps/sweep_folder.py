@@ -209,5 +209,5 @@ def read_runs(root: Path) -> list[SweptRun]:
         if found["format"] == FORMAT:
             return [SweptRun(**run) for run in found["runs"]]
     except (ValueError, TypeError, KeyError):
-        raise OptionError(f"{path} is not the list of a sweep", hint="choose another --work_dir") from None
+        raise OptionError(f"{path} is not the list of a sweep", hint="restore it, or name another folder") from None
     raise OptionError(f"{path} has format {found['format']!r}, this mindfl reads {FORMAT}")

@@ -94,6 +94,18 @@ def test_settings_of_labels(tmp_path: Path) -> None:
     assert len(groups[-1].runs) == 2
 
 
+def test_a_run_that_has_not_ended_is_of_the_group_of_the_others(tmp_path: Path) -> None:
+    """Its folder does not say yet which learning rate and momentum were the defaults."""
+    ended = write_run(tmp_path / "1", [0.5], optimizer="adam")
+    card = json.loads((ended / "result.json").read_text())
+    card["settings"] = {"optimizer": "adam", "learning_rate": 0.001, "momentum": None}
+    (ended / "result.json").write_text(json.dumps(card))
+    going = write_run(tmp_path / "2", [0.5], optimizer="adam", momentum=0.9, seed=1, ended=False)
+    with pytest.warns(MindflWarning, match="has not ended"):
+        (group,) = compare_runs([ended, going]).groups
+    assert len(group.runs) == 2
+
+
 @pytest.mark.usefixtures("no_warning")
 def test_pooled_data_are_the_same_data_and_one_algorithm_has_many_texts(tmp_path: Path) -> None:
     """All data in one place have another fingerprint than the same data apart."""
