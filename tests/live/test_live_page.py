@@ -372,3 +372,13 @@ def test_a_sweep_and_the_pages_of_its_runs(browser: Any, tmp_path: Path) -> None
         assert table(opened)[0][:2] == [1, row.avg]
         opened.page.get_by_role("link", name="all runs of the sweep").click()
         opened.wait("document.querySelectorAll('#runs-rows tr').length === 2")
+
+
+def test_the_page_of_an_empty_folder_becomes_that_of_a_sweep(browser: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "later"
+    folder.mkdir()
+    with open_page(browser, folder) as opened:
+        opened.wait("document.getElementById('state').textContent === 'waiting for a run'")
+        StandInSweep(folder, (0.01, 0.1), lives=True)
+        opened.page.locator("#runs-rows tr").nth(1).wait_for()  # the page has loaded again by then
+        opened.wait("document.getElementById('state').textContent === 'running'")

@@ -8,6 +8,8 @@ import { byId, counted, decimals, element, isNumber, put, whole } from "./words.
 const STATES = { missing: "the folder is gone", training: "running", stopped: "stopped before its end", ended: "ended" };
 const COLOURS = ["--avg", "--low5", "--top5", "--loss", "--extra", "--soft"], DASHES = [undefined, [7, 4], [2, 4], [10, 3, 2, 3]];
 const MOST_CURVES = COLOURS.length * DASHES.length;
+// Neighbours differ in colour and dash, and no two curves have both in common.
+const dashOf = (place) => DASHES[(place + Math.floor(place / (MOST_CURVES / 2))) % DASHES.length];
 let sweep = { runs: [] }, values = [];
 
 const better = (run, one, other) => (run.metric === "accuracy" ? one > other : one < other);
@@ -86,7 +88,7 @@ function drawCurves() {
   const key = shown.map((number) => `${number} ${sweep.runs[number].name}`).join("\n");
   if (key !== drawn) {
     drawn = key;
-    chart.replace(shown.map((number, place) => ({ label: sweep.runs[number].name, colour: COLOURS[place % COLOURS.length], dash: DASHES[Math.floor(place / COLOURS.length)], value: (value) => decimals(value) })), {});
+    chart.replace(shown.map((number, place) => ({ label: sweep.runs[number].name, colour: COLOURS[place % COLOURS.length], dash: dashOf(place), value: (value) => decimals(value) })), {});
   }
   const rounds = [...new Set(shown.flatMap((number) => values[number].map(([round]) => round)))].sort((one, other) => one - other);
   chart.set([rounds, ...shown.map((number) => { const at = new Map(values[number]); return rounds.map((round) => at.get(round) ?? null); })]);

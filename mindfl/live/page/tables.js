@@ -9,7 +9,8 @@ export class PagedTable {
     Object.assign(this, { rows, size, failed, page: 0, lines: new Map(), body: byId(`${id}-rows`), pager: byId(`${id}-pager`) });
     this.head = head ? byId(`${id}-head`) : null;
     this.buttons = ["first", "back", "on"].map((name) => {
-      const button = element("button", { first: "first", back: "back", on: "next" }[name], { type: "button" });
+      const word = { first: "first", back: "back", on: "next" }[name];
+      const button = element("button", word, { type: "button", "aria-label": `${word} page of ${id}` });
       button.addEventListener("click", () => this.turn({ first: -Infinity, back: -1, on: 1 }[name]));
       return button;
     });
