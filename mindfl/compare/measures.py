@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from statistics import fmean, stdev
 
@@ -68,12 +69,9 @@ class Spread:
         return f"{self.mean / unit:{sign},.{digits}f}{spread}{part}"
 
 
-def _last(name: str) -> Callable[[Result, float], float]:
-    def value(result: Result, target: float) -> float:
-        rows = result.history.evaluated
-        return float(getattr(rows[-1], name)) if rows else math.nan
-
-    return value
+def _last(name: str, result: Result, target: float) -> float:
+    rows = result.history.evaluated
+    return float(getattr(rows[-1], name)) if rows else math.nan
 
 
 def _best(result: Result, target: float) -> float:
@@ -81,16 +79,17 @@ def _best(result: Result, target: float) -> float:
     return math.nan if best is None else best.avg
 
 
-def _sum(name: str) -> Callable[[Result, float], float]:
-    return lambda result, target: math.fsum(result.history.column(name))
+def _sum(name: str, result: Result, target: float) -> float:
+    return math.fsum(result.history.column(name))
 
 
-def _bytes(name: str) -> Callable[[Result, float], float]:
+def _bytes(name: str, result: Result, target: float) -> float:
     """Of a baseline it is not known: the simulation moves its models as it does others, and devices would not."""
-    total = _sum(name)
-    return lambda result, target: (
-        total(result, target) if federates(str(result.settings.get("algorithm"))) else math.nan
-    )
+    return _sum(name, result, target) if federates(str(result.settings.get("algorithm"))) else math.nan
+
+
+def _rounds(result: Result, target: float) -> float:
+    return len(result.history)
 
 
 def _speed(result: Result, target: float) -> float:
@@ -98,12 +97,9 @@ def _speed(result: Result, target: float) -> float:
     return math.fsum(result.history.column("steps")) / seconds if seconds else math.nan
 
 
-def _latest(name: str) -> Callable[[Result, float], float]:
-    def value(result: Result, target: float) -> float:
-        known = [number for number in result.history.column(name) if not math.isnan(number)]
-        return known[-1] if known else math.nan
-
-    return value
+def _latest(name: str, result: Result, target: float) -> float:
+    known = [number for number in result.history.column(name) if not math.isnan(number)]
+    return known[-1] if known else math.nan
 
 
 def reached(result: Result, target: float) -> IterationRow | None:
@@ -145,20 +141,20 @@ TARGETED = ("rounds_to_target", "seconds_to_target")
 MEASURES = {
     measure.name: measure
     for measure in (
-        RunMeasure("avg", "AVG", 4, _last("avg")),
+        RunMeasure("avg", "AVG", 4, partial(_last, "avg")),
         RunMeasure("best", "best AVG", 4, _best),
-        RunMeasure("top5", "TOP5", 4, _last("top5")),
-        RunMeasure("low5", "LOW5", 4, _last("low5")),
-        RunMeasure("weighted_avg", "AVG by samples", 4, _last("weighted_avg")),
-        RunMeasure("loss", "loss", 4, _latest("loss")),
-        RunMeasure("rounds", "rounds", 0, lambda result, target: len(result.history)),
+        RunMeasure("top5", "TOP5", 4, partial(_last, "top5")),
+        RunMeasure("low5", "LOW5", 4, partial(_last, "low5")),
+        RunMeasure("weighted_avg", "AVG by samples", 4, partial(_last, "weighted_avg")),
+        RunMeasure("loss", "loss", 4, partial(_latest, "loss")),
+        RunMeasure("rounds", "rounds", 0, _rounds),
         RunMeasure("rounds_to_target", "rounds to {target:g}", 1, _rounds_to),
         RunMeasure("seconds_to_target", "s to {target:g}", 1, _seconds_to),
-        RunMeasure("bytes_down", "MB down", 1, _bytes("bytes_down"), MEGABYTE),
-        RunMeasure("bytes_up", "MB up", 1, _bytes("bytes_up"), MEGABYTE),
-        RunMeasure("seconds", "s", 1, _sum("seconds")),
+        RunMeasure("bytes_down", "MB down", 1, partial(_bytes, "bytes_down"), MEGABYTE),
+        RunMeasure("bytes_up", "MB up", 1, partial(_bytes, "bytes_up"), MEGABYTE),
+        RunMeasure("seconds", "s", 1, partial(_sum, "seconds")),
         RunMeasure("steps_per_s", "steps/s", 0, _speed),
-        RunMeasure("epsilon", "epsilon", 3, _latest("epsilon")),
+        RunMeasure("epsilon", "epsilon", 3, partial(_latest, "epsilon")),
     )
 }
 
@@ -172,4 +168,4 @@ def chosen_measures(names: Sequence[str], results: Iterable[Result]) -> list[Run
     for name in dict.fromkeys(names):
         if name not in MEASURES and name not in own:
             raise OptionError(f"--columns: no run has {name!r}", hint=did_you_mean(name, [*MEASURES, DIFFERENCE, *own]))
-    return [MEASURES.get(name) or RunMeasure(name, name, 4, _latest(name)) for name in dict.fromkeys(names)]
+    return [MEASURES.get(name) or RunMeasure(name, name, 4, partial(_latest, name)) for name in dict.fromkeys(names)]

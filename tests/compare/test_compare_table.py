@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -67,6 +68,8 @@ def test_groups_and_numbers(runs: list[Path]) -> None:
     assert frame.loc["fedavg", "seconds_to_target_mean"] == 25
     assert "2.5 ± 0.7 (2 of 3)" in str(comparison) and "3.0 (3 pairs)" not in str(comparison)
     assert compare_runs(runs, target=0.95).table().count("not reached") == 4
+    again = pickle.loads(pickle.dumps(comparison))
+    assert again.table() == comparison.table()
 
 
 @pytest.mark.usefixtures("no_warning")
