@@ -2,7 +2,7 @@
 PYTHON ?= python
 TIMES ?= 50
 
-.PHONY: smoke test fuzz slow mutation options site ci
+.PHONY: smoke test fuzz slow mutation options notebooks site ci
 
 # Something of each package, for newcomers.
 smoke:
@@ -25,6 +25,10 @@ mutation:
 # docs/options.md and mindfl/options/keywords.py, from the declarations in mindfl/options.
 options:
 	$(PYTHON) tests/docs/options_page.py
+
+# What the notebooks' cells show on their pages of the site: runs them, two minutes.
+notebooks:
+	$(PYTHON) tests/notebooks/notebook_outputs.py
 
 # The documentation, as it is while one writes it, on http://127.0.0.1:8000.
 site:

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.slow
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
 #: what themes and Markdown write; ``<name>`` in a text is a tag too, which a browser does not show
 TAGS = re.compile(
-    "a|article|aside|autoref|blockquote|body|br|button|code|dd|div|dl|dt|em|footer|form|h[1-6]|head|header|hr|html|img|input|"
-    "label|li|link|main|meta|nav|ol|p|path|pre|script|small|span|strong|style|svg|table|tbody|td|th|thead|title|tr|ul"
+    "a|article|aside|autoref|blockquote|body|br|button|code|dd|details|div|dl|dt|em|footer|form|h[1-6]|head|header|hr|html|img|input|"
+    "label|li|link|main|meta|nav|ol|p|path|pre|script|small|span|strong|style|summary|svg|table|tbody|td|th|thead|title|tr|ul"
 )
 #: what Markdown, reStructuredText or doctest leave in a text where they were not understood
 RAW = re.compile(r":\w+:`|\\[<_*|]|\]\(|```|^\||\n(?:[-*]|\d+\.) |\|---|>>> |\]\[")
@@ -85,6 +85,17 @@ def test_each_document_and_each_package_has_a_page(pages: dict[str, Page]) -> No
 
 def test_names_in_docstrings_are_links_to_their_pages(site: Path) -> None:
     assert 'href="mindfl.errors.html#mindfl.errors.MindflWarning"' in (site / "api" / "mindfl.html").read_text("utf-8")
+
+
+def test_notebooks_show_their_pictures(site: Path, pages: dict[str, Page]) -> None:
+    shown = [
+        url
+        for name, page in pages.items()
+        if name.startswith("notebooks/")
+        for url in page.fetched
+        if "outputs/" in url
+    ]
+    assert len(shown) > 4 and [url for url in shown if not (site / "notebooks" / url).is_file()] == []
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -> None:

@@ -1,38 +1,23 @@
-"""The notebooks run as they are, each in an empty folder, and are stored without outputs."""
+"""The notebooks run as they are, each in an empty folder; the site shows outputs of the code that they have."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (pip install nbformat)")
-nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed (pip install nbclient)")
+pytest.importorskip("nbclient", reason="nbclient is not installed (pip install nbclient)")
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-SECONDS = 600
+from notebook_outputs import NOTEBOOKS, OUTPUTS, recorded, run  # noqa: E402 - after the skips
 
-
-def run(path: Path, folder: Path) -> list[str]:
-    """Run a notebook in a folder; return what its cells show, as text."""
-    notebook = nbformat.read(path, as_version=4)
-    kernels = folder / "kernels"
-    spec = kernels / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    spec.write_text(f'{{"argv": ["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"]}}')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(kernels))
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(path.parents[1]), os.environ.get("PYTHONPATH", "")]))
-        client = nbclient.NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(folder)}})
-        client.execute()
-    return [str(output) for cell in notebook.cells for output in cell.get("outputs", ())]
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+#: of all pictures together: the repository is no place for large ones
+MOST_BYTES = 300_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_is_stored_without_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
@@ -40,17 +25,31 @@ def test_is_stored_without_outputs(path: Path) -> None:
     assert code and all(cell.outputs == [] and cell.execution_count is None for cell in code)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_links_lead_to_files(path: Path) -> None:
     texts = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
     links = re.findall(r"\]\(([^)#]+)", "".join(texts))
     assert links and [link for link in links if not (path.parent / link).exists()] == []
 
 
+@each_notebook
+def test_the_outputs_on_the_site_are_those_of_its_code(path: Path) -> None:
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell["code"] for cell in recorded(path)] == code, "run: make notebooks"
+
+
+def test_pictures_on_the_site_are_there_and_small() -> None:
+    shown = [cell["html"] for path in NOTEBOOKS for cell in recorded(path)]
+    named = re.findall(r'<img src="outputs/([^"]+)"', "".join(shown))
+    assert len(named) > 4 and sorted(named) == sorted(path.name for path in OUTPUTS.glob("*.png"))
+    assert "base64" not in "".join(shown) and "/tmp" not in "".join(shown)
+    assert sum(path.stat().st_size for path in OUTPUTS.iterdir()) < MOST_BYTES
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("converter_library")
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_runs(path: Path, tmp_path: Path) -> None:
-    shown = "".join(run(path, tmp_path))
+    shown = "".join(str(output) for cell in run(path, tmp_path).cells for output in cell.get("outputs", ()))
     assert "<img src=" in shown or path.stem.startswith("04")
     assert "'text/plain': 'False'" not in shown

@@ -14,6 +14,10 @@ ROOT = Path(__file__).parents[2]
 #: file outside of ``docs`` -> its place on the site
 OUTSIDE = {
     **{f"notebooks/{path.name}": f"notebooks/{path.stem}.md" for path in sorted(ROOT.glob("notebooks/*.ipynb"))},
+    **{
+        f"notebooks/outputs/{path.name}": f"notebooks/outputs/{path.name}"
+        for path in ROOT.glob("notebooks/outputs/*.png")
+    },
     "README.md": "index.md",
     "README_CN.md": "index.zh.md",
     "CHANGELOG.md": "changelog.md",
@@ -64,11 +68,18 @@ def from_top(text: str) -> str:
 
 
 def notebook_page(path: Path) -> str:
-    """Return a notebook's texts and code as a page."""
+    """Return a notebook's texts, code and recorded outputs as a page."""
     parts = []
+    recorded = json.loads((path.parent / "outputs" / f"{path.stem}.json").read_text("utf-8"))
+    shown = iter([cell["html"] for cell in recorded])
     for cell in json.loads(path.read_text("utf-8"))["cells"]:
         text = "".join(cell["source"])
-        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+        if cell["cell_type"] == "code":
+            parts.append(f"```python\n{text}\n```")
+            if html := next(shown):
+                parts.append(f'<div class="output">{html}</div>')
+        else:
+            parts.append(text)
     return "\n\n".join(parts).replace("](../docs/", "](../").replace(".ipynb)", ".md)")
 
 
