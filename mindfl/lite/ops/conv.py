@@ -16,9 +16,10 @@ from mindfl.lite.kernels.primitives import ACCUMULATE, VECTOR, ZERO, product, re
 from mindfl.lite.ops.borders import Block, bordered, bordered_blocks, move_image
 from mindfl.lite.ops.conv_rows import emit_filter_grad_rows, fills_vectors, turned_weight
 from mindfl.lite.ops.depthwise import emit_depthwise, emit_depthwise_filter_grad, emit_depthwise_input_grad
-from mindfl.lite.ops.fused import cut_off, floor
+from mindfl.lite.ops.fused import cut_off
 from mindfl.lite.ops.pool import fused_pool, pool_blocks, pool_windows
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
+from mindfl.lite.ops.vector_math import floor
 from mindfl.lite.ops.windows import Geometry, conv_geometry
 from mindfl.lite.program import alike
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
-from mindfl.lite.ops.fused import cut_off, floor
+from mindfl.lite.ops.fused import cut_off
 from mindfl.lite.ops.matrix import add_row_bias, matrix_products, sum_of_rows
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.ops.row_major import row_product, turn
+from mindfl.lite.ops.vector_math import floor
 from mindfl.lite.program import Value, core, last_axis, matrix
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from mindfl.lite.kernels.primitives import (
     window_reduction,
 )
 from mindfl.lite.ops.borders import Block, bordered_blocks, move_image
-from mindfl.lite.ops.fused import floor
 from mindfl.lite.ops.registry import instruction
+from mindfl.lite.ops.vector_math import floor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

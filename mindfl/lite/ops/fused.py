@@ -6,26 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mindfl.lite.ops.registry import helper, instruction
+from mindfl.lite.ops.registry import instruction
 
 if TYPE_CHECKING:
     from mindfl.lite.model_graph import Fusion
     from mindfl.lite.plan import Plan
 
 _CEILING = np.float32(6.0)
-_NO_FLOOR = np.float32(-np.inf)
 
 
 def cut_off(plan: Plan, fusion: Fusion, y: int, size: int) -> None:
     """Emit the upper bound of a fused ReLU6 on ``size`` floats at ``y``; its lower bound is that of the product."""
     if fusion.ceiling:
         plan.builder.emit("CUT_OFF", y=y, size=size)
-
-
-@helper
-def floor(relu: int) -> Any:
-    """Return the lower bound of a product."""
-    return np.float32(0.0) if relu else _NO_FLOOR
 
 
 @instruction("CUT_OFF", "y size")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mindfl.lite.kernels.primitives import ACCUMULATE, PANEL_DEPTH, PANEL_VECTORS, VECTOR, ZERO, matrix_product
-from mindfl.lite.ops.fused import cut_off, floor
+from mindfl.lite.ops.fused import cut_off
 from mindfl.lite.ops.registry import OWN, instruction, need
+from mindfl.lite.ops.vector_math import floor
 from mindfl.lite.program import Value, broadcast, steps
 from mindfl.lite.strides import at_least, merged
 

@@ -14,6 +14,7 @@ from mindfl.lite.ops.registry import helper
 
 _F = np.float32
 _ZERO, _HALF, _ONE, _TWO = _F(0), _F(0.5), _F(1), _F(2)
+_NO_FLOOR = _F(-np.inf)
 #: adding it rounds a float32 to a whole number, which then stands in the lowest bits
 _ROUNDING = _F(3 << 22)
 _ROUNDING_BITS = np.int32(0x4B400000)
@@ -23,6 +24,12 @@ _LN2_HIGH, _LN2_LOW = _F(0.693359375), _F(-2.12194440e-4)
 _LOWEST, _HIGHEST = _F(-104.0), _F(89.0)
 _E2, _E3, _E4 = _F(5.0000001201e-1), _F(1.6666665459e-1), _F(4.1665795894e-2)
 _E5, _E6, _E7 = _F(8.3334519073e-3), _F(1.3981999507e-3), _F(1.9875691500e-4)
+
+
+@helper
+def floor(relu: int) -> Any:
+    """Return the lower bound of a product: 0 for a ReLU behind it."""
+    return _ZERO if relu else _NO_FLOOR
 
 
 @helper
