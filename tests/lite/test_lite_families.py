@@ -20,8 +20,6 @@ from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.program import Builder, Place
 from mindfl.sim.engines import LiteEngine
 
-_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mindfl.__file__).parents[1])}
-
 
 def _run(machine: Machine, *, real: int, labels: np.ndarray, numbers: np.ndarray, batch: int = 3) -> np.ndarray:
     """Return 2 values a sample of the table's head as NUMBERS writes them, after two steps."""
@@ -48,54 +46,6 @@ def test_a_family_runs_and_reads_labels_and_whole_numbers() -> None:
     assert np.array_equal(found.ravel(), reals[[6, 7, 8, 9, 0, 1]])
 
 
-#: two kernels, each of which calls a function ``inner``, which is too long to be made a part of its callers
-_KERNELS = (
-    """
-import math, sys
-from pathlib import Path
-from numba import njit
-from mindfl.lite.kernels import _cached_in
-
-def adding(value):
-    @njit
-    def inner(x):
-        y = x
-"""
-    + "        y += math.sin(y) + math.cos(y) + math.atan(y) + math.tanh(y)\n" * 20
-    + """\
-        return x + value + 0.0 * y
-    return inner
-
-one, two = adding(1.0), adding(2.0)
-
-for name in sys.argv[1]:
-    with _cached_in(str(Path(__file__).parent / name)):
-        if name == "a":
-            @njit(cache=True)
-            def a(x):
-                return one(one(x))
-        else:
-            @njit(cache=True)
-            def b(x):
-                return two(two(x))
-        print(globals()[name](0.0))
-"""
-)
-
-
-def test_kernels_kept_by_two_processes_do_not_call_each_others_functions(tmp_path: Path) -> None:
-    program = tmp_path / "kernels.py"
-    program.write_text(_KERNELS)
-
-    def printed(kernels: str) -> str:
-        command = [sys.executable, str(program), kernels]
-        return subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=True).stdout
-
-    assert printed("a") == "2.0\n" and printed("b") == "4.0\n"
-    assert printed("ab") == "2.0\n4.0\n"
-    assert len(list(tmp_path.rglob("*.nbc"))) == 2, "the third process compiled nothing"
-
-
 def test_only_families_in_use_are_loaded() -> None:
     """Those of LeNet are in the machine's loop."""
     assert INSTRUCTIONS["CONV"].family is None
@@ -113,7 +63,7 @@ def test_compiling_a_family_is_said_before_it_begins(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(LiteEngine, "session", lambda self: SimpleNamespace(batch_size=len(said)))
     monkeypatch.setattr(kernels, "_folder", lambda family=None: tmp_path / (family or "machine"))
     (tmp_path / "dropout").mkdir()
-    (tmp_path / "dropout" / "kernels.nbc").touch()
+    (tmp_path / "dropout" / "run_dropout.kernel").touch()
     assert LiteEngine(model, stage=said.append).batch_size == 1
     (line,) = said
     assert line.startswith("compiling kernels of embedding, ")
@@ -128,7 +78,7 @@ builder = Builder(1, 0)
 builder.emit("NUMBERS", y=0, start_table=0, apart=1, count=1, batch=1, real=0)
 machine = kernels.load_machine()
 machine.prepare(builder.code())
-print(len(list(kernels._folder("inputs").rglob("*run_inputs-*.nbc"))), bool(machine.addresses.any()))
+print(len(list(kernels._folder("inputs").glob("run_inputs-*.kernel"))), bool(machine.addresses.any()))
 """
 
 
@@ -142,11 +92,11 @@ def test_a_family_is_kept_and_damaged_code_is_made_anew(damage: str, tmp_path: P
 
     def use() -> str:
         done = subprocess.run([sys.executable, "-c", USE], env=environment, capture_output=True, text=True)
-        assert done.stderr == "" or (damage == "no folder" and "compiled kernels cannot be kept in" in done.stderr)
+        assert done.stderr == "" or (damage == "no folder" and "compiled kernels are not kept" in done.stderr)
         return done.stdout.strip()
 
     assert use() == ("0 True" if damage == "no folder" else "1 True")
-    for file in tmp_path.rglob("*run_inputs-*.nb[ci]"):
+    for file in tmp_path.rglob("run_inputs-*.kernel"):
         if damage == "cut":
             file.write_bytes(file.read_bytes()[:50])
     assert use() == ("0 True" if damage == "no folder" else "1 True")

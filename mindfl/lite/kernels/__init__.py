@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
+import re
 import resource
-import secrets
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.errors import MindflError, OptionError, StorageError
-from mindfl.files import cache_dir, scratch_folder
-from mindfl.notices import warn
+from mindfl.errors import MindflError, OptionError
+from mindfl.files import cache_dir
+from mindfl.imports import package_version
 from mindfl.system import ProcessLock
 
 
@@ -61,7 +59,7 @@ def load_machine() -> Machine:
 
 def is_cached(family: str | None = None) -> bool:
     """Return whether the cache folder holds compiled kernels of this version: the machine, or a family of kernels."""
-    return any(_folder(family).rglob("*.nbc"))
+    return any(_folder(family).glob("*.kernel"))
 
 
 def uncached_families(codes: Iterable[NDArray[np.int64]]) -> list[str]:
@@ -79,53 +77,22 @@ def _machine() -> Machine:
     import numba
 
     _check_settings(numba.config.DISABLE_JIT)
-    with _cached_in(_writable_folder()):
-        from mindfl.lite.kernels import machine as compiled
+    from mindfl.lite.kernels import machine as compiled
+    from mindfl.lite.kernels.kept import keep
     from mindfl.lite.ops.registry import INSTRUCTIONS
 
+    for function in (compiled.execute, compiled.pack):
+        keep(function, _folder())
     machine = Machine(compiled.execute, compiled.pack, np.zeros(len(INSTRUCTIONS), np.int64))
     _compile(machine)
     return machine
 
 
 def _load_family(family: str) -> int:
-    """Return the address of a family of kernels, which is compiled if the cache does not hold it, or not whole."""
+    """Return the address of a family of kernels, which is compiled if the cache does not hold it."""
     from mindfl.lite.kernels.machine import family_address
 
-    with _cached_in(_writable_folder(family)):
-        with suppress(Exception):
-            return family_address(family)
-        shutil.rmtree(_folder(family), ignore_errors=True)
-        with suppress(OSError):
-            return family_address(family)
-    with scratch_folder("mindfl-kernels") as temporary, _cached_in(str(temporary)):
-        return family_address(family)
-
-
-@contextmanager
-def _cached_in(folder: str) -> Iterator[None]:
-    """Let numba keep what is compiled within in ``folder``."""
-    import numba
-
-    _number_apart()
-    settings = {"CACHE_DIR": folder, "CACHE_LOCATOR_CLASSES": "mindfl.lite.kernels.machine.AnyPlace"}
-    before = {name: getattr(numba.config, name, "") for name in settings}
-    vars(numba.config).update(settings)
-    try:
-        yield
-    finally:
-        vars(numba.config).update(before)
-
-
-def _number_apart() -> None:
-    """Let functions that are compiled from now on have names that no other process gives.
-
-    numba numbers functions from 1 in each process. What it keeps of one function holds those that it calls too, and
-    LLVM takes two of one name for the same: kernels kept by two processes would call each other's.
-    """
-    from numba.core.bytecode import FunctionIdentity
-
-    FunctionIdentity._unique_ids = count(secrets.randbits(60))
+    return family_address(family, _folder(family))
 
 
 def needed_bytes() -> int:
@@ -155,24 +122,15 @@ def _check_settings(disabled: bool) -> None:
 
 def _compile(machine: Machine) -> None:
     """Run an empty program, so that compiling never happens in a worker thread."""
-    with suppress(Exception):
-        _run_empty(machine)
-        return
-    # The cached code is damaged (power cut), or the new code could not be saved (disk full) but is loaded anyway.
-    shutil.rmtree(_folder(), ignore_errors=True)
-    with suppress(OSError):
-        _run_empty(machine)
-        return
     try:
         _run_empty(machine)
     except Exception as error:
-        settings = [name for name in os.environ if name.startswith("NUMBA_")]
+        settings = _settings()
         if not settings:
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise OptionError(
-            f"the device runtime cannot be compiled: {reason}", hint=f"unset {', '.join(sorted(settings))}"
-        ) from error
+        hint = f"unset {', '.join(sorted(settings))}"
+        raise OptionError(f"the device runtime cannot be compiled: {reason}", hint=hint) from error
 
 
 def _run_empty(machine: Machine) -> None:
@@ -182,14 +140,15 @@ def _run_empty(machine: Machine) -> None:
     code, place = np.zeros((0, ROW), np.int64), np.array([0, 1, 1, 16, 0, 0, 1, 0], np.int64)
     numbers = np.zeros((1, 0), np.int32)
     images, batches, results = (np.zeros(shape, np.float32) for shape in ((1, 1), (1, 1, 16), (1, 1)))
-    machine.pack(images, batches, 1)
     machine.execute(floats, table, code, machine.addresses, batches, numbers, labels, place, 1, results)
+    machine.pack(images, batches, 1)
 
 
 def _folder(family: str | None = None) -> Path:
-    """Return the cache folder of the machine, or of a family of kernels, for exactly the sources that it is made of.
+    """Return the cache folder of the machine, or of a family of kernels.
 
-    numba itself notices changes of one file only.
+    Its name stands for exactly the sources that the kernels are made of, and for what compiles them, so that versions
+    and processors can share a cache. The place of the package is no part of it: virtual environments share the code.
     """
     from mindfl.lite.ops.registry import CHAINED, HELPERS, INSTRUCTIONS
 
@@ -199,37 +158,30 @@ def _folder(family: str | None = None) -> Path:
     helpers = {helper.__module__.rpartition(".")[2] for helper in HELPERS}
     modules = shared | (set(CHAINED) if family is None else {family, *helpers})
     keys = [(name, known.key) for name, known in INSTRUCTIONS.items() if known.family == family]
-    digest = hashlib.sha256(repr(keys).encode())
+    digest = hashlib.sha256(repr((keys, _compiler())).encode())
     for source in (*sorted(here.glob("*.py")), *(here.parent / "ops" / f"{name}.py" for name in sorted(modules))):
         digest.update(source.read_bytes())
     return cache_dir() / "kernels" / digest.hexdigest()[:16]
 
 
-def _writable_folder(family: str | None = None) -> str:
-    """Return the cache folder, or a temporary one for this process, with a warning, if that is not writable."""
-    folder = _folder(family)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return str(folder)
-    except OSError:
-        pass
-    return _folder_of_this_process(folder.parent)
-
-
 @cache
-def _folder_of_this_process(folder: Path) -> str:
-    process = ExitStack()
-    try:
-        temporary = process.enter_context(scratch_folder("mindfl-kernels"))
-    except OSError as error:
-        raise StorageError.from_os_error(error, "keep compiled kernels in", folder) from None
-    atexit.register(process.close)
-    warn(
-        f"compiled kernels cannot be kept in {folder}: each process compiles them anew; "
-        "set MINDFL_CACHE to a folder that can be written"
-    )
-    return str(temporary)
+def _compiler() -> tuple[object, ...]:
+    """Return what compiled code depends on besides its sources: versions, the processor, settings of numba.
+
+    LLVM's own view of the processor is in the checksum of each file: here its import would take memory and time.
+    """
+    versions = sys.implementation.cache_tag, package_version("numba"), package_version("llvmlite")
+    text = ""
+    with suppress(OSError):
+        text, _, _ = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").partition("\n\n")
+    processor = re.findall(r"^model name.*|\b(?:avx|fma)\w*", text, re.MULTILINE)
+    return versions, sorted(processor), sorted(_settings().items())
+
+
+def _settings() -> dict[str, str]:
+    """Return the settings of numba in the environment that change code."""
+    unchanging = ("NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_CACHE_DIR")
+    return {name: value for name, value in os.environ.items() if name.startswith("NUMBA_") and name not in unchanging}
 
 
 __all__ = ["Machine", "is_cached", "load_machine", "uncached_families"]

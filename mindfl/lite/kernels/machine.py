@@ -4,35 +4,24 @@ The module also packs samples for the machine."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
-from numba.core import caching, cgutils
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, register_jitable
 
 from mindfl.lite.kernels import matrices, moving, panels, pooling, products, taps, waiting
+from mindfl.lite.kernels.kept import keep
 from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.ops.registry import HELPERS, KEY, family_of
 
 #: features moved together per sample: one cache line
 _BLOCK = 16
-#: numba's own; earlier versions have no choice of places
-_Place: Any = getattr(caching, "UserProvidedCacheLocator", object)
 #: importing these registers the code of the primitives
 _CODE = (matrices, moving, panels, pooling, products, taps, waiting)
-
-
-class AnyPlace(_Place):  # type: ignore[misc]
-    """Keeps compiled code in numba's ``CACHE_DIR`` itself, wherever the package is.
-
-    The folder's name stands for all sources already. numba would add the path of the package, so that each virtual
-    environment compiled the same code anew.
-    """
-
-    @classmethod
-    def get_suitable_cache_subpath(cls, py_file: str) -> str:
-        return ""
 
 
 for _function in HELPERS:
@@ -43,8 +32,7 @@ for _function in HELPERS:
 def _written(name: str, head: str, family: str | None, rest: list[str]) -> Any:
     """Return a function that chooses the kernel of instruction ``i`` by comparisons of its key.
 
-    It is written as text because the compiler takes no table of functions. It counts as a function of this file, which
-    the cache asks for.
+    It is written as text because the compiler takes no table of functions.
     """
     names: dict[str, Any] = {"__name__": __name__, "call": _call, "carray": carray}
     lines, word = [head], "if"
@@ -86,26 +74,28 @@ _run = njit(nogil=True, inline="always")(
 )
 
 
-def family_address(family: str) -> int:
-    """Return the address of a compiled function that executes one instruction of a family.
+def family_address(family: str, folder: Path) -> int:
+    """Return the address of a compiled function that executes one instruction of a family, and is kept in ``folder``.
 
     It takes the arena, the table and the instruction's row, each as a pointer and a length.
     """
     arrays = [(name, kind) for name, kind in (("arena", types.float32), ("table", types.int32), ("i", types.int64))]
-    signature = types.void(*(part for _, kind in arrays for part in (types.CPointer(kind), types.int64)))
+    parts = tuple(part for _, kind in arrays for part in (types.CPointer(kind), types.int64))
     taken = ", ".join(f"{name}_at, {name}_size" for name, _ in arrays)
     views = "".join(f"\n  {name} = carray({name}_at, ({name}_size,))" for name, _ in arrays)
     run = _written(f"run_{family}", f"def run_{family}({taken}):{views}", family, [])
-    # Kept: the code lives as long as the object.
-    _families[family] = cfunc(signature, nopython=True, cache=True)(run)
-    address: int = _families[family].address
+    compiled: Any = CFunc(run, (parts, types.void), {}, {"nopython": True})
+    keep(compiled, folder)
+    compiled.compile()
+    _families[family] = compiled  # the code lives as long as the object
+    address: int = compiled.address
     return address
 
 
 _families: dict[str, Any] = {}
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def pack(images: Any, batches: Any, batch: int) -> None:
     """Fill ``batches`` (count, features, lanes), zeros before, with ``batch`` samples each of ``images`` (n, features).
 
@@ -121,7 +111,7 @@ def pack(images: Any, batches: Any, batch: int) -> None:
                     batches[number, f, n] = sample[f]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def execute(
     arena: Any, table: Any, code: Any, addresses: Any, batches: Any, numbers: Any, labels: Any, place: Any, steps: int,
     results: Any,
