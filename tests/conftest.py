@@ -20,6 +20,7 @@ from empty_figures import figures_left_empty
 from hypothesis import settings
 from made_once import kept_in
 from rgb_network import RGB
+from skipped_before import pytest_addoption, pytest_configure  # noqa: F401
 
 from mindfl.convert import convert_model, fetch_library
 from mindfl.convert.library import find_library, offline
