@@ -108,22 +108,25 @@ def main() -> None:
         _run(json.loads(given.run), given.live)
         return
     settings = {"client_num": given.clients, "iterations": given.iterations, "epochs": given.epochs, "workers": 1}
-    ratios, shares, of_clock = [], [], []
+    ratios, slower, shares, of_clock = [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         for number in range(given.pairs):
             order = (False, True) if number % 2 else (True, False)
             runs = {live: _measured(settings, Path(place) / f"{number}{live}", live) for live in order}
             plain, shown = runs[False]["training"], runs[True]
             ratios.append(shown["training"] / plain - 1)
+            slower.append(shown["clock"] / runs[False]["clock"] - 1)
             shares.append(shown["page"] / plain)
             of_clock.append(shown["page"] / shown["clock"])
             print(
-                f"training {plain:.2f} s without, {shown['training']:.2f} s with the page ({ratios[-1]:+.2%}); "
+                f"training {plain:.2f} s without, {shown['training']:.2f} s with the page ({ratios[-1]:+.2%}), "
+                f"by the clock {slower[-1]:+.2%}; "
                 f"the page's process {shown['page']:.3f} s ({shares[-1]:.2%}) in {shown['clock']:.0f} s",
                 flush=True,
             )
     print(
-        f"median of {given.pairs}: the process that trains {statistics.median(ratios):+.2%}, the page's process "
+        f"median of {given.pairs}: the process that trains {statistics.median(ratios):+.2%}, by the clock "
+        f"{statistics.median(slower):+.2%}; the page's process "
         f"{statistics.median(shares):.2%} of it, and {statistics.median(of_clock):.2%} of the clock; "
         f"load average {os.getloadavg()[0]:.1f}"
     )

@@ -12,10 +12,9 @@ from typing import Any
 from mindfl.algorithms.naming import canonical, pools_data
 from mindfl.compare.compared_runs import ComparedRun
 from mindfl.notices import warn
-from mindfl.sim.config import LEARNING_RATES
 from mindfl.sim.metrics import ACCURACY, Measure
 from mindfl.sim.result import Result
-from mindfl.sim.run_record import DECIDING
+from mindfl.sim.run_record import DECIDING, recorded_rate
 
 #: settings that decide what a run is, beside its seed and files; others, such as --workers, do not split a group
 _NAMES = (*(name for name in DECIDING if name != "seed"), "iterations", "evaluate", "metric", "callbacks", "dp_budget")
@@ -74,10 +73,9 @@ def identity(result: Result) -> dict[str, Any]:
     values |= {name: value for name, value in result.about.get("settings", {}).items() if name in _NAMES}
     if isinstance(values["algorithm"], str):
         values["algorithm"] = canonical(values["algorithm"])
-    optimizer = values["optimizer"] or "momentum"
-    if values["learning_rate"] is None:  # a run that has not ended has no card, which says what was the default
-        values["learning_rate"] = LEARNING_RATES.get(optimizer)
-    if optimizer != "momentum":
+    # A run that has not ended has no card, which says what was the default.
+    values["learning_rate"] = recorded_rate(values)
+    if values["optimizer"] not in (None, "momentum"):
         values["momentum"] = None
     values["model"] = result.about.get("network") or settings.get("model") or "lenet"
     given = settings.get("train_dataset") is not None

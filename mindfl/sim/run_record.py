@@ -23,7 +23,7 @@ from mindfl.lite.own import recorded_operators
 from mindfl.modes import UploadMode, recorded_mode
 from mindfl.server.server_config import MODE_SETTINGS
 from mindfl.sim import callbacks
-from mindfl.sim.config import JobConfig
+from mindfl.sim.config import LEARNING_RATES, JobConfig
 from mindfl.sim.result import Result
 from mindfl.sim.tables import json_text
 
@@ -185,6 +185,15 @@ def default_settings() -> dict[str, Any]:
 def recorded_settings(config: JobConfig) -> dict[str, Any]:
     """Return every setting of ``config`` by name, as ``config.json`` has it."""
     return {item.name: setting_text(item.name, getattr(config, item.name)) for item in fields(config)}
+
+
+def recorded_rate(settings: Mapping[str, Any]) -> float | None:
+    """Return the learning rate of a run with these ``settings``: where none was given, its optimizer's default.
+
+    None if that is not known, as of a model file with an optimizer of its own.
+    """
+    given: float | None = settings.get("learning_rate")
+    return LEARNING_RATES.get(settings.get("optimizer") or "momentum") if given is None else given
 
 
 def setting_text(name: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mindfl.sim.history import IterationRow
-from mindfl.sim.run_record import DECIDING, default_settings
+from mindfl.sim.run_record import DECIDING, default_settings, recorded_rate
 
 #: percentiles of the clients' values that are told
 PERCENTILES = (10, 50, 90)
@@ -69,6 +69,8 @@ def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | float | str
         {'algorithm': 'fedprox:mu=0.1', 'epochs': 5}
     """
     defaults = default_settings()
+    if "learning_rate" in settings:
+        settings = {**settings, "learning_rate": recorded_rate(settings)}
     told = {
         name: value
         for name, value in settings.items()

@@ -55,6 +55,7 @@ def test_mlflow_has_settings_numbers_and_files(run: Path, store: Path) -> None:
     found = client(store).get_run(done.run_id)
     assert (done.outcome, found.info.run_name, found.info.status) == ("exported", "run ö", "RUNNING")
     assert found.data.params["algorithm"] == "fedprox:mu=0.5" and found.data.params["iterations"] == "3"
+    assert found.data.params["learning_rate"] == "0.01"
     folder = next(store.glob(f"*/{done.run_id}"))
     # lines of time, value and step
     told = [line.split() for line in (folder / "metrics" / "accuracy" / "avg").read_text().splitlines()]

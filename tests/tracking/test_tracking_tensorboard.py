@@ -102,6 +102,7 @@ def test_tbparse_reads_settings_and_every_number_once(
     found = SummaryReader(str(tmp_path / "tensorboard"))
     settings = dict(zip(found.hparams.tag, found.hparams.value, strict=True))
     assert settings["algorithm"] == "fedprox:mu=0.5" and settings["client_num"] == 50
+    assert float(settings["learning_rate"]) == 0.01, "the default is told too"
     assert not {"workers", "momentum", "work_dir"} & settings.keys()
     told = found.scalars
     assert told[told.tag == "accuracy/low5"].step.tolist() == [1, 3]  # no value where nothing was evaluated
