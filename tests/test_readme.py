@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[1]
 _README = ROOT / "README.md"
 
 
+#: what the README says of its second example, as a job
+GIVEN = """from mindfl import FederatedJob
+FederatedJob(work_dir="fedprox", client_num=10, iterations=1, epochs=1, algorithm=FedProx(0.1)).run()"""
+
+
 def code(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
@@ -36,7 +41,7 @@ def test_python_examples_run(
     save_arrays()
     exec(compile(compared, str(_README), "exec"), {})
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    exec(compile(own, str(_README), "exec"), {"__name__": "readme"})
+    exec(compile(f"{own}\n{GIVEN}", str(_README), "exec"), {"__name__": "readme"})
     assert "readme:FedProx" in (tmp_path / "fedprox" / "config.json").read_text()
 
 
