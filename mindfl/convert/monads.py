@@ -13,6 +13,7 @@ from mindfl.convert.mindir import OPTIMIZER_STATE, Proto
 
 #: operators that change a parameter when all else is done
 CHANGING = (*OPTIMIZER_STATE, "Assign")
+_OF_LOSS = "SparseSoftmaxCrossEntropyWithLogits"
 
 
 def remove_monads(editor: GraphEditor) -> None:
@@ -36,6 +37,22 @@ def remove_monads(editor: GraphEditor) -> None:
         if any(value in monads for value in node.input):
             node.input[:] = [value for value in node.input if value not in monads]
     _keep_changes(editor)
+
+
+def let_sums_read_gradients(editor: GraphEditor) -> None:
+    """Let sums of gradients read that of the cross entropy itself, where they read it through a ``Depend``.
+
+    MindSpore lets the gradient depend on the loss. Behind a ``Depend`` in a sum's tuple the converter knows no shape,
+    and without shapes it takes matrices for images.
+    """
+    losses = {node.output[0] for node in editor.nodes(_OF_LOSS)}
+    passed = {
+        node.output[0]: node.input[0] for node in editor.nodes("Depend") if len(node.input) == 2 and node.input[1] in losses
+    }
+    summed = {node.input[0] for node in editor.nodes("AddN")}
+    for node in editor.nodes("MakeTuple"):
+        if node.output[0] in summed:
+            node.input[:] = [passed.get(value, value) for value in node.input]
 
 
 def _keep_changes(editor: GraphEditor) -> None:

@@ -28,7 +28,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
 )
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
-from mindfl.convert.monads import remove_monads
+from mindfl.convert.monads import let_sums_read_gradients, remove_monads
 from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
 from mindfl.convert.written_out import WRITTEN_OUT, NodeWriter
 from mindfl.errors import MindirError
@@ -124,6 +124,7 @@ def _rewrite(model: Proto) -> None:
         primitive.op_type = _RENAMED.get(primitive.op_type, primitive.op_type)
     _remove_step_counters(editor)
     remove_monads(editor)
+    let_sums_read_gradients(editor)
     if optimizer_states(model):
         _keep_frozen_layers(editor)
     _write_out(editor)

@@ -96,7 +96,7 @@ class _Finder:
 
     def loss(self, node: Node | None) -> int | None:
         """Return the tensor with the loss."""
-        if node is not None and node.op == _SPARSE_LOSS:
+        if node is not None and node.outputs[0] in self._model.outputs:
             return node.outputs[0]
         made = [index for index in self._model.outputs if index in self._producer]
         made = [index for index in made if not changes_state(self._producer[index])]

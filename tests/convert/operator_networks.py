@@ -62,6 +62,9 @@ LOSSES = {
     "l1": ("nn.L1Loss()", False),
     "mean_squared": ("nn.MSELoss()", False),
     "negative_log_likelihood": ("Likelihood()", True),
+    "penalised": ("Penalised()", True),
+    "scaled": ("Scaled()", True),
+    "two_losses": ("TwoLosses()", True),
 }
 
 _SOURCE = """
@@ -83,6 +86,30 @@ class Likelihood(nn.Cell):
 
     def construct(self, scores, labels):
         return self.loss(self.softmax(scores), labels)
+
+class Penalised(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+    def construct(self, scores, labels):
+        return self.loss(scores, labels) + 0.01 * (scores * scores).sum()
+
+class Scaled(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+    def construct(self, scores, labels):
+        return self.loss(scores, labels) * 2.0 + 1.0
+
+class TwoLosses(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+    def construct(self, scores, labels):
+        return self.loss(scores, labels) + 0.3 * self.loss(scores * 2.0, labels)
 """
 
 _NETWORK = """
