@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindfl.convert.adam_weight_decay import with_adam_weight_decay
+from mindfl.convert.graph_editor import GraphEditor, node_label
 from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
-from mindfl.convert.programs import Backend, find_backend
+from mindfl.convert.programs import Backend, find_backend, unknown_operator
 from mindfl.convert.rewrite import refuse_control_flow, rewrite
 from mindfl.convert.verify import verify
 from mindfl.errors import ConvertError, MindirError, ModelFormatError, OptionError, StorageError
@@ -81,12 +82,23 @@ def convert_model(
             result = ConvertResult(target, backend.name, rewritten, log, verify(content, source, train=train))
         except ConvertError as error:
             error.log = error.log or log
-            failures.append(error)
+            failures.append(_naming_the_node(error, model))
             continue
         write_atomic(target, content)
         _warn_of_limits(result)
         return result
     raise failures[-1]
+
+
+def _naming_the_node(error: ConvertError, model: Proto) -> ConvertError:
+    """Return an error that also names the node, where the converter's log names an operator alone."""
+    operator = unknown_operator(error.log)
+    editor = GraphEditor(model)
+    node = next(editor.nodes(operator), None) if operator is not None else None
+    if node is None or node_label(node) in str(error):
+        return error
+    what = f"the converter does not know the operator {operator} (node {node_label(node)})"
+    return type(error)(f"{what}: {error}", hint=error.hint, log=error.log)
 
 
 def _warn_of_limits(result: ConvertResult) -> None:

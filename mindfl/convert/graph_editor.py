@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from mindfl.convert.mindir import Proto, mindir_protocol
 from mindfl.errors import MindirError
+from mindfl.lite.model import UNCONVERTED
 
 CONSTANT = "Constant"
 _REFERENCE = "REF::"
-_TENSOR_TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 1, np.dtype(np.int32): 6}
+_TENSOR_TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 1, np.dtype(np.int32): 6, np.dtype(np.int64): 7}
 
 #: what an attribute of a primitive, or a constant that is no tensor, can hold
 Value = bool | int | float | bytes | tuple[int, ...]
@@ -73,7 +74,7 @@ class GraphEditor:
         return constant is not None and constant.type == self._attribute.NONE
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """Return the values of a constant tensor, float32 or int32; None: ``name`` is something else."""
+        """Return the values of a constant tensor, float32, int32 or int64; None: ``name`` is something else."""
         constant = self.constants.get(name)
         if constant is None or len(constant.tensors) != 1:
             return None
@@ -92,7 +93,9 @@ class GraphEditor:
         constant = self.constants.get(name)
         found = self._plain(constant) if constant is not None else None
         if found is None:
-            raise MindirError(f"node {node_label(node)} has a setting ({name}) that is not a known constant")
+            raise MindirError(
+                f"node {node_label(node)} has a setting ({name}) that is not a known constant", hint=UNCONVERTED
+            )
         return found
 
     def _plain(self, constant: Proto) -> Value | None:
@@ -129,7 +132,7 @@ class GraphEditor:
             return tuple(sources[0].dims)
         producer = next((node for node in self.graph.node if name in node.output), None)
         if producer is None:
-            raise MindirError(f"the shape of {name} is not known")
+            raise MindirError(f"the shape of {name} is not known", hint=UNCONVERTED)
         return self.shape(producer)
 
     def shape(self, node: Proto, output: int = 0) -> tuple[int, ...]:
@@ -142,8 +145,17 @@ class GraphEditor:
         if recorded is not None and recorded.type == self._attribute.TUPLE and output < len(recorded.values):
             recorded = recorded.values[output]
         if recorded is None or len(recorded.tensors) != 1 or any(size < 1 for size in recorded.tensors[0].dims):
-            raise MindirError(f"node {node_label(node)} does not say of which shape its output is")
+            raise MindirError(f"node {node_label(node)} does not say of which shape its output is", hint=UNCONVERTED)
         return tuple(recorded.tensors[0].dims)
+
+    def type_of(self, name: str) -> np.dtype[Any] | None:
+        """Return the type of a value that the export recorded; None: it is not known."""
+        held = [value.tensor[0] for value in self.graph.input if value.name == name and value.tensor]
+        for node in self.graph.node:
+            if name in node.output:
+                recorded = (item for item in node.attribute if item.name == "shape")
+                held += [tensor for item in recorded for tensor in item.tensors]
+        return next((kind for kind, number in _TENSOR_TYPES.items() if held and held[0].data_type == number), None)
 
     def copy_shape(self, node: Proto, copy: Proto | None) -> None:
         """Let a new node have the shape that the export recorded for another."""

@@ -47,7 +47,9 @@ def let_sums_read_gradients(editor: GraphEditor) -> None:
     """
     losses = {node.output[0] for node in editor.nodes(_OF_LOSS)}
     passed = {
-        node.output[0]: node.input[0] for node in editor.nodes("Depend") if len(node.input) == 2 and node.input[1] in losses
+        node.output[0]: node.input[0]
+        for node in editor.nodes("Depend")
+        if len(node.input) == 2 and node.input[1] in losses
     }
     summed = {node.input[0] for node in editor.nodes("AddN")}
     for node in editor.nodes("MakeTuple"):

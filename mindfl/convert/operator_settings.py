@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mindfl.convert.graph_editor import GraphEditor, Value, node_label
 from mindfl.convert.mindir import Proto
 from mindfl.errors import MindirError
+from mindfl.lite.model import UNCONVERTED
 
 _FORMATS = (b"NCHW", b"NHWC")
 _REDUCTIONS = (b"sum", b"mean", b"none")
@@ -162,5 +163,7 @@ def _taken(editor: GraphEditor, node: Proto, settings: _Settings) -> tuple[Value
 def _formed(editor: GraphEditor, node: Proto, name: str, setting: _Setting) -> Value:
     value = setting.form(editor.value(node, name))
     if value is None:
-        raise MindirError(f"node {node_label(node)} has a setting ({name}) that is not a known constant")
+        raise MindirError(
+            f"node {node_label(node)} has a setting ({name}) that is not a known constant", hint=UNCONVERTED
+        )
     return value

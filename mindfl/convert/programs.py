@@ -179,9 +179,19 @@ def _refused(log: str) -> str:
     return f", operator {re.sub(r'-op[0-9]+$', '', node.rpartition('/')[2])} in node {node}"
 
 
+#: a line of its log that names an operator, without the node
+_NAMED_OPERATOR = re.compile(r"can not find MSOpsRegistry for op: *(\w+)")
+
+
+def unknown_operator(log: str) -> str | None:
+    """Return the operator that the converter's log last says it does not know; None: the log names none."""
+    return next(iter(_NAMED_OPERATOR.findall(log)[::-1]), None)
+
+
 def _reason(log: str) -> str:
     """Return the most informative line of a converter's log: the exception, the first error or the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
     errors = [line.rpartition("] ")[2] for line in lines if "ERROR" in line]
-    return (thrown or errors or lines[-1:] or ["it gave no reason"])[0]
+    last = [line.rpartition("] ")[2] for line in lines[-1:]]
+    return (thrown or errors or last or ["it gave no reason"])[0]

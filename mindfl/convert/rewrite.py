@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from mindfl.convert import (  # noqa: F401  (they register)
     adam_weight_decay,
+    written_activations,
     written_arithmetic,
     written_axes,
     written_layers,
     written_losses,
+    written_paddings,
+    written_pools,
 )
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters

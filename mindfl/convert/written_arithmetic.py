@@ -19,13 +19,51 @@ def _divs(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", writer.node.input[0], writer.constant(writer.number(1)))]
 
 
-@written_out("SubScalar")
-def _sub_scalar(writer: NodeWriter) -> list[str]:
-    number = writer.number(1)
-    held = writer.editor.array(writer.node.input[0])
+@written_out("AddScalar", "SubScalar")
+def _moved(writer: NodeWriter) -> list[str]:
+    """x + number * alpha, or x - number * alpha."""
+    x, number = writer.node.input[0], writer.number(1)
+    if len(writer.node.input) > 2:
+        number *= writer.number(2)
+    adding = writer.editor.operator(writer.node) == "AddScalar"
+    held = writer.editor.array(x)
     if held is not None:
-        return [writer.array(np.asarray(held - number, np.float32))]
-    return [writer.add("Sub", writer.node.input[0], writer.constant(number))]
+        return [writer.array(np.asarray(held + number if adding else held - number, np.float32))]
+    return [writer.add("Add" if adding else "Sub", x, writer.alike(number, x))]
+
+
+@written_out("EqualScalar", "NotEqualScalar", "GreaterScalar", "GreaterEqualScalar", "LessScalar", "LessEqualScalar")
+def _compared(writer: NodeWriter) -> list[str]:
+    operator = writer.editor.operator(writer.node).removesuffix("Scalar")
+    x = writer.node.input[0]
+    return [writer.add(operator, x, writer.alike(writer.number(1), x))]
+
+
+@written_out("Cosh")
+def _hyperbolic_cosine(writer: NodeWriter) -> list[str]:
+    return _of_exponentials(writer, "Add")
+
+
+@written_out("Sinh")
+def _hyperbolic_sine(writer: NodeWriter) -> list[str]:
+    return _of_exponentials(writer, "Sub")
+
+
+def _of_exponentials(writer: NodeWriter, operator: str) -> list[str]:
+    """Add half the sum, or half the difference, of exp(x) and exp(-x)."""
+    x = writer.node.input[0]
+    both = writer.add(operator, writer.add("Exp", x), writer.add("Exp", writer.add("Neg", x)))
+    return [writer.add("Mul", both, writer.constant(0.5))]
+
+
+@written_out("Log1p")
+def _log_of_more(writer: NodeWriter) -> list[str]:
+    return [writer.add("Log", writer.add("Add", writer.node.input[0], writer.constant(1.0)))]
+
+
+@written_out("Expm1")
+def _less_than_exp(writer: NodeWriter) -> list[str]:
+    return [writer.add("Sub", writer.add("Exp", writer.node.input[0]), writer.constant(1.0))]
 
 
 @written_out("PowTensorScalar")
@@ -82,11 +120,7 @@ def _inverse_root_gradient(writer: NodeWriter) -> list[str]:
 
 @written_out("FillV2")
 def _fill(writer: NodeWriter) -> list[str]:
-    shape = writer.setting(0)
-    value = writer.editor.array(writer.node.input[1])
-    if not isinstance(shape, tuple) or value is None or value.size != 1:
-        raise writer.refusal("fills a shape or with a value that is not a constant")
-    return [writer.array(np.full(shape, value.item(), np.float32))]
+    return [writer.array(np.full(writer.editor.shape(writer.node), writer.number(1), np.float32))]
 
 
 @written_out("Zeros")

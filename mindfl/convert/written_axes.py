@@ -32,6 +32,26 @@ def _reversed(writer: NodeWriter) -> list[str]:
     return [y]
 
 
+@written_out("Roll")
+def _rolled(writer: NodeWriter) -> list[str]:
+    y, shape = writer.node.input[0], writer.editor.shape_of(writer.node.input[0])
+    shifts, axes = writer.axes(1), writer.axes(2)
+    if len(shifts) != len(axes):
+        raise writer.refusal(f"rolls by {shifts!r} along {axes!r}, which is not converted")
+    for shift, axis in zip(shifts, axes, strict=True):
+        y = mixed(writer, y, shape, axis % len(shape), np.roll(np.eye(shape[axis], dtype=np.float32), shift, axis=0))
+    return [y]
+
+
+@written_out("CumSum")
+def _running_sum(writer: NodeWriter) -> list[str]:
+    x, shape = writer.node.input[0], writer.editor.shape_of(writer.node.input[0])
+    (axis,) = writer.axes(1)
+    without, back = bool(writer.setting(2)), bool(writer.setting(3))
+    summed = np.tri(shape[axis], k=-1 if without else 0, dtype=np.float32)
+    return [mixed(writer, x, shape, axis % len(shape), summed[::-1, ::-1] if back else summed)]
+
+
 def _places(size: int, new: int, *, corners: bool, half: bool) -> NDArray[np.float32]:
     """Return where the new values of an axis lie on the old one."""
     index = np.arange(new, dtype=np.float32)

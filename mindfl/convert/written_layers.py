@@ -1,10 +1,9 @@
-"""Layers and activations, with their gradients, written out."""
+"""Softmax, normalisation and splitting, with their gradients, written out."""
 
 from __future__ import annotations
 
 import math
-
-import numpy as np
+from collections.abc import Sequence
 
 from mindfl.convert.written_out import NodeWriter, written_out
 
@@ -27,20 +26,6 @@ def _log_softmax_gradient(writer: NodeWriter) -> list[str]:
     return [writer.add("Sub", dy, writer.add("Mul", writer.add("Exp", y), total))]
 
 
-@written_out("SiLU")
-def _silu(writer: NodeWriter) -> list[str]:
-    return [writer.add("Mul", writer.node.input[0], writer.add("Sigmoid", writer.node.input[0]))]
-
-
-@written_out("SiLUGrad")
-def _silu_gradient(writer: NodeWriter) -> list[str]:
-    """dy * (s + x * s * (1 - s)) with s the sigmoid of x."""
-    dy, x = writer.node.input[:2]
-    sigmoid = writer.add("Sigmoid", x)
-    slope = writer.add("Mul", sigmoid, writer.add("Sub", writer.constant(1.0), sigmoid))
-    return [writer.add("Mul", dy, writer.add("Add", sigmoid, writer.add("Mul", x, slope)))]
-
-
 @written_out("ArgMaxWithValue")
 def _greatest(writer: NodeWriter) -> list[str]:
     """Where the maximum along an axis is, and the maximum: the converter mixes the two outputs up."""
@@ -52,56 +37,6 @@ def _greatest(writer: NodeWriter) -> list[str]:
         shape[axis] = 1
         place = writer.reshape(place, tuple(shape))
     return [place, writer.add("ReduceMax", x, writer.constant((axis % len(shape),)), keep_dims=kept)]
-
-
-@written_out("EluGrad")
-def _elu_gradient(writer: NodeWriter) -> list[str]:
-    """dy * (min(y, 0) + 1), for the alpha of 1 that MindSpore has; the converter would write an alpha of 0."""
-    dy, y = writer.node.input[:2]
-    slope = writer.add("Add", writer.add("Minimum", y, writer.constant(0.0)), writer.constant(1.0))
-    return [writer.add("Mul", dy, slope)]
-
-
-@written_out("Mish")
-def _mish(writer: NodeWriter) -> list[str]:
-    """x * tanh(log(1 + e^x))."""
-    x = writer.node.input[0]
-    return [writer.add("Mul", x, writer.add("Tanh", writer.add("Softplus", x)))]
-
-
-def _per_channel(writer: NodeWriter, weight: str, shape: tuple[int, ...]) -> str:
-    """Add a weight for each channel of ``shape``, or the one that all channels share, in a shape that spreads."""
-    count = math.prod(writer.editor.shape_of(weight))
-    return writer.reshape(weight, (1, count, *(1 for _ in shape[2:])))
-
-
-@written_out("PReLU")
-def _prelu(writer: NodeWriter) -> list[str]:
-    """max(x, 0) + weight * min(x, 0)."""
-    x, weight = writer.node.input[:2]
-    zero = writer.constant(0.0)
-    negative = writer.add("Minimum", x, zero)
-    scaled = writer.add("Mul", negative, _per_channel(writer, weight, writer.editor.shape_of(x)))
-    return [writer.add("Add", writer.add("Maximum", x, zero), scaled)]
-
-
-@written_out("PReLUGrad")
-def _prelu_gradient(writer: NodeWriter) -> list[str]:
-    dy, x, weight = writer.node.input[:3]
-    shape = writer.editor.shape_of(x)
-    zero, full = writer.constant(0.0), writer.array(np.zeros(shape, np.float32))
-    above = writer.add("Greater", x, full)
-    dx = writer.add("Select", above, dy, writer.add("Mul", dy, _per_channel(writer, weight, shape)))
-    shared = math.prod(writer.editor.shape_of(weight)) == 1
-    axes = tuple(axis for axis in range(len(shape)) if shared or axis != 1)
-    total = writer.sum(writer.add("Mul", dy, writer.add("Minimum", x, zero)), axes, keep_dims=False)
-    return [dx, writer.reshape(total, writer.editor.shape_of(weight))]
-
-
-@written_out("SoftplusGrad")
-def _softplus_gradient(writer: NodeWriter) -> list[str]:
-    dy, x = writer.node.input[:2]
-    return [writer.add("Mul", dy, writer.add("Sigmoid", x))]
 
 
 def _group_shapes(writer: NodeWriter, groups: object) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -117,8 +52,13 @@ def _group_shapes(writer: NodeWriter, groups: object) -> tuple[tuple[int, ...], 
 def _group_norm(writer: NodeWriter) -> list[str]:
     """(x - mean)/sqrt(variance + epsilon) * gamma + beta, mean and variance over a group's channels and positions."""
     x, _, gamma, beta, _ = writer.node.input
-    shape, by_group, per_channel = _group_shapes(writer, writer.setting(1))
-    epsilon = writer.number(4)
+    return _normalised(writer, x, (gamma, beta), writer.setting(1), writer.number(4))
+
+
+def _normalised(writer: NodeWriter, x: str, affine: tuple[str, str], groups: object, epsilon: float) -> list[str]:
+    """Add the normalised input with its mean and the inverse of its deviation; ``affine``: gamma and beta."""
+    gamma, beta = affine
+    shape, by_group, per_channel = _group_shapes(writer, groups)
     grouped = writer.reshape(x, by_group)
     mean = writer.mean(grouped, (2,))
     centred = writer.add("Sub", grouped, mean)
@@ -134,8 +74,12 @@ def _group_norm(writer: NodeWriter) -> list[str]:
 @written_out("GroupNormGrad")
 def _group_norm_gradient(writer: NodeWriter) -> list[str]:
     """dx = (g - mean(g) - n * mean(g * n))/deviation with g = dy * gamma and n the normalised input, means by group."""
-    dy, x, mean, inverse, gamma = writer.node.input[:5]
-    shape, by_group, per_channel = _group_shapes(writer, writer.setting(5))
+    return _normalised_gradient(writer, writer.node.input[:5], writer.setting(5))
+
+
+def _normalised_gradient(writer: NodeWriter, inputs: Sequence[str], groups: object) -> list[str]:
+    dy, x, mean, inverse, gamma = inputs
+    shape, by_group, per_channel = _group_shapes(writer, groups)
     centred = writer.add("Sub", writer.reshape(x, by_group), mean)
     normal = writer.add("Mul", centred, inverse)
     gradient = writer.reshape(writer.add("Mul", dy, writer.reshape(gamma, per_channel)), by_group)
@@ -147,6 +91,23 @@ def _group_norm_gradient(writer: NodeWriter) -> list[str]:
     return [dx, dgamma, writer.sum(dy, others, keep_dims=False)]
 
 
+@written_out("InstanceNorm")
+def _instance_norm(writer: NodeWriter) -> list[str]:
+    """A GroupNorm with a group for each channel; MindSpore's running statistics of it are read by nothing."""
+    x, gamma, beta = writer.node.input[:3]
+    shape = writer.editor.shape(writer.node)
+    epsilon = writer.editor.attribute(writer.node, "epsilon")
+    if not isinstance(epsilon, float):
+        raise writer.refusal("has an epsilon that is not known")
+    return _normalised(writer, x, (gamma, beta), shape[1], epsilon)
+
+
+@written_out("InstanceNormGrad")
+def _instance_norm_gradient(writer: NodeWriter) -> list[str]:
+    dy, x, gamma, mean, inverse = writer.node.input[:5]
+    return _normalised_gradient(writer, (dy, x, mean, inverse, gamma), writer.editor.shape(writer.node)[1])
+
+
 def _length(writer: NodeWriter, x: str) -> tuple[str, tuple[int, ...]]:
     """Add the length of the vectors along the axes of L2Normalize; return it and the axes."""
     axes, epsilon = (writer.editor.attribute(writer.node, name) for name in ("axis", "epsilon"))
@@ -156,6 +117,18 @@ def _length(writer: NodeWriter, x: str) -> tuple[str, tuple[int, ...]]:
         raise writer.refusal("has an axis or an epsilon that is not known")
     squares = writer.sum(writer.add("Square", x), axes, keep_dims=True)
     return writer.add("Sqrt", writer.add("Maximum", squares, writer.constant(epsilon))), axes
+
+
+@written_out("LpNorm")
+def _norm(writer: NodeWriter) -> list[str]:
+    """The length of vectors, or the sum of their absolute values."""
+    x = writer.node.input[0]
+    power, axes, kept = (writer.editor.attribute(writer.node, name) for name in ("p", "axis", "keep_dims"))
+    if power not in (1, 2) or not isinstance(axes, int | tuple):
+        raise writer.refusal(f"is the norm of power {power!r} along {axes!r}, which is not converted")
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    total = writer.sum(writer.add("Abs" if power == 1 else "Square", x), axes, keep_dims=bool(kept))
+    return [total if power == 1 else writer.add("Sqrt", total)]
 
 
 @written_out("L2Normalize")
@@ -171,52 +144,6 @@ def _unit_gradient(writer: NodeWriter) -> list[str]:
     length, axes = _length(writer, x)
     along = writer.add("Mul", y, writer.sum(writer.add("Mul", dy, y), axes, keep_dims=True))
     return [writer.add("RealDiv", writer.add("Sub", dy, along), length)]
-
-
-@written_out("InstanceNorm", "InstanceNormGrad")
-def _instance_norm(writer: NodeWriter) -> list[str]:
-    raise writer.refusal(
-        "is an InstanceNorm, which is not converted; nn.GroupNorm(channels, channels) normalises so too"
-    )
-
-
-def _paddings(writer: NodeWriter, dims: int) -> list[tuple[int, int]]:
-    """Return the constant numbers of values before and after each axis."""
-    stated = writer.editor.array(writer.node.input[1])
-    numbers = writer.setting(1) if stated is None else tuple(int(each) for each in stated.ravel())
-    if writer.editor.attribute(writer.node, "mode") != b"constant":
-        raise writer.refusal("pads with other values than constants, which is not converted")
-    if not isinstance(numbers, tuple) or len(numbers) % 2 or len(numbers) > 2 * dims or min(numbers, default=0) < 0:
-        raise writer.refusal(f"pads by {numbers!r}, which is not converted")
-    pairs = [(numbers[place], numbers[place + 1]) for place in range(0, len(numbers), 2)]  # from the last axis on
-    return [(0, 0)] * (dims - len(pairs)) + pairs[::-1]
-
-
-@written_out("PadV3")
-def _padded(writer: NodeWriter) -> list[str]:
-    """Constants concatenated on both sides of each axis."""
-    y, shape = writer.node.input[0], list(writer.editor.shape_of(writer.node.input[0]))
-    value = 0.0 if writer.editor.is_none(writer.node.input[2]) else writer.number(2)
-    for axis, sides in enumerate(_paddings(writer, len(shape))):
-        parts = [y]
-        for before, count in zip((True, False), sides, strict=True):
-            if count:
-                border = writer.array(np.full((*shape[:axis], count, *shape[axis + 1 :]), value, np.float32))
-                parts.insert(0 if before else len(parts), border)
-        if len(parts) > 1:
-            y = writer.add("Concat", writer.add("MakeTuple", *parts), axis=axis, inputNums=len(parts))
-            shape[axis] += sum(sides)
-            writer.editor.state_shape(writer.nodes[-1], shape)
-    return [y]
-
-
-@written_out("PadV3Grad")
-def _padded_gradient(writer: NodeWriter) -> list[str]:
-    shape = writer.editor.shape_of(writer.node.input[0])
-    sides = _paddings(writer, len(shape))
-    counts = tuple(size - sum(pair) for size, pair in zip(shape, sides, strict=True))
-    begins = writer.constant(tuple(before for before, _ in sides))
-    return [writer.add("Slice", writer.node.input[0], begins, writer.constant(counts))]
 
 
 @written_out("SplitWithSize")
@@ -237,18 +164,3 @@ def _split(writer: NodeWriter) -> list[str]:
         writer.editor.state_shape(writer.nodes[-1], counts)
         begin += size
     return parts
-
-
-@written_out("AdaptiveAvgPool2D")
-def _global_pool(writer: NodeWriter) -> list[str]:
-    shape = writer.editor.shape(writer.node)
-    if shape[2:] != (1, 1):
-        raise writer.refusal(f"pools to {shape[2]}x{shape[3]}, only 1x1 can be converted")
-    return [writer.mean(writer.node.input[0], (2, 3))]
-
-
-@written_out("AdaptiveAvgPool2DGrad")
-def _global_pool_gradient(writer: NodeWriter) -> list[str]:
-    height, width = writer.editor.shape(writer.node)[2:]
-    spread = writer.add("Tile", writer.node.input[0], writer.constant((1, 1, height, width)))
-    return [writer.add("RealDiv", spread, writer.constant(float(height * width)))]

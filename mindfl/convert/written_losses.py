@@ -97,40 +97,65 @@ def _divergence_gradient(writer: NodeWriter) -> list[str]:
     return [writer.add("Neg", writer.add("Mul", writer.add("Mul", target, share), dy))]
 
 
-def _one_hot(writer: NodeWriter, index: str) -> str:
-    """Add a row per sample that is 1 at the sample's index, for picking one value out of each row of a matrix."""
-    rows, columns = (*writer.editor.shape_of(writer.node.input[0]), 0)[:2]
-    axis = writer.setting(1)
-    if writer.editor.shape_of(index) != (rows, 1) or axis not in (1, -1):
-        raise writer.refusal("picks more than one value out of each row of a matrix")
-    on, off = writer.constant(1.0), writer.constant(0.0)
-    depth = writer.array(np.array(columns, np.int32))
-    return writer.add("OneHot", writer.reshape(index, (rows,)), depth, on, off, axis=-1)
+@written_out("SoftMarginLoss")
+def _margin_loss(writer: NodeWriter) -> list[str]:
+    """log(1 + exp(-x * label))."""
+    x, label = writer.node.input[:2]
+    losses = writer.add("Softplus", writer.add("Neg", writer.add("Mul", x, label)))
+    return _reduced(writer, losses, _named_reduction(writer))
+
+
+@written_out("SoftMarginLossGrad")
+def _margin_loss_gradient(writer: NodeWriter) -> list[str]:
+    """-label * sigmoid(-x * label)."""
+    x, label, dy = writer.node.input[:3]
+    slope = writer.add("Mul", label, writer.add("Sigmoid", writer.add("Neg", writer.add("Mul", x, label))))
+    share = _shares(writer, x, _named_reduction(writer))
+    return [writer.add("Neg", writer.add("Mul", writer.add("Mul", slope, share), dy))]
+
+
+def _named_reduction(writer: NodeWriter) -> str:
+    """Return the reduction, which is the last input or an attribute."""
+    last = writer.node.input[-1]
+    if writer.editor.is_tensor(last):
+        return _reduction(writer, writer.editor.attribute(writer.node, "reduction"))
+    return _reduction(writer, writer.setting(len(writer.node.input) - 1))
+
+
+def _one_hot(writer: NodeWriter, index: str, shape: tuple[int, ...], axis: Value) -> str:
+    """Add an array of ``shape`` that is 1 at the index of each vector along ``axis``, of which there is one, else 0."""
+    if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+        raise writer.refusal(f"picks values along the axis {axis!r}")
+    axis %= len(shape)
+    if writer.editor.shape_of(index) != (*shape[:axis], 1, *shape[axis + 1 :]):
+        raise writer.refusal(f"picks more or less than one value of each vector along axis {axis}, of {shape}")
+    others = [each for each in range(len(shape)) if each != axis]
+    chosen = writer.reshape(index, tuple(shape[each] for each in others))
+    depth = writer.array(np.array(shape[axis], np.int32))
+    hot = writer.add("OneHot", chosen, depth, writer.constant(1.0), writer.constant(0.0), axis=-1)
+    back = tuple([*others, axis].index(each) for each in range(len(shape)))
+    return hot if axis == len(shape) - 1 else writer.add("Transpose", hot, writer.constant(back))
 
 
 @written_out("InplaceScatterSrc")
 def _scatter(writer: NodeWriter) -> list[str]:
     """The gradient of a maximum along an axis: what it was goes back to where it was, and 0 to the others."""
     base, _, index, source = writer.node.input[:4]
-    shape, axis = writer.editor.shape(writer.node), writer.setting(1)
     held = writer.editor.array(base)
-    if held is None or held.any() or not isinstance(axis, int) or writer.editor.shape_of(index)[axis] != 1:
-        raise writer.refusal("scatters more than one value along an axis of zeros")
-    axis %= len(shape)
-    others = [each for each in range(len(shape)) if each != axis]
-    chosen = writer.reshape(index, tuple(shape[each] for each in others))
-    depth = writer.array(np.array(shape[axis], np.int32))
-    hot = writer.add("OneHot", chosen, depth, writer.constant(1.0), writer.constant(0.0), axis=-1)
-    back = tuple([*others, axis].index(each) for each in range(len(shape)))
-    return [writer.add("Mul", writer.add("Transpose", hot, writer.constant(back)), source)]
+    if held is None or held.any():
+        raise writer.refusal("scatters values into others than zeros")
+    return [writer.add("Mul", _one_hot(writer, index, writer.editor.shape(writer.node), writer.setting(1)), source)]
 
 
 @written_out("GatherD")
 def _pick(writer: NodeWriter) -> list[str]:
-    hot = _one_hot(writer, writer.node.input[2])
-    return [writer.sum(writer.add("Mul", writer.node.input[0], hot), (1,), keep_dims=True)]
+    x, axis = writer.node.input[0], writer.setting(1)
+    shape = writer.editor.shape_of(x)
+    picked = writer.add("Mul", x, _one_hot(writer, writer.node.input[2], shape, axis))
+    return [writer.sum(picked, (int(writer.number(1)) % len(shape),), keep_dims=True)]
 
 
 @written_out("GatherDGradV2")
 def _pick_gradient(writer: NodeWriter) -> list[str]:
-    return [writer.add("Mul", _one_hot(writer, writer.node.input[2]), writer.node.input[3])]
+    shape = writer.editor.shape_of(writer.node.input[0])
+    return [writer.add("Mul", _one_hot(writer, writer.node.input[2], shape, writer.setting(1)), writer.node.input[3])]

@@ -56,6 +56,15 @@ class NodeWriter:
         """Add a constant: a tensor without dimensions, or whole numbers such as axes."""
         return self.array(value if isinstance(value, tuple) else np.array(value, np.float32))
 
+    def alike(self, number: float, like: str) -> str:
+        """Add a constant of one number, of the type of a value: float32 or int32."""
+        kind = self.editor.type_of(like)
+        if kind == np.dtype(np.int32) and number == int(number):
+            return self.array(np.array(int(number), kind))
+        if kind not in (None, np.dtype(np.float32)):
+            raise self.refusal(f"calculates with {number} and {kind}, which is not converted")
+        return self.constant(number)
+
     def array(self, value: tuple[int, ...] | NDArray[Any]) -> str:
         """Add a constant."""
         self.nodes.append(self.editor.new_constant(value))

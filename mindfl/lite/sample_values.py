@@ -65,6 +65,8 @@ def packed_labels(labels: ArrayLike, count: int, graph: Graph) -> Numbers:
     tokens, classes = graph.labels_of_sample, graph.classes
     if graph.label_kind != "tokens" and array.shape == (count, classes) and array.ndim == 2:
         array = _class_numbers(array)
+    if graph.label_kind == "classes" and array.shape == (count, 1):
+        array = array[:, 0]
     shape = (count, tokens) if graph.label_kind == "tokens" else (count,)
     if array.shape != shape or array.dtype.kind not in "iu":
         wanted = f", which need whole numbers of shape {shape}" if graph.label_kind == "tokens" else ""

@@ -117,6 +117,22 @@ def _binary(given: dict[str, Any], p: Array, y: Array) -> Array:
     return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
 
 
+def _windows(given: dict[str, Any], x: Array) -> Array:
+    """Return the windows of a pooling without border: views [N, C, height, width, kernel height, kernel width]."""
+    assert given["pad_mode"] == "VALID"
+    (high, wide), (down, right) = given["kernel_size"][2:], given["strides"][2:]
+    return np.lib.stride_tricks.sliding_window_view(x, (high, wide), (2, 3), writeable=True)[:, :, ::down, ::right]
+
+
+def _maxima_gradient(given: dict[str, Any], x: Array, y: Array, dy: Array) -> Array:
+    """Return the gradient of maxima that are each in one place."""
+    dx = np.zeros_like(x)
+    windows, largest = _windows(given, dx), _windows(given, x) == y[..., None, None]
+    for place in np.argwhere(largest):
+        windows[tuple(place)] += dy[tuple(place[:4])]
+    return dx
+
+
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
@@ -162,6 +178,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "MakeTuple": lambda _, *values: values,
     "MatMul": _matmul,
     "Maximum": lambda _, a, b: np.maximum(a, b),
+    "MaxPool": lambda given, x: _windows(given, x).max((4, 5)),
+    "MaxPoolGrad": _maxima_gradient,
     "Minimum": lambda _, a, b: np.minimum(a, b),
     "Mul": lambda _, a, b: a * b,
     "Neg": lambda _, x: -x,

@@ -267,7 +267,7 @@ class Dilated(nn.Cell):
 
 
 class GroupNormed(nn.Cell):
-    """Convolutions with GroupNorm and InstanceNorm."""
+    """Convolutions with a normalisation between them."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
@@ -490,7 +490,6 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
         lambda: nn.BCEWithLogitsLoss(pos_weight=WEIGHTS),
         "many",
     ),
-    "multi-label margin": (Dense, (NUMBERS,), nn.SoftMarginLoss, "many"),
     "label smoothing": (Dense, (NUMBERS,), lambda: nn.CrossEntropyLoss(label_smoothing=0.1), "classes"),
     "class weights": (
         Dense,
@@ -504,7 +503,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "series": (Series, (SERIES,), SPARSE, "classes"),
     "dilated series": (Dilated, (SERIES,), SPARSE, "classes"),
     "group norm": (lambda: GroupNormed(nn.GroupNorm(2, 8)), (IMAGES,), SPARSE, "classes"),
-    "instance norm": (lambda: GroupNormed(nn.InstanceNorm2d(8)), (IMAGES,), SPARSE, "classes"),
+    "neighbours": (lambda: GroupNormed(ops.LRN()), (IMAGES,), SPARSE, "classes"),
     "shuffle": (Shuffle, (IMAGES,), SPARSE, "classes"),
     "dense block": (DenseBlock, (IMAGES,), SPARSE, "classes"),
     "autoencoder": (Autoencoder, (IMAGES,), nn.MSELoss, "pixels"),

@@ -30,8 +30,7 @@ NAMES = (
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
-    "instance norm": "InstanceNorm",
-    "multi-label margin": "SoftMarginLoss",
+    "neighbours": r"LRNGrad \(node .*Grad_LRN/LRNGrad",
     "overflow": "sub-graphs",
 }
 
