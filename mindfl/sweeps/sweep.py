@@ -12,6 +12,7 @@ from typing import Any
 from mindfl.errors import MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, local_path, make_dir, read_file
 from mindfl.lite.kernels import is_cached, load_machine
+from mindfl.locks import is_held
 from mindfl.notices import WARNING, announce, once
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import SweepOptions
@@ -25,7 +26,7 @@ from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.shared import Shared
-from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun, planned_run
+from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun, planned_run, read_runs
 
 Say = Callable[[str], None]
 #: how often rows of runs are looked for
@@ -107,7 +108,7 @@ def planned_runs(
 ) -> list[SweptRun]:
     """Return the runs that :func:`run_sweep` would have, with what is known of them; nothing is run or written.
 
-    Where no folder is given, no run is known to have begun.
+    Runs that failed are such, and so are those of a sweep at work. Without a folder all are waiting.
     """
     found = read_experiment(experiment)
     place = sweep_folder(found, work_dir)
@@ -115,8 +116,14 @@ def planned_runs(
     if place is None:
         return [planned_run(run) for run in runs]
     folder = SweepFolder(place)
+    listed = {run.name: run for run in read_runs(place)} if (place / SWEEP).exists() and not overwrite else {}
     folder.plan(runs, overwrite=overwrite)
-    return [folder[run.name] for run in runs]
+    told = ("failed", "running") if is_held(place / ".lock") else ("failed",)
+    known = {name: run for name, run in listed.items() if run.status in told}
+    return [
+        known.get(run.name, folder[run.name]) if folder[run.name].status == "waiting" else folder[run.name]
+        for run in runs
+    ]
 
 
 def sweep_folder(experiment: ExperimentPlan, work_dir: PathLike | None) -> Path | None:

@@ -23,6 +23,7 @@ from mindfl.files import file_digest, write_atomic
 from mindfl.locks import acquire
 from mindfl.sim.config import JobConfig
 from mindfl.sim.history import IterationRow, _json_line
+from mindfl.sim.run_folder import locked
 from mindfl.sim.run_record import RunRecord
 from mindfl.sweeps import read_experiment, shared
 from mindfl.sweeps.children import Children
@@ -169,6 +170,20 @@ def test_planned_runs_need_no_folder() -> None:
     assert [(run.name, run.status) for run in planned_runs(experiment())] == [(name, "waiting") for name in NAMES]
     with pytest.raises(OptionError, match="a sweep needs a folder"):
         run_sweep(experiment())
+
+
+def test_planned_runs_say_which_failed_and_which_run_now(tmp_path: Path, runs: Runs) -> None:
+    runs.fails = {NAMES[1]: "no memory"}
+    with pytest.raises(SimulationError):
+        run_sweep(experiment(), work_dir=tmp_path, say=lambda text: None)
+    found = {run.name: (run.status, run.error) for run in planned_runs(experiment(), tmp_path)}
+    assert found == {**dict.fromkeys(NAMES, ("done", None)), NAMES[1]: ("failed", "no memory")}
+    assert {run.status for run in planned_runs(experiment(), tmp_path, overwrite=True)} == {"waiting"}
+    text = (tmp_path / "sweep.json").read_text()
+    (tmp_path / "sweep.json").write_text(text.replace('"failed"', '"running"'))
+    assert planned_runs(experiment(), tmp_path)[1].status == "waiting", "the sweep was killed"
+    with locked(tmp_path):
+        assert planned_runs(experiment(), tmp_path)[1].status == "running"
 
 
 def test_all_runs_that_cannot_be_made_are_named() -> None:
