@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.live.line_tail import LineTail
-from mindfl.live.run_header import read_clients, read_header
+from mindfl.live.run_header import file_stamp, read_clients, read_header
 from mindfl.live.run_rows import ClientNumbers, for_the_page, from_json, is_number, parsed
 from mindfl.spelling import counted
 
@@ -140,7 +140,7 @@ class RunFollower:
         self._row_problem = ""
 
     def _look(self) -> None:
-        clients = _stamp(self._folder / "clients.csv")
+        clients = file_stamp(self._folder / "clients.csv")
         replaced = [self._history.poll(), self._timeline.poll(), clients != self._clients_file]
         if any(replaced):
             self._clients_file = clients
@@ -183,11 +183,3 @@ class RunFollower:
 
 def _lines(count: int) -> str:
     return f"{counted(count, 'line')} {'is' if count == 1 else 'are'}"
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

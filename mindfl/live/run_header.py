@@ -99,6 +99,15 @@ def _data_facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(names[name], f"{data[name]:,}") for name in names if isinstance(data.get(name), int)]
 
 
+def file_stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what differs where a file has been replaced or changed; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def json_object(path: Path, problems: list[str]) -> dict[str, Any]:
     """Return what a file holds, empty where it is missing; a file that holds no object is added to ``problems``."""
     if not path.exists():

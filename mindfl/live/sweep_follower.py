@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mindfl.live.line_tail import LineTail
-from mindfl.live.run_header import json_object
+from mindfl.live.run_header import file_stamp, json_object
 from mindfl.live.run_rows import is_number, parsed
 from mindfl.locks import is_held
 
@@ -38,6 +38,10 @@ class SweepFollower:
         self.header: dict[str, Any] = {}
         self.points: list[list[tuple[int, float | None]]] = []
         self._metrics: list[str] = []
+        #: what the list says, what is wrong with it, and the state of the file that it was read from
+        self._listed: list[dict[str, Any]] = []
+        self._list_problems: list[str] = []
+        self._stamp: tuple[int, ...] | None = None
 
     @property
     def generation(self) -> str:
@@ -57,16 +61,11 @@ class SweepFollower:
 
     def poll(self) -> None:
         """Look at the folder."""
-        problems: list[str] = []
-        listed = json_object(self._folder / LIST, problems).get("runs")
-        if not isinstance(listed, list):
-            listed = []
-        runs = [run for run in listed if isinstance(run, dict) and self._place(run) is not None]
-        if len(runs) < len(listed):
-            problems.append(f"{LIST}: {len(listed) - len(runs)} of {len(listed)} runs have no folder here, left out")
-        places = [place for run in runs if (place := self._place(run)) is not None]
-        if places != [tail.path.parent for tail in self._tails]:
-            self._begin(places)
+        stamp = file_stamp(self._folder / LIST)
+        if stamp is None or stamp != self._stamp:
+            self._read_list()
+            self._stamp = stamp
+        problems = [*self._list_problems]
         try:
             self._look()
         except OSError as error:
@@ -75,13 +74,27 @@ class SweepFollower:
         header = {
             "name": self._folder.name,
             "folder": str(self._folder),
-            "state": self._state(runs, lives),
-            "runs": [self._shown(run, metric, lives) for run, metric in zip(runs, self._metrics, strict=True)],
+            "state": self._state(self._listed, lives),
+            "runs": [self._shown(run, metric, lives) for run, metric in zip(self._listed, self._metrics, strict=True)],
             "problems": problems,
         }
         if header != self.header:
             self.header = header
             self._headers += 1
+
+    def _read_list(self) -> None:
+        """Read which runs there are; to find the folders of thousands takes long, so only a list that has changed."""
+        problems: list[str] = []
+        listed = json_object(self._folder / LIST, problems).get("runs")
+        if not isinstance(listed, list):
+            listed = []
+        found = [(run, self._place(run)) for run in listed if isinstance(run, dict)]
+        runs, places = [run for run, place in found if place], [place for _, place in found if place]
+        if len(runs) < len(listed):
+            problems.append(f"{LIST}: {len(listed) - len(runs)} of {len(listed)} runs have no folder here, left out")
+        self._listed, self._list_problems = runs, problems
+        if places != [tail.path.parent for tail in self._tails]:
+            self._begin(places)
 
     def _begin(self, places: list[Path]) -> None:
         if self._tails:
