@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from mindfl import markup
 from mindfl.compare.compared_runs import RunSource, find_runs
 from mindfl.compare.measures import (
     DIFFERENCE,
@@ -91,6 +92,10 @@ class RunComparison:
     def __str__(self) -> str:
         """The table as text."""
         return self.table().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return markup.table(self._header(), self.groups, self._cells, whole=True)
 
     def to_pandas(self) -> DataFrame:
         """Return the numbers of the CSV table as a DataFrame. Raises :class:`OptionError` if pandas is missing."""

@@ -68,6 +68,7 @@ def test_groups_and_numbers(runs: list[Path]) -> None:
     assert frame.loc["fedavg", "seconds_to_target_mean"] == 25
     assert "2.5 ± 0.7 (2 of 3)" in str(comparison) and "3.0 (3 pairs)" not in str(comparison)
     assert compare_runs(runs, target=0.95).table().count("not reached") == 4
+    assert comparison._repr_html_().count("<tr>") == 3 and "fedprox:mu=0.1" in comparison._repr_html_()
     again = pickle.loads(pickle.dumps(comparison))
     assert again.table() == comparison.table()
 
