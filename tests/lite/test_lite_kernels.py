@@ -16,9 +16,10 @@ from lite_numpy import NumpyModel
 from lite_reference import random_batch
 
 from mindfl.lite import Executable, LiteModel, Session
+from mindfl.lite.kernels import load_machine
 from mindfl.lite.ops import INSTRUCTIONS
 from mindfl.lite.ops.windows import PAD_EXPLICIT, PAD_SAME, PAD_VALID
-from mindfl.lite.program import Builder
+from mindfl.lite.program import Builder, Place
 
 _pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
 _modes = st.sampled_from((PAD_EXPLICIT, PAD_SAME, PAD_VALID))
@@ -241,6 +242,23 @@ def test_other_threads_run_while_one_trains(lenet: LiteModel) -> None:
         turns += 1
     thread.join()
     assert turns > 20  # with the lock held, this thread gets one turn when the call is over
+
+
+@pytest.mark.parametrize(("count", "lanes"), [(1, 16), (15, 16), (3, 32), (16, 32), (20, 32), (33, 64)])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_lanes_behind_the_batch_are_cleared_and_nothing_else(count: int, lanes: int, rows: int) -> None:
+    builder = Builder(count, 0)
+    builder.emit("CLEAR", y=16, rows=rows, count=count, lanes=lanes)
+    arena = np.ones(rows * lanes + 32, np.float32)
+    whole, batches = np.zeros((1, 0), np.int32), np.zeros((1, 0, lanes), np.float32)
+    machine, place = load_machine(), Place(0, 0, count, lanes, 0, 0, 0, 0).row()
+    machine.execute(
+        *(arena, builder.table(), builder.code(), machine.addresses, batches, whole, np.zeros(1, np.int32)),
+        *(place, 1, np.zeros((1, 1), np.float32)),
+    )
+    expected = np.ones_like(arena)
+    expected[16:-16].reshape(rows, lanes)[:, count:] = 0
+    assert np.array_equal(arena, expected)
 
 
 def test_an_instruction_takes_exactly_its_operands() -> None:

@@ -123,6 +123,21 @@ class Emitter:
             value = self.builder.fadd(*halves)
         return self.builder.extract_element(value, I32(0))
 
+    def transposed(self, block: list[Any]) -> list[Any]:
+        """Return the columns of 16 vectors: halves are exchanged between pairs of rows, then quarters, and so on."""
+        distance = VECTOR // 2
+        while distance:
+            first = [lane if not lane & distance else VECTOR + lane - distance for lane in range(VECTOR)]
+            second = [lane + distance if not lane & distance else VECTOR + lane for lane in range(VECTOR)]
+            following = list(block)
+            for row in (row for row in range(VECTOR) if not row & distance):
+                pair = block[row], block[row + distance]
+                following[row] = self.builder.shuffle_vector(*pair, ir.Constant(NUMBERS, first))
+                following[row + distance] = self.builder.shuffle_vector(*pair, ir.Constant(NUMBERS, second))
+            block = following
+            distance //= 2
+        return block
+
     def each_vector(self, size: Any, body: Callable[[Any], None]) -> None:
         """Run ``body(offset)`` for the offset of each vector among ``size`` elements, a positive multiple of VECTOR."""
 

@@ -19,7 +19,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 from mindfl.lite.kernels import primitives
-from mindfl.lite.kernels.emitter import I64, LANES, NUMBERS, Emitter
+from mindfl.lite.kernels.emitter import I64, LANES, Emitter
 from mindfl.lite.kernels.primitives import ACCUMULATE, PANEL_DEPTH, PANEL_VECTORS, VECTOR
 
 _WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f", False))
@@ -116,27 +116,11 @@ def _transpose_block(
         for row in range(VECTOR):
             number = builder.select(builder.icmp_signed("<", final, I64(row)), final, I64(row))
             block.append(emit.load_masked(emit.add(source, builder.mul(number, step)), mask))
-        for column, vector in enumerate(_transposed(builder, block)):
+        for column, vector in enumerate(emit.transposed(block)):
             emit.store(vector, emit.add(target, emit.times(width, column)))
         return context.get_dummy_value()
 
     return types.void(arena, *[types.int64] * 6), generate
-
-
-def _transposed(builder: Any, block: list[Any]) -> list[Any]:
-    """Return the columns of 16 vectors: halves are exchanged between pairs of rows, then quarters, and so on."""
-    distance = VECTOR // 2
-    while distance:
-        first = [lane if not lane & distance else VECTOR + lane - distance for lane in range(VECTOR)]
-        second = [lane + distance if not lane & distance else VECTOR + lane for lane in range(VECTOR)]
-        following = list(block)
-        for row in (row for row in range(VECTOR) if not row & distance):
-            pair = block[row], block[row + distance]
-            following[row] = builder.shuffle_vector(*pair, ir.Constant(NUMBERS, first))
-            following[row + distance] = builder.shuffle_vector(*pair, ir.Constant(NUMBERS, second))
-        block = following
-        distance //= 2
-    return block
 
 
 @njit(nogil=True)

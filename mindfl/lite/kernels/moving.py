@@ -1,4 +1,4 @@
-"""Blocks of 16 x 16 floats transposed in registers, and memory fetched ahead, written as LLVM IR."""
+"""Blocks of 16 x 16 floats transposed in registers, lanes cleared, and memory fetched ahead, written as LLVM IR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from mindfl.lite.kernels import primitives
-from mindfl.lite.kernels.emitter import I8, I32, I64, NUMBERS, Emitter
+from mindfl.lite.kernels.emitter import I8, I32, I64, LANES, Emitter
 from mindfl.lite.kernels.primitives import VECTOR
 
 
@@ -27,26 +27,42 @@ def _emit_turned(context: Any, builder: Any, signature: Any, arguments: Any) -> 
     arena, x, x_step, y, y_step, count = arguments
     emit = Emitter(context, builder, signature.args[0], arena)
     rows = [emit.load(emit.add(x, builder.mul(x_step, I64(row)))) for row in range(VECTOR)]
-    for column, vector in enumerate(_columns(builder, rows)):
+    for column, vector in enumerate(emit.transposed(rows)):
         with builder.if_then(builder.icmp_signed("<", I64(column), count)):
             emit.store(vector, emit.add(y, builder.mul(y_step, I64(column))))
     return context.get_dummy_value()
 
 
-def _columns(builder: Any, rows: list[Any]) -> list[Any]:
-    """Return the columns of a square block: in each stage vectors ``span`` apart exchange parts of that size."""
-    span = VECTOR // 2
-    while span:
-        low = [lane if not lane & span else VECTOR + lane - span for lane in range(VECTOR)]
-        high = [lane + span if not lane & span else VECTOR + lane for lane in range(VECTOR)]
-        turned = list(rows)
-        for row in range(VECTOR):
-            if not row & span:
-                pair = rows[row], rows[row + span]
-                turned[row] = builder.shuffle_vector(*pair, ir.Constant(NUMBERS, low))
-                turned[row + span] = builder.shuffle_vector(*pair, ir.Constant(NUMBERS, high))
-        rows, span = turned, span // 2
-    return rows
+@intrinsic
+def _clear(typing: Any, arena: Any, y: Any, rows: Any, count: Any, lanes: Any) -> Any:
+    return types.void(arena, *[types.int64] * 4), _emit_clear
+
+
+@overload(primitives.clear_lanes, strict=False)
+def _clear_lanes(arena: Any, y: Any, rows: Any, count: Any, lanes: Any) -> Any:
+    return lambda arena, y, rows, count, lanes: _clear(arena, y, rows, count, lanes)
+
+
+def _emit_clear(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    arena, y, rows, count, lanes = arguments
+    emit = Emitter(context, builder, signature.args[0], arena)
+    zero = ir.Constant(LANES, [0.0] * VECTOR)
+    whole = builder.sdiv(count, I64(VECTOR))
+
+    def vector(number: Any, state: list[Any]) -> list[Any]:
+        start = emit.times(emit.add(whole, number), VECTOR)
+        kept = emit.first_lanes(builder.sub(count, start))
+        cleared = builder.not_(kept)
+
+        def row(number: Any, state: list[Any]) -> list[Any]:
+            emit.store_masked(zero, emit.add(emit.add(y, start), builder.mul(number, lanes)), cleared)
+            return state
+
+        emit.loop(rows, [], row)
+        return state
+
+    emit.loop(builder.sub(builder.sdiv(lanes, I64(VECTOR)), whole), [], vector)
+    return context.get_dummy_value()
 
 
 @intrinsic

@@ -100,6 +100,11 @@ def turned_block(arena: Any, x: Any, x_step: Any, y: Any, y_step: Any, count: An
     raise NotImplementedError
 
 
+def clear_lanes(arena: Any, y: Any, rows: Any, count: Any, lanes: Any) -> None:
+    """``arena[y + r*lanes + n] = 0`` for ``rows`` >= 1 of r and n from ``count`` < ``lanes`` on, whole vectors."""
+    raise NotImplementedError
+
+
 def fetch(arena: Any, start: Any, count: Any) -> None:
     """Ask for the memory of ``count`` floats, at least a vector of them, to be brought to the second cache."""
     raise NotImplementedError

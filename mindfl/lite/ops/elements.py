@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mindfl.lite.kernels.primitives import clear_lanes
 from mindfl.lite.ops.maps import floats, like, side_by_side
 from mindfl.lite.ops.registry import instruction, need, operator
 
@@ -73,7 +74,4 @@ def add_kernel(arena: Any, table: Any, i: Any) -> None:
 @instruction("CLEAR", "y rows count lanes")
 def clear_kernel(arena: Any, table: Any, i: Any) -> None:
     """y = 0 in the lanes behind the batch, from ``count`` on."""
-    y, rows, count, lanes = i[1], i[2], i[3], i[4]
-    for row in range(rows):
-        for n in range(count, lanes):
-            arena[y + row * lanes + n] = _ZERO
+    clear_lanes(arena, i[1], i[2], i[3], i[4])
