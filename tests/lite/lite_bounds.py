@@ -402,7 +402,6 @@ RANGES: dict[str, Callable[[Operands, _Table], Iterator[Range]]] = {
     "NUMBERS": _numbers,
     "MEET": _of(),
     "ONE_HOT": _one_hot,
-    "ROW_BIAS": _of(x="rows columns", bias="columns", y="rows columns"),
     "ROW_SUM": _of(dy="rows columns", y="columns"),
     "SEGMENT_SUM": _of(x="count size", numbers="count", before="count", y="limit size"),
     **dict.fromkeys(("LSTM", "LSTM_GRAD", "LSTM_INPUT_GRAD", "LSTM_WEIGHT_GRAD"), _lstm),

@@ -39,6 +39,11 @@ def outer_axes(draw: st.DrawFn) -> tuple[Dims, Dims]:
 @given(outer_axes(), SIZES, SIZES, SIZES, *[st.booleans()] * 4, st.sampled_from([0, 1, 3]))
 @example(((2,), ()), 9, 50, 1100, False, True, True, True, 0)
 @example(((), ()), 20, 20, 513, True, False, False, True, 1)
+@example(((2, 2), (2, 2)), 1, 1, 1, False, False, True, False, 0)
+@example(((2,), (2,)), 1, 1, 1, False, False, True, False, 0)
+@example(((2,), (2,)), 1, 1, 1, False, True, True, False, 0)
+@example(((2, 2), ()), 1, 1, 1, False, False, True, False, 0)
+@example(((2,), (2,)), 3, 1, 1, True, False, True, True, 0)
 def test_products(
     outer: tuple[Dims, Dims], m: int, n: int, k: int, first: bool, second: bool, fed: bool, biased: bool, kind: int
 ) -> None:

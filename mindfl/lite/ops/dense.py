@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mindfl.lite.kernels.primitives import VECTOR, ZERO, product
+from mindfl.lite.ops.arithmetic import pairwise
 from mindfl.lite.ops.fused import cut_off
-from mindfl.lite.ops.matrix import add_row_bias, matrix_products, sum_of_rows
+from mindfl.lite.ops.matrix import matrix_products, sum_of_rows
 from mindfl.lite.ops.registry import NO_ACTIVATION, instruction, need, operator
 from mindfl.lite.ops.row_major import row_product, turn
 from mindfl.lite.ops.vector_math import floor
-from mindfl.lite.program import Value, core, last_axis, matrix
+from mindfl.lite.program import Value, alike, broadcast, core, last_axis, matrix
 
 if TYPE_CHECKING:
     from mindfl.lite.model import Node
@@ -31,7 +33,7 @@ _TERMS, _ROWS = 32, 8
 @operator("89 MatMulFusion transpose_a:? transpose_b:? activation:b", inputs=2)
 def _matmul(plan: Plan, node: Node) -> None:
     a, b = (_as_matrix(plan, node, place) for place in (0, 1))
-    if a is None or b is None or not a.batched:
+    if a is None or b is None or not a.batched or _are_many(plan, node):
         matrix_products(plan, node)
     elif not b.batched and not node.flag("transpose_a"):
         _dense(plan, node, a, b)
@@ -47,6 +49,21 @@ def _as_matrix(plan: Plan, node: Node, place: int) -> Value | None:
     one_axis = len(core(value.dims[1:])) <= 1
     dims = matrix(value.dims) if not value.batched else (plan.batch, value.size) if one_axis else None
     return None if dims is None else replace(value, dims=dims)
+
+
+def _are_many(plan: Plan, node: Node) -> bool:
+    """Return whether an operand holds several matrices by the shapes of the file, where dimensions of 1 count."""
+    a, b = (plan.tensor(index).dims for index in node.inputs[:2])
+    first, second = (
+        [*dims[:-2], *dims[-2:][::-1]] if node.flag(flag) else [*dims]
+        for dims, flag in ((a, "transpose_a"), (b, "transpose_b"))
+    )
+    outer = broadcast(tuple(first[:-2]), tuple(second[:-2]))
+    if outer is None or min(len(a), len(b)) < 2 or first[-1] != second[-2]:
+        return False
+    alone = math.prod(second[:-2]) == 1 == math.prod(a[:-2] if node.flag("transpose_a") else a[1:-1])
+    described = plan.tensor(plan.graph.fusion(node).output).dims
+    return not alone and alike((*outer, first[-2], second[-1]), described)
 
 
 def _dense(plan: Plan, node: Node, x: Value, weight: Value) -> None:
@@ -130,7 +147,9 @@ def _bias_add(plan: Plan, node: Node) -> None:
     channels = bias.size
     need(_ends_with(x, channels), node, f"a bias of {channels} for shape {x.dims}")
     if not x.batched:
-        add_row_bias(plan, node, x, bias)
+        rows = (x.size // channels, channels)
+        y = plan.keep(node.outputs[0], plan.new_parameter(x.dims))
+        pairwise(plan, "SUM_OF", replace(x, dims=rows), replace(bias, dims=(channels,)), replace(y, dims=rows))
         return
     y = plan.keep(node.outputs[0], plan.new_batch(x.dims))
     plan.builder.emit(

@@ -1,4 +1,4 @@
-"""Matrix products of any rank, biases of rows and their gradients, on values in the order of the file."""
+"""Matrix products of any rank and gradients of biases of rows, on values in the order of the file."""
 
 from __future__ import annotations
 
@@ -83,13 +83,6 @@ def _matrix_steps(value: Value, rank: int) -> tuple[int, ...]:
     return tuple(step * math.prod(value.dims[-2:]) for step in steps(own, (1,) * rank))
 
 
-def add_row_bias(plan: Plan, node: Node, x: Value, bias: Value) -> None:
-    """Emit y = x + bias, one bias for each element of the last axis."""
-    y = plan.keep(node.outputs[0], plan.new_parameter(x.dims))
-    rows = x.size // bias.size
-    plan.builder.emit("ROW_BIAS", x=x.offset, bias=bias.offset, y=y.offset, rows=rows, columns=bias.size)
-
-
 def sum_of_rows(plan: Plan, node: Node, dy: Value, columns: int) -> None:
     """Emit the sum over all axes but the last, of ``columns``."""
     y = plan.keep(node.outputs[0], plan.new_parameter((columns,)))
@@ -118,17 +111,6 @@ def matrix_product_kernel(arena: Any, table: Any, i: Any) -> None:
             b += digit * table[axis + 2]
         y = i[3] + number * rows * columns
         matrix_product(arena, a, am, ak, b, bk, bn, y, rows, columns, depth, start, lowest, packed)
-
-
-@instruction("ROW_BIAS", "x bias y rows columns")
-def row_bias_kernel(arena: Any, table: Any, i: Any) -> None:
-    """y[row] = x[row] + bias."""
-    x, bias, y, rows, columns = i[1], i[2], i[3], i[4], i[5]
-    addends = arena[bias : bias + columns]
-    for row in range(rows):
-        source, target = arena[x + row * columns :][:columns], arena[y + row * columns :][:columns]
-        for column in range(columns):
-            target[column] = source[column] + addends[column]
 
 
 @instruction("ROW_SUM", "dy y rows columns")
