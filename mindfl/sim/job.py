@@ -210,6 +210,7 @@ class FederatedJob:
         """
         with self._working():
             check_packages(self.config)
+            own = make_callbacks(self.config.callbacks)
             folder = RunFolder(self.config, self._report.warning)
             folder.check()
             materials = self._materials()
@@ -223,7 +224,6 @@ class FederatedJob:
             if beginning.state is None:
                 self._models.write(materials.model, len(materials.users))
                 self._models.remove_old(len(materials.users))
-            own = make_callbacks(self.config.callbacks)
             training = JobTraining(self.config, materials, beginning, folder, self._files, self._report, own)
             self.result = training.run(self._servers.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):

@@ -233,9 +233,14 @@ class TestRefusals:
             ("early_stopping:EarlyStopping:patient=1", "EarlyStopping has no setting patient"),
         ],
     )
-    def test_what_is_no_callback(self, make_job: Make, callback: Any, words: str) -> None:
+    def test_what_is_no_callback_leaves_the_earlier_run(self, make_job: Make, callback: Any, words: str) -> None:
+        first = make_job(client_num=1, iterations=1)
+        first.run()
+        folder = first.config.work_dir
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(OptionError, match=words):
-            make_job(callbacks=[callback]).run()
+            make_job(callbacks=[callback], overwrite=True).run()
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
     def test_uniform_is_clients_per_iteration(self, make_job: Make) -> None:
         given = make_job("given", client_num=5, clients_per_iteration=2).run()
