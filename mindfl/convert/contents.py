@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.convert.mindir import Proto, operators, optimizer_states, parameter_name, parameters, read_mindir
+from mindfl.convert.mindir import (
+    Proto,
+    operators,
+    optimizer_states,
+    other_optimizer,
+    parameter_name,
+    parameters,
+    read_mindir,
+)
 from mindfl.convert.rewrite import rewrite
 from mindfl.errors import MindirError, StorageError
 from mindfl.filekind import HEAD, file_kind
@@ -109,7 +117,8 @@ def _optimizer(model: Proto, types: dict[str, str]) -> dict[str, Any] | None:
                 "momentum": _number(values, node, momentum),
             }
             return {key: value for key, value in settings.items() if value is not None}
-    return None
+    other = other_optimizer(model)
+    return None if other is None else {"optimizer": other[0]}
 
 
 def _number(values: dict[str, NDArray[np.generic]], node: Proto, place: int | None) -> float | None:
@@ -127,7 +136,8 @@ def _nodes(model: Proto, types: dict[str, str]) -> Iterator[NodeInfo]:
 
 def _lacking(model: Proto) -> Iterator[str]:
     if not optimizer_states(model):
-        yield "cannot train: the graph has no optimizer node"
+        other = other_optimizer(model)
+        yield f"cannot train: {'the graph has no optimizer node' if other is None else f'devices have no {other[0]}'}"
     try:
         rewrite(model)
     except MindirError as error:

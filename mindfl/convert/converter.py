@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mindfl.convert.adam_weight_decay import with_adam_weight_decay
 from mindfl.convert.graph_editor import GraphEditor, node_label
-from mindfl.convert.mindir import Proto, optimizer_states, read_mindir
+from mindfl.convert.mindir import Proto, optimizer_states, other_optimizer, read_mindir
 from mindfl.convert.programs import Backend, find_backend, unknown_operator
 from mindfl.convert.rewrite import refuse_control_flow, rewrite
 from mindfl.convert.verify import verify
@@ -67,6 +67,11 @@ def convert_model(
     source = read_mindir(mindir_path)
     if train and not optimizer_states(source):
         refuse_control_flow(source)
+        if (other := other_optimizer(source)) is not None:
+            raise MindirError(
+                f"{mindir_path} trains with the operator {other[0]} (node {other[1]}), which devices do not have",
+                hint="train with nn.Momentum, nn.SGD, nn.Adam or nn.AdamWeightDecay",
+            )
         raise MindirError(
             f"{mindir_path} contains no optimizer, so it cannot train",
             hint="export the TrainOneStepCell, or convert with --trainModel=false",

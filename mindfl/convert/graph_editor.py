@@ -157,11 +157,15 @@ class GraphEditor:
                 held += [tensor for item in recorded for tensor in item.tensors]
         return next((kind for kind, number in _TENSOR_TYPES.items() if held and held[0].data_type == number), None)
 
-    def copy_shape(self, node: Proto, copy: Proto | None) -> None:
-        """Let a new node have the shape that the export recorded for another."""
+    def copy_shape(self, node: Proto, output: int, copy: Proto | None) -> None:
+        """Let a new node have the shape that the export recorded for an output of another; it keeps what it has."""
         recorded = next((item for item in node.attribute if item.name == "shape"), None)
-        if copy is not None and copy.op_type != CONSTANT and recorded is not None:
-            copy.attribute.add().CopyFrom(recorded)
+        if recorded is not None and recorded.type == self._attribute.TUPLE:
+            recorded = recorded.values[output] if output < len(recorded.values) else None
+        if copy is None or copy.op_type == CONSTANT or recorded is None or len(recorded.tensors) != 1:
+            return
+        if not any(item.name == "shape" for item in copy.attribute):
+            copy.attribute.add(name="shape", type=self._attribute.TENSORS).tensors.add().CopyFrom(recorded.tensors[0])
 
     def state_shape(self, node: Proto, shape: Iterable[int]) -> None:
         """Record the shape of a new node's output, float32, as the export does."""

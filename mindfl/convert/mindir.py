@@ -134,6 +134,19 @@ def optimizer_states(model: Proto) -> dict[str, tuple[str, ...]]:
     return states
 
 
+def other_optimizer(model: Proto) -> tuple[str, str] | None:
+    """Return the operator of an optimizer that is none of :data:`OPTIMIZER_STATE`, with its node; None without one.
+
+    Its first two inputs are a parameter and the state of that.
+    """
+    types, names = operators(model), {tensor.name for tensor in model.graph.parameter}
+    for node in model.graph.node:
+        operator = types[node.output[0]]
+        if operator not in OPTIMIZER_STATE and len(node.input) > 2 and names.issuperset(node.input[:2]):
+            return operator, str(node.domain or node.name)
+    return None
+
+
 def khwc(value: NDArray[Any]) -> NDArray[Any]:
     """Transpose [out, in, height, width] to [out, height, width, in]; other shapes are unchanged."""
     return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if value.ndim == 4 else value

@@ -160,8 +160,8 @@ def _write_out(editor: GraphEditor) -> None:
         writer = NodeWriter(editor, node)
         outputs = WRITTEN_OUT[editor.operator(node)](writer)
         items = dict(_items(editor, node, outputs))
-        if not items:  # others may ask for the shape
-            editor.copy_shape(node, next((new for new in writer.nodes if new.output[0] == outputs[0]), None))
+        for place, output in enumerate(outputs):  # others may ask for the shape
+            editor.copy_shape(node, place, next((new for new in writer.nodes if new.output[0] == output), None))
         editor.replace_nodes({**dict.fromkeys(items, ()), name: writer.nodes})
         editor.replace_values({name: outputs[0], **items})
 
@@ -212,7 +212,8 @@ def _check_only_counts(editor: GraphEditor, counter: Proto) -> None:
             raise MindirError(
                 f"operator {_STEP_COUNTER} on {variable.rpartition(':')[2]} cannot be removed: "
                 f"node {node_label(node)} reads it",
-                hint="use an optimizer with a constant learning rate",
+                hint="use an optimizer with a constant learning rate and weight decay; in a job, --lr_schedule changes"
+                " the rate from round to round",
             )
 
 

@@ -57,6 +57,7 @@ OPERATIONS = {
     "pick": ("a * ops.gather_elements(b, 1, ops.argmax(a, 1).reshape(4, 1))", ""),
     "power": ("ops.pow(a, 3.0)", ""),
     "reduce_max": ("a * ops.ReduceMax(True)(b, 1)", ""),
+    "row_and_column_maxima": ("a * a.reshape(4, 3, 4).max(axis=2).max(axis=1).reshape(4, 1)", ""),
     "reduce_sum": ("a * ops.ReduceSum(True)(b, 1)", ""),
     "replicated": (
         "self.layer(a.reshape(4, 2, 2, 3))[:, :, :2, 1:4].reshape(4, 12)",

@@ -10,6 +10,7 @@ import pytest
 from clipping_step import clipping_step
 
 from mindfl.convert import convert_model
+from mindfl.convert.contents import inspect_model
 from mindfl.errors import MindirError
 from mindfl.lite import LiteModel, Session
 from mindfl.lite.ops.optimizer import optimizer_of
@@ -69,3 +70,17 @@ def test_the_decay_follows_the_learning_rate(tmp_path: Path, converter_library: 
 def test_clipping_with_a_branch_is_refused_for_its_sub_graphs(tmp_path: Path) -> None:
     with pytest.raises(MindirError, match="sub-graphs"):
         converted(clipping_step("branch", "Momentum"), tmp_path)
+
+
+def test_an_optimizer_that_devices_lack_is_named(tmp_path: Path) -> None:
+    mindspore = import_mindspore()
+    nn = mindspore.nn
+    network = nn.Dense(8, 5)
+    loss = nn.WithLossCell(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"))
+    cell = nn.TrainOneStepCell(loss, nn.RMSProp(network.trainable_params(), 0.01)).set_train()
+    with pytest.raises(MindirError, match=r"operator ApplyRMSProp \(node Default/.*ApplyRMSProp-op0\)") as caught:
+        converted(cell, tmp_path)
+    assert "nn.Momentum" in caught.value.hint
+    found = inspect_model(tmp_path / "step.mindir")
+    assert found.optimizer == {"optimizer": "ApplyRMSProp"}
+    assert "cannot train: devices have no ApplyRMSProp" in found.lacking

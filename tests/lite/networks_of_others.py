@@ -221,6 +221,18 @@ class Dense(nn.Cell):
         return self.second(self.act(self.first(x)))
 
 
+class Temperature(nn.Cell):
+    """Scores divided by a temperature that is trained: a parameter of one number, without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.second = nn.Dense(6, 16), nn.Tanh(), nn.Dense(16, 5)
+        self.scale = Parameter(Tensor(0.5, mstype.float32), name="scale")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(self.act(self.first(x))) * ops.exp(self.scale)
+
+
 class PooledWords(nn.Cell):
     """The mean of word vectors, without padding."""
 
@@ -477,6 +489,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "siamese": (Siamese, (IMAGES, PAIR), SPARSE, "classes"),
     "cosine": (Cosine, (NUMBERS, NUMBERS), SPARSE, "classes"),
     "l2 normalised": (L2Normalised, (NUMBERS,), SPARSE, "classes"),
+    "temperature": (Temperature, (NUMBERS,), SPARSE, "classes"),
     "mse": (Dense, (NUMBERS,), nn.MSELoss, "numbers"),
     "smooth l1": (Dense, (NUMBERS,), lambda: nn.SmoothL1Loss(beta=0.5, reduction="mean"), "numbers"),
     "huber": (Dense, (NUMBERS,), lambda: nn.HuberLoss(delta=0.5), "numbers"),

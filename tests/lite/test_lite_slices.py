@@ -34,6 +34,12 @@ def test_transpose(data: st.DataObject, dims: Dims, fed: bool) -> None:
     assert np.array_equal(found, expected)
 
 
+def test_a_single_number_has_no_axes_to_turn() -> None:
+    """The converter turns the gradient of a scalar as if it were an image."""
+    (found,) = run_node("Transpose", [np.float32(3.5), whole((0, 2, 3, 1))], [()])
+    assert found.item() == 3.5
+
+
 @examples
 @given(st.data(), DIMS, LAYOUT, LAYOUT)
 def test_concat_and_its_inverse_split(data: st.DataObject, dims: Dims, first_fed: bool, second_fed: bool) -> None:

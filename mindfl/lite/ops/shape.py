@@ -33,8 +33,13 @@ def same_order(plan: Plan, node: Node) -> None:
 
 @operator("162 Transpose", inputs=2)
 def _transpose(plan: Plan, node: Node) -> None:
+    """Axes in another order. A single number has none, whatever the order is: the converter turns gradients of scalars
+    as if they were images, and MindSpore Lite's kernel copies them (transpose_fp32.cc)."""
     x = plan.value(node.inputs[0])
     order = plan.integers(node.inputs[1])
+    if not plan.tensor(node.inputs[0]).dims:
+        same_order(plan, node)
+        return
     if not x.batched or order[:1] != (0,) or sorted(order) != list(range(len(x.dims))):
         transpose(plan, node)
         return
