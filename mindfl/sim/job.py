@@ -50,6 +50,7 @@ from mindfl.sim.run_folder import RunFolder, locked, model_folders
 from mindfl.sim.run_record import Repetition, RunRecord
 from mindfl.sim.trainers import exchanged_weights, job_engine, mindspore_engine
 from mindfl.sim.training import JobTraining
+from mindfl.sim.upload_mode import PrivacySpending
 from mindfl.spelling import check_keywords, counted
 
 if TYPE_CHECKING:
@@ -219,12 +220,13 @@ class FederatedJob:
                 self._repeats.check(record, self._report.warning)
             if self.config.resume and materials.engine is not None:
                 check_metric(materials.engine.metric, self.config.work_dir)
+            spending = PrivacySpending(self.config, len(materials.users))
             beginning = folder.begin(record)
             self._files.write_clients(materials.samples)
             if beginning.state is None:
                 self._models.write(materials.model, len(materials.users))
                 self._models.remove_old(len(materials.users))
-            training = JobTraining(self.config, materials, beginning, folder, self._files, self._report, own)
+            training = JobTraining(self.config, materials, beginning, folder, self._files, self._report, own, spending)
             self.result = training.run(self._servers.run)
             if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
                 self._report.warning(warning)

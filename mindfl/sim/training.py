@@ -54,7 +54,8 @@ class JobTraining:
         folder: RunFolder,
         files: ResultFiles,
         report: Reporter,
-        callbacks: Sequence[NamedCallback] = (),
+        callbacks: Sequence[NamedCallback],
+        spending: PrivacySpending,
     ) -> None:
         self._config = config
         self._materials = replace(materials, start=beginning.state)
@@ -64,8 +65,8 @@ class JobTraining:
         self._title = run_title(config, materials)
         self._own = callbacks
         self._history = History(beginning.rows)
-        self._spending = PrivacySpending(config, len(materials.users))
-        self._iterations, self._stopped = self._spending.iterations, ""
+        self._spending = spending
+        self._iterations, self._stopped = spending.iterations, ""
         self._confusions = Confusions(materials.dataset.class_names, every=config.per_class)
         self._about = about_run(config, beginning.record, len(materials.users))
         if beginning.state is not None:
@@ -73,7 +74,7 @@ class JobTraining:
         self._writers: list[Callback] = [
             HistoryWriter(HistoryFiles(config.work_dir), self._history),
             ModelWriter(files, materials.model, len(materials.users), beginning.rows, self._result),
-            ReporterCaller(report, self._spending),
+            ReporterCaller(report, spending),
             FigureDrawer(files, self._result),
             CardWriter(files),
         ]

@@ -88,9 +88,14 @@ class TestSpending:
             "beyond the part of the budget at which to warn"
         ]
 
-    def test_a_budget_that_pays_for_nothing_is_refused(self, make_job: Any) -> None:
+    def test_a_budget_that_pays_for_nothing_leaves_the_earlier_run(self, make_job: Any) -> None:
+        first = make_job(client_num=1, iterations=1)
+        first.run()
+        folder = first.config.work_dir
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(OptionError, match="dp_budget 5 does not pay for one iteration, which costs epsilon 50"):
-            make_job(**PRIVATE, dp_budget=5.0).run()
+            make_job(**PRIVATE, dp_budget=5.0, overwrite=True).run()
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
     def test_sampled_clients_spend_less_towards_who_sees_the_models(self, make_job: Any) -> None:
         pytest.importorskip("dp_accounting")
