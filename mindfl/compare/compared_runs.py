@@ -54,9 +54,10 @@ def find_runs(sources: Iterable[RunSource]) -> list[ComparedRun]:
     if not runs:
         raise OptionError("there is no run to compare", hint="give work folders of runs, or the folder of a sweep")
     for run in runs:
-        if not run.result.ended:
+        if not run.result.complete:
             done, asked = len(run.result.history), counted(run.result.iterations, "iteration")
-            warn(f"{run.name} has not ended: its first {done} of {asked} are compared")
+            how = "was interrupted" if run.result.ended else "has not ended"
+            warn(f"{run.name} {how}: its first {done} of {asked} are compared")
     return runs
 
 

@@ -38,7 +38,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Return what the page shows above the curves; the files may be missing, or be being written.
 
     ``problems`` names files that are damaged. Raises ``OSError`` if the folder itself cannot be looked at.
-    ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (its process is dead) or "ended".
+    ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (before its end) or "ended".
     """
     problems: list[str] = []
     config = json_object(folder / "config.json", problems) or json_object(folder / SERVER, problems)
@@ -48,7 +48,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     return {
         "name": folder.name,
         "folder": str(folder),
-        "state": _state(folder, config),
+        "state": _state(folder, config, card),
         "title": title if isinstance(title, str) else _title(settings, _part(config, "model")),
         "iterations": _number(settings.get("iterations")),
         "began": _text(config.get("began")),
@@ -72,11 +72,12 @@ def read_clients(folder: Path) -> list[str]:
     return names if rows and rows[0][:2] == ["client", "name"] and len(set(names)) == len(rows) - 1 else []
 
 
-def _state(folder: Path, config: Mapping[str, Any]) -> str:
+def _state(folder: Path, config: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     if not config:
         return "waiting" if folder.is_dir() else "missing"
     if config.get("ended"):
-        return "ended"
+        left = _count(card, "iterations_asked") > _count(card, "iterations") and not card.get("stopped")
+        return "stopped" if left else "ended"
     return "training" if is_held(folder / ".lock") else "stopped"
 
 
@@ -125,6 +126,11 @@ def json_object(path: Path, problems: list[str]) -> dict[str, Any]:
         return found
     problems.append(f"{path.name} is damaged: it holds no JSON object")
     return {}
+
+
+def _count(card: Mapping[str, Any], name: str) -> float:
+    found = card.get(name)
+    return found if isinstance(found, int | float) else 0
 
 
 def _number(value: object) -> object:

@@ -223,6 +223,16 @@ class Result:
         """
         plot_history(self.history, path, title=self.title, untested=self.untested, ax=ax, style=style)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the run did all that it was to do, or a callback ended it; False where it was interrupted or failed.
+
+        Example:
+            >>> result.complete
+            True
+        """
+        return self.ended and (bool(self.stopped) or len(self.history) >= self.iterations)
+
     def _repr_html_(self) -> str:
         from mindfl.sim.notebook import result_html
 

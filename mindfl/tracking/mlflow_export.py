@@ -18,6 +18,7 @@ from mindfl.files import PathLike, local_path
 from mindfl.imports import lacks, require
 from mindfl.sim import run_record
 from mindfl.sim.history import History
+from mindfl.sim.result import Result
 from mindfl.sim.run_record import RunRecord
 from mindfl.spelling import checked_arguments
 from mindfl.tracking.measurements import hyperparameters, scalars
@@ -125,9 +126,14 @@ class _Run:
             client.delete_run(run.info.run_id)
         client.set_tag(created.info.run_id, CONTENT, self.content)
         if self.record.ended is not None:
-            finished, ended = RunStatus.to_string(RunStatus.FINISHED), _milliseconds(self.record.ended)
-            client.set_terminated(created.info.run_id, finished, ended)
+            status = RunStatus.KILLED if self._was_interrupted() else RunStatus.FINISHED
+            ended = _milliseconds(self.record.ended)
+            client.set_terminated(created.info.run_id, RunStatus.to_string(status), ended)
         return ExportedRun(self.folder, created.info.run_id, experiment, "replaced" if earlier else "exported")
+
+    def _was_interrupted(self) -> bool:
+        card = self.folder / "result.json"
+        return card.exists() and not Result.load(self.folder).complete
 
     def _tags(self) -> dict[str, str]:
         versions = {f"version.{name}": version for name, version in self.record.versions.items()}

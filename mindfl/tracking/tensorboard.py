@@ -72,8 +72,7 @@ class TensorBoardWriter(Callback):
         """Write the figure, and whether the run is complete."""
         if not len(result.history):
             return
-        complete = bool(result.stopped) or len(result.history) >= result.iterations
-        self._file.add(result.history[-1].iteration, [_figure(self._picture), _end_of_session(complete)])
+        self._file.add(result.history[-1].iteration, [_figure(self._picture), _end_of_session(result.complete)])
 
 
 def _scalars(numbers: dict[str, float]) -> Summary:

@@ -149,12 +149,13 @@ def test_numbers_of_different_metrics_have_no_difference_and_baselines_no_bytes(
         ),
         ({"avg": [0.5, 0.6]}, r"different numbers of rounds.*: 3: .*; 2: "),
         ({"ended": False}, r"other has not ended: its first 3 of 3 iterations are compared"),
+        ({"iterations": 5}, r"other was interrupted: its first 3 of 5 iterations are compared"),
         ({"seed": 0, "algorithm": "fedavg"}, r"other has the settings and the seed of .*fedavg 0, and is not counted"),
     ],
 )
 def test_what_is_hard_to_compare_is_named(runs: list[Path], tmp_path: Path, change: dict, text: str) -> None:
-    settings = {"avg": FEDAVG[0], "algorithm": "scaffold", "seed": 1, **change}
-    other = write_run(tmp_path / "other", settings.pop("avg"), **settings, **{"iterations": 3})
+    settings = {"avg": FEDAVG[0], "algorithm": "scaffold", "seed": 1, "iterations": 3, **change}
+    other = write_run(tmp_path / "other", settings.pop("avg"), **settings)
     with pytest.warns(MindflWarning, match=text):
         compare_runs([*runs[:3], other])
 

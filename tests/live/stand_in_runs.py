@@ -88,8 +88,9 @@ class StandInRun:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
 
-    def end(self) -> None:
-        """Write what is there after the last round."""
+    def end(self, *, asked: int | None = None) -> None:
+        """Write what is there after the last round, or where so many had been ``asked`` for, after an interruption."""
         self._config({"ended": "2026-11-30T21:00:00", "iterations": len(self.rows)})
         card = {"form": 1, "title": f"lenet, FEMNIST, {len(self.names)} clients", "stopped": None}
+        card |= {"iterations": len(self.rows), "iterations_asked": len(self.rows) if asked is None else asked}
         (self.folder / "result.json").write_text(json.dumps(card))

@@ -113,6 +113,20 @@ def test_the_state_of_a_run(tmp_path: Path, lives: bool, ends: bool, state: str)
     assert follower.header["state"] == state
 
 
+def test_a_run_that_was_interrupted_has_stopped_before_its_end(tmp_path: Path) -> None:
+    """Ctrl-C, and an error of a client, leave a whole folder with fewer rounds than were asked for."""
+    run = StandInRun(tmp_path / "run").begin()
+    run.round()
+    run.end(asked=20)
+    follower = RunFollower(run.folder)
+    follower.poll()
+    assert follower.header["state"] == "stopped"
+    card = run.folder / "result.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "stopped": "EarlyStopping"}))
+    follower.poll()
+    assert follower.header["state"] == "ended"
+
+
 def test_a_job_that_failed_has_stopped_though_its_process_lives(tmp_path: Path) -> None:
     run = StandInRun(tmp_path / "run").begin(lives=True)
     follower = RunFollower(run.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -114,6 +115,21 @@ def test_a_store_that_cannot_be_used_is_named(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(error, match=message):
         export_to_mlflow(run, uri=uri)
+
+
+@pytest.mark.parametrize(
+    ("asked", "stopped", "status"), [(3, None, "FINISHED"), (9, None, "KILLED"), (9, "x", "FINISHED")]
+)
+def test_the_status_says_whether_a_run_was_interrupted(
+    run: Path, store: Path, asked: int, stopped: str | None, status: str
+) -> None:
+    record = RunRecord.load(run / "config.json")
+    record.finished(3, "ab").write(run)
+    card = {"form": 1, "title": "run", "iterations": 3, "iterations_asked": asked, "stopped": stopped, "untested": 0}
+    nothing = dict.fromkeys(("last", "best", "privacy"))
+    (run / "result.json").write_text(json.dumps({**card, **nothing, "weights_sha256": "ab"}))
+    done = export_to_mlflow(run, uri=store.as_uri())
+    assert client(store).get_run(done.run_id).info.status == status
 
 
 def test_the_command_exports_several_runs(run: Path, store: Path, tmp_path: Path) -> None:
