@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int32]
 Code = NDArray[np.int64]
+#: how far the mean of samples' losses may be from their batch's, as a share, for the loss to be their mean
+_ROUNDING = 1e-4
 _NOT_TRAINING = "this is not a training model: it has no loss or no optimizer node"
 
 
@@ -252,6 +254,9 @@ class Session:
     def loss(self, samples: SamplesLike | Batches, labels: ArrayLike) -> float:
         """Return the mean loss of the samples with the present weights, for a regression; nothing is trained.
 
+        It is that of a batch, as :meth:`train` returns it: of a model that sums over the samples of a batch, the mean
+        of such sums.
+
         Raises :class:`DataError` as :meth:`train` does, :class:`ModelFormatError` for a model that is no regression:
         the loss of a classifier follows from its scores.
         """
@@ -270,26 +275,31 @@ class Session:
             total += self._loss_of_rest(program, batches, wanted, float(losses[whole, 0]))
         return total * batch / count
 
-    def _loss_of_rest(self, program: Program, batches: Batches, labels: Labels, mean: float) -> float:
-        """Return the share of the true samples in the ``mean`` loss of the last batch, which others fill.
+    def _loss_of_rest(self, program: Program, batches: Batches, labels: Labels, filled: float) -> float:
+        """Return the share of the true samples in ``filled``, the loss of the last batch, which others fill.
 
-        The loss is a mean over samples, so what the others add is known from a batch of each of them alone.
+        Where a loss is the mean of its samples' losses, or their sum, what the others add is known from a batch of each
+        sample alone. Another loss, such as the root of a mean, is that of a batch of the true samples, repeated.
         """
         count, batch = batches.count, self.batch_size
-        added: dict[int, int] = {}
-        for position in range(count, -(-count // batch) * batch):
-            added[position % count] = added.get(position % count, 0) + 1
-        width, losses = program.place.labels, np.empty((1, 1), np.float32)
-        for sample, times in added.items():
-            lane = batches.packed[sample // batch % len(batches.packed), :, sample % batch]
-            packed = np.zeros((1, *batches.packed.shape[1:]), np.float32)
-            packed[0, :, :batch] = lane[:, None]
-            numbers = batches.numbers[[sample % len(batches.numbers)]]
-            alone = Batches(packed, numbers, batch, batches.folded)
-            wanted = np.ascontiguousarray(labels[sample * width : (sample + 1) * width])
-            self._execute(program, program.code, alone, wanted, 1, losses)
-            mean -= float(losses[0, 0]) * times / batch
-        return mean
+        rest = count % batch
+        places = range(count - rest, count - rest + batch)
+        alone = [self._loss_of(program, batches, labels, [place % count]) for place in places]
+        if abs(math.fsum(alone) - filled * batch) <= _ROUNDING * math.fsum(map(abs, alone)):
+            return math.fsum(alone[:rest]) / batch
+        return self._loss_of(program, batches, labels, places[:rest]) * rest / batch
+
+    def _loss_of(self, program: Program, batches: Batches, labels: Labels, samples: Sequence[int]) -> float:
+        """Return the loss of a batch that holds these samples, one after the other and over again."""
+        chosen = np.resize(np.array(samples), self.batch_size)
+        packed = np.zeros((1, *batches.packed.shape[1:]), np.float32)
+        rows = chosen // self.batch_size % len(batches.packed)
+        packed[0, :, : self.batch_size] = batches.packed[rows, :, chosen % self.batch_size].T
+        numbers = np.ascontiguousarray(batches.numbers[chosen % len(batches.numbers)])
+        wanted = np.ascontiguousarray(labels.reshape(batches.count, -1)[chosen].reshape(-1))
+        alone, losses = Batches(packed, numbers, self.batch_size, batches.folded), np.empty((1, 1), np.float32)
+        self._execute(program, program.code, alone, wanted, 1, losses)
+        return float(losses[0, 0])
 
     def save(self, path: PathLike) -> None:
         """Write the ``.ms`` file with the current weights. Optimizer state and all else stay as in the file read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,10 +16,11 @@ from mindfl.lite.model_graph import Graph
 BATCH, RATE = 4, 0.1
 
 
-def regression(*, named: bool = False) -> ModelText:
+def regression(*, named: bool = False, reduced: Literal["mean", "sum", "root"] = "mean") -> ModelText:
     """Describe: y = a A + b B of a (float32 [4, 3]) and b (int32 [4, 2]), mean squared error, SGD.
 
-    The product with A is that of matrices, the one with B of numbers.
+    The product with A is that of matrices, the one with B of numbers. ``reduced`` is how the loss becomes one number,
+    not what is trained.
     """
     m = Maker(np.random.default_rng(1))
     a, b = m.computed(BATCH, 3, name="a"), m.computed(BATCH, 2, dtype="int32", name="b")
@@ -34,7 +35,9 @@ def regression(*, named: bool = False) -> ModelText:
     apart = m.node("SubFusion", [y, targets], m.computed(BATCH, 2))
     squares = m.node("Square", [apart], m.computed(BATCH, 2))
     axes = m.constant("axes", np.array([0, 1], np.int32))
-    loss = m.node("ReduceFusion", [squares, axes], m.computed(1, name="loss"), mode=0)
+    loss = m.node("ReduceFusion", [squares, axes], m.computed(1, name="loss"), mode=4 if reduced == "sum" else 0)
+    if reduced == "root":
+        loss = m.node("Sqrt", [loss], m.computed(1, name="root"))
     if named:
         for node in m.model.nodes[-3:]:
             node.name = f"net/_loss_fn-MSELoss/{node.op}"
@@ -83,6 +86,24 @@ def test_a_regression_predicts_and_tells_its_loss(session: Session, count: int) 
     assert found.shape == (count, 2) and found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert session.loss(inputs, targets) == pytest.approx(np.mean((expected - targets) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 9, 13])
+def test_the_loss_of_a_part_of_a_batch_is_that_of_its_samples(count: int) -> None:
+    """The last batch is filled for the machine, with samples that do not count."""
+    inputs, targets = samples(count)
+    found = {}
+    ways: tuple[Literal["sum", "root"], ...] = ("sum", "root")
+    for reduced in ways:
+        session = Session(loaded(regression(reduced=reduced)))
+        found[reduced] = session.loss(inputs, targets)
+    squares = (predicted(session.get_weights(), inputs) - targets) ** 2
+    assert found["sum"] == pytest.approx(squares.mean() * BATCH * 2, rel=1e-5), "of a batch, as in training"
+    roots = []  # no mean of samples: the last batch has its own samples, repeated
+    for first in range(0, count, BATCH):
+        own = squares[first : first + BATCH]
+        roots.append(np.sqrt(own[np.arange(BATCH) % len(own)].mean()) * len(own))
+    assert found["root"] == pytest.approx(np.sum(roots) / count, rel=1e-5)
 
 
 def test_it_trains_as_numpy_does(session: Session) -> None:
