@@ -25,6 +25,8 @@ def run_command(
     workers: int | None,
     template: bool,
     quiet: bool,
+    live: bool,
+    live_port: int,
     as_json: bool,
 ) -> None:
     """Run the experiment file EXPERIMENT, TOML or YAML: exactly `mindfl simulate` with the options in it.
@@ -46,6 +48,7 @@ def run_command(
     given = {"work_dir": work_dir, "workers": workers, "resume": resume, "overwrite": overwrite}
     settings = {**planned.settings, **{name: value for name, value in given.items() if value not in (None, False)}}
     checked(planned)
-    switches = ["--quiet"] * quiet + ["--json"] * as_json
+    switches = ["--quiet"] * quiet + ["--json"] * as_json + ["--live"] * live
+    switches += [f"--live_port={live_port}"] * bool(live_port)
     with simulate_command.make_context("run", [*arguments_of(settings), *switches], parent=context) as inner:
         simulate_command.invoke(inner)

@@ -200,6 +200,8 @@ class RunOptions:
     workers: int | None = _of_job("workers", shown="the file's, else one per processor")
     template: bool = option(False, help="Print an experiment file with all options and what they mean.")
     quiet: bool = option(False, help="No progress.")
+    live: bool = option(False, help="Show the training in the browser as it runs (docs/live.md); prints the address.")
+    live_port: int = same_option(WatchOptions, "live_port", help="With --live: port of the page.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ _OF_A_CALL = {
     "resume": "a call decides that: give it on the command line",
     "overwrite": "a call decides that: give it on the command line",
 }
+#: options of the commands that a job does not have
+_SWITCHES = ("live", "live_port", "quiet", "json")
 #: option -> why it cannot vary
 _CONSTANT = {
     **_OF_A_CALL,
@@ -226,7 +228,11 @@ class _Checker:
         found: set[str] = set()
         for key, given in values.items():
             name = self._names.get(key.replace("-", "_"), "")
-            if not name:
+            if key.replace("-", "_") in _SWITCHES:
+                self._problems.add(
+                    given.place, f"{key} does not stand here: a call decides that: give it on the command line"
+                )
+            elif not name:
                 near = nearest(key, self._options)
                 hint = f" (did you mean {near}?)" if near else ""
                 self._problems.add(given.place, f"there is no option {shown(key)}{hint}")

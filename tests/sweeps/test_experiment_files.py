@@ -133,6 +133,7 @@ def test_cases_set_options_together(tmp_path: Path, name: str) -> None:
         ("evaluate = 'al'", 1, r"evaluate must be one of .*\(did you mean all\?\)"),
         ("model = 3", 1, "model must be a text, such as file.py:NAME, got 3"),
         ("resume = true", 1, "resume does not stand here"),
+        ("seed = 1\nlive-port = 80", 2, "live-port does not stand here: a call decides that"),
         ("epochs = 1\nepochs = 2", 2, "not valid TOML"),
         ("epochs = 1\n\n[other]\nx = 1", 3, r"other is a table: the only one is \[sweep\]"),
         ("sweep = 3", 1, "sweep must be a table"),
@@ -289,3 +290,17 @@ def test_run_gives_a_job_what_the_file_and_the_command_line_say(
             root.main(wrong, standalone_mode=False)
     with pytest.raises(OptionError, match="name an experiment file"):
         root.main(["run"], standalone_mode=False)
+
+
+def test_run_passes_on_what_belongs_to_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def context(_name: str, arguments: list[str], **_: object) -> None:
+        given.extend(arguments)
+        raise OptionError("seen")
+
+    monkeypatch.setattr("mindfl.cli.run.simulate_command.make_context", context)
+    path = written(tmp_path, "seed = 1")
+    with pytest.raises(OptionError, match="seen"):
+        root.main(["run", str(path), "--quiet", "--json", "--live", "--live_port", "8080"], standalone_mode=False)
+    assert given == ["--seed=1", "--quiet", "--json", "--live", "--live_port=8080"]
