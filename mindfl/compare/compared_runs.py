@@ -79,10 +79,17 @@ def _labelled(source: str | os.PathLike[str]) -> tuple[str, Path]:
     text = os.fspath(source)
     check_path(text, "the folder of a run")
     label, sign, folder = text.partition("=")
-    if not sign or not label or "/" in label or not isinstance(source, str) or local_path(text).exists():
+    if not sign or not label or "/" in label or not isinstance(source, str) or _exists(text):
         return "", local_path(text)
     check_path(folder, f"the folder of {label}")
     return label, local_path(folder)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return local_path(path).exists()
+    except OSError:  # a label may be longer than a name can be
+        return False
 
 
 def _of_sweep(folder: Path, label: str) -> Iterator[ComparedRun]:

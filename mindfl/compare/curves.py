@@ -30,6 +30,8 @@ from mindfl.spelling import did_you_mean
 _CLIENTS = (10, 90)
 _X_LABELS: dict[XAxisName, str] = {"rounds": "round", "seconds": "time, s", "bytes": "traffic, MB"}
 _MEGABYTE = 1e6
+#: letters in a line of the legend
+_LABEL_WIDTH = 72
 _BYTES = ("bytes_down", "bytes_up")
 #: columns of a history that are texts or truth values, or that the axis shows
 _NO_CURVE = ("iteration", "measured", "aggregated")
@@ -120,7 +122,7 @@ def plot_runs(
             if title:
                 axes.set_title(wrapped(title, 70), parse_math=False)
             if kind == "curves":
-                longest = max(len(group.label) for group in groups)
+                longest = min(max(len(group.label) for group in groups), _LABEL_WIDTH)
                 lines = -(-len(groups) // max(1, 80 // (longest + 8)))
                 figure.legend(loc="outside lower center", ncols=-(-len(groups) // lines), frameon=False)
 
@@ -213,7 +215,7 @@ def _curves_drawing(groups: Sequence[RunGroup], column: str, x: XAxisName, band:
             style = curve_style(place, len(curve.x))
             if curve.band is not None:
                 axes.fill_between(curve.x, *curve.band, color=style["color"], alpha=0.15, linewidth=0)
-            axes.plot(curve.x, curve.y, label=_plain(curve.label), **style)
+            axes.plot(curve.x, curve.y, label=wrapped(_plain(curve.label), _LABEL_WIDTH), **style)
         axes.set(xlabel=_X_LABELS[x], ylabel=_label(column, groups))
         if x == "rounds":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

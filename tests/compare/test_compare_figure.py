@@ -146,3 +146,13 @@ def test_a_loaded_result_survives_pickle_and_shows_itself(tmp_path: Path) -> Non
     assert again.card == result.card and repr(again.history[:]) == repr(result.history[:]) and again.hash == result.hash
     assert again._repr_html_() == result._repr_html_() and "<table" in result._repr_html_()
     assert again.to_pandas()["avg"].tolist() == [0.1, 0.2]
+
+
+def test_the_legend_of_a_long_label_stays_within_the_figure(runs: list[Path]) -> None:
+    label = "a setting " * 30  # longer than the name of a folder can be
+    figure = Figure(figsize=(6.4, 4.4))
+    axes = figure.add_subplot()
+    plot_runs([f"{label}={runs[0]}"], ax=axes)
+    (line,) = axes.get_lines()
+    lines = str(line.get_label()).split("\n")
+    assert len(lines) > 3 and max(map(len, lines)) <= 72 and " ".join(lines).split() == label.split()
