@@ -220,14 +220,17 @@ def _checked_samples(samples: Any, owner: str) -> NDArray[Any]:
             hint="give uint8 (0..255) or float32 (0..1); ids of tokens are int32",
         )
     if view.ndim not in (3, 4) or 0 in view.shape[1:]:
-        table = "; a table of numbers as float32" if view.ndim == 2 else ""
+        table = " as float32" if view.ndim == 2 else ""
         raise DataError(
             f"{owner} images have shape {view.shape}",
-            hint=f"[n, height, width] or [n, height, width, channels]{table}",
+            hint=f"[n, height, width] or [n, height, width, channels]; other numbers as rows [n, numbers]{table}",
         )
     if view.dtype == np.float32 and view.size and not (view.min() >= 0 and view.max() <= 1):
         found = "NaN" if np.isnan(view.min()) else f"values from {view.min():g} to {view.max():g}"
-        raise DataError(f"{owner} images hold {found}", hint="float32 must be in 0..1; uint8 is 0..255")
+        raise DataError(
+            f"{owner} images hold {found}",
+            hint="float32 must be in 0..1, uint8 is 0..255; numbers that are no images are rows [n, numbers]",
+        )
     if view.ndim == 4 and view.shape[1] in (1, 3) and min(view.shape[2:]) > _CHANNELS:
         warn(f"{owner} images of shape {view.shape} have {view.shape[3]} channels: channels are the last axis")
     return view if view.ndim == 4 else view[..., None]

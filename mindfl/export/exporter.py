@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mindfl.errors import OptionError
 from mindfl.export.graph_mode import call_for, graph_mode, mindspore_errors
-from mindfl.export.optimizers import OptimizerSettings, as_labels, with_loss
+from mindfl.export.optimizers import REGRESSIONS, OptimizerSettings, as_labels, check_predictions, with_loss
 from mindfl.export.process import temporary_folder
 from mindfl.export.weight_files import load_weights
 from mindfl.extensions import module_files
@@ -218,6 +218,8 @@ def _train_and_export(
             sources = module_files(set(sys.modules) - before) if network.spec.by_name else {}
             inputs = network_inputs(cell, network.sizes, network.spec.name)
             tokens = network.tokens_labelled(cell)
+            if network.loss in REGRESSIONS:
+                check_predictions(cell, inputs, network.sizes.num_class, network.batch_size, network.spec.name)
             loss = with_loss(cell, network.loss, len(inputs), per_token=tokens > 0)
             trainer = _Trainer(loss, network.optimizer.build(cell.trainable_params()))
         batches = itertools.islice(network.random_batches(inputs, tokens), epochs)

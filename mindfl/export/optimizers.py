@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindfl.errors import OptionError
 from mindfl.models import import_mindspore
+from mindfl.models.network_inputs import Input
 from mindfl.options.job_options import LossName
 
 
@@ -20,6 +22,34 @@ def with_loss(network: Any, name: LossName, inputs: int = 1, *, per_token: bool 
     It takes the network's ``inputs`` and the labels; ``per_token``: one for each token, and the mean is over those.
     """
     return loss_cell(network, _LOSSES[name](import_mindspore().nn), inputs, per_token=per_token)
+
+
+def check_predictions(network: Any, inputs: Sequence[Input], targets: int | None, batch_size: int, name: str) -> None:
+    """Raise :class:`OptionError` where a regression does not predict as many numbers of a sample as it has targets.
+
+    MindSpore's losses spread arrays of other shapes, so that each prediction would be compared with other samples'
+    targets, without a word.
+
+    Args:
+        network: the MindSpore cell.
+        inputs: what it takes.
+        targets: numbers to predict of each sample; None: not known, and nothing is checked.
+        batch_size: samples of a batch.
+        name: of the network, for the message.
+    """
+    if targets is None:
+        return
+    generator, tensor = np.random.default_rng(0), import_mindspore().Tensor
+    network.set_train(False)
+    scores = network(*(tensor(each.random(batch_size, generator)) for each in inputs))
+    network.set_train()
+    found, wanted = tuple(scores.shape), (batch_size, targets)
+    if found != wanted:
+        raise OptionError(
+            f"model {name} returns {found} for {batch_size} samples, but their targets are {wanted}: the loss would"
+            " compare samples with each other",
+            hint=f"return {targets} numbers of each sample, an array [N, {targets}]",
+        )
 
 
 def loss_cell(network: Any, loss: Any, inputs: int = 1, *, per_token: bool = False) -> Any:

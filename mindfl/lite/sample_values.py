@@ -97,11 +97,16 @@ def _images(images: SamplesLike, graph: Graph) -> tuple[NDArray[np.float32], boo
     elif array.shape[1:] == shape[:-1] and len(shape) == 3:
         folded = graph.equal_channels
         array = array if folded else np.repeat(array[..., None], shape[-1], axis=-1)
-    elif array.ndim and alike(array.shape[1:], shape):
+    elif array.ndim and (alike(array.shape[1:], shape) or _is_row(array, shape)):
         folded = False
     else:
         raise DataError(f"images have shape {array.shape[1:]}, the model takes {shape}")
     return array.reshape(len(array), -1), folded
+
+
+def _is_row(array: NDArray[Any], shape: tuple[int, ...]) -> bool:
+    """Return whether samples are rows of numbers, for an input of ``shape`` that is no image, whose axes are turned."""
+    return len(shape) != 3 and array.shape[1:] == (math.prod(shape),)
 
 
 def _parts(samples: SamplesLike, inputs: tuple[Tensor, ...]) -> list[NDArray[Any]]:
@@ -133,8 +138,6 @@ def _divided(array: NDArray[Any], inputs: tuple[Tensor, ...]) -> list[NDArray[An
     shapes = [tensor.dims[1:] for tensor in inputs]
     if len(inputs) == 1:
         return [array]
-    if len({tensor.dtype for tensor in inputs}) > 1:
-        raise DataError("the model has inputs of float32 and of int32: give a tuple with an array for each")
     sizes = [math.prod(shape) for shape in shapes]
     own_shape = array.shape[1:]
     rows = {core(shape) for shape in shapes}
@@ -143,7 +146,26 @@ def _divided(array: NDArray[Any], inputs: tuple[Tensor, ...]) -> list[NDArray[An
         raise DataError(f"samples have shape {own_shape}, the model takes inputs of {', '.join(map(str, shapes))}")
     flat = array.reshape(len(array), -1)
     parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
+    if len({tensor.dtype for tensor in inputs}) > 1:
+        parts = [
+            whole_numbers(part, tensor.name) if tensor.dtype == np.int32 else part
+            for part, tensor in zip(parts, inputs, strict=True)
+        ]
     return [part.reshape(len(array), *shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def whole_numbers(part: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return the values of an input of whole numbers that came in one table with other numbers, as int32.
+
+    Raises :class:`DataError` for one that is not whole; ``name``: of the input.
+    """
+    if part.dtype.kind in "iu":
+        return part
+    wrong = part[(part != np.rint(part)) | (np.abs(part) > _WHOLE.max)]
+    if wrong.size or part.dtype.kind != "f":
+        found = f"not {wrong[0]:g}" if wrong.size else f"not {part.dtype}"
+        raise DataError(f"input {name} takes whole numbers (int32), {found}")
+    return part.astype(np.int32)
 
 
 def _checked(part: NDArray[Any], tensor: Tensor, graph: Graph) -> NDArray[Any]:

@@ -17,12 +17,13 @@ from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.data import Split, UserData
 from mindfl.errors import DataError, OptionError
 from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
-from mindfl.export.optimizers import REGRESSIONS, OptimizerSettings, with_loss
+from mindfl.export.optimizers import REGRESSIONS, OptimizerSettings, check_predictions, with_loss
 from mindfl.export.trained import network_sizes
 from mindfl.export.weight_files import load_weights
 from mindfl.lite.loss_part import LabelKind
+from mindfl.lite.sample_values import whole_numbers
 from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
-from mindfl.models.network_inputs import network_inputs, tokens_labelled
+from mindfl.models.network_inputs import Input, network_inputs, tokens_labelled
 from mindfl.options.job_options import LossName, MetricName
 from mindfl.sim.engines import ClientTrainer, Weights, layers_of
 from mindfl.sim.job_data import LABELS_HINT
@@ -123,6 +124,9 @@ class MindSporeEngine:
         self._tokens = tokens_labelled(self._network, spec.name)
         if self._tokens:
             self.label_kind = "tokens"
+        if loss in REGRESSIONS:
+            count = spec.sizes(sizes).num_class
+            check_predictions(self._network, self._takes, count, self.batch_size, spec.name)
         self._loss = with_loss(self._network, loss, len(self._takes), per_token=self._tokens > 0)
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(self._loss, self._optimizer)
@@ -192,9 +196,14 @@ class MindSporeEngine:
             raise DataError(f"samples have shape {samples.shape[1:]}, the network takes {wanted}")
         parts = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
         return [
-            self._tensor(np.ascontiguousarray(part.reshape(-1, *each.shape), each.dtype))
-            for part, each in zip(parts, self._takes, strict=True)
+            self._tensor(np.ascontiguousarray(_typed(part, each, place).reshape(-1, *each.shape), each.dtype))
+            for place, (part, each) in enumerate(zip(parts, self._takes, strict=True))
         ]
+
+
+def _typed(part: NDArray[Any], taken: Input, place: int) -> NDArray[Any]:
+    """Return an input's values; whole numbers in a table of others are checked, as in the Lite engine."""
+    return whole_numbers(part, f"{place + 1} of the network") if taken.dtype == "int32" else part
 
 
 class _MindSporeTrainer(ClientTrainer[NDArray[Any]]):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from mindfl.convert import convert_model
-from mindfl.errors import OptionError
+from mindfl.errors import MindflError, OptionError
 from mindfl.export import export_mindir, export_trained
 from mindfl.export.trained import network_sizes
 from mindfl.lite import LiteModel, Session
 from mindfl.models import import_mindspore
+from mindfl.options.job_options import EngineName
 from mindfl.sim import FederatedJob
 
 HERE = Path(__file__).parent
@@ -107,6 +108,36 @@ def test_labels_of_each_token_train_as_in_mindspore(
     assert lite.history[-1].loss == pytest.approx(expected.history[-1].loss, abs=1e-5)
     for name, value in expected.weights.items():
         np.testing.assert_allclose(lite.weights[name].ravel(), value.ravel(), atol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_table_of_numbers_and_categories_trains_as_in_mindspore(tmp_path: Path, converter_library: Path) -> None:
+    settings: dict[str, Any] = {
+        **{"model": f"{HERE}/text_net.py:Priced", "train_dataset": f"{HERE}/text_net.py:priced", "client_num": 2},
+        **{"iterations": 2, "batch_size": 8, "metric": "loss"},
+    }
+    lite = FederatedJob(work_dir=tmp_path / "lite", **settings).run()
+    expected = FederatedJob(work_dir=tmp_path / "mindspore", engine="mindspore", **settings).run()
+    for found, other in zip(lite.history, expected.history, strict=True):
+        assert (found.avg, found.loss) == pytest.approx((other.avg, other.loss), rel=1e-5)
+    for name, value in expected.weights.items():
+        np.testing.assert_allclose(lite.weights[name].ravel(), value.ravel(), atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("engine", ["lite", pytest.param("mindspore", marks=pytest.mark.slow)])
+def test_predictions_of_another_shape_than_the_targets_are_refused(engine: EngineName, tmp_path: Path) -> None:
+    """MindSpore's loss would compare each prediction with all targets of the batch."""
+    data = f"{HERE}/text_net.py:prices"
+    job = FederatedJob(
+        work_dir=tmp_path,
+        model=f"{HERE}/text_net.py:OneNumber",
+        train_dataset=data,
+        client_num=1,
+        loss="mse",
+        engine=engine,
+    )
+    with pytest.raises(MindflError, match=r"returns \(32,\) for 32 samples, .* targets are \(32, 1\)"):
+        job.run()
 
 
 @pytest.mark.slow

@@ -70,3 +70,47 @@ def counted() -> Dataset:
     ids = np.random.default_rng(0).integers(0, 30, (40, 12)).astype(np.int32)
     labels = (ids[:, 0] < 15).astype(np.int64)
     return Dataset.from_arrays({"ann": (ids[:20], labels[:20]), "ben": (ids[20:], labels[20:])}, vocabulary=30)
+
+
+class Priced(nn.Cell):
+    """Numbers, in blocks, beside categories; all of them in one row of a table."""
+
+    inputs = (((2, 1, 3, 1), "float32"), ((2,), "int32", 5))
+
+    def __init__(self, num_class: int) -> None:
+        super().__init__()
+        self.kinds, self.numbers, self.dense = nn.Embedding(5, 4), nn.Dense(6, 8), nn.Dense(8, num_class)
+        self.tanh, self.flatten = nn.Tanh(), nn.Flatten()
+
+    def construct(self, numbers: Tensor, kinds: Tensor) -> Tensor:
+        return self.dense(self.tanh(self.numbers(self.flatten(numbers)) + self.flatten(self.kinds(kinds))))
+
+
+def priced() -> Dataset:
+    """Return two users with rows of six numbers and two categories."""
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
+        kinds = rng.integers(0, 5, (count, 2))
+        return np.concatenate([rng.normal(size=(count, 6)), kinds], 1).astype(np.float32), kinds[:, 0] % 3
+
+    return Dataset.from_arrays({name: (*part(21), *part(10)) for name in ("ann", "bob")})
+
+
+class OneNumber(nn.Cell):
+    """A regression of one number that loses the axis of the targets."""
+
+    inputs = (((6,), "float32"),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Dense(6, 1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.dense(x).reshape(-1)
+
+
+def prices() -> Dataset:
+    """Return a user with rows of six numbers, and the number to predict."""
+    rows = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    return Dataset.from_arrays({"ann": (rows[:12], rows[:12, :1], rows[12:], rows[12:, :1])})

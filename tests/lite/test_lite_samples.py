@@ -88,6 +88,12 @@ def test_a_regression_predicts_and_tells_its_loss(session: Session, count: int) 
     assert session.loss(inputs, targets) == pytest.approx(np.mean((expected - targets) ** 2), rel=1e-5)
 
 
+def test_a_table_holds_inputs_of_both_types(session: Session) -> None:
+    inputs, _ = samples(6)
+    found = session.predict(np.concatenate(inputs, axis=1).astype(np.float32))
+    np.testing.assert_array_equal(found, session.predict(inputs))
+
+
 @pytest.mark.parametrize("count", [2, 5, 8, 9, 13])
 def test_the_loss_of_a_part_of_a_batch_is_that_of_its_samples(count: int) -> None:
     """The last batch is filled for the machine, with samples that do not count."""
@@ -143,7 +149,8 @@ def test_a_loss_with_two_inputs_of_its_own_is_refused() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "one array for inputs of two types": (np.zeros((4, 5), np.float32), "give a tuple with an array for each"),
+    "half of a whole number in a table": (np.full((4, 5), 0.5, np.float32), r"input b takes whole numbers .*, not 0.5"),
+    "a table of two columns too few": (np.zeros((4, 3), np.float32), r"samples have shape \(3,\)"),
     "too few arrays": ((np.zeros((4, 2), np.int32),), "there are 1 arrays of samples, the model has the inputs b, a"),
     "another shape": (
         (np.zeros((4, 3), np.int32), np.zeros((4, 3), np.float32)),
