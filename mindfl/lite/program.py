@@ -82,6 +82,8 @@ ALIGNMENT = 16
 STAGGER = 17 * ALIGNMENT
 #: most floats of a session (4 GiB): a limit for files that claim more than any phone could run
 ARENA_LIMIT = 2**30
+#: most labels and whole numbers of a batch
+_BATCH_LIMIT = 2**27
 #: most floats of the values of a program before those share memory
 _PLANNED_LIMIT = 16 * ARENA_LIMIT
 
@@ -178,10 +180,13 @@ def too_large() -> ModelFormatError:
 class Builder:
     """Collects instructions, table entries and arena space.
 
-    The table begins with ``entries`` for each sample of the running batch: its labels and whole numbers.
+    The table begins with ``entries`` for each sample of the running batch: its labels and whole numbers. Raises
+    :class:`ModelFormatError` for more of them than any batch has.
     """
 
     def __init__(self, batch: int, reserved: int, entries: int = 1) -> None:
+        if batch * entries > _BATCH_LIMIT:
+            raise ModelFormatError(f"a batch of the model has more than {_BATCH_LIMIT} labels and whole numbers")
         self.batch = batch
         self.lanes = -(-batch // ALIGNMENT) * ALIGNMENT
         self.size = reserved

@@ -15,6 +15,7 @@ from lite_handmade import Window, handmade
 from lite_numpy import NumpyModel
 from lite_reference import random_batch
 
+from mindfl.errors import ModelFormatError
 from mindfl.lite import Executable, LiteModel, Session
 from mindfl.lite.kernels import load_machine
 from mindfl.lite.ops import INSTRUCTIONS
@@ -274,3 +275,8 @@ def test_equal_runs_of_table_entries_are_kept_once() -> None:
     first = builder.entries([5, 6])
     assert (first, builder.entries([7]), builder.entries(iter([5, 6]))) == (3, 5, 3)
     assert builder.table().tolist() == [0, 0, 0, 5, 6, 7]
+
+
+def test_more_labels_and_whole_numbers_than_any_batch_has_are_refused_before_memory_is_asked_for() -> None:
+    with pytest.raises(ModelFormatError, match="labels and whole numbers"):
+        Builder(3, 0, 2**31)
