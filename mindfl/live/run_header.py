@@ -76,7 +76,10 @@ def _state(folder: Path, config: Mapping[str, Any], card: Mapping[str, Any]) -> 
     if not config:
         return "waiting" if folder.is_dir() else "missing"
     if config.get("ended"):
-        left = _count(card, "iterations_asked") > _count(card, "iterations") and not card.get("stopped")
+        # A server's job has no card.
+        asked = card.get("iterations_asked") if card else _part(config, "settings").get("iterations")
+        done = (card or config).get("iterations")
+        left = is_number(asked) and is_number(done) and asked > done and not card.get("stopped")
         return "stopped" if left else "ended"
     return "training" if is_held(folder / ".lock") else "stopped"
 
@@ -126,11 +129,6 @@ def json_object(path: Path, problems: list[str]) -> dict[str, Any]:
         return found
     problems.append(f"{path.name} is damaged: it holds no JSON object")
     return {}
-
-
-def _count(card: Mapping[str, Any], name: str) -> float:
-    found = card.get(name)
-    return found if isinstance(found, int | float) else 0
 
 
 def _number(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 #: what is not a number of the round
 _NAMED = ("accuracies", "participants", "per_class", "metrics", "refusals")
@@ -90,7 +90,7 @@ def _numbers_of(found: object) -> dict[str, Any]:
     return {name: value for name, value in found.items() if is_number(value)}
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether ``value`` is a number, which truth values are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

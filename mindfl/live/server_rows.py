@@ -103,7 +103,7 @@ class ServerRows:
         if self._thread.is_alive():
             self._thread.join()
         if self._coordinator is not None:
-            self._header["ended"] = _now()
+            self._header |= {"ended": _now(), "iterations": self._coordinator.iteration - 1}
             self._write_header()
         if self._held is not None:
             self._held.close()

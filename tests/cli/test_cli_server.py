@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from server_yaml import server_yaml
 
+from mindfl.live.run_header import read_header
 from mindfl.protocol import (
     RequestFLJob,
     RequestGetModel,
@@ -491,4 +492,5 @@ def test_the_live_page_of_a_server(server, folder: Path) -> None:
     rows = [json.loads(line) for line in (live / "history.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [1, 2]
     header = json.loads((live / "server.json").read_text())
-    assert header["ended"] and header["settings"]["iterations"] == 3
+    assert header["ended"] and (header["iterations"], header["settings"]["iterations"]) == (2, 3)
+    assert read_header(live)["state"] == "stopped", "it may be started again"
