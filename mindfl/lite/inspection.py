@@ -75,6 +75,7 @@ class Inspection:
         loss: description of the loss; None if there is no known loss.
         nodes: all nodes in the order of the file.
         lacking: reasons why mindfl cannot train with it, one sentence each; empty if it can.
+        session_bytes: memory that each thread needs that trains or predicts with it; None if mindfl cannot.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Inspection:
     loss: str | None
     nodes: tuple[NodeInfo, ...]
     lacking: tuple[str, ...]
+    session_bytes: int | None = None
 
     @property
     def parameter_count(self) -> int:
@@ -106,6 +108,11 @@ class Inspection:
             f"optimizer  {settings or 'none: the file does not train'}",
             *(f"parameter  {tensor}" for tensor in self.parameters),
             f"{self.parameter_count:,} values in {len(self.parameters)} parameters, {len(self.nodes)} nodes",
+            *(
+                []
+                if self.session_bytes is None
+                else [f"memory     {self.session_bytes / 2**20:,.2f} MiB for each session"]
+            ),
             *(f"node {n:>4}  {_described(node)}" for n, node in enumerate(self.nodes)),
             *(self.lacking or (_FINE[self.kind],)),
         ]
@@ -129,6 +136,7 @@ def inspect_ms(path: PathLike) -> Inspection:
     losses: list[str | None] = [LOSSES[node.op] for node in model.nodes if node.op in LOSSES] or [
         _OTHER_LOSSES.get(label_kind(model))
     ]
+    reason, size = _planned(model)
     return Inspection(
         kind="ms",
         name=model.name,
@@ -140,7 +148,8 @@ def inspect_ms(path: PathLike) -> Inspection:
         batch_size=_batch_size(model),
         loss=losses[0],
         nodes=tuple(_node(model, node) for node in model.nodes),
-        lacking=tuple(_lacking(model)),
+        lacking=tuple(_lacking(model, reason)),
+        session_bytes=size,
     )
 
 
@@ -206,8 +215,7 @@ def _optimizer(model: LiteModel) -> dict[str, Any] | None:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _lacking(model: LiteModel) -> Iterable[str]:
-    reason = _refusal(model)
+def _lacking(model: LiteModel, reason: str) -> Iterable[str]:
     if not reason:
         return
     lacked = [node for node in model.nodes if not is_executed(node)]
@@ -217,12 +225,16 @@ def _lacking(model: LiteModel) -> Iterable[str]:
         yield f"cannot train: operator {node.op} in node {node.name or node.index}"
 
 
-def _refusal(model: LiteModel) -> str:
-    """Return why the runtime cannot train the model; empty if it can."""
+def _planned(model: LiteModel) -> tuple[str, int | None]:
+    """Return why the runtime cannot train the model, empty if it can, and the bytes of a session; None if it has none.
+
+    They are those for images whose channels differ.
+    """
     from mindfl.lite.executable import Executable
 
     try:
         programs = Executable(model).programs(folded=False)
     except ModelFormatError as error:
-        return str(error)
-    return "" if programs.train is not None else "the file has no optimizer node"
+        return str(error), None
+    size = programs.arena_size * np.dtype(np.float32).itemsize
+    return "" if programs.train is not None else "the file has no optimizer node", size

@@ -121,7 +121,14 @@ class _Finder:
         if len(found) > 1:
             names = ", ".join(self._model.tensors[index].name for index in found)
             raise ModelFormatError(f"the loss reads the inputs {names}, mindfl knows losses with one input of labels")
-        return self._model.tensors[found[0]] if found else None
+        return self._model.tensors[found[0]] if found else self._labels_by_name(before)
+
+    def _labels_by_name(self, before: set[int]) -> Tensor | None:
+        """Return the input that nodes of the loss alone read, by their names: labels may choose weights of the loss."""
+        named = self._named()
+        readers = {index: set(self._readers(index)) & before for index in self._model.inputs}
+        found = [index for index, numbers in readers.items() if numbers and numbers <= named]
+        return self._model.tensors[found[0]] if len(found) == 1 else None
 
     def predictions(self, loss: int, labels: Tensor | None) -> int | None:
         """Return what the loss compares with the labels: the tensor that its nodes read and others compute."""

@@ -65,7 +65,13 @@ class Graph:
     @cached_property
     def loss_part(self) -> LossPart | None:
         """The loss of a training graph, with its labels and predictions; None for an inference model."""
-        return loss_part(self.model, self.producer, self.consumers)
+        found = loss_part(self.model, self.producer, self.consumers)
+        if found is not None and found.labels is not None and found.labels.dtype is None:
+            raise ModelFormatError(
+                f"input {found.labels.name} holds labels of a type that mindfl does not have, such as float16",
+                hint="export the network with labels of float32 or int32",
+            )
+        return found
 
     @property
     def labels(self) -> Tensor | None:

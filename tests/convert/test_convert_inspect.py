@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mindfl.cli.inspect import inspect_command
 from mindfl.convert import inspect_model
 from mindfl.errors import ModelFormatError, StorageError
-from mindfl.lite import LiteModel
+from mindfl.lite import LiteModel, Session
 from mindfl.lite.inspection import Inspection
 
 sys.path.append(str(Path(__file__).parents[1] / "lite"))
@@ -48,6 +48,11 @@ def test_a_converted_model(optimizer: str, rate: float, converted: Callable[...,
     assert {tensor.name for tensor in found.parameters if tensor.order == "KHWC"} == KERNELS
     assert len(found.nodes) == len(LiteModel.load(converted(optimizer)).nodes)
     assert "mindfl trains this file" in found.summary()
+    session = Session(LiteModel.load(converted(optimizer)))
+    assert found.session_bytes is not None
+    # A session for images whose channels are equal needs less.
+    assert 0.2 * found.session_bytes < session._arena.nbytes <= found.session_bytes
+    assert f"memory     {found.session_bytes / 2**20:.2f} MiB for each session" in found.summary()
 
 
 def test_an_exported_graph(exported: Callable[..., Path]) -> None:

@@ -461,6 +461,17 @@ class Focal(nn.Cell):
         return (-((1 - chance) ** 2) * ops.log(chance)).mean()
 
 
+class Centres(nn.Cell):
+    """The distance from a centre of the label's class, which is trained: labels choose weights of the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = Parameter(Tensor(np.zeros((5, 5), np.float32)), name="centres")
+
+    def construct(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return (scores - self.centres[labels]).square().sum(-1).mean()
+
+
 class Quantile(nn.Cell):
     """The pinball loss of the 0.9 quantile."""
 
@@ -495,6 +506,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "huber": (Dense, (NUMBERS,), lambda: nn.HuberLoss(delta=0.5), "numbers"),
     "l1": (Dense, (NUMBERS,), nn.L1Loss, "numbers"),
     "rmse": (Dense, (NUMBERS,), nn.RMSELoss, "numbers"),
+    "centres": (Dense, (NUMBERS,), Centres, "classes"),
     "quantile": (Dense, (NUMBERS,), Quantile, "numbers"),
     "multi-label": (Dense, (NUMBERS,), nn.BCEWithLogitsLoss, "many"),
     "multi-label, weighted": (

@@ -26,7 +26,7 @@ NAMES = (
     *("l1", "rmse", "quantile", "multi-label", "multi-label, weighted", "label smoothing", "class weights", "focal"),
     *("kl divergence", "pooled words", "series", "dilated series", "group norm", "shuffle", "dense block"),
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
-    *("vision transformer", "loss scale", "temperature"),
+    *("vision transformer", "loss scale", "temperature", "centres"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -135,6 +136,14 @@ def test_labels_and_predictions_are_found_by_name_and_by_structure(named: bool) 
     found = (graph.labels.name, graph.label_kind, graph.logits.name, [tensor.name for tensor in graph.samples])
     assert found == ("targets", "targets", "y", ["b", "a"])
     assert (graph.outputs, graph.classes) == (2, 2)
+
+
+def test_labels_of_a_type_that_the_runtime_lacks_are_refused() -> None:
+    content = bytearray(regression().write())
+    model = LiteModel.from_bytes(bytes(content))
+    tensors = [replace(each, dtype=None) if each.name == "targets" else each for each in model.tensors]
+    with pytest.raises(ModelFormatError, match="input targets holds labels of a type"):
+        Graph(replace(model, tensors=tuple(tensors))).samples  # noqa: B018
 
 
 def test_a_loss_with_two_inputs_of_its_own_is_refused() -> None:
