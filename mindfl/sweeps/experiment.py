@@ -210,6 +210,8 @@ class _Checker:
         place = next((given.place for options in cases.values() for given in options.values()), SWEEP)
         if not axis.strip():
             self._problems.add(place, f"cases have a name: [{SWEEP}.NAME]")
+        if not all(word.strip() for word in cases):
+            self._problems.add(place, f"a case of {axis} has no name")
         if axis.replace("-", "_") in self._names:
             self._problems.add(place, f"{axis} is an option: its values are a list, and cases have another name")
         return [_Choice(self._settings(options, _CONSTANT), word) for word, options in cases.items()]

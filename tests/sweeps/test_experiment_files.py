@@ -140,6 +140,7 @@ def test_cases_set_options_together(tmp_path: Path, name: str) -> None:
         ("[sweep]", 1, r"\[sweep\] has no lists"),
         ("[sweep]\nseed = []", 2, "seed is an empty list"),
         ("[sweep]\nseed = 3", 2, "seed must be a list here, got 3"),
+        ("[sweep.size]\n' ' = {epochs = 1}", 2, "a case of size has no name"),
         (
             "[sweep]\nalgorithm = ['fedprox', 'fedprox:mu=.1']",
             2,
