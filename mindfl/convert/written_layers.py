@@ -26,17 +26,21 @@ def _log_softmax_gradient(writer: NodeWriter) -> list[str]:
     return [writer.add("Sub", dy, writer.add("Mul", writer.add("Exp", y), total))]
 
 
-@written_out("ArgMaxWithValue")
-def _greatest(writer: NodeWriter) -> list[str]:
-    """Where the maximum along an axis is, and the maximum: the converter mixes the two outputs up."""
+@written_out("ArgMaxWithValue", "ArgMinWithValue")
+def _extreme(writer: NodeWriter) -> list[str]:
+    """Where the maximum or minimum along an axis is, and that: the converter mixes the two outputs up."""
     x, shape = writer.node.input[0], list(writer.editor.shape_of(writer.node.input[0]))
     (axis,) = writer.axes(1)
     kept = bool(writer.setting(2))
-    place = writer.add("Argmax", x, axis=axis % len(shape), output_type=_INT32)
+    least = writer.editor.operator(writer.node) == "ArgMinWithValue"
+    place = writer.add("Argmax", writer.add("Neg", x) if least else x, axis=axis % len(shape), output_type=_INT32)
     if kept:
         shape[axis] = 1
         place = writer.reshape(place, tuple(shape))
-    return [place, writer.add("ReduceMax", x, writer.constant((axis % len(shape),)), keep_dims=kept)]
+    return [
+        place,
+        writer.add("ReduceMin" if least else "ReduceMax", x, writer.constant((axis % len(shape),)), keep_dims=kept),
+    ]
 
 
 def _group_shapes(writer: NodeWriter, groups: object) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mindfl.errors import ModelFormatError
-from mindfl.lite.model import GRADIENT_NAME, LiteModel, Node, Tensor
+from mindfl.lite.model import GRADIENT_NAME, UNCONVERTED, LiteModel, Node, Tensor
 from mindfl.lite.ops.registry import learning_rate_input
 
 #: ``classes``: one class number per sample; ``tokens``: several, such as one per token; ``onehot``: one float per
@@ -118,9 +118,13 @@ class _Finder:
         before = self._before(loss)
         meets = {number for index in self._weights() for number in self._readers(index)} & before
         found = [index for index in self._model.inputs if (after := self._after([index], before)) and not after & meets]
+        if len(found) > 1 and (named := self._labels_by_name(before)) is not None:
+            return named
         if len(found) > 1:
             names = ", ".join(self._model.tensors[index].name for index in found)
-            raise ModelFormatError(f"the loss reads the inputs {names}, mindfl knows losses with one input of labels")
+            raise ModelFormatError(
+                f"the loss reads the inputs {names}, mindfl knows losses with one input of labels", hint=UNCONVERTED
+            )
         return self._model.tensors[found[0]] if found else self._labels_by_name(before)
 
     def _labels_by_name(self, before: set[int]) -> Tensor | None:
@@ -171,7 +175,7 @@ class _Finder:
         }
 
     def _weights(self) -> set[int]:
-        """Return the trained weights, also rearranged."""
+        """Return the trained weights, also rearranged, and what is computed of them alone."""
         try:
             found = {tensor.index for tensor in self._model.parameters.values()}
         except ModelFormatError:
@@ -181,7 +185,9 @@ class _Finder:
         waiting = list(found)
         while waiting:
             for node in self._consumers.get(waiting.pop(), ()):
-                if node.op in _REARRANGING:
+                # What is computed of weights and constants alone is a weight too, as with weight normalisation.
+                alone = all(index in found or self._model.tensors[index].data is not None for index in node.inputs)
+                if (node.op in _REARRANGING or alone) and not changes_state(node):
                     waiting += [index for index in node.outputs if index not in found]
                     found.update(node.outputs)
         return found

@@ -34,7 +34,7 @@ OWN_OPERATORS = f"an operator of your own can: --operator file.py:name, see docs
 #: name parts by which the Lite trainer recognises the loss and the gradient part
 LOSS_NAMES = ("loss_fct", "_loss_fn", "SigmoidCrossEntropy")
 GRADIENT_NAME = "Gradients"
-DTYPES = {30: np.dtype("?"), 34: np.dtype("<i4"), 35: np.dtype("<i8"), 43: np.dtype("<f4")}
+DTYPES = {30: np.dtype("?"), 34: np.dtype("<i4"), 35: np.dtype("<i8"), 42: np.dtype("<f2"), 43: np.dtype("<f4")}
 FORMATS = {0: "NCHW", 1: "NHWC", 7: "KHWC"}
 _MAX_RANK = 8  # far above what any operator takes
 

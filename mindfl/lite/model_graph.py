@@ -66,7 +66,7 @@ class Graph:
     def loss_part(self) -> LossPart | None:
         """The loss of a training graph, with its labels and predictions; None for an inference model."""
         found = loss_part(self.model, self.producer, self.consumers)
-        if found is not None and found.labels is not None and found.labels.dtype is None:
+        if found is not None and found.labels is not None and found.labels.dtype in (None, np.float16):
             raise ModelFormatError(
                 f"input {found.labels.name} holds labels of a type that mindfl does not have, such as float16",
                 hint="export the network with labels of float32 or int32",

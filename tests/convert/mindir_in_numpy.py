@@ -188,6 +188,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "RealDiv": lambda _, a, b: a / b,
     "ReduceMax": _reduced(np.max),
     "ReduceMean": _reduced(np.mean),
+    "ReduceMin": _reduced(np.min),
     "ReduceSum": _reduced(np.sum),
     "Reshape": lambda _, x, shape: x.reshape(shape),
     "Select": lambda _, mask, a, b: np.where(mask, a, b),

@@ -58,6 +58,7 @@ OPERATIONS = {
     "power": ("ops.pow(a, 3.0)", ""),
     "reduce_max": ("a * ops.ReduceMax(True)(b, 1)", ""),
     "row_and_column_maxima": ("a * a.reshape(4, 3, 4).max(axis=2).max(axis=1).reshape(4, 1)", ""),
+    "row_minima": ("a - ops.min(b, 1, keepdims=True)[0]", ""),
     "reduce_sum": ("a * ops.ReduceSum(True)(b, 1)", ""),
     "replicated": (
         "self.layer(a.reshape(4, 2, 2, 3))[:, :, :2, 1:4].reshape(4, 12)",

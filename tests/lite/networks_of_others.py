@@ -233,6 +233,31 @@ class Temperature(nn.Cell):
         return self.second(self.act(self.first(x))) * ops.exp(self.scale)
 
 
+class WeightNorm(nn.Cell):
+    """A layer whose weights are vectors of unit length, scaled: no input meets a weight itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        directions = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+        self.direction = Parameter(Tensor(directions), name="direction")
+        self.length = Parameter(Tensor(np.ones((5, 1), np.float32)), name="length")
+
+    def construct(self, x: Tensor) -> Tensor:
+        weight = self.direction / ops.sqrt((self.direction * self.direction).sum(1, keepdims=True)) * self.length
+        return ops.matmul(x, weight.T)
+
+
+class Half(nn.Cell):
+    """A layer that calculates with 16 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Dense(6, 16).to_float(mstype.float16), nn.Dense(16, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).astype(mstype.float32))
+
+
 class PooledWords(nn.Cell):
     """The mean of word vectors, without padding."""
 
@@ -501,6 +526,8 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "cosine": (Cosine, (NUMBERS, NUMBERS), SPARSE, "classes"),
     "l2 normalised": (L2Normalised, (NUMBERS,), SPARSE, "classes"),
     "temperature": (Temperature, (NUMBERS,), SPARSE, "classes"),
+    "weight norm": (WeightNorm, (NUMBERS,), SPARSE, "classes"),
+    "half": (Half, (NUMBERS,), SPARSE, "classes"),
     "mse": (Dense, (NUMBERS,), nn.MSELoss, "numbers"),
     "smooth l1": (Dense, (NUMBERS,), lambda: nn.SmoothL1Loss(beta=0.5, reduction="mean"), "numbers"),
     "huber": (Dense, (NUMBERS,), lambda: nn.HuberLoss(delta=0.5), "numbers"),

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindfl.convert import convert_model
-from mindfl.errors import MindflError
+from mindfl.errors import MindflError, MindflWarning, ModelFormatError
 from mindfl.export.graph_mode import graph_mode
 from mindfl.export.optimizers import loss_cell
 from mindfl.lite import Session
@@ -26,7 +26,7 @@ NAMES = (
     *("l1", "rmse", "quantile", "multi-label", "multi-label, weighted", "label smoothing", "class weights", "focal"),
     *("kl divergence", "pooled words", "series", "dilated series", "group norm", "shuffle", "dense block"),
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
-    *("vision transformer", "loss scale", "temperature", "centres"),
+    *("vision transformer", "loss scale", "temperature", "centres", "weight norm"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
@@ -119,3 +119,12 @@ def test_what_is_not_converted_is_named(name: str, tmp_path: Path, converter_lib
     with pytest.raises(MindflError, match=REFUSED[name]) as caught:
         convert_model(Training(name).export(tmp_path), tmp_path / "net.ms")
     assert "--engine mindspore" in str(caught.value.hint)
+
+
+def test_numbers_of_sixteen_bits_are_refused(tmp_path: Path, converter_library: Path) -> None:
+    """The runtime calculates with 32 bits; it would train otherwise than MindSpore, without a word."""
+    with pytest.warns(MindflWarning, match=r"node .*Cast.* uses numbers of float16"):
+        model = convert_model(Training("half").export(tmp_path), tmp_path / "net.ms").model
+    with pytest.raises(ModelFormatError, match="float16") as caught:
+        Session(model)
+    assert "--engine mindspore" in caught.value.hint

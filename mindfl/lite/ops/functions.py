@@ -254,6 +254,7 @@ def _clip(plan: Plan, node: Node) -> None:
 def _cast(plan: Plan, node: Node) -> None:
     """Numbers of every type are held as float32: to a whole number the fraction is cut off, a flag becomes 0 or 1."""
     source, target = plan.tensor(node.inputs[0]).dtype, plan.tensor(node.outputs[0]).dtype
+    need(target != np.float16, node, "numbers of float16")
     x = plan.value(node.inputs[0])
     if target == np.bool_ and source != np.bool_:
         zero = number_of(plan, 0.0)
