@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let a run with ``--skipped`` take the recorded tests, and record those of a run of the default suite."""
-    if config.cache is None:
+    if getattr(config, "cache", None) is None:
         return
     if config.getoption(OPTION):
         recorded = config.cache.get(_KEPT, None)

@@ -28,7 +28,7 @@ _COLUMNS: dict[str, Callable[[ModeResult], str]] = {
     "s": lambda one: number(one.seconds, 2),
     "device ms": lambda one: number(one.costs.device_seconds * 1000, 2),
     "server ms": lambda one: number(one.costs.server_seconds * 1000, 2),
-    "weights": lambda one: f"`{one.weights_sha256[:12]}`",
+    "weights": lambda one: one.weights_sha256[:12],
 }
 
 

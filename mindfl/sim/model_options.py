@@ -99,6 +99,11 @@ def check_settings(model: LiteModel, config: JobConfig, path: Path) -> None:
             f"--loss is {config.loss}, but {path} is a regression, whose labels are no classes",
             hint="leave --loss out: the loss is in the file",
         )
+    if config.loss is None and label_kind(model) == "targets" and not config.client_side.engine.executes_files:
+        raise OptionError(
+            f"--engine mindspore trains with a loss of its own, and {path}, a regression, does not tell which",
+            hint="give --loss mse or --loss bce",
+        )
     if config.model is not None:
         spec = model_spec(config.model)
         if spec.parameters and spec.parameters != model.parameters.keys():
@@ -202,7 +207,8 @@ def _decisions(
 
 
 def _decided(model: LiteModel, optimizer: ModelOptimizer | None, config: JobConfig) -> dict[str, Any]:
-    values: dict[str, Any] = {"batch_size": batch_of(model), "loss": _loss(model)}
+    trains_apart = not config.client_side.engine.executes_files and label_kind(model) == "targets"
+    values: dict[str, Any] = {"batch_size": batch_of(model), "loss": config.loss if trains_apart else _loss(model)}
     if optimizer is not None:
         known = optimizer.name in LEARNING_RATES
         decay = None if math.isnan(optimizer.weight_decay) else optimizer.weight_decay
@@ -227,6 +233,8 @@ def _beyond_mindspore(optimizer: ModelOptimizer) -> str:
 def _without_effect(config: JobConfig, path: Path, model: LiteModel, optimizer: ModelOptimizer | None) -> Iterator[str]:
     if config.init is not None:
         yield f"--init {config.init} has no effect on {path}: the file holds the initial weights"
+    if config.loss in ("mse", "bce") and config.client_side.engine.executes_files and label_kind(model) == "targets":
+        yield f"--loss {config.loss} has no effect on {path}: the loss is in the file"
     if config.converter is not None:
         yield f"--converter {config.converter} has no effect on {path}: the file is converted already"
     if config.momentum is not None and optimizer is not None and optimizer.momentum is None:

@@ -122,6 +122,11 @@ def test_a_regression_is_measured_by_its_loss_with_both_engines(converter_librar
     assert lite.history[-1].avg < lite.history[0].avg
     best = json.loads((tmp_path / "lite" / "ms" / "LineNet_train_best.json").read_text())
     assert best == {"iteration": 3, "avg": lite.history[-1].avg}
+    own = {**REGRESSION, "origin_train_model_path": tmp_path / "lite" / "ms" / "LineNet_train.ms"}
+    again = FederatedJob(work_dir=tmp_path / "own", engine="mindspore", loss="mse", **own).run()
+    assert [row.avg for row in again.history] == pytest.approx([row.avg for row in lite.history], rel=1e-4)
+    with pytest.raises(OptionError, match="a regression, does not tell which"):
+        FederatedJob(work_dir=tmp_path / "none", engine="mindspore", **own)
     predicted = jobs["lite"].infer()
     user = jobs["lite"].prepare_data().user("cleo")
     mean = np.mean((predicted["cleo"] - user.test.labels) ** 2)
