@@ -33,6 +33,9 @@ from mindfl.sim.round_loop import run_rounds
 #: enough for a median that no single disturbance moves
 ITERATIONS = 3
 
+#: an iteration costs the same at any rate; at this one no model diverges, not even of few clients with much noise
+_RATE = 1e-6
+
 ResultT = TypeVar("ResultT")
 
 
@@ -65,7 +68,8 @@ def measured_costs(config: JobConfig, model: LiteModel, dataset: Dataset, users:
 
 
 def _measured(config: JobConfig, model: LiteModel, dataset: Dataset, users: Sequence[str]) -> Costs:
-    config = config.derived(iterations=ITERATIONS, epochs=1, workers=1, per_client_models=False)
+    settings = {"iterations": ITERATIONS, "epochs": 1, "workers": 1, "per_client_models": False}
+    config = config.derived(**settings, learning_rate=_RATE)
     engine = _TimedEngine(model)
     meters: list[_Meter] = []
 

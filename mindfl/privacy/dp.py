@@ -149,10 +149,13 @@ def add_noise(
 
 
 def distance(one: Weights, other: Weights) -> float:
-    """Return the L2 norm of the difference over all weights of ``one``, in float64."""
+    """Return the L2 norm of the difference over all weights of ``one``, in float64.
+
+    NumPy adds in an order that the sizes alone decide; ``np.dot`` adds in one that depends on the number of processors.
+    """
     with np.errstate(invalid="ignore"):
         differences = (np.subtract(values, other[name], dtype=np.float64) for name, values in one.items())
-        return math.sqrt(sum(float(np.dot(part, part)) for part in differences))
+        return math.sqrt(sum(float(np.square(part).sum()) for part in differences))
 
 
 def _log_of_delta(delta: float) -> float:

@@ -1,6 +1,9 @@
 """Calibration, clipping, the adaptive bound, and what the noise looks like."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -203,3 +206,19 @@ def test_a_failed_iteration_leaves_the_bound():
     assert ClipBound(0.7).after(1, zero, zero, 1.0) == ClipBound(0.7)
     assert ClipBound(0.7).after(2, zero, zero, 1.0) == ClipBound(0.7)
     assert ClipBound(0.7).after(2, zero, weights(a=[np.nan]), 1.0) == ClipBound(0.7)
+
+
+def test_a_norm_does_not_depend_on_the_number_of_processors() -> None:
+    code = """
+import numpy as np
+from mindfl.privacy.dp import distance
+draw = np.random.default_rng(0)
+for size in (30_000, 60_000, 90_001):
+    print(distance(*({"w": draw.standard_normal(size, np.float32)} for _ in range(2))).hex())
+"""
+    threads = [{"OPENBLAS_NUM_THREADS": str(count)} for count in (1, 2, 3)]
+    found = {
+        subprocess.run([sys.executable, "-c", code], env=os.environ | each, check=True, capture_output=True).stdout
+        for each in threads
+    }
+    assert len(found) == 1

@@ -227,7 +227,8 @@ class TestGoingOn:
         recorder = StudyRecorder()
         study = run(["plain", "signds", "both"], **recorder.keywords)
         assert "1 of 3 runs ended before" in recorder.said
-        assert list(dict.fromkeys(recorder.trained)) == ["both", "signds"]
+        # Before it was ended, the interrupted one may have trained its last iteration.
+        assert [mode for mode in dict.fromkeys(recorder.trained) if mode != "both"] == ["signds"]
         assert study.missing == () and "not there yet" not in (tmp_path / "study" / "privacy.md").read_text()
 
     def test_a_run_that_fails_before_it_trains_replaces_nothing(self, run: Runner, tmp_path: Path) -> None:
