@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from mindfl.errors import ExportError, MindflError
 from mindfl.export.process import in_child, try_import
+from mindfl.float_environment import default_float_environment
 from mindfl.models import ModelSpec, first_sentence, import_mindspore, mindspore_lock
 
 P = ParamSpec("P")
@@ -46,12 +47,13 @@ def mindspore_here() -> Iterator[None]:
 
 @contextmanager
 def graph_mode(device_target: str) -> Iterator[None]:
-    """Switch MindSpore to graph mode for the block, and back to the caller's mode at its end."""
+    """Switch MindSpore to graph mode for the block, and back to the caller's mode and arithmetic at its end."""
     mindspore = import_mindspore()
     previous = mindspore.get_context("mode")
     use_graph_mode(device_target)
     try:
-        yield
+        with default_float_environment():
+            yield
     finally:
         mindspore.set_context(mode=previous)
 

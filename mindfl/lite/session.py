@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindfl.errors import ModelFormatError, OptionError
 from mindfl.files import PathLike
+from mindfl.float_environment import default_float_environment
 from mindfl.lite.correction import checked, without
 from mindfl.lite.executable import Executable, Programs
 from mindfl.lite.kernels import load_machine
@@ -198,6 +199,7 @@ class Session:
                 raise ModelFormatError(_NOT_TRAINING)
             self._corrected = self._programs.correction.load(self._arena, self._correction)
 
+    @default_float_environment()
     def batches(self, samples: SamplesLike, *, steps: int | None = None) -> Batches:
         """Return samples as this model's batches, to be used several times: for ``steps`` steps, or for one pass.
 
@@ -305,6 +307,7 @@ class Session:
         """Write the ``.ms`` file with the current weights. Optimizer state and all else stay as in the file read."""
         self.model.save(path, self.get_weights())
 
+    @default_float_environment()
     def _execute(
         self, program: Program, code: Code, batches: Batches, labels: Labels, steps: int, results: Floats
     ) -> None:

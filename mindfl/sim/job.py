@@ -17,6 +17,7 @@ from mindfl.algorithms.running_statistics import is_statistic
 from mindfl.client import InProcessTransport, Transport, run
 from mindfl.data import Dataset, fingerprint
 from mindfl.files import PathLike, local_path, write_atomic
+from mindfl.float_environment import default_float_environment
 from mindfl.lite import LiteModel, use_operators
 from mindfl.models import Model
 from mindfl.server import Coordinator
@@ -296,7 +297,7 @@ class FederatedJob:
     def _working(self) -> Iterator[None]:
         """Lock the folders; at the end, stop servers and processes, unless the job is used in a ``with`` block."""
         try:
-            with locked(self.config.work_dir):
+            with default_float_environment(), locked(self.config.work_dir):
                 if isinstance(self.config.client_side, ClientProcesses):
                     self.config.client_side.check(self.config)
                 with model_folders(self.config):

@@ -20,6 +20,7 @@ from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph
 from mindfl.export.optimizers import REGRESSIONS, OptimizerSettings, check_predictions, with_loss
 from mindfl.export.trained import network_sizes
 from mindfl.export.weight_files import load_weights
+from mindfl.float_environment import default_float_environment
 from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.sample_values import whole_numbers
 from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
@@ -38,7 +39,7 @@ Result = TypeVar("Result")
 def _one_at_a_time(method: Callable[P, Result]) -> Callable[P, Result]:
     @wraps(method)
     def locked(*arguments: P.args, **options: P.kwargs) -> Result:
-        with mindspore_lock, interrupt_held_back():
+        with mindspore_lock, interrupt_held_back(), default_float_environment():
             return method(*arguments, **options)
 
     return locked
