@@ -52,10 +52,13 @@ class MindflError(Exception):
         super().__init__(" ".join(message.split()))
         self.hint = " ".join(hint.split())
 
+    def advice(self) -> str:
+        """Return message and hint in one line, such as for a list of problems."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
     def line(self) -> str:
         """Return the whole report as one line: message, hint and code."""
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{self}{hint} [{self.code}]"
+        return f"{self.advice()} [{self.code}]"
 
 
 class MindflWarning(UserWarning):

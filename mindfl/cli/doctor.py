@@ -82,7 +82,7 @@ def _mindspore() -> tuple[bool, str]:
     try:
         return True, try_import()
     except MindflError as error:
-        return False, f"{installed} is installed, but fails: {error}" + (f" ({error.hint})" if error.hint else "")
+        return False, f"{installed} is installed, but fails: {error.advice()}"
 
 
 def _cpu() -> tuple[bool, str]:

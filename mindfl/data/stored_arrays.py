@@ -134,7 +134,7 @@ def _entries(form: SampleForm, kind: str) -> dict[str, Any]:
 
 def arrays_report(dataset: Dataset, output: PathLike, source: str, problems: Iterable[DataError]) -> Report:
     """Return the report of a data set that :func:`save_arrays` wrote. Each problem is named in a warning."""
-    lines = tuple(f"{each} ({each.hint})" if each.hint else str(each) for each in problems)
+    lines = tuple(each.advice() for each in problems)
     for line in lines:
         warn(f"left out: {line}")
     sizes = [(user.train.size, user.test.size) for user in dataset]

@@ -87,7 +87,7 @@ class DatasetWriter:
 
     def skip(self, problem: DataError) -> None:
         """Record a user or file that is left out."""
-        self.problems.append(f"{problem} ({problem.hint})" if problem.hint else str(problem))
+        self.problems.append(problem.advice())
 
 
 class Writing:

@@ -282,7 +282,7 @@ class _Checker:
         try:
             checked = option.check(self._anchored(option, value))
         except OptionError as error:
-            self._problems.add(place, f"{error}{f' ({error.hint})' if error.hint else ''}")
+            self._problems.add(place, error.advice())
             return None
         return os.fspath(checked) if isinstance(checked, Path) else checked
 

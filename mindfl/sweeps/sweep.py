@@ -162,7 +162,7 @@ def checked_runs(experiment: ExperimentPlan) -> list[PlannedRun]:
     if len(faults) == 1:
         raise next(iter(faults.values()))
     if faults:
-        texts = [f"{error}{f' ({error.hint})' if error.hint else ''}" for error in faults.values()]
+        texts = [error.advice() for error in faults.values()]
         more = [f"and {len(texts) - _NAMED} more"] if len(texts) > _NAMED else []
         raise OptionError("; ".join(texts[:_NAMED] + more))
     return list(experiment.runs)
@@ -317,4 +317,4 @@ def _failure(future: Future[Any]) -> str | None:
         return None
     if not isinstance(error, MindflError):
         raise error
-    return f"{error}{f' ({error.hint})' if error.hint else ''}"
+    return error.advice()
