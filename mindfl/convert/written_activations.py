@@ -18,9 +18,14 @@ def _silu(writer: NodeWriter) -> list[str]:
 def _silu_gradient(writer: NodeWriter) -> list[str]:
     """dy * (s + x * s * (1 - s)) with s the sigmoid of x."""
     dy, x = writer.node.input[:2]
+    return [_gated_gradient(writer, dy, x)]
+
+
+def _gated_gradient(writer: NodeWriter, dy: str, x: str) -> str:
+    """Add dy * (s + x * s * (1 - s)) with s the sigmoid of x."""
     sigmoid = writer.add("Sigmoid", x)
     slope = writer.add("Mul", sigmoid, writer.add("Sub", writer.constant(1.0), sigmoid))
-    return [writer.add("Mul", dy, writer.add("Add", sigmoid, writer.add("Mul", x, slope)))]
+    return writer.add("Mul", dy, writer.add("Add", sigmoid, writer.add("Mul", x, slope)))
 
 
 @written_out("EluGrad")
@@ -127,23 +132,19 @@ def _softsign(writer: NodeWriter) -> list[str]:
     return [writer.add("RealDiv", x, writer.add("Add", writer.add("Abs", x), writer.constant(1.0)))]
 
 
-def _steep_sigmoid(writer: NodeWriter, x: str) -> tuple[str, str]:
-    """Add 1.702 * x, and its sigmoid."""
-    scaled = writer.add("Mul", x, writer.constant(1.702))
-    return scaled, writer.add("Sigmoid", scaled)
+def _steep(writer: NodeWriter, x: str) -> str:
+    return writer.add("Mul", x, writer.constant(1.702))
 
 
 @written_out("FastGeLU")
 def _fast_gelu(writer: NodeWriter) -> list[str]:
     """x * sigmoid(1.702 x)."""
     x = writer.node.input[0]
-    return [writer.add("Mul", x, _steep_sigmoid(writer, x)[1])]
+    return [writer.add("Mul", x, writer.add("Sigmoid", _steep(writer, x)))]
 
 
 @written_out("FastGeLUGrad")
 def _fast_gelu_gradient(writer: NodeWriter) -> list[str]:
     """dy * (s + 1.702 x * s * (1 - s)) with s the sigmoid of 1.702 x."""
     dy, x = writer.node.input[:2]
-    scaled, sigmoid = _steep_sigmoid(writer, x)
-    slope = writer.add("Mul", sigmoid, writer.add("Sub", writer.constant(1.0), sigmoid))
-    return [writer.add("Mul", dy, writer.add("Add", sigmoid, writer.add("Mul", scaled, slope)))]
+    return [_gated_gradient(writer, dy, _steep(writer, x))]

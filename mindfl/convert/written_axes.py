@@ -24,6 +24,12 @@ def mixed(writer: NodeWriter, x: str, shape: tuple[int, ...], axis: int, matrix:
     return y if axis == len(shape) - 1 else writer.add("Transpose", y, writer.constant(back))
 
 
+def along(writer: NodeWriter, x: str, shape: tuple[int, ...], axis: int, matrix: Matrix) -> tuple[str, tuple[int, ...]]:
+    """Add what :func:`mixed` does, along an axis that may be counted from the last; return it and its shape."""
+    axis %= len(shape)
+    return mixed(writer, x, shape, axis, matrix), (*shape[:axis], len(matrix), *shape[axis + 1 :])
+
+
 @written_out("ReverseV2")
 def _reversed(writer: NodeWriter) -> list[str]:
     y, shape = writer.node.input[0], writer.editor.shape_of(writer.node.input[0])
@@ -87,8 +93,7 @@ def _resized(
     for axis in (2, 3):
         sizes = (new[axis - 2], shape[axis]) if gradient else (shape[axis], new[axis - 2])
         matrix = (_linear if linear else _nearest)(*sizes, **how)
-        y = mixed(writer, y, shape, axis, matrix.T if gradient else matrix)
-        shape = (*shape[:axis], new[axis - 2], *shape[axis + 1 :])
+        y, shape = along(writer, y, shape, axis, matrix.T if gradient else matrix)
     return [y]
 
 

@@ -7,28 +7,27 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mindfl.convert.written_axes import mixed
+from mindfl.convert.written_axes import along
 from mindfl.convert.written_out import NodeWriter, written_out
 
 Sides = tuple[int, int]
 
 
-def _counts(writer: NodeWriter) -> tuple[int, ...]:
+def _stated(writer: NodeWriter) -> list[Sides]:
     """Return the constant numbers of values on the sides of axes, as the node states them."""
     stated = writer.editor.array(writer.node.input[1])
     numbers = writer.setting(1) if stated is None else tuple(int(each) for each in stated.ravel())
     if not isinstance(numbers, tuple) or len(numbers) % 2:
         raise writer.refusal(f"pads by {numbers!r}, which is not converted")
-    return numbers
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _paddings(writer: NodeWriter, shape: tuple[int, ...]) -> list[Sides]:
     """Return the numbers of values before and after each axis, which PadV3 states from the last axis on."""
-    numbers = _counts(writer)
-    pairs = [(numbers[place], numbers[place + 1]) for place in range(0, len(numbers), 2)]
+    pairs = _stated(writer)
     sides = [(0, 0)] * (len(shape) - len(pairs)) + pairs[::-1]
     if len(pairs) > len(shape) or any(size + sum(pair) < 1 for size, pair in zip(shape, sides, strict=True)):
-        raise writer.refusal(f"pads by {numbers!r}, which is not converted")
+        raise writer.refusal(f"pads by {sum(pairs, ())!r}, which is not converted")
     return sides
 
 
@@ -74,8 +73,7 @@ def _extended(writer: NodeWriter, shape: tuple[int, ...], sides: Iterable[Sides]
     y = writer.node.input[0]
     for axis, pair in enumerate(sides):
         if any(pair):
-            y = mixed(writer, y, shape, axis, _chosen(writer, shape[axis], pair))
-            shape = (*shape[:axis], shape[axis] + sum(pair), *shape[axis + 1 :])
+            y, shape = along(writer, y, shape, axis, _chosen(writer, shape[axis], pair))
     return [y]
 
 
@@ -83,8 +81,7 @@ def _extended_gradient(writer: NodeWriter, shape: tuple[int, ...], sides: Iterab
     y = writer.node.input[0]
     for axis, pair in enumerate(sides):
         if any(pair):
-            y = mixed(writer, y, shape, axis, _chosen(writer, shape[axis] - sum(pair), pair).T)
-            shape = (*shape[:axis], shape[axis] - sum(pair), *shape[axis + 1 :])
+            y, shape = along(writer, y, shape, axis, _chosen(writer, shape[axis] - sum(pair), pair).T)
     return [y]
 
 
@@ -108,16 +105,11 @@ def _padded_gradient(writer: NodeWriter) -> list[str]:
     return [with_borders(writer, writer.node.input[0], shape, [(-before, -after) for before, after in sides], 0.0)]
 
 
-def _mirrored(writer: NodeWriter) -> list[Sides]:
-    numbers = _counts(writer)
-    return [(numbers[place], numbers[place + 1]) for place in range(0, len(numbers), 2)]
-
-
 @written_out("MirrorPad")
 def _mirror(writer: NodeWriter) -> list[str]:
-    return _extended(writer, writer.editor.shape_of(writer.node.input[0]), _mirrored(writer))
+    return _extended(writer, writer.editor.shape_of(writer.node.input[0]), _stated(writer))
 
 
 @written_out("MirrorPadGrad")
 def _mirror_gradient(writer: NodeWriter) -> list[str]:
-    return _extended_gradient(writer, writer.editor.shape_of(writer.node.input[0]), _mirrored(writer))
+    return _extended_gradient(writer, writer.editor.shape_of(writer.node.input[0]), _stated(writer))

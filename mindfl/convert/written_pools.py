@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mindfl.convert.graph_editor import node_label
-from mindfl.convert.written_axes import mixed
+from mindfl.convert.written_axes import Matrix, along
 from mindfl.convert.written_out import NodeWriter, written_out
 from mindfl.convert.written_paddings import with_borders
 
-Matrix = NDArray[np.float32]
 _LEAST = float(np.finfo(np.float32).min)
 
 
@@ -23,7 +21,7 @@ def _adaptive_mean(writer: NodeWriter) -> list[str]:
         return [writer.mean(x, (len(new) - 2, len(new) - 1))]
     shape = writer.editor.shape_of(x)
     for axis in (-2, -1):
-        x, shape = _along(writer, x, shape, axis, _shares(shape[axis], new[axis]))
+        x, shape = along(writer, x, shape, axis, _shares(shape[axis], new[axis]))
     return [x]
 
 
@@ -35,7 +33,7 @@ def _adaptive_mean_gradient(writer: NodeWriter) -> list[str]:
         spread = writer.add("Tile", dy, writer.constant((*(1 for _ in new[:-2]), *new[-2:])))
         return [writer.add("RealDiv", spread, writer.constant(float(math.prod(new[-2:]))))]
     for axis in (-2, -1):
-        dy, shape = _along(writer, dy, shape, axis, _shares(new[axis], shape[axis]).T)
+        dy, shape = along(writer, dy, shape, axis, _shares(new[axis], shape[axis]).T)
     return [dy]
 
 
@@ -46,14 +44,6 @@ def _shares(size: int, new: int) -> Matrix:
         first, end = place * size // new, -(-(place + 1) * size // new)
         shares[place, first:end] = 1 / (end - first)
     return shares
-
-
-def _along(
-    writer: NodeWriter, x: str, shape: tuple[int, ...], axis: int, matrix: Matrix
-) -> tuple[str, tuple[int, ...]]:
-    """Add the product of a matrix with the vectors along an axis; return it and its shape."""
-    axis %= len(shape)
-    return mixed(writer, x, shape, axis, matrix), (*shape[:axis], len(matrix), *shape[axis + 1 :])
 
 
 def _numbers(writer: NodeWriter, name: str, count: int) -> tuple[int, ...]:
@@ -98,7 +88,7 @@ def _mean_of_windows(writer: NodeWriter) -> list[str]:
     x = writer.node.input[0]
     shape = writer.editor.shape_of(x)
     for axis, matrix in enumerate(_windows(writer, shape[2:], writer.editor.shape(writer.node)[2:]), 2):
-        x, shape = _along(writer, x, shape, axis, matrix)
+        x, shape = along(writer, x, shape, axis, matrix)
     return [x]
 
 
@@ -107,7 +97,7 @@ def _mean_of_windows_gradient(writer: NodeWriter) -> list[str]:
     dy = writer.node.input[1]
     shape = writer.editor.shape_of(dy)
     for axis, matrix in enumerate(_windows(writer, writer.editor.shape(writer.node)[2:], shape[2:]), 2):
-        dy, shape = _along(writer, dy, shape, axis, matrix.T)
+        dy, shape = along(writer, dy, shape, axis, matrix.T)
     return [dy]
 
 
