@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from mindfl.errors import DataError, OptionError, TransportError
 from mindfl.files import PathLike, local_path
 from mindfl.imports import lacks, require
-from mindfl.sim import run_record
+from mindfl.sim import card, run_record
 from mindfl.sim.history import History
 from mindfl.sim.result import Result
 from mindfl.sim.run_record import RunRecord
@@ -132,8 +132,7 @@ class _Run:
         return ExportedRun(self.folder, created.info.run_id, experiment, "replaced" if earlier else "exported")
 
     def _was_interrupted(self) -> bool:
-        card = self.folder / "result.json"
-        return card.exists() and not Result.load(self.folder).complete
+        return (self.folder / card.NAME).exists() and not Result.load(self.folder).complete
 
     def _tags(self) -> dict[str, str]:
         versions = {f"version.{name}": version for name, version in self.record.versions.items()}
