@@ -141,15 +141,13 @@ class TextOptions:
 
     input: Path = option(help="Folder of .txt files of lines <<<label>>>text, one for each user; eval.txt: test set.")
     output: Path = _output()
-    vocal_file: Path | None = option(
-        None,
-        spellings=("--vocal_file", "--vocab_path"),
+    vocal_file: Path | None = _of_job(
+        "vocal_file",
         shown="vocab.txt in --input, else made from the texts",
         help="Vocabulary: a word piece a line.",
     )
-    ids_file: Path | None = option(
-        None,
-        spellings=("--ids_file", "--ids_path"),
+    ids_file: Path | None = _of_job(
+        "ids_file",
         shown="vocab_map_ids.txt in --input, else the lines' numbers",
         help="Number of each word piece, in the lines of the vocabulary.",
     )
