@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from early_stopping import EarlyStopping
+from folder_contents import contents
 from poisson import Poisson
 
 from mindfl.algorithms import Uniform
@@ -237,10 +238,10 @@ class TestRefusals:
         first = make_job(client_num=1, iterations=1)
         first.run()
         folder = first.config.work_dir
-        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        before = contents(folder)
         with pytest.raises(OptionError, match=words):
             make_job(callbacks=[callback], overwrite=True).run()
-        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert contents(folder) == before
 
     def test_uniform_is_clients_per_iteration(self, make_job: Make) -> None:
         given = make_job("given", client_num=5, clients_per_iteration=2).run()

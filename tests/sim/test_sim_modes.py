@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_contents import contents
 
 from mindfl.errors import OptionError
 from mindfl.privacy import GaussianAccountant, noise_multiplier
@@ -92,10 +93,10 @@ class TestSpending:
         first = make_job(client_num=1, iterations=1)
         first.run()
         folder = first.config.work_dir
-        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        before = contents(folder)
         with pytest.raises(OptionError, match="dp_budget 5 does not pay for one iteration, which costs epsilon 50"):
             make_job(**PRIVATE, dp_budget=5.0, overwrite=True).run()
-        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert contents(folder) == before
 
     def test_sampled_clients_spend_less_towards_who_sees_the_models(self, make_job: Any) -> None:
         pytest.importorskip("dp_accounting")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_contents import contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,11 +65,6 @@ def run(models: Path, writers: Path, tmp_path: Path) -> Runner:
         return run_study(modes, **{**SMALL, **paths, **changes})
 
     return run
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    """Return what the files in ``folder`` hold."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def result_of(key: str = "plain", **changes: Any) -> ModeResult:

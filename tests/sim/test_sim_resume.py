@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folder_contents import contents
 
 from mindfl.data import make_synthetic
 from mindfl.errors import DataError, ModelFormatError, OptionError
@@ -113,13 +114,13 @@ def test_settings_that_an_earlier_version_did_not_have_were_their_defaults(tmp_p
 class TestUsedFolder:
     def test_a_result_is_not_replaced(self, fresh: Any, tmp_path: Path) -> None:
         fresh().run()
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        before = contents(tmp_path)
 
         with pytest.raises(OptionError, match="holds a run of 2 of 2 iterations") as caught:
             fresh(seed=5).run()
 
         assert "--resume" in caught.value.hint and "--overwrite" in caught.value.hint
-        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+        assert contents(tmp_path) == before
 
     def test_models_of_another_work_folder_are_set_aside(
         self, fresh: Any, models: Path, tmp_path: Path, recorder: Any

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from folder_contents import contents
 
 from mindfl.data import open_dataset
 from mindfl.sim.job_data import synthetic_data
@@ -27,10 +28,6 @@ def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Draw]:
 
     assert draw() == []
     return folder, draw
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def largest(folder: Path) -> Path:
