@@ -19,7 +19,7 @@ from server_yaml import server_yaml
 
 from mindfl.client import HttpTransport
 from mindfl.lite import LiteModel
-from mindfl.protocol import Request, RequestUpdateModel, Response
+from mindfl.protocol import Request, Response, ResponseShareSecrets
 from mindfl.sim import weight_hash
 
 PW, STABLE, EXACT = "PW_ENCRYPT", "STABLE_PW_ENCRYPT", "PW_EXACT"
@@ -260,7 +260,8 @@ class TestServer:
         mindfl: Any,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Ctrl-C just before the upload: its masks are in the others' uploads, who reveal what takes them out."""
+        """Ctrl-C as soon as the server has its shares, before which no other device gets on: its masks are in the
+        others' uploads, who reveal what takes them out."""
         settings(mode, clients=4, ratio=0.75)
         expected = alone("--iterations", 1)
         _, url = processes.serve()
@@ -268,9 +269,10 @@ class TestServer:
         send = HttpTransport.send
 
         def leaves(transport: HttpTransport, request: Request, now_ms: int) -> Response:
-            if isinstance(request, RequestUpdateModel):
+            response = send(transport, request, now_ms)
+            if isinstance(response, ResponseShareSecrets) and response.retcode == 200:
                 raise KeyboardInterrupt
-            return send(transport, request, now_ms)
+            return response
 
         monkeypatch.setattr(HttpTransport, "send", leaves)
         own = processes.folder / "leaves.ms"
