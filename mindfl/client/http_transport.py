@@ -125,6 +125,19 @@ class HttpTransport:
         self._meter.count(request, response)
         return response
 
+    def reach(self) -> None:
+        """Raise :class:`TransportError` where no server can be connected to: of several, one is enough."""
+        for number, pool in enumerate(self._pools, 1):
+            connection = pool._new_conn()
+            try:
+                connection.connect()
+                return
+            except (HTTPError, http.client.HTTPException, OSError) as error:
+                if number == len(self._pools):
+                    raise _failure(error, self._settings.url, self._settings) from None
+            finally:
+                connection.close()
+
     @property
     def traffic(self) -> Traffic:
         """Requests and bytes exchanged so far."""

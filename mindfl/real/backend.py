@@ -32,6 +32,15 @@ class RealServer(StartedServer):
     reference: bool = True
     needs_all: ClassVar[str] = "stack federated needs all clients in each iteration"
 
+    def check(self, config: JobConfig) -> None:
+        """See :meth:`StartedServer.check`."""
+        from mindfl.real.federated_environment import find_python
+        from mindfl.real.federated_redis import redis_server
+
+        find_python(config.python)
+        if config.redis_address is None:
+            redis_server()
+
     def make(self, config: JobConfig, weights: Weights, clients: int, report: Report) -> FederatedServer:
         """See :meth:`StartedServer.make`."""
         from mindfl.real.federated_config import FederatedConfig

@@ -87,7 +87,7 @@ def install(python: PathLike | None = None, *, report: Report = announce) -> Pat
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SimulationError(f"{PACKAGE} has wheels for x86-64 Linux only")
-    base = _named(python) if python is not None else _found()
+    base = find_python(python)
     if python is not None and "mindspore_federated" in base.packages:
         return base.path
     key = hashlib.sha256("\n".join(PINS).encode()).hexdigest()[:8]
@@ -95,6 +95,14 @@ def install(python: PathLike | None = None, *, report: Report = announce) -> Pat
     if not _is_complete(folder):
         _install_once(base, folder, report)
     return folder / "bin" / "python"
+
+
+def find_python(python: PathLike | None = None) -> Interpreter:
+    """Return the interpreter that :func:`install` begins with.
+
+    Raises :class:`OptionError` where ``python`` cannot be used, :class:`SimulationError` where there is none.
+    """
+    return _named(python) if python is not None else _found()
 
 
 def _install_once(base: Interpreter, folder: Path, report: Report) -> None:

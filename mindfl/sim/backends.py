@@ -100,6 +100,10 @@ class StartedServer(ServerSide):
 
     started: ClassVar[bool] = True
 
+    def check(self, config: JobConfig) -> None:
+        """Raise :class:`OptionError` or :class:`SimulationError` where the server cannot be started."""
+        raise NotImplementedError
+
     def make(self, config: JobConfig, weights: Weights, clients: int, report: Callable[[str], None]) -> FederatedServer:
         """Return the server, a context manager that starts and stops it.
 

@@ -222,6 +222,7 @@ class FederatedJob:
             if self.config.resume and materials.engine is not None:
                 check_metric(materials.engine.metric, self.config.work_dir)
             spending = PrivacySpending(self.config, len(materials.users))
+            self._servers.reach()
             beginning = folder.begin(record)
             self._files.write_clients(materials.samples)
             if beginning.state is None:

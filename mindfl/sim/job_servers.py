@@ -82,6 +82,25 @@ class JobServers:
         self._joined = None
         self._open.close()
 
+    def reach(self) -> None:
+        """Look for what the job needs elsewhere: a training that cannot begin must not replace an earlier result.
+
+        Raises :class:`OptionError` for a Ray cluster, or a program of a server, that is not there, and
+        :class:`TransportError` for a server that cannot be reached.
+        """
+        config = self._config
+        if config.client_side.spread:
+            from mindfl.sim.ray_executor import check_address
+
+            check_address(config.ray_address)
+        if isinstance(config.server_side, StartedServer):
+            config.server_side.check(config)
+        elif not config.server_side.planned_here:
+            from mindfl.client import HttpTransport
+
+            with HttpTransport(config.server_settings()) as transport:
+                transport.reach()
+
     def run(self, materials: Materials, iterations: int, upload: Observer) -> Run:
         """Return the training of ``materials``, with a server of its own where the job has none elsewhere.
 

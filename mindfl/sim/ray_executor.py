@@ -299,24 +299,42 @@ class RayExecutor:
         return next(iter(self._nodes))
 
 
+def check_address(address: str | None) -> None:
+    """Raise :class:`OptionError` where no cluster can be at ``address``; None: Ray finds or starts one."""
+    try:
+        _knock(address)
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unreached(address, error) from None
+
+
 def _connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
         raise lacks("--executor ray", "ray") from None
+    check_address(address)
     try:
-        _knock(address)
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
-        raise OptionError(
-            f"no Ray cluster at {address or 'the default address'}: {str(error).splitlines()[0]}",
-            hint="give --ray_address HOST:PORT of a running cluster, or leave it out",
-        ) from None
+        raise _unreached(address, error) from None
     return ray
 
 
+def _unreached(address: str | None, error: Exception) -> OptionError:
+    return OptionError(
+        f"no Ray cluster at {address or 'the default address'}: {str(error).splitlines()[0]}",
+        hint="give --ray_address HOST:PORT of a running cluster, or leave it out",
+    )
+
+
 def _knock(address: str | None) -> None:
-    """Raise ``OSError`` where nothing listens at HOST:PORT: Ray itself would continue trying for minutes."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
+    """Raise ``OSError`` where nothing listens at [ray://]HOST:PORT: Ray itself would continue trying for minutes.
+
+    Raises ``ValueError`` for what is no address. Ray's own words, such as "auto", are left to it.
+    """
+    if address is None or address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ValueError("it is no address")
+    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()

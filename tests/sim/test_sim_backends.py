@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folder_contents import contents
 
 import mindfl
+from mindfl.errors import MindflError
 from mindfl.real.backend import JavaClientSide, RealServer
 from mindfl.sim import JobConfig
 from mindfl.sim.backends import ClientSide, EmbeddedServer, RayClients, RemoteServer
@@ -61,6 +63,29 @@ def test_a_server_that_was_started_is_one_that_runs() -> None:
 def test_what_a_server_ignores_are_options(side: Any) -> None:
     names = {name for each in side.ignores for name in each.names}
     assert names <= set(JobConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"executor": "ray", "ray_address": "127.0.0.1:9"}, r"no Ray cluster at 127\.0\.0\.1:9: .*refused"),
+        ({"executor": "ray", "ray_address": "ray://127.0.0.1:9"}, "no Ray cluster at ray://.*refused"),
+        ({"executor": "ray", "ray_address": "head"}, "no Ray cluster at head: it is no address"),
+        ({"executor": "ray", "ray_address": "head:99999999"}, "no Ray cluster at head:99999999: "),
+        ({"domain_name": "http://127.0.0.1:9"}, r"cannot reach http://127\.0\.0\.1:9: connection refused"),
+        ({"domain_name": "https://127.0.0.1:9", "cert_path": "none.crt"}, r"cannot read none\.crt"),
+        ({"stack": "federated", "python": "/bin/true"}, "python: /bin/true is no Python that runs"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_an_earlier_result_is_replaced(
+    make_job: Any, settings: dict[str, Any], what: str
+) -> None:
+    make_job(iterations=1).run()
+    job = make_job(iterations=1, **settings)
+    before = contents(job.config.work_dir)
+    with pytest.raises(MindflError, match=what):
+        job.run()
+    assert contents(job.config.work_dir) == before
 
 
 @pytest.mark.parametrize("settings", [{}, {"executor": "ray"}, {"engine": "mindspore"}, JARS])
