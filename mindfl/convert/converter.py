@@ -90,7 +90,7 @@ def convert_model(
             failures.append(_naming_the_node(error, model))
             continue
         write_atomic(target, content)
-        _warn_of_limits(result)
+        _warn_of_limits(result, train)
         return result
     raise failures[-1]
 
@@ -106,7 +106,7 @@ def _naming_the_node(error: ConvertError, model: Proto) -> ConvertError:
     return type(error)(f"{what}: {error}", hint=error.hint, log=error.log)
 
 
-def _warn_of_limits(result: ConvertResult) -> None:
+def _warn_of_limits(result: ConvertResult, train: bool) -> None:
     from mindfl.lite.executable import Executable
 
     try:
@@ -114,6 +114,11 @@ def _warn_of_limits(result: ConvertResult) -> None:
         Executable(result.model).programs(folded=False)
     except ModelFormatError as limit:
         warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
+    if train and not result.model.loss_nodes:
+        warn(
+            f"{result.path} is converted, and mindfl trains it, but MindSpore Lite's own trainer finds no loss in it:"
+            " it knows a loss by the name of the cell's attribute, which should be _loss_fn or loss_fct"
+        )
 
 
 def _with_suffix(path: PathLike) -> Path:

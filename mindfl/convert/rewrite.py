@@ -31,7 +31,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
 )
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
-from mindfl.convert.monads import let_sums_read_gradients, remove_monads
+from mindfl.convert.monads import CHANGING, let_sums_read_gradients, remove_monads
 from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
 from mindfl.convert.written_out import WRITTEN_OUT, NodeWriter
 from mindfl.errors import MindirError
@@ -43,6 +43,7 @@ NEWEST_VERSION = 3
 _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
+_CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput")
 #: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
 _RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
 
@@ -128,6 +129,7 @@ def _rewrite(model: Proto) -> None:
     _remove_step_counters(editor)
     remove_monads(editor)
     let_sums_read_gradients(editor)
+    _keep_layer_weights_apart(editor)
     if optimizer_states(model):
         _keep_frozen_layers(editor)
     _write_out(editor)
@@ -137,6 +139,28 @@ def _rewrite(model: Proto) -> None:
     editor.remove_unread_constants()
     _repair_attributes(editor)
     _strip_marks(model)
+
+
+def _keep_layer_weights_apart(editor: GraphEditor) -> None:
+    """Negate a convolution's weights twice for what else is calculated with them, such as weight decay: no bit changes.
+
+    The converter turns weights of convolutions. Where a calculation reads them too, without a ``Load`` between, it
+    takes their old shape for it, and refuses the sum of that and the gradient.
+    """
+    known = {tensor.name for tensor in editor.graph.parameter}
+    weights = {value for node in editor.nodes(*_CONVOLUTIONS) for value in node.input if value in known}
+    apart: dict[str, str] = {}
+    replaced: dict[str, tuple[Proto, ...]] = {}
+    for node in editor.graph.node:
+        if editor.operator(node) in (*_CONVOLUTIONS, *CHANGING, "MakeTuple"):
+            continue
+        writer = NodeWriter(editor, node)
+        for value in weights.intersection(node.input) - apart.keys():
+            apart[value] = writer.add("Neg", writer.add("Neg", value))
+        node.input[:] = [apart.get(value, value) for value in node.input]
+        if writer.nodes:
+            replaced[node.output[0]] = (*writer.nodes, node)
+    editor.replace_nodes(replaced)
 
 
 def _keep_frozen_layers(editor: GraphEditor) -> None:

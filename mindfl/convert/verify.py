@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mindfl.convert.mindir import Proto, khwc, operators, optimizer_states, parameters
 from mindfl.errors import ModelFormatError, VerificationError
 from mindfl.lite.model import LiteModel
+from mindfl.lite.model_graph import Graph
 from mindfl.lite.weight_order import khwc_weights
 
 _HINT = "the converter does not fit this MINDIR; please report it with the output of --verbose"
@@ -28,7 +29,7 @@ KEPT = frozenset(
 def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
     """Decode ``content`` and compare it with the MINDIR ``source``; return the decoded model.
 
-    A training model must have one loss node and one optimizer node per trainable parameter; every parameter, and its
+    A training model must have a loss and one optimizer node per trainable parameter; every parameter, and its
     optimizer state, must hold the MINDIR's values, convolutions turned from KCHW to KHWC. In a model for inference
     with other operators than :data:`KEPT`, such as BatchNorm, values are not compared, as the converter may fuse
     them. Operators that mindfl's runtime lacks are not an error here. Raises :class:`VerificationError`
@@ -47,7 +48,7 @@ def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
 def _differences(model: LiteModel, source: Proto, train: bool) -> Iterator[str]:
     states = optimizer_states(source)
     if train:
-        if not model.loss_nodes:
+        if Graph(model).loss_part is None:
             yield "it has no loss node"
         if sorted(model.parameters) != sorted(states):
             yield f"it trains {', '.join(model.parameters) or 'nothing'} instead of {', '.join(states)}"

@@ -32,9 +32,17 @@ def _moved(writer: NodeWriter) -> list[str]:
     return [writer.add("Add" if adding else "Sub", x, writer.alike(number, x))]
 
 
-@written_out("EqualScalar", "NotEqualScalar", "GreaterScalar", "GreaterEqualScalar", "LessScalar", "LessEqualScalar")
+_MAX_RANK = 8  # of arrays that the converter knows
+#: comparisons with a number -> those of two tensors
+_COMPARED = {
+    **{f"{name}Scalar": name for name in ("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")},
+    "EqScalar": "Equal",
+}
+
+
+@written_out(*_COMPARED)
 def _compared(writer: NodeWriter) -> list[str]:
-    operator = writer.editor.operator(writer.node).removesuffix("Scalar")
+    operator = _COMPARED[writer.editor.operator(writer.node)]
     x = writer.node.input[0]
     return [writer.add(operator, x, writer.alike(writer.number(1), x))]
 
@@ -136,6 +144,25 @@ def _zeros(writer: NodeWriter) -> list[str]:
     return [writer.add("ZerosLike", writer.node.input[0])]
 
 
+@written_out("Tril", "Triu")
+def _triangle(writer: NodeWriter) -> list[str]:
+    """Zeros above a diagonal, or below it."""
+    x = writer.node.input[0]
+    stated = len(writer.node.input) > 1
+    diagonal = writer.setting(1) if stated else writer.editor.attribute(writer.node, "diagonal")
+    rows, columns = writer.editor.shape_of(x)[-2:]
+    if not isinstance(diagonal, int):
+        raise writer.refusal("does not say which diagonal it means")
+    lower = writer.editor.operator(writer.node) == "Tril"
+    there = np.tri(rows, columns, diagonal, dtype=bool) if lower else ~np.tri(rows, columns, diagonal - 1, dtype=bool)
+    held = writer.editor.array(x)
+    if held is not None:
+        return [writer.array(np.where(there, held, np.zeros((), held.dtype)))]
+    if writer.editor.type_of(x) != np.float32:
+        raise writer.refusal("cuts an array of another type than float32, which is not converted")
+    return [writer.add("Mul", x, writer.array(there.astype(np.float32)))]
+
+
 @written_out("MaskedFill")
 def _masked_fill(writer: NodeWriter) -> list[str]:
     x, mask, value = writer.node.input
@@ -177,6 +204,8 @@ def _summed_axes(writer: NodeWriter) -> str:
 
 @written_out("SumExt")
 def _sum(writer: NodeWriter) -> list[str]:
+    if len(writer.editor.shape_of(writer.node.input[0])) > _MAX_RANK:
+        return [_sum_of_many_axes(writer)]
     return [
         writer.add(
             "ReduceSum",
@@ -186,6 +215,24 @@ def _sum(writer: NodeWriter) -> list[str]:
             skip_mode=False,
         )
     ]
+
+
+def _sum_of_many_axes(writer: NodeWriter) -> str:
+    """Sum what a ``Reshape`` splits into more axes than the converter knows, without the axes of one value.
+
+    The gradient of ``Tile`` has two axes for each of its input's.
+    """
+    x = writer.node.input[0]
+    shape = writer.editor.shape_of(x)
+    source = next((node.input[0] for node in writer.editor.nodes("Reshape") if node.output[0] == x), None)
+    long = [axis for axis, size in enumerate(shape) if size != 1]
+    if source is None or len(long) > _MAX_RANK or writer.setting(2):
+        raise writer.refusal(f"sums an array of {len(shape)} dimensions, which is not converted")
+    axes = [axis % len(shape) for axis in writer.axes(1)]
+    y = writer.reshape(source, tuple(shape[axis] for axis in long))
+    if summed := tuple(long.index(axis) for axis in axes if axis in long):
+        y = writer.sum(y, summed, keep_dims=False)
+    return writer.reshape(y, tuple(size for axis, size in enumerate(shape) if axis not in axes))
 
 
 @written_out("MeanExt")

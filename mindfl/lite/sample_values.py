@@ -67,6 +67,8 @@ def packed_labels(labels: ArrayLike, count: int, graph: Graph) -> Numbers:
         array = _class_numbers(array)
     if graph.label_kind == "classes" and array.shape == (count, 1):
         array = array[:, 0]
+    if graph.label_kind == "tokens" and graph.labels is not None and array.shape == (count, *graph.labels.dims[1:]):
+        array = array.reshape(count, tokens)
     shape = (count, tokens) if graph.label_kind == "tokens" else (count,)
     if array.shape != shape or array.dtype.kind not in "iu":
         wanted = f", which need whole numbers of shape {shape}" if graph.label_kind == "tokens" else ""

@@ -497,6 +497,49 @@ class Centres(nn.Cell):
         return (scores - self.centres[labels]).square().sum(-1).mean()
 
 
+class OwnLoss(nn.Cell):
+    """A network with its loss, as users write it: a class for each pixel; no name says which part is the loss."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.net, self.criterion = network, nn.CrossEntropyLoss()
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.criterion(self.net(x), y)
+
+
+class Pixels(nn.Cell):
+    """Scores of four classes for each pixel, [N, 4, 8, 8]."""
+
+    labels = (8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 6, 3, pad_mode="same"), nn.BatchNorm2d(6)
+        self.second = nn.Conv2d(6, 4, 1, has_bias=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(ops.relu(self.norm(self.first(x))))
+
+
+class Causal(nn.Cell):
+    """Attention whose mask is a triangle, with the heads of keys repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Dense(6, 12), nn.Dense(6, 6), nn.Dense(6, 6)
+        self.head, self.size = nn.Dense(12, 5), 6
+
+    def construct(self, x: Tensor) -> Tensor:
+        query = self.query(x).reshape(4, 8, 2, 6).swapaxes(1, 2)
+        key = ops.repeat_interleave(self.key(x).reshape(4, 8, 1, 6).swapaxes(1, 2), 2, 1)
+        value = ops.repeat_interleave(self.value(x).reshape(4, 8, 1, 6).swapaxes(1, 2), 2, 1)
+        scores = ops.matmul(query, key.swapaxes(-1, -2)) / ops.sqrt(Tensor(6.0))
+        scores = ops.masked_fill(scores, ops.tril(ops.ones((8, 8), mstype.float32)) == 0, -1e4)
+        mixed = ops.matmul(ops.softmax(scores, -1), value).swapaxes(1, 2).reshape(4, 8, 12)
+        return self.head(mixed.mean(1))
+
+
 class Quantile(nn.Cell):
     """The pinball loss of the 0.9 quantile."""
 
@@ -555,6 +598,9 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "series": (Series, (SERIES,), SPARSE, "classes"),
     "dilated series": (Dilated, (SERIES,), SPARSE, "classes"),
     "group norm": (lambda: GroupNormed(nn.GroupNorm(2, 8)), (IMAGES,), SPARSE, "classes"),
+    "own loss": (Pixels, (IMAGES,), None, "tokens"),
+    "causal": (Causal, (STEPS,), SPARSE, "classes"),
+    "batch norm, decayed": (lambda: GroupNormed(nn.BatchNorm2d(8)), (IMAGES,), SPARSE, "classes"),
     "neighbours": (lambda: GroupNormed(ops.LRN()), (IMAGES,), SPARSE, "classes"),
     "shuffle": (Shuffle, (IMAGES,), SPARSE, "classes"),
     "dense block": (DenseBlock, (IMAGES,), SPARSE, "classes"),
@@ -573,11 +619,14 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
 
 
 def one_step(name: str, loss: nn.Cell) -> nn.Cell:
-    """Return a step of training with Momentum; of two networks with a scaled loss."""
+    """Return a step of training with Momentum; of two networks with a scaled loss, of one with decaying weights."""
     parameters, scale = loss.trainable_params(), 1024.0
     if name == "loss scale":
         optimizer = nn.Momentum(parameters, 0.02, 0.9, loss_scale=scale)
         return nn.TrainOneStepCell(loss, optimizer, sens=scale).set_train()
+    if name == "batch norm, decayed":
+        optimizer = nn.Momentum(parameters, 0.02, 0.9, weight_decay=0.01)
+        return nn.TrainOneStepCell(loss, optimizer).set_train()
     if name == "overflow":
         optimizer = nn.Momentum(parameters, 0.02, 0.9)
         return nn.TrainOneStepWithLossScaleCell(loss, optimizer, Tensor(scale)).set_train()
