@@ -214,6 +214,18 @@ def code_digest(path: PathLike) -> str:
         return ""
 
 
+def code_files(named: object) -> list[str]:
+    """Return the Python files in references ``file.py:attribute``: of a text, or of a list of texts.
+
+    Example:
+        >>> code_files("nets.py:Net:width=8"), code_files(["own.py:Stop", "fedavg"]), code_files(None)
+        (['nets.py'], ['own.py'], [])
+    """
+    texts = named if isinstance(named, list | tuple) else [named]
+    parts = [text.partition(".py:") for text in texts if isinstance(text, str)]
+    return [f"{path}.py" for path, suffix, _ in parts if suffix]
+
+
 def module_origin(text: str) -> str | None:
     """Return the file of the module, or of its package, that ``module:attribute`` names; None if there is none."""
     where = text.rpartition(":")[0]

@@ -22,6 +22,7 @@ from mindfl.options.command_options import ReportOptions, WatchOptions
 from mindfl.options.declaration import same_option
 from mindfl.options.job_options import GROUPS, JobOptions
 from mindfl.spelling import counted, nearest
+from mindfl.work_files import CARD, HISTORY, RECORD
 
 if TYPE_CHECKING:
     from mindfl.live.upload_timeline import UploadTimeline
@@ -171,7 +172,7 @@ def _train(job: FederatedJob, as_json: bool) -> None:
 
 
 _WRITTEN = (
-    *("config.json", "result.json", "accuracy.png", "confusion.csv", "confusion.png", "history.csv", "history.jsonl"),
+    *(RECORD, CARD, "accuracy.png", "confusion.csv", "confusion.png", "history.csv", HISTORY),
     *("summary.txt", "client_*/client.log"),
 )
 

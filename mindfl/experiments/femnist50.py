@@ -32,6 +32,7 @@ from mindfl.sim.result import Result
 from mindfl.sim.run_folder import locked
 from mindfl.sim.tables import csv_text, decimals, markdown_table
 from mindfl.spelling import counted, did_you_mean
+from mindfl.work_files import HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +240,7 @@ def run_experiment(name: str = "femnist50", *, reporter: Reporter | None = None,
 
     @cache
     def experiment() -> Experiment:
-        history = History.load(folder / "history.jsonl") if job.result is None else job.result.history
+        history = History.load(folder / HISTORY) if job.result is None else job.result.history
         dataset = FederatedLeNetJob(reporter=Silent(), **settings).prepare_data()
         return Experiment(
             name=name,

@@ -12,13 +12,13 @@ from mindfl.live.line_tail import LineTail
 from mindfl.live.run_header import file_stamp, read_clients, read_header
 from mindfl.live.run_rows import ClientNumbers, for_the_page, from_json, is_number, parsed
 from mindfl.spelling import counted
+from mindfl.work_files import CLIENTS, HISTORY, TIMELINE
 
 #: uploads are shown of so many rounds, the latest ones
 ROUNDS_KEPT = 50
 _ENTRIES_KEPT = 20_000
 #: of a client's log the end is shown
 LOG_BYTES = 64 * 1024
-TIMELINE = "timeline.jsonl"
 
 
 class RunFollower:
@@ -32,7 +32,7 @@ class RunFollower:
     def __init__(self, folder: Path, *, of_sweep: bool = False) -> None:
         self._folder = folder
         self._of_sweep = of_sweep
-        self._history = LineTail(folder / "history.jsonl")
+        self._history = LineTail(folder / HISTORY)
         self._timeline = LineTail(folder / TIMELINE)
         self._token = secrets.token_hex(4)
         self._resets = 0
@@ -140,7 +140,7 @@ class RunFollower:
         self._row_problem = ""
 
     def _look(self) -> None:
-        clients = file_stamp(self._folder / "clients.csv")
+        clients = file_stamp(self._folder / CLIENTS)
         replaced = [self._history.poll(), self._timeline.poll(), clients != self._clients_file]
         if any(replaced):
             self._clients_file = clients

@@ -10,6 +10,7 @@ from typing import Any
 
 from mindfl.live.run_rows import from_json, is_number
 from mindfl.locks import is_held
+from mindfl.work_files import CARD, CLIENTS, RECORD
 
 #: stands for config.json in the folder of a server's job
 SERVER = "server.json"
@@ -31,7 +32,7 @@ _USUAL = {"encrypt_type": "NOT_ENCRYPT", "engine": "lite", "lr_schedule": "const
 
 def holds_run(folder: Path) -> bool:
     """Return whether ``folder`` is that of a run, or of a server's job."""
-    return any((folder / name).exists() for name in ("config.json", SERVER))
+    return any((folder / name).exists() for name in (RECORD, SERVER))
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     ``state``: "missing" (no folder), "waiting" (no run yet), "training", "stopped" (before its end) or "ended".
     """
     problems: list[str] = []
-    config = json_object(folder / "config.json", problems) or json_object(folder / SERVER, problems)
-    card = json_object(folder / "result.json", problems)
+    config = json_object(folder / RECORD, problems) or json_object(folder / SERVER, problems)
+    card = json_object(folder / CARD, problems)
     title = card.get("title") or config.get("title")
     settings, data = _part(config, "settings"), _part(config, "data")
     return {
@@ -63,7 +64,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 def read_clients(folder: Path) -> list[str]:
     """Return the clients' names by number, from ``clients.csv``; empty where it is missing or of another form."""
     try:
-        path = folder / "clients.csv"
+        path = folder / CLIENTS
         text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
         rows = list(csv.reader(io.StringIO(text, newline="")))
     except (OSError, csv.Error):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mindfl.errors import StorageError
 from mindfl.files import make_dir, write_atomic
 from mindfl.live.line_tail import LineTail
-from mindfl.live.run_follower import TIMELINE
 from mindfl.live.run_header import SERVER
 from mindfl.live.run_rows import parsed
 from mindfl.locks import Lock, acquire
+from mindfl.work_files import HISTORY, TIMELINE
 
 if TYPE_CHECKING:
     from mindfl.server.coordinator import Coordinator
@@ -57,7 +57,7 @@ class ServerRows:
         if not first:
             return
         if self._last() != coordinator.iteration - 1:
-            for name in ("history.jsonl", TIMELINE):
+            for name in (HISTORY, TIMELINE):
                 write_atomic(self._folder / name, "")
         self._facts |= {"iterations": coordinator.config.fl_iteration_num}
         self._held = acquire(self._folder / ".lock")
@@ -95,7 +95,7 @@ class ServerRows:
                 for fl_id, report in record.reports.items()
             },
         }
-        self._append("history.jsonl", row)
+        self._append(HISTORY, row)
 
     def close(self) -> None:
         """Write that the server has ended."""
@@ -128,7 +128,7 @@ class ServerRows:
 
     def _last(self) -> int:
         """Return the number of the last iteration that has a row, 0 if there is none."""
-        tail, last = LineTail(self._folder / "history.jsonl"), 0
+        tail, last = LineTail(self._folder / HISTORY), 0
         tail.poll()
         for _, line in tail.lines():
             row = parsed(line)

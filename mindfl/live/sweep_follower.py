@@ -11,15 +11,14 @@ from mindfl.live.line_tail import LineTail
 from mindfl.live.run_header import file_stamp, json_object
 from mindfl.live.run_rows import is_number, parsed
 from mindfl.locks import is_held
+from mindfl.work_files import HISTORY, RECORD, SWEEP
 
-#: the list of a sweep's runs
-LIST = "sweep.json"
 _STATES = ("waiting", "running", "done", "failed")
 
 
 def is_sweep(folder: Path) -> bool:
     """Return whether ``folder`` is that of a sweep, and not of a run."""
-    return (folder / LIST).is_file() and not (folder / "config.json").exists()
+    return (folder / SWEEP).is_file() and not (folder / RECORD).exists()
 
 
 class SweepFollower:
@@ -61,7 +60,7 @@ class SweepFollower:
 
     def poll(self) -> None:
         """Look at the folder."""
-        stamp = file_stamp(self._folder / LIST)
+        stamp = file_stamp(self._folder / SWEEP)
         if stamp is None or stamp != self._stamp:
             self._read_list()
             self._stamp = stamp
@@ -85,13 +84,13 @@ class SweepFollower:
     def _read_list(self) -> None:
         """Read which runs there are; to find the folders of thousands takes long, so only a list that has changed."""
         problems: list[str] = []
-        listed = json_object(self._folder / LIST, problems).get("runs")
+        listed = json_object(self._folder / SWEEP, problems).get("runs")
         if not isinstance(listed, list):
             listed = []
         found = [(run, self._place(run)) for run in listed if isinstance(run, dict)]
         runs, places = [run for run, place in found if place], [place for _, place in found if place]
         if len(runs) < len(listed):
-            problems.append(f"{LIST}: {len(listed) - len(runs)} of {len(listed)} runs have no folder here, left out")
+            problems.append(f"{SWEEP}: {len(listed) - len(runs)} of {len(listed)} runs have no folder here, left out")
         self._listed, self._list_problems = runs, problems
         if places != [tail.path.parent for tail in self._tails]:
             self._begin(places)
@@ -99,7 +98,7 @@ class SweepFollower:
     def _begin(self, places: list[Path]) -> None:
         if self._tails:
             self._resets += 1
-        self._tails = [LineTail(place / "history.jsonl") for place in places]
+        self._tails = [LineTail(place / HISTORY) for place in places]
         self.points = [[] for _ in places]
         self._metrics = ["accuracy" for _ in places]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mindfl.live.run_follower import TIMELINE
+from mindfl.work_files import TIMELINE
 
 if TYPE_CHECKING:
     from mindfl.sim.callbacks import Progress, Reporter

@@ -13,12 +13,13 @@ from mindfl.sim.confusion import Confusion
 from mindfl.sim.history import IterationRow, measured_clients, measured_iterations
 from mindfl.sim.metrics import ACCURACY
 from mindfl.sim.model_options import own_model
+from mindfl.work_files import CARD
 
 if TYPE_CHECKING:
     from mindfl.sim.result import Result
     from mindfl.sim.run_record import RunRecord
 
-NAME = "result.json"
+NAME = CARD
 #: version of the file's form
 FORM = 1
 #: settings that are repeated from ``config.json``, which has all

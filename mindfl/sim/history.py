@@ -20,6 +20,7 @@ from mindfl.sim.frames import client_frame, row_frame
 from mindfl.sim.metrics import ACCURACY, METRICS, Measure
 from mindfl.sim.tables import csv_text
 from mindfl.spelling import counted
+from mindfl.work_files import HISTORY
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -277,7 +278,7 @@ class HistoryFiles:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.jsonl = folder / "history.jsonl"
+        self.jsonl = folder / HISTORY
         self.csv = folder / "history.csv"
         self._metrics: list[str] = []
         self._named: list[str] = []
@@ -332,7 +333,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_metric(metric: Measure, folder: Path) -> None:
     """Raise :class:`OptionError` where the run in ``folder``, which is to go on, was measured by another metric."""
-    path = folder / "history.jsonl"
+    path = folder / HISTORY
     history = History.load(path) if path.exists() else History()
     if history.evaluated and history.metric != metric:
         raise OptionError(

@@ -23,11 +23,10 @@ from mindfl.sim.job_data import ClientSamples
 from mindfl.sim.network_model import JobModel, load_model
 from mindfl.sim.result import Result
 from mindfl.sim.tables import csv_text, json_text
+from mindfl.work_files import CLIENTS, TIMELINE
 
 #: the confusion matrices of the last and of the best evaluation
 CONFUSION, CONFUSION_BEST = "confusion.csv", "confusion_best.csv"
-#: of the live page (:mod:`mindfl.live.upload_timeline`), which a plain run does not import
-_TIMELINE = "timeline.jsonl"
 
 
 class ResultFiles:
@@ -42,7 +41,7 @@ class ResultFiles:
         self.picture = config.work_dir / "accuracy.png"
         self.summary = config.work_dir / "summary.txt"
         self.predictions = config.work_dir / "predictions.csv"
-        self.clients = config.work_dir / "clients.csv"
+        self.clients = config.work_dir / CLIENTS
         self.card = config.work_dir / card.NAME
         self.confusion = config.work_dir / CONFUSION
         self.best_confusion = config.work_dir / CONFUSION_BEST
@@ -65,7 +64,7 @@ class ResultFiles:
         before = self.trained_clients() or 0
         logs = [self._config.client_log(index) for index in range(clients)]
         old = [path for path in self._config.work_dir.glob("client_*/client.log") if path not in logs]
-        files = (self.picture, self.summary, self.predictions, self._config.work_dir / _TIMELINE)
+        files = (self.picture, self.summary, self.predictions, self._config.work_dir / TIMELINE)
         for path in (*self._models(), *files, *logs, *old):
             remove_file(path)
         self._note().remove()

@@ -19,6 +19,7 @@ from mindfl.sim.history import History, IterationRow
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.run_state import RunState
 from mindfl.spelling import counted
+from mindfl.work_files import HISTORY, SWEEP
 
 _CHOICES = "--resume goes on with it, --overwrite replaces it, and another --work_dir leaves it alone"
 
@@ -41,7 +42,7 @@ class RunFolder:
     def __init__(self, config: JobConfig, warn: Callable[[str], None]) -> None:
         self._config = config
         self._warn = warn
-        self._history = config.work_dir / "history.jsonl"
+        self._history = config.work_dir / HISTORY
 
     def check(self) -> None:
         """Raise :class:`OptionError` if training would replace a result, or resume a run that left no state.
@@ -146,8 +147,6 @@ class RunFolder:
                 )
 
 
-#: list of a sweep's runs, in its folder
-SWEEP = "sweep.json"
 #: variable by which a sweep tells its child processes its folder, as Python's text of it
 SWEEP_VARIABLE = "MINDFL_SWEEP"
 

@@ -26,8 +26,9 @@ from mindfl.sim import callbacks
 from mindfl.sim.config import LEARNING_RATES, JobConfig
 from mindfl.sim.result import Result
 from mindfl.sim.tables import json_text
+from mindfl.work_files import RECORD
 
-NAME = "config.json"
+NAME = RECORD
 #: version of the file's form; a reader refuses a newer one
 FORM = 1
 #: settings that the weights follow from, beside the data, the starting model and the number of iterations

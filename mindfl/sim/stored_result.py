@@ -25,6 +25,7 @@ from mindfl.sim.result import Result, weight_hash
 from mindfl.sim.result_files import CONFUSION, CONFUSION_BEST, TrainingNote
 from mindfl.sim.run_record import RunRecord
 from mindfl.spelling import counted
+from mindfl.work_files import HISTORY, SWEEP
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def load_result(folder: PathLike) -> StoredResult:
         raise OptionError(f"{place} holds no run: it has no {run_record.NAME}", hint=_hint(place))
     known = _card(place / card.NAME)
     record = RunRecord.load(place / run_record.NAME)
-    rows = place / "history.jsonl"
+    rows = place / HISTORY
     history = History.load(rows) if rows.exists() else History()
     if missing := sorted(_NEEDED - record.settings.keys()):
         raise DataError(f"{place / run_record.NAME} does not have the settings of a run: {', '.join(missing)}")
@@ -143,9 +144,9 @@ def load_result(folder: PathLike) -> StoredResult:
 def _hint(place: Path) -> str:
     if not place.is_dir():
         return "give the work folder of a run (--work_dir of mindfl simulate)"
-    if (place / "sweep.json").exists():
+    if (place / SWEEP).exists():
         return f"it is the folder of a sweep: its runs are {place / 'runs'}/NAME"
-    old = "; mindfl 0.1.0 left none" if (place / "history.jsonl").exists() else ""
+    old = "; mindfl 0.1.0 left none" if (place / HISTORY).exists() else ""
     return f"give the --work_dir of a run{old}"
 
 

@@ -28,6 +28,7 @@ from mindfl.sweeps.experiment_file import (
     PlacedCases,
     PlacedValue,
     PlacedValues,
+    YamlTruth,
     document_of,
     read_document,
 )
@@ -271,6 +272,12 @@ class _Checker:
         return self._one(option, value, given.place)
 
     def _one(self, option: Option, value: Any, place: str) -> Any:
+        if isinstance(value, YamlTruth):
+            if option.kind not in (bool, int, float):
+                fault = f"YAML takes {value.word} without quotes for {str(value.truth).lower()}"
+                self._problems.add(place, f'{option.name}: {fault}: write "{value.word}"')
+                return None
+            value = value.truth
         if isinstance(value, list | tuple):
             self._problems.add(place, f"{option.name} takes one value, got a list: lists stand in [{SWEEP}]")
             return None
@@ -304,6 +311,8 @@ class _Checker:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, YamlTruth):
+        value = value.truth
     if isinstance(value, list | tuple):
         return "+".join(map(_word, value))
     if isinstance(value, bool | None):

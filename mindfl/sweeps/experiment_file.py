@@ -49,6 +49,14 @@ class PlacedValue:
     place: str
 
 
+@dataclass(frozen=True, slots=True)
+class YamlTruth:
+    """A word such as ``no``, which YAML 1.1 takes for a truth value where it stands without quotes."""
+
+    word: str
+    truth: bool
+
+
 #: options that are set together, by key, and the cases of a table ``[sweep.NAME]`` by their names
 PlacedValues = dict[str, PlacedValue]
 PlacedCases = dict[str, PlacedValues]
@@ -255,7 +263,9 @@ def _yaml_value(node: yaml.Node, place: str, problems: Problems, depth: int = 0)
     if node.style is None and _EXPONENT.fullmatch(node.value):
         return float(node.value)
     try:
-        return yaml.constructor.SafeConstructor().construct_object(node)
+        value = yaml.constructor.SafeConstructor().construct_object(node)
     except (yaml.constructor.ConstructorError, ValueError, OverflowError):
         problems.add(place, f"a value that cannot be read: {shown(node.value)}")
         raise _UnreadableError from None
+    is_word = isinstance(value, bool) and node.value.lower() not in ("true", "false")
+    return YamlTruth(node.value, value) if is_word else value

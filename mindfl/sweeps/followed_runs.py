@@ -10,6 +10,7 @@ from pathlib import Path
 from mindfl.options.job_options import JobOptions
 from mindfl.sim.history import IterationRow, read_row
 from mindfl.sweeps.experiment import PlannedRun
+from mindfl.work_files import HISTORY
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class FollowedRuns:
 
     def _new_rows(self, name: str) -> Sequence[IterationRow]:
         try:
-            with (self._work_dir(name) / "history.jsonl").open("rb") as file:
+            with (self._work_dir(name) / HISTORY).open("rb") as file:
                 number = os.fstat(file.fileno()).st_ino
                 known, read = self._files.get(name, (number, 0))
                 file.seek(read := read if known == number else 0)

@@ -13,20 +13,19 @@ from mindfl.errors import MindflError, OptionError, SimulationError
 from mindfl.files import PathLike, local_path, make_dir, read_file
 from mindfl.lite.kernels import is_cached, load_machine
 from mindfl.locks import is_held
-from mindfl.notices import WARNING, announce, once
+from mindfl.notices import WARNING, announce, once, warn
 from mindfl.options import declared_arguments
 from mindfl.options.command_options import SweepOptions
-from mindfl.sim.card import NAME as CARD
 from mindfl.sim.config import JobConfig, default_workers
 from mindfl.sim.result import Result
-from mindfl.sim.run_folder import SWEEP, locked, refuse_sweeps
-from mindfl.sim.run_record import NAME as RECORD
+from mindfl.sim.run_folder import locked, refuse_sweeps
 from mindfl.spelling import counted
 from mindfl.sweeps.children import LOG, Children, arguments_of
 from mindfl.sweeps.experiment import ExperimentPlan, PlannedRun, read_experiment
 from mindfl.sweeps.followed_runs import FollowedRuns, SweptRow
 from mindfl.sweeps.shared import Shared
 from mindfl.sweeps.sweep_folder import SweepFolder, SweptRun, planned_run, read_runs
+from mindfl.work_files import CARD, RECORD, SWEEP
 
 Say = Callable[[str], None]
 #: how often rows of runs are looked for
@@ -118,6 +117,8 @@ def planned_runs(
     folder = SweepFolder(place)
     listed = {run.name: run for run in read_runs(place)} if (place / SWEEP).exists() and not overwrite else {}
     folder.plan(runs, overwrite=overwrite)
+    for text in folder.changes():
+        warn(text)
     told = ("failed", "running") if is_held(place / ".lock") else ("failed",)
     known = {name: run for name, run in listed.items() if run.status in told}
     return [
@@ -208,6 +209,8 @@ class _Sweep:
                 f"{counted(len(dropped), 'run')} of {self.folder.root} not in the experiment any more, kept but not "
                 f"compared with the others: {', '.join(dropped)}"
             )
+        for text in self.folder.changes():
+            self._warn(text)
         left = [run for run in self.runs if self.folder[run.name].status != "done"]
         self._ended = len(self.runs) - len(left)
         if self._ended:
@@ -279,7 +282,7 @@ class _Sweep:
     def _simulate(self, run: PlannedRun, shared: Shared, *, resume: bool) -> list[str]:
         """Run one run in a child process; return its warnings."""
         folder = make_dir(self.folder.work_dir(run.name))
-        self.folder.note(run.name, "running")
+        self.folder.begin(run.name)
         self._began.add(run.name)
         shared.give(folder)
         settings = {

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import fingerprint
 from mindfl.errors import MindflError, OptionError
+from mindfl.extensions import code_digest, code_files
 from mindfl.files import PathLike, file_digest, local_path, read_file, write_atomic
 from mindfl.notices import warn
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import open_data, usable_users
 from mindfl.sim.pooled_data import pooled
-from mindfl.sim.run_folder import SWEEP as NAME
-from mindfl.sim.run_record import NAME as RECORD
 from mindfl.sim.run_record import RunRecord
 from mindfl.sim.tables import json_text
 from mindfl.spelling import counted
 from mindfl.sweeps.experiment import PlannedRun
+from mindfl.work_files import RECORD
+from mindfl.work_files import SWEEP as NAME
 
 #: version of the file's form
 FORMAT = 1
@@ -36,6 +37,9 @@ _KEEP_BOTH = "another --work_dir keeps both; --overwrite runs all runs anew"
 #: settings that a run's data follow from
 _OF_DATA = (_DATA, "test_dataset", "client_num", "fl_name")
 
+#: settings that may name code of the user's which the result follows from; of data their content is compared
+_WITH_CODE = ("model", "algorithm", "sampler", "lr_schedule", "encrypt_type", "operator", "callbacks")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweptRun:
@@ -47,6 +51,7 @@ class SweptRun:
         status: how far it is.
         error: why it failed.
         dropped: whether the experiment does not have it any more; it is kept, but neither run nor compared.
+        code: SHA-256 of the user's Python files that its settings name, by path, as they were when it began.
     """
 
     name: str
@@ -56,6 +61,7 @@ class SweptRun:
     status: Status = "waiting"
     error: str | None = None
     dropped: bool = False
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def planned_run(run: PlannedRun) -> SweptRun:
@@ -71,6 +77,8 @@ class SweepFolder:
         self.common = root / "common"
         self._runs: dict[str, SweptRun] = {}
         self._lock = threading.Lock()
+        #: changed files of the user's code -> runs that ended with the earlier ones
+        self._changed: dict[str, list[str]] = {}
         #: hashes of data by the settings that they follow from, as runs have the same
         self._hashes: dict[str, str | None] = {}
 
@@ -96,11 +104,31 @@ class SweepFolder:
                 is_done = before.status == "done" and (self.work_dir(run.name) / card.NAME).exists()
                 if is_done:  # of an interrupted one its own resume will say so
                     self._check_files(fresh)
-                fresh = replace(fresh, status="done" if is_done else "waiting")
+                    for path, digest in before.code.items():
+                        if code_digest(path) not in (digest, ""):
+                            self._changed.setdefault(path, []).append(run.name)
+                fresh = replace(fresh, status="done" if is_done else "waiting", code=before.code)
             self._runs[run.name] = fresh
         dropped = {name: replace(run, dropped=True) for name, run in listed.items() if self._began(name)}
         self._runs |= dropped
         return list(dropped)
+
+    def changes(self) -> Iterator[str]:
+        """Yield in words which files of the user's code have changed since runs that are kept ended."""
+        for path, names in self._changed.items():
+            yield (
+                f"{path} has changed since {counted(len(names), 'run')} ended, which are kept as they are: "
+                f"{', '.join(names)}; --overwrite runs all runs anew"
+            )
+
+    def begin(self, name: str) -> None:
+        """Note that the run ``name`` begins, or goes on, with the user's code as it is now."""
+        run = self._runs[name]
+        named = [self._runs[name].settings.get(option) for option in _WITH_CODE]
+        code = {path: code_digest(path) for each in named for path in code_files(each)}
+        with self._lock:
+            self._runs[name] = replace(run, code=code)
+        self.note(name, "running")
 
     def note(self, name: str, status: Status, error: str | None = None) -> None:
         """Note how far the run ``name`` is, and write ``sweep.json``."""

@@ -16,18 +16,18 @@ from urllib.parse import urlsplit
 from mindfl.errors import DataError, OptionError, TransportError
 from mindfl.files import PathLike, local_path
 from mindfl.imports import lacks, require
-from mindfl.sim import card, run_record
 from mindfl.sim.history import History
 from mindfl.sim.result import Result
 from mindfl.sim.run_record import RunRecord
 from mindfl.spelling import checked_arguments
 from mindfl.tracking.measurements import hyperparameters, scalars
+from mindfl.work_files import CARD, HISTORY, RECORD
 
 #: tags of a run in MLflow: which run it is, and the content that was exported; the second is set when all is there
 RUN, CONTENT = "mindfl.run", "mindfl.content"
 #: files of a work folder that are artifacts, where they are there
 _ARTIFACTS = (
-    *("config.json", "result.json", "history.csv", "history.jsonl", "accuracy.png", "summary.txt"),
+    *(RECORD, CARD, "history.csv", HISTORY, "accuracy.png", "summary.txt"),
     *("confusion.csv", "confusion.png"),
 )
 #: metrics that MLflow takes in one request
@@ -82,8 +82,8 @@ def export_to_mlflow(
         mindfl.errors.OptionError: nowhere holds no run: it has no config.json
     """
     place = local_path(folder)
-    if not (place / run_record.NAME).exists():
-        raise OptionError(f"{place} holds no run: it has no {run_record.NAME}", hint="give the --work_dir of a run")
+    if not (place / RECORD).exists():
+        raise OptionError(f"{place} holds no run: it has no {RECORD}", hint="give the --work_dir of a run")
     target = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not target:
         raise OptionError("export to MLflow needs --uri", hint="such as http://HOST:5000 or file:mlruns")
@@ -101,8 +101,8 @@ class _Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record = RunRecord.load(folder / run_record.NAME)
-        history = folder / "history.jsonl"
+        self.record = RunRecord.load(folder / RECORD)
+        history = folder / HISTORY
         self.rows = History.load(history) if history.exists() else History()
         self.id = _digest([self.record.began, self.record.settings.get("work_dir"), self.record.model["sha256"]])
         self.content = _digest([self.record.ended, self.record.iterations, *(scalars(row) for row in self.rows)])
@@ -132,7 +132,7 @@ class _Run:
         return ExportedRun(self.folder, created.info.run_id, experiment, "replaced" if earlier else "exported")
 
     def _was_interrupted(self) -> bool:
-        return (self.folder / card.NAME).exists() and not Result.load(self.folder).complete
+        return (self.folder / CARD).exists() and not Result.load(self.folder).complete
 
     def _tags(self) -> dict[str, str]:
         versions = {f"version.{name}": version for name, version in self.record.versions.items()}

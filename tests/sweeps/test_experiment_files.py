@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,32 @@ def test_every_mistake_is_named_with_its_line(tmp_path: Path, text: str, line: i
         read_experiment(path)
     if line is not None:
         assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_words_that_yaml_takes_for_truth_values(tmp_path: Path) -> None:
+    text = """
+        encrypt_type: no
+        client_num: on
+        tensorboard: yes
+        fl_name: "off"
+        sweep:
+          algorithm: [fedavg, Off]
+          shuffle: [yes, no]
+    """
+    with pytest.raises(OptionError) as caught:
+        read_experiment(written(tmp_path, textwrap.dedent(text), "words.yaml"))
+    for line, words in (
+        (2, 'encrypt_type: YAML takes no without quotes for false: write "no"'),
+        (3, "client_num must be a whole number of at least 1, got True"),
+        (7, 'algorithm: YAML takes Off without quotes for false: write "Off"'),
+    ):
+        assert f"words.yaml:{line}: {words}" in str(caught.value)
+    assert "tensorboard" not in str(caught.value) and "fl_name" not in str(caught.value)
+    runs = read_experiment(written(tmp_path, "sweep: {shuffle: [yes, no]}", "truths.yaml")).runs
+    assert [(run.name, run.settings) for run in runs] == [
+        ("shuffle=true", {"shuffle": True}),
+        ("shuffle=false", {"shuffle": False}),
+    ]
 
 
 def test_mistakes_in_yaml_and_several_at_once(tmp_path: Path) -> None:

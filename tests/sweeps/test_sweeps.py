@@ -166,6 +166,34 @@ def test_data_and_models_that_changed_under_ended_runs_are_named(
         again()
 
 
+def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs) -> None:
+    own = tmp_path / "own.py"
+    text = "from mindfl.algorithms import Algorithm\n\n\nclass Own(Algorithm):\n    pass\n"
+    own.write_text(text)
+    folder, said = tmp_path / "sweep", list[str]()
+    swept = {"sweep": {"algorithm": ["fedavg", f"{own}:Own"], "seed": [0, 1]}}
+
+    def again() -> list[str]:
+        said.clear()
+        run_sweep(swept, work_dir=folder, say=said.append)
+        return [line for line in said if "has changed since" in line]
+
+    assert not again() and not again()
+    own.write_text(f"{text}    mu = 1\n")
+    (warning,) = again()
+    assert f"{own} has changed since 2 runs ended" in warning and "fedavg" not in warning
+    with pytest.warns(MindflWarning, match="has changed since 2 runs ended"):
+        planned_runs(swept, folder)
+    one = next(name for name in statuses(folder) if "Own" in name)
+    shutil.rmtree(folder / "runs" / one)
+    assert "has changed since 1 run ended" in again()[0], "that run is new, the other is not"
+    own.unlink()
+    own.write_text(text)
+    assert len(again()) == 1
+    run_sweep(swept, work_dir=folder, overwrite=True, say=said.append)
+    assert not again()
+
+
 def test_planned_runs_need_no_folder() -> None:
     assert [(run.name, run.status) for run in planned_runs(experiment())] == [(name, "waiting") for name in NAMES]
     with pytest.raises(OptionError, match="a sweep needs a folder"):
