@@ -172,6 +172,14 @@ class GraphEditor:
         recorded = node.attribute.add(name="shape", type=self._attribute.TENSORS)
         recorded.tensors.add(dims=shape, data_type=_TENSOR_TYPES[np.dtype(np.float32)])
 
+    def change_shape(self, node: Proto, shape: Iterable[int]) -> None:
+        """Record another shape of a node's first output; nothing where none is recorded."""
+        recorded = next((item for item in node.attribute if item.name == "shape"), None)
+        if recorded is not None and recorded.type == self._attribute.TUPLE:
+            recorded = recorded.values[0]
+        if recorded is not None and recorded.tensors:
+            recorded.tensors[0].dims[:] = shape
+
     def set_attributes(self, primitive: Proto, values: Mapping[str, Value]) -> None:
         """Set attributes of a primitive."""
         for name, value in values.items():

@@ -29,6 +29,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
     written_paddings,
     written_pools,
 )
+from mindfl.convert.batch_norms import make_images
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
 from mindfl.convert.monads import CHANGING, let_sums_read_gradients, remove_monads
@@ -129,6 +130,7 @@ def _rewrite(model: Proto) -> None:
     _remove_step_counters(editor)
     remove_monads(editor)
     let_sums_read_gradients(editor)
+    make_images(editor)
     _keep_layer_weights_apart(editor)
     if optimizer_states(model):
         _keep_frozen_layers(editor)

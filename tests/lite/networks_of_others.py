@@ -303,6 +303,31 @@ class Dilated(nn.Cell):
         return self.head(self.norm(x.mean(2)))
 
 
+class NormedSeries(nn.Cell):
+    """One-dimensional convolutions with a BatchNorm each; as many channels as places in the series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv1d(6, 8, 3, pad_mode="same"), nn.BatchNorm1d(8)
+        self.conv2, self.norm2 = nn.Conv1d(8, 8, 3, pad_mode="same"), nn.BatchNorm1d(8)
+        self.first, self.head = nn.BatchNorm1d(6), nn.Dense(8, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        x = ops.tanh(self.norm1(self.conv1(self.first(x))))
+        return self.head(ops.tanh(self.norm2(self.conv2(x))).max(2))
+
+
+class NormedVolume(nn.Cell):
+    """A BatchNorm of volumes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm3d(2), nn.Dense(24, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x).reshape(4, -1))
+
+
 class GroupNormed(nn.Cell):
     """Convolutions with a normalisation between them."""
 
@@ -598,6 +623,8 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "series": (Series, (SERIES,), SPARSE, "classes"),
     "dilated series": (Dilated, (SERIES,), SPARSE, "classes"),
     "group norm": (lambda: GroupNormed(nn.GroupNorm(2, 8)), (IMAGES,), SPARSE, "classes"),
+    "series, normed": (NormedSeries, (SERIES,), SPARSE, "classes"),
+    "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
     "own loss": (Pixels, (IMAGES,), None, "tokens"),
     "causal": (Causal, (STEPS,), SPARSE, "classes"),
     "batch norm, decayed": (lambda: GroupNormed(nn.BatchNorm2d(8)), (IMAGES,), SPARSE, "classes"),

@@ -28,7 +28,7 @@ NAMES = (
     *("kl divergence", "pooled words", "series", "dilated series", "group norm", "shuffle", "dense block"),
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
     *("vision transformer", "loss scale", "temperature", "centres", "weight norm", "batch norm, decayed"),
-    *("own loss", "causal"),
+    *("own loss", "causal", "series, normed", "volume, normed"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
