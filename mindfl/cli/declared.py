@@ -52,7 +52,15 @@ class DeclaredType(ClickType):
             return value
         if not self._checked:
             return value if self._declared.choices else self._click.convert(value, param, ctx)
-        return self._declared.check(value if self._declared.choices else self._click.convert(value, param, ctx))
+        converted = value if self._declared.choices else self._click.convert(value, param, ctx)
+        return self._named(param).check(converted)
+
+    def _named(self, param: click.Parameter | None) -> Option:
+        """Return the declaration, with the name that the command line knows where that is another one."""
+        known = [] if param is None else [name.lstrip("-") for name in param.opts if name.startswith("--")]
+        if not known or self._declared.name in known:
+            return self._declared
+        return replace(self._declared, name=f"--{known[0]}")
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self._click.get_metavar(param, ctx)

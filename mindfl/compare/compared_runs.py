@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +11,7 @@ from typing import TypeAlias
 from mindfl.errors import OptionError
 from mindfl.files import local_path
 from mindfl.notices import warn
+from mindfl.options.declaration import shown
 from mindfl.sim.result import Result
 from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import check_path, counted
@@ -19,6 +20,9 @@ from mindfl.work_files import SWEEP
 
 #: a work folder, a sweep folder, either with a label before it (``name=folder``), or a result
 RunSource: TypeAlias = "str | os.PathLike[str] | Result"
+
+_SOURCES = (str, os.PathLike, Result)
+_FORMS = 'such as ["runs/one", "label=runs/two", result]'
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,13 @@ def find_runs(sources: Iterable[RunSource]) -> list[ComparedRun]:
         OptionError: a folder holds no run, there is none at all, or a sweep's list is damaged.
         DataError: a file of a run is damaged.
     """
-    given = [sources] if isinstance(sources, str | os.PathLike | Result) else list(sources)
+    given = [sources] if isinstance(sources, _SOURCES) else sources
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise OptionError(f"runs must be a list, got {shown(given)}", hint=_FORMS)
+    given = list(given)
+    for source in given:
+        if not isinstance(source, _SOURCES):
+            raise OptionError(f"a run must be a folder or a result, got {shown(source)}", hint=_FORMS)
     runs = [run for source in given for run in _runs(source)]
     if not runs:
         raise OptionError("there is no run to compare", hint="give work folders of runs, or the folder of a sweep")

@@ -24,7 +24,7 @@ from mindfl.sim.fonts import fit_fonts
 from mindfl.sim.history import COLUMNS, History, IterationRow
 from mindfl.sim.metrics import ACCURACY
 from mindfl.sim.plot import Style, check_target, curve_style, draw_figure, styled, wrapped
-from mindfl.spelling import did_you_mean
+from mindfl.spelling import counted, did_you_mean
 
 #: shares of the clients between which the band of clients lies
 _CLIENTS = (10, 90)
@@ -72,7 +72,8 @@ def plot_runs(
 ) -> Any:
     """Draw groups of runs: curves with bands, or each client's accuracy after the last evaluation.
 
-    Groups are those of :func:`compare_runs`. A curve is the mean over the seeds, at the rounds that all of them have.
+    Groups are those of :func:`compare_runs`. A curve is the mean over the seeds, at the rounds that all of them have;
+    a warning says where some do not.
 
     Args:
         runs: work folders of runs, folders of sweeps, or results; ``"name=folder"`` gives a run a label.
@@ -152,6 +153,12 @@ def group_curve(group: RunGroup, column: str, x: XAxisName = "rounds", band: Ban
         raise OptionError(
             f"{group.label}: there is no round of which all runs have {column}",
             hint="draw another --column, or leave the runs out",
+        )
+    known = set().union(*values)
+    if len(known) > len(rounds):
+        warn(
+            f"{group.label}: drawn at the {len(rounds)} of {counted(len(known), 'round')} of which all "
+            f"{len(values)} runs have {column}"
         )
     table = np.array([[each[number] for number in rounds] for each in values])
     places = np.mean([_places(run, x, rounds) for run in group.runs], axis=0)

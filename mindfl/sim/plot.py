@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from mindfl.errors import OptionError
 from mindfl.files import PathLike, atomic_path
+from mindfl.options.declaration import shown
 from mindfl.sim.fonts import fit_fonts
 from mindfl.sim.history import History, measured_clients, measured_iterations
 from mindfl.sim.metrics import ACCURACY
@@ -147,6 +148,8 @@ def check_target(path: PathLike | None, ax: Any) -> None:
         raise OptionError("a figure needs a file to write, or the axes to draw into: path or ax")
     if path is not None:
         check_picture(path)
+    elif not hasattr(ax, "plot"):
+        raise OptionError(f"ax must be axes of matplotlib, got {shown(ax)}", hint="such as those of plt.subplots()")
 
 
 def plot_history(

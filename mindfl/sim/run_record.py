@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class RunRecord:
         return cls(
             settings=recorded_settings(config),
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
-            versions=_versions(),
+            versions=installed_versions(),
             data=data,
             model={**model, "name": config.model_name},
             began=_now(),
@@ -239,7 +240,9 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
+@cache
+def installed_versions() -> Mapping[str, str]:
+    """Return the versions of mindfl, Python and the packages that compute, by name."""
     installed = {name: package_version(name) for name in _PACKAGES}
     known = {name: text for name, text in installed.items() if text is not None}
     return {"mindfl": __version__, "python": platform.python_version(), **known}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,13 @@ from mindfl.data import fingerprint
 from mindfl.errors import MindflError, OptionError
 from mindfl.extensions import code_digest, code_files
 from mindfl.files import PathLike, file_digest, local_path, read_file, write_atomic
+from mindfl.locks import is_held
 from mindfl.notices import warn
 from mindfl.sim import card
 from mindfl.sim.config import JobConfig
 from mindfl.sim.job_data import open_data, usable_users
 from mindfl.sim.pooled_data import pooled
-from mindfl.sim.run_record import RunRecord
+from mindfl.sim.run_record import RunRecord, installed_versions
 from mindfl.sim.tables import json_text
 from mindfl.spelling import counted
 from mindfl.sweeps.experiment import PlannedRun
@@ -79,6 +81,8 @@ class SweepFolder:
         self._lock = threading.Lock()
         #: changed files of the user's code -> runs that ended with the earlier ones
         self._changed: dict[str, list[str]] = {}
+        #: packages and their versions with which runs ended, where those are others now
+        self._versions: set[tuple[str, str]] = set()
         #: hashes of data by the settings that they follow from, as runs have the same
         self._hashes: dict[str, str | None] = {}
 
@@ -107,6 +111,8 @@ class SweepFolder:
                     for path, digest in before.code.items():
                         if code_digest(path) not in (digest, ""):
                             self._changed.setdefault(path, []).append(run.name)
+                    with suppress(MindflError):  # a damaged record is named by what reads it
+                        self._versions.update(self._record(fresh).versions.items() - installed_versions().items())
                 fresh = replace(fresh, status="done" if is_done else "waiting", code=before.code)
             self._runs[run.name] = fresh
         dropped = {name: replace(run, dropped=True) for name, run in listed.items() if self._began(name)}
@@ -114,11 +120,19 @@ class SweepFolder:
         return list(dropped)
 
     def changes(self) -> Iterator[str]:
-        """Yield in words which files of the user's code have changed since runs that are kept ended."""
+        """Yield in words what has changed since runs that are kept ended: files of the user's code, and versions."""
         for path, names in self._changed.items():
             yield (
                 f"{path} has changed since {counted(len(names), 'run')} ended, which are kept as they are: "
                 f"{', '.join(names)}; --overwrite runs all runs anew"
+            )
+        if self._versions and any(run.status != "done" and not run.dropped for run in self._runs.values()):
+            now = installed_versions()
+            there = ", ".join(f"{name} {version}" for name, version in sorted(self._versions))
+            here = ", ".join(f"{name} {now.get(name)}" for name in sorted({name for name, _ in self._versions}))
+            yield (
+                f"some runs ended with {there}, and the others have {here}: the last bits of the weights may differ; "
+                "--overwrite runs all runs anew"
             )
 
     def begin(self, name: str) -> None:
@@ -224,6 +238,8 @@ def ended_runs(root: Path) -> tuple[list[SweptRun], list[str]]:
             left_out.append(f"{run.name} (its folder is gone: mindfl sweep runs it again)")
         elif run.status == "done":
             ended.append(run)
+        elif run.status == "running" and not is_held(root / ".lock"):
+            left_out.append(f"{run.name} (interrupted: mindfl sweep goes on with it)")
         else:
             left_out.append(f"{run.name} ({f'{run.status}: {run.error}' if run.error else run.status})")
     return ended, left_out

@@ -38,7 +38,8 @@ def group(runs: list[Path]) -> RunGroup:
 
 def test_curves_and_bands(group: RunGroup) -> None:
     table = np.array(CURVES)[:, [0, 2]]  # round 2 was evaluated with one seed only
-    curve = group_curve(group, "avg")
+    with pytest.warns(MindflWarning, match=r"fedavg: drawn at the 2 of 3 rounds of which all 2 runs have avg"):
+        curve = group_curve(group, "avg")
     assert curve.x.tolist() == [1, 3] and curve.y == pytest.approx(table.mean(axis=0))
     assert curve.band[0] == pytest.approx(table.mean(axis=0) - table.std(axis=0, ddof=1))
     assert group_curve(group, "avg", band="range").band[1] == pytest.approx(table.max(axis=0))
@@ -76,6 +77,7 @@ def test_into_axes_of_the_user(runs: list[Path]) -> None:
         ({"path": "fig.gif"}, "suffix .gif of fig.gif is no picture format"),
         ({"path": "fig"}, "has no suffix"),
         ({}, "path or ax"),
+        ({"ax": 3}, "ax must be axes of matplotlib, got 3"),
         ({"path": "fig.png", "column": "avgs"}, "--column: no run has 'avgs'"),
         ({"path": "fig.png", "column": "measured"}, "--column: no run has 'measured'"),
     ],

@@ -24,6 +24,7 @@ from mindfl.cli.compare import compare_command
 from mindfl.compare import compare_runs
 from mindfl.compare.measures import Spread
 from mindfl.errors import MindflWarning, OptionError
+from mindfl.sim.run_folder import locked
 from mindfl.sim.tables import latex_table, latex_text, markdown_table, markdown_text, text_table
 
 #: AVG after each round of seeds 0, 1, 2 of two algorithms
@@ -163,9 +164,12 @@ def test_what_is_hard_to_compare_is_named(runs: list[Path], tmp_path: Path, chan
 def test_a_sweep_stands_for_its_finished_runs(tmp_path: Path) -> None:
     for name, avg in {"a": FEDAVG[0], "b": FEDAVG[1]}.items():
         write_run(tmp_path / "runs" / name, avg, seed=ord(name))
-    write_sweep(tmp_path, {"a": "done", "b": "done", "c": "failed", "d": "waiting"})
-    with pytest.warns(MindflWarning, match=r"2 runs of the sweep not compared: c \(failed\), d \(waiting\)"):
+    write_sweep(tmp_path, {"a": "done", "b": "done", "c": "failed", "d": "waiting", "e": "running"})
+    left_out = r"3 runs of the sweep not compared: c \(failed\), d \(waiting\), e "
+    with pytest.warns(MindflWarning, match=rf"{left_out}\(interrupted: "):
         (group,) = compare_runs(tmp_path).groups
+    with locked(tmp_path), pytest.warns(MindflWarning, match=rf"{left_out}\(running\)"):
+        compare_runs(tmp_path)
     assert len(group.runs) == 2 and group.label == "fedavg"
     (tmp_path / "config.json").write_text("{}")
     with pytest.warns(MindflWarning, match="holds a sweep and a run of its own"), pytest.warns(match="not compared"):
@@ -176,6 +180,9 @@ def test_a_sweep_stands_for_its_finished_runs(tmp_path: Path) -> None:
     ("make", "settings", "error"),
     [
         (lambda folder: [], {}, "there is no run"),
+        (lambda folder: None, {}, "runs must be a list, got None"),
+        (lambda folder: {"a": folder / "run"}, {}, "runs must be a list, got {'a': "),
+        (lambda folder: [folder / "run", 3], {}, "a run must be a folder or a result, got 3"),
         (lambda folder: [folder / "nowhere"], {}, "nowhere holds no run"),
         (lambda folder: [""], {}, "the folder of a run is empty"),
         (lambda folder: [f"a={folder / 'nowhere'}"], {}, "nowhere holds no run"),
@@ -212,6 +219,8 @@ def test_the_command(runs: list[Path], tmp_path: Path) -> None:
         assert path.read_text("utf-8") == compare_runs(runs).table(form)
     answer = json.loads(call(compare_command, [*names, "--json"]).output)
     assert [row["label"] for row in answer] == ["fedavg", "fedprox:mu=0.1"]
+    refused = call(compare_command, [*names, "--format", "md"])
+    assert str(refused.exception) == "--format must be one of text, csv, markdown, latex, got 'md'"
     refused = call(compare_command, [*names, "--out", "table.doc"])
     assert isinstance(refused.exception, OptionError) and "does not say the format" in str(refused.exception)
 

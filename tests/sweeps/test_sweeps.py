@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mindfl import FederatedJob, make_synthetic, run_sweep
@@ -192,6 +194,29 @@ def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs)
     assert len(again()) == 1
     run_sweep(swept, work_dir=folder, overwrite=True, say=said.append)
     assert not again()
+
+
+def test_versions_that_changed_since_runs_ended_are_named_where_others_run(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = "0.1"
+
+    def simulate(children: Children, arguments: list[str], folder: Path) -> list[str]:
+        told = runs.simulate(children, arguments, folder)
+        model = {"path": "", "sha256": "", "own": False}
+        record = RunRecord.begin(JobConfig(), {}, model)
+        replace(record, versions={**record.versions, "numpy": version}).write(folder)
+        return told
+
+    def again(**changed: Any) -> list[str]:
+        said = list[str]()
+        run_sweep(experiment(**changed), work_dir=tmp_path, say=said.append)
+        return [line for line in said if "versions" in line or "ended with" in line]
+
+    monkeypatch.setattr(Children, "simulate", simulate)
+    assert not again() and not again(), "nothing is mixed"
+    (warning,) = again(sweep={**GRID, "seed": [0, 1, 2]})
+    assert f"some runs ended with numpy 0.1, and the others have numpy {np.__version__}: the last bits" in warning
 
 
 def test_planned_runs_need_no_folder() -> None:
