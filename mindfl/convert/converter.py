@@ -116,7 +116,7 @@ def _warn_of_limits(result: ConvertResult, train: bool) -> None:
         warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
     if train and not result.model.loss_nodes:
         warn(
-            f"{result.path} is converted, and mindfl trains it, but MindSpore Lite's own trainer finds no loss in it:"
+            f"{result.path} is converted, but MindSpore Lite's own trainer finds no loss in it:"
             " it knows a loss by the name of the cell's attribute, which should be _loss_fn or loss_fct"
         )
 

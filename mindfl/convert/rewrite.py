@@ -29,7 +29,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
     written_paddings,
     written_pools,
 )
-from mindfl.convert.batch_norms import make_images
+from mindfl.convert.channel_layers import make_images
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
 from mindfl.convert.monads import CHANGING, let_sums_read_gradients, remove_monads
@@ -44,6 +44,7 @@ NEWEST_VERSION = 3
 _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
+_IMAGE = 4  # dimensions of images
 _CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput")
 #: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
 _RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
@@ -136,6 +137,7 @@ def _rewrite(model: Proto) -> None:
         _keep_frozen_layers(editor)
     _write_out(editor)
     _state_all_axes(editor)
+    _keep_products_apart(editor)
     move_settings(editor)
     editor.merge_equal_tensors()
     editor.remove_unread_constants()
@@ -161,6 +163,26 @@ def _keep_layer_weights_apart(editor: GraphEditor) -> None:
             apart[value] = writer.add("Neg", writer.add("Neg", value))
         node.input[:] = [apart.get(value, value) for value in node.input]
         if writer.nodes:
+            replaced[node.output[0]] = (*writer.nodes, node)
+    editor.replace_nodes(replaced)
+
+
+def _keep_products_apart(editor: GraphEditor) -> None:
+    """Negate twice what becomes an image of a turned product of matrices, as behind attention: no bit changes.
+
+    The converter takes product and transposition together, and knows no order of axes for the convolution behind them.
+    """
+    makers = {node.output[0]: node for node in editor.graph.node}
+    replaced: dict[str, tuple[Proto, ...]] = {}
+    for node in editor.nodes("Reshape"):
+        turned = makers.get(node.input[0])
+        product = makers.get(turned.input[0]) if turned is not None and editor.operator(turned) == "Transpose" else None
+        if product is None or editor.operator(product) not in ("BatchMatMul", "MatMul"):
+            continue
+        shape = editor.value(node, node.input[1])
+        if isinstance(shape, tuple) and len(shape) == _IMAGE:
+            writer = NodeWriter(editor, node)
+            node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
             replaced[node.output[0]] = (*writer.nodes, node)
     editor.replace_nodes(replaced)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mindfl.convert.mindir import Proto, khwc, operators, optimizer_states, parameters
 from mindfl.errors import ModelFormatError, VerificationError
-from mindfl.lite.model import LiteModel
+from mindfl.lite.model import UNCONVERTED, LiteModel
 from mindfl.lite.model_graph import Graph
 from mindfl.lite.weight_order import khwc_weights
 
@@ -40,16 +40,27 @@ def verify(content: bytes, source: Proto, *, train: bool) -> LiteModel:
         difference = next(_differences(model, source, train), None)
     except ModelFormatError as error:
         raise VerificationError(f"the converted model cannot be used: {error}", hint=_HINT) from None
+    if train and _has_no_loss(model):
+        raise VerificationError(
+            "mindfl finds no loss in the converted model: no input holds labels, and no node has the name of a loss",
+            hint=f"call the attribute of the cell that computes the loss _loss_fn, and export again; or {UNCONVERTED}",
+        )
     if difference is not None:
         raise VerificationError(f"the converted model is not the one that was exported: {difference}", hint=_HINT)
     return model
 
 
+def _has_no_loss(model: LiteModel) -> bool:
+    """Return whether neither the Lite trainer nor mindfl knows what the loss of a training graph is."""
+    try:
+        return not model.loss_nodes and Graph(model).loss_part is None
+    except ModelFormatError:  # mindfl does not execute it
+        return False
+
+
 def _differences(model: LiteModel, source: Proto, train: bool) -> Iterator[str]:
     states = optimizer_states(source)
     if train:
-        if Graph(model).loss_part is None:
-            yield "it has no loss node"
         if sorted(model.parameters) != sorted(states):
             yield f"it trains {', '.join(model.parameters) or 'nothing'} instead of {', '.join(states)}"
         if len(model.optimizer_nodes) != len(states):

@@ -139,6 +139,15 @@ def _zero_constant(writer: NodeWriter) -> list[str]:
     return [writer.array(np.zeros(shape, np.float32))]
 
 
+@written_out("Eye")
+def _unit_matrix(writer: NodeWriter) -> list[str]:
+    rows, columns = (int(writer.number(place)) for place in (0, 1))
+    kind = writer.editor.type_of(writer.node.output[0])
+    if kind is None:
+        raise writer.refusal("is a unit matrix of another type than float32 and whole numbers, which is not converted")
+    return [writer.array(np.eye(rows, columns, dtype=kind))]
+
+
 @written_out("ZerosLikeExt")
 def _zeros(writer: NodeWriter) -> list[str]:
     return [writer.add("ZerosLike", writer.node.input[0])]

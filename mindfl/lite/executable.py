@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mindfl.errors import ModelFormatError
 from mindfl.lite.arena import share_memory
 from mindfl.lite.correction import CorrectionPlan
-from mindfl.lite.model import OWN_OPERATORS, LiteModel, Node, made, refuse_unknown
+from mindfl.lite.model import OWN_OPERATORS, UNCONVERTED, LiteModel, Node, made, refuse_unknown
 from mindfl.lite.model_graph import Graph
 from mindfl.lite.ops import learning_rate_input
 from mindfl.lite.ops.reductions import mean_of_all
@@ -48,7 +48,8 @@ def plan_prediction(graph: Graph, *, folded: bool, start: int) -> Program:
     if predictions is None:
         raise ModelFormatError(
             f"the predictions (tensor {graph.logits.name}) have shape {plan.value(graph.logits.index).dims},"
-            f" whose first dimension is not the batch of {graph.batch} or a multiple of it"
+            f" whose first dimension is not the batch of {graph.batch} or a multiple of it",
+            hint=UNCONVERTED,
         )
     return plan.program(predictions.offset, predictions.size)
 

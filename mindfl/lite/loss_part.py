@@ -130,7 +130,10 @@ class _Finder:
     def _labels_by_name(self, before: set[int]) -> Tensor | None:
         """Return the input that nodes of the loss alone read, by their names: labels may choose weights of the loss."""
         named = self._named()
-        readers = {index: set(self._readers(index)) & before for index in self._model.inputs}
+        readers = {
+            index: (set(self._readers(index)) or {node.index for node in self._consumers.get(index, ())}) & before
+            for index in self._model.inputs
+        }
         found = [index for index, numbers in readers.items() if numbers and numbers <= named]
         return self._model.tensors[found[0]] if len(found) == 1 else None
 
@@ -146,8 +149,14 @@ class _Finder:
         read = {index for number in of_loss for index in self._model.nodes[number].inputs}
         computed = [index for index in sorted(read) if index in self._producer]
         found = [index for index in computed if self._producer[index].index not in of_loss and self._samples(index)]
+        found = [index for index in found if self._of_batch(index)] or found
         # Where the loss reads several, such as x and exp(x), the first is what the others are made of.
         return min(found, key=lambda index: len(self._before(index)), default=None)
+
+    def _of_batch(self, tensor: int) -> bool:
+        """Return whether the first dimension of a tensor is that of the inputs, or a multiple of it."""
+        batch = next((self._dims(index)[0] for index in self._model.inputs if self._dims(index)), 1)
+        return bool(self._dims(tensor)) and batch > 0 and self._dims(tensor)[0] % batch == 0
 
     def kind(self, labels: Tensor, loss: int, predictions: Tensor) -> LabelKind:
         """Return what the labels are."""
@@ -175,14 +184,17 @@ class _Finder:
         }
 
     def _weights(self) -> set[int]:
-        """Return the trained weights, also rearranged, and what is computed of them alone."""
+        """Return the trained weights, also rearranged, and what is computed of them alone, but for single numbers.
+
+        Such a number is a penalty of the weights, which labels may meet in the loss.
+        """
         try:
             found = {tensor.index for tensor in self._model.parameters.values()}
         except ModelFormatError:
             found = set()
         if not found:  # the file does not train, or its optimizer is unknown
             found = {t.index for t in self._model.tensors if t.data is not None and len(t.dims) > 1}
-        waiting = list(found)
+        trained, waiting = set(found), list(found)
         while waiting:
             for node in self._consumers.get(waiting.pop(), ()):
                 # What is computed of weights and constants alone is a weight too, as with weight normalisation.
@@ -190,7 +202,7 @@ class _Finder:
                 if (node.op in _REARRANGING or alone) and not changes_state(node):
                     waiting += [index for index in node.outputs if index not in found]
                     found.update(node.outputs)
-        return found
+        return {index for index in found if index in trained or self._model.tensors[index].size > 1}
 
     def _readers(self, index: int) -> Iterable[int]:
         return (node.index for node in self._consumers.get(index, ()) if node.op not in _REARRANGING)

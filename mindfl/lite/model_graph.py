@@ -12,7 +12,7 @@ import numpy as np
 
 from mindfl.errors import ModelFormatError
 from mindfl.lite.loss_part import LabelKind, LossPart, changes_state, loss_part
-from mindfl.lite.model import LiteModel, Node, Tensor
+from mindfl.lite.model import UNCONVERTED, LiteModel, Node, Tensor
 from mindfl.lite.ops.registry import NO_ACTIVATION, RELU, RELU6, need
 from mindfl.lite.program import ALIGNMENT, Value
 
@@ -101,11 +101,12 @@ class Graph:
         if not found:
             raise ModelFormatError("the model has no input with samples")
         for tensor in found:
-            usable = tensor.dtype in (np.dtype(np.float32), np.dtype(np.int32))
+            usable = tensor.dtype in (np.dtype(np.float32), np.dtype(np.int32), np.dtype(np.bool_))
             if not usable or tensor.dims[:1] != found[0].dims[:1] or min(tensor.dims, default=0) < 1:
                 raise ModelFormatError(
-                    f"input {tensor.name} of shape {tensor.dims} cannot hold samples: those are float32 or int32,"
-                    " and their first dimension is the batch"
+                    f"input {tensor.name} of shape {tensor.dims} cannot hold samples: those are float32, int32 or bool,"
+                    " and their first dimension is the batch",
+                    hint=UNCONVERTED,
                 )
         if found[0].dims[0] > _LARGEST_BATCH:
             raise ModelFormatError(f"the batch of {found[0].dims[0]} is larger than {_LARGEST_BATCH}")

@@ -67,7 +67,7 @@ class Plan:
 
     def _keep_samples(self) -> Value:
         """Store the places of the float inputs, one after the other, and return the place of them all."""
-        real = [tensor for tensor in self.graph.samples if tensor.dtype == np.float32]
+        real = [tensor for tensor in self.graph.samples if tensor.dtype != np.int32]  # flags are 0 or 1
         shapes = [(*tensor.dims[:3], 1) if self.folded else tensor.dims for tensor in real]
         size = sum(math.prod(dims[1:]) for dims in shapes)
         block = Value(self.builder.allocate_batch(size), (self.batch, size), True)

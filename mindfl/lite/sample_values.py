@@ -177,6 +177,10 @@ def _checked(part: NDArray[Any], tensor: Tensor, graph: Graph) -> NDArray[Any]:
         if flat.dtype.kind not in "fiub":
             raise DataError(f"input {tensor.name} takes numbers, not {flat.dtype}")
         return flat.astype(np.float32, copy=False)
+    if tensor.dtype == np.bool_:
+        if flat.dtype.kind not in "fiub" or not ((flat == 0) | (flat == 1)).all():
+            raise DataError(f"input {tensor.name} takes flags, true and false, or 1 and 0")
+        return flat.astype(np.float32)
     if flat.dtype.kind not in "iu":
         raise DataError(f"input {tensor.name} takes whole numbers (int32), not {flat.dtype}")
     rows = graph.vocabularies.get(tensor.index)

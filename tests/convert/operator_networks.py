@@ -87,6 +87,7 @@ OPERATIONS = {
     "tile_of_four_axes": ("ops.repeat_interleave(a.reshape(4, 1, 6, 2), 3, 1).mean(1).reshape(4, 12)", ""),
     "triangle": ("a * ops.triu(b.reshape(4, 3, 4), 1).reshape(4, 12)", ""),
     "triangle_of_ones": ("a * (ops.tril(ops.ones((4, 12), ms.float32), 2) == 0).astype(ms.float32)", ""),
+    "unit_matrix": ("ops.matmul(a, ops.eye(12, 12, ms.float32) * 2.0)", ""),
     "transpose": ("ops.transpose(ops.transpose(a, (1, 0)), (1, 0))", ""),
 }
 

@@ -533,6 +533,95 @@ class OwnLoss(nn.Cell):
         return self.criterion(self.net(x), y)
 
 
+class PenalisedLayer(nn.Cell):
+    """A cross entropy and a penalty of the weights of a convolution."""
+
+    def __init__(self, network: Pixels) -> None:
+        super().__init__()
+        self.net, self._loss_fn, self.weight = network, nn.CrossEntropyLoss(), network.first.weight
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        flat = self.weight.reshape(6, -1)
+        apart = ops.matmul(flat, flat.T) - ops.eye(6, 6, mstype.float32)
+        return self._loss_fn(self.net(x), y) + 0.01 * (self.weight**2).sum() + 0.01 * (apart**2).sum()
+
+
+class Variational(nn.Cell):
+    """An autoencoder whose code is drawn: mean, logarithm of the variance, and noise from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.middle, self.spread = nn.Dense(6, 12), nn.Dense(12, 3), nn.Dense(12, 3)
+        self.decode = nn.Dense(3, 5)
+
+    def construct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = ops.tanh(self.encode(x))
+        middle, spread = self.middle(y), self.spread(y)
+        return self.decode(middle + ops.exp(0.5 * spread) * noise), middle, spread
+
+
+class VariationalLoss(nn.Cell):
+    """The distance of the outputs, and that of the code's distribution from the normal one."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.net = network
+
+    def construct(self, x: Tensor, noise: Tensor, y: Tensor) -> Tensor:
+        found, middle, spread = self.net(x, noise)
+        apart = -0.5 * (1 + spread - middle**2 - ops.exp(spread)).sum(1).mean()
+        return ((found - y) ** 2).sum(1).mean() + apart
+
+
+class Distance(nn.Cell):
+    """How far a network takes two samples apart: it has no labels."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.net = network
+
+    def construct(self, x: Tensor, other: Tensor) -> Tensor:
+        return ops.relu(1.0 - ops.norm(self.net(x) - self.net(other), dim=1)).mean()
+
+
+class Positions(nn.Cell):
+    """Attention of all pixels to each other, whose result is an image again: a non-local block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1), nn.Dense(6, 5)
+
+    def construct(self, x: Tensor) -> Tensor:
+        rows = self.first(x).reshape(4, 4, 64)
+        places = rows.transpose(0, 2, 1)
+        mixed = ops.bmm(ops.softmax(ops.bmm(places, rows), -1), places)
+        return self.head(self.second(mixed.transpose(0, 2, 1).reshape(4, 4, 8, 8)).mean((2, 3)))
+
+
+class Flagged(nn.Cell):
+    """The mean of the word vectors that flags choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 6), nn.Dense(6, 5)
+
+    def construct(self, x: Tensor, there: Tensor) -> Tensor:
+        chosen = ops.expand_dims(there.astype(mstype.float32), 2)
+        return self.head((self.words(x) * chosen).sum(1) / (chosen.sum(1) + 1e-6))
+
+
+class BiasedSeries(nn.Cell):
+    """A bias of each channel of a series, with as many channels as places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bias_add, self.head = nn.Conv1d(6, 8, 3, pad_mode="same"), ops.BiasAdd(), nn.Dense(8, 5)
+        self.bias = Parameter(Tensor(np.arange(8) / 8, mstype.float32), name="bias")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.tanh(self.bias_add(self.conv(x), self.bias)).mean(2))
+
+
 class Pixels(nn.Cell):
     """Scores of four classes for each pixel, [N, 4, 8, 8]."""
 
@@ -577,6 +666,8 @@ IMAGES, PAIR = ((3, 8, 8), "float32"), ((3, 8, 8), "float32")
 TEXT, NUMBERS, SERIES = ((8,), "int32", 20), ((6,), "float32"), ((6, 8), "float32")
 STEPS = ((8, 6), "float32")
 
+#: networks with their losses in a cell of the user's own
+WITH_LOSS: dict[str, Any] = {"own loss": OwnLoss, "penalised layer": PenalisedLayer, "variational": VariationalLoss}
 WEIGHTS = Tensor(np.float32([1, 2, 3, 4, 5]))
 SPARSE = lambda: nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")  # noqa: E731
 #: name -> network, inputs, loss, labels: "classes", "tokens", "onehot", "many" (0 or 1 each) or "numbers"
@@ -625,6 +716,11 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "group norm": (lambda: GroupNormed(nn.GroupNorm(2, 8)), (IMAGES,), SPARSE, "classes"),
     "series, normed": (NormedSeries, (SERIES,), SPARSE, "classes"),
     "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
+    "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),
+    "positions": (Positions, (IMAGES,), SPARSE, "classes"),
+    "flags": (Flagged, (TEXT, ((8,), "bool")), SPARSE, "classes"),
+    "penalised layer": (Pixels, (IMAGES,), None, "tokens"),
+    "variational": (Variational, (NUMBERS, ((3,), "float32")), None, "numbers"),
     "own loss": (Pixels, (IMAGES,), None, "tokens"),
     "causal": (Causal, (STEPS,), SPARSE, "classes"),
     "batch norm, decayed": (lambda: GroupNormed(nn.BatchNorm2d(8)), (IMAGES,), SPARSE, "classes"),

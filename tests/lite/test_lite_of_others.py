@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mindfl.convert import convert_model
-from mindfl.errors import MindflError, MindflWarning, ModelFormatError
+from mindfl.errors import MindflError, MindflWarning, ModelFormatError, VerificationError
 from mindfl.export.graph_mode import graph_mode
 from mindfl.export.optimizers import loss_cell
 from mindfl.lite import Session
@@ -28,7 +28,8 @@ NAMES = (
     *("kl divergence", "pooled words", "series", "dilated series", "group norm", "shuffle", "dense block"),
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
     *("vision transformer", "loss scale", "temperature", "centres", "weight norm", "batch norm, decayed"),
-    *("own loss", "causal", "series, normed", "volume, normed"),
+    *("own loss", "causal", "series, normed", "volume, normed", "series, biased", "positions"),
+    *("flags", "penalised layer", "variational"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
@@ -42,6 +43,8 @@ def values(stated: tuple[Any, ...], generator: np.random.Generator) -> NDArray[A
     size = (_BATCH, *shape)
     if kind == "int32":
         return generator.integers(0, below[0], size).astype(np.int32)
+    if kind == "bool":
+        return generator.random(size) < 0.7
     return generator.uniform(-1, 1, size).astype(np.float32)
 
 
@@ -68,14 +71,14 @@ class Training:
     """A network with its loss and Momentum in MindSpore, and batches for it."""
 
     def __init__(self, name: str) -> None:
-        from networks_of_others import NETWORKS, OwnLoss, one_step
+        from networks_of_others import NETWORKS, WITH_LOSS, one_step
 
         make, inputs, loss, kind = NETWORKS[name]
         import_mindspore().set_seed(3)
         self.cell = make()
         with_loss = (
-            OwnLoss(self.cell)
-            if loss is None
+            WITH_LOSS[name](self.cell)
+            if name in WITH_LOSS
             else loss_cell(self.cell, loss(), len(inputs), per_token=kind == "tokens")
         )
         self._step = one_step(name, with_loss)
@@ -99,7 +102,7 @@ class Training:
 @pytest.mark.parametrize("name", NAMES)
 def test_twenty_steps_are_those_of_mindspore(name: str, tmp_path: Path, converter_library: Path) -> None:
     training = Training(name)
-    with pytest.warns(MindflWarning, match="_loss_fn") if name == "own loss" else nullcontext():
+    with pytest.warns(MindflWarning, match="_loss_fn") if name in ("own loss", "variational") else nullcontext():
         session = Session(convert_model(training.export(tmp_path), tmp_path / "net.ms").model)
     began = session.model.to_mindspore()
     expected = training.losses()
@@ -136,3 +139,17 @@ def test_numbers_of_sixteen_bits_are_refused(tmp_path: Path, converter_library: 
     with pytest.raises(ModelFormatError, match="float16") as caught:
         Session(model)
     assert "--engine mindspore" in caught.value.hint
+
+
+def test_a_graph_without_a_loss_is_refused(tmp_path: Path, converter_library: Path) -> None:
+    """Neither labels nor a name tell what its loss is."""
+    from networks_of_others import NETWORKS, Distance
+
+    mindspore = import_mindspore()
+    cell = Distance(NETWORKS["mse"][0]())
+    step = mindspore.nn.TrainOneStepCell(cell, mindspore.nn.Momentum(cell.trainable_params(), 0.02, 0.9))
+    samples = (mindspore.Tensor(np.zeros((_BATCH, 6), np.float32)) for _ in range(2))
+    mindspore.export(step.set_train(), *samples, file_name=str(tmp_path / "net"), file_format="MINDIR")
+    with pytest.raises(VerificationError, match="finds no loss") as caught:
+        convert_model(tmp_path / "net.mindir", tmp_path / "net.ms")
+    assert "_loss_fn" in caught.value.hint and "--engine mindspore" in caught.value.hint
