@@ -37,6 +37,10 @@ class NetworkModel:
     weights: Weights = field(repr=False)
     sizes: NetworkSizes
 
+    def __reduce__(self) -> tuple[type[NetworkModel], tuple[dict[str, NDArray[np.float32]], NetworkSizes]]:
+        """Read-only views cannot be pickled: a dictionary stands for the weights."""
+        return NetworkModel, (dict(self.weights), self.sizes)
+
     @staticmethod
     def load(path: PathLike, sizes: NetworkSizes) -> NetworkModel:
         """Read a checkpoint. Raises :class:`StorageError` if unreadable, :class:`ModelFormatError` if it is none."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +102,12 @@ class Result:
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     ended: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Read-only views, as the weights of a training are, cannot be pickled: dictionaries stand for them."""
+        return {
+            name: dict(value) if isinstance(value, MappingProxyType) else value for name, value in vars(self).items()
+        }
 
     @classmethod
     def load(cls, folder: PathLike) -> Result:

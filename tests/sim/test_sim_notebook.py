@@ -7,6 +7,7 @@ import math
 import pickle
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,10 @@ import tqdm
 
 from mindfl.data import Dataset, open_dataset
 from mindfl.lite import LiteModel
+from mindfl.models import NetworkSizes
 from mindfl.sim import FederatedLeNetJob, History, IterationRow, Result
 from mindfl.sim.callbacks import Progress, PythonReporter
+from mindfl.sim.network_model import NetworkModel
 from mindfl.sim.progress_bar import BarReporter, default_reporter, in_notebook
 
 
@@ -84,6 +87,19 @@ def test_results_histories_data_and_models_can_be_pickled(result: Result, writer
     assert np.array_equal(data.user(0).train.images(), dataset.user(0).train.images())
     arrays = Dataset.from_arrays({"ann": (np.zeros((3, 8, 8), np.uint8), np.arange(3))})
     assert pickle.loads(pickle.dumps(arrays)).user("ann").train.size == arrays.user("ann").train.size
+
+
+def test_results_of_trainings_can_be_pickled(make_job: Any, tmp_path: Path) -> None:
+    trained = make_job(iterations=1).run()
+    again = pickle.loads(pickle.dumps(trained))
+    assert again.hash == trained.hash and again.card == trained.card
+    assert np.array_equal(again.confusion.matrix, trained.confusion.matrix) and again.settings == trained.settings
+    sizes = NetworkSizes()
+    NetworkModel({"w": np.arange(3, dtype=np.float32)}, sizes).save(tmp_path / "net.ckpt")
+    network = NetworkModel.load(tmp_path / "net.ckpt", sizes)
+    assert pickle.loads(pickle.dumps(network)).content == network.content
+    whole = replace(trained, model=network)
+    assert pickle.loads(pickle.dumps(whole)).model.content == network.content
 
 
 class Bar:
