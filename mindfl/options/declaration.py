@@ -38,6 +38,8 @@ _TYPES: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
 }
 _SHOWN = 60
+#: Python does not write whole numbers of more than 4,300 digits
+_MOST_BITS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,8 @@ class Option:
         if not self._fits(value):
             needed = self.form if self.form and isinstance(value, str) else self.requirement
             return f"must be {needed}, got {shown(value)}"
+        if self.kind is int and value.bit_length() > _MOST_BITS:
+            return "is a number of thousands of digits: records could not hold it"
         if self.kind is float and not is_float32(value):
             return f"{shown(value)} is beyond 32-bit floating point numbers"
         return ""

@@ -13,6 +13,8 @@ from mindfl.sim.run_record import DECIDING, default_settings, recorded_rate
 
 #: percentiles of the clients' values that are told
 PERCENTILES = (10, 50, 90)
+#: up to here 64-bit floats hold each whole number
+_LARGEST_WHOLE = 2**53
 #: settings that are told also where they have their defaults
 _ALWAYS = ("model", "algorithm", "client_num", "iterations", "epochs", "learning_rate", "seed")
 #: settings that are told where they differ from their defaults
@@ -76,8 +78,10 @@ def hyperparameters(settings: Mapping[str, Any]) -> dict[str, bool | float | str
         for name, value in settings.items()
         if name in _ALWAYS or (name in _CHANGED and value != defaults.get(name))
     }
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in told.items()
-        if value is not None
-    }
+    return {name: _told(value) for name, value in told.items() if value is not None}
+
+
+def _told(value: Any) -> bool | float | str:
+    """Return a setting as other programs take it: a whole number that their 64-bit floats do not hold as a text."""
+    fits = isinstance(value, str | float) or (isinstance(value, int) and abs(value) <= _LARGEST_WHOLE)
+    return value if fits else str(value)

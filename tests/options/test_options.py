@@ -67,6 +67,7 @@ def run(*arguments: str) -> Any:
         ({"rate": math.nan}, "rate must be a finite number above 0, got nan"),
         ({"rate": math.inf}, "rate must be a finite number above 0, got inf"),
         ({"rate": 1e39}, "rate 1e+39 is beyond 32-bit floating point numbers"),
+        ({"window": 10**5000}, "window is a number of thousands of digits: records could not hold it"),
         ({"rate": 1e-39}, "rate 1e-39 is beyond 32-bit floating point numbers"),
         ({"rate": 10**5000}, "rate a number of thousands of digits is beyond 32-bit floating point numbers"),
         ({"share": 1}, "share must be a number of at least 0 and below 1, got 1"),

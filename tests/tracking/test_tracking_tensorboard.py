@@ -17,6 +17,7 @@ from PIL import Image
 from mindfl.errors import StorageError
 from mindfl.sim import History, IterationRow, JobConfig, Result
 from mindfl.tracking.event_files import event_files
+from mindfl.tracking.measurements import hyperparameters
 from mindfl.tracking.tensorboard import TensorBoardWriter
 
 pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install tensorboard)")
@@ -98,11 +99,13 @@ def test_tbparse_reads_settings_and_every_number_once(
     write: Any, tmp_path: Path, make_row: MakeRow, unevaluated: Any
 ) -> None:
     rows = [make_row(1), make_row(2, **unevaluated), make_row(3, loss=math.nan)]
-    write(rows, algorithm="fedprox:mu=0.5", workers=2)
+    write(rows, algorithm="fedprox:mu=0.5", workers=2, seed=10**400 + 1)
     found = SummaryReader(str(tmp_path / "tensorboard"))
     settings = dict(zip(found.hparams.tag, found.hparams.value, strict=True))
     assert settings["algorithm"] == "fedprox:mu=0.5" and settings["client_num"] == 50
     assert float(settings["learning_rate"]) == 0.01, "the default is told too"
+    assert settings["seed"] == str(10**400 + 1), "a float would not hold it"
+    assert hyperparameters({"seed": 2**53, "iterations": 2**53 + 1}) == {"seed": 2**53, "iterations": str(2**53 + 1)}
     assert not {"workers", "momentum", "work_dir"} & settings.keys()
     told = found.scalars
     assert told[told.tag == "accuracy/low5"].step.tolist() == [1, 3]  # no value where nothing was evaluated
