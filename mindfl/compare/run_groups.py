@@ -94,6 +94,8 @@ def _labels(identities: Sequence[Mapping[str, Any]], groups: Sequence[RunGroup])
     """Yield a label for each group: the user's, or the settings that are not the same in all groups."""
     own = [values for values, group in zip(identities, groups, strict=True) if not group.runs[0].label]
     names = [name for values in own for name in values if _varies(name, own)]
+    if _follows_from_model("init", own):
+        names = [name for name in names if name != "init"]
     varied = sorted(dict.fromkeys(names), key=lambda name: (name not in _BARE, name))
     used: Counter[str] = Counter()
     for values, group in zip(identities, groups, strict=True):
@@ -102,6 +104,14 @@ def _labels(identities: Sequence[Mapping[str, Any]], groups: Sequence[RunGroup])
         label = first.label or ", ".join(words) or str(values["algorithm"] or first.name)
         used[label] += 1
         yield label if used[label] == 1 else f"{label} ({used[label]})"
+
+
+def _follows_from_model(name: str, identities: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a network of the user's has its own value, and no network has two: its name says enough."""
+    found: dict[str, set[Any]] = {}
+    for values in identities:
+        found.setdefault(str(values["model"]), set()).add(values.get(name))
+    return all(len(each) == 1 for each in found.values()) and any(None in each for each in found.values())
 
 
 def _varies(name: str, identities: Iterable[Mapping[str, Any]]) -> bool:

@@ -99,6 +99,13 @@ def test_settings_of_labels(tmp_path: Path) -> None:
     assert len(groups[-1].runs) == 2
 
 
+def test_a_network_of_the_users_begins_as_its_class_says(tmp_path: Path) -> None:
+    models = [("lenet", "lecun"), ("lenet", "he"), ("Net", None)]
+    runs = [write_run(tmp_path / f"{model} {init}", [0.5], model=model, init=init) for model, init in models]
+    labels = [[group.label for group in compare_runs(some).groups] for some in (runs[1:], runs)]
+    assert labels == [["lenet", "Net"], ["lenet, init=lecun", "lenet, init=he", "Net, init=none"]]
+
+
 def test_a_run_that_has_not_ended_is_of_the_group_of_the_others(tmp_path: Path) -> None:
     """Its folder does not say yet which learning rate and momentum were the defaults."""
     ended = write_run(tmp_path / "1", [0.5], optimizer="adam")
