@@ -244,6 +244,11 @@ def test_a_number_that_yaml_takes_for_text_is_explained(write: Write) -> None:
     assert yaml.safe_load("1.0e-07") == 1e-7
 
 
+def test_a_word_that_yaml_takes_for_a_truth_value_is_explained(write: Write) -> None:
+    text = yaml.safe_dump(PLAIN).replace(f"fl_name: {PLAIN['fl_name']}", "fl_name: no")
+    assert "fl_name must be a text, got False (YAML takes yes, no, on and off for truth values" in refusal(write, text)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

@@ -210,14 +210,16 @@ def _value(declared: Option, key: str, origin: SettingsOrigin, required: bool, p
             problems.add(origin.place(key), f"{key} is missing{found}", Misfit(key, None, declared))
         return declared.file_value
     if fault := declared.fault(entry.value):
-        hint = _number_hint(entry.value, declared.kind)
+        hint = _yaml_hint(entry.value, declared.kind)
         problems.add(entry.place, f"{key} {fault}{hint}", Misfit(key, entry.value, declared))
         return declared.file_value
     return declared.kind(entry.value)
 
 
-def _number_hint(value: object, kind: type) -> str:
-    """Return how to write a number that YAML 1.1 takes for text: in quotes, or 1e-3, which needs a point."""
+def _yaml_hint(value: object, kind: type) -> str:
+    """Return how to write what YAML 1.1 takes for something else: a text such as ``no``, a number such as ``1e-3``."""
+    if kind is str and isinstance(value, bool):
+        return " (YAML takes yes, no, on and off for truth values: write a text in quotes)"
     if kind not in (int, float) or not isinstance(value, str):
         return ""
     try:
