@@ -20,7 +20,7 @@ from mindfl.errors import ModelFormatError
 if TYPE_CHECKING:
     from mindfl.lite.model import LiteModel, Tensor
 
-NCHW, KHWC = 0, 7
+NCHW, NHWC, KHWC = 0, 1, 7
 _FILTER_INPUT = 1
 _CONVOLUTIONS = ("Conv2DFusion", "Conv2DBackpropInputFusion")
 #: operator -> the inputs that are parameters of a network, trained or not
@@ -63,9 +63,13 @@ def khwc_weights(model: LiteModel) -> frozenset[str]:
     Raises :class:`ModelFormatError` if neither graph nor file determines the order of a parameter of four dimensions.
     """
     filters = {node.inputs[_FILTER_INPUT] for node in model.nodes if node.op in _CONVOLUTIONS}
+    updates = {node.index for node in model.optimizer_nodes}
+    calculated = {index for node in model.nodes if node.index not in updates for index in node.inputs}
     names = set()
     for name, tensor in network_tensors(model).items():
-        if tensor.index in filters or (len(tensor.dims) == 4 and tensor.format == KHWC):
+        # Filters of a layer that nothing reads, which the optimizer updates all the same, have the images' format.
+        turned = tensor.format == KHWC or (tensor.format == NHWC and tensor.index not in calculated)
+        if tensor.index in filters or (len(tensor.dims) == 4 and turned):
             names.add(name)
         elif len(tensor.dims) == 4 and tensor.format != NCHW:
             raise ModelFormatError(f"the model does not say in which order the dimensions {tensor.dims} of {name} are")

@@ -573,6 +573,18 @@ class VariationalLoss(nn.Cell):
         return ((found - y) ** 2).sum(1).mean() + apart
 
 
+class Unused(nn.Cell):
+    """Layers that are left over: the optimizer has their weights, and nothing reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Dense(4, 5)
+        self.second, self.norm, self.wide = nn.Conv2d(4, 6, 3, has_bias=True), nn.BatchNorm2d(6), nn.Dense(7, 3)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.relu(self.conv(x)).mean((2, 3)))
+
+
 class Distance(nn.Cell):
     """How far a network takes two samples apart: it has no labels."""
 
@@ -716,6 +728,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "group norm": (lambda: GroupNormed(nn.GroupNorm(2, 8)), (IMAGES,), SPARSE, "classes"),
     "series, normed": (NormedSeries, (SERIES,), SPARSE, "classes"),
     "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
+    "unused layers": (Unused, (IMAGES,), SPARSE, "classes"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),
     "positions": (Positions, (IMAGES,), SPARSE, "classes"),
     "flags": (Flagged, (TEXT, ((8,), "bool")), SPARSE, "classes"),

@@ -29,7 +29,7 @@ NAMES = (
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
     *("vision transformer", "loss scale", "temperature", "centres", "weight norm", "batch norm, decayed"),
     *("own loss", "causal", "series, normed", "volume, normed", "series, biased", "positions"),
-    *("flags", "penalised layer", "variational"),
+    *("flags", "penalised layer", "variational", "unused layers"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
