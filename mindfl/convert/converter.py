@@ -131,7 +131,7 @@ def _with_suffix(path: PathLike) -> Path:
 
 
 def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> Iterator[tuple[bool, Proto]]:
-    """Yield the MINDIRs to try: first as exported, if the converter may be new enough, then rewritten."""
+    """Yield the MINDIRs to try: as exported, if the converter may be new enough, rewritten, and with images apart."""
     if backend.takes_any_version:
         yield False, source
     try:
@@ -141,6 +141,8 @@ def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> 
         return
     if model is not source or not backend.takes_any_version:
         yield model is not source, model
+    if model is not source and (other := rewrite(source, apart=True)) != model:
+        yield True, other
 
 
 def _attempt(backend: Backend, model: Proto, train: bool) -> tuple[bytes, str]:

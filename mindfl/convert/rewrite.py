@@ -14,6 +14,7 @@ An operator whose inputs are all tensors is the same in both, and is left to the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,15 +46,17 @@ _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
 _IMAGE = 4  # dimensions of images
+_TO_IMAGES = (0, 3, 1, 2)
 _CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput")
 #: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
 _RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
 
 
-def rewrite(model: Proto) -> Proto:
+def rewrite(model: Proto, *, apart: bool = False) -> Proto:
     """Return ``model`` as version 1, with the optimizer state laid out like the weights of the ``.ms`` file.
 
-    Returns a rewritten copy, or ``model`` itself if nothing has to be changed.
+    ``apart``: what the network itself turns into images is kept from the converter's own transpositions, for a second
+    attempt (:func:`_keep_images_apart`). Returns a rewritten copy, or ``model`` itself if nothing has to be changed.
 
     Raises :class:`MindirError` for a version newer than 3, for sub-graphs, for an operator that is not in
     :data:`OPERATORS`, and for a setting that is not a constant; the message names it.
@@ -65,7 +68,7 @@ def rewrite(model: Proto) -> Proto:
     result.CopyFrom(model)
     if model.mind_ir_version > TARGET_VERSION:
         _check_supported(model)
-        _rewrite(result)
+        _rewrite(result, apart)
     for tensor in result.graph.parameter:
         if (state := misaligned.get(parameter_name(tensor))) is not None:
             tensor.raw_data = state.tobytes()
@@ -124,7 +127,7 @@ def unknown_operators(model: Proto) -> dict[str, str]:
     return found
 
 
-def _rewrite(model: Proto) -> None:
+def _rewrite(model: Proto, apart: bool) -> None:
     editor = GraphEditor(model)
     for primitive in editor.primitives:
         primitive.op_type = _RENAMED.get(primitive.op_type, primitive.op_type)
@@ -138,6 +141,8 @@ def _rewrite(model: Proto) -> None:
     _write_out(editor)
     _state_all_axes(editor)
     _keep_products_apart(editor)
+    if apart:
+        _keep_images_apart(editor)
     move_settings(editor)
     editor.merge_equal_tensors()
     editor.remove_unread_constants()
@@ -153,6 +158,7 @@ def _keep_layer_weights_apart(editor: GraphEditor) -> None:
     """
     known = {tensor.name for tensor in editor.graph.parameter}
     weights = {value for node in editor.nodes(*_CONVOLUTIONS) for value in node.input if value in known}
+    weights |= _unread_filters(editor)
     apart: dict[str, str] = {}
     replaced: dict[str, tuple[Proto, ...]] = {}
     for node in editor.graph.node:
@@ -165,6 +171,20 @@ def _keep_layer_weights_apart(editor: GraphEditor) -> None:
         if writer.nodes:
             replaced[node.output[0]] = (*writer.nodes, node)
     editor.replace_nodes(replaced)
+
+
+def _unread_filters(editor: GraphEditor) -> set[str]:
+    """Return the trained arrays of four dimensions that no layer reads, but a product with one number: weight decay."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in editor.graph.parameter}
+    trained = {node.input[0] for node in editor.nodes(*CHANGING)}
+    found = {name for name in trained if len(shapes.get(name, ())) == _IMAGE}
+    for node in editor.graph.node:
+        decay = editor.operator(node) == "Mul" and all(
+            value in editor.constants or math.prod(shapes.get(value, (0,))) == 1 for value in set(node.input) - found
+        )
+        if editor.operator(node) not in (*CHANGING, "MakeTuple") and not decay:
+            found -= set(node.input)
+    return found
 
 
 def _keep_products_apart(editor: GraphEditor) -> None:
@@ -185,6 +205,22 @@ def _keep_products_apart(editor: GraphEditor) -> None:
             node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
             replaced[node.output[0]] = (*writer.nodes, node)
     editor.replace_nodes(replaced)
+
+
+def _keep_images_apart(editor: GraphEditor) -> None:
+    """Negate twice what a network turns from [N, height, width, channels] into images: no bit changes.
+
+    The converter cancels this against its own transpositions, and may know no order of axes then for a convolution or
+    its gradient.
+    """
+    for output in [node.output[0] for node in editor.nodes("Transpose")]:
+        node = next(node for node in editor.graph.node if node.output[0] == output)
+        if editor.value(node, node.input[1]) == _TO_IMAGES:
+            writer = NodeWriter(editor, node)
+            once = writer.add("Neg", output)
+            editor.replace_values({output: writer.add("Neg", once)})
+            writer.nodes[0].input[0] = output
+            editor.replace_nodes({output: (node, *writer.nodes)})
 
 
 def _keep_frozen_layers(editor: GraphEditor) -> None:

@@ -573,16 +573,40 @@ class VariationalLoss(nn.Cell):
         return ((found - y) ** 2).sum(1).mean() + apart
 
 
+class TurnedPixels(nn.Cell):
+    """The cross entropy of all pixels, whose scores are turned to the last axis before."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.net = network
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return ops.cross_entropy(self.net(x).permute(0, 2, 3, 1).reshape(-1, 4), y.reshape(-1))
+
+
+class TwoLayers(nn.Cell):
+    """Scores of four classes for each pixel, without a normalisation."""
+
+    labels = (8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, pad_mode="same", has_bias=True), nn.Conv2d(4, 4, 1, has_bias=True)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(ops.relu(self.first(x)))
+
+
 class Unused(nn.Cell):
     """Layers that are left over: the optimizer has their weights, and nothing reads them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Dense(4, 5)
-        self.second, self.norm, self.wide = nn.Conv2d(4, 6, 3, has_bias=True), nn.BatchNorm2d(6), nn.Dense(7, 3)
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dense(4, 5)
+        self.second, self.left, self.wide = nn.Conv2d(4, 6, 3, has_bias=True), nn.BatchNorm2d(6), nn.Dense(7, 3)
 
     def construct(self, x: Tensor) -> Tensor:
-        return self.head(ops.relu(self.conv(x)).mean((2, 3)))
+        return self.head(ops.relu(self.norm(self.conv(x))).mean((2, 3)))
 
 
 class Distance(nn.Cell):
@@ -680,6 +704,7 @@ STEPS = ((8, 6), "float32")
 
 #: networks with their losses in a cell of the user's own
 WITH_LOSS: dict[str, Any] = {"own loss": OwnLoss, "penalised layer": PenalisedLayer, "variational": VariationalLoss}
+WITH_LOSS["turned pixels"] = TurnedPixels
 WEIGHTS = Tensor(np.float32([1, 2, 3, 4, 5]))
 SPARSE = lambda: nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")  # noqa: E731
 #: name -> network, inputs, loss, labels: "classes", "tokens", "onehot", "many" (0 or 1 each) or "numbers"
@@ -729,6 +754,8 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "series, normed": (NormedSeries, (SERIES,), SPARSE, "classes"),
     "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
     "unused layers": (Unused, (IMAGES,), SPARSE, "classes"),
+    "unused layers, decayed": (Unused, (IMAGES,), SPARSE, "classes"),
+    "turned pixels": (TwoLayers, (IMAGES,), None, "tokens"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),
     "positions": (Positions, (IMAGES,), SPARSE, "classes"),
     "flags": (Flagged, (TEXT, ((8,), "bool")), SPARSE, "classes"),
@@ -755,12 +782,12 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
 
 
 def one_step(name: str, loss: nn.Cell) -> nn.Cell:
-    """Return a step of training with Momentum; of two networks with a scaled loss, of one with decaying weights."""
+    """Return a step of training with Momentum; of some networks with a scaled loss, or with decaying weights."""
     parameters, scale = loss.trainable_params(), 1024.0
     if name == "loss scale":
         optimizer = nn.Momentum(parameters, 0.02, 0.9, loss_scale=scale)
         return nn.TrainOneStepCell(loss, optimizer, sens=scale).set_train()
-    if name == "batch norm, decayed":
+    if name.endswith(", decayed"):
         optimizer = nn.Momentum(parameters, 0.02, 0.9, weight_decay=0.01)
         return nn.TrainOneStepCell(loss, optimizer).set_train()
     if name == "overflow":

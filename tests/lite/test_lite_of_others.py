@@ -29,7 +29,7 @@ NAMES = (
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
     *("vision transformer", "loss scale", "temperature", "centres", "weight norm", "batch norm, decayed"),
     *("own loss", "causal", "series, normed", "volume, normed", "series, biased", "positions"),
-    *("flags", "penalised layer", "variational", "unused layers"),
+    *("flags", "penalised layer", "variational", "unused layers", "unused layers, decayed", "turned pixels"),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
@@ -102,7 +102,11 @@ class Training:
 @pytest.mark.parametrize("name", NAMES)
 def test_twenty_steps_are_those_of_mindspore(name: str, tmp_path: Path, converter_library: Path) -> None:
     training = Training(name)
-    with pytest.warns(MindflWarning, match="_loss_fn") if name in ("own loss", "variational") else nullcontext():
+    with (
+        pytest.warns(MindflWarning, match="_loss_fn")
+        if name in ("own loss", "turned pixels", "variational")
+        else nullcontext()
+    ):
         session = Session(convert_model(training.export(tmp_path), tmp_path / "net.ms").model)
     began = session.model.to_mindspore()
     expected = training.losses()
