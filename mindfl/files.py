@@ -76,9 +76,11 @@ def _temporary_cache(reason: str) -> Path:
 def local_path(path: PathLike) -> Path:
     """Return ``path`` with ``~`` replaced by the home folder.
 
-    Raises :class:`OptionError` if there is no home folder, and for an empty path.
+    Raises :class:`OptionError` if there is no home folder, for an empty path, and for what is no path.
     """
     check_path(path, "a path")
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"a path must be a text or a Path, got {str(path)[:60]}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

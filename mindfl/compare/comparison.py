@@ -82,7 +82,7 @@ class RunComparison:
             OptionError: there is no such format.
         """
         if format not in get_args(TableForm):
-            raise OptionError(f"format is {format!r}", hint=did_you_mean(format, get_args(TableForm)))
+            raise OptionError(f"format is {format!r}", hint=did_you_mean(str(format), get_args(TableForm)))
         if format == "csv":
             return csv_text([self._head(), *(self._numbers(group) for group in self.groups)])
         header, rows = self._header(), [self._cells(group) for group in self.groups]

@@ -12,7 +12,7 @@ from textwrap import fill
 from typing import Any, TypeAlias
 
 from mindfl.errors import OptionError
-from mindfl.files import PathLike, atomic_path
+from mindfl.files import PathLike, atomic_path, local_path
 from mindfl.options.declaration import shown
 from mindfl.sim.fonts import fit_fonts
 from mindfl.sim.history import History, measured_clients, measured_iterations
@@ -147,7 +147,7 @@ def check_target(path: PathLike | None, ax: Any) -> None:
     if (path is None) == (ax is None):
         raise OptionError("a figure needs a file to write, or the axes to draw into: path or ax")
     if path is not None:
-        check_picture(path)
+        check_picture(local_path(path))
     elif not hasattr(ax, "plot"):
         raise OptionError(f"ax must be axes of matplotlib, got {shown(ax)}", hint="such as those of plt.subplots()")
 

@@ -81,6 +81,9 @@ def export_to_mlflow(
         ...
         mindfl.errors.OptionError: nowhere holds no run: it has no config.json
     """
+    for option, text in {"uri": uri, "experiment": experiment, "name": name}.items():
+        if not isinstance(text, str | None):
+            raise OptionError(f"{option} must be a text, got {text!r}")
     place = local_path(folder)
     if not (place / RECORD).exists():
         raise OptionError(f"{place} holds no run: it has no {RECORD}", hint="give the --work_dir of a run")

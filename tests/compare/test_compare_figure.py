@@ -76,6 +76,7 @@ def test_into_axes_of_the_user(runs: list[Path]) -> None:
     [
         ({"path": "fig.gif"}, "suffix .gif of fig.gif is no picture format"),
         ({"path": "fig"}, "has no suffix"),
+        ({"path": 3}, "a path must be a text or a Path, got 3"),
         ({}, "path or ax"),
         ({"ax": 3}, "ax must be axes of matplotlib, got 3"),
         ({"path": "fig.png", "column": "avgs"}, "--column: no run has 'avgs'"),

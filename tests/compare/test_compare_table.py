@@ -88,6 +88,15 @@ def test_baseline_columns_and_labels(runs: list[Path], tmp_path: Path) -> None:
     assert compare_runs([str(odd)]).groups[0].runs[0].name == str(odd)
 
 
+def test_what_is_no_table_form_and_no_folder(tmp_path: Path) -> None:
+    comparison = compare_runs(write_run(tmp_path / "run", [0.5]))
+    for form in ("md", 3, None):
+        with pytest.raises(OptionError, match=f"format is {form!r}"):
+            comparison.table(form)
+    with pytest.raises(OptionError, match="a path must be a text or a Path, got None"):
+        Result.load(None)
+
+
 def test_settings_of_labels(tmp_path: Path) -> None:
     one = write_run(tmp_path / "1", [0.5], epochs=1, train_dataset="/data/mnist", data="a" * 64)
     two = write_run(tmp_path / "2", [0.5], epochs=5, train_dataset="/data/mnist", data="a" * 64)

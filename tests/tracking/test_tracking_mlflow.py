@@ -138,3 +138,9 @@ def test_the_command_exports_several_runs(run: Path, store: Path, tmp_path: Path
     assert "was exported before as run" in CliRunner().invoke(root, asked).output
     refused = CliRunner().invoke(root, ["export-run", str(tmp_path), "--uri", store.as_uri()])
     assert isinstance(refused.exception, OptionError) and "holds no run" in str(refused.exception)
+
+
+@pytest.mark.parametrize("given", [{"uri": 3}, {"experiment": 3}, {"name": 3}])
+def test_what_is_no_text_is_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=f"{next(iter(given))} must be a text, got 3"):
+        export_to_mlflow(tmp_path, **given)
