@@ -41,6 +41,8 @@ _OF_DATA = (_DATA, "test_dataset", "client_num", "fl_name")
 
 #: settings that may name code of the user's which the result follows from; of data their content is compared
 _WITH_CODE = ("model", "algorithm", "sampler", "lr_schedule", "encrypt_type", "operator", "callbacks")
+#: setting that names a file of weights
+_WEIGHTS = "init_from"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,8 @@ class SweptRun:
         status: how far it is.
         error: why it failed.
         dropped: whether the experiment does not have it any more; it is kept, but neither run nor compared.
-        code: SHA-256 of the user's Python files that its settings name, by path, as they were when it began.
+        code: SHA-256 of the user's Python files that its settings name, and of ``init_from``, by path, as they were
+            when it began.
     """
 
     name: str
@@ -136,10 +139,11 @@ class SweepFolder:
             )
 
     def begin(self, name: str) -> None:
-        """Note that the run ``name`` begins, or goes on, with the user's code as it is now."""
+        """Note that the run ``name`` begins, or goes on, with the user's files as they are now."""
         run = self._runs[name]
-        named = [self._runs[name].settings.get(option) for option in _WITH_CODE]
-        code = {path: code_digest(path) for each in named for path in code_files(each)}
+        paths = [path for option in _WITH_CODE for path in code_files(run.settings.get(option))]
+        paths += filter(None, [run.settings.get(_WEIGHTS)])
+        code = {path: code_digest(path) for path in paths}
         with self._lock:
             self._runs[name] = replace(run, code=code)
         self.note(name, "running")

@@ -173,7 +173,9 @@ def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs)
     text = "from mindfl.algorithms import Algorithm\n\n\nclass Own(Algorithm):\n    pass\n"
     own.write_text(text)
     folder, said = tmp_path / "sweep", list[str]()
-    swept = {"sweep": {"algorithm": ["fedavg", f"{own}:Own"], "seed": [0, 1]}}
+    weights = tmp_path / "begin.ckpt"
+    weights.write_bytes(b"one")
+    swept = {"init_from": weights, "sweep": {"algorithm": ["fedavg", f"{own}:Own"], "seed": [0, 1]}}
 
     def again() -> list[str]:
         said.clear()
@@ -186,6 +188,9 @@ def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs)
     assert f"{own} has changed since 2 runs ended" in warning and "fedavg" not in warning
     with pytest.warns(MindflWarning, match="has changed since 2 runs ended"):
         planned_runs(swept, folder)
+    weights.write_bytes(b"another")
+    assert f"{weights} has changed since 4 runs ended" in " ".join(again())
+    weights.write_bytes(b"one")
     one = next(name for name in statuses(folder) if "Own" in name)
     shutil.rmtree(folder / "runs" / one)
     assert "has changed since 1 run ended" in again()[0], "that run is new, the other is not"
