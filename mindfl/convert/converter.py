@@ -141,7 +141,11 @@ def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> 
         return
     if model is not source or not backend.takes_any_version:
         yield model is not source, model
-    if model is not source and (other := rewrite(source, apart=True)) != model:
+    try:
+        other = rewrite(source, apart=True)
+    except MindirError:  # the failure of the first attempt is told
+        return
+    if model is not source and other != model:
         yield True, other
 
 

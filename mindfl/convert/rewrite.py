@@ -14,7 +14,6 @@ An operator whose inputs are all tensors is the same in both, and is left to the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +31,14 @@ from mindfl.convert import (  # noqa: F401  (they register)
 )
 from mindfl.convert.channel_layers import make_images
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
+from mindfl.convert.kept_apart import (
+    keep_images_apart,
+    keep_layer_weights_apart,
+    keep_parameters_apart,
+    keep_products_apart,
+)
 from mindfl.convert.mindir import Proto, khwc, mindir_protocol, optimizer_states, parameter_name, parameters
-from mindfl.convert.monads import CHANGING, let_sums_read_gradients, remove_monads
+from mindfl.convert.monads import let_sums_read_gradients, remove_monads
 from mindfl.convert.operator_settings import CONSTANT_INPUTS, SETTINGS, move_settings
 from mindfl.convert.written_out import WRITTEN_OUT, NodeWriter
 from mindfl.errors import MindirError
@@ -45,9 +50,6 @@ NEWEST_VERSION = 3
 _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
-_IMAGE = 4  # dimensions of images
-_TO_IMAGES = (0, 3, 1, 2)
-_CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput")
 #: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
 _RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
 
@@ -56,7 +58,8 @@ def rewrite(model: Proto, *, apart: bool = False) -> Proto:
     """Return ``model`` as version 1, with the optimizer state laid out like the weights of the ``.ms`` file.
 
     ``apart``: what the network itself turns into images is kept from the converter's own transpositions, for a second
-    attempt (:func:`_keep_images_apart`). Returns a rewritten copy, or ``model`` itself if nothing has to be changed.
+    attempt (:mod:`mindfl.convert.kept_apart`). Returns a rewritten copy, or ``model`` itself if nothing has to be
+    changed.
 
     Raises :class:`MindirError` for a version newer than 3, for sub-graphs, for an operator that is not in
     :data:`OPERATORS`, and for a setting that is not a constant; the message names it.
@@ -135,92 +138,20 @@ def _rewrite(model: Proto, apart: bool) -> None:
     remove_monads(editor)
     let_sums_read_gradients(editor)
     make_images(editor)
-    _keep_layer_weights_apart(editor)
+    keep_layer_weights_apart(editor)
     if optimizer_states(model):
         _keep_frozen_layers(editor)
     _write_out(editor)
     _state_all_axes(editor)
-    _keep_products_apart(editor)
+    keep_products_apart(editor)
     if apart:
-        _keep_images_apart(editor)
+        keep_images_apart(editor)
+        keep_parameters_apart(editor)
     move_settings(editor)
     editor.merge_equal_tensors()
     editor.remove_unread_constants()
     _repair_attributes(editor)
     _strip_marks(model)
-
-
-def _keep_layer_weights_apart(editor: GraphEditor) -> None:
-    """Negate a convolution's weights twice for what else is calculated with them, such as weight decay: no bit changes.
-
-    The converter turns weights of convolutions. Where a calculation reads them too, without a ``Load`` between, it
-    takes their old shape for it, and refuses the sum of that and the gradient.
-    """
-    known = {tensor.name for tensor in editor.graph.parameter}
-    weights = {value for node in editor.nodes(*_CONVOLUTIONS) for value in node.input if value in known}
-    weights |= _unread_filters(editor)
-    apart: dict[str, str] = {}
-    replaced: dict[str, tuple[Proto, ...]] = {}
-    for node in editor.graph.node:
-        if editor.operator(node) in (*_CONVOLUTIONS, *CHANGING, "MakeTuple"):
-            continue
-        writer = NodeWriter(editor, node)
-        for value in weights.intersection(node.input) - apart.keys():
-            apart[value] = writer.add("Neg", writer.add("Neg", value))
-        node.input[:] = [apart.get(value, value) for value in node.input]
-        if writer.nodes:
-            replaced[node.output[0]] = (*writer.nodes, node)
-    editor.replace_nodes(replaced)
-
-
-def _unread_filters(editor: GraphEditor) -> set[str]:
-    """Return the trained arrays of four dimensions that no layer reads, but a product with one number: weight decay."""
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in editor.graph.parameter}
-    trained = {node.input[0] for node in editor.nodes(*CHANGING)}
-    found = {name for name in trained if len(shapes.get(name, ())) == _IMAGE}
-    for node in editor.graph.node:
-        decay = editor.operator(node) == "Mul" and all(
-            value in editor.constants or math.prod(shapes.get(value, (0,))) == 1 for value in set(node.input) - found
-        )
-        if editor.operator(node) not in (*CHANGING, "MakeTuple") and not decay:
-            found -= set(node.input)
-    return found
-
-
-def _keep_products_apart(editor: GraphEditor) -> None:
-    """Negate twice what becomes an image of a turned product of matrices, as behind attention: no bit changes.
-
-    The converter takes product and transposition together, and knows no order of axes for the convolution behind them.
-    """
-    makers = {node.output[0]: node for node in editor.graph.node}
-    replaced: dict[str, tuple[Proto, ...]] = {}
-    for node in editor.nodes("Reshape"):
-        turned = makers.get(node.input[0])
-        product = makers.get(turned.input[0]) if turned is not None and editor.operator(turned) == "Transpose" else None
-        if product is None or editor.operator(product) not in ("BatchMatMul", "MatMul"):
-            continue
-        shape = editor.value(node, node.input[1])
-        if isinstance(shape, tuple) and len(shape) == _IMAGE:
-            writer = NodeWriter(editor, node)
-            node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
-            replaced[node.output[0]] = (*writer.nodes, node)
-    editor.replace_nodes(replaced)
-
-
-def _keep_images_apart(editor: GraphEditor) -> None:
-    """Negate twice what a network turns from [N, height, width, channels] into images: no bit changes.
-
-    The converter cancels this against its own transpositions, and may know no order of axes then for a convolution or
-    its gradient.
-    """
-    for output in [node.output[0] for node in editor.nodes("Transpose")]:
-        node = next(node for node in editor.graph.node if node.output[0] == output)
-        if editor.value(node, node.input[1]) == _TO_IMAGES:
-            writer = NodeWriter(editor, node)
-            once = writer.add("Neg", output)
-            editor.replace_values({output: writer.add("Neg", once)})
-            writer.nodes[0].input[0] = output
-            editor.replace_nodes({output: (node, *writer.nodes)})
 
 
 def _keep_frozen_layers(editor: GraphEditor) -> None:

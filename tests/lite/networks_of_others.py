@@ -597,6 +597,19 @@ class TwoLayers(nn.Cell):
         return self.second(ops.relu(self.first(x)))
 
 
+class WeightedRows(nn.Cell):
+    """A trained weight of each row of an image, and of each column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, pad_mode="same"), nn.Dense(8, 5)
+        self.rows = Parameter(Tensor(np.linspace(-1, 1, 8).reshape(8, 1), mstype.float32), name="rows")
+        self.columns = Parameter(Tensor(np.linspace(1, 2, 8), mstype.float32), name="columns")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.head(ops.tanh(self.conv(x) * self.rows * self.columns).mean((2, 3)))
+
+
 class Unused(nn.Cell):
     """Layers that are left over: the optimizer has their weights, and nothing reads them."""
 
@@ -755,6 +768,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
     "unused layers": (Unused, (IMAGES,), SPARSE, "classes"),
     "unused layers, decayed": (Unused, (IMAGES,), SPARSE, "classes"),
+    "weighted rows": (WeightedRows, (IMAGES,), SPARSE, "classes"),
     "turned pixels": (TwoLayers, (IMAGES,), None, "tokens"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),
     "positions": (Positions, (IMAGES,), SPARSE, "classes"),

@@ -29,7 +29,15 @@ NAMES = (
     *("autoencoder", "nearest", "bilinear", "tied words", "both ways", "built-in gru", "built-in rnn", "tabular"),
     *("vision transformer", "loss scale", "temperature", "centres", "weight norm", "batch norm, decayed"),
     *("own loss", "causal", "series, normed", "volume, normed", "series, biased", "positions"),
-    *("flags", "penalised layer", "variational", "unused layers", "unused layers, decayed", "turned pixels"),
+    *(
+        "flags",
+        "penalised layer",
+        "variational",
+        "unused layers",
+        "unused layers, decayed",
+        "turned pixels",
+        "weighted rows",
+    ),
 )
 #: what is not converted -> its operator, which the message names
 REFUSED = {
