@@ -61,6 +61,11 @@ def grouped(runs: Sequence[ComparedRun]) -> list[RunGroup]:
     groups = [RunGroup("", tuple(members)) for members in found.values()]
     labels = _labels([identities[group.runs[0].name] for group in groups], groups)
     groups = [replace(group, label=label) for group, label in zip(groups, labels, strict=True)]
+    for group in groups:
+        members = [identities[run.name] for run in group.runs]
+        if varied := [name for name in members[0] if _varies(name, members)]:
+            listed = ", ".join(varied)
+            warn(f"{group.label}: the mean of {len(members)} runs that differ in {listed}, as they have one label")
     for text in differences(groups):
         warn(text)
     return groups

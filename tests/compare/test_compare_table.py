@@ -88,6 +88,17 @@ def test_baseline_columns_and_labels(runs: list[Path], tmp_path: Path) -> None:
     assert compare_runs([str(odd)]).groups[0].runs[0].name == str(odd)
 
 
+def test_one_label_for_runs_that_differ_is_named(tmp_path: Path) -> None:
+    for name, settings in {"a": {"algorithm": "fedavg"}, "b": {"algorithm": "fedprox:mu=0.1", "epochs": 2}}.items():
+        write_run(tmp_path / "runs" / name, [0.5], **settings)
+    write_sweep(tmp_path, {"a": "done", "b": "done"})
+    with pytest.warns(
+        MindflWarning, match="new: the mean of 2 runs that differ in algorithm, epochs, as they have one"
+    ):
+        (group,) = compare_runs([f"new={tmp_path}"]).groups
+    assert group.label == "new" and len(group.runs) == 2
+
+
 def test_what_is_no_table_form_and_no_folder(tmp_path: Path) -> None:
     comparison = compare_runs(write_run(tmp_path / "run", [0.5]))
     for form in ("md", 3, None):
