@@ -35,8 +35,10 @@ class RealServer(StartedServer):
     def check(self, config: JobConfig) -> None:
         """See :meth:`StartedServer.check`."""
         from mindfl.real.federated_environment import find_python
-        from mindfl.real.federated_redis import redis_server
+        from mindfl.real.federated_redis import reach_redis, redis_server
 
+        if config.redis_address is not None:
+            reach_redis(config.redis_address)
         find_python(config.python)
         if config.redis_address is None:
             redis_server()

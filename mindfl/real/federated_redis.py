@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mindfl.errors import SimulationError
 from mindfl.imports import lacks
@@ -48,6 +50,16 @@ def redis_entries(certificates: Path) -> dict[str, object]:
     return {f"distributed_cache.{key}": str(certificates / name) for key, name in files.items()}
 
 
+def reach_redis(address: str) -> None:
+    """Raise :class:`SimulationError` where nothing listens at ``address``, or the package redis is missing."""
+    _package()
+    place = Address.parse(address, "redis_address")
+    try:
+        socket.create_connection((place.host, place.port), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise _unusable(address, error) from None
+
+
 def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
     """Return whether the Redis at ``address`` contains a job of this name.
 
@@ -59,10 +71,7 @@ def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
     Raises:
         SimulationError: the Redis does not answer, or the package redis is missing.
     """
-    try:
-        import redis
-    except ModuleNotFoundError:
-        raise lacks("a Redis of your own", "redis") from None
+    redis = _package()
     place = Address.parse(address, "redis_address")
     keys = {"ca_certs": "cacert_filename", "certfile": "cert_filename", "keyfile": "private_key_filename"}
     files = {f"ssl_{option}": tls.get(f"distributed_cache.{key}") or None for option, key in keys.items()}
@@ -76,6 +85,18 @@ def holds_job(address: str, fl_name: str, tls: Mapping[str, object]) -> bool:
             pattern = f"ms_fl:{fl_name.translate(_SPECIAL)}:*"
             return next(client.scan_iter(match=pattern, count=1000), None) is not None
     except (redis.RedisError, OSError) as error:
-        raise SimulationError(
-            f"the Redis at {address} cannot be used: {error}", hint="start it first, or leave redis_address out"
-        ) from None
+        raise _unusable(address, error) from None
+
+
+def _package() -> Any:
+    try:
+        import redis
+    except ModuleNotFoundError:
+        raise lacks("a Redis of your own", "redis") from None
+    return redis
+
+
+def _unusable(address: str, error: Exception) -> SimulationError:
+    return SimulationError(
+        f"the Redis at {address} cannot be used: {error}", hint="start it first, or leave redis_address out"
+    )

@@ -74,12 +74,16 @@ def test_what_a_server_ignores_are_options(side: Any) -> None:
         ({"executor": "ray", "ray_address": "head:99999999"}, "no Ray cluster at head:99999999: "),
         ({"domain_name": "http://127.0.0.1:9"}, r"cannot reach http://127\.0\.0\.1:9: connection refused"),
         ({"domain_name": "https://127.0.0.1:9", "cert_path": "none.crt"}, r"cannot read none\.crt"),
+        ({"stack": "federated", "redis_address": "127.0.0.1:9"}, r"the Redis at 127\.0\.0\.1:9 cannot be used: "),
         ({"stack": "federated", "python": "/bin/true"}, "python: /bin/true is no Python that runs"),
     ],
 )
 def test_what_is_not_there_is_refused_before_an_earlier_result_is_replaced(
     make_job: Any, settings: dict[str, Any], what: str
 ) -> None:
+    for extra, name in (("ray", "ray_address"), ("redis", "redis_address")):
+        if name in settings:
+            pytest.importorskip(extra, reason=f"needs the extra {extra}")
     make_job(iterations=1).run()
     job = make_job(iterations=1, **settings)
     before = contents(job.config.work_dir)
