@@ -610,6 +610,17 @@ class WeightedRows(nn.Cell):
         return self.head(ops.tanh(self.conv(x) * self.rows * self.columns).mean((2, 3)))
 
 
+class Convolutions(nn.Cell):
+    """Scores that convolutions alone make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 5, 1)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.second(ops.relu(self.norm(self.first(x)))).mean((2, 3))
+
+
 class Unused(nn.Cell):
     """Layers that are left over: the optimizer has their weights, and nothing reads them."""
 
@@ -768,6 +779,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "volume, normed": (NormedVolume, (((2, 3, 2, 2), "float32"),), SPARSE, "classes"),
     "unused layers": (Unused, (IMAGES,), SPARSE, "classes"),
     "unused layers, decayed": (Unused, (IMAGES,), SPARSE, "classes"),
+    "convolutions, decayed": (Convolutions, (IMAGES,), SPARSE, "classes"),
     "weighted rows": (WeightedRows, (IMAGES,), SPARSE, "classes"),
     "turned pixels": (TwoLayers, (IMAGES,), None, "tokens"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),

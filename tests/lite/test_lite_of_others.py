@@ -16,6 +16,7 @@ from mindfl.errors import MindflError, MindflWarning, ModelFormatError, Verifica
 from mindfl.export.graph_mode import graph_mode
 from mindfl.export.optimizers import loss_cell
 from mindfl.lite import Session
+from mindfl.lite.ops.optimizer import optimizer_of
 from mindfl.models import import_mindspore
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,7 @@ NAMES = (
         "unused layers, decayed",
         "turned pixels",
         "weighted rows",
+        "convolutions, decayed",
     ),
 )
 #: what is not converted -> its operator, which the message names
@@ -133,6 +135,9 @@ def test_twenty_steps_are_those_of_mindspore(name: str, tmp_path: Path, converte
             moved += np.abs(began[parameter.name].reshape(value.shape) - value).max() > 1e-3 * scale
             own = weights[parameter.name].reshape(value.shape)
             np.testing.assert_allclose(own, value, rtol=0, atol=1e-4 * scale, err_msg=parameter.name)
+    if name.endswith(", decayed"):
+        optimizer = optimizer_of(session.model)
+        assert optimizer is not None and optimizer.weight_decay == pytest.approx(0.01)
     trained = {parameter.name for parameter in training.cell.trainable_params()}
     assert trained <= weights.keys() and moved, "what is trained is in the file, and was trained"
 

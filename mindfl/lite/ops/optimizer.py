@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ONE = np.float32(1.0)
 _ZERO = np.float32(0.0)
+_STEPS_BACK = 8  # more than a conversion puts between a weight and what is calculated with it
 
 #: operator -> instruction, names of its inputs in order, operand -> attribute for the numbers it carries
 _LOWERED: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = MappingProxyType(
@@ -107,12 +108,27 @@ def _weight_decay(model: LiteModel, node: Node) -> float:
         decay = model.tensors[node.inputs[7]].number if len(node.inputs) == 9 else None
         return float("nan") if decay is None else decay
     weight, gradient = node.inputs[0], node.inputs[_FORMS[node.op][1]]
-    parts = {index for maker in model.nodes if gradient in maker.outputs for index in maker.inputs}
+    makers = {index: maker for maker in model.nodes for index in maker.outputs}
+    parts = {_origin(makers, index) for index in (makers[gradient].inputs if gradient in makers else ())}
     for scaled in model.nodes:
-        if scaled.op == "MulFusion" and weight in scaled.inputs and parts.intersection(scaled.outputs):
-            factors = (model.tensors[index].number for index in scaled.inputs if index != weight)
+        read = [_origin(makers, index) for index in scaled.inputs]
+        if scaled.op == "MulFusion" and weight in read and parts.intersection(scaled.outputs):
+            factors = (model.tensors[index].number for index in read if index != weight)
             return next((factor for factor in factors if factor is not None), float("nan"))
     return 0.0
+
+
+def _origin(makers: Mapping[int, Node], index: int) -> int:
+    """Return the tensor that another is by its values: turned, or negated twice, as the conversion leaves weights."""
+    for _ in range(_STEPS_BACK):
+        maker = makers.get(index)
+        inner = makers.get(maker.inputs[0]) if maker is not None and maker.op == "Neg" and maker.inputs else None
+        negated = inner is not None and inner.op == "Neg"
+        source = inner if negated else maker
+        if source is None or not source.inputs or not (negated or source.op == "Transpose"):
+            break
+        index = source.inputs[0]
+    return index
 
 
 def _offsets(plan: Plan, node: Node, names: tuple[str, ...], count: int) -> dict[str, int]:
