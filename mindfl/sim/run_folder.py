@@ -145,6 +145,8 @@ class RunFolder:
                     f"the run began with {name} {version} and goes on with {now.versions.get(name)}:"
                     " the last bits of the weights may differ"
                 )
+        for path in earlier.changed_files():
+            self._warn(f"{path} has changed since the run began, which goes on with it as it is now")
 
 
 #: variable by which a sweep tells its child processes its folder, as Python's text of it

@@ -6,7 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from mindfl.algorithms import learning_rates, naming, sampler
 from mindfl.algorithms.algorithm import Algorithm
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
-from mindfl.extensions import object_reference, recorded
+from mindfl.extensions import code_digest, code_files, object_reference, recorded
 from mindfl.files import PathLike, read_file, write_atomic
 from mindfl.imports import package_version
 from mindfl.lite.own import recorded_operators
@@ -67,6 +67,8 @@ FILES = (
 OF_ONE_CALL = ("work_dir", "resume", "overwrite", "train_model_path", "infer_model_path")
 #: settings that may be an object which no text names
 _OBJECTS = ("model", "train_dataset", "test_dataset", "infer_dataset")
+#: settings that may name Python files of the user's which the result follows from; of data the content is compared
+_WITH_CODE = ("model", "algorithm", "sampler", "lr_schedule", "encrypt_type", "operator", "callbacks")
 _PACKAGES = ("mindspore", "numpy", "numba", "llvmlite", "scipy")
 
 
@@ -81,6 +83,7 @@ class RunRecord:
         data: the values of the data's :class:`~mindfl.data.Fingerprint`.
         model: ``path`` and ``sha256`` of the file that training began with, whether it is the user's ``own``, and the
             ``name`` that the model files have in common.
+        files: SHA-256 of the user's files that the settings name, by path: Python files, and ``init_from``.
         began, ended: times in UTC, ISO 8601; ``ended`` is None while the run continues, and after it was killed.
         iterations: finished ones, None until the end.
         weights_sha256: of the final weights (:func:`mindfl.sim.weight_hash`), None until the end.
@@ -95,17 +98,20 @@ class RunRecord:
     ended: str | None = None
     iterations: int | None = None
     weights_sha256: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, config: JobConfig, data: Mapping[str, int | str], model: Mapping[str, Any]) -> RunRecord:
         """Return the record of a run that begins now."""
+        settings = recorded_settings(config)
         return cls(
-            settings=recorded_settings(config),
+            settings=settings,
             command=list(sys.orig_argv if sys.argv[:1] in ([""], ["-c"]) else sys.argv),
             versions=installed_versions(),
             data=data,
             model={**model, "name": config.model_name},
             began=_now(),
+            files={path: code_digest(path) for path in _named_files(settings)},
         )
 
     @classmethod
@@ -173,10 +179,19 @@ class RunRecord:
         pairs = {name: (self.settings[name], there[name]) for name in DECIDING if name in there}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
+    def changed_files(self) -> list[str]:
+        """Return which of the user's files have another content now; those that are gone are not among them."""
+        return [path for path, digest in self.files.items() if code_digest(path) not in (digest, "")]
+
     def _check_types(self) -> None:
-        parts = (self.settings, self.data, self.versions, self.model)
+        parts = (self.settings, self.data, self.versions, self.model, self.files)
         if not all(isinstance(part, dict) for part in parts) or not {"path", "sha256", "own"} <= self.model.keys():
             raise TypeError("not the fields of a record")
+
+
+def _named_files(settings: Mapping[str, Any]) -> list[str]:
+    paths = [path for name in _WITH_CODE for path in code_files(settings[name])]
+    return [str(Path(path).absolute()) for path in (*paths, settings["init_from"]) if path]
 
 
 def default_settings() -> dict[str, Any]:
@@ -274,7 +289,7 @@ class Repetition:
                     f"the model to start from is not that of {self.path}",
                     hint="restore it, or name another with --origin_train_model_path",
                 )
-            warn(f"the exported model is not that of {self.path}: {self._versions(now)}")
+            warn(f"the exported model is not that of {self.path}: {self._reasons(now)}")
 
     def compare(self, now: RunRecord, result: Result) -> str | None:
         """Return a warning where the weights are not those of the earlier run though the settings are."""
@@ -283,12 +298,13 @@ class Repetition:
             return None
         if result.hash == self.earlier.weights_sha256:
             return None
-        return f"the weights are not those of {self.path} ({self.earlier.weights_sha256}): {self._versions(now)}"
+        return f"the weights are not those of {self.path} ({self.earlier.weights_sha256}): {self._reasons(now)}"
 
     def _changed(self, *names: str) -> bool:
         return not self.given.isdisjoint(names)
 
-    def _versions(self, now: RunRecord) -> str:
+    def _reasons(self, now: RunRecord) -> str:
         pairs = {name: (version, now.versions.get(name)) for name, version in self.earlier.versions.items()}
         other = [f"{name} {there} there, {here} here" for name, (there, here) in pairs.items() if there != here]
+        other += [f"{path} has changed" for path in self.earlier.changed_files()]
         return "; ".join(other) or "the versions are the same, so something else differs"

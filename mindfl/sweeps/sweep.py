@@ -282,7 +282,7 @@ class _Sweep:
     def _simulate(self, run: PlannedRun, shared: Shared, *, resume: bool) -> list[str]:
         """Run one run in a child process; return its warnings."""
         folder = make_dir(self.folder.work_dir(run.name))
-        self.folder.begin(run.name)
+        self.folder.note(run.name, "running")
         self._began.add(run.name)
         shared.give(folder)
         settings = {

@@ -6,14 +6,13 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mindfl.algorithms.naming import make_algorithm
 from mindfl.data import fingerprint
 from mindfl.errors import MindflError, OptionError
-from mindfl.extensions import code_digest, code_files
 from mindfl.files import PathLike, file_digest, local_path, read_file, write_atomic
 from mindfl.locks import is_held
 from mindfl.notices import warn
@@ -39,11 +38,6 @@ _KEEP_BOTH = "another --work_dir keeps both; --overwrite runs all runs anew"
 #: settings that a run's data follow from
 _OF_DATA = (_DATA, "test_dataset", "client_num", "fl_name")
 
-#: settings that may name code of the user's which the result follows from; of data their content is compared
-_WITH_CODE = ("model", "algorithm", "sampler", "lr_schedule", "encrypt_type", "operator", "callbacks")
-#: setting that names a file of weights
-_WEIGHTS = "init_from"
-
 
 @dataclass(frozen=True, kw_only=True)
 class SweptRun:
@@ -55,8 +49,6 @@ class SweptRun:
         status: how far it is.
         error: why it failed.
         dropped: whether the experiment does not have it any more; it is kept, but neither run nor compared.
-        code: SHA-256 of the user's Python files that its settings name, and of ``init_from``, by path, as they were
-            when it began.
     """
 
     name: str
@@ -66,7 +58,6 @@ class SweptRun:
     status: Status = "waiting"
     error: str | None = None
     dropped: bool = False
-    code: Mapping[str, str] = field(default_factory=dict)
 
 
 def planned_run(run: PlannedRun) -> SweptRun:
@@ -111,12 +102,9 @@ class SweepFolder:
                 is_done = before.status == "done" and (self.work_dir(run.name) / card.NAME).exists()
                 if is_done:  # of an interrupted one its own resume will say so
                     self._check_files(fresh)
-                    for path, digest in before.code.items():
-                        if code_digest(path) not in (digest, ""):
-                            self._changed.setdefault(path, []).append(run.name)
                     with suppress(MindflError):  # a damaged record is named by what reads it
-                        self._versions.update(self._record(fresh).versions.items() - installed_versions().items())
-                fresh = replace(fresh, status="done" if is_done else "waiting", code=before.code)
+                        self._note_changes(fresh)
+                fresh = replace(fresh, status="done" if is_done else "waiting")
             self._runs[run.name] = fresh
         dropped = {name: replace(run, dropped=True) for name, run in listed.items() if self._began(name)}
         self._runs |= dropped
@@ -138,16 +126,6 @@ class SweepFolder:
                 "--overwrite runs all runs anew"
             )
 
-    def begin(self, name: str) -> None:
-        """Note that the run ``name`` begins, or goes on, with the user's files as they are now."""
-        run = self._runs[name]
-        paths = [path for option in _WITH_CODE for path in code_files(run.settings.get(option))]
-        paths += filter(None, [run.settings.get(_WEIGHTS)])
-        code = {path: code_digest(path) for path in paths}
-        with self._lock:
-            self._runs[name] = replace(run, code=code)
-        self.note(name, "running")
-
     def note(self, name: str, status: Status, error: str | None = None) -> None:
         """Note how far the run ``name`` is, and write ``sweep.json``."""
         with self._lock:
@@ -158,6 +136,12 @@ class SweepFolder:
         """Write ``sweep.json``."""
         runs = [asdict(run) for run in self._runs.values()]
         write_atomic(self.root / NAME, json_text({"format": FORMAT, "runs": runs}), durable=False)
+
+    def _note_changes(self, run: SweptRun) -> None:
+        record = self._record(run)
+        for path in record.changed_files():
+            self._changed.setdefault(path, []).append(run.name)
+        self._versions.update(record.versions.items() - installed_versions().items())
 
     def _began(self, name: str) -> bool:
         return (self.work_dir(name) / RECORD).exists()

@@ -310,6 +310,16 @@ class TestResume:
         fresh(resume=True, iterations=2, reporter=recorder).run()
         assert any("began with numpy 1.0 and goes on with" in text for text in recorder.warnings)
 
+    def test_changed_code_is_named(self, fresh: Any, recorder: Any, tmp_path: Path) -> None:
+        own = tmp_path / "own.py"
+        own.write_text("from mindfl.algorithms import Algorithm\n\n\nclass Own(Algorithm):\n    pass\n")
+        fresh(iterations=1, algorithm=f"{own}:Own").run()
+        fresh(resume=True, iterations=2, algorithm=f"{own}:Own", reporter=recorder).run()
+        assert not any("own.py" in text for text in recorder.warnings)
+        own.write_text(f"{own.read_text()}    mu = 1\n")
+        fresh(resume=True, iterations=3, algorithm=f"{own}:Own", reporter=recorder).run()
+        assert f"{own} has changed since the run began, which goes on with it as it is now" in recorder.warnings
+
     def test_damaged_state(self, fresh: Any, tmp_path: Path) -> None:
         fresh(iterations=1).run()
         state = tmp_path / "run" / "resume.npz"

@@ -168,7 +168,9 @@ def test_data_and_models_that_changed_under_ended_runs_are_named(
         again()
 
 
-def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs) -> None:
+def test_code_that_changed_under_ended_runs_is_named(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = tmp_path / "own.py"
     text = "from mindfl.algorithms import Algorithm\n\n\nclass Own(Algorithm):\n    pass\n"
     own.write_text(text)
@@ -176,6 +178,14 @@ def test_code_that_changed_under_ended_runs_is_named(tmp_path: Path, runs: Runs)
     weights = tmp_path / "begin.ckpt"
     weights.write_bytes(b"one")
     swept = {"init_from": weights, "sweep": {"algorithm": ["fedavg", f"{own}:Own"], "seed": [0, 1]}}
+
+    def simulate(children: Children, arguments: list[str], folder: Path) -> list[str]:
+        told = runs.simulate(children, arguments, folder)
+        config = JobConfig(init_from=weights, algorithm=f"{own}:Own" if "Own" in folder.name else "fedavg")
+        RunRecord.begin(config, {}, {"path": "", "sha256": "", "own": False}).write(folder)
+        return told
+
+    monkeypatch.setattr(Children, "simulate", simulate)
 
     def again() -> list[str]:
         said.clear()
