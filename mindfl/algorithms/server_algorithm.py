@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mindfl.algorithms.algorithm import Algorithm, Arrays, ClientUpload, Round, Step, replaced
 from mindfl.algorithms.checks import Checked, Fault, flat32, kept, lent, named
 from mindfl.algorithms.naming import describe, make_algorithm
-from mindfl.algorithms.running_statistics import is_statistic
+from mindfl.algorithms.running_statistics import is_statistic, without_negative_variances
 from mindfl.errors import AlgorithmError, OptionError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ServerAlgorithm:
         """Return what the clients are sent next, and the next state.
 
         The running statistics of BatchNorm become the weighted mean, whatever the algorithm does with weights; one that
-        needs single uploads treats them as weights.
+        needs single uploads treats them as weights. A running variance below 0 becomes 0.
 
         Args:
             iteration: number of the iteration that ends.
@@ -86,7 +86,7 @@ class ServerAlgorithm:
             AlgorithmError: there are too few uploads, or the algorithm's ``step`` failed or returned unusable arrays.
         """
         if self._averages:
-            return average, state
+            return without_negative_variances(average), state
         (model, extras), (mean, uploaded) = split(sent), split(average)
         given = Round(
             iteration=iteration,
@@ -107,7 +107,7 @@ class ServerAlgorithm:
             weights.update({name: mean[name] for name in mean if is_statistic(name)})
         weights.update({name: model[name] for name in self._constant if name in model})
         further = flat32({**extras, **named(made.extras, "extras", fault)}, "extras", fault, like=extras)
-        return {**weights, **marked(further)}, kept(made.state, "state", fault)
+        return {**without_negative_variances(weights), **marked(further)}, kept(made.state, "state", fault)
 
     def _fault(self, iteration: int) -> Fault:
         return partial(_error, self._checked.name, iteration)

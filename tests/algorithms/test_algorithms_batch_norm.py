@@ -17,6 +17,7 @@ from small_job import BATCH, SIZES, cohorts, distance, server
 from mindfl.algorithms.algorithm import Client
 from mindfl.algorithms.local_optimizer import LocalOptimizer
 from mindfl.algorithms.naming import make_algorithm
+from mindfl.algorithms.server_algorithm import ServerAlgorithm
 from mindfl.client.local_model import LocalModel
 from mindfl.data import Dataset
 from mindfl.errors import OptionError
@@ -205,6 +206,29 @@ def test_a_devices_file_has_the_statistics_that_stay_with_it(norm_model: Path, p
     local.save()
     assert files.saved.keys() == model.weights.keys()
     assert (files.saved[MEAN] != model.weights[MEAN]).all()
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedadam", "median"])
+def test_a_running_variance_below_0_becomes_0(name: str) -> None:
+    """As noise and quantised updates can make it; MindSpore takes its root."""
+    model = {"w": np.ones(2, np.float32), VARIANCE: np.float32([1, 0.25])}
+    average = {"w": np.float32([-1, 2]), VARIANCE: np.float32([-0.5, 2])}
+    algorithm = ServerAlgorithm(make_algorithm(name))
+    uploads = [(client, 3, average) for client in ("ann", "ben", "cleo")]
+    made, _ = algorithm.next(1, model, average, algorithm.first_state(model), 3, uploads)
+    assert made[VARIANCE].tolist() == [0, 2]
+    assert made["w"][0] < 1
+
+
+def test_both_engines_evaluate_alike_where_noise_makes_variances_negative(
+    norm_model: Path, run_small: Callable[..., Any]
+) -> None:
+    noisy = {"encrypt_type": "DP_ENCRYPT", "dp_eps": 1.0, "dp_norm_clip": 3.0, "iterations": 3}
+    network = {"origin_train_model_path": None, "model": NETWORK, "batch_size": BATCH}
+    lite, other = (run_small(engine, engine=engine, **network, **noisy)[1] for engine in ("lite", "mindspore"))
+    assert lite.weights[VARIANCE].min() == 0
+    assert distance(other.weights, lite.weights) < 1e-5
+    assert [row.accuracies for row in other.history] == [row.accuracies for row in lite.history]
 
 
 @pytest.mark.parametrize("name", ["qfedavg", "fedexp"])
