@@ -19,6 +19,7 @@ from typing import Any
 from mindfl.errors import MindflError, OptionError
 from mindfl.files import PathLike, file_digest
 from mindfl.spelling import did_you_mean
+from mindfl.user_code import raised
 
 #: ``module:attribute`` or ``file.py:attribute``, perhaps with settings
 _REFERENCE = re.compile(r"(?P<where>.+\.py|[^\W\d][\w.]*)(?P<rest>:[^\W\d][\w.]*(:[^:]*=.*)?)")
@@ -137,7 +138,7 @@ def make_object(text: str, registered: Mapping[str, Any], group: str, option: st
     except OptionError as error:
         raise OptionError(f"{option} {text}: {error}", hint=error.hint) from error
     except Exception as error:
-        raise OptionError(f"{option} {text}: {error}") from error
+        raise OptionError(f"{option} {text}: {raised(error)}") from error
 
 
 def _check_settings(made: Any, settings: Mapping[str, Any], owner: str) -> None:
@@ -260,6 +261,8 @@ def _module(where: str, option: str) -> ModuleType:
             return importlib.import_module(where)
         except ImportError as error:
             raise OptionError(f"{option}: cannot import {where}: {error}", hint="is it on PYTHONPATH?") from None
+        except Exception as error:
+            raise OptionError(f"{option}: {where} cannot be loaded: {raised(error)}") from error
     path = Path(where).expanduser().resolve()
     # The name follows from the path, so that objects of the module can be pickled for another process of this machine.
     name = f"{FILE_MODULE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -277,7 +280,7 @@ def _module(where: str, option: str) -> ModuleType:
         exec(loader.source_to_code(loader.get_data(str(path)), str(path)), vars(module))
     except Exception as error:
         del sys.modules[name]
-        raise OptionError(f"{option}: {where} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise OptionError(f"{option}: {where} cannot be loaded: {raised(error)}") from error
     return module
 
 

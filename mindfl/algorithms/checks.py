@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mindfl.algorithms.algorithm import Algorithm, Arrays
 from mindfl.algorithms.naming import describe
 from mindfl.errors import MindflError, OptionError
+from mindfl.user_code import raised
 
 #: (cause, hint) -> the error to raise
 Fault = Callable[[str, str], MindflError]
@@ -39,7 +40,7 @@ class Checked:
         except OptionError as error:
             raise fault(str(error), error.hint) from error
         except Exception as error:
-            raise fault(f"{method}: {type(error).__name__}: {error}", "") from error
+            raise fault(f"{method}: {raised(error)}", "") from error
         if not (isinstance(made, result) or (optional and made is None)):
             raise fault(f"{method} returned {type(made).__name__}, not {result.__name__}", "")
         now = vars(self.algorithm)

@@ -17,6 +17,7 @@ from mindfl import extensions
 from mindfl.algorithms.setting_checks import checked, whole
 from mindfl.errors import OptionError, SimulationError
 from mindfl.extensions import RESUME_HINT, make_object, object_reference
+from mindfl.user_code import raised
 
 #: entry points of installed packages
 GROUP = "mindfl.lr_schedules"
@@ -212,7 +213,7 @@ class LearningRates:
         try:
             found = self._schedule.rate(first, iteration)
         except Exception as error:
-            raise self._failed(iteration, f"{type(error).__name__}: {error}") from error
+            raise self._failed(iteration, raised(error)) from error
         if isinstance(found, bool) or not isinstance(found, (int, float, np.integer, np.floating)):
             raise self._failed(iteration, f"a learning rate must be a number, got {found!r}")
         try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mindfl.errors import OptionError, SimulationError
 from mindfl.extensions import RESUME_HINT, make_object
+from mindfl.user_code import raised
 
 #: entry points of installed packages
 GROUP = "mindfl.samplers"
@@ -113,7 +114,7 @@ def cohort(sampler: Sampler, *, clients: int, iteration: int, seed: int, state: 
         chosen = sampler.sample(clients, iteration, np.random.default_rng((seed, iteration)), state)
         indices = np.asarray(chosen if isinstance(chosen, np.ndarray) else list(chosen))
     except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
+        cause = raised(error)
         raise SimulationError(f"sampler {name} failed in iteration {iteration}: {cause}", hint=RESUME_HINT) from error
     if fault := _fault(indices, clients):
         raise SimulationError(f"sampler {name} in iteration {iteration}: {fault}", hint=RESUME_HINT)

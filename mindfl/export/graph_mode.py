@@ -13,6 +13,7 @@ from mindfl.errors import ExportError, MindflError
 from mindfl.export.process import in_child, try_import
 from mindfl.float_environment import default_float_environment
 from mindfl.models import ModelSpec, first_sentence, import_mindspore, mindspore_lock
+from mindfl.user_code import raised_where
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -84,4 +85,5 @@ def mindspore_errors() -> Iterator[None]:
     except (MindflError, OSError):
         raise
     except Exception as error:
-        raise ExportError(f"MindSpore failed: {first_sentence(error)}") from error
+        cause = first_sentence(error).rstrip(".")
+        raise ExportError(f"MindSpore failed: {cause}{raised_where(error)}") from error

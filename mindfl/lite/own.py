@@ -14,6 +14,7 @@ from mindfl.errors import OptionError
 from mindfl.extensions import absolute, make_object, recorded
 from mindfl.lite.ops.registry import OWN, learning_rate_input, need
 from mindfl.lite.program import Call, Place, Program, Value, batch_first
+from mindfl.user_code import raised
 
 if TYPE_CHECKING:
     from mindfl.lite.kernels import Machine
@@ -196,7 +197,7 @@ def _bound(call: Call, arena: Array, table: Array, place: Place) -> Callable[[],
             with np.errstate(all="ignore"):
                 found = call.function(*inputs)
         except Exception as error:
-            raise OptionError(f"operator {call.label} failed: {type(error).__name__}: {error}") from error
+            raise OptionError(f"operator {call.label} failed: {raised(error)}") from error
         made = found if isinstance(found, tuple) else () if found is None else (found,)
         shapes, expected = [np.shape(array) for array in made], [array.shape for array in outputs]
         if shapes != expected:

@@ -15,6 +15,7 @@ import numpy as np
 from mindfl.errors import OptionError
 from mindfl.extensions import absolute, installed, is_reference, load_object, reference_settings
 from mindfl.spelling import did_you_mean
+from mindfl.user_code import raised
 
 #: initial weights of registered networks
 DEFAULT_INIT = "lecun"
@@ -235,9 +236,7 @@ class OwnNetwork:
         except OptionError:
             raise
         except Exception as error:
-            raise OptionError(
-                f"model {self.name} cannot be made for {sizes.words()}: {type(error).__name__}: {error}"
-            ) from error
+            raise OptionError(f"model {self.name} cannot be made for {sizes.words()}: {raised(error)}") from error
         finally:
             np.random.set_state(state)
         if not isinstance(cell, mindspore.nn.Cell):

@@ -25,6 +25,7 @@ from mindfl.protocol import (
     ResponseFLJob,
     Weights,
 )
+from mindfl.user_code import raised
 
 if TYPE_CHECKING:
     from mindfl.client.masked_device import MaskedDevice
@@ -207,7 +208,7 @@ class UploadMode:
         try:
             arrays = self.encode(trained)
         except Exception as error:
-            raise OptionError(f"upload mode {self.name} failed in encode: {type(error).__name__}: {error}") from error
+            raise OptionError(f"upload mode {self.name} failed in encode: {raised(error)}") from error
         return {"compress_feature_map": pack(arrays)}
 
     def remember(self, trained: Trained, new: Weights) -> tuple[Mapping[str, Any], list[LogLine]]:

@@ -15,6 +15,7 @@ from mindfl.extensions import RESUME_HINT, make_object
 from mindfl.notices import logger, warn
 from mindfl.sim.history import IterationRow, average_words
 from mindfl.sim.run_state import plain_values
+from mindfl.user_code import raised
 
 if TYPE_CHECKING:
     from mindfl.sim.config import JobConfig
@@ -144,8 +145,8 @@ class NamedCallback(Callback):
         try:
             return call(*arguments, *([self.state] if method in self._stateful else []))
         except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-            raise SimulationError(f"callback {self.name} failed {where}: {cause}", hint=RESUME_HINT) from error
+            cause = f"callback {self.name} failed {where}: {raised(error)}"
+            raise SimulationError(cause, hint=RESUME_HINT) from error
 
     def _number(self, metric: Any, value: Any, where: str, columns: Mapping[str, Any]) -> float | int:
         if not isinstance(metric, str) or not metric.strip() or metric in columns:

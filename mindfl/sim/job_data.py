@@ -18,7 +18,7 @@ from mindfl.data import Dataset, UserData, make_synthetic, open_dataset
 from mindfl.data.folder import recovered
 from mindfl.data.samples import Split, check_name, no_samples
 from mindfl.data.text_parts import evaluation_texts, is_texts
-from mindfl.errors import DataError, OptionError, StorageError
+from mindfl.errors import DataError, MindflError, OptionError, StorageError
 from mindfl.export.trained import network_sizes
 from mindfl.extensions import make_object
 from mindfl.files import PathLike, local_path, write_atomic
@@ -31,6 +31,7 @@ from mindfl.sim.config import JobConfig
 from mindfl.sim.job_texts import texts_of_job
 from mindfl.sim.network_model import JobModel
 from mindfl.spelling import counted
+from mindfl.user_code import raised
 
 
 def open_data(config: JobConfig, warn: Callable[[str], None], *, inference: bool = False) -> Dataset:
@@ -236,12 +237,21 @@ def _opened(data: DataSource, option: str) -> Dataset:
     if isinstance(data, os.PathLike):
         return open_dataset(data)
     found: Any = make_object(data, {}, "mindfl.datasets", option) if isinstance(data, str) else data
-    found = found() if callable(found) else found
+    found = _called(found, option, data) if callable(found) else found
     if not isinstance(found, Dataset):
         raise OptionError(
             f"{option} {data} is {type(found).__name__}, no data set", hint="Dataset.from_arrays makes one"
         )
     return found
+
+
+def _called(make: Callable[[], Any], option: str, data: DataSource) -> Any:
+    try:
+        return make()
+    except MindflError:
+        raise
+    except Exception as error:
+        raise DataError(f"{option} {data} failed: {raised(error)}") from error
 
 
 class PairedDataset(Dataset):

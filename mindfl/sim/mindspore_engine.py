@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 def _one_at_a_time(method: Callable[P, Result]) -> Callable[P, Result]:
     @wraps(method)
     def locked(*arguments: P.args, **options: P.kwargs) -> Result:
-        with mindspore_lock, interrupt_held_back(), default_float_environment():
+        with mindspore_lock, interrupt_held_back(), default_float_environment(), mindspore_errors():
             return method(*arguments, **options)
 
     return locked

@@ -297,7 +297,9 @@ class TestCallbacks:
         ],
     )
     def test_one_that_raises_is_named_with_the_iteration(self, make_job: Make, method: str, where: str) -> None:
-        with pytest.raises(SimulationError, match=f"^callback Seeing failed {where}: RuntimeError: no luck$"):
+        with pytest.raises(
+            SimulationError, match=f"^callback Seeing failed {where}: RuntimeError: no luck, in .*, line [0-9]+$"
+        ):
             make_job(callbacks=[Seeing(method)]).run()
 
     def test_a_metric_stands_in_the_history_in_memory_and_on_disk(self, make_job: Make) -> None:
