@@ -74,7 +74,9 @@ def _read(
             pictures.append(to_grey(picture) if grey else picture)
             kept.append(each)
     if not kept:
-        raise DataError(f"no picture in {layout.root} can be read: {problems[0] if problems else 'there is none'}")
+        raise DataError(
+            f"no picture in {layout.root} can be read: {problems[0].advice() if problems else 'there is none'}"
+        )
     places = {name: place for place, name in enumerate(names)}
     labels = np.array([places[each.label] for each in kept])
     return _Pictures(by_owner((stacked(pictures), labels), [(each.user, each.part) for each in kept]), kept)

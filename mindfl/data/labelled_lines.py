@@ -62,8 +62,10 @@ def read_lines(path: Path, problems: list[DataError]) -> list[Line]:
     """
     lines, wrong = [], []
     for number, text in enumerate(read_text(path).split("\n"), 1):
-        if found := _LINE.fullmatch(text.strip()):
-            lines.append(Line(found[1], found[2], f"{path}, line {number}"))
+        found = _LINE.fullmatch(text.strip())
+        # Without the spaces around it: "good " would be a class beside "good".
+        if found and (label := found[1].strip()):
+            lines.append(Line(label, found[2], f"{path}, line {number}"))
         elif text.strip():
             wrong.append(number)
     if wrong:

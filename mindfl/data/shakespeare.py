@@ -131,7 +131,10 @@ def _lines_by_role(plays: Iterable[Path], problems: list[DataError], progress: b
                 if len(ids) > 1:
                     lines.setdefault(_user_name(path.stem, speech.role), []).append(ids)
     if not lines:
-        raise DataError(f"no role says anything in {files[0]}" if not problems else str(problems[0]))
+        if problems:
+            raise problems[0]
+        hint = "letters that LEAF's vocabulary lacks are left out: it is English"
+        raise DataError(f"no role says anything in {files[0]}", hint=hint)
     return lines
 
 

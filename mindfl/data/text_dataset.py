@@ -161,7 +161,7 @@ def read_texts(
     problems += [DataError(f"user {user} has no usable lines") for user, lines in known.items() if not lines]
     users = {user: lines for user, lines in known.items() if lines}
     if not users:
-        raise DataError(f"no user has usable texts: {problems[0] if problems else 'there are none'}")
+        raise DataError(f"no user has usable texts: {problems[0].advice() if problems else 'there are none'}")
     test = list(known_lines(test, classes, problems))
     cut = Cutting(reading, _vocabulary(files, reading, users), classes)
     parts = {user: cut.user(lines, index) for index, (user, lines) in enumerate(users.items())}

