@@ -26,6 +26,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
     written_axes,
     written_layers,
     written_losses,
+    written_mint,
     written_paddings,
     written_pools,
 )
@@ -51,7 +52,19 @@ _TARGET_IR_VERSION = "0.1.1"  # what MindSpore 2.0.0 writes
 
 _STEP_COUNTER = "AssignAdd"
 #: operators of version 3 that version 1 knows under another name, with the same inputs and attributes
-_RENAMED = {"Conv2DTranspose": "Conv2DBackpropInput", "make_list": "MakeTuple"}
+_RENAMED = {
+    "Conv2DTranspose": "Conv2DBackpropInput",
+    "make_list": "MakeTuple",
+    "OneHotExt": "OneHot",
+}
+#: operators that share their input's memory -> those that do not, and how many inputs they have; one more is a monad
+_VIEWS = {
+    "BroadcastToView": ("BroadcastTo", 2),
+    "ExpandDimsView": ("ExpandDims", 2),
+    "NarrowView": ("Narrow", 4),
+    "SplitWithSizeView": ("SplitWithSize", 3),
+    "TransposeView": ("Transpose", 2),
+}
 
 
 def rewrite(model: Proto, *, apart: bool = False) -> Proto:
@@ -101,7 +114,7 @@ def _check_supported(model: Proto) -> None:
             f"mindfl cannot rewrite the operator {operator} (node {node}) for the 2.0.0 converter",
             hint="name a newer converter with --converter, export with MindSpore 2.0, or add an operator of your own "
             f"with --operator file.py:name (docs/extending.md); or {UNCONVERTED}; known operators: "
-            + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED})),
+            + ", ".join(sorted({*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED, *_VIEWS})),
         )
 
 
@@ -110,7 +123,8 @@ def refuse_control_flow(model: Proto) -> None:
     if model.functions:
         raise MindirError(
             f"the graph has {len(model.functions)} sub-graphs, which are not supported",
-            hint=f"write the network without control flow; or {UNCONVERTED}",
+            hint="write the network without control flow: conditions, loops, and what is made of them, such as"
+            f" ops.prod, ops.clip_by_norm and a loss scale that watches for overflow; or {UNCONVERTED}",
         )
 
 
@@ -120,7 +134,14 @@ def unknown_operators(model: Proto) -> dict[str, str]:
     They have inputs that are no tensors, and may have to become attributes.
     """
     editor = GraphEditor(model)
-    known = {*SETTINGS, *CONSTANT_INPUTS, *WRITTEN_OUT, *_RENAMED, *(name for own in OWN for name in own.primitives)}
+    known = {
+        *SETTINGS,
+        *CONSTANT_INPUTS,
+        *WRITTEN_OUT,
+        *_RENAMED,
+        *_VIEWS,
+        *(name for own in OWN for name in own.primitives),
+    }
     found: dict[str, str] = {}
     for node in model.graph.node:
         operator = editor.operator(node)
@@ -132,11 +153,15 @@ def unknown_operators(model: Proto) -> dict[str, str]:
 
 def _rewrite(model: Proto, apart: bool) -> None:
     editor = GraphEditor(model)
+    for node in editor.nodes(*_VIEWS):
+        del node.input[_VIEWS[editor.operator(node)][1] :]
     for primitive in editor.primitives:
-        primitive.op_type = _RENAMED.get(primitive.op_type, primitive.op_type)
+        name = _VIEWS.get(primitive.op_type, (primitive.op_type,))[0]
+        primitive.op_type = _RENAMED.get(name, name)
     _remove_step_counters(editor)
     remove_monads(editor)
     let_sums_read_gradients(editor)
+    _flatten_losses(editor)
     make_images(editor)
     keep_layer_weights_apart(editor)
     if optimizer_states(model):
@@ -152,6 +177,33 @@ def _rewrite(model: Proto, apart: bool) -> None:
     editor.remove_unread_constants()
     _repair_attributes(editor)
     _strip_marks(model)
+
+
+def _flatten_losses(editor: GraphEditor) -> None:
+    """State the shape [samples] of the losses that a one-hot cross entropy has for each sample, where weights meet it.
+
+    The converter takes them for a column, so that their product with a weight for each sample would be a matrix.
+    """
+    entropies = {node.output[0] for node in editor.nodes("SoftmaxCrossEntropyWithLogits")}
+    items = [node for node in editor.nodes("TupleGetItem") if node.input[0] in entropies]
+    for name in [node.output[0] for node in items if editor.value(node, node.input[1]) == 0]:
+        readers = [node for node in editor.graph.node if name in node.input and not _means(editor, node)]
+        if not readers:
+            continue
+        writer = NodeWriter(editor, next(node for node in items if node.output[0] == name))
+        flat = writer.reshape(name, editor.shape_of(name))
+        editor.state_shape(writer.nodes[-1], editor.shape_of(name))
+        for reader in readers:
+            reader.input[:] = [flat if value == name else value for value in reader.input]
+        editor.replace_nodes({name: (writer.node, *writer.nodes)})
+
+
+def _means(editor: GraphEditor, node: Proto) -> bool:
+    """Return whether a node makes one number of all losses, or passes them on to none that calculates."""
+    operator = editor.operator(node)
+    if operator in ("ReduceMean", "ReduceSum", "MeanExt", "SumExt"):
+        return editor.is_none(node.input[1]) or editor.value(node, node.input[1]) in ((), (0,), 0)
+    return operator in ("Depend", "MakeTuple", "UpdateState")
 
 
 def _keep_frozen_layers(editor: GraphEditor) -> None:
@@ -228,7 +280,7 @@ def _check_only_counts(editor: GraphEditor, counter: Proto) -> None:
                 f"operator {_STEP_COUNTER} on {variable.rpartition(':')[2]} cannot be removed: "
                 f"node {node_label(node)} reads it",
                 hint="use an optimizer with a constant learning rate and weight decay; in a job, --lr_schedule changes"
-                " the rate from round to round",
+                f" the rate from round to round; or {UNCONVERTED}",
             )
 
 

@@ -195,14 +195,28 @@ def _matrix_product(writer: NodeWriter) -> list[str]:
     first, second = writer.node.input
     left, right = writer.editor.shape_of(first), writer.editor.shape_of(second)
     if len(left) > 2 and left[:-2] == right[:-2]:
-        names = ("transpose_a", "transpose_b", "transpose_x1", "transpose_x2", "adj_x1", "adj_x2")
-        return [writer.add("BatchMatMul", first, second, **dict.fromkeys(names, False))]
+        return [writer.products(first, second)]
+    if len(left) > 1 and len(right) > 2:
+        return [_products_of_unequal_stacks(writer)]
     if len(left) < 2 or len(right) != 2:
         raise writer.refusal(f"multiplies arrays of the shapes {left} and {right}, which is not converted")
     if len(left) == 2:
         return [writer.product(first, second)]
     rows = writer.reshape(first, (math.prod(left[:-1]), left[-1]))
     return [writer.reshape(writer.product(rows, second), (*left[:-1], right[-1]))]
+
+
+def _products_of_unequal_stacks(writer: NodeWriter) -> str:
+    """Repeat the matrices of each stack along the axes in which the other one has more."""
+    shapes = [writer.editor.shape_of(name) for name in writer.node.input[:2]]
+    stack = np.broadcast_shapes(*(shape[:-2] for shape in shapes))
+    repeated = []
+    for name, shape in zip(writer.node.input[:2], shapes, strict=True):
+        full = (*(1 for _ in range(len(stack) + 2 - len(shape))), *shape)
+        y = name if len(full) == len(shape) else writer.reshape(name, full)
+        times = tuple(size // own for size, own in zip(stack, full[:-2], strict=True))
+        repeated.append(y if set(times) == {1} else writer.add("Tile", y, writer.constant((*times, 1, 1))))
+    return writer.products(*repeated)
 
 
 def _summed_axes(writer: NodeWriter) -> str:

@@ -87,9 +87,31 @@ def _resized(
     writer: NodeWriter, new: tuple[int, ...], place: int, *, linear: bool, gradient: bool = False
 ) -> list[str]:
     """Add images of other height and width; ``place``: of the settings that say where pixels lie."""
-    shape = writer.editor.shape_of(writer.node.input[0])
-    how = {"corners": bool(writer.setting(place)), "half": bool(writer.setting(place + 1))}
-    y = writer.node.input[0]
+    corners, half = bool(writer.setting(place)), bool(writer.setting(place + 1))
+    return resized_to(writer, new, linear=linear, gradient=gradient, corners=corners, half=half)
+
+
+def resized_to(
+    writer: NodeWriter,
+    new: tuple[int, ...],
+    *,
+    linear: bool = False,
+    gradient: bool = False,
+    corners: bool = False,
+    half: bool = False,
+) -> list[str]:
+    """Add images of the height and width ``new``.
+
+    Args:
+        writer: of a node whose first input is the images.
+        new: their new height and width.
+        linear: whether pixels between others are their mean, or the nearest one.
+        gradient: whether the images are a gradient, which goes back to the size before.
+        corners: whether the pixels in the corners stay there.
+        half: whether a pixel is where its middle is.
+    """
+    y, shape = writer.node.input[0], writer.editor.shape_of(writer.node.input[0])
+    how = {"corners": corners, "half": half}
     for axis in (2, 3):
         sizes = (new[axis - 2], shape[axis]) if gradient else (shape[axis], new[axis - 2])
         matrix = (_linear if linear else _nearest)(*sizes, **how)

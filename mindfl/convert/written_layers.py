@@ -29,10 +29,14 @@ def _log_softmax_gradient(writer: NodeWriter) -> list[str]:
 @written_out("ArgMaxWithValue", "ArgMinWithValue")
 def _extreme(writer: NodeWriter) -> list[str]:
     """Where the maximum or minimum along an axis is, and that: the converter mixes the two outputs up."""
-    x, shape = writer.node.input[0], list(writer.editor.shape_of(writer.node.input[0]))
     (axis,) = writer.axes(1)
-    kept = bool(writer.setting(2))
     least = writer.editor.operator(writer.node) == "ArgMinWithValue"
+    return extreme(writer, axis, least=least, kept=bool(writer.setting(2)))
+
+
+def extreme(writer: NodeWriter, axis: int, *, least: bool, kept: bool) -> list[str]:
+    """Add the place of the maximum, or of the minimum, along an axis of the first input, and that value."""
+    x, shape = writer.node.input[0], list(writer.editor.shape_of(writer.node.input[0]))
     place = writer.add("Argmax", writer.add("Neg", x) if least else x, axis=axis % len(shape), output_type=_INT32)
     if kept:
         shape[axis] = 1

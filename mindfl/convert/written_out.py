@@ -83,9 +83,14 @@ class NodeWriter:
         """Add a mean over axes, which stay with a size of 1."""
         return self.add("ReduceMean", value, self.constant(axes), keep_dims=True)
 
-    def product(self, first: str, second: str) -> str:
-        """Add the product of two matrices."""
-        return self.add("MatMul", first, second, **dict.fromkeys(_TRANSPOSED, False))
+    def product(self, first: str, second: str, *, turned: bool = False) -> str:
+        """Add the product of two matrices; ``turned``: of the first with the transposed second."""
+        settings: dict[str, Value] = dict.fromkeys(_TRANSPOSED, False)
+        return self.add("MatMul", first, second, **settings | {"transpose_b": turned, "transpose_x2": turned})
+
+    def products(self, first: str, second: str) -> str:
+        """Add the products of two stacks of matrices."""
+        return self.add("BatchMatMul", first, second, **dict.fromkeys((*_TRANSPOSED, "adj_x1", "adj_x2"), False))
 
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
         """Add another shape of a value."""

@@ -169,7 +169,12 @@ class _Finder:
         batch = next(
             (self._model.tensors[i].dims[0] for i in self._model.inputs if i != labels.index and self._dims(i)), 1
         )
-        return "tokens" if labels.size > batch else "classes"
+        if labels.size <= batch:
+            return "classes"
+        # Columns of labels for several tasks have no scores of one length each: they are not those of tokens.
+        each = predictions.size // labels.size
+        even = predictions.size % labels.size == 0 and each in predictions.dims[1:]
+        return "tokens" if even else "targets"
 
     def _dims(self, index: int) -> tuple[int, ...]:
         return self._model.tensors[index].dims

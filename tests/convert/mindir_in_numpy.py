@@ -82,6 +82,11 @@ def _sparse(given: dict[str, Any], scores: Array, labels: Array) -> Array:
     return -np.log(_softmax(scores)[np.arange(len(scores)), labels]).mean()
 
 
+def _one_hot_entropy(_: Any, scores: Array, labels: Array) -> tuple[Array, Array]:
+    chances = _softmax(scores)
+    return -(labels * np.log(chances)).sum(1), chances - labels
+
+
 def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
     def reduced(given: dict[str, Any], x: Array, axes: Any) -> Array:
         return function(x, axis=tuple(np.atleast_1d(axes)) or None, keepdims=bool(given["keep_dims"]))
@@ -150,6 +155,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Add": lambda _, a, b: a + b,
     "AddN": lambda _, values: sum(values),
     "Argmax": lambda given, x: x.argmax(given["axis"]).astype(np.int32),
+    "BatchMatMul": lambda given, a, b: (
+        (a.swapaxes(-1, -2) if given["transpose_a"] else a) @ (b.swapaxes(-1, -2) if given["transpose_b"] else b)
+    ),
     "BiasAdd": lambda _, x, bias: x + bias,
     "BiasAddGrad": lambda _, dy: dy.sum(0),
     "BinaryCrossEntropy": _binary,
@@ -199,6 +207,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Slice": lambda _, x, begin, size: x[tuple(slice(b, b + s) for b, s in zip(begin, size, strict=True))],
     "Softmax": lambda given, x: _softmax(x, given["axis"][0]),
     "Softplus": lambda _, x: np.log1p(np.exp(x)),
+    "SoftmaxCrossEntropyWithLogits": _one_hot_entropy,
     "SparseSoftmaxCrossEntropyWithLogits": _sparse,
     "Split": lambda given, x: np.split(x, given["output_num"], given["axis"]),
     "Sqrt": lambda _, x: np.sqrt(x),

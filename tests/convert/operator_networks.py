@@ -87,6 +87,32 @@ OPERATIONS = {
     "tile_of_four_axes": ("ops.repeat_interleave(a.reshape(4, 1, 6, 2), 3, 1).mean(1).reshape(4, 12)", ""),
     "triangle": ("a * ops.triu(b.reshape(4, 3, 4), 1).reshape(4, 12)", ""),
     "triangle_of_ones": ("a * (ops.tril(ops.ones((4, 12), ms.float32), 2) == 0).astype(ms.float32)", ""),
+    "mint_add": ("ms.mint.add(a, b, alpha=2) - ms.mint.sub(b, a, alpha=3)", ""),
+    "mint_broadcast": ("a * ms.mint.broadcast_to(b[:, :1], (4, 12))", ""),
+    "mint_einsum": ('a * ms.mint.einsum("bi,bi->b", a, b).reshape(4, 1)', ""),
+    "mint_glu": ("ms.mint.nn.functional.glu(ms.mint.cat((a, b), 1), 1)", ""),
+    "mint_linear": ("ms.mint.nn.functional.linear(a.reshape(4, 4, 3), b[:3, :3], b[0, :3]).reshape(4, 12)", ""),
+    "mint_log_softmax": ("ms.mint.nn.functional.log_softmax(a, -1)", ""),
+    "mint_max": ("a * ms.mint.max(b, 1, keepdim=True)[0]", ""),
+    "mint_min": ("a - ms.mint.min(b, 1, keepdim=True)[0]", ""),
+    "mint_narrow": ("ms.mint.narrow(a, 1, 2, 4).tile((1, 3))", ""),
+    "mint_nearest": (
+        'ms.mint.nn.functional.interpolate(a.reshape(4, 3, 2, 2), scale_factor=2.0, mode="nearest")'
+        ".reshape(4, 48)[:, ::4]",
+        "",
+    ),
+    "mint_permute": ("ms.mint.permute(a.reshape(4, 3, 4), (0, 2, 1)).reshape(4, 12)", ""),
+    "mint_pick": ("a * ms.mint.gather(b, 1, ms.mint.argmax(a, 1, True))", ""),
+    "mint_unsqueeze": ("ms.mint.unsqueeze(a, 1).sum(1)", ""),
+    "place_of_minimum": ("a * ops.one_hot(ops.argmin(b, 1), 12, Tensor(1.0), Tensor(0.0))", ""),
+    "resize_nearest": (
+        "ops.ResizeNearestNeighbor((4, 6))(a.reshape(4, 2, 2, 3)).reshape(4, 48)[:, ::4]",
+        "",
+    ),
+    "unequal_stacks": (
+        "ops.matmul(a.reshape(4, 1, 3, 4), b.reshape(4, 3, 4, 1)).mean(1).tile((1, 4, 1)).reshape(4, 12)",
+        "",
+    ),
     "unit_matrix": ("ops.matmul(a, ops.eye(12, 12, ms.float32) * 2.0)", ""),
     "transpose": ("ops.transpose(ops.transpose(a, (1, 0)), (1, 0))", ""),
 }
@@ -97,6 +123,7 @@ EQUIVALENT = {
     "roll": "roll_of_parts",
     "soft_margin": "soft_margin_of_parts",
     "cut_borders": "cut_slices",
+    "mint_pad": "pad_of_parts",  # MindSpore executes it, but later steps are not those of its own parts
 }
 #: what :data:`EQUIVALENT` compares, in the form of OPERATIONS
 _PAIRED = {
@@ -104,6 +131,8 @@ _PAIRED = {
     "group_norm_of_channels": ("self.layer(a.reshape(4, 2, 2, 3)).reshape(4, 12)", "nn.GroupNorm(2, 2)"),
     "roll": ("a * ops.roll(b, 2, 1)", ""),
     "roll_of_parts": ("a * ops.cat((b[:, 10:], b[:, :10]), 1)", ""),
+    "mint_pad": ("ms.mint.nn.functional.pad(a, (2, 1))[:, :12]", ""),
+    "pad_of_parts": ("ops.cat((ops.zeros((4, 2), ms.float32), a[:, :10]), 1)", ""),
     "cut_borders": (
         "ops.pad(a.reshape(4, 2, 6), (1, -2, 1, 0), value=0.5).tile((1, 1, 2))[:, 1:, :6].reshape(4, 12)",
         "",
@@ -124,6 +153,7 @@ LOSSES = {
     "negative_log_likelihood": ("Likelihood()", True),
     "penalised": ("Penalised()", True),
     "scaled": ("Scaled()", True),
+    "weighted_samples": ("Weighted()", True),
     "two_losses": ("TwoLosses()", True),
     "focal": ("Focal()", True),
 }
@@ -175,6 +205,15 @@ class Scaled(nn.Cell):
 
     def construct(self, scores, labels):
         return self.loss(scores, labels) * 2.0 + 1.0
+
+class Weighted(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True)
+
+    def construct(self, scores, labels):
+        weights = labels.astype(ms.float32) + 1.0
+        return (self.loss(scores, labels) * weights).sum() / weights.sum()
 
 class TwoLosses(nn.Cell):
     def __init__(self):

@@ -573,6 +573,32 @@ class VariationalLoss(nn.Cell):
         return ((found - y) ** 2).sum(1).mean() + apart
 
 
+class Tasks(nn.Cell):
+    """Scores of four classes for each of two tasks."""
+
+    labels = (2,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.first, self.second = nn.Dense(6, 8), nn.Dense(8, 4), nn.Dense(8, 4)
+
+    def construct(self, x: Tensor) -> Any:
+        x = ops.tanh(self.shared(x))
+        return self.first(x), self.second(x)
+
+
+class TaskLosses(nn.Cell):
+    """The labels of both tasks are columns of one array."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.net, self._loss_fn = network, nn.CrossEntropyLoss()
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        first, second = self.net(x)
+        return self._loss_fn(first, y[:, 0]) + 0.3 * self._loss_fn(second, y[:, 1])
+
+
 class TurnedPixels(nn.Cell):
     """The cross entropy of all pixels, whose scores are turned to the last axis before."""
 
@@ -729,6 +755,7 @@ STEPS = ((8, 6), "float32")
 #: networks with their losses in a cell of the user's own
 WITH_LOSS: dict[str, Any] = {"own loss": OwnLoss, "penalised layer": PenalisedLayer, "variational": VariationalLoss}
 WITH_LOSS["turned pixels"] = TurnedPixels
+WITH_LOSS["several tasks"] = TaskLosses
 WEIGHTS = Tensor(np.float32([1, 2, 3, 4, 5]))
 SPARSE = lambda: nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")  # noqa: E731
 #: name -> network, inputs, loss, labels: "classes", "tokens", "onehot", "many" (0 or 1 each) or "numbers"
@@ -781,6 +808,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "unused layers, decayed": (Unused, (IMAGES,), SPARSE, "classes"),
     "convolutions, decayed": (Convolutions, (IMAGES,), SPARSE, "classes"),
     "weighted rows": (WeightedRows, (IMAGES,), SPARSE, "classes"),
+    "several tasks": (Tasks, (NUMBERS,), None, "tokens"),
     "turned pixels": (TwoLayers, (IMAGES,), None, "tokens"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),
     "positions": (Positions, (IMAGES,), SPARSE, "classes"),

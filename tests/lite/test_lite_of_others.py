@@ -36,6 +36,7 @@ NAMES = (
         "variational",
         "unused layers",
         "unused layers, decayed",
+        "several tasks",
         "turned pixels",
         "weighted rows",
         "convolutions, decayed",
