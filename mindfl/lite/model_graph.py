@@ -182,9 +182,12 @@ class Graph:
         )
 
     def sole_consumer(self, tensor: int) -> Node | None:
-        """Return the only reader of a tensor, or None."""
+        """Return the only reader of a tensor, or None; outputs and predictions are read from outside too."""
         users = self.consumers.get(tensor, [])
-        return users[0] if len(users) == 1 and tensor not in self.model.outputs else None
+        if len(users) != 1 or tensor in self.model.outputs:
+            return None
+        predicted = self.loss_part is not None and self.loss_part.predictions.index == tensor
+        return None if predicted else users[0]
 
     def fusion(self, node: Node) -> Fusion:
         """Return the bias and ReLU that are fused into a convolution or dense node: its own, or those after it."""

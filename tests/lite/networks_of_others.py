@@ -599,6 +599,15 @@ class TaskLosses(nn.Cell):
         return self._loss_fn(first, y[:, 0]) + 0.3 * self._loss_fn(second, y[:, 1])
 
 
+class Evidence(nn.Cell):
+    """A loss of the positive part of the scores: a ReLU alone reads the scores."""
+
+    def construct(self, scores: Tensor, labels: Tensor) -> Tensor:
+        evidence = ops.relu(scores)
+        own = ops.gather_elements(evidence, 1, labels.reshape(-1, 1)).squeeze(1)
+        return (ops.log(evidence.sum(1) + 5) - ops.log(own + 1)).mean()
+
+
 class TurnedPixels(nn.Cell):
     """The cross entropy of all pixels, whose scores are turned to the last axis before."""
 
@@ -808,6 +817,7 @@ NETWORKS: dict[str, tuple[Any, tuple[Any, ...], Any, str]] = {
     "unused layers, decayed": (Unused, (IMAGES,), SPARSE, "classes"),
     "convolutions, decayed": (Convolutions, (IMAGES,), SPARSE, "classes"),
     "weighted rows": (WeightedRows, (IMAGES,), SPARSE, "classes"),
+    "evidence": (Dense, (NUMBERS,), Evidence, "classes"),
     "several tasks": (Tasks, (NUMBERS,), None, "tokens"),
     "turned pixels": (TwoLayers, (IMAGES,), None, "tokens"),
     "series, biased": (BiasedSeries, (SERIES,), SPARSE, "classes"),

@@ -37,6 +37,7 @@ NAMES = (
         "unused layers",
         "unused layers, decayed",
         "several tasks",
+        "evidence",
         "turned pixels",
         "weighted rows",
         "convolutions, decayed",
