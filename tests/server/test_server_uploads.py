@@ -177,4 +177,5 @@ class Undecided(Algorithm):
 def test_a_fault_in_what_says_whether_uploads_suffice_is_one_error() -> None:
     _, records, handle = served(Undecided())
     take_part(handle, "abc", 1, ())
-    assert str(records[0].error) == "algorithm Undecided failed in iteration 1: uploads_fault: ValueError: a bug"
+    what = "algorithm Undecided failed in iteration 1: uploads_fault: ValueError: a bug, in "
+    assert str(records[0].error).startswith(what) and Path(__file__).name in str(records[0].error)
