@@ -114,6 +114,13 @@ def _warn_of_limits(result: ConvertResult, train: bool) -> None:
         Executable(result.model).programs(folded=False)
     except ModelFormatError as limit:
         warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
+    changed = {result.model.tensors[node.inputs[0]].name for node in result.model.nodes if node.op == "Assign"}
+    if train and changed:
+        warn(
+            f"{result.path.name}: training changes {', '.join(sorted(changed))}, which no optimizer trains: clients do"
+            " not exchange it, and where the network evaluates otherwise than it trains, the file does not: it"
+            " evaluates a batch as it trains it (nn.BatchNorm1d and nn.BatchNorm2d keep statistics that are averaged)"
+        )
     if train and not result.model.loss_nodes:
         warn(
             f"{result.path} is converted, but MindSpore Lite's own trainer finds no loss in it:"

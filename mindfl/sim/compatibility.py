@@ -96,7 +96,7 @@ _RULES = (
         ("begin", "personal_training"),
         lambda config: not config.client_side.engine.executes_files,
         "MindSpore's training step cannot be corrected",
-        "use --engine lite",
+        "use --engine lite, or an algorithm whose clients train as they are, such as fedavg or fednova",
     ),
 )
 
