@@ -114,8 +114,7 @@ def _warn_of_limits(result: ConvertResult, train: bool) -> None:
         Executable(result.model).programs(folded=False)
     except ModelFormatError as limit:
         warn(f"{result.path} is converted, but mindfl cannot execute it: {limit}")
-    changed = {result.model.tensors[node.inputs[0]].name for node in result.model.nodes if node.op == "Assign"}
-    if train and changed:
+    if train and (changed := _changed_beside_weights(result.model)):
         warn(
             f"{result.path.name}: training changes {', '.join(sorted(changed))}, which no optimizer trains: clients do"
             " not exchange it, and where the network evaluates otherwise than it trains, the file does not: it"
@@ -126,6 +125,13 @@ def _warn_of_limits(result: ConvertResult, train: bool) -> None:
             f"{result.path} is converted, but MindSpore Lite's own trainer finds no loss in it:"
             " it knows a loss by the name of the cell's attribute, which should be _loss_fn or loss_fct"
         )
+
+
+def _changed_beside_weights(model: LiteModel) -> set[str]:
+    """Return the names of the arrays that the graph assigns to, but for those of the optimizer, as Adam's powers."""
+    of_optimizer = {index for node in model.optimizer_nodes for index in node.inputs}
+    changes = [node for node in model.nodes if node.op == "Assign" and not of_optimizer.intersection(node.inputs)]
+    return {model.tensors[node.inputs[0]].name for node in changes}
 
 
 def _with_suffix(path: PathLike) -> Path:

@@ -182,9 +182,14 @@ def test_what_training_changes_beside_the_weights_is_named_and_in_no_evaluation(
         assert found == pytest.approx(float(np.mean(np.log(np.exp(scores).sum(1)) - chosen)), rel=1e-5)
 
 
-def test_a_file_of_a_network_that_evaluates_otherwise_than_it_trains_is_named(writers: Path, tmp_path: Path) -> None:
-    """Its training graph is all that a file has: it would center by the mean of a batch, and say nothing."""
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "adam_weight_decay"])
+def test_a_file_of_a_network_that_evaluates_otherwise_than_it_trains_is_named(
+    writers: Path, tmp_path: Path, optimizer: Any
+) -> None:
+    """Its training graph is all that a file has: it would center by the mean of a batch, and say nothing. What the
+    optimizer itself changes, such as the powers of Adam's betas, is not named."""
     network = f"{Path(__file__).parent}/counting_net.py:CenteringNet"
-    job = FederatedJob(work_dir=tmp_path, train_dataset=writers, model=network, client_num=1, iterations=1, epochs=1)
+    plan: dict[str, Any] = {"client_num": 1, "iterations": 1, "epochs": 1, "optimizer": optimizer}
+    job = FederatedJob(work_dir=tmp_path, train_dataset=writers, model=network, **plan)
     with pytest.warns(MindflWarning, match=r"CenteringNet_train\.ms: training changes running, which no optimizer"):
         job.run()
