@@ -15,6 +15,7 @@ An operator whose inputs are all tensors is the same in both, and is left to the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
@@ -75,7 +76,8 @@ def rewrite(model: Proto, *, apart: bool = False) -> Proto:
     changed.
 
     Raises :class:`MindirError` for a version newer than 3, for sub-graphs, for an operator that is not in
-    :data:`OPERATORS`, and for a setting that is not a constant; the message names it.
+    :data:`OPERATORS`, and for a setting that is not a constant; the message names it. So does a graph that is not
+    whole, such as one with a node that lacks an input.
     """
     misaligned = _misaligned_states(model)
     if model.mind_ir_version <= TARGET_VERSION and not misaligned:
@@ -84,11 +86,25 @@ def rewrite(model: Proto, *, apart: bool = False) -> Proto:
     result.CopyFrom(model)
     if model.mind_ir_version > TARGET_VERSION:
         _check_supported(model)
-        _rewrite(result, apart)
+        with _refusing_broken_graphs():
+            _rewrite(result, apart)
     for tensor in result.graph.parameter:
         if (state := misaligned.get(parameter_name(tensor))) is not None:
             tensor.raw_data = state.tobytes()
     return result
+
+
+@contextmanager
+def _refusing_broken_graphs() -> Iterator[None]:
+    """Raise :class:`MindirError` where a node has not the inputs, outputs or attributes that its operator has."""
+    try:
+        yield
+    except (LookupError, StopIteration, TypeError, ValueError, AttributeError) as error:
+        raise MindirError(
+            "the graph is not whole, or of a form that mindfl does not know: it cannot be rewritten for the converter"
+            f" ({type(error).__name__}: {' '.join(str(error).split())})",
+            hint=f"export it again; or {UNCONVERTED}",
+        ) from error
 
 
 def _misaligned_states(model: Proto) -> dict[str, NDArray[Any]]:

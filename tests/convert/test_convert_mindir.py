@@ -150,6 +150,7 @@ MUTATIONS: dict[str, Callable[[Proto, Proto, int], object]] = {
 @settings(max_examples=100, deadline=None)
 @given(changes=st.lists(st.tuples(st.sampled_from(sorted(MUTATIONS)), st.integers(0, 200)), min_size=1, max_size=4))
 @example(changes=[("clear inputs", 48)])
+@example(changes=[("clear inputs", 21)])
 def test_no_broken_graph_gives_anything_but_a_mindir_error(
     changes: list[tuple[str, int]], small_graph: Callable[[], bytes]
 ) -> None:
