@@ -47,5 +47,4 @@ def _reshaped_after(editor: GraphEditor, name: str, image: tuple[int, ...], shap
     editor.state_shape(writer.nodes[-1], shape)
     editor.change_shape(node, image)
     editor.replace_values({name: own})
-    writer.nodes[-1].input[0] = name
     editor.replace_nodes({name: (node, *writer.nodes)})

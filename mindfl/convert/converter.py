@@ -154,11 +154,13 @@ def _variants(source: Proto, backend: Backend, failures: list[ConvertError]) -> 
         return
     if model is not source or not backend.takes_any_version:
         yield model is not source, model
+    if model is source:
+        return
     try:
         other = rewrite(source, apart=True)
     except MindirError:  # the failure of the first attempt is told
         return
-    if model is not source and other != model:
+    if other != model:
         yield True, other
 
 

@@ -34,7 +34,7 @@ def keep_layer_weights_apart(editor: GraphEditor) -> None:
             continue
         writer = NodeWriter(editor, node)
         for value in weights.intersection(node.input) - apart.keys():
-            apart[value] = writer.add("Neg", writer.add("Neg", value))
+            apart[value] = writer.apart(value)
         node.input[:] = [apart.get(value, value) for value in node.input]
         if writer.nodes:
             replaced[node.output[0]] = (*writer.nodes, node)
@@ -55,6 +55,20 @@ def _unread_filters(editor: GraphEditor) -> set[str]:
     return found
 
 
+def keep_frozen_layers(editor: GraphEditor) -> None:
+    """Negate what goes into a BatchNorm of constants twice, which changes no bit.
+
+    The converter would merge a frozen convolution with the BatchNorm behind it, and the file would not hold the
+    network's weights any more. Where gradients pass, they read the BatchNorm's input too, and nothing is merged.
+    """
+    for node in list(editor.nodes("BatchNorm")):
+        readers = sum(value == node.input[0] for reader in editor.graph.node for value in reader.input)
+        if editor.value(node, node.input[5]) is False and readers == 1:
+            writer = NodeWriter(editor, node)
+            node.input[0] = writer.apart(node.input[0])
+            editor.replace_nodes({node.output[0]: (*writer.nodes, node)})
+
+
 def keep_products_apart(editor: GraphEditor) -> None:
     """Negate twice what becomes an image of a turned product of matrices, as behind attention: no bit changes.
 
@@ -70,7 +84,7 @@ def keep_products_apart(editor: GraphEditor) -> None:
         shape = editor.value(node, node.input[1])
         if isinstance(shape, tuple) and len(shape) == _IMAGE:
             writer = NodeWriter(editor, node)
-            node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
+            node.input[0] = writer.apart(node.input[0])
             replaced[node.output[0]] = (*writer.nodes, node)
     editor.replace_nodes(replaced)
 
@@ -85,9 +99,7 @@ def keep_images_apart(editor: GraphEditor) -> None:
         node = next(node for node in editor.graph.node if node.output[0] == output)
         if editor.value(node, node.input[1]) == _TO_IMAGES:
             writer = NodeWriter(editor, node)
-            once = writer.add("Neg", output)
-            editor.replace_values({output: writer.add("Neg", once)})
-            writer.nodes[0].input[0] = output
+            editor.replace_values({output: writer.apart(output)})
             editor.replace_nodes({output: (node, *writer.nodes)})
 
 
@@ -105,6 +117,6 @@ def keep_parameters_apart(editor: GraphEditor) -> None:
         writer = NodeWriter(editor, node)
         for place, value in enumerate(node.input):
             if value in parameters or value in loaded:
-                node.input[place] = writer.add("Neg", writer.add("Neg", value))
+                node.input[place] = writer.apart(value)
         replaced[node.output[0]] = (*writer.nodes, node)
     editor.replace_nodes(replaced)

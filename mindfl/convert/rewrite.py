@@ -34,6 +34,7 @@ from mindfl.convert import (  # noqa: F401  (they register)
 from mindfl.convert.channel_layers import make_images
 from mindfl.convert.graph_editor import CONSTANT, GraphEditor, node_label
 from mindfl.convert.kept_apart import (
+    keep_frozen_layers,
     keep_images_apart,
     keep_layer_weights_apart,
     keep_parameters_apart,
@@ -181,7 +182,7 @@ def _rewrite(model: Proto, apart: bool) -> None:
     make_images(editor)
     keep_layer_weights_apart(editor)
     if optimizer_states(model):
-        _keep_frozen_layers(editor)
+        keep_frozen_layers(editor)
     _write_out(editor)
     _state_all_axes(editor)
     keep_products_apart(editor)
@@ -220,20 +221,6 @@ def _means(editor: GraphEditor, node: Proto) -> bool:
     if operator in ("ReduceMean", "ReduceSum", "MeanExt", "SumExt"):
         return editor.is_none(node.input[1]) or editor.value(node, node.input[1]) in ((), (0,), 0)
     return operator in ("Depend", "MakeTuple", "UpdateState")
-
-
-def _keep_frozen_layers(editor: GraphEditor) -> None:
-    """Negate what goes into a BatchNorm of constants twice, which changes no bit.
-
-    The converter would merge a frozen convolution with the BatchNorm behind it, and the file would not hold the
-    network's weights any more. Where gradients pass, they read the BatchNorm's input too, and nothing is merged.
-    """
-    for node in list(editor.nodes("BatchNorm")):
-        readers = sum(value == node.input[0] for reader in editor.graph.node for value in reader.input)
-        if editor.value(node, node.input[5]) is False and readers == 1:
-            writer = NodeWriter(editor, node)
-            node.input[0] = writer.add("Neg", writer.add("Neg", node.input[0]))
-            editor.replace_nodes({node.output[0]: (*writer.nodes, node)})
 
 
 def _write_out(editor: GraphEditor) -> None:

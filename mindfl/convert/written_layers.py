@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 from mindfl.convert.written_out import NodeWriter, written_out
 
@@ -160,15 +161,5 @@ def _split(writer: NodeWriter) -> list[str]:
     sizes, axis = writer.setting(1), writer.setting(2)
     if not isinstance(sizes, tuple) or not isinstance(axis, int):
         raise writer.refusal("splits into sizes that are not constants")
-    shape = writer.editor.shape_of(writer.node.input[0])
-    parts = []
-    begin = 0
-    for size in sizes:
-        begins, counts = [0] * len(shape), list(shape)
-        begins[axis], counts[axis] = begin, size
-        parts.append(
-            writer.add("Slice", writer.node.input[0], writer.constant(tuple(begins)), writer.constant(tuple(counts)))
-        )
-        writer.editor.state_shape(writer.nodes[-1], counts)
-        begin += size
-    return parts
+    begins = (0, *accumulate(sizes))
+    return [writer.part(writer.node.input[0], axis, begin, size) for begin, size in zip(begins, sizes, strict=False)]

@@ -10,8 +10,6 @@ from mindfl.convert.written_layers import extreme
 from mindfl.convert.written_out import NodeWriter, written_out
 from mindfl.convert.written_paddings import with_borders
 
-_INT32 = 34  # the number of the type in MindSpore's graphs
-
 
 @written_out("Dense")
 def _dense(writer: NodeWriter) -> list[str]:
@@ -40,19 +38,8 @@ def _halves(writer: NodeWriter, x: str, axis: int) -> tuple[str, str]:
     """Add the two halves of a value along an axis."""
     shape = writer.editor.shape_of(x)
     size = shape[axis] // 2
-    first, second = (_part(writer, x, axis, begin, size) for begin in (0, size))
+    first, second = (writer.part(x, axis, begin, size) for begin in (0, size))
     return first, second
-
-
-def _part(writer: NodeWriter, x: str, axis: int, begin: int, size: int) -> str:
-    """Add ``size`` values along an axis."""
-    shape = list(writer.editor.shape_of(x))
-    axis %= len(shape)
-    begins = [0] * len(shape)
-    begins[axis], shape[axis] = begin, size
-    part = writer.add("Slice", x, writer.constant(tuple(begins)), writer.constant(tuple(shape)))
-    writer.editor.state_shape(writer.nodes[-1], shape)
-    return part
 
 
 @written_out("GLU")
@@ -103,7 +90,7 @@ def _moved(writer: NodeWriter) -> list[str]:
 def _narrowed(writer: NodeWriter) -> list[str]:
     axis, begin, size = (int(writer.number(place)) for place in (1, 2, 3))
     shape = writer.editor.shape_of(writer.node.input[0])
-    return [_part(writer, writer.node.input[0], axis, begin % shape[axis], size)]
+    return [writer.part(writer.node.input[0], axis, begin % shape[axis], size)]
 
 
 @written_out("BatchMatMulExt")

@@ -92,6 +92,18 @@ class NodeWriter:
         """Add the products of two stacks of matrices."""
         return self.add("BatchMatMul", first, second, **dict.fromkeys((*_TRANSPOSED, "adj_x1", "adj_x2"), False))
 
+    def apart(self, value: str) -> str:
+        """Add a value negated twice: no bit changes, and the converter takes neither value nor layout through it."""
+        return self.add("Neg", self.add("Neg", value))
+
+    def part(self, value: str, axis: int, begin: int, size: int) -> str:
+        """Add ``size`` places along an axis, from ``begin`` on."""
+        begins, shape = [0] * len(self.editor.shape_of(value)), list(self.editor.shape_of(value))
+        begins[axis], shape[axis] = begin, size
+        part = self.add("Slice", value, self.constant(tuple(begins)), self.constant(tuple(shape)))
+        self.editor.state_shape(self.nodes[-1], shape)
+        return part
+
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
         """Add another shape of a value."""
         return self.add("Reshape", value, self.constant(shape))
