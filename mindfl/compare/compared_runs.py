@@ -13,10 +13,9 @@ from mindfl.files import local_path
 from mindfl.notices import warn
 from mindfl.options.declaration import shown
 from mindfl.sim.result import Result
-from mindfl.sim.run_record import NAME as RECORD
 from mindfl.spelling import check_path, counted
 from mindfl.sweeps.sweep_folder import ended_runs
-from mindfl.work_files import SWEEP
+from mindfl.work_files import RECORD, SWEEP
 
 #: a work folder, a sweep folder, either with a label before it (``name=folder``), or a result
 RunSource: TypeAlias = "str | os.PathLike[str] | Result"

@@ -230,7 +230,7 @@ class FederatedJob:
                 self._models.remove_old(len(materials.users))
             training = JobTraining(self.config, materials, beginning, folder, self._files, self._report, own, spending)
             self.result = training.run(self._servers.run)
-            if self._repeats is not None and (warning := self._repeats.compare(record, self.result)):
+            if self._repeats is not None and (warning := self._repeats.compare(self.result)):
                 self._report.warning(warning)
             return self.result
 

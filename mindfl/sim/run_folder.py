@@ -139,12 +139,10 @@ class RunFolder:
                 f"the model to start from is not the one that the run in {self._config.work_dir} began with",
                 hint="restore it, or start again with --overwrite or another --work_dir",
             )
-        for name, version in earlier.versions.items():
-            if now.versions.get(name) != version:
-                self._warn(
-                    f"the run began with {name} {version} and goes on with {now.versions.get(name)}:"
-                    " the last bits of the weights may differ"
-                )
+        for name, (there, here) in earlier.changed_versions().items():
+            self._warn(
+                f"the run began with {name} {there} and goes on with {here}: the last bits of the weights may differ"
+            )
         for path in earlier.changed_files():
             self._warn(f"{path} has changed since the run began, which goes on with it as it is now")
 

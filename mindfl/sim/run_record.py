@@ -179,6 +179,12 @@ class RunRecord:
         pairs = {name: (self.settings[name], there[name]) for name in DECIDING if name in there}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
+    def changed_versions(self) -> dict[str, tuple[str, str | None]]:
+        """Return the packages that have another version now, by name: the recorded one, and that of now."""
+        now = installed_versions()
+        pairs = {name: (version, now.get(name)) for name, version in self.versions.items()}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
     def changed_files(self) -> list[str]:
         """Return which of the user's files have another content now; those that are gone are not among them."""
         return [path for path, digest in self.files.items() if code_digest(path) not in (digest, "")]
@@ -289,22 +295,22 @@ class Repetition:
                     f"the model to start from is not that of {self.path}",
                     hint="restore it, or name another with --origin_train_model_path",
                 )
-            warn(f"the exported model is not that of {self.path}: {self._reasons(now)}")
+            warn(f"the exported model is not that of {self.path}: {self._reasons()}")
 
-    def compare(self, now: RunRecord, result: Result) -> str | None:
+    def compare(self, result: Result) -> str | None:
         """Return a warning where the weights are not those of the earlier run though the settings are."""
         asked = (*DECIDING, *FILES, "iterations")
         if self._changed(*asked) or self.earlier.iterations != len(result.history):
             return None
         if result.hash == self.earlier.weights_sha256:
             return None
-        return f"the weights are not those of {self.path} ({self.earlier.weights_sha256}): {self._reasons(now)}"
+        return f"the weights are not those of {self.path} ({self.earlier.weights_sha256}): {self._reasons()}"
 
     def _changed(self, *names: str) -> bool:
         return not self.given.isdisjoint(names)
 
-    def _reasons(self, now: RunRecord) -> str:
-        pairs = {name: (version, now.versions.get(name)) for name, version in self.earlier.versions.items()}
-        other = [f"{name} {there} there, {here} here" for name, (there, here) in pairs.items() if there != here]
+    def _reasons(self) -> str:
+        changed = self.earlier.changed_versions()
+        other = [f"{name} {there} there, {here} here" for name, (there, here) in changed.items()]
         other += [f"{path} has changed" for path in self.earlier.changed_files()]
         return "; ".join(other) or "the versions are the same, so something else differs"

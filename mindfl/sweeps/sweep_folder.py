@@ -141,7 +141,7 @@ class SweepFolder:
         record = self._record(run)
         for path in record.changed_files():
             self._changed.setdefault(path, []).append(run.name)
-        self._versions.update(record.versions.items() - installed_versions().items())
+        self._versions.update((name, there) for name, (there, _) in record.changed_versions().items())
 
     def _began(self, name: str) -> bool:
         return (self.work_dir(name) / RECORD).exists()
